@@ -1,0 +1,53 @@
+# make serve: from a clean clone to a running service. make test: the proof. Each target says what it does in one line.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 3000
+RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__init__.py)
+
+export PYTHONDONTWRITEBYTECODE ?=
+export BENTOML_DO_NOT_TRACK := True
+
+.PHONY: help install lock train export serve test check format bench
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+
+install: $(VENV)/.installed ## set up .venv with everything pinned (done by every target that needs it)
+$(VENV)/.installed: pyproject.toml constraints/dev.txt
+	@echo "Installing into $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check "pip>=25.1"
+	@$(BIN)/pip install -q --disable-pip-version-check --group serve --group train --group dev -c constraints/dev.txt
+	@touch $@
+
+lock: $(VENV)/.installed ## write constraints/ anew from pyproject.toml
+	@for name in serve gpu "dev serve train batch"; do \
+	    set -- $$name; file=$$1; \
+	    $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
+	        $$(printf -- '--group %s ' $$name) pyproject.toml -o constraints/$$file.txt; done
+
+train: $(RECIPES:%=runs/%/metrics.json) ## train every recipe that has no run yet, on embedded data
+export: $(RECIPES:%=bundles/%/current) ## export every run that has no bundle yet, with proof
+
+serve: export ## train and export what is missing, then serve on 127.0.0.1:3000
+	@EKIBEN_BUNDLES=bundles $(BIN)/bentoml serve service.app:Ekiben --host $(HOST) --port $(PORT)
+
+test: export ## every test, against real bundles and real servers
+	@$(BIN)/pytest
+
+check: $(VENV)/.installed ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.installed ## rewrite the sources in house style
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .

@@ -1,0 +1,48 @@
+"""The one error type of the service.
+
+A domain error knows a slug, a sentence for people and the places in the request it speaks of; it knows nothing of HTTP.
+`service.http.problems` holds the only table that turns a slug into a status.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Slug = Literal[
+    "malformed-json",  # the body cannot be parsed
+    "unsupported-media-type",
+    "body-too-large",
+    "invalid-request",  # parsed, but a field or an item is wrong
+    "unknown-model",
+    "unknown-route",
+    "method-not-allowed",
+    "wrong-task",  # the model exists, but serves another task
+    "not-ready",
+    "overloaded",
+    "timeout",
+    "internal",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One place in a request and what is wrong there.
+
+    `pointer` is a JSON Pointer (RFC 6901) into the request body, such as `/images/3`.
+    """
+
+    pointer: str
+    detail: str
+
+
+class EkibenError(Exception):
+    """An error that its reader can act on: slug, sentence, and every field and item it concerns."""
+
+    def __init__(self, slug: Slug, detail: str, faults: tuple[Fault, ...] = ()) -> None:
+        super().__init__(detail)
+        self.slug: Slug = slug
+        self.detail = detail
+        self.faults = faults
+
+
+class BundleError(ValueError):
+    """A bundle that must not be served; the message names the bundle, the check and what was found."""

@@ -1,0 +1,77 @@
+"""What a recipe is: everything that decides a trained model, as one frozen value.
+
+A model takes the *raw* tensors of a request (uint8 pixels, unscaled series, token ids) and returns logits: its first
+layer is its preprocessing, so training, export and service cannot disagree about it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+FamilyName = Literal[
+    "image-classifier", "series-classifier", "series-tagger", "text-classifier", "language-model", "image-generator"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Items in raw form: each array's first axis counts the items; ragged items are zero-padded, with `lengths`.
+
+    `inputs` are named as the family's graph inputs (see training.families). `targets` are int64 [items], or
+    [items, steps] for a language model (the next token; the windows of a split tile its text), or empty for the GAN.
+    `texts` holds the raw text of each item of a text model, and for a language model the split's whole text as one entry.
+    """
+
+    inputs: Mapping[str, npt.NDArray[Any]]
+    targets: npt.NDArray[np.int64]
+    texts: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data set ready to train on. `sha256` names each source that was read; `note` goes on the model's card."""
+
+    name: str
+    note: str
+    train: Split
+    validation: Split  # for early stopping; never the test split
+    test: Split  # held back: looked at once, at the end
+    labels: tuple[str, ...]  # () for generators
+    sha256: Mapping[str, str]
+    tokenizer: str | None = None  # Hugging Face `tokenizers` JSON, fitted on the training split only
+    config: Mapping[str, Any] = field(default_factory=dict)  # what `build` needs to know: sizes, means, deviations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """|onnx - torch| <= atol + rtol * |torch|, for every output."""
+
+    atol: float = 1e-5
+    rtol: float = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One model of the registry. `build(**config)` makes the untrained module from a checkpoint's config alone."""
+
+    name: str
+    family: FamilyName
+    summary: str  # one sentence for cards and tables
+    load: Callable[[Path | None], Data]  # None is the embedded data
+    build: Callable[..., nn.Module]
+    batch_size: int
+    steps: int  # on embedded data
+    steps_real: int  # on the real set
+    learning_rate: float
+    weight_decay: float = 0.0
+    max_items: int = 64  # limits of the served model
+    max_steps: int | None = None  # longest series, text or context
+    tolerance: Tolerance = Tolerance()
