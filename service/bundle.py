@@ -109,7 +109,7 @@ class LanguageModel(Frozen):
 
 
 class ImageGenerator(Frozen):
-    """latents float32 [batch, latent_size] -> samples float32 in [-1, 1] and images uint8, both [batch, height, width]."""
+    """latents float32 [batch, latent_size] -> samples float32 in [-1, 1], images uint8, both [batch, height, width]."""
 
     family: Literal["image-generator"] = "image-generator"
     latent_size: int

@@ -46,3 +46,7 @@ class EkibenError(Exception):
 
 class BundleError(ValueError):
     """A bundle that must not be served; the message names the bundle, the check and what was found."""
+
+
+class DeviceError(RuntimeError):
+    """The device that was asked for cannot serve; the message names what was asked and what there is."""
