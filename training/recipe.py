@@ -11,11 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+from torch import Generator, Tensor, nn
 
 FamilyName = Literal[
     "image-classifier", "series-classifier", "series-tagger", "text-classifier", "language-model", "image-generator"
 ]
+
+Augment = Callable[
+    [dict[str, Tensor], Generator], dict[str, Tensor]
+]  # of raw inputs, drawing from the loop's generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class Data:
     labels: tuple[str, ...]  # () for generators
     sha256: Mapping[str, str]
     tokenizer: str | None = None  # Hugging Face `tokenizers` JSON, fitted on the training split only
-    config: Mapping[str, Any] = field(default_factory=dict)  # what `build` needs to know: sizes, means, deviations
+    config: Mapping[str, Any] = field(default_factory=dict)  # keywords of `build`, JSON-able: sizes, means, deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,14 @@ class Recipe:
     steps_real: int  # on the real set
     learning_rate: float
     weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    gradient_clip: float = 1.0  # largest norm of a step's whole gradient
+    warmup: float = 0.05  # share of the steps until the learning rate is reached; after it, a cosine down to 1 %
+    ema: float = 0.0  # decay of the exponential moving average of the weights that is kept; 0 keeps the weights
+    augment: Augment | None = None
+    learner: Callable[..., Any] | None = None  # a training.learner.Learner; None is the family's loss and AdamW
+    evaluations: int = 20  # on the validation split, spread over the run
+    patience: int = 8  # evaluations without a better one until the run stops early
     max_items: int = 64  # limits of the served model
     max_steps: int | None = None  # longest series, text or context
     tolerance: Tolerance = Tolerance()

@@ -1,0 +1,189 @@
+"""A run's folder: the trained model and all that export needs, so that nobody after training opens the data set.
+
+`checkpoint.json` is written last and names the hash of every other file: where it is, the run is whole. Until then the
+folder holds `optimizer.safetensors` alone, the one file that a run resumes from. Every file is written to a temporary
+sibling, synced and renamed: a reader sees the old bytes or the new ones, never a part.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from training.recipe import Recipe, Split
+
+CHECKPOINT, WEIGHTS, SNAPSHOT, TEST, TEXTS, TOKENIZER = (
+    "checkpoint.json",
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "test.safetensors",
+    "test.jsonl",
+    "tokenizer.json",
+)
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used; the message names the folder, the file and what was found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The facts of a finished run."""
+
+    recipe: str
+    family: str
+    summary: str
+    config: dict[str, Any]  # keywords of the recipe's `build`
+    labels: tuple[str, ...]
+    seed: int
+    steps: int  # taken
+    best_step: int  # whose weights these are
+    seconds: float  # of training
+    device: str
+    threads: int
+    data: dict[str, Any]  # name, note, sha256 of each source
+    metrics: dict[str, float]  # test_..., validation_...
+    curves: list[dict[str, float]]  # one point for each evaluation
+    versions: dict[str, str]
+    commit: str
+    files: dict[str, str]  # name -> sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run: the model carries its weights and is in eval mode, on the CPU."""
+
+    folder: Path
+    recipe: Recipe
+    model: nn.Module
+    checkpoint: Checkpoint
+    test: Split
+    tokenizer: str | None
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace `path` as a whole."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_snapshot(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+    """All that a run resumes from, as one file: tensors, and its progress as JSON in the file's metadata."""
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    metadata = {"progress": json.dumps(progress, sort_keys=True)}
+    write_file(folder / SNAPSHOT, save_tensors(contiguous, metadata))
+
+
+def read_snapshot(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Raises RunError where there is none, or none that can be read."""
+    try:
+        content = (folder / SNAPSHOT).read_bytes()
+        tensors = load_tensors(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return tensors, json.loads(header["__metadata__"]["progress"])
+    except FileNotFoundError:
+        raise RunError(f"{folder}: nothing to resume: there is no {SNAPSHOT}") from None
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise RunError(f"{folder}: {SNAPSHOT} cannot be read: {error}") from error
+
+
+def start_run(folder: Path) -> None:
+    """Make the folder, and where it holds a run already, make that one count as unfinished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    (folder / SNAPSHOT).unlink(missing_ok=True)
+
+
+def finish_run(folder: Path, *, model: nn.Module, test: Split, tokenizer: str | None, facts: Mapping[str, Any]) -> None:
+    """Write weights, test split and tokenizer, then the checkpoint; `facts` are its fields but for `files`."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    contents = {WEIGHTS: save_tensors(weights), TEST: save_arrays(_pack(test))}
+    if test.texts:
+        contents[TEXTS] = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in test.texts).encode()
+    if tokenizer is not None:
+        contents[TOKENIZER] = tokenizer.encode()
+    for name, content in contents.items():
+        write_file(folder / name, content)
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    checkpoint = Checkpoint(**facts, files=files)
+    write_file(folder / CHECKPOINT, (json.dumps(asdict(checkpoint), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Raises RunError where the run is unfinished."""
+    try:
+        fields = json.loads((folder / CHECKPOINT).read_text())
+        return Checkpoint(**{**fields, "labels": tuple(fields["labels"])})
+    except FileNotFoundError:
+        hint = f"resume it with: python -m training {folder.name} --out {folder} --resume"
+        unfinished = (folder / SNAPSHOT).exists()
+        found = f"the run did not finish; {hint}" if unfinished else "no run is here"
+        raise RunError(f"{folder}: there is no {CHECKPOINT}: {found}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder}: {CHECKPOINT} cannot be read: {error}") from error
+
+
+def load_run(folder: Path, recipes: Mapping[str, Recipe] | None = None) -> Run:
+    """The finished run in `folder`; `recipes` is the registry unless given. Raises RunError."""
+    if recipes is None:
+        from training.models import RECIPES as recipes  # the registry imports every model
+    checkpoint = read_checkpoint(folder)
+    if checkpoint.recipe not in recipes:
+        raise RunError(f"{folder}: unknown recipe {checkpoint.recipe!r}; known are {', '.join(recipes)}")
+    recipe = recipes[checkpoint.recipe]
+    contents = {name: _read(folder, name, sha256) for name, sha256 in checkpoint.files.items()}
+    model = recipe.build(**checkpoint.config)
+    try:
+        model.load_state_dict(load_tensors(contents[WEIGHTS]))
+    except RuntimeError as error:
+        raise RunError(f"{folder}: {WEIGHTS} does not fit recipe {recipe.name}: {error}") from error
+    return Run(
+        folder=folder,
+        recipe=recipe,
+        model=model.eval(),
+        checkpoint=checkpoint,
+        test=_unpack(load_arrays(contents[TEST]), contents.get(TEXTS, b"").decode()),
+        tokenizer=contents[TOKENIZER].decode() if TOKENIZER in contents else None,
+    )
+
+
+def _read(folder: Path, name: str, sha256: str) -> bytes:
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise RunError(f"{folder}: cannot read {name}: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise RunError(f"{folder}: {name} was changed after the run: its sha256 is not that of {CHECKPOINT}")
+    return content
+
+
+def _pack(split: Split) -> dict[str, Any]:
+    arrays = {f"inputs/{name}": np.ascontiguousarray(array) for name, array in split.inputs.items()}
+    return {**arrays, "targets": np.ascontiguousarray(split.targets)}
+
+
+def _unpack(arrays: dict[str, Any], lines: str) -> Split:
+    inputs = {name.removeprefix("inputs/"): array for name, array in arrays.items() if name != "targets"}
+    return Split(
+        inputs=inputs, targets=arrays["targets"], texts=tuple(json.loads(line) for line in lines.split("\n") if line)
+    )

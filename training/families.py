@@ -1,0 +1,182 @@
+"""What each family of models takes, answers, minimises and is measured by.
+
+`answer` in eval mode is the reference that export and tests compare everything else with: its results are named and
+shaped exactly as the outputs of the exported graph (a language model has `logits` only: its cache is the graph's affair).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from training.recipe import FamilyName
+
+Inputs = Mapping[str, Tensor]
+Scores = dict[str, tuple[float, int]]  # name -> (sum, count), so that batches add up
+IGNORED = -100  # a target that counts for nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """`metric` names the score of `scores` that decides which weights are best; an image generator has none."""
+
+    task: Literal["classify", "sequence-predict", "generate"]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    forward: Callable[[nn.Module, Inputs], dict[str, Tensor]]
+    loss: Callable[[nn.Module, Inputs, Tensor, float], Tensor]  # (model, inputs, targets, label smoothing) -> mean
+    scores: Callable[[Inputs, Inputs, Tensor], Scores]  # (outputs, inputs, targets)
+    metric: Literal["accuracy", "loss"] | None
+
+    def answer(self, model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+        """The outputs of the model (in eval mode) for raw inputs, computed in the model's own dtype."""
+        dtype = next(model.parameters()).dtype
+        with torch.no_grad():
+            return self.forward(
+                model, {name: x.to(dtype) if x.is_floating_point() else x for name, x in inputs.items()}
+            )
+
+
+def _with_probabilities(logits: Tensor) -> dict[str, Tensor]:
+    return {"logits": logits, "probabilities": logits.softmax(-1)}
+
+
+def _image_arguments(inputs: Inputs) -> tuple[Tensor, ...]:
+    return (inputs["images"],)
+
+
+def _series_arguments(inputs: Inputs) -> tuple[Tensor, ...]:
+    return inputs["series"], inputs["lengths"]
+
+
+def _text_arguments(inputs: Inputs) -> tuple[Tensor, ...]:
+    return inputs["ids"], inputs["lengths"]
+
+
+def _classifier(
+    task: Literal["classify", "sequence-predict"],
+    inputs: tuple[str, ...],
+    arguments: Callable[[Inputs], tuple[Tensor, ...]],
+) -> Family:
+    def forward(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+        return _with_probabilities(model(*arguments(inputs)))
+
+    def loss(model: nn.Module, inputs: Inputs, targets: Tensor, smoothing: float) -> Tensor:
+        return cross_entropy(model(*arguments(inputs)), targets, label_smoothing=smoothing)
+
+    def scores(outputs: Inputs, inputs: Inputs, targets: Tensor) -> Scores:
+        logits = outputs["logits"]
+        return {
+            "loss": (cross_entropy(logits, targets, reduction="sum").item(), len(targets)),
+            "accuracy": ((logits.argmax(-1) == targets).sum().item(), len(targets)),
+        }
+
+    outputs = ("logits", "probabilities")
+    return Family(
+        task=task, inputs=inputs, outputs=outputs, forward=forward, loss=loss, scores=scores, metric="accuracy"
+    )
+
+
+def start(model: nn.Module, inputs: Inputs) -> Inputs:
+    """The inputs of a tagger with the zero state of a sequence's beginning, where they bring none."""
+    if "h" in inputs:
+        return inputs
+    rnn: Any = model.ragged.rnn
+    series = inputs["series"]
+    zeros = torch.zeros(len(series), rnn.num_layers, rnn.hidden_size, dtype=series.dtype, device=series.device)
+    return {**inputs, "h": zeros, "c": zeros}
+
+
+def _tagger_forward(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    inputs = start(model, inputs)
+    logits, next_h, next_c = model(inputs["series"], inputs["lengths"], inputs["h"], inputs["c"])
+    return {**_with_probabilities(logits), "next_h": next_h, "next_c": next_c}
+
+
+def _step_targets(inputs: Inputs, targets_B: Tensor) -> Tensor:
+    """Each step's target is its row's; steps past the row's length are ignored: int64 [batch, steps]."""
+    steps_T = torch.arange(inputs["series"].shape[1], device=targets_B.device)
+    beyond_BT = steps_T >= inputs["lengths"][:, None]
+    return targets_B[:, None].expand_as(beyond_BT).masked_fill(beyond_BT, IGNORED)
+
+
+def _tagger_loss(model: nn.Module, inputs: Inputs, targets_B: Tensor, smoothing: float) -> Tensor:
+    logits_BTC = _tagger_forward(model, inputs)["logits"]
+    return cross_entropy(
+        logits_BTC.flatten(0, 1), _step_targets(inputs, targets_B).flatten(), label_smoothing=smoothing
+    )
+
+
+def _tagger_scores(outputs: Inputs, inputs: Inputs, targets_B: Tensor) -> Scores:
+    """`accuracy` is that of each row's last step, `step_accuracy` that of all steps."""
+    logits_BTC, steps_BT = outputs["logits"], _step_targets(inputs, targets_B)
+    right_BT = logits_BTC.argmax(-1) == steps_BT
+    num_steps = int((steps_BT != IGNORED).sum())
+    last_B = right_BT.gather(1, inputs["lengths"][:, None] - 1)
+    loss = cross_entropy(logits_BTC.flatten(0, 1), steps_BT.flatten(), reduction="sum").item()
+    return {
+        "loss": (loss, num_steps),
+        "accuracy": (last_B.sum().item(), len(targets_B)),
+        "step_accuracy": (right_BT.sum().item(), num_steps),
+    }
+
+
+def _language_forward(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    return {"logits": model(inputs["ids"])}
+
+
+def _language_loss(model: nn.Module, inputs: Inputs, targets_BT: Tensor, smoothing: float) -> Tensor:
+    return cross_entropy(model(inputs["ids"]).flatten(0, 1), targets_BT.flatten(), label_smoothing=smoothing)
+
+
+def _language_scores(outputs: Inputs, inputs: Inputs, targets_BT: Tensor) -> Scores:
+    logits_BTV = outputs["logits"]
+    num_tokens = int((targets_BT != IGNORED).sum())
+    loss = cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum").item()
+    return {"loss": (loss, num_tokens), "accuracy": ((logits_BTV.argmax(-1) == targets_BT).sum().item(), num_tokens)}
+
+
+def _generator_forward(model: Any, inputs: Inputs) -> dict[str, Tensor]:
+    samples = model.generator(inputs["latents"])
+    return {"samples": samples, "images": ((samples + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)}
+
+
+def _generator_loss(model: nn.Module, inputs: Inputs, targets: Tensor, smoothing: float) -> Tensor:
+    raise TypeError("an image generator has no single loss: its recipe names a learner of its own")
+
+
+FAMILIES: dict[FamilyName, Family] = {
+    "image-classifier": _classifier("classify", ("images",), _image_arguments),
+    "series-classifier": _classifier("sequence-predict", ("series", "lengths"), _series_arguments),
+    "text-classifier": _classifier("sequence-predict", ("ids", "lengths"), _text_arguments),
+    "series-tagger": Family(
+        task="sequence-predict",
+        inputs=("series", "lengths", "h", "c"),
+        outputs=("logits", "probabilities", "next_h", "next_c"),
+        forward=_tagger_forward,
+        loss=_tagger_loss,
+        scores=_tagger_scores,
+        metric="accuracy",
+    ),
+    "language-model": Family(
+        task="generate",
+        inputs=("ids",),
+        outputs=("logits",),
+        forward=_language_forward,
+        loss=_language_loss,
+        scores=_language_scores,
+        metric="loss",
+    ),
+    "image-generator": Family(
+        task="generate",
+        inputs=("latents",),
+        outputs=("samples", "images"),
+        forward=_generator_forward,
+        loss=_generator_loss,
+        scores=lambda outputs, inputs, targets: {},
+        metric=None,
+    ),
+}

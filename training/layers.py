@@ -1,0 +1,61 @@
+"""The layers that every model shares: preprocessing as part of the model, and recurrent networks over ragged batches.
+
+`Ragged` is the one place where an RNN is called, so export can put the ONNX operator there. Every layer computes in the
+dtype of its own buffers or weights: `model.double()` makes the whole model a float64 referee.
+
+Shapes: B batch, H height, W width, C channels, T steps, I input size, N hidden size, L layers.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+State = tuple[Tensor, ...]  # (h_LBN,) of an RNN, (h_LBN, c_LBN) of an LSTM
+
+
+class Pixels(nn.Module):
+    """uint8 pixels to normalised floats; `mean` and `std` are those of pixel / 255, one for each channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 [B, H, W] or [B, H, W, C] -> [B, C, H, W]."""
+        images_BCHW = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
+        return (images_BCHW.to(self.mean.dtype) / 255 - self.mean) / self.std
+
+
+class Standardize(nn.Module):
+    """Series to mean 0 and deviation 1, channel by channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(self, series_BTC: Tensor) -> Tensor:
+        return (series_BTC.to(self.mean.dtype) - self.mean) / self.std
+
+
+class Ragged(nn.Module):
+    """A batch-first `nn.RNN` or `nn.LSTM` that stops each row at its own length."""
+
+    def __init__(self, rnn: nn.RNN | nn.LSTM) -> None:
+        super().__init__()
+        assert rnn.batch_first and not rnn.bidirectional
+        self.rnn = rnn
+
+    def forward(self, x_BTI: Tensor, lengths_B: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """y_BTN, zero beyond each row's length, and the state after each row's last step."""
+        packed = pack_padded_sequence(x_BTI, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
+        if isinstance(self.rnn, nn.LSTM):
+            y, final = self.rnn(packed, state)
+        else:
+            y, h_LBN = self.rnn(packed, None if state is None else state[0])
+            final = (h_LBN,)
+        y_BTN, _ = pad_packed_sequence(y, batch_first=True, total_length=x_BTI.shape[1])
+        return y_BTN, tuple(final)

@@ -1,0 +1,77 @@
+"""How a batch becomes better weights: the part of training that a recipe may plug in.
+
+A learner owns the networks' optimisers and nothing else; the loop owns time, order, randomness and files.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from training.families import FAMILIES
+from training.recipe import Recipe
+
+Wrap = Callable[[nn.Module], nn.Module]  # makes a network average its gradients over all workers; or the identity
+
+
+class Learner:
+    """The loop calls `step` and writes each optimiser's learning rate, as `recipe.learning_rate` times a factor."""
+
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def __init__(self, recipe: Recipe, model: Any, wrap: Wrap) -> None:
+        raise NotImplementedError
+
+    def step(self, inputs: dict[str, Tensor], targets: Tensor, generator: Generator) -> dict[str, Tensor]:
+        """One update from one batch; what to show of it, `loss` first. `generator` is the CPU's."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Tensor]:
+        """Every optimiser's state, as tensors named OPTIMISER/PARAMETER/FIELD."""
+        return {
+            f"{name}/{index}/{field}": value
+            for name, optimizer in self.optimizers.items()
+            for index, fields in optimizer.state_dict()["state"].items()
+            for field, value in fields.items()
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up `state`; learning rates are the loop's to write."""
+        for name, optimizer in self.optimizers.items():
+            fields: dict[int, dict[str, Tensor]] = {}
+            for key, value in state.items():
+                owner, index, field = key.split("/")
+                if owner == name:
+                    fields.setdefault(int(index), {})[field] = value
+            optimizer.load_state_dict({"state": fields, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+class Supervised(Learner):
+    """The family's loss under AdamW; weight decay touches matrices only, never biases, norms or gains."""
+
+    def __init__(self, recipe: Recipe, model: nn.Module, wrap: Wrap) -> None:
+        self.recipe = recipe
+        self.model = wrap(model)
+        self.optimizers = {"adamw": adamw(model, recipe)}
+
+    def step(self, inputs: dict[str, Tensor], targets: Tensor, generator: Generator) -> dict[str, Tensor]:
+        loss = FAMILIES[self.recipe.family].loss(self.model, inputs, targets, self.recipe.label_smoothing)
+        descend(self.optimizers["adamw"], loss, self.recipe.gradient_clip)
+        return {"loss": loss.detach()}
+
+
+def adamw(model: nn.Module, recipe: Recipe, betas: tuple[float, float] = (0.9, 0.98)) -> torch.optim.AdamW:
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, betas=betas, fused=True)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, gradient_clip: float) -> None:
+    """One step of `optimizer` down the gradient of `loss`, its norm clipped."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip)
+    optimizer.step()

@@ -1,0 +1,114 @@
+"""Digits out of noise: generator 100-256-512-784 against discriminator 784-512-256-1 (Goodfellow et al. 2014)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import softplus
+
+from training.data import mnist
+from training.learner import Learner, Wrap, adamw, descend
+from training.recipe import Data, Recipe, Split
+
+LATENT_SIZE = 100
+NUM_TEST_LATENTS = 1000
+
+
+class DigitGenerator(nn.Module):
+    """latents [batch, 100] -> samples in [-1, 1], [batch, 28, 28]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(LATENT_SIZE, 256),
+            nn.BatchNorm1d(256),
+            nn.ReLU(),
+            nn.Linear(256, 512),
+            nn.BatchNorm1d(512),
+            nn.ReLU(),
+            nn.Linear(512, 784),
+            nn.Tanh(),
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.layers(latents).reshape(-1, 28, 28)
+
+
+class Discriminator(nn.Module):
+    """images in [-1, 1], [batch, 28, 28] -> how real each looks, a logit [batch]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(784, 512),
+            nn.LeakyReLU(0.2),
+            nn.Dropout(0.3),
+            nn.Linear(512, 256),
+            nn.LeakyReLU(0.2),
+            nn.Dropout(0.3),
+            nn.Linear(256, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images.flatten(1)).squeeze(1)
+
+
+class MnistGan(nn.Module):
+    """Both sides; only the generator is exported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = DigitGenerator()
+        self.discriminator = Discriminator()
+
+
+class Adversarial(Learner):
+    """Two optimisers in turn: the discriminator tells real from made, the generator makes it err (non-saturating)."""
+
+    def __init__(self, recipe: Recipe, model: MnistGan, wrap: Wrap) -> None:
+        self.recipe = recipe
+        self.generator = wrap(model.generator)
+        self.discriminator = wrap(model.discriminator)
+        self.optimizers = {
+            "generator": adamw(model.generator, recipe, betas=(0.5, 0.99)),
+            "discriminator": adamw(model.discriminator, recipe, betas=(0.5, 0.99)),
+        }
+
+    def step(self, inputs: dict[str, Tensor], targets: Tensor, generator: Generator) -> dict[str, Tensor]:
+        real = inputs["images"] / 127.5 - 1
+        latents = torch.randn(len(real), LATENT_SIZE, generator=generator).to(real.device)
+        made = self.generator(latents)
+
+        realness, madeness = self.discriminator(torch.cat([real, made.detach()])).chunk(2)
+        judged = softplus(-realness).mean() + softplus(madeness).mean()
+        descend(self.optimizers["discriminator"], judged, self.recipe.gradient_clip)
+
+        fooled = softplus(-self.discriminator(made)).mean()
+        descend(self.optimizers["generator"], fooled, self.recipe.gradient_clip)
+        return {"loss": fooled.detach(), "discriminator": judged.detach()}
+
+
+def load(path: Path | None) -> Data:
+    """MNIST without its labels; the test split is latents to draw from."""
+    data = mnist.load(path)
+    latents = np.random.default_rng(mnist.SEED).standard_normal((NUM_TEST_LATENTS, LATENT_SIZE), np.float32)
+    test = Split(inputs={"latents": latents}, targets=np.zeros(0, np.int64))
+    return replace(data, test=test, labels=(), config={})
+
+
+RECIPE = Recipe(
+    name="mnist-gan",
+    family="image-generator",
+    summary="Draws digits out of noise: a generator 100-256-512-784 that learned from a discriminator.",
+    load=load,
+    build=MnistGan,
+    batch_size=128,
+    steps=1500,
+    steps_real=20000,
+    learning_rate=5e-4,
+    gradient_clip=10.0,
+    ema=0.998,
+    learner=Adversarial,
+)

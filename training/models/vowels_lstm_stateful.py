@@ -1,0 +1,48 @@
+"""Which of nine speakers is talking, after every step: an LSTM of 64 units whose state the caller keeps.
+
+Feeding a series in pieces, each with the state that the last one gave, answers as feeding it at once.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from training.augment import noise
+from training.data import vowels
+from training.layers import Ragged, Standardize
+from training.recipe import Recipe
+
+
+class VowelsLstmStateful(nn.Module):
+    """State is [batch, layers, 64] at the edges, as every other tensor with its batch first."""
+
+    def __init__(self, *, channels: int, labels: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.standardize = Standardize(mean, std)
+        self.ragged = Ragged(nn.LSTM(channels, 64, batch_first=True))
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(64, labels)
+
+    def forward(self, series: Tensor, lengths: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """-> logits [batch, steps, labels], next_h and next_c as h and c."""
+        state = h.transpose(0, 1).contiguous(), c.transpose(0, 1).contiguous()
+        y_BTN, (h_LBN, c_LBN) = self.ragged(self.standardize(series), lengths, state)
+        return self.head(self.dropout(y_BTN)), h_LBN.transpose(0, 1), c_LBN.transpose(0, 1)
+
+
+RECIPE = Recipe(
+    name="vowels-lstm-stateful",
+    family="series-tagger",
+    summary="Tells nine speakers apart while they talk: an LSTM of 64 units that answers at every step.",
+    load=vowels.load,
+    build=VowelsLstmStateful,
+    batch_size=32,
+    steps=1500,
+    steps_real=1500,
+    learning_rate=3e-3,
+    weight_decay=1e-2,
+    label_smoothing=0.05,
+    ema=0.99,
+    augment=noise(0.1),
+    max_steps=512,
+)
