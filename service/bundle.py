@@ -7,6 +7,8 @@ and the bytes it returns are the bytes that were hashed.
 
 import hashlib
 import json
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +16,14 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from service.errors import BundleError
 from service.onnx_wire import check_model
 
-FORMAT_VERSION = 1
+MAX_MANIFEST_BYTES = 1 << 20
 MODEL, MANIFEST, GOLDEN, REQUESTS, TOKENIZER, CARD = (
     "model.onnx",
     "manifest.json",
@@ -37,7 +39,7 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TensorSpec(Frozen):
@@ -48,11 +50,15 @@ class TensorSpec(Frozen):
     shape: tuple[int | str, ...]
 
 
+Size = Annotated[int, Field(ge=1)]
+Labels = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class Image(Frozen):
     """Height and width in pixels; `mode` as Pillow names it: "L" is [height, width], "RGB" [height, width, 3]."""
 
-    height: int
-    width: int
+    height: Size
+    width: Size
     mode: Literal["L", "RGB"]
 
 
@@ -60,7 +66,7 @@ class ImageClassifier(Frozen):
     """images uint8 [batch, height, width(, 3)] -> logits, probabilities float32 [batch, labels]."""
 
     family: Literal["image-classifier"] = "image-classifier"
-    labels: tuple[str, ...]
+    labels: Labels
     image: Image
 
 
@@ -68,8 +74,8 @@ class SeriesClassifier(Frozen):
     """series float32 [batch, steps, channels], lengths int64 [batch] -> logits, probabilities [batch, labels]."""
 
     family: Literal["series-classifier"] = "series-classifier"
-    labels: tuple[str, ...]
-    channels: int
+    labels: Labels
+    channels: Size
 
 
 class SeriesTagger(Frozen):
@@ -79,18 +85,18 @@ class SeriesTagger(Frozen):
     """
 
     family: Literal["series-tagger"] = "series-tagger"
-    labels: tuple[str, ...]
-    channels: int
-    layers: int
-    hidden: int
+    labels: Labels
+    channels: Size
+    layers: Size
+    hidden: Size
 
 
 class TextClassifier(Frozen):
     """ids int64 [batch, steps], lengths int64 [batch] -> logits, probabilities float32 [batch, labels]."""
 
     family: Literal["text-classifier"] = "text-classifier"
-    labels: tuple[str, ...]
-    vocabulary: int
+    labels: Labels
+    vocabulary: Size
 
 
 class LanguageModel(Frozen):
@@ -102,17 +108,17 @@ class LanguageModel(Frozen):
     """
 
     family: Literal["language-model"] = "language-model"
-    vocabulary: int
-    layers: int
-    heads: int
-    head_size: int
+    vocabulary: Size
+    layers: Size
+    heads: Size
+    head_size: Size
 
 
 class ImageGenerator(Frozen):
     """latents float32 [batch, latent_size] -> samples float32 in [-1, 1], images uint8, both [batch, height, width]."""
 
     family: Literal["image-generator"] = "image-generator"
-    latent_size: int
+    latent_size: Size
     image: Image
 
 
@@ -120,6 +126,16 @@ Parameters = Annotated[
     ImageClassifier | SeriesClassifier | SeriesTagger | TextClassifier | LanguageModel | ImageGenerator,
     Field(discriminator="family"),
 ]
+
+
+TASKS: Mapping[str, Task] = {
+    "image-classifier": "classify",
+    "series-classifier": "sequence-predict",
+    "series-tagger": "sequence-predict",
+    "text-classifier": "sequence-predict",
+    "language-model": "generate",
+    "image-generator": "generate",
+}
 
 
 class Limits(Frozen):
@@ -130,10 +146,13 @@ class Limits(Frozen):
 
 
 class Tolerance(Frozen):
-    """|served - reference| <= atol + rtol * |reference|; `measured` is the largest difference seen at export."""
+    """|served - reference| <= atol + rtol * |reference|; `measured` is the largest difference seen at export.
 
-    atol: float = Field(ge=0)
-    rtol: float = Field(ge=0)
+    The ceilings keep a tolerance from being wide enough to hide another model.
+    """
+
+    atol: float = Field(ge=0, le=0.01)
+    rtol: float = Field(ge=0, le=0.01)
     measured: float = Field(ge=0)
 
 
@@ -163,6 +182,9 @@ class Provenance(Frozen):
     opset: int
 
 
+FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
 class Manifest(Frozen):
     """`version` is `content_version()` of all the rest."""
 
@@ -177,8 +199,22 @@ class Manifest(Frozen):
     limits: Limits
     tolerance: dict[str, Tolerance]  # one for each output
     invariance: Invariance
-    files: dict[str, File]
+    files: dict[FileName, File]
     provenance: Provenance
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.task != TASKS[self.parameters.family]:
+            raise ValueError(
+                f"task is {self.task!r}, a {self.parameters.family} serves {TASKS[self.parameters.family]!r}"
+            )
+        unpaired = {output.name for output in self.outputs} ^ set(self.tolerance)
+        if unpaired:
+            raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")
+        missing = {MODEL, GOLDEN, REQUESTS} - set(self.files)
+        if missing:
+            raise ValueError(f"files lack {sorted(missing)}")
+        return self
 
     @classmethod
     def sealed(cls, **fields: Any) -> Self:
@@ -227,9 +263,14 @@ class Bundle:
 def current_version(folder: Path) -> str:
     """The version that `bundles/NAME/current` names."""
     try:
-        return (folder / "current").read_text().strip()
+        version = (folder / "current").read_text().strip()
     except FileNotFoundError:
         raise BundleError(f"{folder.name}: no file `current` in {folder}; export the model first") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{folder.name}: cannot read `current`: {error}") from error
+    if not re.fullmatch("[0-9a-f]{12}", version):
+        raise BundleError(f"{folder.name}: `current` says {version[:40]!r}, expected a version of 12 hex digits")
+    return version
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -240,30 +281,28 @@ def open_bundle(folder: Path) -> Bundle:
     where = f"{folder.parent.name}/{folder.name}"
     manifest = _read_manifest(folder, where)
     contents = {name: _read_file(folder, where, name, file) for name, file in manifest.files.items()}
-    if MODEL not in contents or GOLDEN not in contents or REQUESTS not in contents:
-        raise BundleError(f"{where}: the manifest must list {MODEL}, {GOLDEN} and {REQUESTS}")
     try:
         check_model(contents[MODEL], opset=manifest.provenance.opset)
     except ValueError as error:
         raise BundleError(f"{where}: {MODEL}: {error}") from error
-    missing = {output.name for output in manifest.outputs} ^ set(manifest.tolerance)
-    if missing:
-        raise BundleError(f"{where}: outputs and tolerances differ in {sorted(missing)}")
+    try:
+        tokenizer = contents[TOKENIZER].decode() if TOKENIZER in contents else None
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{where}: {TOKENIZER}: {error}") from error
     return Bundle(
         folder=folder,
         manifest=manifest,
         model=contents[MODEL],
-        golden=_read_golden(contents[GOLDEN], where),
+        golden=_read_golden(contents[GOLDEN], manifest, where),
         requests=_read_requests(contents[REQUESTS], where),
-        tokenizer=contents[TOKENIZER].decode() if TOKENIZER in contents else None,
+        tokenizer=tokenizer,
     )
 
 
 def _read_manifest(folder: Path, where: str) -> Manifest:
+    content = _read_plain(folder, where, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except OSError as error:
-        raise BundleError(f"{where}: cannot read {MANIFEST}: {error.strerror}") from error
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -274,47 +313,72 @@ def _read_manifest(folder: Path, where: str) -> Manifest:
             f"it says {manifest.version}"
         )
     if folder.name != manifest.version or folder.parent.name != manifest.name:
-        raise BundleError(f"{where}: the manifest is of {manifest.name}/{manifest.version}")
+        raise BundleError(f"{where}: {MANIFEST} is of {manifest.name}/{manifest.version}")
     return manifest
 
 
 def _read_file(folder: Path, where: str, name: str, file: File) -> bytes:
-    path = folder / name
-    if Path(name).name != name or name in {"", ".", ".."} or path.is_symlink():
-        raise BundleError(f"{where}: file {name!r} is not a plain file of this folder")
-    try:
-        if path.stat().st_size != file.bytes:
-            raise BundleError(f"{where}: {name} has {path.stat().st_size} bytes, the manifest says {file.bytes}")
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{where}: cannot read {name}: {error.strerror}") from error
+    content = _read_plain(folder, where, name, max_bytes=file.bytes)
+    if len(content) != file.bytes:
+        raise BundleError(f"{where}: {name} has {len(content)} bytes, the manifest says {file.bytes}")
     digest = hashlib.sha256(content).hexdigest()
     if digest != file.sha256:
         raise BundleError(f"{where}: {name} has sha256 {digest[:12]}…, the manifest says {file.sha256[:12]}…")
     return content
 
 
-def _read_golden(content: bytes, where: str) -> tuple[GoldenCase, ...]:
-    """Keys are `CASE/in/NAME` and `CASE/out/NAME`, CASE a number from 0."""
+def _read_plain(folder: Path, where: str, name: str, *, max_bytes: int) -> bytes:
+    path = folder / name
     try:
-        tensors = load_safetensors(content)
-        cases: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
-        for key, value in tensors.items():
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BundleError(f"{where}: {name} is not a plain file")
+        if found.st_size > max_bytes:
+            raise BundleError(f"{where}: {name} has {found.st_size} bytes, expected at most {max_bytes}")
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{where}: cannot read {name}: {error.strerror}") from error
+
+
+def _read_golden(content: bytes, manifest: Manifest, where: str) -> tuple[GoldenCase, ...]:
+    """Keys are `CASE/in/NAME` and `CASE/out/NAME`, CASE a number from 0."""
+    cases: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+    try:
+        for key, value in load_safetensors(content).items():
             case, side, name = key.split("/")
             cases.setdefault(int(case), ({}, {}))[("in", "out").index(side)][name] = value
-    except (SafetensorError, ValueError) as error:
+            if not np.isfinite(value).all():
+                raise BundleError(f"{where}: {GOLDEN}: {key} holds a value that is not finite")
+    except BundleError:
+        raise
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{where}: {GOLDEN}: {error}") from error
     if not cases:
         raise BundleError(f"{where}: {GOLDEN} holds no case")
+    inputs, outputs = {spec.name for spec in manifest.inputs}, {spec.name for spec in manifest.outputs}
+    for number, (given, expected) in sorted(cases.items()):
+        if set(given) != inputs or not expected or not set(expected) <= outputs:
+            raise BundleError(
+                f"{where}: {GOLDEN}: case {number} has inputs {sorted(given)} and outputs {sorted(expected)}, "
+                f"the model has {sorted(inputs)} and {sorted(outputs)}"
+            )
     return tuple(GoldenCase(inputs=cases[i][0], outputs=cases[i][1]) for i in sorted(cases))
 
 
 def _read_requests(content: bytes, where: str) -> tuple[RequestCase, ...]:
-    try:
-        rows = [json.loads(line) for line in content.decode().splitlines()]
-        return tuple(RequestCase(request=row["request"], answer=row["answer"]) for row in rows)
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{where}: {REQUESTS}: {error!r}") from error
+    """One JSON object a line; lines end with a line feed alone, since texts may hold any other separator."""
+    cases = []
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
+        try:
+            row = json.loads(line)
+            if set(row) != {"request", "answer"} or not all(isinstance(side, dict) for side in row.values()):
+                raise BundleError(f"{where}: {REQUESTS}: line {number} is not {{request: {{...}}, answer: {{...}}}}")
+        except BundleError:
+            raise
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise BundleError(f"{where}: {REQUESTS}: line {number}: {error}") from error
+        cases.append(RequestCase(request=row["request"], answer=row["answer"]))
+    return tuple(cases)
 
 
 def pack_golden(cases: tuple[GoldenCase, ...]) -> dict[str, npt.NDArray[Any]]:
