@@ -14,7 +14,7 @@ RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__i
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench
+.PHONY: help install lock train export serve test check format bench prove-models
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -33,8 +33,19 @@ lock: $(VENV)/.installed ## write constraints/ anew from pyproject.toml
 	    $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	        $$(printf -- '--group %s ' $$name) pyproject.toml -o constraints/$$file.txt; done
 
-train: $(RECIPES:%=runs/%/metrics.json) ## train every recipe that has no run yet, on embedded data
-export: $(RECIPES:%=bundles/%/current) ## export every run that has no bundle yet, with proof
+# Two models at a time, one thread each, use two cores better than one model with two threads.
+JOBS ?= $(shell nproc)
+.PRECIOUS: runs/%/checkpoint.json
+
+train: $(VENV)/.installed ## train every recipe that has no run yet, on embedded data
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(RECIPES:%=runs/%/checkpoint.json)
+runs/%/checkpoint.json: | $(VENV)/.installed
+	@$(BIN)/python -m training $* --threads 1 $$(test ! -e runs/$*/optimizer.safetensors || echo --resume)
+
+export: $(VENV)/.installed ## export every run that has no bundle yet, with proof
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(RECIPES:%=bundles/%/current)
+bundles/%/current: | runs/%/checkpoint.json
+	@$(BIN)/python -m export runs/$* --bundles bundles
 
 serve: export ## train and export what is missing, then serve on 127.0.0.1:3000
 	@EKIBEN_BUNDLES=bundles $(BIN)/bentoml serve service.app:Ekiben --host $(HOST) --port $(PORT)
@@ -51,3 +62,13 @@ check: $(VENV)/.installed ## format, lint, types, import contracts
 format: $(VENV)/.installed ## rewrite the sources in house style
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+bench: export ## CPU time and latency of one request at each endpoint
+	@$(BIN)/python -m benchmarks.requests
+
+prove-models: $(VENV)/.installed ## train every recipe on the real sets in DATA=FOLDER and hold them to their floors
+	@test -d "$(DATA)" || { echo "make prove-models DATA=FOLDER"; exit 2; }
+	@for name in $(RECIPES); do \
+	    test -e runs-real/$$name/checkpoint.json || $(BIN)/python -m training $$name --out runs-real/$$name \
+	        --data "$(DATA)/$$($(BIN)/python -m benchmarks.floors --data-of $$name)"; done
+	@$(BIN)/python -m benchmarks.floors runs-real
