@@ -4,26 +4,17 @@ A session is what its manifest says (inputs, outputs, types, axes) and runs wher
 is on the GPU, shape arithmetic aside, or there is no session.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from service.bundle import Manifest, Tensors, TensorSpec
+from service.engine.device import PROVIDERS, Device, require
 from service.errors import BundleError, DeviceError
 
-Device = Literal["cpu", "cuda"]
-
-PROVIDERS: Mapping[Device, list[tuple[str, dict[str, str]]]] = {
-    "cpu": [("CPUExecutionProvider", {})],
-    "cuda": [
-        # TF32 keeps 10 bits of a product; an exhaustive search would start anew for each batch size.
-        ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
-        ("CPUExecutionProvider", {}),
-    ],
-}
 # Shape arithmetic, which onnxruntime keeps on the CPU because it decides the sizes of tensors on the GPU.
 ON_CPU = frozenset(
     {"Shape", "Size", "Constant", "ConstantOfShape", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Reshape"}
@@ -39,6 +30,7 @@ class Session:
         self.manifest = manifest
         self.device: Device = device
         self._where = f"{manifest.name}/{manifest.version}"
+        require(device)
         try:
             self._session = ort.InferenceSession(model, _options(threads), providers=PROVIDERS[device])
         except Exception as error:  # onnxruntime raises bare subclasses of Exception
