@@ -24,11 +24,11 @@ $(VENV)/.installed: pyproject.toml constraints/dev.txt
 	@echo "Installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check "pip>=25.1"
-	@$(BIN)/pip install -q --disable-pip-version-check --group serve --group train --group dev -c constraints/dev.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --group serve --group train --group ray --group dev -c constraints/dev.txt
 	@touch $@
 
 lock: $(VENV)/.installed ## write constraints/ anew from pyproject.toml
-	@for name in serve gpu "dev serve train batch"; do \
+	@for name in serve gpu "dev serve train ray"; do \
 	    set -- $$name; file=$$1; \
 	    $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	        $$(printf -- '--group %s ' $$name) pyproject.toml -o constraints/$$file.txt; done
