@@ -1,7 +1,7 @@
 """Which items make which batch.
 
-The order of an epoch is a function of the data, the seed and the epoch's number alone: a run that resumes finds its place
-by counting. Ragged items meet others of about their length, and a batch is cut to its longest.
+The order of an epoch is a function of the data, the seed and the epoch's number alone: a run that resumes finds its
+place by counting. Ragged items meet others of about their length, and a batch is cut to its longest.
 """
 
 from collections.abc import Iterator

@@ -21,6 +21,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from training.models import RECIPES
 from training.recipe import Recipe, Split
 
 CHECKPOINT, WEIGHTS, SNAPSHOT, TEST, TEXTS, TOKENIZER = (
@@ -143,10 +144,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise RunError(f"{folder}: {CHECKPOINT} cannot be read: {error}") from error
 
 
-def load_run(folder: Path, recipes: Mapping[str, Recipe] | None = None) -> Run:
-    """The finished run in `folder`; `recipes` is the registry unless given. Raises RunError."""
-    if recipes is None:
-        from training.models import RECIPES as recipes  # the registry imports every model
+def load_run(folder: Path, recipes: Mapping[str, Recipe] = RECIPES) -> Run:
+    """The finished run in `folder`, made by one of `recipes`. Raises RunError."""
     checkpoint = read_checkpoint(folder)
     if checkpoint.recipe not in recipes:
         raise RunError(f"{folder}: unknown recipe {checkpoint.recipe!r}; known are {', '.join(recipes)}")

@@ -1,7 +1,7 @@
 """What each family of models takes, answers, minimises and is measured by.
 
 `answer` in eval mode is the reference that export and tests compare everything else with: its results are named and
-shaped exactly as the outputs of the exported graph (a language model has `logits` only: its cache is the graph's affair).
+shaped exactly as the outputs of the exported graph (a language model has `logits` alone: its cache is the graph's).
 """
 
 from collections.abc import Callable, Mapping
@@ -21,15 +21,15 @@ IGNORED = -100  # a target that counts for nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """`metric` names the score of `scores` that decides which weights are best; an image generator has none."""
+    """`metric` names the score that decides which weights are best; an image generator has neither loss nor scores."""
 
     task: Literal["classify", "sequence-predict", "generate"]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     forward: Callable[[nn.Module, Inputs], dict[str, Tensor]]
-    loss: Callable[[nn.Module, Inputs, Tensor, float], Tensor]  # (model, inputs, targets, label smoothing) -> mean
-    scores: Callable[[Inputs, Inputs, Tensor], Scores]  # (outputs, inputs, targets)
-    metric: Literal["accuracy", "loss"] | None
+    loss: Callable[[nn.Module, Inputs, Tensor, float], Tensor] | None = None  # (model, inputs, targets, smoothing)
+    scores: Callable[[Inputs, Inputs, Tensor], Scores] | None = None  # (outputs, inputs, targets)
+    metric: Literal["accuracy", "loss"] | None = None
 
     def answer(self, model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
         """The outputs of the model (in eval mode) for raw inputs, computed in the model's own dtype."""
@@ -67,7 +67,7 @@ def _classifier(
     def loss(model: nn.Module, inputs: Inputs, targets: Tensor, smoothing: float) -> Tensor:
         return cross_entropy(model(*arguments(inputs)), targets, label_smoothing=smoothing)
 
-    def scores(outputs: Inputs, inputs: Inputs, targets: Tensor) -> Scores:
+    def scores(outputs: Inputs, _inputs: Inputs, targets: Tensor) -> Scores:
         logits = outputs["logits"]
         return {
             "loss": (cross_entropy(logits, targets, reduction="sum").item(), len(targets)),
@@ -132,7 +132,7 @@ def _language_loss(model: nn.Module, inputs: Inputs, targets_BT: Tensor, smoothi
     return cross_entropy(model(inputs["ids"]).flatten(0, 1), targets_BT.flatten(), label_smoothing=smoothing)
 
 
-def _language_scores(outputs: Inputs, inputs: Inputs, targets_BT: Tensor) -> Scores:
+def _language_scores(outputs: Inputs, _inputs: Inputs, targets_BT: Tensor) -> Scores:
     logits_BTV = outputs["logits"]
     num_tokens = int((targets_BT != IGNORED).sum())
     loss = cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum").item()
@@ -142,10 +142,6 @@ def _language_scores(outputs: Inputs, inputs: Inputs, targets_BT: Tensor) -> Sco
 def _generator_forward(model: Any, inputs: Inputs) -> dict[str, Tensor]:
     samples = model.generator(inputs["latents"])
     return {"samples": samples, "images": ((samples + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)}
-
-
-def _generator_loss(model: nn.Module, inputs: Inputs, targets: Tensor, smoothing: float) -> Tensor:
-    raise TypeError("an image generator has no single loss: its recipe names a learner of its own")
 
 
 FAMILIES: dict[FamilyName, Family] = {
@@ -175,8 +171,5 @@ FAMILIES: dict[FamilyName, Family] = {
         inputs=("latents",),
         outputs=("samples", "images"),
         forward=_generator_forward,
-        loss=_generator_loss,
-        scores=lambda outputs, inputs, targets: {},
-        metric=None,
     ),
 }

@@ -46,7 +46,8 @@ class Ragged(nn.Module):
 
     def __init__(self, rnn: nn.RNN | nn.LSTM) -> None:
         super().__init__()
-        assert rnn.batch_first and not rnn.bidirectional
+        assert rnn.batch_first
+        assert not rnn.bidirectional
         self.rnn = rnn
 
     def forward(self, x_BTI: Tensor, lengths_B: Tensor, state: State | None = None) -> tuple[Tensor, State]:

@@ -3,7 +3,6 @@
 A learner owns the networks' optimisers and nothing else; the loop owns time, order, randomness and files.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,16 +11,15 @@ from torch.nn.utils import clip_grad_norm_
 
 from training.families import FAMILIES
 from training.recipe import Recipe
-
-Wrap = Callable[[nn.Module], nn.Module]  # makes a network average its gradients over all workers; or the identity
+from training.workers import Workers
 
 
 class Learner:
-    """The loop calls `step` and writes each optimiser's learning rate, as `recipe.learning_rate` times a factor."""
+    """The loop calls `step`, and before it scales each optimiser's learning rate."""
 
     optimizers: dict[str, torch.optim.Optimizer]
 
-    def __init__(self, recipe: Recipe, model: Any, wrap: Wrap) -> None:
+    def __init__(self, recipe: Recipe, model: Any, workers: Workers) -> None:
         raise NotImplementedError
 
     def step(self, inputs: dict[str, Tensor], targets: Tensor, generator: Generator) -> dict[str, Tensor]:
@@ -51,13 +49,17 @@ class Learner:
 class Supervised(Learner):
     """The family's loss under AdamW; weight decay touches matrices only, never biases, norms or gains."""
 
-    def __init__(self, recipe: Recipe, model: nn.Module, wrap: Wrap) -> None:
+    def __init__(self, recipe: Recipe, model: nn.Module, workers: Workers) -> None:
         self.recipe = recipe
-        self.model = wrap(model)
+        self.workers = workers
+        self.model = workers.wrap(model)
         self.optimizers = {"adamw": adamw(model, recipe)}
 
-    def step(self, inputs: dict[str, Tensor], targets: Tensor, generator: Generator) -> dict[str, Tensor]:
-        loss = FAMILIES[self.recipe.family].loss(self.model, inputs, targets, self.recipe.label_smoothing)
+    def step(self, inputs: dict[str, Tensor], targets: Tensor, generator: Generator) -> dict[str, Tensor]:  # noqa: ARG002
+        family_loss = FAMILIES[self.recipe.family].loss
+        assert family_loss is not None, f"{self.recipe.name}: its family needs a learner of its own"
+        with self.workers.autocast():
+            loss = family_loss(self.model, inputs, targets, self.recipe.label_smoothing)
         descend(self.optimizers["adamw"], loss, self.recipe.gradient_clip)
         return {"loss": loss.detach()}
 

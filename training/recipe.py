@@ -28,7 +28,7 @@ class Split:
 
     `inputs` are named as the family's graph inputs (see training.families). `targets` are int64 [items], or
     [items, steps] for a language model (the next token; the windows of a split tile its text), or empty for the GAN.
-    `texts` holds the raw text of each item of a text model, and for a language model the split's whole text as one entry.
+    `texts` holds the raw text of each item of a text model, for a language model the split's whole text as one entry.
     """
 
     inputs: Mapping[str, npt.NDArray[Any]]
@@ -81,7 +81,7 @@ class Recipe:
     warmup: float = 0.05  # share of the steps until the learning rate is reached; after it, a cosine down to 1 %
     ema: float = 0.0  # decay of the exponential moving average of the weights that is kept; 0 keeps the weights
     augment: Augment | None = None
-    learner: Callable[..., Any] | None = None  # a training.learner.Learner; None is the family's loss and AdamW
+    learner: Callable[..., Any] | None = None  # a training.learner.Learner; None is Supervised
     evaluations: int = 20  # on the validation split, spread over the run
     patience: int = 8  # evaluations without a better one until the run stops early
     max_items: int = 64  # limits of the served model

@@ -9,8 +9,9 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 
 from training.data import mnist
-from training.learner import Learner, Wrap, adamw, descend
+from training.learner import Learner, adamw, descend
 from training.recipe import Data, Recipe, Split
+from training.workers import Workers
 
 LATENT_SIZE = 100
 NUM_TEST_LATENTS = 1000
@@ -67,25 +68,27 @@ class MnistGan(nn.Module):
 class Adversarial(Learner):
     """Two optimisers in turn: the discriminator tells real from made, the generator makes it err (non-saturating)."""
 
-    def __init__(self, recipe: Recipe, model: MnistGan, wrap: Wrap) -> None:
+    def __init__(self, recipe: Recipe, model: MnistGan, workers: Workers) -> None:
         self.recipe = recipe
-        self.generator = wrap(model.generator)
-        self.discriminator = wrap(model.discriminator)
+        self.workers = workers
+        self.generator = workers.wrap(model.generator)
+        self.discriminator = workers.wrap(model.discriminator)
         self.optimizers = {
             "generator": adamw(model.generator, recipe, betas=(0.5, 0.99)),
             "discriminator": adamw(model.discriminator, recipe, betas=(0.5, 0.99)),
         }
 
-    def step(self, inputs: dict[str, Tensor], targets: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def step(self, inputs: dict[str, Tensor], targets: Tensor, generator: Generator) -> dict[str, Tensor]:  # noqa: ARG002
         real = inputs["images"] / 127.5 - 1
         latents = torch.randn(len(real), LATENT_SIZE, generator=generator).to(real.device)
-        made = self.generator(latents)
-
-        realness, madeness = self.discriminator(torch.cat([real, made.detach()])).chunk(2)
-        judged = softplus(-realness).mean() + softplus(madeness).mean()
+        with self.workers.autocast():
+            made = self.generator(latents)
+            realness, madeness = self.discriminator(torch.cat([real, made.detach()])).chunk(2)
+            judged = softplus(-realness).mean() + softplus(madeness).mean()
         descend(self.optimizers["discriminator"], judged, self.recipe.gradient_clip)
 
-        fooled = softplus(-self.discriminator(made)).mean()
+        with self.workers.autocast():
+            fooled = softplus(-self.discriminator(made)).mean()
         descend(self.optimizers["generator"], fooled, self.recipe.gradient_clip)
         return {"loss": fooled.detach(), "discriminator": judged.detach()}
 
