@@ -112,16 +112,16 @@ class Loop:
         """Train to the end of the plan and save. False where it was asked to stop before, and saved itself too."""
         state = self.progress
         began = time.monotonic() - state.seconds
-        evaluations = int(self._fraction() * self.recipe.evaluations)
+        evaluations = int(self.fraction() * self.recipe.evaluations)
         while not state.finished:
             shown = self._step()
             state.seconds = time.monotonic() - began
-            display.step(state.step, self._fraction(), shown)
-            if (now := int(self._fraction() * self.recipe.evaluations)) > evaluations:
+            display.step(state.step, self.fraction(), shown)
+            if (now := int(self.fraction() * self.recipe.evaluations)) > evaluations:
                 evaluations = now
                 self._evaluate()
-                display.evaluated(state.curves[-1], self._fraction())
-                state.finished = self._fraction() >= 1 or state.stale >= self.recipe.patience
+                display.evaluated(state.curves[-1], self.fraction())
+                state.finished = self.fraction() >= 1 or state.stale >= self.recipe.patience
                 self.save()
             if stop_asked() and not state.finished:
                 self.save()
@@ -133,7 +133,7 @@ class Loop:
         self.model.load_state_dict(self.best)
         return self.model.cpu().eval()
 
-    def _fraction(self) -> float:
+    def fraction(self) -> float:
         """How much of the plan is done: 0 to 1."""
         if self.plan.minutes is None:
             return self.progress.step / self.plan.steps
@@ -149,7 +149,7 @@ class Loop:
             inputs = self.recipe.augment(inputs, generator)
         for optimizer in self.learner.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = self.recipe.learning_rate * schedule(self._fraction(), self.recipe.warmup)
+                group["lr"] = self.recipe.learning_rate * schedule(self.fraction(), self.recipe.warmup)
         self.model.train()
         there = {name: tensor.to(workers.device) for name, tensor in inputs.items()}
         shown = self.learner.step(there, targets.to(workers.device), generator)
