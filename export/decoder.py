@@ -1,0 +1,94 @@
+"""A causal `nn.TransformerEncoder` as one graph for prefill and decode, with the key/value cache kept by the caller.
+
+`CachedDecoder` computes with the very parameters of the trained model, past keys and values being inputs and only the new
+ones outputs. Scores against past and new keys are computed apart and joined before the softmax, so the cache is never
+copied. The mask is explicit: row b sees the first `past_lengths[b]` entries of its past, and new steps up to itself.
+
+Shapes: B batch, S new steps, P past steps, D model width, H heads, K head size, V vocabulary.
+"""
+
+from collections.abc import Callable
+from math import sqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CachedDecoder(nn.Module):
+    """model(ids_BS) -> logits_BSV becomes decoder(ids_BS, past_lengths_B, *past) -> (logits_BSV, *new).
+
+    All inputs are positional, as `export.graph` names them. `past` is key, value of layer 0, key, value of layer 1, ...: [B, H, P, K] each; `new` likewise, [B, H, S, K].
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.layers: list[nn.TransformerEncoderLayer] = list(model.encoder.layers)
+        attention = self.layers[0].self_attn
+        self.num_heads: int = attention.num_heads
+        self.head_size: int = attention.head_dim
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ids_BS, past_lengths_B, *past = inputs
+        model: Any = self.model
+        new_steps = torch.arange(ids_BS.shape[1], device=ids_BS.device)
+        x_BSD = model.embedding(ids_BS) + self._positions(past_lengths_B[:, None] + new_steps)
+        past_steps = torch.arange(past[0].shape[2], device=ids_BS.device)
+        sees_past_B11P = (past_steps < past_lengths_B[:, None])[:, None, None, :]
+        sees_new_SS = new_steps <= new_steps[:, None]
+        new: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+
+            def attend(x: Tensor, layer: nn.TransformerEncoderLayer = layer, index: int = index) -> Tensor:
+                answer, *pair = self._attend(layer, x, past[2 * index], past[2 * index + 1], sees_past_B11P, sees_new_SS)
+                new.extend(pair)
+                return answer
+
+            x_BSD = _block(layer, x_BSD, attend)
+        norm = model.encoder.norm
+        x_BSD = x_BSD if norm is None else norm(x_BSD)
+        return model.head(x_BSD), *new
+
+    def _positions(self, steps_BS: Tensor) -> Tensor:
+        table: Any = self.model.positions
+        table_CD: Tensor = table.weight if isinstance(table, nn.Embedding) else table
+        return F.embedding(steps_BS.clamp(max=table_CD.shape[0] - 1), table_CD)  # padding may lie beyond the context
+
+    def _attend(
+        self,
+        layer: nn.TransformerEncoderLayer,
+        x_BSD: Tensor,
+        past_key_BHPK: Tensor,
+        past_value_BHPK: Tensor,
+        sees_past_B11P: Tensor,
+        sees_new_SS: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        attention = layer.self_attn
+        projected = F.linear(x_BSD, attention.in_proj_weight, attention.in_proj_bias)
+        query, key, value = (
+            part.unflatten(-1, (self.num_heads, self.head_size)).transpose(1, 2) for part in projected.chunk(3, dim=-1)
+        )
+        query = query / sqrt(self.head_size)
+        past_scores = (query @ past_key_BHPK.transpose(2, 3)).masked_fill(~sees_past_B11P, -torch.inf)
+        new_scores = (query @ key.transpose(2, 3)).masked_fill(~sees_new_SS, -torch.inf)
+        weights = torch.cat([past_scores, new_scores], dim=-1).softmax(dim=-1)
+        num_past = past_key_BHPK.shape[2]
+        mixed_BHSK = weights[..., :num_past] @ past_value_BHPK + weights[..., num_past:] @ value
+        return attention.out_proj(mixed_BHSK.transpose(1, 2).flatten(2)), key, value
+
+
+def _block(layer: nn.TransformerEncoderLayer, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
+    """One layer of nn.TransformerEncoder in eval mode, normalising before or after its two parts."""
+
+    def feed_forward(x: Tensor) -> Tensor:
+        answer: Tensor = layer.linear2(layer.activation(layer.linear1(x)))
+        return answer
+
+    if layer.norm_first:
+        x = x + attend(layer.norm1(x))
+        return x + feed_forward(layer.norm2(x))
+    x = layer.norm1(x + attend(x))
+    answer: Tensor = layer.norm2(x + feed_forward(x))
+    return answer

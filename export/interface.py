@@ -1,0 +1,134 @@
+"""A graph from outside: names, types and axes of its inputs and outputs, and its family's parameters, read off a run.
+
+Everything the service will be told about a model comes from the trained run itself; nothing is typed in twice.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from service.bundle import (
+    Image,
+    ImageClassifier,
+    ImageGenerator,
+    LanguageModel,
+    Parameters,
+    SeriesClassifier,
+    SeriesTagger,
+    TensorSpec,
+    TextClassifier,
+)
+from training.checkpoint import Run
+
+Axes = tuple[int | str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interface:
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: Parameters
+
+
+def interface(run: Run) -> Interface:
+    """What the exported graph of this run takes and gives."""
+    return BY_FAMILY[run.recipe.family](run)
+
+
+def _image_classifier(run: Run) -> Interface:
+    labels, (height, width, *channels) = run.checkpoint.labels, run.test.inputs["images"].shape[1:]
+    image = Image(height=height, width=width, mode="RGB" if channels else "L")
+    return Interface(
+        inputs=(TensorSpec(name="images", dtype="uint8", shape=("batch", height, width, *channels)),),
+        outputs=_answers("batch", len(labels)),
+        parameters=ImageClassifier(labels=labels, image=image),
+    )
+
+
+def _series_classifier(run: Run) -> Interface:
+    labels, channels = run.checkpoint.labels, run.test.inputs["series"].shape[2]
+    return Interface(
+        inputs=_series(channels),
+        outputs=_answers("batch", len(labels)),
+        parameters=SeriesClassifier(labels=labels, channels=channels),
+    )
+
+
+def _series_tagger(run: Run) -> Interface:
+    labels, channels = run.checkpoint.labels, run.test.inputs["series"].shape[2]
+    model: Any = run.model
+    layers, hidden = model.ragged.rnn.num_layers, model.ragged.rnn.hidden_size
+    state: Axes = ("batch", layers, hidden)
+    return Interface(
+        inputs=(*_series(channels), _float("h", state), _float("c", state)),
+        outputs=(*_answers("batch", "steps", len(labels)), _float("next_h", state), _float("next_c", state)),
+        parameters=SeriesTagger(labels=labels, channels=channels, layers=layers, hidden=hidden),
+    )
+
+
+def _text_classifier(run: Run) -> Interface:
+    labels = run.checkpoint.labels
+    vocabulary = next(part for part in run.model.modules() if isinstance(part, nn.Embedding)).num_embeddings
+    return Interface(
+        inputs=(_ids(), TensorSpec(name="lengths", dtype="int64", shape=("batch",))),
+        outputs=_answers("batch", len(labels)),
+        parameters=TextClassifier(labels=labels, vocabulary=vocabulary),
+    )
+
+
+def _language_model(run: Run) -> Interface:
+    model: Any = run.model
+    layers, vocabulary = list(model.encoder.layers), model.head.out_features
+    heads, size = layers[0].self_attn.num_heads, layers[0].self_attn.head_dim
+    pairs = [f"{part}_{index}" for index in range(len(layers)) for part in ("key", "value")]
+    past = tuple(_float(f"past_{pair}", ("batch", heads, "past", size)) for pair in pairs)
+    new = tuple(_float(f"new_{pair}", ("batch", heads, "steps", size)) for pair in pairs)
+    return Interface(
+        inputs=(_ids(), TensorSpec(name="past_lengths", dtype="int64", shape=("batch",)), *past),
+        outputs=(_float("logits", ("batch", "steps", vocabulary)), *new),
+        parameters=LanguageModel(vocabulary=vocabulary, layers=len(layers), heads=heads, head_size=size),
+    )
+
+
+def _image_generator(run: Run) -> Interface:
+    generator: Any = run.model.generator
+    latent_size = next(part for part in generator.modules() if isinstance(part, nn.Linear)).in_features
+    with torch.no_grad():
+        height, width = generator(torch.zeros(1, latent_size)).shape[1:]
+    return Interface(
+        inputs=(_float("latents", ("batch", latent_size)),),
+        outputs=(
+            _float("samples", ("batch", height, width)),
+            TensorSpec(name="images", dtype="uint8", shape=("batch", height, width)),
+        ),
+        parameters=ImageGenerator(latent_size=latent_size, image=Image(height=height, width=width, mode="L")),
+    )
+
+
+def _float(name: str, shape: Axes) -> TensorSpec:
+    return TensorSpec(name=name, dtype="float32", shape=shape)
+
+
+def _ids() -> TensorSpec:
+    return TensorSpec(name="ids", dtype="int64", shape=("batch", "steps"))
+
+
+def _series(channels: int) -> tuple[TensorSpec, ...]:
+    lengths = TensorSpec(name="lengths", dtype="int64", shape=("batch",))
+    return _float("series", ("batch", "steps", channels)), lengths
+
+
+def _answers(*shape: int | str) -> tuple[TensorSpec, ...]:
+    return _float("logits", shape), _float("probabilities", shape)
+
+
+BY_FAMILY = {
+    "image-classifier": _image_classifier,
+    "series-classifier": _series_classifier,
+    "series-tagger": _series_tagger,
+    "text-classifier": _text_classifier,
+    "language-model": _language_model,
+    "image-generator": _image_generator,
+}
