@@ -136,6 +136,7 @@ TASKS: Mapping[str, Task] = {
     "language-model": "generate",
     "image-generator": "generate",
 }
+READS_TEXT = ("text-classifier", "language-model")
 
 
 class Limits(Frozen):
@@ -211,9 +212,9 @@ class Manifest(Frozen):
         unpaired = {output.name for output in self.outputs} ^ set(self.tolerance)
         if unpaired:
             raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")
-        missing = {MODEL, GOLDEN, REQUESTS} - set(self.files)
-        if missing:
-            raise ValueError(f"files lack {sorted(missing)}")
+        needed = {MODEL, GOLDEN, REQUESTS} | ({TOKENIZER} if self.parameters.family in READS_TEXT else set())
+        if needed - set(self.files):
+            raise ValueError(f"files lack {sorted(needed - set(self.files))}")
         return self
 
     @classmethod

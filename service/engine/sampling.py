@@ -1,0 +1,77 @@
+"""One token from one row of logits.
+
+The draw depends on the row's logits, its own parameters, and the pair (seed, position); on no state and no neighbour.
+So the same request gives the same tokens alone or in a batch, and a prompt that already holds the first tokens of an
+answer is continued with the rest of it.
+
+Sampling is done in float64. Equal logits rank by token id, the lower first, here and in `argmax`. A draw u is turned
+into a token along the token ids, not along the ranks: a difference in the last bits of the logits then moves the
+outcome only if u lies within that difference of a boundary.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """temperature 0 takes the most probable token; top_k 0 and top_p 1 keep all. top_k cuts first, then top_p."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < np.inf:
+            raise ValueError(f"temperature is {self.temperature}, expected 0 or more")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}, expected 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}, expected more than 0 and at most 1")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed is {self.seed}, expected 0 to {MAX_SEED}")
+
+
+def sample(logits_V: npt.NDArray[np.float32], sampling: Sampling, position: int) -> int:
+    """The token at `position` of its row, counted from the first token of the prompt."""
+    if sampling.temperature == 0 or sampling.top_k == 1:
+        return int(logits_V.argmax())
+    probabilities_V = kept_probabilities(logits_V, sampling)
+    bounds_V = probabilities_V.cumsum()
+    token = int(np.searchsorted(bounds_V, uniform(sampling.seed, position) * bounds_V[-1], side="right"))
+    return min(token, int(probabilities_V.nonzero()[0][-1]))
+
+
+def kept_probabilities(logits_V: npt.NDArray[np.float32], sampling: Sampling) -> npt.NDArray[np.float64]:
+    """What the draw is made from: softmax at the temperature, cut to top_k, then top_p, and normalised again."""
+    with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to -inf, as it should
+        scaled_V = (logits_V.astype(np.float64) - float(logits_V.max())) / sampling.temperature
+    weights_V = np.exp(scaled_V)
+    if not 0 < sampling.top_k < weights_V.size and sampling.top_p == 1:
+        return weights_V / weights_V.sum()
+    ranked_V = np.argsort(-logits_V, kind="stable")
+    kept = ranked_V[: sampling.top_k or None]
+    mass = weights_V[kept].cumsum()
+    kept = kept[: 1 + int(np.searchsorted(mass, sampling.top_p * mass[-1], side="left"))]
+    probabilities_V = np.zeros_like(weights_V)
+    probabilities_V[kept] = weights_V[kept] / weights_V[kept].sum()
+    return probabilities_V
+
+
+def uniform(seed: int, position: int) -> float:
+    """In [0, 1): Philox 4x64-10 with key `seed` and counter `position`.
+
+    Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+    """
+    return float(np.random.Generator(np.random.Philox(key=seed, counter=position)).random())
+
+
+def log_probability(logits_V: npt.NDArray[np.float32], token: int) -> float:
+    """Natural logarithm of the token's softmax, before temperature and cuts."""
+    shifted_V = logits_V.astype(np.float64) - float(logits_V.max())
+    return float(shifted_V[token] - np.log(np.exp(shifted_V).sum()))

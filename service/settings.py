@@ -1,0 +1,64 @@
+"""Everything an operator may set, read once at start from `EKIBEN_*` environment variables.
+
+A variable that is misspelt or holds a bad value stops the service with a sentence that names variable and value;
+`table()` is the documentation.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.engine.device import DeviceWish
+
+PREFIX = "EKIBEN_"
+# Set by Kubernetes in every pod beside a service named `ekiben`: addresses, no settings of ours.
+KUBERNETES = re.compile(r"EKIBEN_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names the environment variable and its value."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    bundles: Path = Field(default=Path("bundles"), description="folder of bundles, one folder a model")
+    device: DeviceWish = Field(
+        default="auto", description="`cuda`: every node on the GPU or no start; `auto`: the GPU if a session runs there"
+    )
+    threads: int = Field(default=2, ge=1, le=256, description="requests that compute at the same time in one worker")
+    intra_op_threads: int = Field(default=1, ge=1, le=256, description="threads inside one computation")
+    max_body_bytes: int = Field(default=16 << 20, ge=1 << 10, description="a larger request body is refused with 413")
+
+
+def load_settings() -> Settings:
+    """Read the environment; raises SettingsError that names every variable that is wrong."""
+    named = ((key.upper(), value) for key, value in os.environ.items())  # pydantic ignores the case, so we do
+    given = {key: value for key, value in named if key.startswith(PREFIX) and not KUBERNETES.match(key)}
+    unknown = sorted(set(given) - set(_variables()))
+    if unknown:
+        raise SettingsError(f"no such setting: {', '.join(unknown)}; there are {', '.join(_variables())}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = ((_variable(str(fault["loc"][0])), fault["msg"]) for fault in error.errors())
+        raise SettingsError("; ".join(f"{name}={given[name]!r}: {what}" for name, what in faults)) from error
+
+
+def _variable(field: str) -> str:
+    return PREFIX + field.upper()
+
+
+def _variables() -> list[str]:
+    return [_variable(field) for field in Settings.model_fields]
+
+
+def table() -> str:
+    """The settings as a Markdown table."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        rows.append(f"| `{_variable(name)}` | `{field.default}` | {field.description} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,17 @@
+"""A domain error carries what its reader needs."""
+
+from service.errors import BundleError, DeviceError, EkibenError, Fault
+
+
+def test_an_error_keeps_slug_sentence_and_places() -> None:
+    faults = (Fault(pointer="/images/3", detail="27 x 28 pixels, expected 28 x 28"),)
+    error = EkibenError("invalid-request", "1 of 4 images cannot be used", faults)
+    assert (error.slug, error.detail, error.faults) == ("invalid-request", "1 of 4 images cannot be used", faults)
+    assert str(error) == "1 of 4 images cannot be used"
+    assert EkibenError("not-ready", "loading").faults == ()
+
+
+def test_a_bad_bundle_is_a_value_and_a_missing_device_is_not() -> None:
+    assert issubclass(BundleError, ValueError)
+    assert issubclass(DeviceError, RuntimeError)
+    assert not issubclass(DeviceError, ValueError)

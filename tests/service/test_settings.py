@@ -1,0 +1,58 @@
+"""Settings come from the environment, and a bad one is named."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import PREFIX, Settings, SettingsError, load_settings, table
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in [key for key in os.environ if key.startswith(PREFIX)]:
+        monkeypatch.delenv(key)
+
+
+def test_defaults_serve_a_checkout() -> None:
+    settings = load_settings()
+    assert (settings.bundles, settings.device, settings.max_body_bytes) == (Path("bundles"), "auto", 16 * 1024 * 1024)
+
+
+def test_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EKIBEN_BUNDLES", "/srv/bundles")
+    monkeypatch.setenv("EKIBEN_DEVICE", "cuda")
+    monkeypatch.setenv("EKIBEN_THREADS", "4")
+    settings = load_settings()
+    assert (settings.bundles, settings.device, settings.threads) == (Path("/srv/bundles"), "cuda", 4)
+
+
+def test_names_every_bad_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EKIBEN_DEVICE", "gpu")
+    monkeypatch.setenv("EKIBEN_THREADS", "0")
+    with pytest.raises(SettingsError, match=r"EKIBEN_DEVICE='gpu': .*'cuda'; EKIBEN_THREADS='0': .*greater"):
+        load_settings()
+
+
+def test_a_misspelt_setting_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EKIBEN_TREADS", "4")
+    with pytest.raises(SettingsError, match=r"no such setting: EKIBEN_TREADS; there are .*EKIBEN_THREADS"):
+        load_settings()
+
+
+def test_addresses_that_kubernetes_injects_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("EKIBEN_SERVICE_HOST", "EKIBEN_SERVICE_PORT_HTTP", "EKIBEN_PORT", "EKIBEN_PORT_3000_TCP_ADDR"):
+        monkeypatch.setenv(key, "tcp://10.0.0.1:3000")
+    assert load_settings() == Settings()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_settings().threads = 9
+
+
+def test_table_has_a_row_for_every_setting() -> None:
+    rows = table().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == [PREFIX + name.upper() for name in Settings.model_fields]
+    assert "None" not in table()
