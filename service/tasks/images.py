@@ -1,0 +1,117 @@
+"""Pictures on the wire: base64 PNG or JPEG, raw bytes, and pixel lists in; PNG out.
+
+Invariant: a picture is decoded only after its header has said that it has exactly the size that the model takes, so no
+upload can make the service allocate more than one model input. Nothing is scaled, and no transparency is guessed away.
+"""
+
+import base64
+import binascii
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
+
+from service.bundle import Image
+from service.errors import EkibenError
+from service.tasks.arrays import pixels
+from service.tasks.body import refuse, wrong
+
+FORMATS = ("PNG", "JPEG")
+EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+GRID_GAP = 2
+
+
+def read_images(items: Sequence[Any], image: Image, where: str) -> npt.NDArray[np.uint8]:
+    """Every item as one batch uint8 [batch, height, width(, 3)]."""
+    return np.stack([read_image(item, image, f"{where}/{i}") for i, item in enumerate(items)])
+
+
+def read_image(item: Any, image: Image, where: str) -> npt.NDArray[np.uint8]:
+    """One base64 text or nested list of pixels."""
+    match item:
+        case str():
+            return decode_picture(_from_base64(item, where), image, where)
+        case list():
+            return pixels(item, image_shape(image), where)
+        case _:
+            raise wrong(where, "a base64 PNG or JPEG or a nested list of pixels", item)
+
+
+def image_shape(image: Image) -> tuple[int, ...]:
+    return (image.height, image.width) if image.mode == "L" else (image.height, image.width, 3)
+
+
+def decode_picture(content: bytes, image: Image, where: str) -> npt.NDArray[np.uint8]:
+    """PNG or JPEG bytes of exactly the model's size, in the model's mode."""
+    try:
+        with Pillow.open(BytesIO(content), formats=FORMATS) as file:
+            _check_header(file, image, where)
+            picture = _opaque(file, where) if file.has_transparency_data else file
+            return np.asarray(picture.convert(image.mode), np.uint8)
+    except EkibenError:
+        raise
+    except UnidentifiedImageError:
+        raise refuse(where, f"expected a PNG or JPEG image, got {len(content)} bytes that are none") from None
+    except Exception as error:  # noqa: BLE001 - Pillow's readers raise whatever a broken file makes them meet
+        raise refuse(where, f"expected a PNG or JPEG image, got a broken one: {error}") from None
+
+
+def encode_png(pixels_HW: npt.NDArray[np.uint8]) -> bytes:
+    buffer = BytesIO()
+    Pillow.fromarray(pixels_HW).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def to_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def grid(images_BHW: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """All images in one, row by row, as square as can be, with a dark gap between them; one image is itself."""
+    count, height, width = images_BHW.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    canvas_HW = np.zeros((rows * (height + GRID_GAP) - GRID_GAP, columns * (width + GRID_GAP) - GRID_GAP), np.uint8)
+    for i, image_HW in enumerate(images_BHW):
+        top, left = i // columns * (height + GRID_GAP), i % columns * (width + GRID_GAP)
+        canvas_HW[top : top + height, left : left + width] = image_HW
+    return canvas_HW
+
+
+def _from_base64(text: str, where: str) -> bytes:
+    """Base64, bare or as the data URL that a browser makes."""
+    if text.startswith("data:image/"):
+        text = text.partition(",")[2]
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise wrong(where, "base64", text) from None
+    if not content:
+        raise wrong(where, "the base64 of a PNG or JPEG image", text)
+    return content
+
+
+def _check_header(picture: Pillow.Image, image: Image, where: str) -> None:
+    if picture.size != (image.width, image.height):
+        raise refuse(where, f"expected {_size(image)}, got {picture.height} x {picture.width}")
+    if picture.mode not in EIGHT_BIT_MODES:
+        raise refuse(where, f"expected 8 bits a channel, got Pillow mode {picture.mode}")
+
+
+def _opaque(picture: Pillow.Image, where: str) -> Pillow.Image:
+    rgba = picture.convert("RGBA")
+    lowest = int(np.asarray(rgba)[..., 3].min())
+    if lowest < 255:
+        raise refuse(
+            where, f"expected an opaque image, got one with transparent pixels (alpha {lowest}): flatten it first"
+        )
+    return rgba.convert("RGB")
+
+
+def _size(image: Image) -> str:
+    return f"an image of {image.height} x {image.width} pixels (height x width)"

@@ -1,0 +1,46 @@
+"""The state of a stateful model on the wire: one opaque text that the client sends back with the next steps.
+
+Invariant: a state is accepted only by the very model version that made it, and only whole and finite.
+Layout before base64url: 6 bytes of the version, then h and c, each float32 little-endian [layers, hidden].
+"""
+
+import base64
+import binascii
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle import Manifest, SeriesTagger
+from service.tasks.body import refuse, wrong
+
+VERSION_BYTES = 6
+
+
+def pack_state(manifest: Manifest, h_LH: npt.NDArray[np.float32], c_LH: npt.NDArray[np.float32]) -> str:
+    numbers = np.stack([h_LH, c_LH]).astype("<f4").tobytes()
+    return base64.urlsafe_b64encode(bytes.fromhex(manifest.version) + numbers).decode()
+
+
+def unpack_state(text: Any, manifest: Manifest, parameters: SeriesTagger, where: str) -> npt.NDArray[np.float32]:
+    """h and c as one array [2, layers, hidden]; `None` is the state before the first step, which is zero."""
+    shape = (2, parameters.layers, parameters.hidden)
+    if text is None:
+        return np.zeros(shape, np.float32)
+    if not isinstance(text, str):
+        raise wrong(where, "null or a `state` of an earlier answer", text)
+    try:
+        content = base64.b64decode(text, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise wrong(where, "a `state` of an earlier answer", text) from None
+    version, numbers = content[:VERSION_BYTES].hex(), content[VERSION_BYTES:]
+    if len(content) >= VERSION_BYTES and version != manifest.version:
+        raise refuse(
+            where, f"expected a state of version {manifest.version}, got one of {version}: start again with null"
+        )
+    if len(numbers) != 4 * np.prod(shape):
+        raise refuse(where, f"expected a state of {4 * np.prod(shape)} bytes, got {len(numbers)}")
+    state = np.frombuffer(numbers, "<f4").reshape(shape).astype(np.float32)
+    if not np.isfinite(state).all():
+        raise refuse(where, "expected a state of finite numbers")
+    return state

@@ -1,0 +1,63 @@
+"""One tiny model of each family, ready to answer."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from service.bundle import open_bundle
+from service.engine.repository import Model
+from service.engine.runner import Runner
+from service.engine.session import Session
+from service.errors import EkibenError
+from service.tasks.replay import answer
+from tests.service.bundles import FAMILIES, NAMES, write_bundle
+
+Ask = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+    root: Path = tmp_path_factory.mktemp("bundles")
+    bundles = {family: open_bundle(write_bundle(root, family)) for family in FAMILIES}
+    return {
+        family: Model(
+            manifest=bundle.manifest,
+            session=Session(bundle.model, manifest=bundle.manifest, device="cpu"),
+            tokenizer=Tokenizer.from_str(bundle.tokenizer) if bundle.tokenizer else None,
+        )
+        for family, bundle in bundles.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[Runner]:
+    runner = Runner()
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="session")
+def ask(models: dict[str, Model], runner: Runner) -> Ask:
+    """ask(family, **fields of the body) -> the answer as JSON."""
+
+    def ask(family: str, **body: Any) -> dict[str, Any]:
+        call: Coroutine[Any, Any, dict[str, Any]] = answer(models[family], runner, {"model": NAMES[family], **body})
+        return asyncio.run(call)
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def refusal(ask: Ask) -> Callable[..., tuple[str, str]]:
+    """refusal(family, **fields) -> pointer and sentence of the first fault."""
+
+    def refusal(family: str, **body: Any) -> tuple[str, str]:
+        with pytest.raises(EkibenError) as caught:
+            ask(family, **body)
+        return caught.value.faults[0].pointer, caught.value.faults[0].detail
+
+    return refusal

@@ -1,0 +1,95 @@
+"""Lists of numbers become arrays, or the first wrong entry is named."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from service.errors import EkibenError
+from service.tasks.arrays import numbers, pixels
+
+IMAGE = [[0, 1], [254, 255]]
+SERIES = [[0.5, -1.0], [2, 3.25], [1e-9, 7]]
+
+
+def changed(document: Any, *path: int, to: Any) -> Any:
+    copied = copy.deepcopy(document)
+    place = copied
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = to
+    return copied
+
+
+@given(arrays(np.uint8, (3, 4, 3)))
+def test_pixels_come_through_exactly(image: np.ndarray[Any, Any]) -> None:
+    read = pixels(image.tolist(), (3, 4, 3), "/images/0")
+    assert read.dtype == np.uint8
+    assert np.array_equal(read, image)
+
+
+def test_whole_numbers_with_a_point_are_whole_numbers() -> None:
+    assert pixels([[0.0, 7.0], [1, 255.0]], (2, 2), "").tolist() == [[0, 7], [1, 255]]
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 9), st.just(2)), elements=st.floats(-(2.0**100), 2.0**100, width=32))
+)
+def test_numbers_come_through_exactly(series: np.ndarray[Any, Any]) -> None:
+    read = numbers(series.tolist(), 2, "")
+    assert read.dtype == np.float32
+    assert np.array_equal(read, series)
+
+
+@pytest.mark.parametrize(
+    ("value", "where", "detail"),
+    [
+        (changed(IMAGE, 1, 0, to=256), "/1/0", "expected a pixel value of 0 to 255, got 256"),
+        (changed(IMAGE, 0, 1, to=-1), "/0/1", "got -1"),
+        (changed(IMAGE, 0, 1, to=10**30), "/0/1", "got 1000000000"),
+        (changed(IMAGE, 0, 1, to=1.5), "/0/1", "expected a whole number of 0 to 255, got 1.5"),
+        (changed(IMAGE, 0, 1, to=float("nan")), "/0/1", "got NaN"),
+        (changed(IMAGE, 0, 1, to=True), "/0/1", "got true"),
+        (changed(IMAGE, 0, 1, to="7"), "/0/1", "got '7'"),
+        (changed(IMAGE, 0, 1, to=None), "/0/1", "got null"),
+        (changed(IMAGE, 0, 1, to=[7]), "/0/1", "got a list of 1"),
+        (changed(IMAGE, 1, to=[1]), "/1", "expected a list of 2 numbers (the shape is [2]), got a list of 1"),
+        (changed(IMAGE, 1, to=[]), "/1", "got an empty list"),
+        (changed(IMAGE, 1, to="ab"), "/1", "got 'ab'"),
+        ([[1, 2]] * 3, "", "expected a list of 2 lists (the shape is [2, 2]), got a list of 3"),
+    ],
+)
+def test_the_wrong_pixel_is_named(value: Any, where: str, detail: str) -> None:
+    with pytest.raises(EkibenError) as caught:
+        pixels(value, (2, 2), "/images/3")
+    assert caught.value.faults[0].pointer == "/images/3" + where
+    assert detail in caught.value.faults[0].detail
+
+
+@pytest.mark.parametrize(
+    ("value", "where", "detail"),
+    [
+        (changed(SERIES, 2, 1, to=float("nan")), "/2/1", "expected a finite number of at most 3.4e+38, got NaN"),
+        (changed(SERIES, 2, 1, to=float("inf")), "/2/1", "got Infinity"),
+        (changed(SERIES, 2, 1, to=1e300), "/2/1", "got 1e+300"),
+        (changed(SERIES, 2, 1, to=True), "/2/1", "expected a number, got true"),
+        (changed(SERIES, 2, 1, to="1.0"), "/2/1", "expected a number, got '1.0'"),
+        (
+            changed(SERIES, 1, to=[1.0, 2.0, 3.0]),
+            "/1",
+            "expected a list of 2 numbers (the shape is [2]), got a list of 3",
+        ),
+        (changed(SERIES, 1, to=1.0), "/1", "got 1.0"),
+        ([], "", "expected a list of at least 1 of lists (the shape is [steps, 2]), got an empty list"),
+        ({}, "", "got an object"),
+    ],
+)
+def test_the_wrong_number_is_named(value: Any, where: str, detail: str) -> None:
+    with pytest.raises(EkibenError) as caught:
+        numbers(value, 2, "/sequences/0")
+    assert caught.value.faults[0].pointer == "/sequences/0" + where
+    assert detail in caught.value.faults[0].detail

@@ -1,0 +1,95 @@
+"""Every mistake is named: where, what was expected, what came."""
+
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from service.errors import EkibenError
+from service.tasks.body import MAX_FAULTS, Body, describe, invalid, parse, pointer
+
+
+class Order(Body):
+    count: int = Field(default=1, ge=1, le=9)
+    price: float = 1.0
+    fast: bool = False
+    parts: list[int] = Field(default=[])
+
+
+@pytest.mark.parametrize(
+    ("content", "where", "detail"),
+    [
+        ({}, "/model", "this field is required"),
+        ({"model": 7}, "/model", "expected a valid string, got 7"),
+        ({"model": "a", "count": "3"}, "/count", "expected a valid integer, got '3'"),
+        ({"model": "a", "count": True}, "/count", "expected a valid integer, got true"),
+        ({"model": "a", "count": 2.5}, "/count", "got 2.5"),
+        ({"model": "a", "count": 0}, "/count", "expected greater than or equal to 1, got 0"),
+        ({"model": "a", "count": None}, "/count", "expected a valid integer, got null"),
+        ({"model": "a", "price": True}, "/price", "expected a valid number, got true"),
+        ({"model": "a", "price": float("nan")}, "/price", "expected a finite number, got NaN"),
+        ({"model": "a", "price": float("-inf")}, "/price", "expected a finite number, got -Infinity"),
+        ({"model": "a", "fast": 1}, "/fast", "expected a valid boolean, got 1"),
+        ({"model": "a", "parts": [1, "x"]}, "/parts/1", "expected a valid integer, got 'x'"),
+        (
+            {"model": "a", "colour/~": 1},
+            "/colour~1~0",
+            "unknown field; the fields are model, count, price, fast, parts",
+        ),
+        ([1, 2], "", "expected a JSON object, got a list of 2"),
+        (None, "", "expected a JSON object, got null"),
+    ],
+)
+def test_a_mistake_is_pointed_at_and_explained(content: Any, where: str, detail: str) -> None:
+    with pytest.raises(EkibenError) as caught:
+        parse(Order, content)
+    assert caught.value.slug == "invalid-request"
+    [fault] = caught.value.faults
+    assert fault.pointer == where
+    assert detail in fault.detail
+
+
+def test_every_wrong_field_has_its_own_fault() -> None:
+    with pytest.raises(EkibenError, match="and 1 more") as caught:
+        parse(Order, {"model": 1, "count": 10})
+    assert [fault.pointer for fault in caught.value.faults] == ["/model", "/count"]
+
+
+def test_a_flood_of_faults_is_cut_and_counted() -> None:
+    with pytest.raises(EkibenError, match="and 99 more") as caught:
+        parse(Order, {"model": "a", "parts": ["x"] * 100})
+    assert len(caught.value.faults) == MAX_FAULTS
+
+
+def test_whole_numbers_are_numbers() -> None:
+    assert parse(Order, {"model": "a", "price": 2}).price == 2
+
+
+def test_pointers_escape_as_rfc_6901_says() -> None:
+    assert pointer("a/b", 0, "m~n") == "/a~1b/0/m~0n"
+    assert pointer() == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("x" * 41, "a string of 41 characters"),
+        ([], "an empty list"),
+        ({"a": 1}, "an object"),
+        (False, "false"),
+        (b"", "a value of type bytes"),
+    ],
+)
+def test_values_are_described_shortly(value: Any, words: str) -> None:
+    assert describe(value) == words
+
+
+def test_the_first_fault_is_the_sentence() -> None:
+    error = invalid(parse_faults())
+    assert str(error) == "/model: this field is required"
+
+
+def parse_faults() -> Any:
+    with pytest.raises(EkibenError) as caught:
+        parse(Order, {})
+    return caught.value.faults

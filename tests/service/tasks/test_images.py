@@ -1,0 +1,118 @@
+"""Pictures come through pixel by pixel, or are refused before they are decoded."""
+
+import base64
+import struct
+import zlib
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from service.bundle import Image
+from service.errors import EkibenError
+from service.tasks.images import decode_picture, encode_png, grid, read_image, read_images, to_base64
+
+GREY = Image(height=3, width=5, mode="L")
+COLOUR = Image(height=3, width=5, mode="RGB")
+GREY_PIXELS = np.arange(15, dtype=np.uint8).reshape(3, 5) * 17
+COLOUR_PIXELS = np.stack([GREY_PIXELS, 255 - GREY_PIXELS, GREY_PIXELS // 2], axis=-1)
+
+
+def file_of(picture: Pillow.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def base64_of(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says it is huge, and holds next to nothing."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(bytes(1000)))
+
+
+@pytest.mark.parametrize(("image", "pixels"), [(GREY, GREY_PIXELS), (COLOUR, COLOUR_PIXELS)])
+def test_a_png_and_its_pixels_are_the_same_image(image: Image, pixels: np.ndarray[Any, Any]) -> None:
+    png = base64_of(file_of(Pillow.fromarray(pixels)))
+    batch = read_images([png, pixels.tolist(), "data:image/png;base64," + png], image, "/images")
+    assert batch.dtype == np.uint8
+    assert all(np.array_equal(read, pixels) for read in batch)
+
+
+def test_a_jpeg_is_read() -> None:
+    flat = Pillow.new("L", (5, 3), 200)
+    assert decode_picture(file_of(flat, "JPEG"), GREY, "").tolist() == [[200] * 5] * 3
+
+
+def test_grey_becomes_colour_and_opaque_alpha_is_dropped() -> None:
+    grey = Pillow.fromarray(GREY_PIXELS)
+    assert np.array_equal(decode_picture(file_of(grey), COLOUR, ""), np.stack([GREY_PIXELS] * 3, axis=-1))
+    assert np.array_equal(decode_picture(file_of(grey.convert("RGBA")), GREY, ""), GREY_PIXELS)
+
+
+def with_hole() -> Pillow.Image:
+    picture = Pillow.fromarray(GREY_PIXELS).convert("RGBA")
+    picture.putpixel((2, 1), (0, 0, 0, 10))
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("item", "detail"),
+    [
+        (base64_of(file_of(Pillow.new("L", (3, 5)))), "expected an image of 3 x 5 pixels (height x width), got 5 x 3"),
+        (base64_of(png_header(60000, 60000)), "could be decompression bomb"),
+        (base64_of(png_header(8000, 8000)), "got 8000 x 8000"),
+        (base64_of(file_of(Pillow.fromarray(GREY_PIXELS))[:-30]), "got a broken one"),
+        (base64_of(file_of(Pillow.new("I;16", (5, 3)))), "expected 8 bits a channel, got Pillow mode I;16"),
+        (base64_of(file_of(with_hole())), "got one with transparent pixels (alpha 10)"),
+        (base64_of(file_of(Pillow.new("L", (5, 3)), "BMP")), "expected a PNG or JPEG image, got"),
+        (base64_of(b"hello"), "expected a PNG or JPEG image, got 5 bytes that are none"),
+        ("", "expected the base64 of a PNG or JPEG image, got ''"),
+        ("not base64!", "expected base64, got 'not base64!'"),
+        ("bücher", "expected base64, got 'bücher'"),
+        (7, "expected a base64 PNG or JPEG or a nested list of pixels, got 7"),
+        (None, "got null"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_what_is_no_such_image_is_refused(item: Any, detail: str) -> None:
+    with pytest.raises(EkibenError) as caught:
+        read_image(item, GREY, "/images/2")
+    assert caught.value.faults[0].pointer.startswith("/images/2")
+    assert detail in caught.value.faults[0].detail
+
+
+@given(st.binary(max_size=80), st.integers(0, 60))
+@settings(max_examples=60)
+def test_no_broken_file_raises_anything_else(noise: bytes, at: int) -> None:
+    good = file_of(Pillow.fromarray(GREY_PIXELS))
+    for content in (noise, good[:at] + noise + good[at:], good[:at] + noise):
+        try:
+            assert decode_picture(content, GREY, "").shape == (3, 5)
+        except EkibenError as error:
+            assert error.slug == "invalid-request"  # noqa: PT017 - either outcome is right
+
+
+def test_png_round_trip() -> None:
+    assert np.array_equal(decode_picture(encode_png(GREY_PIXELS), GREY, ""), GREY_PIXELS)
+    assert base64.b64decode(to_base64(b"abc")) == b"abc"
+
+
+def test_the_grid_holds_every_image_once() -> None:
+    images = np.stack([np.full((2, 3), value, np.uint8) for value in (10, 20, 30, 40, 50)])
+    canvas = grid(images)
+    assert canvas.shape == (2 + 2 + 2, 3 + 2 + 3 + 2 + 3)
+    assert [int(canvas[0, 0]), int(canvas[0, 5]), int(canvas[0, 10]), int(canvas[4, 0])] == [10, 20, 30, 40]
+    assert int(canvas.astype(int).sum()) == int(images.astype(int).sum())
+    assert np.array_equal(grid(images[:1]), images[0])

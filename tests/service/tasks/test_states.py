@@ -1,0 +1,50 @@
+"""A state goes out and comes back bit by bit, and to its own model version only."""
+
+import base64
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.bundle import GOLDEN, MODEL, REQUESTS, Manifest, SeriesTagger
+from service.errors import EkibenError
+from service.tasks.states import pack_state, unpack_state
+from tests.service.bundles import manifest_fields
+
+FILES = {name: {"sha256": "0" * 64, "bytes": 1} for name in (MODEL, GOLDEN, REQUESTS)}
+MANIFEST = Manifest.sealed(**manifest_fields("series-tagger"), files=FILES)
+OTHER = Manifest.sealed(**{**manifest_fields("series-tagger"), "summary": "another"}, files=FILES)
+assert isinstance(MANIFEST.parameters, SeriesTagger)
+PARAMETERS = MANIFEST.parameters
+H, C = np.random.default_rng(0).normal(size=(2, PARAMETERS.layers, PARAMETERS.hidden)).astype(np.float32)
+
+
+def test_a_state_comes_back_bit_by_bit() -> None:
+    state = unpack_state(pack_state(MANIFEST, H, C), MANIFEST, PARAMETERS, "")
+    assert np.array_equal(state, np.stack([H, C]))
+
+
+def test_null_is_the_state_before_the_first_step() -> None:
+    assert not unpack_state(None, MANIFEST, PARAMETERS, "").any()
+
+
+def shortened(text: str) -> str:
+    return base64.urlsafe_b64encode(base64.urlsafe_b64decode(text)[:-4]).decode()
+
+
+@pytest.mark.parametrize(
+    ("state", "detail"),
+    [
+        (pack_state(OTHER, H, C), f"expected a state of version {MANIFEST.version}, got one of {OTHER.version}"),
+        (shortened(pack_state(MANIFEST, H, C)), "expected a state of 24 bytes, got 20"),
+        (pack_state(MANIFEST, np.full_like(H, np.nan), C), "expected a state of finite numbers"),
+        ("", "expected a state of 24 bytes, got 0"),
+        ("%%%", "expected a `state` of an earlier answer, got '%%%'"),
+        (7, "expected null or a `state` of an earlier answer, got 7"),
+    ],
+)
+def test_any_other_state_is_refused(state: Any, detail: str) -> None:
+    with pytest.raises(EkibenError) as caught:
+        unpack_state(state, MANIFEST, PARAMETERS, "/states/1")
+    assert caught.value.faults[0].pointer == "/states/1"
+    assert detail in caught.value.faults[0].detail
