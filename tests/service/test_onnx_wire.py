@@ -1,0 +1,210 @@
+"""What must not be loaded is refused from its bytes alone; `onnx` is the independent reader."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from service.onnx_wire import MAX_FIELDS, check_model
+from tests.service.bundles import FAMILIES, OPSET, onnx_model
+
+TINY = onnx_model("image-classifier")
+
+
+def refused(model: onnx.ModelProto | bytes, sentence: str) -> None:
+    content = model if isinstance(model, bytes) else model.SerializeToString()
+    with pytest.raises(ValueError, match=sentence):
+        check_model(content, opset=OPSET)
+
+
+def copy() -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    model.CopyFrom(TINY)
+    return model
+
+
+def external_tensor() -> TensorProto:
+    tensor = TensorProto(name="far", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    return tensor
+
+
+def graph_with(*nodes: onnx.NodeProto, initializers: tuple[TensorProto, ...] = ()) -> onnx.GraphProto:
+    return helper.make_graph(nodes, "branch", [], [], initializers)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_plain_model_passes(family: str) -> None:
+    check_model(onnx_model(family).SerializeToString(), opset=OPSET)
+
+
+def test_external_data_is_found_wherever_a_tensor_can_be() -> None:
+    branch = graph_with(initializers=(external_tensor(),))
+    sparse = onnx.SparseTensorProto(values=external_tensor())
+    attributes = [
+        helper.make_attribute("value", external_tensor()),
+        helper.make_attribute("many", [external_tensor()]),
+        helper.make_attribute("then_branch", branch),
+        helper.make_attribute("bodies", [branch]),
+        helper.make_attribute("sparse_value", sparse),
+    ]
+    for attribute in attributes:
+        model = copy()
+        model.graph.node[0].attribute.append(attribute)
+        refused(model, "external data")
+    model = copy()
+    model.graph.initializer.append(external_tensor())
+    refused(model, "external data")
+    model = copy()
+    model.graph.sparse_initializer.append(sparse)
+    refused(model, "external data")
+    model = copy()
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    refused(model, "external data")
+
+
+def test_foreign_operators_are_found_at_any_depth() -> None:
+    node = helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")
+    model = copy()
+    model.graph.node.append(node)
+    refused(model, "operator domain 'com.microsoft'")
+    model = copy()
+    model.graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=graph_with(node)))
+    refused(model, "operator domain 'com.microsoft'")
+    model = copy()
+    model.opset_import.append(helper.make_opsetid("my.ops", 1))
+    refused(model, r"operator domain 'my\.ops'")
+
+
+def test_the_standard_domain_has_two_names() -> None:
+    model = copy()
+    model.graph.node[0].domain = "ai.onnx"
+    model.opset_import[0].domain = "ai.onnx"
+    check_model(model.SerializeToString(), opset=OPSET)
+
+
+def test_functions_and_training_are_refused() -> None:
+    model = copy()
+    model.functions.append(helper.make_function("my", "f", ["x"], ["y"], [], []))
+    refused(model, "local functions")
+    model = copy()
+    model.training_info.add()
+    refused(model, "training information")
+
+
+def test_the_opset_is_the_declared_one() -> None:
+    model = copy()
+    model.opset_import[0].version = 21
+    refused(model, "opset 21, expected 20")
+    model.opset_import.append(helper.make_opsetid("", 20))
+    refused(model, "domain '' is imported at opsets 2")
+    del model.opset_import[:]
+    refused(model, "opset missing, expected 20")
+    model.opset_import.add(domain="")
+    refused(model, "names no version")
+
+
+def test_no_graph_no_model() -> None:
+    refused(b"", "no graph")
+
+
+def test_every_truncation_is_refused() -> None:
+    content = TINY.SerializeToString()
+    for size in range(len(content)):
+        refused(content[:size], ".")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "field 7 has 9223372036854775807 bytes, 0 are left"),
+        (b"\x3a" + b"\xff" * 11, "more than ten bytes"),
+        (b"\x3a\x80", "truncated inside a number"),
+        (b"\x3b\x3c", "wire type 3"),
+        (b"\x3f", "wire type 7"),
+        (b"\x38\x01", "Model field 7 holds a number"),
+        (b"\x02\x00", "truncated: field 0"),
+        (b"\x42\x03\x0a\x01\xff", "utf-8"),
+    ],
+)
+def test_hostile_bytes_end_in_a_sentence(content: bytes, sentence: str) -> None:
+    refused(content, sentence)
+
+
+def wrapped(inner: bytes, field: int) -> bytes:
+    size, length = len(inner), bytearray()
+    while size >= 0x80:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([field << 3 | 2]) + bytes(length) + bytes([size]) + inner
+
+
+def test_deep_nesting_neither_recurses_nor_hangs() -> None:
+    graph = b""
+    for _ in range(2000):  # an If in an If in an If ...
+        graph = wrapped(wrapped(wrapped(graph, 6), 5), 1)
+    refused(wrapped(graph, 7), "nested more than 64 deep")
+
+
+def test_a_flood_of_fields_is_cut_off() -> None:
+    refused(b"\x08\x00" * (MAX_FIELDS * 40), f"more than {MAX_FIELDS} fields")
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_raise_nothing_but_value_errors(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        check_model(content, opset=OPSET)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    content = bytearray(onnx_model(draw(st.sampled_from(FAMILIES))).SerializeToString())
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content) - 1))
+        match draw(st.sampled_from(["set", "cut", "copy"])):
+            case "set":
+                content[at] = draw(st.integers(0, 255))
+            case "cut":
+                del content[at : at + draw(st.integers(1, 20))]
+            case "copy":
+                content[at:at] = content[at : at + draw(st.integers(1, 60))]
+        if not content:
+            break
+    return bytes(content)
+
+
+@settings(max_examples=300)
+@given(mutated())
+def test_what_passes_is_clean_to_another_reader(content: bytes) -> None:
+    try:
+        check_model(content, opset=OPSET)
+    except ValueError:
+        return
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError:
+        return
+    assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
+    assert not model.functions
+    for graph in graphs(model.graph):
+        assert all(node.domain in {"", "ai.onnx"} for node in graph.node)
+        assert all(not tensor.external_data and not tensor.data_location for tensor in graph.initializer)
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from graphs(inner)
+
+
+def test_large_weights_are_skipped_not_read() -> None:
+    model = copy()
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1000, 1000), np.float32), "big"))
+    check_model(model.SerializeToString(), opset=OPSET)
