@@ -45,7 +45,7 @@ NAMES = {
     "image-generator": "tiny-pictures",
 }
 IMAGE = {"height": 4, "width": 4, "mode": "L"}
-CONTEXT = 24
+CONTEXT = 160
 HEADS, HEAD_SIZE, LAYERS = 2, 4, 2
 
 PARAMETERS: Mapping[str, dict[str, Any]] = {
@@ -211,7 +211,7 @@ def weights(family: str) -> Mapping[str, npt.NDArray[Any]]:
         constants = {"lift": np.float32(1), "half": np.float32(127.5), "shape": whole(-1, 4, 4)}
         return {"w": normal(5, 16), **{name: np.asarray(value) for name, value in constants.items()}}
     width = HEADS * HEAD_SIZE
-    layers = {f"{kind}_w_{i}": normal(width, width) for i in range(LAYERS) for kind in "qkv"}
+    layers = {f"{kind}_w_{i}": normal(width, width, scale=0.3) for i in range(LAYERS) for kind in "qkv"}
     scalars = {"nought": np.asarray(0), "unit": np.asarray(1), "hidden": np.asarray(-1e9, np.float32)}
     axes = {"zero": zero, "one": one, "one_two": whole(1, 2), "join": whole(0, 0, width)}
     tables = {"embedding": normal(len(LETTERS), width), "positions": normal(CONTEXT, width)}
