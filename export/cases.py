@@ -82,10 +82,10 @@ def _specs(manifest: Manifest) -> tuple[TensorSpec, ...]:
     return manifest.inputs
 
 
-def _random(
-    run: Run, manifest: Manifest, spec: TensorSpec, batch: int, steps: int, rng: np.random.Generator
-) -> Array:
-    shape = tuple({"batch": batch, "steps": steps}.get(axis, 0) if isinstance(axis, str) else axis for axis in spec.shape)
+def _random(run: Run, manifest: Manifest, spec: TensorSpec, batch: int, steps: int, rng: np.random.Generator) -> Array:
+    shape = tuple(
+        {"batch": batch, "steps": steps}.get(axis, 0) if isinstance(axis, str) else axis for axis in spec.shape
+    )
     match spec.name:
         case "lengths":
             lengths_B = rng.integers(1, steps + 1, batch)

@@ -97,9 +97,7 @@ def _cut(given: Array, expected: Array) -> Array:
     return np.ascontiguousarray(given[tuple(slice(size) for size in expected.shape)])
 
 
-def _difference(
-    candidate: Candidate, output: str, expected: Array, given: Array, crowd: Case, place: int
-) -> float:
+def _difference(candidate: Candidate, output: str, expected: Array, given: Array, crowd: Case, place: int) -> float:
     tolerance = candidate.manifest.tolerance[output]
     difference = compare(expected, given, atol=tolerance.atol, rtol=tolerance.rtol)
     if not difference.within:

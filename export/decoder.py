@@ -42,7 +42,9 @@ class CachedDecoder(nn.Module):
         for index, layer in enumerate(self.layers):
 
             def attend(x: Tensor, layer: nn.TransformerEncoderLayer = layer, index: int = index) -> Tensor:
-                answer, *pair = self._attend(layer, x, past[2 * index], past[2 * index + 1], sees_past_B11P, sees_new_SS)
+                answer, *pair = self._attend(
+                    layer, x, past[2 * index], past[2 * index + 1], sees_past_B11P, sees_new_SS
+                )
                 new.extend(pair)
                 return answer
 

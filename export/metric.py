@@ -29,9 +29,7 @@ def check_metric(candidate: Candidate) -> dict[str, tuple[float, float]]:
     run = candidate.run
     split = thin(run.test, MAX_WINDOWS if run.recipe.family == "language-model" else MAX_ITEMS)
     score = _realness if run.recipe.family == "image-generator" else _scores
-    of_torch, of_graph = (
-        score(candidate, answer, split) for answer in (by_torch(run), by_session(candidate.session))
-    )
+    of_torch, of_graph = (score(candidate, answer, split) for answer in (by_torch(run), by_session(candidate.session)))
     recorded = {name.removeprefix("test_"): value for name, value in run.checkpoint.metrics.items()}
     for name, value in of_graph.items():
         _check(name, "PyTorch", of_torch[name], value)

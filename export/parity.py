@@ -63,7 +63,9 @@ def compare_answers(
         for output, tolerance in candidate.manifest.tolerance.items():
             difference = compare(reference[output], served[output], atol=tolerance.atol, rtol=tolerance.rtol)
             if not difference.within:
-                failures.append((difference.worst, _sentence(output, case, difference.worst, difference.detail, tolerance)))
+                failures.append(
+                    (difference.worst, _sentence(output, case, difference.worst, difference.detail, tolerance))
+                )
                 continue
             points.append(_point(case, output, reference[output], served[output], truth[output], tolerance))
         if "logits" in reference and not failures:

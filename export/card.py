@@ -1,0 +1,141 @@
+"""The card of a bundle: what the model is, how good it is, and how it was proven, for people.
+
+Pictures that training made are copied; the picture of the parity is drawn here. The same run gives the same bytes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from export.candidate import Candidate
+from export.plots import parity_png
+from export.prove import Proof
+from service.bundle import CARD, Manifest, TensorSpec
+
+PARITY = "parity.png"
+PICTURES = {
+    "curves.png": "Learning curves",
+    "confusion.png": "Confusion matrix on the test split",
+    "misclassified.png": "Test items that it is most wrong about",
+    "samples.png": "Samples",
+}
+SAMPLES = "samples.txt"
+
+
+def card_files(candidate: Candidate, proof: Proof) -> dict[str, bytes]:
+    """`card.md` and the pictures it shows."""
+    folder = candidate.run.folder
+    files = {name: (folder / name).read_bytes() for name in PICTURES if (folder / name).is_file()}
+    files[PARITY] = parity_png(candidate.manifest, proof.parity)
+    samples = (folder / SAMPLES).read_text() if (folder / SAMPLES).is_file() else ""
+    return {**files, CARD: card(candidate, proof, pictures=list(files), samples=samples).encode()}
+
+
+def card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], samples: str) -> str:
+    """The text of `card.md`."""
+    manifest, checkpoint = candidate.manifest, candidate.run.checkpoint
+    sections = {
+        "Use": _use(manifest),
+        "Data": _data(checkpoint.data),
+        "Quality": _quality(candidate, proof, pictures, samples),
+        "Parity": _parity(manifest, proof),
+        "Invariance": _invariance(proof),
+        "Graph": _graph(candidate, proof),
+        "Provenance": _provenance(manifest),
+    }
+    body = "\n".join(f"## {title}\n\n{text.strip()}\n" for title, text in sections.items())
+    return f"# {manifest.name}\n\n{manifest.summary}\n\n{body}"
+
+
+def _use(manifest: Manifest) -> str:
+    limits = manifest.limits
+    longest = "" if limits.max_steps is None else f", of at most {limits.max_steps} steps each"
+    labels = getattr(manifest.parameters, "labels", ())
+    named = f"\n\nLabels: {', '.join(f'`{label}`' for label in labels)}." if labels else ""
+    return f"Task `{manifest.task}`: `POST /{manifest.task}` with at most {limits.max_items} items{longest}.{named}"
+
+
+def _data(data: Mapping[str, object]) -> str:
+    sources = data["sha256"]
+    assert isinstance(sources, Mapping)
+    hashes = table(("source", "sha256"), ((source, f"`{sha256}`") for source, sha256 in sources.items()))
+    return f"**{data['name']}.** {data['note']}\n\n{hashes}"
+
+
+def _quality(candidate: Candidate, proof: Proof, pictures: Sequence[str], samples: str) -> str:
+    metrics = table(
+        ("metric", "value"), ((name, f"{value:.4f}") for name, value in candidate.run.checkpoint.metrics.items())
+    )
+    judged = table(
+        ("on the test split", "PyTorch", "ONNX"),
+        ((name, f"{torch:.5f}", f"{graph:.5f}") for name, (torch, graph) in proof.metric.items()),
+    )
+    shown = "\n\n".join(f"![{PICTURES[name]}]({name})" for name in pictures if name in PICTURES)
+    quoted = f"\n\nSamples:\n\n```text\n{samples.strip()}\n```" if samples else ""
+    return f"As training measured it:\n\n{metrics}\n\nPyTorch and the graph, measured at export:\n\n{judged}\n\n{shown}{quoted}"
+
+
+def _parity(manifest: Manifest, proof: Proof) -> str:
+    rows = []
+    for name, tolerance in manifest.tolerance.items():
+        worst, (torch_off, onnx_off) = proof.parity.worst(name), proof.parity.furthest(name)
+        allowed = (
+            "1 level, at most 1 in 1,000"
+            if _is_integer(manifest, name)
+            else f"{tolerance.atol:g} + {tolerance.rtol:g} × value"
+        )
+        rows.append((f"`{name}`", f"{worst.worst:.2e}", allowed, worst.case, f"{torch_off:.2e}", f"{onnx_off:.2e}"))
+    cases = len({point.case for point in proof.parity.points})
+    header = ("output", "largest difference", "allowed", "at", "PyTorch to float64", "ONNX to float64")
+    return (
+        "PyTorch (eager, eval mode) against the session that serves, both in float32 on the CPU, over "
+        f"{cases} batches of real and random items. A float64 run is the referee.\n\n{table(header, rows)}\n\n"
+        f"![Difference of each batch, relative to what is allowed]({PARITY})"
+    )
+
+
+def _is_integer(manifest: Manifest, output: str) -> bool:
+    return any(spec.name == output and spec.dtype != "float32" for spec in manifest.outputs)
+
+
+def _invariance(proof: Proof) -> str:
+    certificate = proof.certificate
+    level = certificate.invariance.level
+    found = (
+        "not one bit of an answer depends on the batch"
+        if level == "bitwise"
+        else f"answers move by at most {certificate.invariance.measured:.2e} with the batch"
+    )
+    return (
+        f"**{level}**: {found} ({certificate.equal} of {certificate.compared} comparisons are bit-equal). "
+        f"Measured: {certificate.invariance.how}."
+    )
+
+
+def _graph(candidate: Candidate, proof: Proof) -> str:
+    manifest = candidate.manifest
+    operators = ", ".join(f"{count} {name}" for name, count in proof.operators.items())
+    specs = [*(("in", spec) for spec in manifest.inputs), *(("out", spec) for spec in manifest.outputs)]
+    tensors = table(("", "tensor", "type", "axes"), ((side, *_tensor(spec)) for side, spec in specs))
+    size = f"{len(candidate.model):,} bytes, ONNX opset {manifest.provenance.opset}"
+    return f"{size}: {operators}.\n\n{tensors}"
+
+
+def _tensor(spec: TensorSpec) -> tuple[str, str, str]:
+    return f"`{spec.name}`", spec.dtype, " × ".join(map(str, spec.shape))
+
+
+def _provenance(manifest: Manifest) -> str:
+    provenance = manifest.provenance
+    facts = {
+        "recipe": provenance.recipe,
+        "commit": provenance.commit,
+        "seed": provenance.seed,
+        "steps": provenance.steps,
+    }
+    rows = [*facts.items(), *provenance.versions.items()]
+    return table(("", ""), ((name, str(value)) for name, value in rows))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
