@@ -23,14 +23,12 @@ from service.bundle import (
     Limits,
     Manifest,
     Provenance,
-    TensorSpec,
     Tolerance,
 )
 from service.engine.session import Session
 from service.errors import BundleError
 from training.checkpoint import Run
 from training.families import FAMILIES
-from training.recipe import Recipe
 
 
 class ExportError(ValueError):
@@ -60,12 +58,6 @@ class Candidate:
         return replace(self, model=model)
 
 
-def _tolerance(recipe: Recipe, output: TensorSpec) -> Tolerance:
-    if output.dtype != "float32":
-        return Tolerance(atol=1.0, rtol=0.0, measured=0.0)  # a pixel on a rounding edge
-    return Tolerance(atol=recipe.tolerance.atol, rtol=recipe.tolerance.rtol, measured=0.0)
-
-
 def file_names(run: Run) -> tuple[str, ...]:
     """The files that every bundle of such a run has, its card aside."""
     return (MODEL, GOLDEN, REQUESTS) if run.tokenizer is None else (MODEL, GOLDEN, REQUESTS, TOKENIZER)
@@ -83,7 +75,10 @@ def draft(run: Run, model: bytes) -> Candidate:
         outputs=shape.outputs,
         parameters=shape.parameters,
         limits=Limits(max_items=recipe.max_items, max_steps=recipe.max_steps),
-        tolerance={output.name: _tolerance(recipe, output) for output in shape.outputs},
+        tolerance={
+            output.name: Tolerance(atol=recipe.tolerance.atol, rtol=recipe.tolerance.rtol, measured=0.0)
+            for output in shape.outputs
+        },
         invariance=Invariance(level="tolerance", measured=0.0, how="not measured yet"),
         files=dict.fromkeys(file_names(run), File(sha256="0" * 64, bytes=0)),  # export.write hashes them
         provenance=Provenance(
