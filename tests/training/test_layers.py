@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from training.layers import Pixels, Ragged, Standardize
+
+
+def test_pixels_are_normalised_channel_by_channel_and_channels_come_first() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), np.uint8)
+    mean, std = np.array([0.1, 0.5, 0.9]), np.array([0.2, 0.3, 0.4])
+    expected = ((images / 255 - mean) / std).transpose(0, 3, 1, 2)
+    made = Pixels(mean.tolist(), std.tolist())(torch.from_numpy(images))
+    np.testing.assert_allclose(made.numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_grey_pixels_get_a_channel() -> None:
+    assert Pixels([0.5], [0.5])(torch.zeros(2, 4, 5, dtype=torch.uint8)).shape == (2, 1, 4, 5)
+
+
+@pytest.mark.parametrize("layer", [Pixels([0.5], [0.3]), Standardize([1.0, 2.0], [3.0, 4.0])], ids=["pixels", "series"])
+def test_preprocessing_follows_the_models_dtype(layer: nn.Module) -> None:
+    raw = torch.ones(2, 3, 2, dtype=torch.uint8)
+    assert layer(raw).dtype == torch.float32
+    assert layer.double()(raw).dtype == torch.float64
+
+
+def test_series_are_standardised() -> None:
+    made = Standardize([1.0, 2.0], [3.0, 4.0])(torch.tensor([[[4.0, 2.0], [1.0, 10.0]]]))
+    torch.testing.assert_close(made, torch.tensor([[[1.0, 0.0], [0.0, 2.0]]]))
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM])
+def test_a_ragged_batch_is_each_row_alone_at_its_own_length(kind: type[nn.RNN] | type[nn.LSTM]) -> None:
+    torch.manual_seed(0)
+    rnn = kind(3, 5, num_layers=2, batch_first=True)
+    x_BTI, lengths = torch.randn(4, 6, 3), torch.tensor([3, 6, 1, 4])
+    y_BTN, state = Ragged(rnn)(x_BTI, lengths)
+    for row, length in enumerate(lengths):
+        alone, final = rnn(x_BTI[row : row + 1, :length])
+        torch.testing.assert_close(y_BTN[row, :length], alone[0])
+        assert not y_BTN[row, length:].any()
+        finals = final if isinstance(final, tuple) else (final,)
+        for mine, theirs in zip(state, finals, strict=True):
+            torch.testing.assert_close(mine[:, row], theirs[:, 0])
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM])
+def test_state_goes_in(kind: type[nn.RNN] | type[nn.LSTM]) -> None:
+    torch.manual_seed(0)
+    ragged = Ragged(kind(3, 5, batch_first=True))
+    x_BTI, lengths = torch.randn(2, 6, 3), torch.tensor([6, 6])
+    whole, _ = ragged(x_BTI, lengths)
+    _, state = ragged(x_BTI[:, :2], torch.tensor([2, 2]))
+    rest, _ = ragged(x_BTI[:, 2:], torch.tensor([4, 4]), state)
+    torch.testing.assert_close(rest, whole[:, 2:])

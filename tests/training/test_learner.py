@@ -1,0 +1,80 @@
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Generator, nn
+
+from tests.training.tiny import RECIPES
+from training.learner import Learner, Supervised, adamw, descend
+from training.recipe import Recipe
+from training.workers import Workers
+
+WORKERS = Workers(device=torch.device("cpu"))
+
+
+def learner_of(recipe: Recipe) -> tuple[nn.Module, Learner]:
+    torch.manual_seed(0)
+    model = recipe.build(**recipe.load(None).config)
+    return model, (recipe.learner or Supervised)(recipe, model, WORKERS)
+
+
+def batch(recipe: Recipe) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    train = recipe.load(None).train
+    return {name: torch.from_numpy(x[:16]) for name, x in train.inputs.items()}, torch.from_numpy(train.targets[:16])
+
+
+@pytest.mark.parametrize("name", ["tiny-plain", "tiny-series", "tiny-tagger", "tiny-language"])
+def test_steps_on_one_batch_lower_its_loss(name: str) -> None:
+    recipe = RECIPES[name]
+    model, learner = learner_of(recipe)
+    losses = [learner.step(*batch(recipe), Generator())["loss"].item() for _ in range(30)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["tiny-plain", "tiny-gan"])
+def test_a_learner_goes_on_from_its_state(name: str) -> None:
+    recipe = RECIPES[name]
+    inputs, targets = batch(recipe)
+    model, learner = learner_of(recipe)
+    learner.step(inputs, targets, Generator().manual_seed(1))
+    saved, state = deepcopy(model.state_dict()), {key: x.clone() for key, x in learner.state().items()}
+    other, follower = learner_of(recipe)
+    other.load_state_dict(saved)
+    follower.restore(state)
+    for each in (learner, follower):
+        torch.manual_seed(5)
+        each.step(inputs, targets, Generator().manual_seed(2))
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_both_sides_of_the_gan_learn_and_neither_learns_in_the_others_turn() -> None:
+    recipe = RECIPES["tiny-gan"]
+    model, learner = learner_of(recipe)
+    before = deepcopy(model.state_dict())
+    shown = learner.step(*batch(recipe), Generator().manual_seed(0))
+    assert list(shown) == ["loss", "discriminator"]
+    assert not torch.equal(before["generator.layers.0.weight"], model.state_dict()["generator.layers.0.weight"])
+    assert not torch.equal(before["discriminator.layers.0.weight"], model.state_dict()["discriminator.layers.0.weight"])
+    owned = {name: sum(p.numel() for g in o.param_groups for p in g["params"]) for name, o in learner.optimizers.items()}
+    assert owned["generator"] == sum(p.numel() for p in model.generator.parameters())
+    assert owned["discriminator"] == sum(p.numel() for p in model.discriminator.parameters())
+
+
+def test_decay_shrinks_matrices_only() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    nn.init.ones_(model[0].bias)
+    optimizer = adamw(model, replace(RECIPES["tiny-plain"], weight_decay=0.5, learning_rate=0.1))
+    weight = model[0].weight.detach().clone()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.testing.assert_close(model[0].weight, weight * 0.95)
+    assert torch.equal(model[0].bias, torch.ones(3))
+    assert torch.equal(model[1].weight, torch.ones(3))
+
+
+def test_gradients_are_clipped() -> None:
+    weight = nn.Parameter(torch.zeros(4))
+    descend(torch.optim.SGD([weight], lr=1.0), (weight * 100).sum(), 2.0)
+    torch.testing.assert_close(weight.detach(), torch.full((4,), -1.0), atol=1e-5, rtol=0)
