@@ -32,7 +32,7 @@ class Session:
         self._where = f"{manifest.name}/{manifest.version}"
         require(device)
         try:
-            self._session = ort.InferenceSession(model, _options(threads), providers=PROVIDERS[device])
+            self._session = ort.InferenceSession(model, _options(device, threads), providers=PROVIDERS[device])
         except Exception as error:  # onnxruntime raises bare subclasses of Exception
             raise BundleError(f"{self._where}: onnxruntime refuses the graph: {_first_line(error)}") from error
         self.provider: str = self._session.get_providers()[0]
@@ -90,7 +90,7 @@ class Session:
             raise DeviceError(f"{self._where}: these nodes would run on the CPU, not on {wanted}: {sorted(strayed)}")
 
 
-def _options(threads: int) -> ort.SessionOptions:
+def _options(device: Device, threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -98,7 +98,8 @@ def _options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # its errors reach us as exceptions
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if device == "cuda":
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
 
 

@@ -102,6 +102,9 @@ def test_equal_logits_rank_by_token() -> None:
     flat = np.zeros(6, np.float32)
     assert kept_probabilities(flat, plain(top_k=2)).nonzero()[0].tolist() == [0, 1]
     assert kept_probabilities(flat, plain(top_p=0.4)).nonzero()[0].tolist() == [0, 1, 2]
+    assert kept_probabilities(flat[:4], plain(top_p=0.5)).nonzero()[0].tolist() == [0, 1]  # half is enough for 0.5
+    many = np.zeros(1000, np.float32)  # more than a sort that is stable by luck
+    assert kept_probabilities(many, plain(top_k=500)).nonzero()[0].tolist() == list(range(500))
     assert sample(flat, plain(temperature=0.0), 0) == 0
 
 
