@@ -14,21 +14,7 @@ from service.engine.runner import Runner
 from service.errors import BundleError, EkibenError
 from service.tasks.images import encode_png, to_base64
 from service.tasks.replay import answer_now, compare_answers, replay_requests
-from tests.service.bundles import NAMES
-
-SERIES = [[[0.1, 0.2], [0.3, 0.4]], [[1.0, -1.0]]]
-BODIES: dict[str, dict[str, Any]] = {
-    "image-classifier": {"images": [[[7] * 4] * 4]},
-    "series-classifier": {"sequences": SERIES},
-    "series-tagger": {"sequences": SERIES},
-    "text-classifier": {"texts": ["the train leaves", "rice"]},
-    "language-model": {"prompt": "the tr", "seed": 3, "max_tokens": 6, "logprobs": True},
-    "image-generator": {"count": 2, "seed": 1},
-}
-
-
-def body(family: str) -> dict[str, Any]:
-    return {"model": NAMES[family], **BODIES[family]}
+from tests.service.bodies import BODIES, body
 
 
 @pytest.mark.parametrize("family", BODIES)

@@ -1,0 +1,75 @@
+"""The BentoML service, and the only module that knows BentoML.
+
+`@bentoml.api` declares each endpoint, so that BentoML's OpenAPI page, clients and tools know it; over HTTP the same
+handler is reached through `NativeRoutes`, which stands in front. Invariant: both doors give the same answer, and the
+service says that it is ready only after every model has proved itself on this device.
+"""
+
+import bentoml
+
+from service.engine.device import resolve_device
+from service.engine.repository import Repository
+from service.engine.runner import Runner
+from service.http.native import NativeRoutes
+from service.settings import load_settings
+from service.tasks.classify import ClassifyAnswer, ClassifyRequest, classify
+from service.tasks.generate import GenerateAnswer, GenerateRequest, generate
+from service.tasks.limits import find
+from service.tasks.replay import replay_requests
+from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest, sequence_predict
+
+REQUEST_TIMEOUT_S = 30.0
+BENTOML_TIMEOUT_S = 40  # later than ours, which answers in our words; its timer lives on after the answer, so not much
+
+
+@bentoml.service(
+    name="ekiben",
+    workers=1,
+    traffic={"timeout": BENTOML_TIMEOUT_S},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+)
+class Ekiben:
+    """Trained models with proof that what is served is what was trained.
+
+    The models and their names are listed at GET /models.
+    """
+
+    def __init__(self) -> None:
+        settings = load_settings()
+        self.max_body_bytes = settings.max_body_bytes
+        self.runner = Runner(threads=settings.threads)
+        self.repository = Repository(
+            settings.bundles,
+            device=resolve_device(settings.device),
+            intra_op_threads=settings.intra_op_threads,
+        )
+        self.repository.start(lambda model, cases: replay_requests(model, self.runner, cases))
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        self.repository.close()
+        self.runner.close()
+
+    def __is_ready__(self) -> bool:
+        return self.repository.ready
+
+    @bentoml.api
+    async def classify(self, request: ClassifyRequest, /) -> ClassifyAnswer:
+        """Pictures in, labels out."""
+        return await classify(find(self.repository, request.model, "classify"), self.runner, request)
+
+    @bentoml.api(route="/sequence-predict")
+    async def sequence_predict(self, request: SequencePredictRequest, /) -> SequencePredictAnswer:
+        """Texts or series of numbers of any length in, labels out."""
+        return await sequence_predict(find(self.repository, request.model, "sequence-predict"), self.runner, request)
+
+    @bentoml.api
+    async def generate(self, request: GenerateRequest, /) -> GenerateAnswer:
+        """A prompt is continued, or pictures are drawn."""
+        return await generate(find(self.repository, request.model, "generate"), self.runner, request)
+
+
+Ekiben.add_asgi_middleware(  # type: ignore[attr-defined]  # the decorator has made it a bentoml.Service
+    NativeRoutes, host=bentoml.get_current_service, timeout_s=REQUEST_TIMEOUT_S
+)

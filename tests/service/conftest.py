@@ -1,0 +1,53 @@
+"""The real application over tiny bundles whose request cases were answered by the task code; one a process."""
+
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from tokenizers import Tokenizer
+
+from service.bundle import RequestCase, open_bundle
+from service.engine.repository import Model
+from service.engine.session import Session
+from service.tasks.replay import answer_now
+from tests.service.bodies import body
+from tests.service.bundles import FAMILIES, bundle_files, write_bundle
+
+
+@pytest.fixture(scope="session")
+def served_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one whole bundle of each family."""
+    drafts, root = tmp_path_factory.mktemp("drafts"), tmp_path_factory.mktemp("bundles")
+    for family in FAMILIES:
+        bundle = open_bundle(write_bundle(drafts, family))
+        model = Model(
+            manifest=bundle.manifest,
+            session=Session(bundle.model, manifest=bundle.manifest, device="cpu"),
+            tokenizer=Tokenizer.from_str(bundle.tokenizer) if bundle.tokenizer else None,
+        )
+        case = RequestCase(request=body(family), answer=answer_now(model, body(family)))
+        write_bundle(root, family, files=bundle_files(family, requests=[case]))
+    return root
+
+
+@pytest.fixture(scope="session")
+def client(served_bundles: Path) -> Iterator[TestClient]:
+    """A client of the ready application, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EKIBEN_BUNDLES", str(served_bundles))
+        patch.setenv("EKIBEN_MAX_BODY_BYTES", "65536")
+        patch.setenv("BENTOML_DO_NOT_TRACK", "True")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # BentoML uses what its dependencies call deprecated
+            from service.app import Ekiben
+
+            app = Ekiben.to_asgi()
+        with TestClient(app, raise_server_exceptions=False) as client:
+            for _ in range(200):
+                if client.get("/readyz").status_code == 200:
+                    break
+                time.sleep(0.05)
+            yield client

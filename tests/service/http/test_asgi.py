@@ -1,0 +1,69 @@
+"""A body is read once, whole, and never beyond its limit."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service.errors import EkibenError
+from service.http.asgi import ClientGoneError, header, media_type, read_body, respond
+
+
+def read(*messages: dict[str, Any], limit: int = 10, length: bytes | None = None) -> bytes:
+    waiting = iter(messages)
+
+    async def receive() -> Any:
+        return next(waiting)
+
+    scope = {"headers": [] if length is None else [(b"content-length", length)]}
+    return asyncio.run(read_body(scope, receive, limit))
+
+
+def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def test_a_body_is_read_whole() -> None:
+    assert read(part(b"0123456789"), length=b"10") == b"0123456789"
+    assert read(part(b"01", more=True), part(b"", more=True), part(b"23")) == b"0123"
+    assert read({"type": "http.request"}) == b""
+
+
+@pytest.mark.parametrize(
+    ("messages", "length"),
+    [
+        ([], b"11"),  # refused before a byte is read
+        ([part(b"x" * 11)], None),
+        ([part(b"x" * 6, more=True), part(b"x" * 5, more=True)], None),
+    ],
+)
+def test_a_body_beyond_the_limit_is_refused(messages: list[dict[str, Any]], length: bytes | None) -> None:
+    with pytest.raises(EkibenError, match="expected a body of at most 10 bytes, got") as caught:
+        read(*messages, length=length)
+    assert caught.value.slug == "body-too-large"
+
+
+def test_a_client_that_leaves_is_noticed() -> None:
+    with pytest.raises(ClientGoneError):
+        read(part(b"x", more=True), {"type": "http.disconnect"})
+    with pytest.raises(ClientGoneError):
+        read({"type": "http.disconnect"})
+
+
+def test_headers_and_media_types() -> None:
+    scope = {"headers": [(b"content-type", b"Application/JSON; charset=utf-8"), (b"accept", b"image/png")]}
+    assert media_type(scope) == "application/json"
+    assert header(scope, b"accept") == "image/png"
+    assert header(scope, b"x-other") == ""
+
+
+def test_an_answer_is_two_messages() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(respond(send, 405, b"text/plain", b"no", [(b"allow", b"GET")]))
+    assert sent[0]["status"] == 405
+    assert sent[0]["headers"] == [(b"content-type", b"text/plain"), (b"content-length", b"2"), (b"allow", b"GET")]
+    assert sent[1]["body"] == b"no"

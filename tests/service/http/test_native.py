@@ -1,0 +1,297 @@
+"""Every route of the real application, and every way to fail there."""
+
+import asyncio
+import base64
+from collections.abc import Iterator
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from PIL import Image as Pillow
+from starlette.testclient import TestClient
+
+from service.http.native import NativeRoutes
+from service.http.problems import STATUS
+from tests.service.bundles import NAMES
+
+PIXELS = np.random.default_rng(5).integers(0, 256, (4, 4), dtype=np.uint8)
+IMAGES, SERIES, TEXTS = {"model": "tiny-images"}, {"model": "tiny-series"}, {"model": "tiny-texts"}
+LETTERS, PICTURES, TAGS = {"model": "tiny-letters"}, {"model": "tiny-pictures"}, {"model": "tiny-tags"}
+
+
+def file_of(pixels: np.ndarray[Any, Any], kind: str = "PNG") -> bytes:
+    buffer = BytesIO()
+    Pillow.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+PNG = file_of(PIXELS)
+
+
+def decoded(png: str | bytes) -> np.ndarray[Any, Any]:
+    return np.asarray(Pillow.open(BytesIO(base64.b64decode(png) if isinstance(png, str) else png)))
+
+
+def test_pixels_base64_and_upload_are_the_same_picture(client: TestClient) -> None:
+    body = {**IMAGES, "images": [PIXELS.tolist(), base64.b64encode(PNG).decode()]}
+    first, second = client.post("/classify", json=body).json()["predictions"]
+    upload = client.post("/classify?model=tiny-images&top_k=3", content=PNG, headers={"content-type": "image/png"})
+    assert upload.status_code == 200
+    assert upload.headers["content-type"] == "application/json"
+    assert first == second == upload.json()["predictions"][0]
+    assert len(first["top"]) == 3
+
+
+def test_sequences_texts_and_prompts_are_answered(client: TestClient) -> None:
+    series = client.post("/sequence-predict", json={**SERIES, "sequences": [[[0.5, 1]], [[1, 2], [3, 4]]]})
+    texts = client.post("/sequence-predict", json={**TEXTS, "texts": ["rice", "the train leaves"]})
+    letters = client.post("/generate", json={**LETTERS, "prompt": "the ", "max_tokens": 5, "seed": 1})
+    assert [r.status_code for r in (series, texts, letters)] == [200] * 3
+    assert len(series.json()["predictions"]) == 2
+    assert [p["tokens"] for p in texts.json()["predictions"]] == [1, 3]
+    assert letters.json()["completions"][0]["tokens"] == 5
+
+
+def test_generated_pictures_come_as_json_or_as_one_png(client: TestClient) -> None:
+    body = {**PICTURES, "count": 4, "seed": 9}
+    images = [decoded(image) for image in client.post("/generate", json=body).json()["images"]]
+    grid = client.post("/generate", json=body, headers={"accept": "image/png"})
+    assert grid.headers["content-type"] == "image/png"
+    canvas = decoded(grid.content)
+    assert canvas.shape == (4 + 2 + 4, 4 + 2 + 4)
+    assert np.array_equal(canvas[6:, 6:], images[3])
+
+
+def test_models_are_listed_and_shown(client: TestClient) -> None:
+    listed = client.get("/models").json()["models"]
+    assert {model["name"]: model["state"] for model in listed} == dict.fromkeys(sorted(NAMES.values()), "READY")
+    shown = client.get("/models/tiny-images").json()
+    assert shown["labels"] == ["dog", "cat", "owl"]
+    assert shown["provider"] == "CPUExecutionProvider"
+    assert client.get("/models/").json() == client.get("/models").json()
+    head = client.head("/models")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_readiness_is_said(client: TestClient) -> None:
+    assert client.get("/readyz").json() == {"ready": True}
+    assert client.get("/livez").status_code == 200
+
+
+JSON = {"content-type": "application/json"}
+CLASSIFY = {**IMAGES, "images": [PIXELS.tolist()]}
+FAILURES: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
+    # name: method, path, what is sent, code, pointer
+    "no body": ("POST", "/classify", {"content": b"", "headers": JSON}, "malformed-json", ""),
+    "half a body": ("POST", "/classify", {"content": b'{"model": "a"', "headers": JSON}, "malformed-json", ""),
+    "not UTF-8": ("POST", "/classify", {"content": b'{"model": "\xff"}', "headers": JSON}, "malformed-json", ""),
+    "endless nesting": ("POST", "/classify", {"content": b"[" * 9999, "headers": JSON}, "malformed-json", ""),
+    "a list": ("POST", "/classify", {"json": []}, "invalid-request", ""),
+    "a form": ("POST", "/classify", {"data": {"model": "tiny-images"}}, "unsupported-media-type", ""),
+    "no content type": ("POST", "/classify", {"content": b"{}"}, "unsupported-media-type", ""),
+    "a picture for texts": (
+        "POST", "/sequence-predict", {"content": PNG, "headers": {"content-type": "image/png"}},
+        "unsupported-media-type", "",
+    ),
+    "a pickle": (
+        "POST", "/classify", {"content": b"\x80", "headers": {"content-type": "application/vnd.bentoml+pickle"}},
+        "unsupported-media-type", "",
+    ),
+    "too large": ("POST", "/classify", {"content": b" " * 65537, "headers": JSON}, "body-too-large", ""),
+    "too large, in chunks": (
+        "POST", "/classify", {"content": iter([b" " * 40000] * 2), "headers": JSON}, "body-too-large", "",
+    ),
+    "too large a picture": (
+        "POST", "/classify?model=tiny-images", {"content": bytes(65537), "headers": {"content-type": "image/png"}},
+        "body-too-large", "",
+    ),
+    "no model": ("POST", "/classify", {"json": {"images": []}}, "invalid-request", "/model"),
+    "unknown model": ("POST", "/classify", {"json": {**CLASSIFY, "model": "x"}}, "unknown-model", "/model"),
+    "half a surrogate": (
+        "POST", "/classify", {"content": b'{"model": "\\ud800", "images": []}', "headers": JSON}, "malformed-json", "",
+    ),
+    "wrong task": ("POST", "/classify", {"json": {**CLASSIFY, "model": "tiny-texts"}}, "wrong-task", "/model"),
+    "unknown field": ("POST", "/classify", {"json": {**CLASSIFY, "image": 1}}, "invalid-request", "/image"),
+    "no images": ("POST", "/classify", {"json": {**IMAGES, "images": []}}, "invalid-request", "/images"),
+    "wrong size": ("POST", "/classify", {"json": {**IMAGES, "images": [[[1]]]}}, "invalid-request", "/images/0"),
+    "a NaN pixel": (
+        "POST", "/classify", {"content": b'{"model":"tiny-images","images":[[[NaN]]]}', "headers": JSON},
+        "invalid-request", "/images/0/0/0",
+    ),
+    "text for a pixel": (
+        "POST", "/classify", {"json": {**IMAGES, "images": [[["1", 0, 0, 0]] * 4]}}, "invalid-request", "/images/0/0/0",
+    ),
+    "no image": ("POST", "/classify", {"json": {**IMAGES, "images": ["aGk="]}}, "invalid-request", "/images/0"),
+    "a broken upload": (
+        "POST", "/classify?model=tiny-images", {"content": PNG[:30], "headers": {"content-type": "image/png"}},
+        "invalid-request", "",
+    ),
+    "an upload for nobody": (
+        "POST", "/classify", {"content": PNG, "headers": {"content-type": "image/png"}}, "invalid-request", "/model",
+    ),
+    "an upload with a bad top_k": (
+        "POST", "/classify?model=tiny-images&top_k=x", {"content": PNG, "headers": {"content-type": "image/png"}},
+        "invalid-request", "/top_k",
+    ),
+    "NaN in a series": (
+        "POST", "/sequence-predict", {"content": b'{"model":"tiny-series","sequences":[[[1,NaN]]]}', "headers": JSON},
+        "invalid-request", "/sequences/0/0/1",
+    ),
+    "no steps": (
+        "POST", "/sequence-predict", {"json": {**SERIES, "sequences": [[]]}}, "invalid-request", "/sequences/0",
+    ),
+    "too many steps": (
+        "POST", "/sequence-predict", {"json": {**SERIES, "sequences": [[[1, 2]], [[1, 2]] * 13]}},
+        "invalid-request", "/sequences/1",
+    ),
+    "texts for a series": (
+        "POST", "/sequence-predict", {"json": {**SERIES, "texts": ["a"]}}, "invalid-request", "/texts",
+    ),
+    "a text that is too long": (
+        "POST", "/sequence-predict", {"json": {**TEXTS, "texts": ["rice " * 7]}}, "invalid-request", "/texts/0",
+    ),
+    "a foreign state": (
+        "POST", "/sequence-predict", {"json": {**TAGS, "sequences": [[[1, 2]]], "states": ["A" * 40]}},
+        "invalid-request", "/states/0",
+    ),
+    "no prompt": ("POST", "/generate", {"json": LETTERS}, "invalid-request", "/prompt"),
+    "hot": (
+        "POST", "/generate", {"json": {**LETTERS, "prompt": "a", "temperature": 99}}, "invalid-request", "/temperature",
+    ),
+    "too many pictures": ("POST", "/generate", {"json": {**PICTURES, "count": 9}}, "invalid-request", "/count"),
+    "a prompt for pictures": ("POST", "/generate", {"json": {**PICTURES, "prompt": "a"}}, "invalid-request", "/prompt"),
+    "a PNG of text": (
+        "POST", "/generate", {"json": {**LETTERS, "prompt": "a"}, "headers": {"accept": "image/png"}},
+        "invalid-request", "/model",
+    ),
+    "GET of an endpoint": ("GET", "/classify", {}, "method-not-allowed", ""),
+    "POST to the models": ("POST", "/models", {"json": {}}, "method-not-allowed", ""),
+    "DELETE of a model": ("DELETE", "/models/tiny-images", {}, "method-not-allowed", ""),
+    "model that is not there": ("GET", "/models/x", {}, "unknown-model", ""),
+    "path that is not there": ("GET", "/nothing", {}, "unknown-route", ""),
+    "path below an endpoint": ("POST", "/classify/x", {"json": {}}, "unknown-route", ""),
+    "POST to a page of the framework": ("POST", "/livez", {}, "method-not-allowed", ""),
+    "a failure of the framework": ("GET", "/metrics", {}, "internal", ""),  # it misses its folder in this process
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_every_failure_is_a_problem_document(name: str, client: TestClient) -> None:
+    method, path, sent, code, pointer = FAILURES[name]
+    response = client.request(method, path, **sent)
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert set(problem) == {"type", "title", "status", "detail", "code", "errors"}
+    assert problem["code"] == code, problem
+    assert problem["status"] == response.status_code == STATUS[code]  # type: ignore[index]
+    assert problem["detail"]
+    assert all(error.keys() == {"pointer", "detail"} and error["detail"] for error in problem["errors"])
+    if pointer:
+        assert problem["errors"][0]["pointer"] == pointer
+    assert "Traceback" not in response.text
+    assert ("allow" in response.headers) is (code == "method-not-allowed")
+
+
+def test_the_table_of_failures_leaves_no_slug_out() -> None:
+    """not-ready, overloaded and timeout need a service in trouble: they have tests of their own."""
+    assert {code for *_, code, _ in FAILURES.values()} >= set(STATUS) - {"not-ready", "overloaded", "timeout"}
+
+
+class Exchange:
+    """One request to the routes alone, in front of an app that must not be reached."""
+
+    def __init__(self, host: Any, *, timeout_s: float = 5.0) -> None:
+        self._routes = NativeRoutes(self._unreachable, host=lambda: host, timeout_s=timeout_s)
+        self.sent: list[Any] = []
+
+    async def _unreachable(self, *_: Any) -> None:
+        raise AssertionError("not a route of ours")
+
+    def request(self, method: str, path: str, messages: Iterator[dict[str, Any]], **headers: str) -> None:
+        async def receive() -> Any:
+            return next(messages)
+
+        async def send(message: Any) -> None:
+            self.sent.append(message)
+
+        pairs = [(key.replace("_", "-").encode(), value.encode()) for key, value in headers.items()]
+        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": pairs}
+        asyncio.run(self._routes(scope, receive, send))
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        document: dict[str, Any] = orjson.loads(self.sent[1]["body"])
+        assert document["status"] == self.sent[0]["status"]
+        return document
+
+
+def whole(body: bytes) -> Iterator[dict[str, Any]]:
+    return iter([{"type": "http.request", "body": body}])
+
+
+class Troubled:
+    """A repository in trouble."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def get(self, name: str) -> Any:
+        raise self._error
+
+    def not_ready_because(self) -> str:
+        return "tiny-images is VERIFYING"
+
+
+def host_with(error: Exception) -> Any:
+    return SimpleNamespace(repository=Troubled(error), runner=None, max_body_bytes=1000)
+
+
+def test_what_nobody_foresaw_is_logged_under_the_number_that_the_client_gets(caplog: pytest.LogCaptureFixture) -> None:
+    exchange = Exchange(host_with(KeyError("secret")))
+    exchange.request("POST", "/classify", whole(orjson.dumps(CLASSIFY)), content_type="application/json")
+    assert exchange.problem["code"] == "internal"
+    assert "secret" not in exchange.sent[1]["body"].decode()
+    number = exchange.problem["detail"].split()[-1]
+    assert number in caplog.text
+    assert "secret" in caplog.text
+
+
+def test_not_ready_says_why() -> None:
+    exchange = Exchange(host_with(KeyError()))
+    exchange.request("GET", "/readyz", whole(b""))
+    assert exchange.problem["code"] == "not-ready"
+    assert exchange.problem["status"] == 503
+    assert exchange.problem["detail"] == "tiny-images is VERIFYING"
+
+
+def test_a_handler_without_end_is_given_up() -> None:
+    exchange = Exchange(host_with(TimeoutError()), timeout_s=0.01)
+
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    async def ask() -> None:
+        async def send(message: Any) -> None:
+            exchange.sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/classify",
+            "headers": [(b"content-type", b"application/json")],
+        }
+        await exchange._routes(scope, never, send)
+
+    asyncio.run(ask())
+    assert exchange.problem["code"] == "timeout"
+    assert exchange.problem["status"] == 504
+
+
+def test_a_client_that_left_is_not_answered() -> None:
+    exchange = Exchange(host_with(KeyError()))
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    exchange.request("POST", "/classify", iter(messages), content_type="application/json")
+    assert exchange.sent == []

@@ -1,0 +1,159 @@
+"""A request and its seed decide the answer; every parameter does what it says or is refused."""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from service.engine.repository import Model
+from service.engine.runner import Runner
+from service.errors import EkibenError
+from service.tasks.generate import MAX_SEED, GenerateRequest, generate_grid, latents
+from tests.service.bundles import CONTEXT, weights
+
+Ask = Callable[..., dict[str, Any]]
+
+
+def test_the_same_seed_gives_the_same_text_alone_and_beside_others(ask: Ask) -> None:
+    together = ask("language-model", prompt=["the ", "rice and "], max_tokens=9, seed=5)
+    again = ask("language-model", prompt=["the ", "rice and "], max_tokens=9, seed=5)
+    alone = [ask("language-model", prompt=p, max_tokens=9, seed=5)["completions"][0] for p in ("the ", "rice and ")]
+    assert together == again
+    assert together["completions"] == alone
+    assert together["seed"] == 5
+    assert ask("language-model", prompt="the ", max_tokens=9, seed=6)["completions"] != alone[:1]
+
+
+def test_a_seed_that_was_not_given_is_told(ask: Ask) -> None:
+    free = ask("language-model", prompt="the ", max_tokens=12)
+    assert 0 <= free["seed"] <= MAX_SEED
+    assert ask("language-model", prompt="the ", max_tokens=12, seed=free["seed"]) == free
+    assert len({ask("language-model", prompt="a", max_tokens=1)["seed"] for _ in range(5)}) == 5
+
+
+def test_max_tokens_and_the_context_bound_a_completion(ask: Ask) -> None:
+    [short] = ask("language-model", prompt="the ", max_tokens=3, seed=1)["completions"]
+    assert (short["tokens"], short["finish_reason"]) == (3, "length")
+    assert len(short["text"]) == 3
+    [unasked] = ask("language-model", prompt="the ", seed=1)["completions"]
+    assert unasked["tokens"] == 64
+    long = "a" * (CONTEXT - 5)
+    [full] = ask("language-model", prompt=long, seed=1)["completions"]
+    assert (full["tokens"], full["finish_reason"]) == (5, "length")
+
+
+def test_a_stop_ends_the_text_before_it(ask: Ask) -> None:
+    [whole] = ask("language-model", prompt="the ", seed=1)["completions"]
+    stop = whole["text"][6:8]
+    at = whole["text"].index(stop)
+    [cut] = ask("language-model", prompt="the ", seed=1, stop=["never", stop])["completions"]
+    assert (cut["text"], cut["finish_reason"]) == (whole["text"][:at], "stop")
+
+
+def test_temperature_zero_takes_the_most_probable_token(ask: Ask) -> None:
+    greedy = [ask("language-model", prompt="the ", temperature=0, seed=seed)["completions"] for seed in (1, 2)]
+    assert greedy[0] == greedy[1]
+    assert ask("language-model", prompt="the ", top_k=1, seed=3)["completions"] == greedy[0]
+    assert ask("language-model", prompt="the ", top_p=1e-9, seed=3)["completions"] == greedy[0]
+
+
+def test_logprobs_belong_to_the_tokens(ask: Ask) -> None:
+    [plain] = ask("language-model", prompt="the ", max_tokens=4, seed=1)["completions"]
+    [with_logprobs] = ask("language-model", prompt="the ", max_tokens=4, seed=1, logprobs=True)["completions"]
+    assert "logprobs" not in plain
+    assert "".join(entry["token"] for entry in with_logprobs["logprobs"]) == plain["text"]
+    assert all(entry["logprob"] < 0 for entry in with_logprobs["logprobs"])
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "detail"),
+    [
+        ({}, "/prompt", "expected a text or a list of texts, got null"),
+        ({"prompt": 7}, "/prompt", "expected a text or a list of texts, got 7"),
+        ({"prompt": ""}, "/prompt", "expected a text that is not empty, got ''"),
+        ({"prompt": []}, "/prompt", "expected 1 to 8 items, got an empty list"),
+        ({"prompt": ["a", None]}, "/prompt/1", "expected a text that is not empty, got null"),
+        ({"prompt": "a" * CONTEXT}, "/prompt", f"expected at most {CONTEXT - 1} tokens, got {CONTEXT}"),
+        (
+            {"prompt": "aaaa", "max_tokens": CONTEXT - 3},
+            "/max_tokens",
+            f"expected 1 to {CONTEXT - 4} (the context of {CONTEXT} less a prompt of 4)",
+        ),
+        ({"prompt": "a", "max_tokens": 0}, "/max_tokens", "expected greater than or equal to 1, got 0"),
+        ({"prompt": "a", "temperature": -1}, "/temperature", "greater than or equal to 0, got -1"),
+        ({"prompt": "a", "temperature": "hot"}, "/temperature", "expected a valid number, got 'hot'"),
+        ({"prompt": "a", "top_p": 0}, "/top_p", "expected greater than 0, got 0"),
+        ({"prompt": "a", "top_p": 1.1}, "/top_p", "expected less than or equal to 1, got 1.1"),
+        ({"prompt": "a", "top_k": -1}, "/top_k", "greater than or equal to 0, got -1"),
+        ({"prompt": "a", "stop": ["a"] * 5}, "/stop", "at most 4 items"),
+        ({"prompt": "a", "stop": [""]}, "/stop/0", "expected a text of 1 to 64 characters, got ''"),
+        ({"prompt": "a", "stop": "."}, "/stop", "expected a valid list, got '.'"),
+        ({"prompt": "a", "seed": -1}, "/seed", "greater than or equal to 0, got -1"),
+        ({"prompt": "a", "seed": 2**53}, "/seed", "less than or equal to 9007199254740991"),
+        ({"prompt": "a", "count": 1}, "/count", "not a field for tiny-letters, which takes `prompt`"),
+    ],
+)
+def test_what_is_wrong_with_a_prompt_is_named(
+    refusal: Callable[..., tuple[str, str]], body: dict[str, Any], where: str, detail: str
+) -> None:
+    pointer, sentence = refusal("language-model", **body)
+    assert pointer == where
+    assert detail in sentence
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "detail"),
+    [
+        ({"count": 9}, "/count", "expected a count of 1 to 8, got 9"),
+        ({"count": 0}, "/count", "greater than or equal to 1, got 0"),
+        ({"prompt": "a seven"}, "/prompt", "not a field for tiny-pictures, which takes `count` and `seed`"),
+        ({"temperature": 1.0}, "/temperature", "not a field for tiny-pictures"),
+    ],
+)
+def test_what_is_wrong_with_pictures_is_named(
+    refusal: Callable[..., tuple[str, str]], body: dict[str, Any], where: str, detail: str
+) -> None:
+    pointer, sentence = refusal("image-generator", **body)
+    assert pointer == where
+    assert detail in sentence
+
+
+def pixels(png: str | bytes) -> np.ndarray[Any, Any]:
+    return np.asarray(Pillow.open(BytesIO(base64.b64decode(png) if isinstance(png, str) else png)))
+
+
+def test_pictures_are_what_the_latents_make(ask: Ask) -> None:
+    images = [pixels(png) for png in ask("image-generator", count=3, seed=4)["images"]]
+    samples = np.tanh(latents(4, 3, 5).astype(np.float64) @ weights("image-generator")["w"]).reshape(3, 4, 4)
+    expected = np.round((samples + 1) * 127.5)
+    assert np.abs(np.stack(images) - expected).max() <= 1
+    assert ask("image-generator", seed=4)["images"] == ask("image-generator", count=3, seed=4)["images"][:1]
+
+
+def test_latents_are_normal_and_each_row_its_own() -> None:
+    many = latents(1, 400, 50)
+    assert many.dtype == np.float32
+    assert abs(many.mean()) < 0.03
+    assert abs(many.std() - 1) < 0.03
+    assert len(np.unique(many[:, 0])) == 400
+    assert np.array_equal(latents(1, 2, 50), many[:2])
+    assert not np.array_equal(latents(2, 2, 50), many[:2])
+
+
+def test_the_grid_is_all_pictures(ask: Ask, models: dict[str, Model], runner: Runner) -> None:
+    request = GenerateRequest(model="tiny-pictures", count=2, seed=4)
+    canvas = pixels(asyncio.run(generate_grid(models["image-generator"], runner, request)))
+    assert canvas.shape == (4, 4 + 2 + 4)
+    first, second = (pixels(png) for png in ask("image-generator", count=2, seed=4)["images"])
+    assert np.array_equal(canvas[:, :4], first)
+    assert np.array_equal(canvas[:, 6:], second)
+
+
+def test_text_has_no_grid(models: dict[str, Model], runner: Runner) -> None:
+    with pytest.raises(EkibenError, match="tiny-letters writes text"):
+        asyncio.run(generate_grid(models["language-model"], runner, GenerateRequest(model="tiny-letters", prompt="a")))
