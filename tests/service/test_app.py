@@ -1,0 +1,104 @@
+"""The BentoML service: what its pages show, what it needs, and that both of its doors give the same answer."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.service.bodies import body
+from tests.service.bundles import FAMILIES, TASKS
+
+ROOT = Path(__file__).parents[2]
+ENDPOINTS = {"classify": "/classify", "sequence-predict": "/sequence-predict", "generate": "/generate"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_doors_give_the_same_answer(family: str, client: TestClient) -> None:
+    import bentoml
+
+    from service.tasks import TASKS as HANDLERS
+
+    task = TASKS[family]
+    over_http = client.post(ENDPOINTS[task], json=body(family)).json()
+    method = getattr(bentoml.get_current_service(), task.replace("-", "_")).local
+    answer = asyncio.run(method(HANDLERS[task].request(**body(family))))
+    assert answer.model_dump(mode="json", exclude_none=True) == over_http
+
+
+def test_the_api_page_names_describes_and_exemplifies_every_endpoint(client: TestClient) -> None:
+    assert client.get("/").status_code == 200
+    page = client.get("/docs.json").json()
+    for path in ENDPOINTS.values():
+        endpoint = page["paths"][path]["post"]
+        assert endpoint["description"]
+        schema = endpoint["requestBody"]["content"]["application/json"]["schema"]
+        assert set(schema["example"]) <= set(schema["properties"])
+        assert schema["example"]["model"] in {"mnist-cnn", "news-lstm", "text-transformer"}
+        undescribed = [name for name, field in schema["properties"].items() if not field.get("description")]
+        assert not undescribed
+        answer = endpoint["responses"]["200"]["content"]["application/json"]["schema"]
+        assert {"model", "version"} <= set(answer["properties"])
+
+
+def test_bentos_own_schema_knows_the_routes(client: TestClient) -> None:
+    routes = client.get("/schema.json").json()["routes"]
+    assert {route["route"] for route in routes} == set(ENDPOINTS.values())
+    assert all(route["input"]["root_input"] for route in routes)
+
+
+ALONE = """
+import sys, warnings
+for name in ("torch", "onnx", "onnxscript", "training", "export"):
+    sys.modules[name] = None
+warnings.simplefilter("ignore")
+import json, time
+from starlette.testclient import TestClient
+from service.app import Ekiben
+with TestClient(Ekiben.to_asgi()) as client:
+    first = client.get("/livez").status_code
+    for _ in range(100):
+        ready = client.get("/readyz")
+        if ready.status_code == 200 or "empty" in ready.text:
+            break
+        time.sleep(0.05)
+    answer = client.post("/generate", json={"model": "tiny-letters", "prompt": "the ", "seed": 1, "max_tokens": 3})
+    print(json.dumps([first, ready.status_code, ready.json(), answer.status_code, answer.json()]))
+"""
+
+
+def alone(bundles: Path) -> list[Any]:
+    """What a process of its own answers: livez, readyz and its document, generate and its document."""
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("EKIBEN_")}
+    environment = {**outside, "EKIBEN_BUNDLES": str(bundles), "BENTOML_DO_NOT_TRACK": "True"}
+    done = subprocess.run([sys.executable, "-c", ALONE], cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    found: list[Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_the_service_answers_without_torch_and_onnx(served_bundles: Path) -> None:
+    live, ready, _, status, answer = alone(served_bundles)
+    assert (live, ready, status) == (200, 200, 200)
+    assert answer["completions"][0]["tokens"] == 3
+
+
+def test_without_models_the_service_lives_but_is_not_ready(tmp_path: Path) -> None:
+    live, ready, problem, status, refused = alone(tmp_path)
+    assert (live, ready, status) == (200, 503, 404)
+    assert "is empty: export a model first" in problem["detail"]
+    assert refused["code"] == "unknown-model"
+
+
+def test_costly_extras_are_off() -> None:
+    from service.app import BENTOML_TIMEOUT_S, REQUEST_TIMEOUT_S, Ekiben
+
+    assert Ekiben.config["logging"]["access"]["enabled"] is False
+    assert Ekiben.config["tracing"]["excluded_urls"] == ".*"
+    assert Ekiben.config["workers"] == 1
+    assert REQUEST_TIMEOUT_S < BENTOML_TIMEOUT_S
