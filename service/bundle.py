@@ -12,225 +12,78 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from service.errors import BundleError
+from service.manifest import (
+    CARD,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    REQUESTS,
+    TASKS,
+    TOKENIZER,
+    File,
+    Image,
+    ImageClassifier,
+    ImageGenerator,
+    Invariance,
+    LanguageModel,
+    Limits,
+    Manifest,
+    Parameters,
+    Provenance,
+    SeriesClassifier,
+    SeriesTagger,
+    Task,
+    TensorSpec,
+    TextClassifier,
+    Tolerance,
+)
 from service.onnx_wire import check_model
 
-MAX_MANIFEST_BYTES = 1 << 20
-MODEL, MANIFEST, GOLDEN, REQUESTS, TOKENIZER, CARD = (
-    "model.onnx",
-    "manifest.json",
-    "golden.safetensors",
-    "requests.jsonl",
-    "tokenizer.json",
-    "card.md",
-)
-
-Task = Literal["classify", "sequence-predict", "generate"]
-Dtype = Literal["uint8", "int64", "float32"]
-Tensors = Mapping[str, npt.NDArray[Any]]
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TensorSpec(Frozen):
-    """A graph input or output. An axis is a size or, where it may vary, a name ("batch", "steps", "past")."""
-
-    name: str
-    dtype: Dtype
-    shape: tuple[int | str, ...]
-
-
-Size = Annotated[int, Field(ge=1)]
-Labels = Annotated[tuple[str, ...], Field(min_length=1)]
-
-
-class Image(Frozen):
-    """Height and width in pixels; `mode` as Pillow names it: "L" is [height, width], "RGB" [height, width, 3]."""
-
-    height: Size
-    width: Size
-    mode: Literal["L", "RGB"]
-
-
-class ImageClassifier(Frozen):
-    """images uint8 [batch, height, width(, 3)] -> logits, probabilities float32 [batch, labels]."""
-
-    family: Literal["image-classifier"] = "image-classifier"
-    labels: Labels
-    image: Image
-
-
-class SeriesClassifier(Frozen):
-    """series float32 [batch, steps, channels], lengths int64 [batch] -> logits, probabilities [batch, labels]."""
-
-    family: Literal["series-classifier"] = "series-classifier"
-    labels: Labels
-    channels: Size
-
-
-class SeriesTagger(Frozen):
-    """As a series classifier, with state: h, c float32 [batch, layers, hidden] in, next_h, next_c out.
-
-    logits and probabilities are [batch, steps, labels]; steps past a row's length mean nothing.
-    """
-
-    family: Literal["series-tagger"] = "series-tagger"
-    labels: Labels
-    channels: Size
-    layers: Size
-    hidden: Size
-
-
-class TextClassifier(Frozen):
-    """ids int64 [batch, steps], lengths int64 [batch] -> logits, probabilities float32 [batch, labels]."""
-
-    family: Literal["text-classifier"] = "text-classifier"
-    labels: Labels
-    vocabulary: Size
-
-
-class LanguageModel(Frozen):
-    """One graph for prefill and decode, with a key/value cache that the caller keeps.
-
-    ids int64 [batch, steps], past_lengths int64 [batch], past_key_I and past_value_I float32 [batch, heads, past, size]
-    -> logits float32 [batch, steps, vocabulary], new_key_I and new_value_I [batch, heads, steps, size] for I < layers.
-    Entries of the past at or beyond a row's past_length are ignored. past_length + steps <= limits.max_steps.
-    """
-
-    family: Literal["language-model"] = "language-model"
-    vocabulary: Size
-    layers: Size
-    heads: Size
-    head_size: Size
-
-
-class ImageGenerator(Frozen):
-    """latents float32 [batch, latent_size] -> samples float32 in [-1, 1], images uint8, both [batch, height, width]."""
-
-    family: Literal["image-generator"] = "image-generator"
-    latent_size: Size
-    image: Image
-
-
-Parameters = Annotated[
-    ImageClassifier | SeriesClassifier | SeriesTagger | TextClassifier | LanguageModel | ImageGenerator,
-    Field(discriminator="family"),
+__all__ = [
+    "CARD",
+    "GOLDEN",
+    "MANIFEST",
+    "MODEL",
+    "REQUESTS",
+    "TASKS",
+    "TOKENIZER",
+    "Bundle",
+    "File",
+    "GoldenCase",
+    "Image",
+    "ImageClassifier",
+    "ImageGenerator",
+    "Invariance",
+    "LanguageModel",
+    "Limits",
+    "Manifest",
+    "Parameters",
+    "Provenance",
+    "RequestCase",
+    "SeriesClassifier",
+    "SeriesTagger",
+    "Task",
+    "TensorSpec",
+    "Tensors",
+    "TextClassifier",
+    "Tolerance",
+    "current_version",
+    "open_bundle",
+    "pack_golden",
 ]
 
+MAX_MANIFEST_BYTES = 1 << 20
 
-TASKS: Mapping[str, Task] = {
-    "image-classifier": "classify",
-    "series-classifier": "sequence-predict",
-    "series-tagger": "sequence-predict",
-    "text-classifier": "sequence-predict",
-    "language-model": "generate",
-    "image-generator": "generate",
-}
-READS_TEXT = ("text-classifier", "language-model")
-
-
-class Limits(Frozen):
-    """What one request may ask: items in a request, and steps (tokens) of one item where the model has such an axis."""
-
-    max_items: int = Field(ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
-
-
-class Tolerance(Frozen):
-    """|served - reference| <= atol + rtol * |reference|; `measured` is the largest difference seen at export.
-
-    The ceilings keep a tolerance from being wide enough to hide another model.
-    """
-
-    atol: float = Field(ge=0, le=0.01)
-    rtol: float = Field(ge=0, le=0.01)
-    measured: float = Field(ge=0)
-
-
-class Invariance(Frozen):
-    """Whether an item's answer depends on its batch: measured over random mates, positions, paddings and sizes."""
-
-    level: Literal["bitwise", "tolerance"]
-    measured: float = Field(ge=0)
-    how: str
-
-
-class File(Frozen):
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
-
-
-class Provenance(Frozen):
-    """Where the weights come from."""
-
-    recipe: str
-    commit: str
-    seed: int
-    steps: int
-    data: dict[str, str]  # source -> sha256
-    metrics: dict[str, float]  # on the held-back test split
-    versions: dict[str, str]  # torch, onnx, onnxruntime, ...
-    opset: int
-
-
-FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-
-
-class Manifest(Frozen):
-    """`version` is `content_version()` of all the rest."""
-
-    format_version: Literal[1] = 1
-    name: str = Field(pattern="^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)
-    version: str = Field(pattern="^[0-9a-f]{12}$")
-    task: Task
-    summary: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    parameters: Parameters
-    limits: Limits
-    tolerance: dict[str, Tolerance]  # one for each output
-    invariance: Invariance
-    files: dict[FileName, File]
-    provenance: Provenance
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.task != TASKS[self.parameters.family]:
-            raise ValueError(
-                f"task is {self.task!r}, a {self.parameters.family} serves {TASKS[self.parameters.family]!r}"
-            )
-        unpaired = {output.name for output in self.outputs} ^ set(self.tolerance)
-        if unpaired:
-            raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")
-        needed = {MODEL, GOLDEN, REQUESTS} | ({TOKENIZER} if self.parameters.family in READS_TEXT else set())
-        if needed - set(self.files):
-            raise ValueError(f"files lack {sorted(needed - set(self.files))}")
-        return self
-
-    @classmethod
-    def sealed(cls, **fields: Any) -> Self:
-        """Make a manifest whose version is derived from its content."""
-        draft = cls(version="0" * 12, **fields)
-        return draft.model_copy(update={"version": draft.content_version()})
-
-    def content_version(self) -> str:
-        """First 12 hex digits of the sha256 over the canonical JSON of everything but the version."""
-        content = self.model_dump(mode="json", exclude={"version"})
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-    def to_json(self) -> str:
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

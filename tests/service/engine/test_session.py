@@ -1,14 +1,12 @@
 """A session is what its manifest says, and runs where it says."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from service.bundle import Bundle, TensorSpec, open_bundle
+from service.bundle import Bundle
 from service.engine.session import Session
 from service.errors import BundleError, DeviceError
 from tests.service.bundles import example_inputs, weights
@@ -62,18 +60,20 @@ def test_a_graph_that_fails_on_fitting_inputs_is_named(sessions: dict[str, Sessi
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"name": "pixels"}, r"'images': the graph has uint8 \[batch, 4, 4\], the manifest says none"),
         ({"dtype": "float32"}, r"the graph has uint8 .*, the manifest says float32"),
         ({"shape": ("batch", 4, 5)}, r"the manifest says uint8 \[batch, 4, 5\]"),
         ({"shape": (1, 4, 4)}, r"the graph has uint8 \[batch, 4, 4\], the manifest says uint8 \[1, 4, 4\]"),
     ],
 )
 def test_refuses_a_graph_that_is_not_the_manifest_s(
-    write: Callable[..., Path], changes: dict[str, object], sentence: str
+    bundles: dict[str, Bundle], changes: dict[str, object], sentence: str
 ) -> None:
-    spec = {"name": "images", "dtype": "uint8", "shape": ("batch", 4, 4)} | changes
-    bundle = open_bundle(write("image-classifier", inputs=(TensorSpec.model_validate(spec),)))
+    bundle = bundles["image-classifier"]
+    spec = bundle.manifest.inputs[0].model_copy(update=changes)
+    manifest = bundle.manifest.model_copy(update={"inputs": (spec,)})
     with pytest.raises(BundleError, match=sentence):
-        Session(bundle.model, manifest=bundle.manifest, device="cpu")
+        Session(bundle.model, manifest=manifest, device="cpu")
 
 
 def test_refuses_what_onnxruntime_refuses(bundles: dict[str, Bundle]) -> None:
