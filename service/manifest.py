@@ -23,7 +23,8 @@ MODEL, MANIFEST, GOLDEN, REQUESTS, TOKENIZER, CARD = (
 Task = Literal["classify", "sequence-predict", "generate"]
 Dtype = Literal["uint8", "int64", "float32"]
 Axes = tuple[int | str, ...]
-Size = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, le=1 << 24)]
+Layers = Annotated[int, Field(ge=1, le=1 << 10)]  # bounds how many tensors a manifest can call for
 Labels = Annotated[tuple[str, ...], Field(min_length=1)]
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
@@ -112,7 +113,7 @@ class SeriesTagger(Frozen):
     family: Literal["series-tagger"] = "series-tagger"
     labels: Labels
     channels: Size
-    layers: Size
+    layers: Layers
     hidden: Size
 
     @property
@@ -153,7 +154,7 @@ class LanguageModel(Frozen):
 
     family: Literal["language-model"] = "language-model"
     vocabulary: Size
-    layers: Size
+    layers: Layers
     heads: Size
     head_size: Size
 
@@ -190,7 +191,6 @@ Parameters = Annotated[
     ImageClassifier | SeriesClassifier | SeriesTagger | TextClassifier | LanguageModel | ImageGenerator,
     Field(discriminator="family"),
 ]
-
 
 TASKS: Mapping[str, Task] = {
     "image-classifier": "classify",

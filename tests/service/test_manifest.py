@@ -97,3 +97,10 @@ def test_labels_and_scores_have_the_same_number() -> None:
     parameters = {**manifest_fields("text-classifier")["parameters"], "labels": ("travel", "food")}
     with pytest.raises(ValidationError, match=r"outputs .*: they differ in \['logits', 'probabilities'\]"):
         sealed(parameters=parameters)
+
+
+@pytest.mark.parametrize("layers", [0, 1025, 10**18])
+def test_a_manifest_cannot_call_for_endless_tensors(layers: int) -> None:
+    parameters = {**manifest_fields("language-model")["parameters"], "layers": layers}
+    with pytest.raises(ValidationError, match=r"parameters\.language-model\.layers"):
+        sealed("language-model", parameters=parameters)
