@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 
 from service.bundle import Bundle
+from service.engine import device, session
 from service.engine.session import Session
 from service.errors import BundleError, DeviceError
 from tests.service.bundles import example_inputs, weights
@@ -86,6 +87,25 @@ def test_cuda_is_never_silently_the_cpu(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["image-classifier"]
     with pytest.raises(DeviceError, match=r"'cuda' was asked for, this onnxruntime has only .*CPUExecutionProvider"):
         Session(bundle.model, manifest=bundle.manifest, device="cuda")
+
+
+@pytest.mark.skipif(
+    "AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs an idle provider"
+)
+def test_a_provider_that_takes_no_node_is_found_out(
+    bundles: dict[str, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remote provider of the CPU build stands in for a GPU: the session lists it first, the CPU does the work."""
+    idle = {"cuda": [("AzureExecutionProvider", {}), ("CPUExecutionProvider", {})]}
+    for module in (device, session):
+        monkeypatch.setattr(module, "PROVIDERS", idle)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    bundle = bundles["image-classifier"]
+    with pytest.raises(DeviceError, match=r"would run on the CPU, not on AzureExecutionProvider: \[.*Softmax"):
+        Session(bundle.model, manifest=bundle.manifest, device="cuda")
+    monkeypatch.setattr(session, "ON_CPU", frozenset({"Cast", "Flatten", "Gemm", "FusedGemm", "Softmax", "Reshape"}))
+    assert Session(bundle.model, manifest=bundle.manifest, device="cuda").provider == "AzureExecutionProvider"
 
 
 def test_threads_share_a_session(sessions: dict[str, Session]) -> None:
