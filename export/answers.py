@@ -1,8 +1,8 @@
 """One way to ask all three: PyTorch in float32, PyTorch in float64 (the referee), and the served session.
 
-A language model answers for the whole of its input whichever way it was fed: the session is driven chunk by chunk with its
-cache, and what it gave is put together to the shape of one full forward pass. Steps beyond a row's length mean nothing there
-and are zero on every side.
+A language model answers for the whole of its input whichever way it was fed: the session is driven chunk by chunk with
+its cache, and what it gave is put together to the shape of one full forward pass. Steps beyond a row's length mean
+nothing there and are zero on every side.
 
 Shapes: B batch, T steps, P past steps, H heads, K head size, V vocabulary.
 """

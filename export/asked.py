@@ -10,10 +10,10 @@ from export.candidate import Candidate
 from service.engine.repository import Model
 
 Body = dict[str, Any]
-Check = Callable[[dict[str, Any]], None]  # raises Mismatch
+Check = Callable[[dict[str, Any]], None]  # raises MismatchError
 
 
-class Mismatch(Exception):
+class MismatchError(Exception):
     """An answer that is not PyTorch's."""
 
 

@@ -1,4 +1,4 @@
-"""An exported graph that has to prove itself: the run it came from, its bytes, and the manifest it would be served with.
+"""An exported graph that has to prove itself: its run, its bytes, and the manifest that it would be served with.
 
 Every gate takes a candidate and either returns what it measured or raises `ExportError`; nothing is written before the
 last gate is passed.

@@ -70,7 +70,8 @@ def _quality(candidate: Candidate, proof: Proof, pictures: Sequence[str], sample
     )
     shown = "\n\n".join(f"![{PICTURES[name]}]({name})" for name in pictures if name in PICTURES)
     quoted = f"\n\nSamples:\n\n```text\n{samples.strip()}\n```" if samples else ""
-    return f"As training measured it:\n\n{metrics}\n\nPyTorch and the graph, measured at export:\n\n{judged}\n\n{shown}{quoted}"
+    compared = f"PyTorch and the graph, measured at export:\n\n{judged}"
+    return f"As training measured it:\n\n{metrics}\n\n{compared}\n\n{shown}{quoted}"
 
 
 def _parity(manifest: Manifest, proof: Proof) -> str:

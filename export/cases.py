@@ -1,13 +1,13 @@
 """Inputs to compare a graph and its PyTorch model on: real items and random ones, at any batch and length.
 
-Rows are ragged and what lies beyond a row's length is garbage, never zeros: a graph that looks there answers differently.
+Rows are ragged and what lies beyond a row's length is garbage, never zeros: a graph that looks there answers otherwise.
 A language model's case also says in which chunks its rows are fed, so that prefill, decode and chunks on a filled cache
 are all met. The same seed draws the same cases.
 
 Shapes: B batch, T steps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,7 +50,8 @@ def draw(
     run: Run, manifest: Manifest, *, batch: int, steps: int | None, source: Source, rng: np.random.Generator
 ) -> Case:
     """A batch whose first row has `steps` steps, and whose other rows have at most as many."""
-    inputs = {spec.name: _random(run, manifest, spec, batch, steps or 1, rng) for spec in _specs(manifest)}
+    sizes = {"batch": batch, "steps": steps or 1}
+    inputs = {spec.name: _random(run, manifest, spec, sizes, rng) for spec in _specs(manifest)}
     if source == "test":
         _overlay(run, inputs, rng)
     chunks = None
@@ -82,14 +83,14 @@ def _specs(manifest: Manifest) -> tuple[TensorSpec, ...]:
     return manifest.inputs
 
 
-def _random(run: Run, manifest: Manifest, spec: TensorSpec, batch: int, steps: int, rng: np.random.Generator) -> Array:
-    shape = tuple(
-        {"batch": batch, "steps": steps}.get(axis, 0) if isinstance(axis, str) else axis for axis in spec.shape
-    )
+def _random(
+    run: Run, manifest: Manifest, spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator
+) -> Array:
+    shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
     match spec.name:
         case "lengths":
-            lengths_B = rng.integers(1, steps + 1, batch)
-            lengths_B[0] = steps
+            lengths_B = rng.integers(1, sizes["steps"] + 1, shape)
+            lengths_B[0] = sizes["steps"]
             return lengths_B
         case "ids":
             assert isinstance(manifest.parameters, LanguageModel | TextClassifier)
@@ -111,8 +112,8 @@ def _overlay(run: Run, inputs: dict[str, Array], rng: np.random.Generator) -> No
     chosen = rng.integers(0, len(run.test), batch)
     ragged = next((name for name in ("ids", "series") if name in inputs), None)
     if ragged is None:
-        for name in inputs:
-            inputs[name][:] = run.test.inputs[name][chosen]
+        for name, array in inputs.items():
+            array[:] = run.test.inputs[name][chosen]
         return
     steps, items = inputs[ragged].shape[1], run.test.inputs[ragged]
     own_lengths = run.test.inputs.get("lengths", np.full(len(items), items.shape[1]))

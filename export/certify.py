@@ -13,7 +13,7 @@ import numpy as np
 from export.answers import by_session
 from export.candidate import Candidate, ExportError
 from export.cases import Array, Case, Source, draw
-from service.bundle import Invariance
+from service.bundle import Invariance, Tolerance
 from service.engine.parity import compare
 
 NUM_PROBES = 4
@@ -46,7 +46,9 @@ def certify(candidate: Candidate) -> Certificate:
                 for place, i in guests.items():
                     for name, expected in alone[i].items():
                         given = _cut(answers[name][place : place + 1], expected)
-                        worst[name] = max(worst[name], _difference(candidate, name, expected, given, crowd, place))
+                        where = f"output {name!r} of an item changes at position {place} of {crowd.name}"
+                        tolerance = candidate.manifest.tolerance[name]
+                        worst[name] = max(worst[name], _difference(expected, given, tolerance, where))
                         equal += expected.tobytes() == given.tobytes()
                         compared += 1
     how = (
@@ -97,13 +99,8 @@ def _cut(given: Array, expected: Array) -> Array:
     return np.ascontiguousarray(given[tuple(slice(size) for size in expected.shape)])
 
 
-def _difference(candidate: Candidate, output: str, expected: Array, given: Array, crowd: Case, place: int) -> float:
-    tolerance = candidate.manifest.tolerance[output]
+def _difference(expected: Array, given: Array, tolerance: Tolerance, where: str) -> float:
     difference = compare(expected, given, atol=tolerance.atol, rtol=tolerance.rtol)
     if not difference.within:
-        raise ExportError(
-            "invariance",
-            f"output {output!r} of an item changes by {difference.worst:.3g} at position {place} of {crowd.name}: "
-            f"{difference.detail}",
-        )
+        raise ExportError("invariance", f"{where} by {difference.worst:.3g}: {difference.detail}")
     return difference.worst

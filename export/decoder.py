@@ -1,7 +1,7 @@
 """A causal `nn.TransformerEncoder` as one graph for prefill and decode, with the key/value cache kept by the caller.
 
-`CachedDecoder` computes with the very parameters of the trained model, past keys and values being inputs and only the new
-ones outputs. Scores against past and new keys are computed apart and joined before the softmax, so the cache is never
+`CachedDecoder` computes with the very parameters of the trained model; past keys and values are inputs, only new ones
+outputs. Scores against past and new keys are computed apart and joined before the softmax: the cache is not
 copied. The mask is explicit: row b sees the first `past_lengths[b]` entries of its past, and new steps up to itself.
 
 Shapes: B batch, S new steps, P past steps, D model width, H heads, K head size, V vocabulary.
@@ -12,14 +12,15 @@ from math import sqrt
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import embedding, linear
 
 
 class CachedDecoder(nn.Module):
-    """model(ids_BS) -> logits_BSV becomes decoder(ids_BS, past_lengths_B, *past) -> (logits_BSV, *new).
+    """Of model(ids_BS) -> logits_BSV makes decoder(ids_BS, past_lengths_B, *past) -> (logits_BSV, *new).
 
-    All inputs are positional, as `export.graph` names them. `past` is key, value of layer 0, key, value of layer 1, ...: [B, H, P, K] each; `new` likewise, [B, H, S, K].
+    All inputs are positional, as `export.graph` names them. `past` is the key and value of layer 0, of layer 1, ...,
+    each [B, H, P, K]; `new` likewise, each [B, H, S, K].
     """
 
     def __init__(self, model: Any) -> None:
@@ -36,15 +37,12 @@ class CachedDecoder(nn.Module):
         new_steps = torch.arange(ids_BS.shape[1], device=ids_BS.device)
         x_BSD = model.embedding(ids_BS) + self._positions(past_lengths_B[:, None] + new_steps)
         past_steps = torch.arange(past[0].shape[2], device=ids_BS.device)
-        sees_past_B11P = (past_steps < past_lengths_B[:, None])[:, None, None, :]
-        sees_new_SS = new_steps <= new_steps[:, None]
+        sees = ((past_steps < past_lengths_B[:, None])[:, None, None, :], new_steps <= new_steps[:, None])
         new: list[Tensor] = []
         for index, layer in enumerate(self.layers):
 
             def attend(x: Tensor, layer: nn.TransformerEncoderLayer = layer, index: int = index) -> Tensor:
-                answer, *pair = self._attend(
-                    layer, x, past[2 * index], past[2 * index + 1], sees_past_B11P, sees_new_SS
-                )
+                answer, *pair = self._attend(layer.self_attn, x, past[2 * index : 2 * index + 2], sees)
                 new.extend(pair)
                 return answer
 
@@ -56,19 +54,14 @@ class CachedDecoder(nn.Module):
     def _positions(self, steps_BS: Tensor) -> Tensor:
         table: Any = self.model.positions
         table_CD: Tensor = table.weight if isinstance(table, nn.Embedding) else table
-        return F.embedding(steps_BS.clamp(max=table_CD.shape[0] - 1), table_CD)  # padding may lie beyond the context
+        return embedding(steps_BS.clamp(max=table_CD.shape[0] - 1), table_CD)  # padding may lie beyond the context
 
     def _attend(
-        self,
-        layer: nn.TransformerEncoderLayer,
-        x_BSD: Tensor,
-        past_key_BHPK: Tensor,
-        past_value_BHPK: Tensor,
-        sees_past_B11P: Tensor,
-        sees_new_SS: Tensor,
+        self, attention: nn.MultiheadAttention, x_BSD: Tensor, past_BHPK: list[Tensor], sees: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        attention = layer.self_attn
-        projected = F.linear(x_BSD, attention.in_proj_weight, attention.in_proj_bias)
+        past_key_BHPK, past_value_BHPK = past_BHPK
+        sees_past_B11P, sees_new_SS = sees
+        projected = linear(x_BSD, attention.in_proj_weight, attention.in_proj_bias)
         query, key, value = (
             part.unflatten(-1, (self.num_heads, self.head_size)).transpose(1, 2) for part in projected.chunk(3, dim=-1)
         )

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from tokenizers import Tokenizer
 
 from export.answers import by_torch
-from export.asked import Asked, Body, Check, Mismatch
+from export.asked import Asked, Body, Check, MismatchError
 from export.candidate import Candidate
 from export.cases import Array, Case
 from service.bundle import ImageGenerator
@@ -65,14 +65,16 @@ def _continued(candidate: Candidate, body: Body) -> Check:
                 if "logprobs" in completion:
                     said, expected = completion["logprobs"][step]["logprob"], log_probability(scores_V, ids[-1])
                     if not abs(said - expected) <= 2 * (tolerance.atol + tolerance.rtol * abs(expected)):
-                        raise Mismatch(
+                        raise MismatchError(
                             f"prompt {i}, token {step}: log probability {said:.6f}, PyTorch has {expected:.6f}"
                         )
             expected_text = tokenizer.decode(ids[start:])
             ends = [expected_text.find(stop) for stop in body.get("stop", []) if stop in expected_text]
             expected_text = expected_text[: min(ends)] if ends else expected_text
             if completion["text"] != expected_text:
-                raise Mismatch(f"prompt {i}: continued with {completion['text']!r}, PyTorch gives {expected_text!r}")
+                raise MismatchError(
+                    f"prompt {i}: continued with {completion['text']!r}, PyTorch gives {expected_text!r}"
+                )
 
     return check
 
@@ -89,6 +91,6 @@ def drawn(candidate: Candidate) -> Iterator[Asked]:
             given = np.stack([np.asarray(Pillow.open(BytesIO(base64.b64decode(text)))) for text in answer["images"]])
             difference = compare(expected, given, atol=0, rtol=0)
             if not difference.within:
-                raise Mismatch(f"pixels are {difference.worst:g} away from PyTorch's: {difference.detail}")
+                raise MismatchError(f"pixels are {difference.worst:g} away from PyTorch's: {difference.detail}")
 
         yield Asked(body={"count": count, "seed": seed}, check=check)

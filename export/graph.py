@@ -1,8 +1,8 @@
 """From a trained run to the bytes of one ONNX graph.
 
 The graph of every family is the traced reference itself (`Family.forward`, so softmax and pixel rounding are inside); a
-language model's is its cached decoder. Dynamic axes are given by name, as the interface declares them: torch.export then
-raises where an axis cannot vary, instead of fixing it to the example's size. The same run gives the same bytes.
+language model's is its cached decoder. Dynamic axes are given by name, as the interface declares them: torch.export
+raises then where an axis cannot vary, instead of fixing it to the example's size. The same run gives the same bytes.
 """
 
 import logging
@@ -45,7 +45,10 @@ def wrapped(run: Run) -> nn.Module:
 
 
 def export_program(run: Run, module: nn.Module | None = None) -> torch.onnx.ONNXProgram:
-    """Trace and translate; the nodes still carry module names and source lines. `module` stands in for `wrapped(run)`."""
+    """Trace and translate; the nodes still carry module names and source lines.
+
+    `module` is exported in the place of `wrapped(run)`, for tests that want a wrong graph.
+    """
     shape = interface(run)
     dynamic = tuple({i: axis for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in shape.inputs)
     with emitted_as_onnx(), torch.no_grad(), _quiet():

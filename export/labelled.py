@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from export.answers import by_torch
-from export.asked import Asked, Check, Mismatch, served
+from export.asked import Asked, Check, MismatchError, served
 from export.candidate import Candidate
 from export.cases import Array, Case
 from service.bundle import SeriesTagger
@@ -95,37 +95,38 @@ def _labelled(candidate: Candidate, inputs: dict[str, Array], top_k: int) -> Che
         zeros = np.zeros((len(inputs["lengths"]), parameters.layers, parameters.hidden), np.float32)
         inputs = {**inputs, "h": zeros, "c": zeros}
 
-    def one(where: str, given: list[dict[str, Any]], expected_L: Array, count: int) -> None:
-        wanted = min(count, len(labels))
-        if len(given) != wanted:
-            raise Mismatch(f"{where}: {len(given)} labels, expected {wanted}")
-        best = np.sort(expected_L)[::-1]
+    def entries(where: str, given: list[dict[str, Any]], expected_L: Array, count: int) -> None:
+        if len(given) != min(count, len(labels)):
+            raise MismatchError(f"{where}: {len(given)} labels, expected {min(count, len(labels))}")
+        order = np.argsort(-expected_L, kind="stable")
         for rank, entry in enumerate(given):
             if entry["label"] not in labels:
-                raise Mismatch(f"{where}: label {entry['label']!r} is none of the run's")
-            torch_says = float(expected_L[labels.index(entry["label"])])
-            allowed = tolerance.atol + tolerance.rtol * torch_says
-            if not abs(entry["probability"] - torch_says) <= allowed or not abs(best[rank] - torch_says) <= 2 * allowed:
-                raise Mismatch(
-                    f"{where}, rank {rank + 1}: label {entry['label']!r} with probability {entry['probability']:.7f}; "
-                    f"PyTorch has {torch_says:.7f} there and {labels[int(np.argsort(-expected_L)[rank])]!r} at this rank"
+                raise MismatchError(f"{where}: label {entry['label']!r} is none of the run's")
+            expected = float(expected_L[labels.index(entry["label"])])
+            allowed = tolerance.atol + tolerance.rtol * expected
+            nearly_ranked = abs(expected_L[order[rank]] - expected) <= 2 * allowed
+            if not abs(entry["probability"] - expected) <= allowed or not nearly_ranked:
+                raise MismatchError(
+                    f"{where}, rank {rank + 1}: label {entry['label']!r} with probability {entry['probability']:.7f}, "
+                    f"PyTorch gives it {expected:.7f} and has {labels[order[rank]]!r} at this rank"
                 )
 
     def check(answer: dict[str, Any]) -> None:
         reference = by_torch(candidate.run)(Case(name="request", inputs=inputs))["probabilities"]
-        predictions = answer["predictions"]
-        if len(predictions) != len(reference):
-            raise Mismatch(f"{len(predictions)} predictions for {len(reference)} items")
-        for i, (prediction, expected) in enumerate(zip(predictions, reference, strict=True)):
-            if "lengths" in inputs and prediction.get("tokens", inputs["lengths"][i]) != inputs["lengths"][i]:
-                raise Mismatch(f"item {i}: {prediction['tokens']} tokens, training had {inputs['lengths'][i]}")
-            if expected.ndim == 2:
-                expected = expected[: inputs["lengths"][i]]
-                for step, entry in enumerate(prediction["steps"]):
-                    one(f"item {i}, step {step}", [entry], expected[step], 1)
-                expected = expected[-1]
-            one(f"item {i}", prediction["top"], expected, top_k)
+        if len(answer["predictions"]) != len(reference):
+            raise MismatchError(f"{len(answer['predictions'])} predictions for {len(reference)} items")
+        for i, prediction in enumerate(answer["predictions"]):
+            last_L = reference[i]
+            if "lengths" in inputs:
+                length = inputs["lengths"][i]
+                if prediction.get("tokens", length) != length:
+                    raise MismatchError(f"item {i}: {prediction['tokens']} tokens, training had {length}")
+                if "steps" in prediction:
+                    last_L = reference[i, length - 1]
+                    for step, entry in enumerate(prediction["steps"]):
+                        entries(f"item {i}, step {step}", [entry], reference[i, step], 1)
+            entries(f"item {i}", prediction["top"], last_L, top_k)
             if prediction["top"][0] != {key: prediction[key] for key in ("label", "probability")}:
-                raise Mismatch(f"item {i}: its label is not the first of its top")
+                raise MismatchError(f"item {i}: its label is not the first of its top")
 
     return check

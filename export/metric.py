@@ -1,7 +1,7 @@
 """Gate 3, metric: on the held-back test split the graph scores as the PyTorch model does, and as training recorded.
 
-Training wrote its metrics down before there was any graph; a mistake that export's reference and graph shared would show
-here. An image generator has no labels: there the judge is its own discriminator, which never saw a graph.
+Training wrote its metrics down before there was any graph; a mistake that export's reference and graph shared would
+show here. An image generator has no labels: there the judge is its own discriminator, which never saw a graph.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
-"""Gate 2, parity: the graph answers as the PyTorch model does, at every batch and length, on real items and random ones.
+"""Gate 2, parity: the graph answers as the PyTorch model does, at every batch and length, on real and random items.
 
-Each output is finite and |onnx - torch| <= atol + rtol * |torch|, and the best label or token is the same unless PyTorch's
-own two best are nearer to each other than that. A float64 run is the referee: of a difference between two float32 results
-it says how far each of them is from the truth.
+Each output is finite and |onnx - torch| <= atol + rtol * |torch|, and the best label or token is the same unless
+PyTorch's own two best are nearer to each other than that. A float64 run is the referee: of a difference between two
+float32 results it says how far each of them is from the truth.
 """
 
 from collections.abc import Iterable
@@ -67,11 +67,12 @@ def compare_answers(
                     (difference.worst, _sentence(output, case, difference.worst, difference.detail, tolerance))
                 )
                 continue
-            points.append(_point(case, output, reference[output], served[output], truth[output], tolerance))
+            arrays = (reference[output], served[output], truth[output])
+            points.append(_point(case, output, arrays, tolerance))
         if "logits" in reference and not failures:
             _check_best(case, reference["logits"], served["logits"], candidate.manifest.tolerance["logits"])
     if failures:
-        worst, sentence = max(failures)
+        _, sentence = max(failures)
         raise ExportError("parity", f"{sentence}; {len(failures)} comparisons are out of tolerance")
     return Parity(points=tuple(points))
 
@@ -83,10 +84,10 @@ def _sentence(output: str, case: Case, worst: float, detail: str, tolerance: Tol
     )
 
 
-def _point(case: Case, output: str, reference: Array, served: Array, truth: Array, tolerance: Tolerance) -> Point:
-    exact = reference.astype(np.float64)
-    distance = np.abs(served.astype(np.float64) - exact)
-    whole_numbers = reference.dtype.kind in "iu"
+def _point(case: Case, output: str, arrays: tuple[Array, Array, Array], tolerance: Tolerance) -> Point:
+    exact, served, truth = (array.astype(np.float64) for array in arrays)
+    distance = np.abs(served - exact)
+    whole_numbers = arrays[0].dtype.kind in "iu"
     allowed = np.ones_like(exact) if whole_numbers else tolerance.atol + tolerance.rtol * np.abs(exact)
     return Point(
         case=case.name,
@@ -94,7 +95,7 @@ def _point(case: Case, output: str, reference: Array, served: Array, truth: Arra
         worst=float(distance.max()),
         used=float((distance / allowed).max()),
         torch_off=float(np.abs(exact - truth).max()),
-        onnx_off=float(np.abs(served.astype(np.float64) - truth).max()),
+        onnx_off=float(np.abs(served - truth).max()),
     )
 
 

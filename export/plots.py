@@ -1,4 +1,4 @@
-"""The picture of a parity: every batch's difference against what is allowed, and both float32 results against float64."""
+"""The picture of a parity: each batch's difference against what is allowed, both float32 results against float64."""
 
 from io import BytesIO
 

@@ -1,8 +1,8 @@
 """Recurrent layers as the ONNX operators `RNN` and `LSTM`, the row lengths being one of their inputs.
 
-torch.export would unroll a recurrent layer to the example's length, or fix that length, without a word. While a model is
-exported, `emitted_as_onnx` therefore puts the operator itself in the place of `Ragged.forward`: the one place where any
-recurrent layer is called. The trained weights are used as they are; only their gates are put in ONNX's order.
+torch.export would unroll a recurrent layer to the example's length, or fix that length, without a word. While a model
+is exported, `emitted_as_onnx` therefore puts the operator itself in the place of `Ragged.forward`: the one place where
+any recurrent layer is called. The trained weights are used as they are; only their gates are put in ONNX's order.
 
 Shapes: B batch, T steps, I input size, N hidden size, L layers.
 """

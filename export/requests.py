@@ -2,13 +2,13 @@
 
 What only a request can show: the order of the labels, the tokenizer, the decoding of pictures, padding, sampling. For
 every body the PyTorch model is asked about the same raw items, and what the answer says (labels, probabilities, tokens,
-pixels) must be what PyTorch said. The cases that pass are stored, and replayed before the service says that it is ready.
+pixels) must be what PyTorch said. The cases that pass are stored, and replayed before the service is ready.
 """
 
 from collections.abc import Callable, Iterator
 
 from export import generated, labelled
-from export.asked import Asked, Body, Mismatch, served
+from export.asked import Asked, Body, MismatchError, served
 from export.candidate import Candidate, ExportError
 from service.bundle import RequestCase
 from service.errors import EkibenError
@@ -33,7 +33,7 @@ def check_requests(candidate: Candidate) -> tuple[RequestCase, ...]:
         try:
             answer = answer_now(model, body)
             asked.check(answer)
-        except (EkibenError, Mismatch, RuntimeError, ValueError, KeyError) as error:
+        except (EkibenError, MismatchError, RuntimeError, ValueError, KeyError) as error:
             raise ExportError("requests", f"body {number} ({_brief(asked.body)}): {error}") from error
         answer.pop("version")  # the bundle's hash, which these cases are part of
         cases.append(RequestCase(request=body, answer=answer))

@@ -1,7 +1,7 @@
 """Gate 1, structure: declared axes vary, expected operators are there, nothing is unrolled or still training.
 
-An exporter that meets what it cannot express may fix a length or write one node a step, and say nothing: such a graph is
-right at the example's size and wrong elsewhere. It is recognised by its shapes and by counting its operators.
+An exporter that meets what it cannot express may fix a length or write one node a step, and say nothing: such a graph
+is right at the example's size and wrong elsewhere. It is recognised by its shapes and by counting its operators.
 """
 
 from collections import Counter
