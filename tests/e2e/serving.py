@@ -1,0 +1,76 @@
+"""A real server as a user starts it, in a process of its own."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+SERVE = (str(Path(sys.executable).parent / "bentoml"), "serve", "service.app:Ekiben")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Ours without settings of the service that a test did not make."""
+    outside = {key: value for key, value in os.environ.items() if not key.startswith(("EKIBEN_", "BENTOML_"))}
+    return {**outside, "BENTOML_DO_NOT_TRACK": "True", **changes}
+
+
+@contextlib.contextmanager
+def serving(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, patience_s: float = 120
+) -> Iterator[str]:
+    """Run the command with a free port, wait for readiness, yield the address, stop the process that was started."""
+    port = free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=cwd,
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(f"http://127.0.0.1:{port}", process, log, patience_s)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        _stop(process)
+
+
+def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path, patience_s: float) -> None:
+    until, said = time.monotonic() + patience_s, "nothing"
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.get(f"{address}/readyz", timeout=5)
+            if answer.status_code == 200:
+                return
+            said = answer.text
+        time.sleep(0.2)
+    raise AssertionError(f"not ready after {patience_s} s, it says {said}:\n{log.read_text()[-4000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """The process group is the server's own: it was started as a session."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,145 @@
+"""The promise itself: what is served is what was trained, for every model, over HTTP, on held-back items."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from tokenizers import Tokenizer
+
+from service.tasks.generate import latents
+from training.checkpoint import Run, load_run
+from training.families import FAMILIES
+from training.models import RECIPES
+
+NUM_ITEMS = 200
+
+
+@pytest.fixture(params=RECIPES)
+def run(request: pytest.FixtureRequest, bundles: Path, runs: Path) -> Iterator[Run]:
+    name: str = request.param
+    if not (bundles / name / "current").exists() or not (runs / name).exists():
+        pytest.skip(f"{name} has no bundle or no run here: make export")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield load_run(runs / name)
+    torch.set_num_threads(threads)
+
+
+def post(http: httpx.Client, path: str, **body: Any) -> dict[str, Any]:
+    response = http.post(path, json=body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def reference(run: Run, **inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """The PyTorch model's answer."""
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
+    answer = FAMILIES[run.recipe.family].answer(run.model, tensors)
+    return {name: tensor.numpy() for name, tensor in answer.items()}
+
+
+def close(http: httpx.Client, run: Run, output: str, served: Any, expected: Any, *, times: float = 1) -> None:
+    parity = http.get(f"/models/{run.recipe.name}").json()["parity"][output]
+    np.testing.assert_allclose(served, expected, atol=times * parity["atol"], rtol=times * parity["rtol"])
+
+
+def batches(items: Sequence[Any], run: Run) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), run.recipe.max_items):
+        yield items[start : start + run.recipe.max_items]
+
+
+def predictions(http: httpx.Client, run: Run, path: str, field: str, items: Sequence[Any], **more: Any) -> list[Any]:
+    answers = [post(http, path, model=run.recipe.name, **{field: batch}, **more) for batch in batches(items, run)]
+    return [prediction for answer in answers for prediction in answer["predictions"]]
+
+
+def check_labels(http: httpx.Client, run: Run, served: list[Any], expected_BL: np.ndarray[Any, Any]) -> None:
+    labels = run.checkpoint.labels
+    assert [item["label"] for item in served] == [labels[i] for i in expected_BL.argmax(axis=-1)]
+    close(http, run, "probabilities", [item["probability"] for item in served], expected_BL.max(axis=-1))
+
+
+def test_what_is_served_is_what_was_trained(run: Run, http: httpx.Client) -> None:
+    match run.recipe.family:
+        case "image-classifier":
+            check_pictures(run, http)
+        case "series-classifier" | "series-tagger":
+            check_series(run, http)
+        case "text-classifier":
+            check_texts(run, http)
+        case "language-model":
+            check_language(run, http)
+        case "image-generator":
+            check_drawings(run, http)
+
+
+def check_pictures(run: Run, http: httpx.Client) -> None:
+    images = run.test.inputs["images"][:NUM_ITEMS]
+    served = predictions(http, run, "/classify", "images", images.tolist())
+    assert len(served) == len(images)
+    check_labels(http, run, served, reference(run, images=images)["probabilities"])
+
+
+def check_series(run: Run, http: httpx.Client) -> None:
+    series, lengths = (run.test.inputs[name][:NUM_ITEMS] for name in ("series", "lengths"))
+    rows = [row[:length].tolist() for row, length in zip(series, lengths, strict=True)]
+    served = predictions(http, run, "/sequence-predict", "sequences", rows)
+    expected = reference(run, series=series, lengths=lengths)["probabilities"]
+    if run.recipe.family == "series-classifier":
+        return check_labels(http, run, served, expected)
+    for prediction, row, length in zip(served, expected, lengths, strict=True):
+        check_labels(http, run, prediction["steps"], row[:length])
+    return check_labels(http, run, served, expected[np.arange(len(lengths)), lengths - 1])
+
+
+def check_texts(run: Run, http: httpx.Client) -> None:
+    ids, lengths = (run.test.inputs[name][:NUM_ITEMS] for name in ("ids", "lengths"))
+    served = predictions(http, run, "/sequence-predict", "texts", list(run.test.texts[:NUM_ITEMS]), truncate=True)
+    assert [item["tokens"] for item in served] == lengths.tolist()
+    check_labels(http, run, served, reference(run, ids=ids, lengths=lengths)["probabilities"])
+
+
+def check_language(run: Run, http: httpx.Client) -> None:
+    """Greedy text and its log probabilities against full forward passes without any cache."""
+    assert run.tokenizer is not None
+    tokenizer, num_new = Tokenizer.from_str(run.tokenizer), 8
+    ids = tokenizer.encode("".join(run.test.texts)).ids
+    windows = [ids[i : i + 16] for i in np.linspace(0, len(ids) - 16, NUM_ITEMS).astype(int)]
+    prompts = [tokenizer.decode(window) for window in windows]
+    assert [tokenizer.encode(prompt).ids for prompt in prompts] == windows
+    answers = [
+        post(http, "/generate", model=run.recipe.name, prompt=batch, max_tokens=num_new, temperature=0, logprobs=True)
+        for batch in batches(prompts, run)
+    ]
+    served = [completion for answer in answers for completion in answer["completions"]]
+    rows_BT = np.array(windows)
+    chosen = []
+    for _ in range(num_new):
+        logits_BV = reference(run, ids=rows_BT)["logits"][:, -1].astype(np.float64)
+        best_B = logits_BV.argmax(axis=-1)
+        shifted_BV = logits_BV - logits_BV.max(axis=-1, keepdims=True)
+        chosen.append(-np.log(np.exp(shifted_BV).sum(axis=-1)))
+        rows_BT = np.concatenate([rows_BT, best_B[:, None]], axis=1)
+    assert [item["text"] for item in served] == [tokenizer.decode(row[16:].tolist()) for row in rows_BT]
+    logprobs = [[entry["logprob"] for entry in item["logprobs"]] for item in served]
+    close(http, run, "logits", logprobs, np.stack(chosen, axis=1), times=2)
+
+
+def check_drawings(run: Run, http: httpx.Client) -> None:
+    import base64
+    from io import BytesIO
+
+    count = run.recipe.max_items
+    for seed in range(-(-NUM_ITEMS // count)):
+        pngs = post(http, "/generate", model=run.recipe.name, count=count, seed=seed)["images"]
+        served = np.stack([np.asarray(Pillow.open(BytesIO(base64.b64decode(png)))) for png in pngs]).astype(int)
+        size = run.test.inputs["latents"].shape[1]
+        difference = np.abs(served - reference(run, latents=latents(seed, count, size))["images"])
+        assert difference.max() <= 1
+        assert (difference > 0).mean() <= 1e-3
