@@ -28,20 +28,21 @@ def generated(model: nn.Module, test: Split) -> Tensor:
 
 
 def fidelity(model: nn.Module, test: Split, *, real: Split) -> dict[str, float]:
-    """Precision and recall between made and real images, and the shares of the rarest and the commonest label.
+    """Precision and coverage on pixels, and the shares of the rarest and the commonest label.
 
-    Precision is the share of made images that lie among the real: nearer to one of them than its own third neighbour;
-    recall is the same the other way round (Kynkäänniemi et al. 2019, on pixels). A made image has the label of its
-    nearest real one.
+    A made image lies at a real one when it is nearer to it than the real one's third neighbour is. Precision is the
+    share of made images that lie at any (Kynkäänniemi et al. 2019), coverage the share of real ones that any lies at
+    (Naeem et al. 2020). A made image has the label of its nearest real one.
     """
     real = thin(real, NUM_REAL)
     real_ND, made_MD = _points(torch.from_numpy(real.inputs["images"])), _points(generated(model, test))
     apart_MN = torch.cdist(made_MD, real_ND)
+    at_MN = apart_MN <= _reach(real_ND)
     labels = real.targets[apart_MN.argmin(1).numpy()]
     shares = np.bincount(labels, minlength=int(real.targets.max()) + 1) / len(labels)
     return {
-        "precision": (apart_MN <= _reach(real_ND)).any(1).float().mean().item(),
-        "recall": (_reach(made_MD) >= apart_MN.T).any(1).float().mean().item(),
+        "precision": at_MN.any(1).float().mean().item(),
+        "coverage": at_MN.any(0).float().mean().item(),
         "rarest_label": float(shares.min()),
         "commonest_label": float(shares.max()),
     }

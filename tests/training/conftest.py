@@ -1,4 +1,4 @@
-"""Runs of tiny recipes, made once and read by many tests; and one thread, so that numbers do not depend on the machine."""
+"""Runs of tiny recipes, made once and read by many tests; one thread, so that numbers do not depend on it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -67,9 +67,7 @@ def test_a_tagger_starts_from_zeros_and_goes_on_from_its_state() -> None:
     series, lengths = inputs["series"], torch.tensor([7, 7, 7])
     whole = answer(model, {"series": series, "lengths": lengths})
     first = answer(model, {"series": series[:, :3], "lengths": lengths - 4})
-    rest = answer(
-        model, {"series": series[:, 3:], "lengths": lengths - 3, "h": first["next_h"], "c": first["next_c"]}
-    )
+    rest = answer(model, {"series": series[:, 3:], "lengths": lengths - 3, "h": first["next_h"], "c": first["next_c"]})
     torch.testing.assert_close(torch.cat([first["logits"], rest["logits"]], 1), whole["logits"])
     torch.testing.assert_close(rest["next_c"], whole["next_c"])
     zeros = start(model, inputs)

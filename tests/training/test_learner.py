@@ -27,7 +27,7 @@ def batch(recipe: Recipe) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 @pytest.mark.parametrize("name", ["tiny-plain", "tiny-series", "tiny-tagger", "tiny-language"])
 def test_steps_on_one_batch_lower_its_loss(name: str) -> None:
     recipe = RECIPES[name]
-    model, learner = learner_of(recipe)
+    _, learner = learner_of(recipe)
     losses = [learner.step(*batch(recipe), Generator())["loss"].item() for _ in range(30)]
     assert losses[-1] < 0.7 * losses[0]
 
@@ -56,7 +56,9 @@ def test_both_sides_of_the_gan_learn_and_neither_learns_in_the_others_turn() -> 
     assert list(shown) == ["loss", "discriminator"]
     assert not torch.equal(before["generator.layers.0.weight"], model.state_dict()["generator.layers.0.weight"])
     assert not torch.equal(before["discriminator.layers.0.weight"], model.state_dict()["discriminator.layers.0.weight"])
-    owned = {name: sum(p.numel() for g in o.param_groups for p in g["params"]) for name, o in learner.optimizers.items()}
+    owned = {
+        name: sum(p.numel() for g in o.param_groups for p in g["params"]) for name, o in learner.optimizers.items()
+    }
     assert owned["generator"] == sum(p.numel() for p in model.generator.parameters())
     assert owned["discriminator"] == sum(p.numel() for p in model.discriminator.parameters())
 

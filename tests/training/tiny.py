@@ -72,7 +72,9 @@ def digits(path: Path | None) -> Data:
     """28 x 28, for the GAN."""
     data = pictures(path)
     big = {
-        name: Split(inputs={"images": part.inputs["images"].repeat(4, 1).repeat(4, 2)[:, 2:30, 2:30]}, targets=part.targets)
+        name: Split(
+            inputs={"images": part.inputs["images"].repeat(4, 1).repeat(4, 2)[:, 2:30, 2:30]}, targets=part.targets
+        )
         for name, part in (("train", data.train), ("validation", data.validation))
     }
     latents = np.random.default_rng(3).standard_normal((110, mnist_gan.LATENT_SIZE), np.float32)
@@ -98,7 +100,9 @@ class Glance(nn.Module):
     def __init__(self, *, mean, std) -> None:
         super().__init__()
         self.pixels = Pixels(mean, std)
-        self.layers = nn.Sequential(nn.Linear(SIDE * SIDE, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4))
+        self.layers = nn.Sequential(
+            nn.Linear(SIDE * SIDE, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(self.pixels(images).flatten(1))
@@ -146,9 +150,12 @@ def _recipe(name, family, load, build, **fields) -> Recipe:
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        _recipe("tiny-images", "image-classifier", pictures, Glance, ema=0.9, augment=jitter(shift=1), label_smoothing=0.1),
+        _recipe(
+            "tiny-images", "image-classifier", pictures, Glance, ema=0.9, augment=jitter(shift=1), label_smoothing=0.1
+        ),
         _recipe("tiny-plain", "image-classifier", pictures, Glance),
         _recipe("tiny-series", "series-classifier", series, Listen, augment=noise(0.1)),
+        _recipe("tiny-series-calm", "series-classifier", series, Listen),
         _recipe("tiny-tagger", "series-tagger", series, Follow),
         _recipe("tiny-language", "language-model", letters, Spell, max_steps=64),
         _recipe("tiny-gan", "image-generator", digits, mnist_gan.MnistGan, learner=mnist_gan.Adversarial, ema=0.9),

@@ -1,0 +1,149 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.tiny import RECIPES
+from training.checkpoint import RunError
+from training.loop import Loop, Plan, follow, schedule
+from training.progress import Display
+from training.recipe import Recipe, Split
+from training.workers import Workers
+
+WORKERS = Workers(device=torch.device("cpu"))
+PLAN = Plan(recipe="tiny", data=None, sha256={}, steps=30, minutes=None, seed=0, device="cpu", threads=1, workers=1)
+
+
+def loop_of(recipe: Recipe, folder: Path, plan: Plan = PLAN) -> Loop:
+    return Loop(recipe=recipe, data=recipe.load(None), plan=plan, folder=folder, workers=WORKERS)
+
+
+def run(loop: Loop, stop_at: int = 10**9) -> bool:
+    with Display("tiny", start=0, visible=False) as display:
+        return loop.run(display, lambda: loop.progress.step >= stop_at)
+
+
+def weights(loop: Loop) -> dict[str, torch.Tensor]:
+    return loop.trained().state_dict()
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_that_stops_and_resumes_ends_with_the_weights_of_one_that_never_stopped(
+    name: str, tmp_path: Path
+) -> None:
+    whole = loop_of(RECIPES[name], tmp_path / "whole")
+    whole.folder.mkdir()
+    assert run(whole)
+    for stop_at in (1, 7, 23):
+        part = loop_of(RECIPES[name], tmp_path / "part")
+        part.folder.mkdir(exist_ok=True)
+        if stop_at > 1:
+            part.resume()
+        torch.manual_seed(stop_at)  # whatever the process drew before
+        assert not run(part, stop_at)
+        assert part.progress.step == stop_at
+    part = loop_of(RECIPES[name], tmp_path / "part")
+    part.resume()
+    assert run(part)
+    assert equal(weights(whole), weights(part))
+    assert whole.progress.curves == part.progress.curves
+    assert whole.progress.best_step == part.progress.best_step
+
+
+def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
+    loops = [loop_of(RECIPES["tiny-images"], tmp_path, replace(PLAN, seed=seed)) for seed in (0, 0, 1)]
+    for loop in loops:
+        run(loop)
+    assert equal(weights(loops[0]), weights(loops[1]))
+    assert not equal(weights(loops[0]), weights(loops[2]))
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    loop = loop_of(RECIPES["tiny-images"], tmp_path)
+    run(loop)
+    again = loop_of(RECIPES["tiny-images"], tmp_path)
+    again.resume()
+    assert run(again)
+    assert again.progress.step == loop.progress.step
+    assert equal(weights(loop), weights(again))
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 31}, {"sha256": {"file": "f" * 64}}, {"threads": 2}])
+def test_another_plan_is_refused(change: dict[str, object], tmp_path: Path) -> None:
+    run(loop_of(RECIPES["tiny-plain"], tmp_path), 3)
+    other = loop_of(RECIPES["tiny-plain"], tmp_path, replace(PLAN, **change))
+    with pytest.raises(RunError, match=f"{next(iter(change))} was .*, is "):
+        other.resume()
+
+
+def test_the_best_weights_are_kept_and_a_run_that_gets_no_better_stops(tmp_path: Path) -> None:
+    recipe = replace(RECIPES["tiny-plain"], learning_rate=0.3, evaluations=100, patience=5, warmup=0.0)
+    loop = loop_of(recipe, tmp_path, replace(PLAN, steps=400))
+    run(loop)
+    points = loop.progress.curves
+    rank = [(point["validation_accuracy"], -point["validation_loss"]) for point in points]
+    best = (
+        points[int(np.argmax([accuracy for accuracy, _ in rank]))]
+        if len(set(rank)) == 1
+        else points[rank.index(max(rank))]
+    )
+    assert loop.progress.best_step == best["step"]
+    assert loop.progress.step == best["step"] + 5 * 4
+    assert loop.progress.step < 400
+    accuracy = (
+        loop.trained()(torch.from_numpy(loop.data.validation.inputs["images"])).argmax(-1).numpy()
+        == loop.data.validation.targets
+    ).mean()
+    assert accuracy == pytest.approx(best["validation_accuracy"])
+
+
+def test_minutes_end_a_run(tmp_path: Path) -> None:
+    loop = loop_of(RECIPES["tiny-plain"], tmp_path, replace(PLAN, steps=None, minutes=0.005))
+    assert run(loop)
+    assert loop.progress.seconds >= 0.3
+    assert loop.progress.step > 3
+
+
+def test_a_batch_must_be_shared_evenly(tmp_path: Path) -> None:
+    recipe = RECIPES["tiny-plain"]
+    with pytest.raises(ValueError, match="a batch of 16 cannot be shared by 3 workers"):
+        Loop(
+            recipe=recipe,
+            data=recipe.load(None),
+            plan=PLAN,
+            folder=tmp_path,
+            workers=Workers(device=torch.device("cpu"), count=3),
+        )
+
+
+def test_fewer_items_than_a_batch_train_too(tmp_path: Path) -> None:
+    recipe = RECIPES["tiny-plain"]
+    data = recipe.load(None)
+    few = Split(inputs={"images": data.train.inputs["images"][:5]}, targets=data.train.targets[:5])
+    loop = Loop(recipe=recipe, data=replace(data, train=few), plan=PLAN, folder=tmp_path, workers=WORKERS)
+    assert run(loop)
+    assert loop.progress.step == 30
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
+    assert schedule(0.05, 0.1) == pytest.approx(0.5)
+    assert schedule(0.1, 0.1) == pytest.approx(1.0)
+    assert schedule(0.55, 0.1) == pytest.approx(0.505)
+    assert schedule(1.0, 0.1) == pytest.approx(0.01)
+    assert schedule(0.0, 0.0) == 1.0
+
+
+def test_the_average_follows_the_weights() -> None:
+    average, model = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
+    torch.nn.init.constant_(model.weight, 3.0)
+    model.running_mean.fill_(10.0)
+    follow(average, model, 0.75)
+    assert average.weight.tolist() == [1.5, 1.5]
+    assert average.running_mean.tolist() == [2.5, 2.5]
+    assert average.weight.requires_grad

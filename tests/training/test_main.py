@@ -1,0 +1,138 @@
+"""The command as a person runs it: in a process of its own, killed, interrupted, resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.tiny import RECIPES
+from training.__main__ import main
+from training.checkpoint import load_run, read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+Train = Callable[..., Path]
+
+
+def begin(*argv: str, folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.training.tiny", *argv, "--threads", "1", "--out", os.fspath(folder)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_snapshot(folder: Path) -> None:
+    while not (folder / "optimizer.safetensors").exists():
+        time.sleep(0.005)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = (load_run(folder, RECIPES).model.state_dict() for folder in (one, other))
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_killed_run_resumes_to_the_weights_of_one_that_lived(train: Train, tmp_path: Path) -> None:
+    argv = ("tiny-images", "--steps", "240", "--seed", "4")
+    process = begin(*argv, folder=tmp_path)
+    wait_for_snapshot(tmp_path)
+    time.sleep(0.05)  # somewhere in the middle of a step
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    assert not (tmp_path / "checkpoint.json").exists()
+    assert main(["tiny-images", "--out", str(tmp_path), "--resume"], RECIPES) == 0
+    whole = train(*argv)
+    assert same_weights(tmp_path, whole)
+    assert read_checkpoint(tmp_path).curves == read_checkpoint(whole).curves
+
+
+def test_an_interrupted_run_saves_itself_and_resumes_under_its_own_plan_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = begin("tiny-plain", "--steps", "6000", folder=tmp_path)
+    wait_for_snapshot(tmp_path)
+    before = (tmp_path / "optimizer.safetensors").read_bytes()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130, err
+    assert f"Go on with: python -m training tiny-plain --out {tmp_path} --resume" in out
+    assert "Traceback" not in err
+    assert (tmp_path / "optimizer.safetensors").read_bytes() != before
+    for argv, message in (
+        (["tiny-plain", "--seed", "9"], "seed was 0, is 9"),
+        (["tiny-plain", "--steps", "7"], "steps was 6000, is 7"),
+        (["tiny-plain", "--threads", "2"], "threads was 1, is 2"),
+        (["tiny-images"], "recipe was tiny-plain, is tiny-images"),
+    ):
+        assert main([*argv, "--out", str(tmp_path), "--resume"], RECIPES) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_finished_run_resumes_to_itself(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = train("tiny-images")
+    assert main(["tiny-images", "--out", str(folder), "--resume"], RECIPES) == 0
+    assert "is finished: test loss" in capsys.readouterr().out
+
+
+def test_a_plan_is_what_was_asked_for(train: Train) -> None:
+    checkpoint = read_checkpoint(train("tiny-images", "--steps", "12", "--seed", "5"))
+    assert (checkpoint.recipe, checkpoint.steps, checkpoint.seed) == ("tiny-images", 12, 5)
+    assert (checkpoint.device, checkpoint.threads) == ("cpu", 1)
+    assert checkpoint.data == {"name": "tiny", "note": "Made from a seed.", "sha256": {"seed": "0" * 64}}
+    assert read_checkpoint(train("tiny-images")).steps == RECIPES["tiny-images"].steps
+
+
+def test_real_data_are_named_by_path_and_trained_on_for_longer(tmp_path: Path) -> None:
+    (tmp_path / "seed").write_text("7")
+    argv = ["tiny-plain", "--data", str(tmp_path / "seed"), "--threads", "1", "--out", str(tmp_path / "run")]
+    assert main(argv, RECIPES) == 0
+    assert read_checkpoint(tmp_path / "run").steps == RECIPES["tiny-plain"].steps_real
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "which recipe? --list shows them"),
+        (["tiny-imagse"], "unknown recipe 'tiny-imagse'; known are tiny-images, tiny-plain"),
+        (["tiny-plain", "--steps", "0"], "argument --steps: invalid positive int value: '0'"),
+        (["tiny-plain", "--minutes", "nan"], "argument --minutes: invalid positive float value: 'nan'"),
+        (["tiny-plain", "--steps", "1", "--minutes", "1"], "not allowed with"),
+        (["tiny-plain", "--device", "tpu"], "invalid choice: 'tpu'"),
+    ],
+)
+def test_wrong_usage_is_explained(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(argv, RECIPES)
+    assert exited.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--data", "/no/such/file"], "/no/such/file"),
+        (["--resume"], "nothing to resume"),
+        pytest.param(
+            ["--device", "cuda"],
+            "PyTorch finds no GPU here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU"),
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    argv: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tiny-plain", *argv, "--out", str(tmp_path / "run")], RECIPES) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_list_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("mnist-mlp", "cifar10-cnn", "mnist-gan"))

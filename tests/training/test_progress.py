@@ -1,0 +1,71 @@
+import io
+import time
+
+import pytest
+import torch
+from rich.console import Console
+
+from training import progress
+from training.progress import Display
+
+POINT = {"step": 500.0, "loss": 0.5, "validation_loss": 0.25, "validation_accuracy": 0.875}
+
+
+def shown(*, terminal: bool, visible: bool = True, start: float = 0.0) -> str:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=200, quiet=not visible)
+    with Display("digits", start=start, visible=visible, console=console) as display:
+        display.step(400, 0.4, {"loss": torch.tensor(0.5), "discriminator": torch.tensor(1.5)})
+        display.evaluated(POINT, 0.5)
+        display.refreshed = 0.0
+        display.step(500, 0.5, {"loss": torch.tensor(0.5), "discriminator": torch.tensor(1.5)})
+    return file.getvalue()
+
+
+def test_a_file_gets_one_line_for_each_evaluation() -> None:
+    lines = shown(terminal=False).splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("digits: step 500 (50%)  loss 0.5000  validation accuracy 0.8750  ")
+    assert lines[0].endswith("s left")
+
+
+def test_a_terminal_gets_a_bar_with_loss_metric_rate_and_time_left() -> None:
+    text = shown(terminal=True)
+    for part in (
+        "digits",
+        "50%",
+        "loss 0.5000",
+        "discriminator 1.5000",
+        "validation accuracy 0.8750",
+        "steps/s",
+        "left",
+    ):
+        assert part in text
+
+
+def test_other_workers_are_silent() -> None:
+    assert shown(terminal=False, visible=False) == ""
+
+
+def test_the_time_left_counts_from_where_this_process_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    display = Display("digits", start=0.5, visible=False)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: display.began + 30)
+    assert display._left(0.75, time.monotonic()) == "30 s left"
+    assert display._left(0.51, time.monotonic()) == "24 min left"
+    assert display._left(0.5, time.monotonic()) == ""
+
+
+@pytest.mark.parametrize(
+    ("point", "metric"),
+    [
+        (
+            {"step": 1, "loss": 1.0, "validation_nats_per_character": 1.5, "validation_loss": 1.0},
+            "nats per character 1.5",
+        ),
+        ({"step": 1, "loss": 1.0}, ""),
+    ],
+)
+def test_the_metric_is_the_familys(point: dict[str, float], metric: str) -> None:
+    display = Display("text", start=0.0, visible=False)
+    display.evaluated(point, 0.5)
+    assert metric in display.metric
