@@ -39,3 +39,14 @@ def noise(deviation: float) -> Augment:
         return {**inputs, "series": series_BTC + drawn * scale_C}
 
     return augment
+
+
+def forget_words(share: float) -> Augment:
+    """Replace each token, with probability `share`, by the unknown word (token 1); padding stays (token 0)."""
+
+    def augment(inputs: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        ids = inputs["ids"]
+        forgotten = (torch.rand(ids.shape, generator=generator) < share) & (ids != 0)
+        return {**inputs, "ids": ids.masked_fill(forgotten, 1)}
+
+    return augment

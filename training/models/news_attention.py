@@ -1,0 +1,65 @@
+"""The topic of a short text: attention pooling over the steps of an LSTM.
+
+The LSTM's last state asks which steps matter; their weighted mean, beside that state, decides. The two recipes differ in
+how a step is scored against the state (Luong, Pham, Manning 2015, "Effective Approaches to Attention-based Neural
+Machine Translation", section 3.1): `dot` is y . h, `general` is y . W h. Steps beyond a text's length weigh nothing.
+
+Shapes: B batch, T steps, N hidden size.
+"""
+
+from functools import partial
+from math import sqrt
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from training.augment import forget_words
+from training.data import news
+from training.models.news_lstm import HIDDEN, Reader
+from training.recipe import Recipe
+
+
+class NewsAttention(nn.Module):
+    def __init__(self, *, score: Literal["dot", "general"], vocabulary: int, labels: int) -> None:
+        super().__init__()
+        self.reader = Reader(vocabulary)
+        self.query = nn.Identity() if score == "dot" else nn.Linear(HIDDEN, HIDDEN, bias=False)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(2 * HIDDEN, labels)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """ids [batch, steps], lengths [batch] -> logits [batch, labels]."""
+        y_BTN, h_BN = self.reader(ids, lengths)
+        weights_BT = self.attention(y_BTN, h_BN, lengths)
+        pooled_BN = (weights_BT.unsqueeze(1) @ y_BTN).squeeze(1)
+        return self.head(self.dropout(torch.cat([pooled_BN, h_BN], dim=1)))
+
+    def attention(self, y_BTN: Tensor, h_BN: Tensor, lengths_B: Tensor) -> Tensor:
+        """What each step weighs, [batch, steps]; each row sums to 1."""
+        scores_BT = (y_BTN @ self.query(h_BN).unsqueeze(2)).squeeze(2) / sqrt(HIDDEN)
+        beyond_BT = torch.arange(y_BTN.shape[1], device=y_BTN.device) >= lengths_B.unsqueeze(1)
+        return scores_BT.masked_fill(beyond_BT, float("-inf")).softmax(1)
+
+
+def _recipe(score: Literal["dot", "general"], formula: str) -> Recipe:
+    return Recipe(
+        name=f"news-attention-{score}",
+        family="text-classifier",
+        summary=f"Tells the topic of a short text, with attention ({formula}) over the steps of an LSTM.",
+        load=news.load,
+        build=partial(NewsAttention, score=score),
+        batch_size=64,
+        steps=600,
+        steps_real=2400,
+        learning_rate=1e-2,
+        weight_decay=1e-2,
+        label_smoothing=0.1,
+        ema=0.99,
+        augment=forget_words(0.1),
+        max_steps=512,
+    )
+
+
+DOT = _recipe("dot", "y·h")
+GENERAL = _recipe("general", "y·Wh")

@@ -1,0 +1,73 @@
+"""A text's next character: a causal Transformer encoder (Vaswani and others 2017; norms first, as in GPT-2).
+
+The attributes `embedding`, `positions`, `encoder` and `head` are what export's cached decoder reads.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from training.data import text
+from training.recipe import Recipe, Tolerance
+
+CONTEXT = 128
+
+
+class TextTransformer(nn.Module):
+    """Token i's logits are a function of tokens 0..i alone."""
+
+    def __init__(
+        self, *, vocabulary: int, context: int, width: int = 192, heads: int = 6, layers: int = 4, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.positions = nn.Embedding(context, width)
+        self.dropout = nn.Dropout(dropout)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.apply(_initialise)
+        for block in self.encoder.layers:  # the deeper, the quieter: the sum over layers keeps its size (GPT-2)
+            for part in (block.self_attn.out_proj, block.linear2):
+                nn.init.normal_(part.weight, std=0.02 / (2 * layers) ** 0.5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids [batch, steps] -> logits [batch, steps, vocabulary]; at most `context` steps."""
+        steps = torch.arange(ids.shape[1], device=ids.device)
+        x_BTN = self.dropout(self.embedding(ids) + self.positions(steps))
+        later = torch.full((len(steps), len(steps)), float("-inf"), dtype=x_BTN.dtype, device=ids.device).triu(1)
+        return self.head(self.encoder(x_BTN, mask=later, is_causal=True))
+
+
+def _initialise(module: nn.Module) -> None:
+    """Small weights, zero biases (GPT-2)."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.MultiheadAttention):
+        nn.init.normal_(module.in_proj_weight, std=0.02)
+        nn.init.zeros_(module.in_proj_bias)
+    if isinstance(module, nn.Linear | nn.MultiheadAttention):
+        bias = getattr(module, "bias", None)
+        if bias is not None:
+            nn.init.zeros_(bias)
+
+
+RECIPE = Recipe(
+    name="text-transformer",
+    family="language-model",
+    summary="Goes on with a text character by character, with a causal Transformer of four layers.",
+    load=partial(text.load, context=CONTEXT),
+    build=TextTransformer,
+    batch_size=32,
+    steps=300,
+    steps_real=6000,
+    learning_rate=2e-3,
+    weight_decay=0.1,
+    ema=0.99,
+    max_items=16,
+    max_steps=CONTEXT,
+    tolerance=Tolerance(atol=5e-5),
+)
