@@ -14,7 +14,7 @@ RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__i
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench prove-models
+.PHONY: help install lock train export serve test check format bench docs prove-models
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -62,6 +62,9 @@ check: $(VENV)/.installed ## format, lint, types, import contracts
 format: $(VENV)/.installed ## rewrite the sources in house style
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: export ## write the tables and answers of the documents anew
+	@$(BIN)/python -m tests.documents --serve
 
 bench: export ## CPU time and latency of one request at each endpoint
 	@$(BIN)/python -m benchmarks.requests

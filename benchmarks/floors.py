@@ -1,6 +1,6 @@
 """What the recipes reach on the real data sets, against the least that we accept.
 
-    make prove-models DATA=FOLDER   trains every recipe on the real sets in FOLDER (a missing run only), then prints this
+    make prove-models DATA=FOLDER   trains what has no run yet on the real sets in FOLDER, then prints this
     python -m benchmarks.floors runs-real
 
 Reads finished runs, trains nothing. Exit status 1 when a run is missing or below its floor.

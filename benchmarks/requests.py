@@ -12,7 +12,6 @@ import base64
 import http.client
 import io
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -33,7 +32,7 @@ def bodies() -> dict[str, tuple[str, dict[str, object]]]:
     digit = rng.integers(0, 256, (28, 28), dtype=np.uint8)
     png = io.BytesIO()
     Image.fromarray(digit).save(png, "png")
-    text = "The server accepts a connection, reads the request from the socket and sends the response to the client. " * 3
+    text = "The server accepts a connection, reads the request and sends the response. " * 3
     series = rng.normal(size=(20, 12)).round(4).tolist()
     return {
         "mnist-cnn, PNG": ("/classify", {"model": "mnist-cnn", "images": [base64.b64encode(png.getvalue()).decode()]}),
@@ -107,7 +106,7 @@ def main() -> None:
     if args.url is None:
         command = [sys.executable, "-m", "bentoml", "serve", "service.app:Ekiben", "--host", "127.0.0.1"]
         server = subprocess.Popen(
-            [*command, "--port", str(PORT)], cwd=Path(__file__).parent.parent, env={**os.environ}, stdout=subprocess.DEVNULL
+            [*command, "--port", str(PORT)], cwd=Path(__file__).parent.parent, stdout=subprocess.DEVNULL
         )
     elif args.pid is None:
         parser.error("--url needs --pid")
