@@ -37,13 +37,19 @@ def numbers(value: Any, width: int, where: str) -> npt.NDArray[np.float32]:
     shape = (None, width)
     flat = _flatten(value, shape)
     if flat is not None and set(map(type, flat)) <= {int, float}:
-        with np.errstate(over="ignore"):
-            array = np.array(flat, np.float64).astype(np.float32)
-        if np.isfinite(array).all():
+        array = finite(np.array(flat, np.float64))
+        if array is not None:
             return array.reshape(-1, width)
     problem = _problem(value, shape, where, _number_problem)
     assert problem is not None, "what cannot be read has a reason"
     raise problem
+
+
+def finite(array: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
+    """The array as float32, or None if a number is not finite there."""
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    return narrow if np.isfinite(narrow).all() else None
 
 
 def _flatten(value: Any, shape: Shape) -> list[Any] | None:

@@ -32,10 +32,17 @@ def read_images(items: Sequence[Any], image: Image, where: str) -> npt.NDArray[n
 
 
 def read_image(item: Any, image: Image, where: str) -> npt.NDArray[np.uint8]:
-    """One base64 text or nested list of pixels."""
+    """One picture: base64 text, nested lists of pixels; from callers in Python also encoded bytes, or a uint8 array."""
     match item:
         case str():
             return decode_picture(_from_base64(item, where), image, where)
+        case bytes():
+            return decode_picture(item, image, where)
+        case np.ndarray():
+            if item.dtype != np.uint8 or item.shape != image_shape(image):
+                expected = f"expected uint8 {list(image_shape(image))}"
+                raise refuse(where, f"{expected}, got {item.dtype} {list(item.shape)}")
+            return item
         case list():
             return pixels(item, image_shape(image), where)
         case _:

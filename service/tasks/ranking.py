@@ -25,9 +25,19 @@ class Ranked(Answer):
 
 def rank(probabilities_BL: npt.NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[list[Ranked]]:
     """For each row the `top_k` most probable labels, most probable first; fewer if the model has fewer labels."""
-    order_BK = np.argsort(-probabilities_BL, axis=-1, kind="stable")[:, :top_k]
-    best_BK = np.take_along_axis(probabilities_BL, order_BK, axis=-1)
+    order_BK, best_BK = best(probabilities_BL, top_k)
     return [
-        [Ranked(label=labels[i], probability=p) for i, p in zip(order, best, strict=True)]
-        for order, best in zip(order_BK.tolist(), best_BK.tolist(), strict=True)
+        [Ranked(label=labels[i], probability=p) for i, p in zip(order, probabilities, strict=True)]
+        for order, probabilities in zip(order_BK.tolist(), best_BK.tolist(), strict=True)
     ]
+
+
+def best(
+    probabilities_BL: npt.NDArray[np.float32], top_k: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Indices and probabilities [batch, top_k] of the most probable labels, most probable first."""
+    if top_k == 1:
+        order_BK = probabilities_BL.argmax(axis=-1, keepdims=True)
+    else:
+        order_BK = np.argsort(-probabilities_BL, axis=-1, kind="stable")[:, :top_k]
+    return order_BK, np.take_along_axis(probabilities_BL, order_BK, axis=-1)

@@ -13,10 +13,10 @@ from pydantic import ConfigDict, Field
 from service.bundle import Manifest, SeriesClassifier, SeriesTagger, Tensors, TextClassifier
 from service.engine.repository import Model
 from service.engine.runner import Runner
-from service.tasks.arrays import numbers
 from service.tasks.body import Answer, Body, refuse, wrong
 from service.tasks.limits import check_items, check_task, check_unused
 from service.tasks.ranking import Ranked, TopK, rank
+from service.tasks.series import pad_series, read_series
 from service.tasks.states import pack_state, unpack_state
 from service.tasks.texts import pad_ids, tokenize
 
@@ -158,19 +158,12 @@ def _read_series(
     if request.sequences is None:
         raise refuse("/sequences", f"this field is required: {manifest.name} reads series of numbers")
     check_items(request.sequences, manifest, "/sequences")
-    rows = [_read_row(row, manifest, parameters.channels, f"/sequences/{i}") for i, row in enumerate(request.sequences)]
-    lengths_B = np.array([len(row) for row in rows], np.int64)
-    series_BTC = np.zeros((len(rows), int(lengths_B.max()), parameters.channels), np.float32)
-    for i, row_TC in enumerate(rows):
-        series_BTC[i, : len(row_TC)] = row_TC
+    rows = [
+        read_series(row, channels=parameters.channels, max_steps=manifest.limits.max_steps, where=f"/sequences/{i}")
+        for i, row in enumerate(request.sequences)
+    ]
+    series_BTC, lengths_B = pad_series(rows)
     return {"series": series_BTC, "lengths": lengths_B}
-
-
-def _read_row(row: Any, manifest: Manifest, channels: int, where: str) -> npt.NDArray[np.float32]:
-    max_steps = manifest.limits.max_steps
-    if type(row) is list and max_steps is not None and not 1 <= len(row) <= max_steps:
-        raise wrong(where, f"1 to {max_steps} steps", row)
-    return numbers(row, channels, where)
 
 
 def _read_states(

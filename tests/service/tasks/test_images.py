@@ -45,7 +45,8 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(("image", "pixels"), [(GREY, GREY_PIXELS), (COLOUR, COLOUR_PIXELS)])
 def test_a_png_and_its_pixels_are_the_same_image(image: Image, pixels: np.ndarray[Any, Any]) -> None:
     png = base64_of(file_of(Pillow.fromarray(pixels)))
-    batch = read_images([png, pixels.tolist(), "data:image/png;base64," + png], image, "/images")
+    encoded = base64.b64decode(png)
+    batch = read_images([png, pixels.tolist(), "data:image/png;base64," + png, encoded, pixels], image, "/images")
     assert batch.dtype == np.uint8
     assert all(np.array_equal(read, pixels) for read in batch)
 
@@ -83,6 +84,9 @@ def with_hole() -> Pillow.Image:
         ("bücher", "expected base64, got 'bücher'"),
         (7, "expected a base64 PNG or JPEG or a nested list of pixels, got 7"),
         (None, "got null"),
+        (b"GIF89a", "expected a PNG or JPEG image, got 6 bytes that are none"),
+        (GREY_PIXELS.T, "expected uint8 [3, 5], got uint8 [5, 3]"),
+        (GREY_PIXELS.astype(np.float32), "expected uint8 [3, 5], got float32 [3, 5]"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

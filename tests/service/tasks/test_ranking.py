@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.tasks.ranking import rank
+from service.tasks.ranking import best, rank
 
 PROBABILITIES = np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]], np.float32)
 
@@ -21,3 +21,10 @@ def test_probabilities_are_the_very_float32() -> None:
 
 def test_no_more_labels_than_there_are() -> None:
     assert len(rank(PROBABILITIES, ("a", "b", "c"), 99)[0]) == 3
+
+
+def test_the_best_is_the_first_of_the_ranking() -> None:
+    order, probabilities = best(PROBABILITIES, 1)
+    assert order.tolist() == [[1], [0]]
+    assert probabilities.dtype == np.float32
+    assert probabilities.tolist() == best(PROBABILITIES, 3)[1][:, :1].tolist()

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from service.errors import EkibenError
-from service.tasks.texts import pad_ids, tokenize
+from service.tasks.texts import MAX_CHARS_PER_STEP, pad_ids, tokenize, tokenize_each
 from tests.service.bundles import WORDS, tokenizer_json
 
 TOKENIZER = Tokenizer.from_str(tokenizer_json("text-classifier"))
@@ -39,6 +39,7 @@ def test_a_long_text_is_cut_only_if_asked() -> None:
         (None, "got null"),
         ("  \n", "expected a text with at least 1 token, got one with none"),
         ("the train leaves at noon", "expected at most 4 tokens, got 5; `truncate` true cuts at the end"),
+        ("x" * (4 * MAX_CHARS_PER_STEP + 1), "expected at most 400 characters, got 401; `truncate` true cuts"),
         ("caf\ud800", "expected Unicode text, got half a surrogate pair at character 3"),
     ],
 )
@@ -59,3 +60,16 @@ def test_rows_are_padded_with_zeros() -> None:
     assert ids.tolist() == [[1, 2, 3], [4, 0, 0]]
     assert lengths.tolist() == [3, 1]
     assert ids.dtype == lengths.dtype == np.int64
+
+
+def test_each_text_has_its_ids_or_its_own_fault() -> None:
+    texts = {"/texts/0": "rice", "/texts/1": None, "/texts/2": "the train", "/texts/3": " "}
+    first, second, third, fourth = tokenize_each(texts, TOKENIZER, vocabulary=len(WORDS), max_steps=4)
+    assert (first, third) == ([6], [1, 2])
+    assert isinstance(second, EkibenError)
+    assert isinstance(fourth, EkibenError)
+    assert (second.faults[0].pointer, fourth.faults[0].pointer) == ("/texts/1", "/texts/3")
+
+
+def test_a_huge_text_is_cut_before_the_tokenizer_reads_it() -> None:
+    assert ids_of("rice " * 10**6, truncate=True) == [[6] * 4]

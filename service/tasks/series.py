@@ -1,0 +1,42 @@
+"""Series of numbers to padded arrays.
+
+Invariant: a row is float32 [steps, channels], finite, of 1 to `max_steps` steps; padding is zero and the length of each
+row goes with it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.tasks.arrays import finite, numbers
+from service.tasks.body import refuse, wrong
+
+
+def read_series(row: Any, *, channels: int, max_steps: int | None, where: str) -> npt.NDArray[np.float32]:
+    """One row from nested lists, or from an array of numbers."""
+    if isinstance(row, list | np.ndarray) and max_steps is not None and not 1 <= len(row) <= max_steps:
+        raise refuse(where, f"expected 1 to {max_steps} steps, got {len(row)}")
+    return _from_array(row, channels, where) if isinstance(row, np.ndarray) else numbers(row, channels, where)
+
+
+def pad_series(
+    rows: Sequence[npt.NDArray[np.float32]],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """series [batch, steps, channels] and lengths [batch]."""
+    lengths_B = np.array([len(row) for row in rows], np.int64)
+    series_BTC = np.zeros((len(rows), int(lengths_B.max()), rows[0].shape[1]), np.float32)
+    for i, row_TC in enumerate(rows):
+        series_BTC[i, : len(row_TC)] = row_TC
+    return series_BTC, lengths_B
+
+
+def _from_array(row: npt.NDArray[Any], channels: int, where: str) -> npt.NDArray[np.float32]:
+    if row.ndim != 2 or row.shape[1] != channels or row.dtype.kind not in "fiu":
+        raise refuse(where, f"expected numbers [steps, {channels}], got {row.dtype} {list(row.shape)}")
+    array = finite(row)
+    if array is None:
+        step, channel = np.argwhere(~(np.abs(row) <= np.finfo(np.float32).max))[0].tolist()
+        raise wrong(f"{where}/{step}/{channel}", "a number that is finite in float32", float(row[step, channel]))
+    return array

@@ -1,0 +1,112 @@
+"""The bento: what `bentoml build` packs is the service and its bundles, and that alone answers.
+
+No container engine is needed: the bento's own requirements in a fresh environment and its own entrypoint are what its
+image would run.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.bundle import REQUESTS, Manifest
+from service.tasks.limits import ENDPOINTS
+from service.tasks.replay import compare_answers
+from tests.e2e.serving import ROOT, environment, serving
+
+BIN = Path(sys.executable).parent
+OF_BENTOML = {
+    "README.md",
+    "bento.yaml",
+    "apis/openapi.yaml",
+    "apis/schema.json",
+    "env/docker/Dockerfile",
+    "env/docker/entrypoint.sh",
+    "env/python/requirements.in",
+    "env/python/requirements.txt",
+    "src/bentofile.yaml",
+}
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def bento(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bento of this service and these bundles, built beside files that must not be in it."""
+    project = tmp_path_factory.mktemp("project")
+    for name in ("bentofile.yaml", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, project)
+    for name in ("service", "constraints", "training"):
+        shutil.copytree(ROOT / name, project / name)
+    shutil.copytree(bundles, project / "bundles")
+    (project / "runs").mkdir()
+    (project / "runs" / "secret.safetensors").write_bytes(b"weights")
+    home = tmp_path_factory.mktemp("bentoml")
+    done = subprocess.run(
+        [BIN / "bentoml", "build", "-o", "tag"],
+        cwd=project,
+        env=environment(BENTOML_HOME=str(home)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    name, version = done.stdout.strip().removeprefix("__tag__:").split(":")
+    return home / "bentos" / name / version
+
+
+def test_it_holds_service_and_bundles_and_nothing_else(bento: Path, bundles: Path) -> None:
+    service = {f"src/service/{path.relative_to(ROOT / 'service')}" for path in (ROOT / "service").rglob("*.py")}
+    packed = {f"src/bundles/{name}" for name in files_in(bundles)}
+    assert files_in(bento) - OF_BENTOML == service | packed
+
+
+def test_its_requirements_are_the_pins_of_serving(bento: Path) -> None:
+    pinned = set((ROOT / "constraints" / "serve.txt").read_text().split())
+    required = set((bento / "env" / "python" / "requirements.txt").read_text().split())
+    assert required == pinned
+    assert all("==" in requirement for requirement in required)
+    assert not [requirement for requirement in required if requirement.startswith(("torch", "onnx=", "onnxscript"))]
+
+
+@pytest.fixture(scope="module")
+def address(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bento's entrypoint in an environment that holds its requirements alone."""
+    folder = tmp_path_factory.mktemp("fresh")
+    venv = folder / "venv"
+    subprocess.run([BIN / "uv", "venv", "-q", "--python", sys.executable, venv], check=True)
+    requirements = bento / "env" / "python" / "requirements.txt"
+    subprocess.run([BIN / "uv", "pip", "install", "-q", "--python", venv, "-r", requirements], check=True)
+    env = environment(
+        BENTO_PATH=str(bento),
+        BENTOML_HOME=str(folder / "home"),
+        BENTOML_CONTAINERIZED="true",
+        PATH=f"{venv / 'bin'}:{os.environ['PATH']}",
+        VIRTUAL_ENV=str(venv),
+    )
+    env.pop("PYTHONPATH", None)
+    command = ["bash", str(bento / "env" / "docker" / "entrypoint.sh"), "serve"]
+    with serving(command, env=env, cwd=folder, log=folder / "log") as address:
+        yield address
+
+
+def test_it_answers_every_models_request_cases_from_its_own_entrypoint(address: str, bundles: Path) -> None:
+    asked = set()
+    for current in bundles.glob("*/current"):
+        folder = current.parent / current.read_text().strip()
+        manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+        case = json.loads((folder / REQUESTS).read_text().splitlines()[0])
+        response = httpx.post(address + ENDPOINTS[manifest.task], json=case["request"], timeout=60)
+        assert response.status_code == 200, response.text
+        assert response.json()["version"] == manifest.version
+        assert compare_answers(case["answer"], response.json(), manifest) is None
+        asked.add(manifest.task)
+    assert asked == set(ENDPOINTS)
