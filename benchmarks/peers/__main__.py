@@ -1,0 +1,144 @@
+"""Ekiben and its peers side by side: the same ONNX files, bodies and load, one after the other.
+
+    make bench-peers                                            everything; hours
+    python -m benchmarks.peers --peers triton fastapi ekiben-bentoml --models mnist-cnn --repeats 1
+
+A peer is installed into an environment of its own under .peers/. Every launch is first checked against onnxruntime; a
+form that answers wrongly is not timed. Peers take turns in a new order each repeat; results are written after each.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers.bodies import FORMS, Form
+from benchmarks.peers.check import check, wait_until_ready
+from benchmarks.peers.load import Load, Point, measure, measure_loop
+from benchmarks.peers.processes import PeerError, Server, install
+from benchmarks.peers.registry import PEERS, Body, Peer
+from benchmarks.peers.report import write
+from benchmarks.peers.workloads import MODELS, Workload, load_workload
+
+MANY_ROWS, MANY_ROWS_CONNECTIONS = 32, 8
+LOOP = "limit-ort"
+Result = Point | tuple[str, str]  # a point, or what could not be measured and why
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """One start of one peer, which serves one model: a peer pays for no model that is not asked."""
+
+    peer: str
+    workers: int
+    model: str
+
+    @property
+    def label(self) -> str:
+        return self.peer if self.workers == 1 else f"{self.peer}-w{self.workers}"
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--peers", nargs="+", choices=list(PEERS), default=list(PEERS), metavar="PEER", help="of: " + ", ".join(PEERS)
+    )
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--bodies", nargs="+", choices=["json", "binary"], default=["json", "binary"])
+    parser.add_argument("--rows", nargs="+", type=int, choices=[1, MANY_ROWS], default=[1, MANY_ROWS])
+    parser.add_argument("--connections", nargs="+", type=int, default=[1, 8, 32, 128])
+    parser.add_argument("--workers", nargs="+", type=int, choices=[1, 2], default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=5, help="for each point")
+    parser.add_argument("--bundles", type=Path, default=Path("bundles"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for results.json, .md and .png")
+    parser.add_argument("--install", action="store_true", help="install the environments and stop")
+    return parser.parse_args()
+
+
+def loads(args: argparse.Namespace, model: str, body: str) -> Iterator[Load]:
+    for rows in args.rows:
+        for connections in args.connections if rows == 1 else [MANY_ROWS_CONNECTIONS]:
+            yield Load(model=model, body=body, rows=rows, connections=connections)
+
+
+def run_server(
+    label: str, server: Server, peer: Peer, workload: Workload, args: argparse.Namespace
+) -> Iterator[Result]:
+    bodies: dict[Body, Form] = {body: FORMS[form] for body in args.bodies if (form := peer.form(body, workload.model))}
+    with server:
+        wait_until_ready(server, workload, list(bodies.values()))
+        for body, form in bodies.items():
+            try:
+                worst = check(server, peer, workload, form)
+                print(f"  {body}: agrees with onnxruntime, worst difference {worst:.1g}", flush=True)
+                for load in loads(args, workload.model, body):
+                    yield measure(label, server, load, workload, form, seconds=args.seconds)
+            except PeerError as error:
+                yield f"{label}, {workload.model}, {body}", str(error)
+
+
+def run_loop(
+    label: str, server: Server, workers: int, workload: Workload, args: argparse.Namespace
+) -> Iterator[Result]:
+    """onnxruntime without a server; its threads stand where others have connections."""
+    for rows in args.rows if "binary" in args.bodies else ():
+        load = Load(model=workload.model, body="binary", rows=rows, connections=workers)
+        yield measure_loop(label, server, load, workload, FORMS["raw"], seconds=args.seconds)
+
+
+def launch(launch: Launch, workload: Workload, args: argparse.Namespace) -> Iterator[Result]:
+    peer = PEERS[launch.peer]
+    try:
+        server = Server(peer, workers=launch.workers, models={workload.model: workload.file}, bundles=args.bundles)
+        if launch.peer == LOOP:
+            yield from run_loop(launch.label, server, launch.workers, workload, args)
+        else:
+            yield from run_server(launch.label, server, peer, workload, args)
+    except PeerError as error:
+        yield f"{launch.label}, {workload.model}", str(error)
+
+
+def main() -> None:
+    args = options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    for environment in dict.fromkeys(PEERS[name].environment for name in args.peers if PEERS[name].environment):
+        try:
+            install(environment)
+        except PeerError as error:
+            print(f"{environment}: {error}", flush=True)
+    if args.install:
+        return
+    workloads = {model: load_workload(args.bundles / model) for model in args.models}
+    launches = [
+        Launch(peer=name, workers=workers, model=model)
+        for name in args.peers
+        for workers in PEERS[name].workers
+        if workers in args.workers
+        for model in args.models
+    ]
+    runs: list[Point] = []
+    failures: dict[str, str] = {}
+    settings = {"repeats": args.repeats, "seconds": args.seconds}
+    for repeat in range(args.repeats):
+        random.Random(repeat).shuffle(launches)
+        for number, each in enumerate(launches, start=1):
+            place = f"{repeat + 1}/{args.repeats} {number}/{len(launches)}"
+            print(f"{place} {each.label}, {each.model} (load average {os.getloadavg()[0]:.1f})", flush=True)
+            for result in launch(each, workloads[each.model], args):
+                if isinstance(result, Point):
+                    runs.append(result)
+                    print(f"  {result.summary()}", flush=True)
+                else:
+                    failures[result[0]] = result[1]
+                    print(f"  not measured: {result[1]}", flush=True)
+        write(args.out, runs, failures, settings)
+    print((args.out / "results.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Environments and servers of the peers. A server is stopped with every process that it started."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from benchmarks.peers.registry import Peer
+
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = Path(__file__).parent / "requirements"
+ENVIRONMENTS = ROOT / ".peers"
+
+
+class PeerError(Exception):
+    """A peer that cannot be installed, started or believed; the others go on."""
+
+
+def install(name: str) -> Path:
+    """The Python of environment NAME, made anew when its requirements changed."""
+    folder, requirements = ENVIRONMENTS / name, REQUIREMENTS / f"{name}.txt"
+    python, stamp = folder / "bin" / "python", folder / ".installed"
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return python
+    print(f"installing {name} into {folder.relative_to(ROOT)}", flush=True)
+    venv.create(folder, clear=True, with_pip=True)
+    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", requirements]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PeerError(f"cannot be installed: {(done.stderr.strip().splitlines() or ['pip failed'])[-1]}")
+    stamp.write_text(digest)
+    return python
+
+
+def versions(environment: str) -> dict[str, str]:
+    lines = (REQUIREMENTS / f"{environment}.txt").read_text().split()
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One launch of a peer, with its own process group and scratch folder; its output is kept for error messages."""
+
+    def __init__(self, peer: Peer, *, workers: int, models: Mapping[str, Path], bundles: Path) -> None:
+        self.port = free_port()
+        self._scratch = tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True)
+        self._log = Path(self._scratch.name) / "output.log"
+        home = Path(self._scratch.name) / "home"
+        home.mkdir()
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PEER_PORT": str(self.port),
+            "PEER_WORKERS": str(workers),
+            "PEER_VARIANT": peer.variant,
+            "PEER_HOME": str(home),
+            "PEER_MODELS": json.dumps({name: str(path) for name, path in models.items()}),
+        }
+        places = {"python": sys.executable, "port": self.port, "workers": workers, "bundles": bundles.resolve()}
+        self.environment |= {key: value.format(**places) for key, value in peer.settings.items()}
+        if peer.module:
+            python = install(peer.environment)
+            self.command = [str(python), "-m", f"benchmarks.peers.servers.{peer.module}"]
+            self.environment["PATH"] = f"{python.parent}:{os.environ['PATH']}"
+        else:
+            self.command = [word.format(**places) for word in peer.command]
+        self._root: psutil.Popen | None = None
+        self._seen: set[psutil.Process] = set()
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._root = psutil.Popen(
+                self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ask, wait, then kill what is left."""
+        assert self._root
+        self.processes()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._root.terminate()
+        psutil.wait_procs([self._root], timeout=15)
+        psutil.wait_procs(list(self._seen), timeout=3)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._root.pid, signal.SIGKILL)
+        for process in self._seen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(list(self._seen), timeout=5)
+        self._scratch.cleanup()
+
+    def processes(self) -> set[psutil.Process]:
+        """The server and its descendants, those included that were seen before and lost their parent."""
+        assert self._root
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._seen |= {psutil.Process(self._root.pid), *self._root.children(recursive=True)}
+        return {process for process in self._seen if process.is_running()}
+
+    def cpu_s(self) -> float:
+        total = 0.0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
+
+    def is_running(self) -> bool:
+        return self._root is not None and self._root.poll() is None
+
+    def last_words(self) -> str:
+        lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1].strip()[:200] if lines else "it said nothing"

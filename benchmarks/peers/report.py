@@ -1,0 +1,144 @@
+"""Results as JSON, as tables and as a picture. A number is the median over the repeats."""
+
+import json
+import os
+import platform
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.load import Load, Point, generator
+from benchmarks.peers.processes import versions
+from benchmarks.peers.registry import PEERS
+
+MEASURED = ("requests_per_s", "p50_ms", "p99_ms", "cpu_us_per_request")
+TITLES = {"json": "JSON", "binary": "binary"}
+OURS, LIMITS = "ekiben", "limit-"
+
+
+def medians(runs: Iterable[Point]) -> list[Point]:
+    groups: dict[tuple[str, Load], list[Point]] = defaultdict(list)
+    for run in runs:
+        load = Load(model=run.model, body=run.body, rows=run.rows, connections=run.connections)
+        groups[run.peer, load].append(run)
+    return [
+        replace(
+            group[0],
+            errors=sum(run.errors for run in group),
+            **{name: statistics.median(getattr(run, name) for run in group) for name in MEASURED},
+        )
+        for group in groups.values()
+    ]
+
+
+def machine() -> dict[str, Any]:
+    model = "unknown"
+    if Path("/proc/cpuinfo").exists():
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
+    return {"cpu": model, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+
+
+def write(folder: Path, runs: Sequence[Point], failures: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+    points = medians(runs)
+    document = {
+        "points": [asdict(point) for point in points],
+        "failures": dict(failures),
+        "settings": {**settings, "load_generator": generator()},
+        "machine": machine(),
+        "versions": {peer.environment: versions(peer.environment) for peer in PEERS.values() if peer.environment},
+        "runs": [asdict(run) for run in runs],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    (folder / "results.md").write_text(tables(points, failures))
+    if points:
+        plot(points, folder / "results.png")
+
+
+def tables(points: Sequence[Point], failures: Mapping[str, str]) -> str:
+    """One table for each model, body and number of rows; cheapest first."""
+    lines = []
+    for (model, body, rows), group in _kinds(points).items():
+        connections = sorted({point.connections for point in group if not point.peer.startswith("limit-ort")})
+        heads = [f"{what} c={c}" for what in ("CPU µs", "req/s", "p50/p99 ms") for c in connections]
+        lines += [f"### {model}, {TITLES[body]}, {rows} {'item' if rows == 1 else 'items'} a request", ""]
+        lines += ["| peer | " + " | ".join(heads) + " | errors |", "| --- |" + " --- |" * (len(heads) + 1)]
+        for peer, cells in _by_cost(group):
+            at = {point.connections: point for point in cells}
+            if peer.startswith("limit-ort"):  # it has no connections
+                at = dict.fromkeys(connections, cells[0])
+            row = [_cell(at.get(c), "{0.cpu_us_per_request:,.0f}") for c in connections]
+            row += [_cell(at.get(c), "{0.requests_per_s:,.0f}") for c in connections]
+            row += [_cell(at.get(c), "{0.p50_ms:.2f}/{0.p99_ms:.2f}") for c in connections]
+            name = f"**{peer}**" if peer.startswith(OURS) else peer
+            lines.append(f"| {name} | " + " | ".join(row) + f" | {sum(point.errors for point in cells)} |")
+        lines.append("")
+    if failures:
+        lines += ["### Not measured", "", "| peer | why |", "| --- | --- |"]
+        lines += [f"| {name} | {reason.replace('|', '/')} |" for name, reason in sorted(failures.items())]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(point: Point | None, form: str) -> str:
+    return form.format(point) if point else "–"
+
+
+def _kinds(points: Iterable[Point]) -> dict[tuple[str, str, int], list[Point]]:
+    kinds: dict[tuple[str, str, int], list[Point]] = defaultdict(list)
+    for point in points:
+        kinds[point.model, point.body, point.rows].append(point)
+    return dict(sorted(kinds.items(), key=lambda kind: (kind[0][0], kind[0][2], kind[0][1] != "json")))
+
+
+def _by_cost(group: Iterable[Point]) -> list[tuple[str, list[Point]]]:
+    """Peer -> its points, by their lowest CPU time for a request."""
+    peers: dict[str, list[Point]] = defaultdict(list)
+    for point in group:
+        peers[point.peer].append(point)
+    return sorted(peers.items(), key=lambda item: min(point.cpu_us_per_request for point in item[1]))
+
+
+def plot(points: Sequence[Point], path: Path) -> None:
+    """For each load of one item: CPU time for a request, and throughput over connections."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    kinds = {kind: group for kind, group in _kinds(points).items() if kind[2] == 1} or _kinds(points)
+    figure, axes = plt.subplots(len(kinds), 2, figsize=(13, 4.2 * len(kinds)), squeeze=False, layout="constrained")
+    for (bars, lines), ((model, body, rows), group) in zip(axes, kinds.items(), strict=True):
+        peers = _by_cost(group)
+        costs = [min(point.cpu_us_per_request for point in cells) for _, cells in peers]
+        labels = bars.barh([peer for peer, _ in peers], costs, color=[_colour(peer) for peer, _ in peers])
+        bars.bar_label(labels, fmt="{:,.0f}", padding=3, fontsize=7)
+        bars.invert_yaxis()
+        bars.set(xscale="log", xlabel="CPU time of a request, µs (lowest over connections)")
+        bars.set_title(f"{model}, {TITLES[body]}, {rows} {'item' if rows == 1 else 'items'} a request", loc="left")
+        for peer, cells in peers:
+            curve = sorted(cells, key=lambda point: point.connections)
+            style = {"color": _colour(peer), "linestyle": "--" if peer.endswith("-w2") else "-"}
+            if len(curve) > 1:
+                x, y = [point.connections for point in curve], [point.requests_per_s for point in curve]
+                lines.plot(x, y, marker="o", markersize=3, linewidth=2 if peer.startswith(OURS) else 1, **style)
+                lines.annotate(peer, (x[-1], y[-1]), xytext=(4, 0), textcoords="offset points", fontsize=6, va="center")
+        lines.set(xscale="log", yscale="log", xlabel="connections", ylabel="requests/s")
+        ticks = sorted({point.connections for point in group})
+        lines.set_xticks(ticks, [str(tick) for tick in ticks])
+        lines.minorticks_off()
+        for axis in (bars, lines):
+            axis.tick_params(labelsize=7)
+            axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _colour(peer: str) -> str:
+    if peer.startswith(OURS):
+        return "tab:red"
+    return "silver" if peer.startswith(LIMITS) else "tab:blue"

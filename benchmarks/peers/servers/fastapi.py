@@ -1,0 +1,47 @@
+"""What most people write: FastAPI with pydantic models around onnxruntime."""
+
+import fastapi
+import uvicorn
+from pydantic import BaseModel
+
+from benchmarks.peers.servers.model import HOST, PORT, WORKERS, load
+
+app = fastapi.FastAPI()
+models = load() if __name__ != "__main__" else {}
+
+
+class Images(BaseModel):
+    images: list[list[list[int]]]
+
+
+class Texts(BaseModel):
+    ids: list[list[int]]
+    lengths: list[int]
+
+
+class Answer(BaseModel):
+    probabilities: list[list[float]]
+
+
+@app.post("/mnist-cnn")
+async def classify(request: Images) -> Answer:
+    model = models["mnist-cnn"]
+    return Answer(probabilities=model.run(model.from_json({"images": request.images})).tolist())
+
+
+@app.post("/news-lstm")
+async def predict(request: Texts) -> Answer:
+    model = models["news-lstm"]
+    feeds = model.from_json({"ids": request.ids, "lengths": request.lengths})
+    return Answer(probabilities=model.run(feeds).tolist())
+
+
+@app.post("/raw/{name}")
+async def raw(name: str, request: fastapi.Request) -> fastapi.Response:
+    model = models[name]
+    answer = model.run(model.from_bytes(await request.body()))
+    return fastapi.Response(answer.tobytes(), media_type="application/octet-stream")
+
+
+if __name__ == "__main__":
+    uvicorn.run(f"{__spec__.name}:app", host=HOST, port=PORT, workers=WORKERS, access_log=False, log_level="warning")

@@ -1,0 +1,74 @@
+"""The models as the peers run them, and what the harness told this process.
+
+Every peer runs the same session: one thread, no spinning, all graph optimisations. The server around it differs.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+HOST = "127.0.0.1"
+PORT = int(os.environ.get("PEER_PORT", "0"))
+WORKERS = int(os.environ.get("PEER_WORKERS", "1"))
+VARIANT = os.environ.get("PEER_VARIANT", "")
+HOME = Path(os.environ.get("PEER_HOME", "."))  # an empty folder for what the server has to write
+FILES: dict[str, str] = json.loads(os.environ.get("PEER_MODELS", "{}"))  # name -> path of the ONNX file
+
+Feeds = dict[str, Any]
+
+
+class Model:
+    """feeds -> probabilities float32 [rows, labels]."""
+
+    def __init__(self, path: str) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.is_image = [given.name for given in self.session.get_inputs()] == ["images"]
+        self.shape = self.session.get_inputs()[0].shape[1:]
+
+    def run(self, feeds: Feeds) -> np.ndarray:
+        return self.session.run(["probabilities"], feeds)[0]
+
+    def run_many(self, requests: Sequence[Feeds]) -> list[np.ndarray]:
+        """One run for several requests, which may have several rows each."""
+        if len(requests) == 1:
+            return [self.run(requests[0])]
+        merged = {name: np.concatenate([feeds[name] for feeds in requests]) for name in requests[0]}
+        ends = np.cumsum([len(next(iter(feeds.values()))) for feeds in requests])[:-1]
+        return np.split(self.run(merged), ends)
+
+    def from_json(self, document: dict[str, Any]) -> Feeds:
+        """{"images": [...]} or {"ids": [...], "lengths": [...]}."""
+        if self.is_image:
+            return {"images": np.array(document["images"], np.uint8)}
+        return {"ids": np.array(document["ids"], np.int64), "lengths": np.array(document["lengths"], np.int64)}
+
+    def from_rows(self, rows: np.ndarray) -> Feeds:
+        """Images as they are; a text is one row of its length and its ids."""
+        if self.is_image:
+            return {"images": rows}
+        return {"ids": rows[:, 1:], "lengths": rows[:, 0]}
+
+    def from_bytes(self, content: bytes) -> Feeds:
+        """`from_rows`, the rows one after the other: an image in uint8, a text in int64."""
+        if self.is_image:
+            return self.from_rows(np.frombuffer(content, np.uint8).reshape(-1, *self.shape))
+        return self.from_rows(np.frombuffer(content, np.int64).reshape(-1, 65))
+
+
+def load() -> dict[str, Model]:
+    return {name: Model(path) for name, path in FILES.items()}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
