@@ -109,7 +109,7 @@ class Text(nn.Module):
 
 
 class Language(nn.Module):
-    def __init__(self, norm_first: bool, activation: str) -> None:
+    def __init__(self, norm_first: bool, activation: str, num_layers: int) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(
             16, 2, 32, dropout=0.0, batch_first=True, norm_first=norm_first, activation=activation
@@ -120,7 +120,7 @@ class Language(nn.Module):
         else:
             self.register_buffer("positions", torch.zeros(24, 16))
         norm = nn.LayerNorm(16) if norm_first else None
-        self.encoder = nn.TransformerEncoder(layer, 2, norm=norm, enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(layer, num_layers, norm=norm, enable_nested_tensor=False)
         self.head = nn.Linear(16, len(CHARACTERS))
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -161,8 +161,8 @@ RECIPES: dict[str, Recipe] = {
         recipe("tiny-lstm", "series-classifier", lambda: Series("LSTM"), max_steps=11),
         recipe("tiny-tagger", "series-tagger", Tagger, max_steps=11),
         recipe("tiny-text", "text-classifier", Text, max_steps=12),
-        recipe("tiny-language", "language-model", lambda: Language(False, "relu"), max_steps=24, tolerance=LANGUAGE),
-        recipe("tiny-prenorm", "language-model", lambda: Language(True, "gelu"), max_steps=24, tolerance=LANGUAGE),
+        recipe("tiny-language", "language-model", lambda: Language(False, "relu", 2), max_steps=24, tolerance=LANGUAGE),
+        recipe("tiny-prenorm", "language-model", lambda: Language(True, "gelu", 1), max_steps=24, tolerance=LANGUAGE),
         recipe("tiny-gan", "image-generator", Gan),
     )
 }
