@@ -12,7 +12,7 @@ from service.errors import EkibenError, Slug
 from service.http.asgi import App, Message, Receive, Scope, Send, respond
 from service.http.problems import PROBLEM_JSON, STATUS, problem, status_of
 
-logger = logging.getLogger("ekiben.http")
+logger = logging.getLogger(__name__)
 
 KEPT_HEADERS = {b"allow", b"retry-after"}
 SLUGS: dict[int, Slug] = {

@@ -39,8 +39,8 @@ def files_in(folder: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def bento(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bento of this service and these bundles, built beside files that must not be in it."""
+def project(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with this service and these bundles, and with files that must not be in a bento."""
     project = tmp_path_factory.mktemp("project")
     for name in ("bentofile.yaml", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, project)
@@ -49,6 +49,12 @@ def bento(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(bundles, project / "bundles")
     (project / "runs").mkdir()
     (project / "runs" / "secret.safetensors").write_bytes(b"weights")
+    return project
+
+
+@pytest.fixture(scope="module")
+def bento(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the bento that is built there."""
     home = tmp_path_factory.mktemp("bentoml")
     done = subprocess.run(
         [BIN / "bentoml", "build", "-o", "tag"],
@@ -63,10 +69,10 @@ def bento(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "bentos" / name / version
 
 
-def test_it_holds_service_and_bundles_and_nothing_else(bento: Path, bundles: Path) -> None:
-    service = {f"src/service/{path.relative_to(ROOT / 'service')}" for path in (ROOT / "service").rglob("*.py")}
-    packed = {f"src/bundles/{name}" for name in files_in(bundles)}
-    assert files_in(bento) - OF_BENTOML == service | packed
+def test_it_holds_service_and_bundles_and_nothing_else(bento: Path, project: Path) -> None:
+    service = {f"src/service/{name}" for name in files_in(project / "service") if name.endswith(".py")}
+    bundles = {f"src/bundles/{name}" for name in files_in(project / "bundles")}
+    assert files_in(bento) - OF_BENTOML == service | bundles
 
 
 def test_its_requirements_are_the_pins_of_serving(bento: Path) -> None:
