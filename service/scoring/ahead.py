@@ -1,0 +1,45 @@
+"""Work that runs ahead of who needs it."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
+    """The items, made on a thread of their own, at most `depth` of them before they are asked for.
+
+    An error of the iterator is raised where its item would have come. Closing the generator ends the thread.
+    """
+    made: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(entry: tuple[Item] | BaseException | None) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                made.put(entry, timeout=0.1)
+                return
+
+    def make() -> None:
+        try:
+            for item in items:
+                put((item,))
+                if stop.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again where the items are awaited
+            put(error)
+
+    thread = threading.Thread(target=make, name="ahead", daemon=True)
+    thread.start()
+    try:
+        while (entry := made.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry[0]
+    finally:
+        stop.set()
+        thread.join()

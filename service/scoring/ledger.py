@@ -1,0 +1,214 @@
+"""What is done, who is doing what, and the only code that makes output visible.
+
+OUT/predictions/part-FFFFF-NNNNNN.*   the predictions of shard N of file F
+OUT/rejects/part-FFFFF-NNNNNN.jsonl   its rejected rows, if any
+OUT/_ledger/job.json                  the job that this folder belongs to
+OUT/_ledger/shards/FFFFF-NNNNNN.json  a shard's record: with it, the shard is committed
+OUT/_ledger/lock                      a byte a shard, locked by the process that computes it
+
+Invariants: a file is visible only whole (written aside, synced, renamed). A shard is committed by the rename of its
+record, last. A lock dies with its process. A folder holds one job: another model, option or input is refused.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from service.scoring.job import Job, ScoringError, changes
+from service.scoring.plan import Planned, Shard
+
+FOLDER = "_ledger"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A committed shard: what went in, what came out, and what the summary adds up."""
+
+    key: str
+    file: str
+    first_row: int
+    scored: int
+    rejected: int
+    labels: tuple[int, ...]
+    confidence: tuple[int, ...]
+    parts: dict[str, str]  # path below the output folder -> sha256
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Record":
+        tuples = {name: tuple(content[name]) for name in ("labels", "confidence")}
+        return cls(**{**content, **tuples})
+
+
+class Ledger:
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self._folder = output / FOLDER
+        self._lock: int | None = None
+
+    def begin(self, job: Job, inputs: list[str]) -> None:
+        """Take the folder for this job, or find that it already is this job's. Raises ScoringError if it is not."""
+        path = self._folder / "job.json"
+        if not path.exists():
+            self._refuse_strangers()
+            for folder in ("shards", "work"):
+                (self._folder / folder).mkdir(parents=True, exist_ok=True)
+        wanted = json.loads(json.dumps({"inputs": inputs, **job.identity()}))
+        if not path.exists():
+            with contextlib.suppress(FileExistsError):
+                self._create(path, _encode(wanted))
+        found = self._read(path)
+        if found != wanted:
+            what = "; ".join(changes(found, wanted))
+            raise ScoringError(f"{self.output} holds another job ({what}): choose another --output, or delete it")
+
+    def committed(self, shard: Shard) -> Record | None:
+        """The record of a shard that is done. Raises ScoringError if one of other content has its place."""
+        path = self._record(shard)
+        if not path.exists():
+            return None
+        record = Record.from_json(self._read(path))
+        if record.key != shard.key:
+            raise ScoringError(
+                f"the input changed: {shard.title} is not what was scored into {self.output} ({record.file} from row "
+                f"{record.first_row}): choose another --output, or delete it"
+            )
+        return record if all((self.output / part).exists() for part in record.parts) else None
+
+    def own(self, shard: Shard) -> bool:
+        """Take the shard, unless another process has it."""
+        if self._lock is None:
+            self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(shard))
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def release(self, shard: Shard) -> None:
+        if self._lock is not None:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, _byte(shard))
+
+    def work_path(self, shard: Shard, suffix: str) -> Path:
+        """Where the shard's owner writes; nobody else does, and nobody reads it."""
+        return self._folder / "work" / f"{shard.name}.{suffix}"
+
+    def commit(self, shard: Shard, record: Record, parts: Mapping[str, Path]) -> None:
+        """Show the shard: its parts (path below the output folder -> written file), then its record."""
+        for name, written in parts.items():
+            target = self.output / name
+            target.parent.mkdir(exist_ok=True)
+            _sync(written)
+            written.replace(target)
+        for folder in {(self.output / name).parent for name in parts}:
+            _sync(folder)
+        self._replace(self._record(shard), _encode(record.to_json()))
+
+    def records(self) -> Iterator[Record]:
+        """Every committed shard, in order."""
+        for path in sorted((self._folder / "shards").glob("*.json")):
+            yield Record.from_json(self._read(path))
+
+    def check_planned(self, planned: Planned) -> None:
+        """Raises ScoringError if the file once had more shards than it has now."""
+        stems = (path.stem for path in (self._folder / "shards").glob(f"{planned.file_number:05d}-*.json"))
+        if any(int(stem.partition("-")[2]) >= planned.shards for stem in stems):
+            raise ScoringError(
+                f"the input changed: {planned.file.name} is shorter than what was scored into {self.output}: "
+                "choose another --output, or delete it"
+            )
+
+    def finish(self, files: Mapping[str, bytes], stamps: Mapping[str, str]) -> None:
+        """Write what describes the whole, then the stamps of the input, which say that all of it is done."""
+        for name, content in files.items():
+            self._replace(self.output / name, content)
+        shutil.rmtree(self._folder / "work", ignore_errors=True)
+        self._replace(self._folder / "done.json", _encode(dict(stamps)))
+
+    def finished(self, stamps: Mapping[str, str]) -> bool:
+        """Whether the job was finished with this very input."""
+        path = self._folder / "done.json"
+        return path.exists() and self._read(path) == dict(stamps)
+
+    def resume(self) -> None:
+        """The job goes on: it is not done until it says so again."""
+        (self._folder / "done.json").unlink(missing_ok=True)
+        (self._folder / "work").mkdir(exist_ok=True)
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _record(self, shard: Shard) -> Path:
+        return self._folder / "shards" / f"{shard.name}.json"
+
+    def _refuse_strangers(self) -> None:
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ScoringError(f"--output {self.output} is not a folder") from None
+        strangers = [entry.name for entry in os.scandir(self.output) if entry.name != FOLDER]
+        if strangers:
+            raise ScoringError(f"--output {self.output} is not empty ({strangers[0]}), and no scoring job's")
+
+    def _create(self, path: Path, content: bytes) -> None:
+        """Write a file that must not exist yet."""
+        written = self._write(path, content)
+        try:
+            os.link(written, path)
+        finally:
+            written.unlink()
+        _sync(path.parent)
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        self._write(path, content).replace(path)
+        _sync(path.parent)
+
+    def _write(self, path: Path, content: bytes) -> Path:
+        written = self._folder / f"{path.name}.{os.getpid()}"
+        try:
+            with written.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            written.unlink(missing_ok=True)
+            raise
+        return written
+
+    def _read(self, path: Path) -> Any:
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ScoringError(f"{path} is damaged: {error}; delete {self.output} and begin anew") from error
+
+
+def _byte(shard: Shard) -> int:
+    return (shard.file_number << 32) + shard.number
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _encode(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,19 @@
+"""The registry of scorers, by family of model."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from service.engine.model import Model
+from service.scoring.scorers.classify import ImageScorer
+from service.scoring.scorers.generate import GenerateScorer
+from service.scoring.scorers.scored import Scorer
+from service.scoring.scorers.sequences import SeriesScorer, TextScorer
+
+SCORERS: Mapping[str, Callable[[Model, Mapping[str, str], Mapping[str, Any]], Scorer]] = {
+    "image-classifier": ImageScorer,
+    "text-classifier": TextScorer,
+    "series-classifier": SeriesScorer,
+    "series-tagger": SeriesScorer,
+    "language-model": GenerateScorer,
+    "image-generator": GenerateScorer,
+}

@@ -1,0 +1,136 @@
+"""Parquet: shards are whole row groups, or parts of one that is large.
+
+Only the columns that are wanted are read and hashed. Pages are read as they are needed, so memory does not grow with
+the size of a row group.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.scoring.files import InputFile, file_system
+from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, Rows, Span, Want
+
+BUFFER_BYTES = 1 << 20
+
+
+class ParquetSource:
+    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
+        with _open(file) as parquet:
+            return tuple(parquet.schema_arrow.names)
+
+    def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:
+        system, path = file_system(file.uri)
+        with _open(file) as parquet, system.open_input_file(path) as raw:
+            groups = [_Group(parquet.metadata.row_group(i), want) for i in range(parquet.metadata.num_row_groups)]
+            first_row = i = 0
+            while i < len(groups):
+                rows = max(1, min(shard_rows, SHARD_BYTES * groups[i].rows // max(groups[i].size, 1)))
+                if groups[i].rows > rows:
+                    yield from _cut(i, groups[i].digest(raw), groups[i].rows, first_row=first_row, rows=rows)
+                    first_row += groups[i].rows
+                    i += 1
+                    continue
+                start, taken, size = i, 0, 0
+                digests = hashlib.sha256()
+                while i < len(groups) and taken + groups[i].rows <= shard_rows and size <= SHARD_BYTES:
+                    taken, size = taken + groups[i].rows, size + groups[i].size
+                    digests.update(groups[i].digest(raw).encode())
+                    i += 1
+                if taken:
+                    yield Span(first_row=first_row, rows=taken, start=start, stop=i, digest=digests.hexdigest())
+                first_row += taken
+
+    def open(self, file: InputFile, want: Want) -> "ParquetReader":
+        return ParquetReader(file, want)
+
+
+class ParquetReader:
+    def __init__(self, file: InputFile, want: Want) -> None:
+        self._parquet = _open(file)
+        self._columns = list(want.columns)
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._groups = (-1, -1)
+        self._rest: pa.RecordBatch | None = None
+        self._at = 0  # rows of these groups that were read
+
+    def read(self, span: Span) -> Iterator[Rows]:
+        if self._groups != (span.start, span.stop) or self._at > span.skip:
+            self._begin(span)
+        number, left = span.first_row - (span.skip - self._at), span.rows
+        while left:
+            batch = self._rest if self._rest is not None else next(self._batches)
+            self._rest = None
+            skipped = min(max(span.first_row - number, 0), batch.num_rows)
+            taken = min(left, batch.num_rows - skipped)
+            if skipped + taken < batch.num_rows:
+                self._rest = batch.slice(skipped + taken)
+            number, left, self._at = number + skipped + taken, left - taken, self._at + skipped + taken
+            if taken:
+                part = batch.slice(skipped, taken)
+                columns = dict(zip(part.schema.names, part.columns, strict=True))
+                yield Rows(numbers=range(number - taken, number), columns=columns)
+
+    def close(self) -> None:
+        self._parquet.close()
+
+    def _begin(self, span: Span) -> None:
+        groups = list(range(span.start, span.stop))
+        metadata = self._parquet.metadata
+        rows = sum(metadata.row_group(i).num_rows for i in groups)
+        size = sum(_Group(metadata.row_group(i), Want(columns=tuple(self._columns))).size for i in groups)
+        batch_size = max(1, min(CHUNK_ROWS, CHUNK_BYTES * rows // max(size, 1)))
+        self._batches = self._parquet.iter_batches(
+            batch_size=batch_size, row_groups=groups, columns=self._columns, use_threads=False
+        )
+        self._groups, self._rest, self._at = (span.start, span.stop), None, 0
+
+
+class _Group:
+    """The wanted part of a row group: how many rows and uncompressed bytes, and where the stored bytes are."""
+
+    def __init__(self, metadata: Any, want: Want) -> None:
+        self.rows: int = metadata.num_rows
+        wanted = [
+            column
+            for column in (metadata.column(i) for i in range(metadata.num_columns))
+            if column.path_in_schema.split(".")[0] in want.columns or column.path_in_schema in want.columns
+        ]
+        self.size = sum(column.total_uncompressed_size for column in wanted)
+        self._ranges = [
+            (column.dictionary_page_offset or column.data_page_offset, column.total_compressed_size)
+            for column in wanted
+        ]
+
+    def digest(self, raw: Any) -> str:
+        found = hashlib.sha256()
+        for start, size in self._ranges:
+            raw.seek(start)
+            left = size
+            while left:
+                part = raw.read(min(left, BUFFER_BYTES))
+                if not part:
+                    raise EOFError(f"ends {left} bytes before a column does")
+                found.update(part)
+                left -= len(part)
+        return found.hexdigest()
+
+
+def _cut(group: int, digest: str, total: int, *, first_row: int, rows: int) -> Iterator[Span]:
+    for skip in range(0, total, rows):
+        yield Span(
+            first_row=first_row + skip,
+            rows=min(rows, total - skip),
+            start=group,
+            stop=group + 1,
+            skip=skip,
+            digest=digest,
+        )
+
+
+def _open(file: InputFile) -> pq.ParquetFile:
+    system, path = file_system(file.uri)
+    return pq.ParquetFile(path, filesystem=system, pre_buffer=False, buffer_size=BUFFER_BYTES)

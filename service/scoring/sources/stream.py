@@ -1,0 +1,161 @@
+"""Bytes of a file from any position on, decompressed, and the lines in them.
+
+Positions count decompressed bytes. Going forward in a compressed file reads over what lies between; going back opens it
+anew. A line that is longer than MAX_ROW_BYTES is passed over without being held in memory, and marked.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from service.scoring.files import InputFile, file_system
+from service.scoring.rows import MAX_ROW_BYTES, SHARD_BYTES, Span
+
+BLOCK_BYTES = 1 << 20
+
+
+class Stream:
+    """A forward reader of one file; `position` is that of the next byte."""
+
+    def __init__(self, file: InputFile) -> None:
+        self.file = file
+        self._system, self._path = file_system(file.uri)
+        self._raw: Any = None
+        self.position = 0
+
+    def seek(self, position: int) -> None:
+        if self._raw is None or position < self.position:
+            self._open()
+        if position != self.position and self.file.compression is None:
+            self._raw.seek(position)
+            self.position = position
+        while self.position < position:
+            if not self.read(min(BLOCK_BYTES, position - self.position)):
+                raise EOFError(f"ends at byte {self.position}, expected at least {position}")
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes, fewer only at the end."""
+        if self._raw is None:
+            self._open()
+        parts = []
+        missing = size
+        while missing:
+            part = self._raw.read(missing)
+            if not part:
+                break
+            parts.append(part)
+            missing -= len(part)
+        self.position += size - missing
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_exactly(self, size: int) -> bytes:
+        content = self.read(size)
+        if len(content) != size:
+            raise EOFError(f"ends at byte {self.position}, {size - len(content)} bytes too early")
+        return content
+
+    def close(self) -> None:
+        if self._raw is not None:
+            self._raw.close()
+            self._raw = None
+
+    def _open(self) -> None:
+        self.close()
+        if self.file.compression is None:
+            self._raw = self._system.open_input_file(self._path)
+        else:
+            self._raw = pa.CompressedInputStream(
+                self._system.open_input_stream(self._path, compression=None), self.file.compression
+            )
+        self.position = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Whole lines (the last of a file may lack its end), or one line that is too long to hold: then no content."""
+
+    content: bytes
+    size: int
+
+
+def blocks(stream: Stream, *, stop: int | None = None) -> Iterator[Block]:
+    """The lines from the stream's position up to `stop` or the end of the file."""
+    rest = b""
+    while True:
+        left = BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - stream.position)
+        part = stream.read(left) if left else b""
+        if not part:
+            if stop is not None and stream.position < stop:
+                raise EOFError(f"ends at byte {stream.position}, expected at least {stop}")
+            break
+        end = part.rfind(b"\n") + 1
+        if end:
+            yield Block(content=rest + part[:end], size=len(rest) + end)
+            rest = part[end:]
+            continue
+        rest += part
+        if len(rest) > MAX_ROW_BYTES:
+            size, rest = _pass_line(stream, len(rest), stop)
+            yield Block(content=b"", size=size)
+    if rest:
+        yield Block(content=rest, size=len(rest))
+
+
+def _pass_line(stream: Stream, size: int, stop: int | None) -> tuple[int, bytes]:
+    """Read over the rest of a line; returns its size and what was read behind it."""
+    while True:
+        part = stream.read(BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - stream.position))
+        end = part.find(b"\n") + 1
+        if end or not part:
+            return size + end, part[end:]
+        size += len(part)
+
+
+def line_spans(file: InputFile, *, shard_rows: int) -> Iterator[Span]:
+    """Every line is a row: runs of `shard_rows` lines, or fewer where they are long."""
+    stream = Stream(file)
+    position = row = 0
+    open_span = _OpenSpan(first_row=0, start=0)
+    for block in blocks(stream):
+        ends = np.flatnonzero(np.frombuffer(block.content, np.uint8) == ord("\n")) + 1
+        if not len(ends) or ends[-1] != len(block.content):
+            ends = np.append(ends, block.size)  # a last line without its end, or a line too long to hold
+        done = begun = 0
+        while done < len(ends):
+            take = min(len(ends) - done, shard_rows - open_span.rows)
+            end = int(ends[done + take - 1])
+            open_span.add(block.content[begun:end], rows=take, size=end - begun)
+            done, begun, row = done + take, end, row + take
+            if open_span.rows == shard_rows or (done == len(ends) and open_span.size >= SHARD_BYTES):
+                yield open_span.close()
+                open_span = _OpenSpan(first_row=row, start=position + end)
+        position += block.size
+    if open_span.rows:
+        yield open_span.close()
+    stream.close()
+
+
+class _OpenSpan:
+    def __init__(self, *, first_row: int, start: int) -> None:
+        self.first_row, self.start = first_row, start
+        self.rows = self.size = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, content: bytes, *, rows: int, size: int) -> None:
+        self.rows += rows
+        self.size += size
+        self._hash.update(content or size.to_bytes(8, "little"))
+
+    def close(self) -> Span:
+        return Span(
+            first_row=self.first_row,
+            rows=self.rows,
+            start=self.start,
+            stop=self.start + self.size,
+            first_line=self.first_row + 1,
+            digest=self._hash.hexdigest(),
+        )

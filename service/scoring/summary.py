@@ -1,0 +1,69 @@
+"""What a job found: one JSON document and one picture, from the records of its shards and nothing else."""
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from PIL import Image, ImageDraw
+
+from service.bundle import Manifest
+from service.scoring.job import Job
+from service.scoring.ledger import Record
+
+WIDTH, HEIGHT, MARGIN = 640, 320, 40
+INK, BAR, PAPER = (40, 40, 40), (61, 118, 184), (255, 255, 255)
+
+
+def summarize(job: Job, manifest: Manifest, files: int, records: Iterable[Record]) -> dict[str, Any]:
+    """Counts, labels, confidence, and which model answered with what proof."""
+    shards = list(records)
+    labels: tuple[str, ...] = getattr(manifest.parameters, "labels", ())
+    counts = [sum(column) for column in zip(*(record.labels for record in shards), strict=True)]
+    confidence = [sum(column) for column in zip(*(record.confidence for record in shards), strict=True)]
+    scored, rejected = sum(record.scored for record in shards), sum(record.rejected for record in shards)
+    return {
+        "model": manifest.name,
+        "version": manifest.version,
+        "files": files,
+        "shards": len(shards),
+        "rows": scored + rejected,
+        "scored": scored,
+        "rejected": rejected,
+        "labels": dict(zip(labels, counts, strict=True)) if counts else dict.fromkeys(labels, 0),
+        "confidence": confidence,
+        "parity": {name: tolerance.model_dump() for name, tolerance in manifest.tolerance.items()},
+        "invariance": manifest.invariance.model_dump(),
+        "device": job.device,
+        "runtime": job.runtime,
+        "options": {"columns": job.columns, "id": job.id_column, "keep": list(job.keep), **job.request},
+    }
+
+
+def encode(summary: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def confidence_picture(summary: Mapping[str, Any]) -> bytes:
+    """A PNG: how many rows were answered how surely."""
+    counts: list[int] = summary["confidence"]
+    picture = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
+    draw = ImageDraw.Draw(picture)
+    floor, highest = HEIGHT - MARGIN, max(counts, default=0)
+    step = (WIDTH - 2 * MARGIN) / max(len(counts), 1)
+    for i, count in enumerate(counts):
+        top = floor - round((floor - MARGIN) * count / max(highest, 1))
+        left = MARGIN + i * step
+        draw.rectangle((left + 1, top, left + step - 1, floor), fill=BAR if count else PAPER)
+    draw.line((MARGIN, floor, WIDTH - MARGIN, floor), fill=INK)
+    for share in range(0, 11, 2):
+        x = MARGIN + (WIDTH - 2 * MARGIN) * share / 10
+        draw.line((x, floor, x, floor + 4), fill=INK)
+        draw.text((x, floor + 6), f"{share / 10:g}", fill=INK, anchor="ma")
+    title = (
+        f"{summary['model']} {summary['version']}: confidence of {summary['scored']:,} rows, largest bar {highest:,}"
+    )
+    draw.text((WIDTH / 2, MARGIN / 2), title, fill=INK, anchor="mm")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,94 @@
+"""Jobs over the tiny bundles, scored in this process unless a test is about processes."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset
+import pytest
+
+from service.engine.model import Model
+from service.scoring import run
+from service.scoring.engine import Outcome, Report, attempt
+from service.scoring.job import Job
+from service.scoring.plan import Shard
+from service.scoring.run import Result
+from service.scoring.shard import Context
+from tests.service.bundles import NAMES
+from tests.service.scoring.inputs import FORMATS
+
+Score = Callable[..., Result]
+_contexts: dict[str, Context] = {}
+
+
+def run_here(job: Job, shards: Iterator[Shard], *, workers: int | None, report: Report) -> Outcome:
+    """An engine without processes."""
+    outcome = Outcome()
+    context = Context(job)
+    for shard in shards:
+        fate, detail = attempt(context, shard, report.done)
+        if fate != "done":
+            outcome.failures.append(detail)
+        if fate == "failed":
+            outcome.stopped = True
+            break
+    context.close()
+    return outcome
+
+
+@pytest.fixture
+def score(served_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
+    """score(family, input, output, **options)."""
+    monkeypatch.setitem(run.ENGINES, "here", run_here)
+
+    def score(family: str, source: Path | list[Path], output: Path, **options: Any) -> Result:
+        sources = source if isinstance(source, list) else [source]
+        options = {"engine": "here", "bundles": served_bundles, "device": "cpu", "shard_rows": 16, **options}
+        if family == "language-model" and "request" not in options:
+            options["request"] = {"max_tokens": 5}
+        return run.score(NAMES[family], sources, output, **options)
+
+    return score
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[str, int], tuple[str, Path]]:
+    """make(format, rows) -> family, and the path of the input."""
+
+    def make(name: str, rows: int) -> tuple[str, Path]:
+        family, write = FORMATS[name]
+        return family, write(tmp_path, rows)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def models(served_bundles: Path) -> dict[str, Model]:
+    from service.scoring.model import load_bundle
+
+    return {
+        family: load_bundle(served_bundles / name / (served_bundles / name / "current").read_text().strip(), "cpu")
+        for family, name in NAMES.items()
+    }
+
+
+def predictions(output: Path) -> list[dict[str, Any]]:
+    """All rows of a Parquet output, in order."""
+    paths = sorted((output / "predictions").glob("*.parquet"))
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        rows += pa.dataset.dataset(path).to_table().to_pylist()
+    return rows
+
+
+def rejects(output: Path) -> list[dict[str, Any]]:
+    paths = sorted((output / "rejects").glob("*.jsonl")) if (output / "rejects").exists() else []
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def tree(output: Path) -> dict[str, bytes]:
+    """Every file of an output but the one that holds times."""
+    paths = (path for path in sorted(output.rglob("*")) if path.is_file() and path.name != "timing.json")
+    return {path.relative_to(output).as_posix(): path.read_bytes() for path in paths}

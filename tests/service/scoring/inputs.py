@@ -1,0 +1,207 @@
+"""Rows for every tiny model, and the same rows in every format that can hold them."""
+
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+from safetensors.numpy import save_file
+
+from tests.service.bundles import LETTERS, NAMES, WORDS
+
+FIELD = {
+    "image-classifier": "image",
+    "text-classifier": "text",
+    "series-classifier": "sequence",
+    "series-tagger": "sequence",
+    "language-model": "prompt",
+    "image-generator": "seed",
+}
+
+
+def images(count: int, *, seed: int = 0) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, 4, 4), dtype=np.uint8)
+
+
+def texts(count: int, *, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS[1:], rng.integers(1, 7))) for _ in range(count)]
+
+
+def series(count: int, *, seed: int = 0, steps: int | None = None) -> list[npt.NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(steps or rng.integers(1, 13), 2)).astype(np.float32) for _ in range(count)]
+
+
+def prompts(count: int, *, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return ["".join(rng.choice(list(LETTERS[:26]), rng.integers(1, 8))) for _ in range(count)]
+
+
+def items(family: str, count: int, *, seed: int = 0) -> list[Any]:
+    """As a request holds them."""
+    match family:
+        case "image-classifier":
+            return [image.tolist() for image in images(count, seed=seed)]
+        case "text-classifier":
+            return list(texts(count, seed=seed))
+        case "series-classifier" | "series-tagger":
+            return [row.astype(float).tolist() for row in series(count, seed=seed)]
+        case "language-model":
+            return list(prompts(count, seed=seed))
+        case _:
+            return [seed + i for i in range(count)]
+
+
+def requests(family: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """One body a row; twice in it where a batch of one may differ in the last bit."""
+    model = {"model": NAMES[family]}
+    match family:
+        case "image-classifier":
+            return [{**model, "images": [row], "top_k": 1} for row in rows]
+        case "text-classifier":
+            return [{**model, "texts": [row, row], "top_k": 1} for row in rows]
+        case "series-classifier" | "series-tagger":
+            return [{**model, "sequences": [row, row], "top_k": 1} for row in rows]
+        case "language-model":
+            return [{**model, "prompt": row, "seed": 0, "max_tokens": 5} for row in rows]
+        case _:
+            return [{**model, "count": 1, "seed": row} for row in rows]
+
+
+def png(image: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_parquet(path: Path, columns: Mapping[str, Any], *, group: int = 1000) -> Path:
+    pq.write_table(pa.table(dict(columns)), path, row_group_size=group)
+    return path
+
+
+def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> Path:
+    def cell(value: Any) -> str:
+        return '"' + str(value).replace('"', '""') + '"'
+
+    lines = [",".join(columns), *(",".join(map(cell, row)) for row in zip(*columns.values(), strict=True))]
+    content = ("\n".join(lines) + "\n").encode()
+    return _write(path, content)
+
+
+def write_jsonl(path: Path, columns: Mapping[str, Sequence[Any]]) -> Path:
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+
+
+def write_text(path: Path, lines: Sequence[str]) -> Path:
+    return _write(path, "".join(line + "\n" for line in lines).encode())
+
+
+def write_folder(path: Path, pictures: npt.NDArray[np.uint8]) -> Path:
+    for i, picture in enumerate(pictures):
+        target = path / f"class{i // 20}" / f"{i:05d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(png(picture))
+    return path
+
+
+def write_tar(path: Path, pictures: npt.NDArray[np.uint8]) -> Path:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for i, picture in enumerate(pictures):
+            content = png(picture)
+            member = tarfile.TarInfo(f"pictures/{i:05d}.png")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return _write(path, buffer.getvalue())
+
+
+def _write(path: Path, content: bytes) -> Path:
+    match path.suffix:
+        case ".gz" | ".tgz":
+            content = gzip.compress(content, mtime=0)
+        case ".zst":
+            content = pa.compress(content, codec="zstd", asbytes=True)
+    path.write_bytes(content)
+    return path
+
+
+def arrow_images(pictures: npt.NDArray[np.uint8]) -> pa.Array:
+    """Raw pixels, 16 bytes a row."""
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(pictures), [None, pa.py_buffer(pictures.tobytes())])
+
+
+def arrow_series(rows: Sequence[npt.NDArray[np.float32]]) -> pa.Array:
+    return pa.array([row.tolist() for row in rows], pa.list_(pa.list_(pa.float32())))
+
+
+FORMATS: dict[str, tuple[str, Callable[[Path, int], Path]]] = {  # name -> family, writer(folder, rows)
+    "parquet-pixels": (
+        "image-classifier",
+        lambda to, n: write_parquet(
+            to / "images.parquet",
+            {"id": [f"r{i}" for i in range(n)], "image": arrow_images(images(n))},
+            group=n // 3 + 1,
+        ),
+    ),
+    "parquet-lists": (
+        "image-classifier",
+        lambda to, n: write_parquet(
+            to / "images.parquet",
+            {"image": pa.array([image.reshape(-1) for image in images(n)], pa.list_(pa.uint8()))},
+        ),
+    ),
+    "parquet-pictures": (
+        "image-classifier",
+        lambda to, n: write_parquet(
+            to / "images.parquet", {"image": [{"bytes": png(image), "path": "x"} for image in images(n)]}
+        ),
+    ),
+    "parquet-series": (
+        "series-classifier",
+        lambda to, n: write_parquet(to / "series.parquet", {"series": arrow_series(series(n))}),
+    ),
+    "parquet-tags": (
+        "series-tagger",
+        lambda to, n: write_parquet(to / "series.parquet", {"series": arrow_series(series(n))}),
+    ),
+    "csv": ("text-classifier", lambda to, n: write_csv(to / "texts.csv", {"id": range(n), "text": texts(n)})),
+    "csv-gzip": ("text-classifier", lambda to, n: write_csv(to / "texts.csv.gz", {"id": range(n), "text": texts(n)})),
+    "jsonl": ("text-classifier", lambda to, n: write_jsonl(to / "texts.jsonl", {"id": range(n), "text": texts(n)})),
+    "jsonl-zstd": (
+        "image-classifier",
+        lambda to, n: write_jsonl(to / "images.jsonl.zst", {"image": images(n).tolist()}),
+    ),
+    "jsonl-series": (
+        "series-tagger",
+        lambda to, n: write_jsonl(to / "series.jsonl", {"sequence": items("series-tagger", n)}),
+    ),
+    "text": ("text-classifier", lambda to, n: write_text(to / "texts.txt", texts(n))),
+    "text-gzip": ("text-classifier", lambda to, n: write_text(to / "texts.txt.gz", texts(n))),
+    "npy": ("image-classifier", lambda to, n: _npy(to / "images.npy", images(n))),
+    "safetensors": ("image-classifier", lambda to, n: _safetensors(to / "images.safetensors", {"images": images(n)})),
+    "folder": ("image-classifier", lambda to, n: write_folder(to / "pictures", images(n))),
+    "tar": ("image-classifier", lambda to, n: write_tar(to / "pictures.tar", images(n))),
+    "tar-gzip": ("image-classifier", lambda to, n: write_tar(to / "pictures.tgz", images(n))),
+    "prompts": ("language-model", lambda to, n: write_jsonl(to / "prompts.jsonl", {"prompt": prompts(n)})),
+    "seeds": ("image-generator", lambda to, n: write_csv(to / "seeds.csv", {"seed": range(n)})),
+}
+
+
+def _npy(path: Path, array: npt.NDArray[Any]) -> Path:
+    np.save(path, array)
+    return path
+
+
+def _safetensors(path: Path, tensors: dict[str, npt.NDArray[Any]]) -> Path:
+    save_file(tensors, path)
+    return path

@@ -1,0 +1,170 @@
+"""Every format of input, every sink: each row once, with the answer that the service gives."""
+
+import base64
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.engine.model import Model
+from service.scoring.job import ScoringError
+from service.tasks.replay import answer_now
+from tests.service.scoring.conftest import Score, predictions, tree
+from tests.service.scoring.inputs import FORMATS, items, requests, texts, write_csv, write_jsonl
+
+ROWS = 40
+Make = Callable[[str, int], tuple[str, Path]]
+
+
+def expected(family: str, model: Model, count: int) -> list[dict[str, Any]]:
+    """What the service answers to each row alone, as a row of the output."""
+    rows = []
+    for body in requests(family, items(family, count)):
+        answer = answer_now(model, body)
+        match family:
+            case "language-model":
+                row = {**answer["completions"][0], "seed": answer["seed"]}
+            case "image-generator":
+                row = {"image": base64.b64decode(answer["images"][0]), "seed": answer["seed"]}
+            case _:
+                row = answer["predictions"][0]
+                row.pop("top")
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_row_gets_the_answer_that_the_service_gives_it(
+    name: str, make: Make, score: Score, models: dict[str, Model], tmp_path: Path
+) -> None:
+    family, source = make(name, ROWS)
+    count = 8 if family in {"language-model", "image-generator"} else ROWS
+    result = score(family, source, tmp_path / "out", limit=count)
+    assert result.failures == ()
+    assert result.summary is not None
+    assert (result.summary["scored"], result.summary["rejected"]) == (count, 0)
+    rows = predictions(tmp_path / "out")
+    assert [row.pop("row") for row in rows] == list(range(count))
+    assert {row.pop("file") for row in rows} == {source.name}
+    assert rows == expected(family, models[family], count)
+
+
+def test_ids_and_kept_columns_go_with_each_row(score: Score, tmp_path: Path) -> None:
+    columns = {
+        "id": [f"n{i}" for i in range(5)],
+        "text": texts(5),
+        "label": list("abcde"),
+        "note": [1, None, {}, "x", 2],
+    }
+    source = write_jsonl(tmp_path / "in.jsonl", columns)
+    score("text-classifier", source, tmp_path / "out", id_column="id", keep=("*",))
+    rows = predictions(tmp_path / "out")
+    assert [row["id"] for row in rows] == columns["id"]
+    assert [row["input_label"] for row in rows] == columns["label"]
+    assert [row["note"] for row in rows] == ["1", None, "{}", "x", "2"]
+    assert "text" not in rows[0]
+
+
+@pytest.mark.parametrize("sink", ["csv", "jsonl"])
+def test_every_sink_holds_the_same_answers(sink: str, make: Make, score: Score, tmp_path: Path) -> None:
+    family, source = make("jsonl-series", ROWS)
+    score(family, source, tmp_path / "parquet", request={"top_k": 2})
+    score(family, source, tmp_path / sink, output_format=sink, request={"top_k": 2})
+    rows: list[dict[str, Any]] = []
+    for part in sorted((tmp_path / sink / "predictions").iterdir()):
+        if sink == "jsonl":
+            rows += [json.loads(line) for line in part.read_text().splitlines()]
+        else:
+            with part.open(newline="") as file:
+                rows += [
+                    {**row, "row": int(row["row"]), "top": json.loads(row["top"]), "steps": json.loads(row["steps"])}
+                    for row in csv.DictReader(file)
+                ]
+    wanted = predictions(tmp_path / "parquet")
+    assert [np.float32(row.pop("probability")) for row in rows] == [
+        np.float32(row.pop("probability")) for row in wanted
+    ]
+    assert rows == wanted
+
+
+def test_two_runs_write_the_same_bytes_and_a_finished_job_does_nothing(
+    make: Make, score: Score, tmp_path: Path
+) -> None:
+    family, source = make("csv", ROWS)
+    first = score(family, source, tmp_path / "a")
+    second = score(family, source, tmp_path / "b")
+    assert (first.computed, second.computed) == (ROWS, ROWS)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+    again = score(family, source, tmp_path / "a")
+    assert again.computed == 0
+    assert again.summary == first.summary
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")} == times
+
+
+def test_a_file_that_was_only_touched_is_not_scored_again(make: Make, score: Score, tmp_path: Path) -> None:
+    family, source = make("csv", ROWS)
+    score(family, source, tmp_path / "out")
+    source.write_bytes(source.read_bytes())
+    assert score(family, source, tmp_path / "out").computed == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"request": {"top_k": 2}}, "request"),
+        ({"shard_rows": 7}, "shard_rows"),
+        ({"keep": ("id",)}, "keep"),
+        ({"output_format": "csv"}, "sink"),
+        ({"limit": 3}, "limit"),
+    ],
+)
+def test_another_job_in_the_same_folder_is_refused(
+    change: dict[str, Any], named: str, make: Make, score: Score, tmp_path: Path
+) -> None:
+    family, source = make("csv", ROWS)
+    score(family, source, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    with pytest.raises(ScoringError, match=f"another job .*{named} was"):
+        score(family, source, tmp_path / "out", **change)
+    assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("change", ["a row changed", "a row appended", "a row removed"])
+def test_a_changed_input_is_noticed(change: str, make: Make, score: Score, tmp_path: Path) -> None:
+    family, source = make("csv", 33)
+    score(family, source, tmp_path / "out")
+    parts = {name: content for name, content in tree(tmp_path / "out").items() if name.startswith("predictions")}
+    rows = {"a row changed": (33, 1), "a row appended": (34, 0), "a row removed": (32, 0)}[change]
+    write_csv(source, {"id": range(rows[0]), "text": texts(rows[0], seed=rows[1])})
+    with pytest.raises(ScoringError, match="the input changed"):
+        score(family, source, tmp_path / "out")
+    left = {name: content for name, content in tree(tmp_path / "out").items() if name.startswith("predictions")}
+    assert left == parts
+
+
+def test_another_file_in_the_input_is_noticed(score: Score, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_csv(folder / "a.csv", {"text": texts(3)})
+    score("text-classifier", folder, tmp_path / "out")
+    write_csv(folder / "b.csv", {"text": texts(3)})
+    with pytest.raises(ScoringError, match=r"inputs was \['a.csv'\], is \['a.csv', 'b.csv'\]"):
+        score("text-classifier", folder, tmp_path / "out")
+
+
+def test_the_summary_counts_labels_and_confidence(make: Make, score: Score, tmp_path: Path) -> None:
+    family, source = make("npy", ROWS)
+    result = score(family, source, tmp_path / "out")
+    rows = predictions(tmp_path / "out")
+    assert result.summary is not None
+    for label, count in result.summary["labels"].items():
+        assert count == sum(row["label"] == label for row in rows)
+    bins = np.histogram([row["probability"] for row in rows], bins=20, range=(0, 1))[0]
+    assert result.summary["confidence"] == bins.tolist()
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == json.loads(json.dumps(result.summary))
+    assert (tmp_path / "out" / "confidence.png").read_bytes().startswith(b"\x89PNG")
