@@ -6,13 +6,14 @@ itself.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle import Bundle
+from service.bundle import Bundle, GoldenCase
 from service.engine.session import Session
 from service.errors import BundleError
 
@@ -62,21 +63,26 @@ def replay(session: Session, bundle: Bundle) -> dict[str, float]:
 
     Raises BundleError that names the output, case and difference that is furthest out of tolerance.
     """
+    return replay_cases(session, dict(enumerate(bundle.golden)))
+
+
+def replay_cases(session: Session, cases: Mapping[int, GoldenCase]) -> dict[str, float]:
+    """`replay` for some of a bundle's golden cases, by their numbers."""
+    manifest = session.manifest
     measured: dict[str, float] = {}
-    where = f"{bundle.manifest.name}/{bundle.manifest.version}"
     failed: list[tuple[float, str]] = []
-    for number, case in enumerate(bundle.golden):
+    for number, case in cases.items():
         served = session.run(case.inputs, tuple(case.outputs))
         for name, expected in case.outputs.items():
-            tolerance = bundle.manifest.tolerance[name]
+            tolerance = manifest.tolerance[name]
             difference = compare(expected, served[name], atol=tolerance.atol, rtol=tolerance.rtol)
             measured[name] = max(measured.get(name, 0.0), difference.worst)
             if not difference.within:
                 shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in case.inputs.items())
                 sentence = (
-                    f"{where}: golden case {number} ({shapes}): output {name!r} on {session.provider} is "
-                    f"{difference.worst:.3g} away from the PyTorch model (atol {tolerance.atol:g}, "
-                    f"rtol {tolerance.rtol:g}): {difference.detail}"
+                    f"{manifest.name}/{manifest.version}: golden case {number} ({shapes}): output {name!r} on "
+                    f"{session.provider} is {difference.worst:.3g} away from the PyTorch model "
+                    f"(atol {tolerance.atol:g}, rtol {tolerance.rtol:g}): {difference.detail}"
                 )
                 failed.append((difference.worst, sentence))
     if failed:

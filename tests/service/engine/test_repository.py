@@ -29,6 +29,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def version(root: Path, name: str) -> str:
+    return (root / name / "current").read_text().strip()
+
+
 def states(repository: Repository) -> dict[str, str]:
     return {brief["name"]: brief["state"] for brief in repository.describe()}
 
@@ -155,7 +159,8 @@ def test_whatever_is_raised_is_a_reason(root: Path) -> None:
     repository.load_all(broken)
     assert set(states(repository).values()) == {"FAILED"}
     assert (
-        repository.describe_model("tiny-images")["reason"] == "tiny-images: loading failed: ZeroDivisionError: by zero"
+        repository.describe_model("tiny-images")["reason"]
+        == f"tiny-images/{version(root, 'tiny-images')}: VERIFYING failed: ZeroDivisionError: by zero"
     )
 
 
@@ -200,11 +205,12 @@ def test_loading_goes_on_in_the_background_and_can_be_watched(root: Path) -> Non
     assert list(states(repository).values()) == ["VERIFYING"] + ["LOADING"] * 5
     assert (repository.not_ready_because() or "").startswith("tiny-images is VERIFYING; tiny-letters is LOADING")
     assert repository.describe_model("tiny-images")["parity"]["logits"]["measured_here"] is not None
-    assert repository.describe_model("tiny-letters") == {
-        **dict.fromkeys(repository.describe()[0]),
+    letters = repository.describe_model("tiny-letters")
+    assert {key: value for key, value in letters.items() if value} == {
         "name": "tiny-letters",
         "state": "LOADING",
         "device": "cpu",
+        "heartbeat": {"every_s": 30.0, "passed": 0, "last": None},
     }
     with pytest.raises(EkibenError, match="tiny-images is VERIFYING"):
         repository.get("tiny-images")

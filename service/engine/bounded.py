@@ -1,0 +1,47 @@
+"""Calls that may hang, given a bound.
+
+Invariant: `bounded` returns or raises no later than its bound, whatever the function does. What hangs keeps its thread
+(nothing can stop native code) but nobody waits for it, not even the end of the process.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class HungError(TimeoutError):
+    """A call that has not come back within its bound."""
+
+
+def bounded(bound_s: float, function: Callable[..., Result], *args: Any) -> Result:
+    """`function(*args)` on a thread of its own; raises what it raises, or HungError."""
+    call = _Call(function, args)
+    thread = threading.Thread(target=call.run, name=f"bounded-{function.__name__}", daemon=True)
+    thread.start()
+    thread.join(bound_s)
+    if thread.is_alive():
+        raise HungError(f"no result within {bound_s:g} s")
+    error, call.error = call.error, None
+    try:
+        if error is not None:
+            raise error
+        result: Result = call.results.pop()
+        return result
+    finally:
+        del error  # its trace leads back here: without this the arguments would live until the next collection
+
+
+class _Call:
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._function = function
+        self._args = args
+        self.results: list[Any] = []
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self.results.append(self._function(*self._args))
+        except Exception as error:  # noqa: BLE001 - raised where the call was made
+            self.error = error

@@ -1,0 +1,28 @@
+"""How much memory a model takes, as far as it can be measured from inside the process.
+
+Invariant: a number never says more than it is. What is measured is the growth of the whole process's resident memory
+while the model was loaded and warmed; anything else that the process did meanwhile is in it, and what the model reused
+of memory that was freed before is not.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from resource import getpagesize
+
+HOW = (
+    "growth of the process's resident memory from before the session was made until every shape had been run; "
+    "includes whatever else the process did meanwhile; memory of a GPU is not in it"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """`model_bytes` is the size of the graph with its weights, exactly; `grown_bytes` is what HOW says."""
+
+    model_bytes: int
+    grown_bytes: int
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process, now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()

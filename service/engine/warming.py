@@ -1,0 +1,61 @@
+"""Run every shape that a model admits before the first request asks for it.
+
+onnxruntime plans memory and a GPU picks kernels at the first run of a shape. Invariant: a model that is READY has run
+each shape of its grid on the device it serves on, and whoever batches for it knows how long each took.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.bundle import LanguageModel
+from service.engine.session import Session
+from service.engine.shapes import Shape, grid, inputs_at
+
+TIMED = 3  # runs of a shape after its first
+ENOUGH_S = 0.05  # of one shape: a slow one is not run so often
+
+
+class Batching(Protocol):
+    """Whoever forms the batches: which shapes (rows, steps; 0 steps where there is no such axis), and how long each."""
+
+    def grid(self, session: Session) -> Sequence[tuple[int, int]]: ...
+
+    def observe(self, session: Session, num_rows: int, num_steps: int, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warmed:
+    """How many shapes were run, and how long all of it took."""
+
+    num_shapes: int
+    seconds: float
+
+
+def warm(session: Session, batching: Batching | None = None) -> Warmed:
+    """Run each shape of the grid, the batches of `batching` if it is given; tell it the times but the first."""
+    began = time.perf_counter()
+    shapes = _shapes(session, batching)
+    for shape in shapes:
+        for seconds in _times(session, shape)[1:]:
+            if batching is not None:
+                batching.observe(session, shape.batch, shape.steps or 0, seconds)
+    return Warmed(num_shapes=len(shapes), seconds=time.perf_counter() - began)
+
+
+def _shapes(session: Session, batching: Batching | None) -> tuple[Shape, ...]:
+    if batching is None or isinstance(session.manifest.parameters, LanguageModel):  # the decoder forms its own
+        return grid(session.manifest)
+    return tuple(Shape(batch=num_rows, steps=num_steps or None) for num_rows, num_steps in batching.grid(session))
+
+
+def _times(session: Session, shape: Shape) -> list[float]:
+    """Of the first run, and of those that follow it."""
+    inputs = inputs_at(session.manifest, shape)
+    times: list[float] = []
+    while len(times) <= 1 or (len(times) <= TIMED and sum(times) < ENOUGH_S):
+        began = time.perf_counter()
+        session.run(inputs)
+        times.append(time.perf_counter() - began)
+    return times

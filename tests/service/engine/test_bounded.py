@@ -1,0 +1,45 @@
+"""A call that hangs is given up; one that does not behaves as if it were made here."""
+
+import contextlib
+import threading
+import weakref
+
+import pytest
+
+from service.engine.bounded import HungError, bounded
+
+
+class Thing:
+    """Something whose life can be watched."""
+
+
+def test_results_and_arguments_go_through() -> None:
+    assert bounded(20, divmod, 7, 3) == (2, 1)
+
+
+def test_what_is_raised_goes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        bounded(20, divmod, 7, 0)
+
+
+def test_a_call_that_hangs_is_given_up() -> None:
+    gate = threading.Event()
+    with pytest.raises(HungError, match=r"no result within 0\.05 s"):
+        bounded(0.05, gate.wait, 60)
+    hanging = [thread for thread in threading.enumerate() if thread.name == "bounded-wait"]
+    assert all(thread.daemon for thread in hanging), "it would keep the process from ending"
+    gate.set()
+    for thread in hanging:
+        thread.join(20)
+
+
+def test_a_failed_call_keeps_nothing_alive() -> None:
+    def fail(thing: Thing) -> None:
+        raise ValueError(str(thing))
+
+    thing = Thing()
+    alive = weakref.ref(thing)
+    with contextlib.suppress(ValueError):
+        bounded(20, fail, thing)
+    del thing
+    assert alive() is None

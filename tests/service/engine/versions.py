@@ -1,0 +1,141 @@
+"""Versions of one tiny model whose answers tell which version made them.
+
+Version `number` of `tiny-images` adds `number` to every logit. Bundles are put in place as export does it: a folder
+beside, renamed, then `current` replaced.
+"""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper, parser
+from safetensors.numpy import save
+
+from service.bundle import GOLDEN, MODEL, GoldenCase, RequestCase, pack_golden
+from service.engine.model import Model
+from service.engine.repository import Repository
+from tests.service.bundles import (
+    OPSET,
+    bundle_files,
+    example_inputs,
+    onnx_model,
+    weights,
+    write_bundle,
+)
+
+FAMILY, NAME = "image-classifier", "tiny-images"
+TICK_S = 0.02
+
+SLOW = """
+(uint8[batch, 4, 4] images) => (float[batch, 3] logits, float[batch, 3] probabilities) {
+  pixels = Cast <to = 1> (images)
+  flat = Flatten (pixels)
+  start = Gemm (flat, w, b)
+  logits = Loop (turns, go, start) <body = turn (int64 i, bool more, float[batch, 3] seen)
+    => (bool again, float[batch, 3] kept) { again = Identity (more)  kept = Identity (seen) }>
+  probabilities = Softmax <axis = -1> (logits)
+}"""
+
+
+def accept(model: Model, cases: Sequence[RequestCase]) -> None:
+    """Replay of requests that finds nothing wrong."""
+    assert cases
+
+
+def logits(images: npt.NDArray[np.uint8], number: int) -> npt.NDArray[np.float32]:
+    """What version `number` answers, without onnxruntime."""
+    w, b = weights(FAMILY)["w"], weights(FAMILY)["b"]
+    answer: npt.NDArray[np.float32] = images.reshape(len(images), 16).astype(np.float32) @ w + b + np.float32(number)
+    return answer
+
+
+def graph(number: int) -> bytes:
+    model = onnx.ModelProto()
+    model.CopyFrom(onnx_model(FAMILY))
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "b")
+    bias.CopyFrom(numpy_helper.from_array(weights(FAMILY)["b"] + np.float32(number), "b"))
+    return model.SerializeToString(deterministic=True)
+
+
+def slow_graph(num_turns: int) -> bytes:
+    """The right answers after a loop of so many turns (some 500,000 a second)."""
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {OPSET}]>\ntiny_images {SLOW.strip()}')
+    constants = {**weights(FAMILY), "turns": np.asarray(num_turns), "go": np.asarray(True)}
+    model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
+    return model.SerializeToString(deterministic=True)
+
+
+def golden(number: int) -> tuple[GoldenCase, ...]:
+    cases = []
+    for batch in (1, 3):
+        images = example_inputs(FAMILY, batch=batch, seed=batch)["images"]
+        scores = logits(images, number)
+        exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
+        probabilities = exponents / exponents.sum(axis=1, keepdims=True)
+        cases.append(GoldenCase(inputs={"images": images}, outputs={"logits": scores, "probabilities": probabilities}))
+    return tuple(cases)
+
+
+def publish(root: Path, number: int, **changes: Any) -> str:
+    """Put version `number` in place; `changes` are files by name, or fields of the manifest. Returns the version."""
+    files = {**bundle_files(FAMILY, model=graph(number), golden=golden(number)), **changes.pop("files", {})}
+    folder = write_bundle(root / ".drafts", FAMILY, files=files, **changes)
+    target = root / NAME / folder.name
+    target.parent.mkdir(exist_ok=True)
+    if not target.exists():
+        shutil.copytree(folder, target.with_name(f".{folder.name}"))
+        target.with_name(f".{folder.name}").rename(target)
+    point(root, folder.name)
+    return folder.name
+
+
+def point(root: Path, version: str) -> None:
+    """Let `current` name this version."""
+    draft = root / NAME / ".current"
+    draft.write_text(version + "\n")
+    draft.replace(root / NAME / "current")
+
+
+def publish_broken(root: Path, number: int) -> str:
+    """Version `number` with one flipped byte in its graph."""
+    version = publish(root, number)
+    path = root / NAME / version / MODEL
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    draft = path.with_name(".model")
+    draft.write_bytes(content)
+    os.utime(draft, ns=(number, number))
+    draft.replace(path)
+    return version
+
+
+def wrong_golden(number: int) -> dict[str, bytes]:
+    """Files of a bundle whose goldens are another version's."""
+    return {GOLDEN: save(pack_golden(golden(number + 1)))}
+
+
+def until(happened: Callable[[], bool], *, bound_s: float = 20.0) -> None:
+    """Return when it happened; an AssertionError if it does not."""
+    waiter = threading.Event()
+    for _ in range(int(bound_s / TICK_S)):
+        if happened():
+            return
+        waiter.wait(TICK_S)
+    raise AssertionError("it never happened")
+
+
+def let_finish(name: str) -> None:
+    """Wait for the threads of `bounded` that were given up: a process must not end while onnxruntime computes."""
+    for thread in threading.enumerate():
+        if thread.name == f"bounded-{name}":
+            thread.join(60)
+
+
+def row(repository: Repository, name: str = NAME) -> dict[str, Any]:
+    return next(row for row in repository.describe() if row["name"] == name)
