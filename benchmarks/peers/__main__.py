@@ -76,8 +76,9 @@ def run_server(
             try:
                 worst = check(server, peer, workload, form)
                 print(f"  {body}: agrees with onnxruntime, worst difference {worst:.1g}", flush=True)
-                for load in loads(args, workload.model, body):
-                    yield measure(label, server, load, workload, form, seconds=args.seconds)
+                for number, load in enumerate(loads(args, workload.model, body)):
+                    warm_up_s = max(1, args.seconds // 4) if number else args.seconds
+                    yield measure(label, server, load, workload, form, seconds=args.seconds, warm_up_s=warm_up_s)
             except PeerError as error:
                 yield f"{label}, {workload.model}, {body}", str(error)
 

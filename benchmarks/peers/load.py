@@ -51,13 +51,16 @@ def generator() -> str:
     return "wrk" if shutil.which("wrk") else "client"
 
 
-def measure(peer: str, server: Server, load: Load, workload: Workload, form: Form, *, seconds: int) -> Point:
+def measure(
+    peer: str, server: Server, load: Load, workload: Workload, form: Form, *, seconds: int, warm_up_s: int
+) -> Point:
+    """After `warm_up_s` under the same load, which do not count."""
     exchanges = [form.encode(workload, slice(i, i + load.rows)) for i in range(0, NUM_FULL, load.rows)]
     with tempfile.TemporaryDirectory(prefix="bodies-") as name:
         folder = Path(name)
         _write(exchanges, folder)
         url = f"http://127.0.0.1:{server.port}{exchanges[0].path}"
-        _generate(url, folder, load.connections, max(1, seconds // 4))
+        _generate(url, folder, load.connections, warm_up_s)
         cpu_s = server.cpu_s()
         result = _generate(url, folder, load.connections, seconds)
         cpu_s = server.cpu_s() - cpu_s

@@ -62,7 +62,7 @@ class Server:
         self.port = free_port()
         self._scratch = tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True)
         self._log = Path(self._scratch.name) / "output.log"
-        home = Path(self._scratch.name) / "home"
+        home = Path(self._scratch.name) / "h"
         home.mkdir()
         self.environment = {
             **os.environ,

@@ -28,7 +28,8 @@ class Peer:
         return form.get(model) if isinstance(form, dict) else form
 
 
-EKIBEN = {"EKIBEN_BUNDLES": "{bundles}", "BENTOML_DO_NOT_TRACK": "True"}
+UNTRACKED = {"BENTOML_DO_NOT_TRACK": "True"}
+EKIBEN = {"EKIBEN_BUNDLES": "{bundles}", **UNTRACKED}
 NATIVE = {"mnist-cnn": "ekiben", "news-lstm": "ekiben"}
 
 PEERS: dict[str, Peer] = {
@@ -57,11 +58,19 @@ PEERS: dict[str, Peer] = {
     "ray": Peer(
         environment="ray",
         module="ray",
-        settings={"RAY_SERVE_ENABLE_HA_PROXY": "1"},
         forms={"json": "plain", "binary": "raw"},
     ),
-    "bentoml": Peer(environment="bentoml", module="bentoml", forms={"json": "rows"}),
-    "bentoml-batch": Peer(environment="bentoml", module="bentoml", variant="batch", forms={"json": "rows"}),
+    "ray-batch": Peer(
+        environment="ray",
+        module="ray",
+        variant="batch",
+        forms={"json": "plain", "binary": "raw"},
+        workers=(1,),
+    ),
+    "bentoml": Peer(environment="bentoml", module="bentoml", settings=UNTRACKED, forms={"json": "rows"}),
+    "bentoml-batch": Peer(
+        environment="bentoml", module="bentoml", variant="batch", settings=UNTRACKED, forms={"json": "rows"}
+    ),
     "limit-granian": Peer(environment="limits", module="granian", forms={"json": "plain", "binary": "raw"}),
     "limit-noop": Peer(environment="limits", module="noop", forms={"json": "plain", "binary": "raw"}, check="status"),
     "limit-ort": Peer(environment="limits", module="raw_ort", forms={"binary": "raw"}),

@@ -10,13 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.compare import LIMITS, OURS, comparison
 from benchmarks.peers.load import Load, Point, generator
 from benchmarks.peers.processes import versions
 from benchmarks.peers.registry import PEERS
 
 MEASURED = ("requests_per_s", "p50_ms", "p99_ms", "cpu_us_per_request")
 TITLES = {"json": "JSON", "binary": "binary"}
-OURS, LIMITS = "ekiben", "limit-"
 
 
 def medians(runs: Iterable[Point]) -> list[Point]:
@@ -61,7 +61,7 @@ def write(folder: Path, runs: Sequence[Point], failures: Mapping[str, str], sett
 
 def tables(points: Sequence[Point], failures: Mapping[str, str]) -> str:
     """One table for each model, body and number of rows; cheapest first."""
-    lines = []
+    lines = comparison(points)
     for (model, body, rows), group in _kinds(points).items():
         connections = sorted({point.connections for point in group if not point.peer.startswith("limit-ort")})
         heads = [f"{what} c={c}" for what in ("CPU µs", "req/s", "p50/p99 ms") for c in connections]

@@ -8,6 +8,8 @@ import uvicorn
 
 from benchmarks.peers.servers.model import FILES, HOST, PORT, WORKERS, Model
 
+logging.disable(logging.INFO)  # here, since its workers import this module too
+
 
 class Peer(kserve.Model):
     def __init__(self, name: str) -> None:
@@ -38,5 +40,4 @@ class LocalConfig(uvicorn.Config):
 if __name__ == "__main__":
     uvicorn.Config = LocalConfig
     server = kserve.ModelServer(http_port=PORT, workers=WORKERS, enable_grpc=False, enable_latency_logging=False)
-    logging.disable(logging.INFO)
     server.start([Peer(name) for name in FILES])

