@@ -22,6 +22,7 @@ def bounded(bound_s: float, function: Callable[..., Result], *args: Any) -> Resu
     thread.start()
     thread.join(bound_s)
     if thread.is_alive():
+        call.drop()
         raise HungError(f"no result within {bound_s:g} s")
     error, call.error = call.error, None
     try:
@@ -37,6 +38,7 @@ class _Call:
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._function = function
         self._args = args
+        self._dropped = False
         self.results: list[Any] = []
         self.error: Exception | None = None
 
@@ -45,3 +47,11 @@ class _Call:
             self.results.append(self._function(*self._args))
         except Exception as error:  # noqa: BLE001 - raised where the call was made
             self.error = error
+        if self._dropped:
+            self.drop()
+
+    def drop(self) -> None:
+        """Nobody waits any more: keep nothing of what comes."""
+        self._dropped = True
+        self.results.clear()
+        self.error = None

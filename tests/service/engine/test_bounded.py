@@ -43,3 +43,23 @@ def test_a_failed_call_keeps_nothing_alive() -> None:
         bounded(20, fail, thing)
     del thing
     assert alive() is None
+
+
+def test_a_call_that_fails_after_it_was_given_up_keeps_nothing_alive() -> None:
+    gate = threading.Event()
+
+    def fail_late(thing: Thing) -> None:
+        gate.wait(60)
+        raise ValueError(str(thing))
+
+    thing = Thing()
+    alive = weakref.ref(thing)
+    with pytest.raises(HungError):
+        bounded(0.05, fail_late, thing)
+    del thing
+    assert alive() is not None
+    gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "bounded-fail_late":
+            thread.join(20)
+    assert alive() is None

@@ -37,13 +37,13 @@ class Watched:
     @property
     def serves(self) -> str | None:
         model = self.catalog[NAME].model
-        return model and model.manifest.version
+        return model.manifest.version if model is not None else None
 
     @property
     def failed(self) -> str | None:
         """Why the version that should follow does not."""
         candidate = self.catalog[NAME].candidate
-        return candidate and f"{candidate.version} {candidate.state}: {candidate.reason}"
+        return f"{candidate.version} {candidate.state}: {candidate.reason}" if candidate is not None else None
 
 
 @pytest.fixture

@@ -12,14 +12,11 @@ import numpy as np
 import orjson
 import pytest
 
-from service.bundle import TOKENIZER, RequestCase
+from service.bundle import RequestCase
 from service.engine.repository import Model, Repository
 from service.errors import BundleError, EkibenError
-from tests.service.bundles import FAMILIES, NAMES, WORDS, bundle_files, example_inputs, golden_cases, write_bundle
-
-
-def accept(model: Model, cases: Sequence[RequestCase]) -> None:
-    assert cases
+from tests.service.bundles import FAMILIES, NAMES, bundle_files, example_inputs, golden_cases, write_bundle
+from tests.service.engine.versions import NAME, accept, publish, row, until
 
 
 @pytest.fixture
@@ -164,25 +161,6 @@ def test_whatever_is_raised_is_a_reason(root: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("tokenizer", "reason"),
-    [
-        (b"{}", "tokenizer.json: "),
-        (None, f"tokenizer.json: it gives token ids up to {len(WORDS)}, the model knows {len(WORDS)}"),
-    ],
-)
-def test_tokenizers_that_do_not_fit(tmp_path: Path, tokenizer: bytes | None, reason: str) -> None:
-    files = bundle_files("text-classifier")
-    if tokenizer is None:
-        content = json.loads(files[TOKENIZER])
-        content["model"]["vocab"]["extra"] = len(WORDS)
-        tokenizer = json.dumps(content).encode()
-    write_bundle(tmp_path, "text-classifier", files={**files, TOKENIZER: tokenizer})
-    repository = Repository(tmp_path, device="cpu")
-    repository.load_all(accept)
-    assert reason in repository.describe_model("tiny-texts")["reason"]
-
-
 def test_unknown_models_are_told_what_there_is(root: Path) -> None:
     repository = Repository(root, device="cpu")
     repository.load_all(accept)
@@ -240,3 +218,44 @@ def test_closing_ends_loading_after_the_model_at_hand(root: Path) -> None:
     closing.join(30)
     assert list(states(repository).values()) == ["READY"] + ["LOADING"] * 5
     assert not repository.ready
+
+
+def test_changes_are_followed_in_the_background(tmp_path: Path) -> None:
+    first = publish(tmp_path, 1)
+    repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02)
+    repository.start(accept)
+    until(lambda: repository.ready)
+    assert row(repository)["version"] == first
+    second = publish(tmp_path, 2)
+    until(lambda: row(repository)["version"] == second)
+    until(lambda: row(repository)["draining"] == [])
+    until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 1)
+    repository.unload(NAME)
+    until(lambda: row(repository)["state"] == "UNLOADED")
+    assert repository.not_ready_because() == f"{NAME} was unloaded by request"
+    with pytest.raises(EkibenError, match="was unloaded by request") as caught:
+        repository.get(NAME)
+    assert caught.value.slug == "not-ready"
+    repository.load(NAME)
+    assert repository.ready
+    repository.close()
+    third = publish(tmp_path, 3)
+    repository.refresh()
+    assert row(repository)["version"] != third, "a closed repository loads nothing more"
+
+
+def test_a_change_is_followed_on_request(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    repository = Repository(tmp_path, device="cpu")
+    repository.load_all(accept)
+    second = publish(tmp_path, 2)
+    repository.refresh()
+    assert (row(repository)["version"], row(repository)["draining"]) == (second, [])
+
+
+def test_what_was_not_started_loads_nothing(tmp_path: Path) -> None:
+    repository = Repository(tmp_path, device="cpu")
+    for act in (repository.refresh, lambda: repository.load("m"), lambda: repository.unload("m")):
+        with pytest.raises(EkibenError, match="was not started"):
+            act()
+    repository.close()

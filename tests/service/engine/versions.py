@@ -4,7 +4,6 @@ Version `number` of `tiny-images` adds `number` to every logit. Bundles are put 
 beside, renamed, then `current` replaced.
 """
 
-import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -60,7 +59,8 @@ def graph(number: int) -> bytes:
     model.CopyFrom(onnx_model(FAMILY))
     bias = next(tensor for tensor in model.graph.initializer if tensor.name == "b")
     bias.CopyFrom(numpy_helper.from_array(weights(FAMILY)["b"] + np.float32(number), "b"))
-    return model.SerializeToString(deterministic=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def slow_graph(num_turns: int) -> bytes:
@@ -68,7 +68,8 @@ def slow_graph(num_turns: int) -> bytes:
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {OPSET}]>\ntiny_images {SLOW.strip()}')
     constants = {**weights(FAMILY), "turns": np.asarray(num_turns), "go": np.asarray(True)}
     model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
-    return model.SerializeToString(deterministic=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def golden(number: int) -> tuple[GoldenCase, ...]:
@@ -82,17 +83,29 @@ def golden(number: int) -> tuple[GoldenCase, ...]:
     return tuple(cases)
 
 
-def publish(root: Path, number: int, **changes: Any) -> str:
-    """Put version `number` in place; `changes` are files by name, or fields of the manifest. Returns the version."""
+def publish(root: Path, number: int, *, spoil: Callable[[Path], None] | None = None, **changes: Any) -> str:
+    """Put version `number` in place; returns the version.
+
+    `changes` are files by name, or fields of the manifest; `spoil` is done to the sealed bundle's folder.
+    """
     files = {**bundle_files(FAMILY, model=graph(number), golden=golden(number)), **changes.pop("files", {})}
     folder = write_bundle(root / ".drafts", FAMILY, files=files, **changes)
     target = root / NAME / folder.name
-    target.parent.mkdir(exist_ok=True)
+    draft = target.with_name(f".{folder.name}")
     if not target.exists():
-        shutil.copytree(folder, target.with_name(f".{folder.name}"))
-        target.with_name(f".{folder.name}").rename(target)
+        shutil.copytree(folder, draft)
+        if spoil is not None:
+            spoil(draft)
+        draft.rename(target)
     point(root, folder.name)
     return folder.name
+
+
+def flip_byte(folder: Path) -> None:
+    """One bit of the graph."""
+    content = bytearray((folder / MODEL).read_bytes())
+    content[100] ^= 1
+    (folder / MODEL).write_bytes(content)
 
 
 def point(root: Path, version: str) -> None:
@@ -103,16 +116,8 @@ def point(root: Path, version: str) -> None:
 
 
 def publish_broken(root: Path, number: int) -> str:
-    """Version `number` with one flipped byte in its graph."""
-    version = publish(root, number)
-    path = root / NAME / version / MODEL
-    content = bytearray(path.read_bytes())
-    content[100] ^= 1
-    draft = path.with_name(".model")
-    draft.write_bytes(content)
-    os.utime(draft, ns=(number, number))
-    draft.replace(path)
-    return version
+    """Version `number` with one flipped bit in its graph."""
+    return publish(root, number, spoil=flip_byte)
 
 
 def wrong_golden(number: int) -> dict[str, bytes]:

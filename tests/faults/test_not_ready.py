@@ -1,0 +1,159 @@
+"""Every fault of a bundle or a device keeps the service from being ready, and says why in plain words."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.engine.repository import Repository
+from service.engine.session import Session
+from service.errors import EkibenError
+from tests.service.bundles import write_bundle
+from tests.service.engine.versions import (
+    NAME,
+    accept,
+    let_finish,
+    publish,
+    publish_broken,
+    row,
+    slow_graph,
+    until,
+    wrong_golden,
+)
+
+
+def one_byte(root: Path) -> None:
+    publish_broken(root, 1)
+
+
+def changed_golden(root: Path) -> None:
+    publish(root, 1, files=wrong_golden(1))
+
+
+def wider_tolerance(root: Path) -> None:
+    manifest = root / NAME / publish(root, 1) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"atol": 1e-05', '"atol": 0.005', 1))
+
+
+def tighter_tolerance(root: Path) -> None:
+    exact = {"atol": 0.0, "rtol": 0.0, "measured": 0.0}
+    publish(root, 1, tolerance={"logits": exact, "probabilities": exact})
+
+
+def hanging_executor(root: Path) -> None:
+    publish(root, 0, files={"model.onnx": slow_graph(1 << 20)})
+
+
+def no_current(root: Path) -> None:
+    publish(root, 1)
+    (root / NAME / "current").unlink()
+
+
+def nothing(root: Path) -> None:
+    (root / ".drafts").mkdir()
+
+
+FAULTS: dict[Callable[[Path], None], str] = {
+    one_byte: "model.onnx has sha256 ",
+    changed_golden: "golden case ",
+    wider_tolerance: "manifest.json was changed: its content has version ",
+    tighter_tolerance: "away from the PyTorch model (atol 0, rtol 0)",
+    hanging_executor: "VERIFYING hangs: no result within 0.5 s",
+    no_current: "no file `current`",
+    nothing: "is empty: export a model first",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_is_not_ready_and_says_why(
+    fault: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault(tmp_path)
+    words = FAULTS[fault]
+    repository = Repository(tmp_path, device="cpu", poll_s=0.02, hang_s=0.5)
+    with caplog.at_level(logging.ERROR):
+        repository.start(accept)
+        until(lambda: words in (repository.not_ready_because() or ""))
+    assert not repository.ready
+    assert words in caplog.text
+    for described in repository.describe():
+        assert described["state"] == "FAILED"
+        assert words in described["reason"]
+        with pytest.raises(EkibenError) as caught:
+            repository.get(NAME)
+        assert (caught.value.slug, caught.value.detail) == ("not-ready", described["reason"])
+    repository.close()
+    let_finish("replay")
+
+
+def test_one_bad_model_of_two_is_not_ready_and_the_good_one_serves(tmp_path: Path) -> None:
+    write_bundle(tmp_path, "series-classifier")
+    publish_broken(tmp_path, 1)
+    repository = Repository(tmp_path, device="cpu")
+    repository.load_all(accept)
+    assert "model.onnx has sha256" in (repository.not_ready_because() or "")
+    assert repository.get("tiny-series").manifest.name == "tiny-series"
+
+
+@pytest.mark.parametrize("fault", ["wrong", "hangs", "raises"])
+def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_again(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The fault of the device is made by a session that computes otherwise; it goes away again."""
+    version = publish(tmp_path, 1)
+    repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=0.5)
+    repository.start(accept)
+    until(lambda: repository.ready)
+    until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 2)
+    right, gate = Session.run, threading.Event()
+
+    def run(self: Session, inputs: Any, outputs: Any = None) -> Any:
+        match fault:
+            case "wrong":
+                return {name: value + 1 for name, value in right(self, inputs, outputs).items()}
+            case "hangs":
+                gate.wait(60)
+        raise RuntimeError("CUDA failure 700")
+
+    words = {"wrong": "golden case ", "hangs": "a golden case hangs", "raises": "CUDA failure 700"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "run", run)
+        until(lambda: not repository.ready)
+        reason = repository.not_ready_because() or ""
+        assert reason.startswith(f"{NAME}/{version}: heartbeat: ")
+        assert words[fault] in reason
+        assert (row(repository)["state"], row(repository)["reason"]) == ("FAILED", reason)
+        assert reason in caplog.text
+        with pytest.raises(EkibenError):
+            repository.get(NAME)
+    gate.set()
+    repository.load(NAME)
+    assert repository.ready
+    until(lambda: row(repository)["draining"] == [])
+    repository.close()
+
+
+def test_close_does_not_wait_for_what_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def run(*_: Any) -> Any:
+        entered.set()
+        gate.wait(60)
+        raise RuntimeError("the test is over")
+
+    monkeypatch.setattr(Session, "run", run)
+    publish(tmp_path, 1)
+    repository = Repository(tmp_path, device="cpu", hang_s=60)
+    repository.start(accept)
+    assert entered.wait(20)
+    closer = threading.Thread(target=repository.close, kwargs={"timeout_s": 0.1})
+    closer.start()
+    closer.join(20)
+    assert not closer.is_alive()
+    assert not gate.is_set()
+    assert row(repository)["state"] == "VERIFYING"
+    gate.set()
+    repository.close()
