@@ -15,6 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.candidate import ExportError
 from export.decoder import CachedDecoder
 from export.interface import interface
 from export.recurrent import OPSET, emitted_as_onnx
@@ -51,17 +52,21 @@ def export_program(run: Run, module: nn.Module | None = None) -> torch.onnx.ONNX
     """
     shape = interface(run)
     dynamic = tuple({i: axis for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in shape.inputs)
-    with emitted_as_onnx(), torch.no_grad(), _quiet():
-        program = torch.onnx.export(
-            (module or wrapped(run)).eval(),
-            tuple(_example(spec) for spec in shape.inputs),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[spec.name for spec in shape.inputs],
-            output_names=[spec.name for spec in shape.outputs],
-            dynamic_shapes=(dynamic,),
-            verbose=False,
-        )
+    try:
+        with emitted_as_onnx(), torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                (module or wrapped(run)).eval(),
+                tuple(_example(spec) for spec in shape.inputs),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[spec.name for spec in shape.inputs],
+                output_names=[spec.name for spec in shape.outputs],
+                dynamic_shapes=(dynamic,),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:400]
+        raise ExportError("graph", f"PyTorch cannot export {run.recipe.name}: {reason}") from error
     return cast(torch.onnx.ONNXProgram, program)
 
 

@@ -30,7 +30,7 @@ class Outcome:
 
 
 @dataclass(kw_only=True)
-class Work:
+class Job:
     """A model under way in its process."""
 
     name: str
@@ -42,33 +42,33 @@ def export_all(runs: Sequence[Path], bundles: Path, jobs: int, console: Console)
     """Export every run, `jobs` at a time; the outcomes in the order of the runs."""
     waiting, outcomes = deque(runs), dict[Path, Outcome]()
     with _bars(console) as bars:
-        working: dict[Connection, tuple[Path, Work]] = {}
+        working: dict[Connection, tuple[Path, Job]] = {}
         while waiting or working:
             while waiting and len(working) < jobs:
                 folder = waiting.popleft()
-                pipe, work = _start(folder, bundles, bars)
-                working[pipe] = (folder, work)
+                pipe, job = _start(folder, bundles, bars)
+                working[pipe] = (folder, job)
             ready = set(wait(list(working)))
             for pipe in [pipe for pipe in working if pipe in ready]:
-                folder, work = working[pipe]
-                outcome = _receive(pipe, work, bars, console)
+                folder, job = working[pipe]
+                outcome = _receive(pipe, job, bars, console)
                 if outcome is not None:
                     outcomes[folder] = outcome
                     del working[pipe]
     return [outcomes[folder] for folder in dict.fromkeys(runs)]
 
 
-def _start(folder: Path, bundles: Path, bars: Progress) -> tuple[Connection, Work]:
+def _start(folder: Path, bundles: Path, bars: Progress) -> tuple[Connection, Job]:
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_export, args=(folder, bundles, theirs), daemon=True)
+    process = context.Process(target=work, args=(folder, bundles, theirs), daemon=True)
     process.start()
     theirs.close()
     name = folder.resolve().name
-    return ours, Work(name=name, process=process, task=bars.add_task(name, total=NUM_GATES, gate="import"))
+    return ours, Job(name=name, process=process, task=bars.add_task(name, total=NUM_GATES, gate="import"))
 
 
-def _export(folder: Path, bundles: Path, pipe: Connection) -> None:
+def work(folder: Path, bundles: Path, pipe: Connection) -> None:
     """The life of a process: gate after gate is reported, then a manifest or a reason."""
     from export.candidate import ExportError  # noqa: PLC0415 - torch is for this process alone
     from export.chain import export_run  # noqa: PLC0415
@@ -80,27 +80,27 @@ def _export(folder: Path, bundles: Path, pipe: Connection) -> None:
         pipe.send(("refused", str(error)))
 
 
-def _receive(pipe: Connection, work: Work, bars: Progress, console: Console) -> Outcome | None:
+def _receive(pipe: Connection, job: Job, bars: Progress, console: Console) -> Outcome | None:
     """What a process says: None while it goes on."""
     try:
         kind, content = pipe.recv()
     except EOFError:
-        work.process.join()
-        kind, content = "refused", f"its process ended with exit status {work.process.exitcode}"
+        job.process.join()
+        kind, content = "refused", f"its process ended with exit status {job.process.exitcode}"
     match kind:
         case "gate":
-            bars.update(work.task, gate=content)
-            bars.advance(work.task)
+            bars.update(job.task, gate=content)
+            bars.advance(job.task)
             return None
         case "written":
-            outcome = Outcome(name=work.name, manifest=Manifest.model_validate_json(content))
-            bars.update(work.task, completed=NUM_GATES, gate="[green]written")
+            outcome = Outcome(name=job.name, manifest=Manifest.model_validate_json(content))
+            bars.update(job.task, completed=NUM_GATES, gate="[green]written")
         case _:
-            outcome = Outcome(name=work.name, reason=content)
-            bars.update(work.task, gate="[red]refused")
+            outcome = Outcome(name=job.name, reason=content)
+            bars.update(job.task, gate="[red]refused")
     if not console.is_terminal:
-        console.print(f"{work.name}: {'written' if outcome.manifest else 'refused'}", highlight=False)
-    work.process.join()
+        console.print(f"{job.name}: {'written' if outcome.manifest else 'refused'}", highlight=False)
+    job.process.join()
     pipe.close()
     return outcome
 

@@ -174,33 +174,36 @@ def make_run(folder: Path, name: str, *, seed: int = 0) -> checkpoint.Run:
     torch.manual_seed(seed)
     model = scatter(recipe.build()).eval()
     test, tokenizer = DATA[recipe.family](recipe, model, np.random.default_rng(seed))
-    generates = recipe.family in {"language-model", "image-generator"}
+    labels = () if recipe.family in {"language-model", "image-generator"} else ("ant", "bee", "cat", "dog")
+    metrics = {f"test_{key}": value for key, value in _measured(recipe, model, test).items()}
     folder.mkdir(parents=True)
-    checkpoint.finish_run(
-        folder,
-        model=model,
-        test=test,
-        tokenizer=tokenizer,
-        facts={
-            "recipe": name,
-            "family": recipe.family,
-            "summary": recipe.summary,
-            "config": {},
-            "labels": () if generates else ("ant", "bee", "cat", "dog"),
-            "seed": seed,
-            "steps": 2,
-            "best_step": 1,
-            "seconds": 0.1,
-            "device": "cpu",
-            "threads": 1,
-            "data": {"name": "tiny", "note": "Drawn from a seed.", "sha256": {"seed": "0" * 64}},
-            "metrics": {f"test_{key}": value for key, value in _measured(recipe, model, test).items()},
-            "curves": [{"step": 1, "train_loss": 2.0, "validation_loss": 2.1}, {"step": 2, "train_loss": 1.0}],
-            "versions": {"torch": torch.__version__},
-            "commit": "unknown",
-        },
-    )
+    facts = finished(recipe, config={}, labels=labels, metrics=metrics)
+    checkpoint.finish_run(folder, model=model, test=test, tokenizer=tokenizer, facts=facts)
     return checkpoint.load_run(folder, RECIPES)
+
+
+def finished(
+    recipe: Recipe, *, config: Mapping[str, Any], labels: tuple[str, ...], metrics: Mapping[str, float]
+) -> dict[str, Any]:
+    """The facts of a checkpoint."""
+    return {
+        "recipe": recipe.name,
+        "family": recipe.family,
+        "summary": recipe.summary,
+        "config": config,
+        "labels": labels,
+        "seed": 0,
+        "steps": 2,
+        "best_step": 1,
+        "seconds": 0.1,
+        "device": "cpu",
+        "threads": 1,
+        "data": {"name": "tiny", "note": "Drawn from a seed.", "sha256": {"seed": "0" * 64}},
+        "metrics": metrics,
+        "curves": [{"step": 1, "train_loss": 2.0, "validation_loss": 2.1}, {"step": 2, "train_loss": 1.0}],
+        "versions": {"torch": torch.__version__},
+        "commit": "unknown",
+    }
 
 
 def scatter(model: nn.Module) -> nn.Module:

@@ -1,0 +1,81 @@
+"""The bytes of a graph: dynamic where declared, the same each time, and silent about where they were made."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.candidate import ExportError, draft
+from export.graph import export_program, release
+from export.parity import check_parity
+from export.recurrent import OPSET
+from export.structure import check_structure
+from tests.export.conftest import Candidates, Runs
+from training.layers import Ragged
+
+
+@pytest.mark.parametrize("name", ["tiny-picture", "tiny-tagger"])
+def test_exporting_twice_gives_the_same_bytes(candidates: Candidates, runs: Runs, name: str) -> None:
+    assert release(export_program(runs(name))) == candidates(name).model
+
+
+@pytest.mark.parametrize("name", ["tiny-colour", "tiny-lstm", "tiny-language"])
+def test_a_released_graph_says_nothing_about_where_it_was_made(candidates: Candidates, name: str) -> None:
+    content = candidates(name).model
+    assert str(Path(__file__).parents[2]).encode() not in content
+    assert b"site-packages" not in content
+    assert b".py" not in content
+    model = onnx.load_from_string(content)
+    assert not model.metadata_props
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+
+
+def test_the_weights_are_inside_and_the_opset_is_the_declared_one(candidates: Candidates) -> None:
+    model = onnx.load_from_string(candidates("tiny-lstm").model)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+    assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
+
+
+class Between(nn.Module):
+    """A model that nobody wrote export code for: two recurrent layers of other kinds with a layer between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = Ragged(nn.RNN(3, 5, batch_first=True))
+        self.between = nn.Linear(5, 6)
+        self.second = Ragged(nn.LSTM(6, 4, num_layers=2, batch_first=True))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, series: Tensor, lengths: Tensor) -> Tensor:
+        y, _ = self.first(series, lengths)
+        _, (h, c) = self.second(self.between(y).relu(), lengths)
+        return self.head(torch.cat([h[-1], c[0]], dim=-1))
+
+
+def test_any_module_built_from_ragged_exports_with_no_code_of_its_own(runs: Runs) -> None:
+    torch.manual_seed(0)
+    run = replace(runs("tiny-lstm"), model=Between().eval())
+    candidate = draft(run, release(export_program(run)))
+    operators = check_structure(candidate)
+    assert (operators["RNN"], operators["LSTM"]) == (1, 2)
+    assert check_parity(candidate).worst("logits").worst < 1e-5
+
+
+def test_an_axis_that_cannot_vary_is_an_error_and_not_a_constant(runs: Runs) -> None:
+    class Bare(nn.Module):
+        """An RNN that is not called through Ragged: torch.export would unroll it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.RNN(3, 4, batch_first=True)
+
+        def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+            series, lengths = inputs
+            logits = self.rnn(series)[1][-1] + lengths[:, None]
+            return logits, logits.softmax(-1)
+
+    with pytest.raises(ExportError, match=r"graph: PyTorch cannot export tiny-lstm: .*static shape of 4"):
+        export_program(runs("tiny-lstm"), module=Bare())

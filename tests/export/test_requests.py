@@ -1,0 +1,30 @@
+"""Request cases are what the service replays, and every deviation from PyTorch is refused."""
+
+import asyncio
+
+import pytest
+
+from export.asked import served
+from export.candidate import Candidate, ExportError
+from export.requests import check_requests
+from service.engine.runner import Runner
+from service.tasks.replay import replay_requests
+from tests.export.conftest import Candidates
+
+
+def test_the_cases_pass_the_replay_of_the_service(candidate: Candidate) -> None:
+    cases = check_requests(candidate)
+    assert len(cases) >= 4
+    assert all("version" not in case.answer for case in cases)
+    assert all(case.request["model"] == candidate.manifest.name for case in cases)
+    asyncio.run(replay_requests(served(candidate), Runner(), cases))
+
+
+def test_a_body_that_the_service_refuses_is_named(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate = candidates("tiny-lstm")
+    limits = candidate.manifest.limits.model_copy(update={"max_items": 1})
+    strict = Candidate(
+        run=candidate.run, model=candidate.model, manifest=candidate.manifest.model_copy(update={"limits": limits})
+    )
+    with pytest.raises(ExportError, match=r"requests: body 1 \(2 sequences, top_k\): /sequences"):
+        check_requests(strict)

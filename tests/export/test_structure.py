@@ -1,0 +1,52 @@
+"""What the structure of a graph gives away."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import onnx
+import pytest
+
+from export.candidate import Candidate, ExportError
+from export.structure import check_structure
+from tests.export.conftest import Candidates
+
+
+def edited(candidate: Candidate, change: str) -> Candidate:
+    model = onnx.load_from_string(candidate.model)
+    graph = model.graph
+    match change:
+        case "training":
+            node = onnx.helper.make_node("Dropout", ["logits"], ["dropped"], name="left on", training_mode=1)
+            graph.node.append(node)
+        case "long":
+            names = ["logits", *(f"step_{i}" for i in range(500))]
+            graph.node.extend(onnx.helper.make_node("Relu", [a], [b]) for a, b in pairwise(names))
+        case "loop":
+            graph.node.append(onnx.helper.make_node("Scan", ["logits"], ["looped"]))
+        case "renamed":
+            graph.output[0].name = "scores"
+        case "rank":
+            del graph.input[0].type.tensor_type.shape.dim[2]
+    return replace(candidate, model=model.SerializeToString())
+
+
+def test_operators_are_counted(candidates: Candidates) -> None:
+    operators = check_structure(candidates("tiny-lstm"))
+    assert operators["LSTM"] == 2
+    assert sum(operators.values()) < 30
+    assert check_structure(candidates("tiny-picture"))["Conv"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("training", r"node 'left on' \(Dropout\) is in training mode"),
+        ("long", r"\d+ nodes for \d+ modules, at most \d+ expected"),
+        ("loop", "steps became a loop"),
+        ("renamed", "the graph has no output 'logits'; it has"),
+        ("rank", "input 'series' has shape .*declared"),
+    ],
+)
+def test_a_graph_of_another_make_is_refused(candidates: Candidates, change: str, expected: str) -> None:
+    with pytest.raises(ExportError, match=f"structure: {expected}"):
+        check_structure(edited(candidates("tiny-rnn"), change))
