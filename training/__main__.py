@@ -1,9 +1,11 @@
 """python -m training NAME: train one recipe into a run folder."""
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,20 +26,22 @@ from training.workers import Workers, gather_workers
 INTERRUPTED = 130
 
 
-class Stop:
-    """Turns the first SIGINT or SIGTERM into a question that the loop asks; a second one ends the process."""
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Whether SIGINT or SIGTERM asked to stop; asking twice ends the process at once."""
+    asked = False
 
-    def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
-
-    def _ask(self, number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+    def ask(number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
         signal.signal(number, signal.SIG_DFL)
 
-    def __call__(self) -> bool:
-        return self.asked
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,9 +89,9 @@ def _train(
     recipe: Recipe, folder: Path, options: argparse.Namespace, began: Mapping[str, Any], workers: Workers
 ) -> int:
     """`began` is the plan of the run that is resumed: what the options leave open is as it was."""
-    stop = Stop()
     threads = options.threads or began.get("threads") or _threads(workers)
     torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or matrix products on a GPU are not repeatable
     torch.use_deterministic_algorithms(True, warn_only=True)
     where = options.data or began.get("data")
     data = recipe.load(None if where is None else fetch(where))
@@ -106,15 +110,14 @@ def _train(
         loop.resume()
     elif workers.first:
         start_run(folder)
-    with Display(recipe.name, start=loop.fraction(), visible=workers.first) as display:
-        finished = loop.run(display, stop)
-    if not finished:
+    with stop_signals() as asked, Display(recipe.name, start=loop.fraction(), visible=workers.first) as display:
+        finished = loop.run(display, asked)
+    if not finished and workers.first:
         print(f"{recipe.name}: stopped at step {loop.progress.step:,}. Go on with: {_again(recipe, options)}")
-        return INTERRUPTED
-    if workers.first:
+    elif workers.first:
         metrics = report(loop)
         print(f"{recipe.name}: {_facts(metrics)}, in {loop.progress.seconds:.0f} s -> {folder}")
-    return 0
+    return 0 if finished else INTERRUPTED
 
 
 def _length(recipe: Recipe, options: argparse.Namespace, began: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -123,7 +123,7 @@ class Loop:
                 display.evaluated(state.curves[-1], self.fraction())
                 state.finished = self.fraction() >= 1 or state.stale >= self.recipe.patience
                 self.save()
-            if stop_asked() and not state.finished:
+            if self.workers.agree(stop_asked()) and not state.finished:
                 self.save()
                 return False
         return True

@@ -24,8 +24,9 @@ def begin(*argv: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_snapshot(folder: Path) -> None:
+def wait_for_snapshot(folder: Path, process: subprocess.Popen[str]) -> None:
     while not (folder / "optimizer.safetensors").exists():
+        assert process.poll() is None, process.communicate()
         time.sleep(0.005)
 
 
@@ -37,7 +38,7 @@ def same_weights(one: Path, other: Path) -> bool:
 def test_a_killed_run_resumes_to_the_weights_of_one_that_lived(train: Train, tmp_path: Path) -> None:
     argv = ("tiny-images", "--steps", "240", "--seed", "4")
     process = begin(*argv, folder=tmp_path)
-    wait_for_snapshot(tmp_path)
+    wait_for_snapshot(tmp_path, process)
     time.sleep(0.05)  # somewhere in the middle of a step
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -53,7 +54,7 @@ def test_an_interrupted_run_saves_itself_and_resumes_under_its_own_plan_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process = begin("tiny-plain", "--steps", "6000", folder=tmp_path)
-    wait_for_snapshot(tmp_path)
+    wait_for_snapshot(tmp_path, process)
     before = (tmp_path / "optimizer.safetensors").read_bytes()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()

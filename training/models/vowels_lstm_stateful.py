@@ -43,6 +43,6 @@ RECIPE = Recipe(
     weight_decay=1e-2,
     label_smoothing=0.05,
     ema=0.99,
-    augment=noise(0.1),
+    augment=noise(0.3),
     max_steps=512,
 )
