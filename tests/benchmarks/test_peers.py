@@ -1,0 +1,184 @@
+"""The benchmark's own honesty: forms say what they mean, wrong answers are refused, numbers land where they belong."""
+
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.peers import load
+from benchmarks.peers.bodies import FORMS
+from benchmarks.peers.check import check
+from benchmarks.peers.compare import comparison
+from benchmarks.peers.load import Load, Point, measure
+from benchmarks.peers.processes import REQUIREMENTS, ROOT, PeerError
+from benchmarks.peers.registry import PEERS
+from benchmarks.peers.report import medians, tables, write
+from benchmarks.peers.workloads import NUM_ITEMS, STEPS, Workload
+
+RNG = np.random.default_rng(5)
+
+
+def workload(model: str) -> Workload:
+    """Probabilities that follow from the input by a rule that a server without a model can compute."""
+    if model == "mnist-cnn":
+        inputs = {"images": RNG.integers(0, 256, (NUM_ITEMS, 28, 28), dtype=np.uint8)}
+    else:
+        lengths = RNG.integers(1, STEPS + 1, NUM_ITEMS)
+        inputs = {
+            "ids": RNG.integers(1, 99, (NUM_ITEMS, STEPS)) * (np.arange(STEPS) < lengths[:, None]),
+            "lengths": lengths,
+        }
+    return Workload(model=model, file=Path(), inputs=inputs, probabilities=rule(inputs), texts=())
+
+
+def rule(inputs: dict[str, Any]) -> np.ndarray:
+    values = np.asarray(inputs["images"] if "images" in inputs else inputs["ids"])
+    sums = values.reshape(len(values), -1).sum(1).astype(np.float32)
+    scores = np.column_stack([sums % 7 + 1, sums % 11 + 1])
+    return (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers the form `plain`, off by `offset`."""
+
+    protocol_version = "HTTP/1.1"
+    offset = 0.0
+    status = 200
+
+    def do_POST(self) -> None:
+        document = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.dumps({"probabilities": (rule(document) + self.offset).tolist()}).encode()
+        self.send_response(self.status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    handler = type("Own", (Handler,), {})
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    http.daemon_threads = True
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    yield SimpleNamespace(port=http.server_address[1], cpu_s=lambda: sum(os.times()[:2]), handler=handler)
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+@pytest.mark.parametrize("model", ["mnist-cnn", "news-lstm"])
+def test_a_right_server_passes_and_a_wrong_one_is_refused(server: Any, model: str) -> None:
+    peer, work, form = PEERS["fastapi"], workload(model), FORMS["plain"]
+    assert check(server, peer, work, form) < 1e-6
+    server.handler.offset = 1e-3
+    with pytest.raises(PeerError, match=r"off by 0\.001"):
+        check(server, peer, work, form)
+    server.handler.offset = float("nan")
+    with pytest.raises(PeerError, match="is wrong"):
+        check(server, peer, work, form)
+
+
+@pytest.mark.parametrize("tool", ["wrk", "client"])
+def test_a_load_is_counted_and_its_errors_too(server: Any, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if tool == "wrk" and load.generator() != "wrk":
+        pytest.skip("wrk is not installed")
+    monkeypatch.setattr(load, "generator", lambda: tool)
+    monkeypatch.chdir(ROOT)
+    server.handler.status = 500
+    one = Load(model="mnist-cnn", body="json", rows=1, connections=2)
+    point = measure("x", server, one, workload("mnist-cnn"), FORMS["plain"], seconds=1, warm_up_s=1)
+    assert point.requests_per_s > 5
+    assert 0 < point.p50_ms <= point.p99_ms
+    assert point.cpu_us_per_request > 0
+    assert point.errors >= point.requests_per_s * 0.9  # a second of nothing but errors
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("model", ["mnist-cnn", "news-lstm"])
+def test_v2_forms_carry_the_tensors(model: str, columns: bool) -> None:
+    work, items, end = workload(model), slice(3, 6), "-columns" if columns else ""
+    as_json = FORMS[f"v2-json{end}"].encode(work, items)
+    as_binary = FORMS[f"v2-binary{end}"].encode(work, items)
+    assert as_json.path == as_binary.path == f"/v2/models/{model}/infer"
+    head = int(as_binary.headers["Inference-Header-Content-Length"])
+    tail = as_binary.body[head:]
+    given = json.loads(as_json.body)["inputs"], json.loads(as_binary.body[:head])["inputs"]
+    for plain, binary in zip(*given, strict=True):
+        expected = work.inputs[plain["name"]][items]
+        assert plain["shape"] == binary["shape"] == [*expected.shape, *([1] if columns and expected.ndim == 1 else [])]
+        assert plain["data"] == expected.ravel().tolist()
+        size = binary["parameters"]["binary_data_size"]
+        assert np.frombuffer(tail[:size], expected.dtype).tolist() == plain["data"]
+        tail = tail[size:]
+    assert not tail
+
+
+def test_v2_answers_are_read() -> None:
+    answer = np.array([[0.25, 0.75]], np.float32)
+    output = {"name": "probabilities", "datatype": "FP32", "shape": [1, 2]}
+    head = json.dumps({"outputs": [{**output, "parameters": {"binary_data_size": 8}}]}).encode()
+    headers = {"inference-header-content-length": str(len(head))}
+    assert np.array_equal(FORMS["v2-binary"].decode(headers, head + answer.tobytes()), answer)
+    body = json.dumps({"outputs": [{**output, "data": [0.25, 0.75]}]}).encode()
+    assert np.array_equal(FORMS["v2-json"].decode({}, body), answer)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_every_peer_is_complete(name: str) -> None:
+    peer = PEERS[name]
+    for body in ("json", "binary"):
+        for model in ("mnist-cnn", "news-lstm"):
+            assert peer.form(body, model) in {None, *FORMS}
+    if peer.command:
+        assert name.startswith("ekiben")
+        return
+    assert (ROOT / "benchmarks" / "peers" / "servers" / f"{peer.module}.py").is_file()
+    for line in (REQUIREMENTS / f"{peer.environment}.txt").read_text().splitlines():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._]+", line), "pins, and no address of an index"
+
+
+def point(peer: str, **changes: Any) -> Point:
+    fields = {"model": "mnist-cnn", "body": "json", "rows": 1, "connections": 32, "requests_per_s": 100.0}
+    return Point(
+        **{**fields, "peer": peer, "p50_ms": 1.0, "p99_ms": 2.0, "cpu_us_per_request": 50.0, "errors": 0, **changes}
+    )
+
+
+def test_repeats_become_medians_and_errors_add_up() -> None:
+    (one,) = medians([point("a", p99_ms=p99, errors=1) for p99 in (9.0, 2.0, 3.0)])
+    assert (one.p99_ms, one.errors) == (3.0, 3)
+
+
+def test_ekiben_is_compared_with_the_best_configuration_of_each() -> None:
+    points = [
+        point("ekiben-x", cpu_us_per_request=40.0, requests_per_s=300.0),
+        point("triton", cpu_us_per_request=80.0, requests_per_s=200.0),
+        point("triton-w2", cpu_us_per_request=100.0, requests_per_s=250.0),
+        point("limit-noop", cpu_us_per_request=1.0, requests_per_s=9000.0),
+    ]
+    assert (
+        comparison(points)[-2]
+        == "| mnist-cnn, json, 1 item, c=32 | 0.50 | – | – | 1.20 (triton-w2) | 1.00 (triton) | – |"
+    )
+
+
+def test_results_have_the_agreed_form(tmp_path: Path) -> None:
+    write(tmp_path, [point("ekiben-x"), point("triton")], {"ray": "a | reason"}, {"repeats": 1})
+    document = json.loads((tmp_path / "results.json").read_text())
+    fields = "peer model body rows connections requests_per_s p50_ms p99_ms cpu_us_per_request errors"
+    assert [set(entry) for entry in document["points"]] == [set(fields.split())] * 2
+    assert document["versions"]["triton"]["nvidia-pytriton"] == "0.7.0"
+    assert "| ray | a / reason |" in tables([], document["failures"])
+    assert (tmp_path / "results.png").stat().st_size > 10_000
