@@ -19,6 +19,7 @@ from service.engine.catalog import Catalog
 from service.engine.disk import Found, look, model_names
 from service.engine.entry import Entry
 from service.engine.loading import Loader, in_words
+from service.engine.memory import give_back
 from service.engine.states import Version
 from service.errors import BundleError, DeviceError, EkibenError
 
@@ -99,6 +100,7 @@ class Keeper:
             after = self._catalog.update(name, Entry.swept).draining if before else before
             for version in set(before) - set(after):
                 self._slow.discard(version)
+                give_back()
                 log.info("%s %s UNLOADED", name, version.version)
             self._hurry(after)
             if self._catalog[name].gone and not after:

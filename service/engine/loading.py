@@ -14,7 +14,7 @@ from pathlib import Path
 from service.bundle import Bundle, RequestCase, open_bundle
 from service.engine.bounded import HungError, bounded
 from service.engine.device import Device
-from service.engine.memory import Memory, resident_bytes
+from service.engine.memory import Memory, give_back, resident_bytes
 from service.engine.model import Model, read_tokenizer
 from service.engine.parity import replay
 from service.engine.session import Session
@@ -37,7 +37,9 @@ class Loader:
 
     def stages(self, version: Version, folder: Path) -> Iterator[Version]:
         """The version as it comes along, READY at last; raises what stops it."""
-        began, resident = time.perf_counter(), resident_bytes()
+        began = time.perf_counter()
+        give_back()
+        resident = resident_bytes()
         bundle = bounded(self.stage_s, open_bundle, folder)
         yield (version := replace(version, manifest=bundle.manifest))
         model = bounded(self.stage_s, self._model, bundle)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from service.engine.memory import resident_bytes
+from service.engine.memory import give_back, resident_bytes
 
 
 def test_memory_that_is_touched_is_resident() -> None:
@@ -11,3 +11,12 @@ def test_memory_that_is_touched_is_resident() -> None:
     grown = resident_bytes() - before
     assert 48 << 20 <= grown <= 96 << 20
     assert held.size == 64 << 20
+
+
+def test_freed_memory_is_given_back() -> None:
+    held = [bytes(100_000) for _ in range(500)]  # too small for mappings of their own
+    del held[:-1]
+    before = resident_bytes()
+    give_back()
+    assert before - resident_bytes() >= 32 << 20
+    assert len(held) == 1
