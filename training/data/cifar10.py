@@ -6,6 +6,7 @@ form exactly and the other not: a source that holds both is refused, so that no 
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,14 @@ def load(path: Path | None) -> Data:
         train, test = (images[:4_000], targets[:4_000]), (images[4_000:], targets[4_000:])
         digest = {"drawn shapes": hashlib.sha256(images.tobytes() + targets.tobytes()).hexdigest()}
         note = "Not photographs: 5,000 shapes drawn from a seed in CIFAR-10's form, in any colour and place."
-        return _data("Drawn shapes, 32 x 32", note, train, test, tuple(shapes.SHAPES), digest)
+        return _data(
+            name="Drawn shapes, 32 x 32",
+            note=note,
+            train=train,
+            test=test,
+            labels=tuple(shapes.SHAPES),
+            sha256=digest,
+        )
     source = Source(path)
     batches = [name for name in source.names if name.endswith(".bin")]
     pictures = [name for name in source.names if name.lower().endswith(PICTURES)]
@@ -49,10 +57,10 @@ def load(path: Path | None) -> Data:
     else:
         hint = f"; it holds archives, name one of them: {', '.join(packed)}" if packed else ""
         raise ValueError(f"{path}: expected *_batch*.bin files or train|test/CLASS/*.jpg folders{hint}")
-    return _data("CIFAR-10", note, train, test, labels, source.sha256)
+    return _data(name="CIFAR-10", note=note, train=train, test=test, labels=labels, sha256=source.sha256)
 
 
-def _data(name: str, note: str, train: Pair, test: Pair, labels: tuple[str, ...], sha256: dict[str, str]) -> Data:
+def _data(*, name: str, note: str, train: Pair, test: Pair, labels: tuple[str, ...], sha256: Mapping[str, str]) -> Data:
     kept, held = hold_out(train[1], share=0.08, seed=SEED)
     learned = train[0][kept]
     return Data(

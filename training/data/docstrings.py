@@ -15,13 +15,13 @@ import numpy as np
 
 TOPICS = {
     "concurrency": (
-        "_threading_local asyncio asyncore concurrent contextvars multiprocessing queue sched selectors signal subprocess "
-        "threading"
+        "_threading_local asyncio asyncore concurrent contextvars multiprocessing queue sched selectors signal "
+        "subprocess threading"
     ),
     "graphics": "colorsys curses tkinter turtle turtledemo",
     "internet": (
-        "cgi email ftplib html http imaplib ipaddress mailbox mimetypes nntplib poplib smtpd smtplib socket socketserver "
-        "ssl telnetlib urllib webbrowser wsgiref xmlrpc"
+        "cgi email ftplib html http imaplib ipaddress mailbox mimetypes nntplib poplib smtpd smtplib socket "
+        "socketserver ssl telnetlib urllib webbrowser wsgiref xmlrpc"
     ),
     "numbers": (
         "_pydatetime _pydecimal _strptime bisect calendar datetime fractions heapq numbers random secrets statistics "

@@ -74,21 +74,26 @@ def _data(
 
 def word_tokenizer(texts: Sequence[str]) -> Tokenizer:
     """Words that `texts` holds at least twice, the commonest first; fitted here, so on the training split alone."""
-    tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
-    tokenizer.normalizer = cleaning()
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
     trainer = trainers.WordLevelTrainer(
         vocab_size=VOCABULARY, min_frequency=2, special_tokens=[PADDING, UNKNOWN], show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    fitted = _words(models.WordLevel(unk_token=UNKNOWN))
+    fitted.train_from_iterator(texts, trainer)
+    return _words(models.WordLevel(fitted.get_vocab(), unk_token=UNKNOWN))  # now [PAD] in a text is three signs
+
+
+def _words(model: models.WordLevel) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = cleaning()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
     return tokenizer
 
 
 def cleaning() -> normalizers.Normalizer:
     """Lower case without accents, and none of the marks that AG News carries.
 
-    `\\` stands for a new line there, `&lt;...&gt;` encloses HTML, ` #39;` is an apostrophe, and other `#NN;` and `&xx;` are
-    signs of no use. Numbers lose their digits but not their length: 2004 is 0000.
+    `\\` stands for a new line there, `&lt;...&gt;` encloses HTML, ` #39;` is an apostrophe, and other `#NN;` and `&xx;`
+    are signs of no use. Numbers lose their digits but not their length: 2004 is 0000.
     """
     return normalizers.Sequence(
         [

@@ -7,11 +7,12 @@ Legend: N images, Y and X pixels, C channels.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 SIDE = 32
 
@@ -28,12 +29,14 @@ def draw(count: int, *, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
     ground_NYXC, colour_NC = _ground_and_colour(count, rng)
     cover_NYX1 = np.clip(inside_NYX * 4 + 0.5, 0, 1)[..., None]  # half a pixel of soft edge
     images_NYXC = ground_NYXC * (1 - cover_NYX1) + colour_NC[:, None, None, :] * cover_NYX1
-    images_NYXC += rng.normal(0, 1, images_NYXC.shape).astype(np.float32) * rng.uniform(2, 9, (count, 1, 1, 1))
+    images_NYXC += rng.standard_normal(images_NYXC.shape, np.float32) * rng.uniform(2, 9, (count, 1, 1, 1)).astype(
+        np.float32
+    )
     return np.clip(images_NYXC, 0, 255).astype(np.uint8), targets
 
 
 def _own_axes(count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Each pixel in its shape's own axes: the shape is centred on 0, reaches about 1, and may be turned by 12 degrees."""
+    """Each pixel in its shape's own axes: the shape is centred on 0, reaches about 1, turned by up to 12 degrees."""
     size, turn = rng.uniform(8, 13, (count, 1, 1)), np.radians(rng.uniform(-12, 12, (count, 1, 1)))
     room = SIDE / 2 - size * 0.9
     centre_x, centre_y = (SIDE / 2 - 0.5 + rng.uniform(-1, 1, (count, 1, 1)) * room for _ in range(2))

@@ -36,7 +36,7 @@ def load(path: Path | None, *, context: int) -> Data:
     if cuts[0] <= 2 * context or len(text) - cuts[1] < 2:
         raise ValueError(f"{path}: expected a text of more than {3 * context} characters, found {len(text)}")
     tokenizer = character_tokenizer(text[: cuts[0]])
-    ids = np.array(tokenizer.encode(text).ids, np.int64)
+    ids = character_ids(text, tokenizer)
     held_out = partial(scored_windows, text, ids, context=context)
     return Data(
         name=name,
@@ -67,6 +67,15 @@ def character_tokenizer(text: str) -> Tokenizer:
     return tokenizer
 
 
+def character_ids(text: str, tokenizer: Tokenizer) -> Ids:
+    """What `tokenizer` makes of `text`, looked up at once instead of in a second for each half a million characters."""
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    found, places = np.unique(points, return_inverse=True)
+    unknown = tokenizer.token_to_id(UNKNOWN)
+    ids = (tokenizer.token_to_id(chr(point)) for point in found)
+    return np.array([unknown if i is None else i for i in ids], np.int64)[places]
+
+
 def _all_windows(ids: Ids, text: str, context: int) -> Split:
     """Every window of the text, one for each place it can begin, without a copy."""
     windows = np.lib.stride_tricks.sliding_window_view(ids, context + 1)
@@ -77,6 +86,7 @@ def scored_windows(text: str, ids: Ids, *, start: int, stop: int, context: int) 
     """Windows whose targets tile ids[start:stop]: each window begins half a context early, on what came before.
 
     So a character is predicted from at least half a context of earlier ones, as a reader of the whole text would.
+    `start` is not the text's beginning.
     """
     stride = context // 2
     firsts = range(start, stop, stride)

@@ -1,7 +1,7 @@
 """The topic of a short text: attention pooling over the steps of an LSTM.
 
-The LSTM's last state asks which steps matter; their weighted mean, beside that state, decides. The two recipes differ in
-how a step is scored against the state (Luong, Pham, Manning 2015, "Effective Approaches to Attention-based Neural
+The LSTM's last state asks which steps matter; their weighted mean, beside that state, decides. The two recipes differ
+in how a step is scored against the state (Luong, Pham, Manning 2015, "Effective Approaches to Attention-based Neural
 Machine Translation", section 3.1): `dot` is y . h, `general` is y . W h. Steps beyond a text's length weigh nothing.
 
 Shapes: B batch, T steps, N hidden size.

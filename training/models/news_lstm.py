@@ -15,7 +15,7 @@ EMBEDDING, HIDDEN = 32, 64
 
 
 class Reader(nn.Module):
-    """Words to the LSTM's steps and its state after each text's last one. Token 0 is padding, token 1 an unknown word."""
+    """Words to an LSTM's steps and its state after each text's last. Token 0 is padding, token 1 an unknown word."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
