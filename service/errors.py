@@ -35,13 +35,19 @@ class Fault:
 
 
 class EkibenError(Exception):
-    """An error that its reader can act on: slug, sentence, and every field and item it concerns."""
+    """An error that its reader can act on: slug, sentence, and every field and item it concerns.
 
-    def __init__(self, slug: Slug, detail: str, faults: tuple[Fault, ...] = ()) -> None:
+    `retry_after_s` says in how many seconds the same request should be answered, where that is known.
+    """
+
+    def __init__(
+        self, slug: Slug, detail: str, faults: tuple[Fault, ...] = (), *, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(detail)
         self.slug: Slug = slug
         self.detail = detail
         self.faults = faults
+        self.retry_after_s = retry_after_s
 
 
 class BundleError(ValueError):

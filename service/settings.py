@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.engine.batcher import Limits
 from service.engine.device import DeviceWish
 
 PREFIX = "EKIBEN_"
@@ -31,7 +32,25 @@ class Settings(BaseSettings):
     )
     threads: int = Field(default=2, ge=1, le=256, description="requests that compute at the same time in one worker")
     intra_op_threads: int = Field(default=1, ge=1, le=256, description="threads inside one computation")
+    request_timeout_ms: int = Field(
+        default=30_000, ge=1, le=86_400_000, description="what is not answered in time is refused or given up"
+    )
+    queue_items: int = Field(default=2048, ge=1, description="items that wait for one model at most")
+    max_batch_items: int = Field(default=32, ge=1, description="items that are computed together at most")
+    max_batch_steps: int = Field(
+        default=8192, ge=1, description="steps (tokens) in one batch at most, padding included"
+    )
     max_body_bytes: int = Field(default=16 << 20, ge=1 << 10, description="a larger request body is refused with 413")
+
+    @property
+    def limits(self) -> Limits:
+        """What the engine holds to."""
+        return Limits(
+            max_batch_items=self.max_batch_items,
+            max_batch_steps=self.max_batch_steps,
+            max_queue_items=self.queue_items,
+            timeout_s=self.request_timeout_ms / 1000,
+        )
 
 
 def load_settings() -> Settings:

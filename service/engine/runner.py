@@ -1,41 +1,114 @@
-"""The owner of one device: everything that computes there goes through its threads.
+"""The owner of one device: whatever computes there goes through it.
 
-Callers wait without blocking the event loop. A caller that goes away takes with it what has not begun; what has begun
-runs to its end in its thread (onnxruntime has no way to stop it) and its result is dropped.
+Work-conserving: whatever waits when a thread is free begins at once, the earliest deadline first; batches form only
+while all are busy. A caller that goes away, or whose deadline passes, takes with it what has not begun; what has begun
+runs to its end (onnxruntime has no way to stop it) and its result is dropped.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+from weakref import ref
 
-import numpy.typing as npt
-
-from service.bundle import Tensors
+from service.engine.batcher import Batcher, Limits
+from service.engine.call import Call
+from service.engine.counters import Counters
+from service.engine.deadline import deadline
+from service.engine.executor import Executor
+from service.engine.layout import Array, Layout, Tensors
+from service.engine.request import Request
 from service.engine.session import Session
-from service.errors import EkibenError
+from service.errors import EkibenError, Fault
 
 Result = TypeVar("Result")
 
 
 class Runner:
-    def __init__(self, *, threads: int = 1) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="runner")
-        self._closed = False
+    """Every method may be called from any thread, `run` and `call` from any event loop."""
+
+    def __init__(self, *, threads: int = 1, limits: Limits | None = None) -> None:
+        """`threads` is how many batches are computed at the same time."""
+        self.limits = limits or Limits()
+        self._executor = Executor(threads, self.limits)
+        self._batchers: dict[int, Batcher] = {}  # by the id of a session that lives
+        self._counters: dict[tuple[str, str], Counters] = {}
 
     async def run(
-        self, session: Session, inputs: Tensors, outputs: Sequence[str] | None = None
-    ) -> dict[str, npt.NDArray[Any]]:
-        """`session.run` on a thread of this runner; raises what it raises."""
-        return await self.call(session.run, inputs, outputs)
+        self, session: Session, inputs: Tensors, outputs: Sequence[str] | None = None, *, items: str = ""
+    ) -> dict[str, Array]:
+        """`session.run`, perhaps in a batch with rows of other requests; row i of an answer is of row i of the inputs.
+
+        `items` is the JSON pointer of the list that the rows were sent in; faults point into it. Raises ValueError if
+        an input does not fit, EkibenError: invalid-request for numbers that are not finite, overloaded, timeout,
+        not-ready, or internal if the model fails on some of the rows.
+        """
+        batcher = self._batchers.get(id(session)) or self._open(session)
+        layout = batcher.layout
+        num_rows = layout.check(inputs)
+        if not_finite := layout.not_finite(inputs):
+            faults = tuple(Fault(pointer=f"{items}/{row}", detail="expected finite numbers") for row in not_finite)
+            raise EkibenError("invalid-request", f"{layout.where}: {len(faults)} items are not finite", faults)
+        loop = asyncio.get_running_loop()
+        executor = self._executor
+        now = time.monotonic()
+        end = deadline() or now + self.limits.timeout_s
+        if executor.is_quiet(loop) and batcher.is_quick(num_rows, layout.num_steps(inputs)):
+            answer = executor.run_alone(batcher, session, inputs, outputs, num_rows)
+            if answer is not None:
+                return answer
+        request = Request(
+            session, batcher, inputs, outputs, num_rows=num_rows, items=items, arrived=now, deadline=end, loop=loop
+        )
+        executor.arrive(request)
+        try:
+            return await request.future
+        finally:
+            executor.leave(request)
 
     async def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """Any other work that belongs beside the model, such as a step of a decoder."""
-        if self._closed:
-            raise EkibenError("not-ready", "the service is shutting down")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        loop = asyncio.get_running_loop()
+        call = Call(function, args, loop, deadline() or time.monotonic() + self.limits.timeout_s)
+        self._executor.submit(call)
+        try:
+            return await call.future
+        finally:
+            self._executor.withdraw(call)
 
-    def close(self) -> None:
-        """Drop what has not begun, wait for what has; further calls are refused."""
-        self._closed = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def observe(self, session: Session, num_rows: int, num_steps: int, seconds: float) -> None:
+        """Prime the latency model: `session.run` of this shape took so long. 0 steps where a model has none."""
+        (self._batchers.get(id(session)) or self._open(session)).latency.observe(num_rows, num_steps, seconds)
+
+    def counters(self) -> list[Counters]:
+        """What was done so far, one for each version of a model that was ever asked for."""
+        return list(self._counters.values())
+
+    @property
+    def pending(self) -> int:
+        """Requests and calls that have arrived and are not answered yet."""
+        return self._executor.pending
+
+    def stop(self) -> None:
+        """Refuse new requests with not-ready; go on with what was admitted, the steps of generations too."""
+        self._executor.stopped = True
+
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until nothing is pending; False if that takes longer than `timeout_s`."""
+        end = time.monotonic() + timeout_s
+        while self.pending and time.monotonic() < end:
+            await asyncio.sleep(0.005)
+        return not self.pending
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Drop what has not begun, wait for what has, at most `timeout_s` (its thread is left behind)."""
+        self._executor.close(timeout_s)
+
+    def _open(self, session: Session) -> Batcher:
+        manifest, key = session.manifest, id(session)
+        name = manifest.name, manifest.version
+        counters = self._counters.setdefault(name, Counters(model=manifest.name, version=manifest.version))
+        layout = Layout(manifest, getattr(session, "length_buckets", None))
+        batcher = Batcher(layout, self.limits, counters, self._executor.admission)
+        batcher.session = ref(session, lambda _: self._batchers.pop(key, None))
+        return self._batchers.setdefault(key, batcher)

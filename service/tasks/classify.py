@@ -71,7 +71,7 @@ def _parameters(model: Model) -> ImageClassifier:
 
 
 async def _score(model: Model, runner: Runner, images: npt.NDArray[np.uint8], top_k: int) -> ClassifyAnswer:
-    outputs = await runner.run(model.session, {"images": images}, ["probabilities"])
+    outputs = await runner.run(model.session, {"images": images}, ["probabilities"], items="/images")
     ranked = rank(outputs["probabilities"], _parameters(model).labels, top_k)
     return ClassifyAnswer(
         model=model.manifest.name,

@@ -87,7 +87,8 @@ async def sequence_predict(model: Model, runner: Runner, request: SequencePredic
             raise AssertionError(f"{manifest.parameters.family} is no family of this task")
     if isinstance(parameters, SeriesTagger):
         return await _tag(model, runner, parameters, inputs, request)
-    outputs = await runner.run(model.session, inputs, ["probabilities"])
+    items = "/texts" if isinstance(parameters, TextClassifier) else "/sequences"
+    outputs = await runner.run(model.session, inputs, ["probabilities"], items=items)
     return _answer(
         manifest,
         [
@@ -110,6 +111,7 @@ async def _tag(
         model.session,
         {**inputs, "h": np.ascontiguousarray(state_B2LH[:, 0]), "c": np.ascontiguousarray(state_B2LH[:, 1])},
         ["probabilities", "next_h", "next_c"],
+        items="/sequences",
     )
     predictions = []
     for i, length in enumerate(inputs["lengths"].tolist()):

@@ -56,3 +56,12 @@ def test_table_has_a_row_for_every_setting() -> None:
     rows = table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == [PREFIX + name.upper() for name in Settings.model_fields]
     assert "None" not in table()
+
+
+def test_the_engine_holds_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EKIBEN_REQUEST_TIMEOUT_MS", "1500")
+    monkeypatch.setenv("EKIBEN_QUEUE_ITEMS", "7")
+    monkeypatch.setenv("EKIBEN_MAX_BATCH_ITEMS", "5")
+    monkeypatch.setenv("EKIBEN_MAX_BATCH_STEPS", "99")
+    limits = load_settings().limits
+    assert (limits.timeout_s, limits.max_queue_items, limits.max_batch_items, limits.max_batch_steps) == (1.5, 7, 5, 99)

@@ -3,14 +3,18 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.engine.runner import Runner
 from service.engine.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import FAMILIES, example_inputs
+from tests.service.engine.fakes import POISON, FakeSession, rows
 
 
 @pytest.fixture
@@ -119,3 +123,94 @@ def test_closed_is_closed(runner: Runner) -> None:
     with pytest.raises(EkibenError, match="shutting down") as caught:
         asyncio.run(runner.call(lambda: None))
     assert caught.value.slug == "not-ready"
+
+
+def rows_of(inputs: dict[str, np.ndarray], chosen: list[int]) -> dict[str, np.ndarray]:
+    return {name: value[chosen] for name, value in inputs.items()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_of_strangers_in_one_batch_get_their_own_answers(
+    family: str, sessions: dict[str, Session], runner: Runner
+) -> None:
+    session = sessions[family]
+    inputs = example_inputs(family, batch=60, seed=1)
+    groups = [list(range(at, min(at + size, 60))) for at, size in zip(range(0, 60, 3), [1, 2, 3] * 7, strict=False)]
+
+    async def all_at_once() -> list[dict[str, np.ndarray]]:
+        return await asyncio.gather(*(runner.run(session, rows_of(inputs, group)) for group in groups))
+
+    answers = asyncio.run(all_at_once())
+    assert runner.counters()[-1].batches < len(groups)
+    for group, answer in zip(groups, answers, strict=True):
+        alone = session.run(rows_of(inputs, group))
+        assert list(answer) == list(alone)
+        for name, value in alone.items():
+            assert answer[name].shape == value.shape
+            for i, row in enumerate(group):
+                where = slice(inputs["lengths"][row]) if value.shape[1:2] == (5,) and "lengths" in inputs else ...
+                np.testing.assert_allclose(answer[name][i][where], value[i][where], rtol=1e-5, atol=1e-6)
+
+
+requests = st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=9), min_size=1, max_size=12)
+
+
+@given(requests, st.sets(st.integers(0, 40), max_size=4))
+@settings(deadline=None, max_examples=40)
+def test_answers_come_in_order_and_a_bad_row_fails_its_own_request_alone(
+    requests: list[list[int]], poisoned: set[int]
+) -> None:
+    session, runner = FakeSession(), Runner(threads=2)
+    sent, number = [], 0
+    for lengths in requests:
+        inputs = rows(*lengths, first=number, seed=number)
+        bad = [i for i in range(len(lengths)) if number + i in poisoned]
+        inputs["series"][bad, 0, 0] = POISON
+        sent.append((inputs, bad))
+        number += len(lengths)
+
+    async def all_at_once() -> list[Any]:
+        calls = (runner.run(session, inputs, items="/sequences") for inputs, _ in sent)  # type: ignore[arg-type]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    for (inputs, bad), answer in zip(sent, asyncio.run(all_at_once()), strict=True):
+        if bad:
+            assert isinstance(answer, EkibenError)
+            assert answer.slug == "internal"
+            assert [fault.pointer for fault in answer.faults] == [f"/sequences/{row}" for row in bad]
+            continue
+        assert answer["logits"].shape == (*inputs["series"].shape[:2], 3)
+        for row, length in enumerate(inputs["lengths"]):
+            sums = np.cumsum(inputs["series"][row, :length], axis=0)
+            np.testing.assert_array_equal(answer["logits"][row, :length], sums[:, [0, 0, 1]])
+        np.testing.assert_array_equal(answer["next_h"], inputs["h"] + 1)
+        np.testing.assert_array_equal(answer["next_c"], inputs["c"] + 2)
+    runner.close()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused_by_row(bad: float, runner: Runner) -> None:
+    inputs = rows(3, 4, 5)
+    inputs["series"][1, 2, 0] = bad
+    with pytest.raises(EkibenError, match="1 items are not finite") as caught:
+        asyncio.run(runner.run(FakeSession(), inputs, items="/sequences"))  # type: ignore[arg-type]
+    assert caught.value.slug == "invalid-request"
+    assert [fault.pointer for fault in caught.value.faults] == ["/sequences/1"]
+
+
+def test_what_was_done_is_counted(runner: Runner) -> None:
+    session = FakeSession()
+    bad = rows(4, first=POISON)
+
+    async def scenario() -> None:
+        await runner.run(session, rows(8, 10, 30))  # type: ignore[arg-type]
+        with pytest.raises(EkibenError):
+            await runner.run(session, bad)  # type: ignore[arg-type]
+
+    asyncio.run(scenario())
+    (counters,) = runner.counters()
+    assert (counters.model, counters.version) == (session.manifest.name, session.manifest.version)
+    assert (counters.requests, counters.items, counters.executed_items, counters.failed_items) == (2, 4, 3, 1)
+    assert (counters.batches, counters.bisected_batches) == (3, 1)
+    assert (counters.steps, counters.padded_steps) == (8 + 10 + 30 + 4, 2)
+    assert (counters.queued_items, counters.compute_s.count, counters.queue_s.count) == (0, 3, 3)

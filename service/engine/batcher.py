@@ -1,0 +1,265 @@
+"""The queue of one model: rows of requests wait here, and leave it as batches.
+
+The most urgent row leads a batch; the others are the most urgent ones of its length and, as long as padding stays below
+`max_waste`, of the lengths next to it. A row leaves the queue once: computed, expired or cancelled. Not safe to share
+between threads: the runner holds its lock around every call.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from service.engine.admission import Admission
+from service.engine.compute import Outcome
+from service.engine.counters import Counters
+from service.engine.latency import USUAL, Latency
+from service.engine.layout import Layout, Tensors
+from service.engine.request import Piece, Request
+from service.engine.session import Session
+
+INLINE_S = 0.001  # the longest that the event loop may be held up by computing
+
+OBSERVE_EVERY = 4  # one in so many requests that meet no other is measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much one batch and one queue hold, and how long a client waits that did not say."""
+
+    max_batch_items: int = 32
+    max_batch_steps: int = 8192  # of a batch, padding included
+    max_queue_items: int = 2048
+    max_waste: float = 0.2  # share of a batch that may be padding
+    timeout_s: float = 30.0
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Batch:
+    """Pieces that run together, and those that would have and came too late."""
+
+    batcher: "Batcher"
+    pieces: list[Piece] = field(default_factory=list)
+    num_rows: int = 0
+    longest: int = 0
+    steps: int = 0  # of all rows, without padding
+    expired: list[Request] = field(default_factory=list)
+
+    def add(self, piece: Piece) -> None:
+        self.pieces.append(piece)
+        self.num_rows += piece.count
+        self.longest = max(self.longest, piece.longest)
+        self.steps += piece.steps
+
+
+class Batcher:
+    def __init__(self, layout: Layout, limits: Limits, counters: Counters, admission: Admission) -> None:
+        self.layout = layout
+        self.limits = limits
+        self.counters = counters
+        self.session: ref[Session] | None = None  # never kept alive by its queue
+        self._admission = admission
+        self.latency = Latency()
+        self.observed_at = 0.0
+        self.num_rows = 0
+        self._queues: dict[Any, list[tuple[float, int, Piece]]] = {}
+        self._numbers = count()
+
+    def cut(self, request: Request) -> list[Piece]:
+        """The rows of a request, each piece of rows that may always run together."""
+        layout = self.layout
+        if not layout.ragged:
+            return [Piece(request, layout.key(request.inputs), slice(0, request.num_rows), request.num_rows, 0, 0)]
+        lengths_B = request.inputs["lengths"]
+        if request.num_rows == 1:
+            length = int(lengths_B[0])
+            return [Piece(request, layout.bucket(length), slice(0, 1), 1, length, length)]
+        buckets = np.array([layout.bucket(length) for length in lengths_B.tolist()])
+        pieces = []
+        for bucket in np.unique(buckets).tolist():
+            rows = np.flatnonzero(buckets == bucket)
+            lengths = lengths_B[rows]
+            where: Any = slice(0, request.num_rows) if rows.size == request.num_rows else rows
+            pieces.append(Piece(request, bucket, where, rows.size, int(lengths.max()), int(lengths.sum())))
+        return pieces
+
+    def whole(self, requests: Sequence[Request]) -> Batch | None:
+        """These requests as one batch that is quick, without any queueing, if they are alike."""
+        batch = Batch(batcher=self)
+        for request in requests:
+            if request.batcher is not self or request.future.done():
+                return None
+            pieces = self.cut(request)
+            if len(pieces) > 1 or (batch.pieces and pieces[0].key != batch.pieces[0].key):
+                return None
+            batch.add(pieces[0])
+        fits = batch.num_rows <= self.room(batch.longest) and self.is_quick(batch.num_rows, batch.longest)
+        return batch if fits else None
+
+    def count(self, request: Request) -> None:
+        """The request is admitted."""
+        self.counters.requests += 1
+        self.counters.items += request.num_rows
+
+    def push(self, piece: Piece) -> None:
+        if piece.key not in self._queues:
+            self._queues[piece.key] = []
+        heapq.heappush(self._queues[piece.key], (piece.request.deadline, next(self._numbers), piece))
+        piece.request.queued.append(piece)
+        piece.price_s = self.price(piece)
+        self._admission.queued(piece.request.deadline, piece.price_s)
+        self.num_rows += piece.count
+        self.counters.queued_items += piece.count
+
+    def discard(self, request: Request) -> int:
+        """Nothing of this request is computed any more; returns how many rows of it were still queued."""
+        pieces, request.queued = request.queued, []
+        request.gone = True
+        for piece in pieces:
+            self._left(piece)
+        return sum(piece.count for piece in pieces)
+
+    def urgent(self) -> tuple[float, int, Piece] | None:
+        """The piece whose deadline comes first."""
+        best = None
+        for key in list(self._queues):
+            queue = self._queues[key]
+            while queue and queue[0][2].request.gone:
+                heapq.heappop(queue)
+            if not queue:
+                del self._queues[key]
+            elif best is None or queue[0] < best:
+                best = queue[0]
+        return best
+
+    def is_quick(self, num_rows: int, num_steps: int) -> bool:
+        """Should a batch of this size be done before a change of threads pays off?"""
+        seconds = self.latency.foretell(num_rows, num_steps, USUAL)
+        return seconds is not None and seconds <= INLINE_S
+
+    def fits(self, limit_s: float) -> bool:
+        """Should the batch that `take` would give now be done within `limit_s`?"""
+        urgent = self.urgent()
+        if urgent is None:
+            return False
+        longest = urgent[2].longest
+        seconds = self.latency.foretell(min(self.num_rows, self.room(longest)), longest, USUAL)
+        return seconds is not None and seconds <= limit_s
+
+    def foretell(self, batch: Batch) -> float:
+        """Seconds that a batch usually takes; 0 if nobody knows."""
+        return self.latency.foretell(batch.num_rows, batch.longest, USUAL) or 0.0
+
+    def note_alone(self, inputs: Tensors, num_rows: int, seconds: float) -> None:
+        """Count and measure a request that was run as it came."""
+        counters = self.counters
+        num_steps = self.layout.num_steps(inputs)
+        steps = num_rows
+        if num_steps:
+            lengths = inputs["lengths"]
+            steps = lengths.item() if num_rows == 1 else int(lengths.sum())
+            counters.padded_steps += num_rows * num_steps - steps
+        counters.requests += 1
+        counters.items += num_rows
+        counters.executed_items += num_rows
+        counters.batches += 1
+        counters.inline_batches += 1
+        counters.steps += steps
+        counters.compute_s.add(seconds)
+        counters.queue_s.add(0.0)
+        if counters.batches % OBSERVE_EVERY == 0:
+            self.latency.observe(num_rows, num_steps, seconds)
+
+    def note(self, batch: Batch, outcomes: Sequence[Outcome], began: float, ended: float, *, inline: bool) -> None:
+        """Count and measure a batch that was run."""
+        counters = self.counters
+        if not batch.pieces:
+            return
+        failed = sum(isinstance(result, Exception) for _, result in outcomes)
+        counters.failed_items += failed
+        counters.executed_items += batch.num_rows - failed
+        counters.batches += 1
+        counters.inline_batches += inline
+        counters.bisected_batches += failed > 0
+        counters.steps += batch.steps or batch.num_rows
+        counters.padded_steps += batch.num_rows * batch.longest - batch.steps
+        counters.queue_s.add(began - min(piece.request.arrived for piece in batch.pieces))
+        counters.compute_s.add(ended - began)
+        self.observed_at = ended
+        if not failed:
+            self.latency.observe(batch.num_rows, batch.longest, ended - began)
+
+    def room(self, num_steps: int) -> int:
+        """Rows of this length in a full batch."""
+        limits = self.limits
+        return max(min(limits.max_batch_items, limits.max_batch_steps // num_steps if num_steps else 1 << 30), 1)
+
+    def price(self, piece: Piece) -> float:
+        """Seconds of computing that a piece will take its share of, in batches as full as they get under load."""
+        room = self.room(piece.longest)
+        return (self.latency.foretell(room, piece.longest, USUAL) or 0.0) * piece.count / room
+
+    def take(self, now: float) -> Batch | None:
+        """The next batch, or None if nothing is queued."""
+        batch = Batch(batcher=self)
+        urgent = self.urgent()
+        if urgent is None:
+            return None
+        lead = urgent[2].key
+        self._pull(lead, batch, now)
+        if self.layout.ragged and self.layout.mixes and len(self._queues) > (lead in self._queues):
+            for key in sorted(self._queues, key=lambda key: abs(key - lead)):
+                if batch.num_rows >= self.room(batch.longest):
+                    break
+                self._pull(key, batch, now)
+        return batch
+
+    def clear(self) -> list[Request]:
+        """Nothing that is queued is computed; returns who waits for it."""
+        requests = {piece.request: None for queue in self._queues.values() for *_, piece in queue}
+        for request in requests:
+            self.discard(request)
+        return list(requests)
+
+    def _pull(self, key: Any, batch: Batch, now: float) -> None:
+        """Move pieces of one bucket into the batch, the most urgent first, as long as they fit."""
+        queue = self._queues.get(key, [])
+        while queue:
+            piece = queue[0][2]
+            request = piece.request
+            if request.gone:
+                heapq.heappop(queue)
+            elif request.deadline <= now:
+                heapq.heappop(queue)
+                batch.expired.append(request)
+                self.counters.expired_items += self.discard(request)
+            else:
+                room = self.room(max(batch.longest, piece.longest)) - batch.num_rows
+                if room <= 0 or self._wastes(batch, piece):
+                    return
+                if piece.count > room:
+                    if batch.num_rows and key != batch.pieces[0].key:
+                        return  # part of a piece might waste more than the whole
+                    piece = piece.split(room)
+                    batch.add(piece)
+                    self._left(piece)
+                    return
+                heapq.heappop(queue)
+                request.queued.remove(piece)
+                batch.add(piece)
+                self._left(piece)
+
+    def _wastes(self, batch: Batch, piece: Piece) -> bool:
+        if not batch.pieces or piece.longest == batch.longest or not self.layout.mixes:
+            return False
+        padded = (batch.num_rows + piece.count) * max(batch.longest, piece.longest)
+        return padded - batch.steps - piece.steps > self.limits.max_waste * padded
+
+    def _left(self, piece: Piece) -> None:
+        self._admission.left(piece.request.deadline, piece.price_s)
+        self.num_rows -= piece.count
+        self.counters.queued_items -= piece.count

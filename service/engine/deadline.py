@@ -1,0 +1,20 @@
+"""When an answer stops being of use to whoever asked for it.
+
+A door says so once, on arrival; the engine reads it wherever the work has got to. A deadline belongs to the task that
+set it and to what that task awaits, never to another request.
+"""
+
+import time
+from contextvars import ContextVar
+
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+def within(timeout_s: float) -> None:
+    """From now on, what this task asks of the engine is to be answered within `timeout_s`."""
+    _deadline.set(time.monotonic() + timeout_s)
+
+
+def deadline() -> float | None:
+    """The moment on the clock of `time.monotonic`, or None if nobody set one."""
+    return _deadline.get()

@@ -1,0 +1,270 @@
+"""The threads of a runner, and what they do next.
+
+A free thread takes the most urgent work there is; nothing waits for a batch to fill. What is done within a millisecond
+runs on the event loop itself, without a change of threads, together with every request that has already been read.
+Everything here is guarded by one lock, which is never held while a model computes.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from service.engine.admission import Admission
+from service.engine.batcher import INLINE_S, Batch, Batcher, Limits
+from service.engine.call import Call
+from service.engine.compute import Outcome, compute
+from service.engine.counters import Refusal
+from service.engine.latency import LATE
+from service.engine.layout import Array, Tensors
+from service.engine.request import Request
+from service.engine.schedule import Schedule
+from service.engine.session import Session
+from service.errors import EkibenError
+
+PROBE_S = 1.0  # after so long without a measurement, one item is let in that should be late
+LONELY = 4  # requests in a row that met no other: the next ones are run at once
+LOOK_EVERY = 16  # but every so often one waits for those that have already been read
+
+
+class Executor:
+    def __init__(self, slots: int, limits: Limits) -> None:
+        self.admission = Admission(slots)
+        self.pending = 0
+        self.stopped = False
+        self._closed = False
+        self._limits = limits
+        self._slots = slots
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._threads: list[threading.Thread] = []
+        self._waiting = 0  # threads that look for work when notified
+        self._running = 0  # slots taken
+        self._lonely = 0
+        self._schedule = Schedule()
+        self._arrivals: dict[asyncio.AbstractEventLoop, list[Request]] = {}  # since the last look
+
+    def is_quiet(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Is a request likely to be the only one, now and among those that have been read already?"""
+        if self._lonely < LONELY or self.pending or self._running or self.stopped or loop in self._arrivals:
+            return False
+        self._lonely += 1
+        return self._lonely % LOOK_EVERY != 0
+
+    def run_alone(
+        self, batcher: Batcher, session: Session, inputs: Tensors, outputs: Sequence[str] | None, num_rows: int
+    ) -> dict[str, Array] | None:
+        """Run a request here and now; None if the model fails."""
+        began = time.monotonic()
+        try:
+            answer = session.run(inputs, outputs)
+        except Exception:  # noqa: BLE001 - whatever it is, the way for many will say which row is to blame
+            return None
+        batcher.note_alone(inputs, num_rows, time.monotonic() - began)
+        return answer
+
+    def arrive(self, request: Request) -> None:
+        """Take in a request, with all those that arrive before the event loop gets to it."""
+        self.pending += 1
+        if request.loop in self._arrivals:
+            self._arrivals[request.loop].append(request)
+        else:
+            self._arrivals[request.loop] = [request]
+            request.loop.call_soon(self._drain, request.loop)
+
+    def leave(self, request: Request) -> None:
+        """Its caller waits no longer."""
+        with self._lock:
+            self.pending -= 1
+            if request.future.cancelled():
+                request.settled()
+                request.batcher.counters.cancelled_items += request.batcher.discard(request)
+
+    def submit(self, call: Call) -> None:
+        with self._lock:
+            if self._closed:
+                raise _shutting_down()
+            self.pending += 1
+            self._schedule.add(call)
+            self._wake()
+        call.timer = call.loop.call_later(max(call.deadline - time.monotonic(), 0.0), call.fail, _too_late())
+
+    def withdraw(self, call: Call) -> None:
+        call.settled()
+        with self._lock:
+            self.pending -= 1
+
+    def close(self, timeout_s: float) -> None:
+        with self._lock:
+            self.stopped = self._closed = True
+            dropped = self._schedule.clear()
+            self._work.notify_all()
+        for waiting in dropped:
+            _tell(waiting.loop, waiting.fail, _shutting_down())
+        end = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(end - time.monotonic(), 0.0))
+
+    def _admit(self, request: Request, now: float) -> None:
+        """Queue the request, or refuse it."""
+        if request.future.done():
+            return None
+        batcher = request.batcher
+        pieces = batcher.cut(request)
+        if self.stopped:
+            batcher.counters.refused["stopping"] += 1
+            return request.fail(_shutting_down())
+        if self._running or self._schedule:
+            if batcher.num_rows + request.num_rows > self._limits.max_queue_items and batcher.num_rows:
+                return self._refuse(request, "queue-full", self.admission.wait_s(now))
+            work_s = sum(map(batcher.price, pieces))
+            longest = max(piece.longest for piece in pieces)
+            run_s = batcher.latency.foretell(batcher.room(longest), longest, LATE) or 0.0
+            forecast = self.admission.forecast(now, request.deadline, work_s, run_s)
+            if forecast.excess_s > 0 and now < batcher.observed_at + PROBE_S:
+                return self._refuse(request, "overloaded", forecast.excess_s)
+            request.foretold_s = forecast.plain_s
+        for piece in pieces:
+            batcher.push(piece)
+        self._schedule.add(batcher)
+        batcher.count(request)
+        return None
+
+    def _together(self, arrived: Sequence[Request]) -> Batch | None:
+        """All that has arrived as one batch, if it makes a quick one and nothing else is going on."""
+        if self._schedule or self._running >= self._slots or self.stopped:
+            return None
+        batch = arrived[0].batcher.whole(arrived)
+        if batch is not None:
+            for request in arrived:
+                batch.batcher.count(request)
+        return batch
+
+    def _refuse(self, request: Request, reason: Refusal, retry_after_s: float) -> None:
+        batcher = request.batcher
+        batcher.counters.refused[reason] += 1
+        what = "its queue is full" if reason == "queue-full" else "it would be answered too late"
+        detail = f"{batcher.layout.where}: {what}; {batcher.num_rows} items are waiting"
+        request.fail(EkibenError("overloaded", detail, retry_after_s=max(retry_after_s, 0.001)))
+
+    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On the event loop, after everything that was ready to arrive: begin what has arrived."""
+        arrived = self._arrivals.pop(loop)
+        self._lonely = self._lonely + 1 if len(arrived) == 1 else 0
+        now = time.monotonic()
+        left_s = INLINE_S
+        with self._lock:
+            batch = self._together(arrived)
+            if batch is None:
+                for request in arrived:
+                    self._admit(request, now)
+            else:
+                self._running += 1
+        if batch is not None:
+            left_s -= self._compute(batch, now, here=loop)
+        while left_s > 0:
+            now = time.monotonic()
+            with self._lock:
+                batch = self._schedule.next_batch(now, left_s) if self._running < self._slots else None
+                if batch is None:
+                    break
+                self._running += 1
+                if self.admission.total_s > left_s:
+                    self._wake()
+            left_s -= self._compute(batch, now, here=loop)
+        with self._lock:
+            self._wake()
+        for request in arrived:
+            if not request.future.done():
+                delay_s = max(request.deadline - time.monotonic(), 0.0)
+                request.timer = loop.call_later(delay_s, self._expire, request)
+
+    def _expire(self, request: Request) -> None:
+        with self._lock:
+            batcher = request.batcher
+            expired = batcher.discard(request)
+            batcher.counters.expired_items += expired
+            batcher.counters.late_items += request.missing - expired
+        request.fail(_too_late())
+
+    def _wake(self) -> None:
+        """Have one more thread look for work, if there is work and room for it."""
+        if self._schedule and self._running < self._slots:
+            if self._waiting:
+                self._work.notify()
+            elif len(self._threads) < self._slots:
+                thread = threading.Thread(target=self._serve, name=f"runner-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self) -> None:
+        """What a thread of this runner does all its life."""
+        while True:
+            with self._lock:
+                while (job := self._next_job()) is None:
+                    if self._closed:
+                        return
+                    self._waiting += 1
+                    self._work.wait()
+                    self._waiting -= 1
+                self._running += 1
+                self._wake()
+            if isinstance(job, Call):
+                _tell(job.loop, job.run())
+                with self._lock:
+                    self._running -= 1
+            else:
+                self._compute(job, time.monotonic(), here=None)
+            del job  # an idle thread keeps no model alive
+
+    def _next_job(self) -> Batch | Call | None:
+        now = time.monotonic()
+        job = self._schedule.next_job(now) if self._running < self._slots else None
+        if isinstance(job, Batch):
+            self.admission.begins(job, now + job.batcher.foretell(job))
+        return job
+
+    def _compute(self, batch: Batch, began: float, *, here: asyncio.AbstractEventLoop | None) -> float:
+        """Run a batch and hand out its results; returns the seconds that the model took."""
+        outcomes = compute(batch.pieces) if batch.pieces else []
+        ended = time.monotonic()
+        with self._lock:
+            self._running -= 1
+            self.admission.ends(batch)
+            batch.batcher.note(batch, outcomes, began, ended, inline=here is not None)
+        for loop in {piece.request.loop for piece, _ in outcomes} | {request.loop for request in batch.expired}:
+            if loop is here:
+                self._settle(loop, outcomes, batch.expired)
+            else:
+                _tell(loop, self._settle, loop, outcomes, batch.expired)
+        return ended - began
+
+    def _settle(self, loop: asyncio.AbstractEventLoop, outcomes: Sequence[Outcome], expired: Sequence[Request]) -> None:
+        """Give the requests of this event loop, which runs this, their results."""
+        now = time.monotonic()
+        for piece, result in outcomes:
+            request = piece.request
+            if request.loop is loop:
+                request.take(piece, result)
+                if request.foretold_s and not request.missing:
+                    with self._lock:
+                        self.admission.learn(request.foretold_s, now - request.arrived)
+        for request in expired:
+            if request.loop is loop:
+                request.fail(_too_late())
+
+
+def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
+    """Call it on the loop, unless the loop has ended with everyone who waited there."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)
+
+
+def _shutting_down() -> EkibenError:
+    return EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
+
+
+def _too_late() -> EkibenError:
+    return EkibenError("timeout", "no answer before the deadline")

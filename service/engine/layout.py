@@ -1,0 +1,144 @@
+"""Where a model's tensors have their rows and steps, so that rows of several requests can share a batch.
+
+A model with an input `lengths` is ragged: rows of several lengths may share a batch, padded with zeros to the longest.
+All others share a batch only if every axis but the first is equal. Invariant: what `check` let pass is what the
+manifest declares, so one request cannot change type or shape of a batch that it shares with others.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.manifest import Manifest, TensorSpec
+
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
+GROWTH = 1.25  # from one bucket of lengths to the next: a row is padded by less than a fifth
+
+
+class Layout:
+    def __init__(self, manifest: Manifest, length_buckets: Sequence[int] | None = None) -> None:
+        """`length_buckets`: their upper bounds, where the model's answers need the same bounds in every batch."""
+        self.where = f"{manifest.name}/{manifest.version}"
+        self.ragged = any(spec.name == "lengths" and spec.shape == ("batch",) for spec in manifest.inputs)
+        self.mixes = length_buckets is None  # may rows of neighbouring buckets share a batch?
+        longest = manifest.limits.max_steps or 1 << 16
+        self._bounds = tuple(length_buckets) if length_buckets else _bounds(longest)
+        self._inputs = tuple((spec.name, np.dtype(spec.dtype), spec.shape[1:], spec) for spec in manifest.inputs)
+        self._floats = tuple(name for name, dtype, *_ in self._inputs if dtype.kind == "f")
+        self._has_steps = {
+            spec.name: spec.shape[1:2] == ("steps",) for spec in (*manifest.inputs, *manifest.outputs) if self.ragged
+        }
+
+        self._steps_of = next((name for name, *_ in self._inputs if self._has_steps.get(name)), None)
+
+    def check(self, inputs: Tensors) -> int:
+        """The number of rows. Raises ValueError that names the input that does not fit."""
+        if len(inputs) != len(self._inputs):
+            raise self._misfit(inputs)
+        num_rows = 0
+        sizes: dict[str, int] | None = None
+        for name, dtype, tail, _ in self._inputs:
+            value = inputs.get(name)
+            if type(value) is not np.ndarray or value.dtype != dtype or value.ndim != len(tail) + 1:
+                raise self._misfit(inputs)
+            shape = value.shape
+            num_rows = num_rows or shape[0]
+            if shape[0] != num_rows or not num_rows:
+                raise self._misfit(inputs)
+            if shape[1:] != tail:
+                sizes = {} if sizes is None else sizes
+                for axis, size in zip(tail, shape[1:], strict=True):
+                    if (sizes.setdefault(axis, size) if isinstance(axis, str) else axis) != size:
+                        raise self._misfit(inputs)
+        if self.ragged:
+            self._check_lengths(inputs)
+        return num_rows
+
+    def not_finite(self, inputs: Tensors) -> list[int]:
+        """The rows that hold a number which is not finite."""
+        rows: set[int] = set()
+        for name in self._floats:
+            value = inputs[name]
+            if not math.isfinite(np.vdot(value, value)):  # the quick look; the square of a finite number may not be
+                bad = ~np.isfinite(value).reshape(len(value), -1).all(axis=1)
+                rows.update(np.flatnonzero(bad).tolist())
+        return sorted(rows)
+
+    def key(self, inputs: Tensors) -> tuple[int, ...]:
+        """Of a model that is not ragged: requests with equal keys may share a batch."""
+        return tuple(
+            size
+            for name, _, tail, _ in self._inputs
+            for axis, size in zip(tail, inputs[name].shape[1:], strict=True)
+            if isinstance(axis, str)
+        )
+
+    def num_steps(self, inputs: Tensors) -> int:
+        """Steps that the rows of a request were padded to; 0 if the model is not ragged."""
+        return inputs[self._steps_of].shape[1] if self._steps_of else 0
+
+    def bucket(self, length: int) -> int:
+        """Of a ragged model: the number of the bucket that a row of this length belongs to."""
+        return bisect_left(self._bounds, length)
+
+    def gather(self, parts: Sequence[tuple[Tensors, Any, int]], num_rows: int, num_steps: int) -> dict[str, Array]:
+        """One batch of (inputs of a request, which of its rows, how many these are), padded to `num_steps`."""
+        batch: dict[str, Array] = {}
+        for name, dtype, *_ in self._inputs:
+            if not self._has_steps.get(name):
+                batch[name] = np.concatenate([inputs[name][rows] for inputs, rows, _ in parts])
+                continue
+            padded: Array = np.zeros((num_rows, num_steps, *parts[0][0][name].shape[2:]), dtype)
+            at = 0
+            for inputs, rows, count in parts:
+                value = inputs[name][rows]
+                width = min(num_steps, value.shape[1])
+                padded[at : at + count, :width] = value[:, :width]
+                at += count
+            batch[name] = padded
+        return batch
+
+    def fit(self, name: str, value: Array, num_steps: int) -> Array:
+        """Rows of an output as if their request had been computed alone: cut or padded to its own `num_steps`."""
+        if not self._has_steps.get(name) or value.shape[1] == num_steps:
+            return value
+        if value.shape[1] > num_steps:
+            return value[:, :num_steps]
+        padded = np.zeros((len(value), num_steps, *value.shape[2:]), value.dtype)
+        padded[:, : value.shape[1]] = value
+        return padded
+
+    def _check_lengths(self, inputs: Tensors) -> None:
+        num_steps = self.num_steps(inputs)
+        for row, length in enumerate(inputs["lengths"].tolist()):
+            if not 1 <= length <= num_steps:
+                raise ValueError(f"{self.where}: input 'lengths': row {row} is {length}, expected 1 to {num_steps}")
+
+    def _misfit(self, inputs: Tensors) -> ValueError:
+        names = {name for name, *_ in self._inputs}
+        if set(inputs) != names:
+            return ValueError(f"{self.where}: inputs {sorted(inputs)}, expected {sorted(names)}")
+        came = {name: _came(value) for name, value in inputs.items()}
+        expected = {spec.name: _words(spec) for *_, spec in self._inputs}
+        return ValueError(f"{self.where}: inputs {came}, expected {expected} of one size for each name, not empty")
+
+
+def _came(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _words(spec: TensorSpec) -> str:
+    return f"{spec.dtype} [{', '.join(map(str, spec.shape))}]"
+
+
+def _bounds(longest: int) -> tuple[int, ...]:
+    """1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, ... to `longest`."""
+    bounds = [1]
+    while bounds[-1] < longest:
+        bounds.append(min(max(int(bounds[-1] * GROWTH), bounds[-1] + 1), longest))
+    return tuple(bounds)

@@ -1,0 +1,136 @@
+"""One call of the engine: rows that came together, and the answer that they wait for.
+
+Its rows may be computed apart and in any order; the answer is in the order of the rows, and it is an answer or one
+error, never a part of an answer. Settled on its caller's event loop only.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from service.engine.layout import Array
+from service.engine.session import Session
+from service.errors import EkibenError, Fault
+
+if TYPE_CHECKING:
+    from service.engine.batcher import Batcher
+
+Rows = Any  # a slice, or int64 row numbers
+
+
+class Request:
+    __slots__ = (
+        "arrived", "batcher", "deadline", "failures", "foretold_s", "future", "gone", "inputs", "items", "layout",
+        "loop", "missing", "num_rows", "num_steps", "outputs", "queued", "session", "timer", "values",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        session: Session,
+        batcher: "Batcher",
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] | None,
+        *,
+        num_rows: int,
+        items: str,
+        arrived: float,
+        deadline: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.session = session
+        self.batcher = batcher
+        self.layout = batcher.layout
+        self.inputs = inputs
+        self.outputs = outputs
+        self.num_rows = num_rows
+        self.num_steps = self.layout.num_steps(inputs)
+        self.items = items
+        self.arrived = arrived
+        self.deadline = deadline
+        self.foretold_s = 0.0  # from arrival to answer; 0: nobody knew
+        self.loop = loop
+        self.future: asyncio.Future[dict[str, Array]] = loop.create_future()
+        self.queued: list[Piece] = []
+        self.missing = num_rows  # rows without a result
+        self.gone = False  # nothing of it is to be computed any more
+        self.timer: asyncio.TimerHandle | None = None
+        self.values: dict[str, Array] = {}
+        self.failures: dict[int, Exception] = {}
+
+    def take(self, piece: "Piece", result: Mapping[str, Array] | Exception) -> None:
+        """Results of a piece, rows and steps as in the batch, or why its one row has none."""
+        if self.future.done():
+            return
+        self.missing -= piece.count
+        if isinstance(result, Exception):
+            self.failures[int(np.arange(self.num_rows)[piece.rows][0])] = result
+        else:
+            fitted = {name: self.layout.fit(name, value, self.num_steps) for name, value in result.items()}
+            if piece.count == self.num_rows:
+                self.values = fitted
+            else:
+                self._place(piece.rows, fitted)
+        if not self.missing:
+            if self.failures:
+                self.fail(self._error())
+            else:
+                self.settled()
+                self.future.set_result(self.values)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.settled()
+            self.future.set_exception(error)
+
+    def settled(self) -> None:
+        """Nobody waits any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def _place(self, rows: Rows, part: Mapping[str, Array]) -> None:
+        for name, value in part.items():
+            if name not in self.values:
+                self.values[name] = np.zeros((self.num_rows, *value.shape[1:]), value.dtype)
+            self.values[name][rows] = value
+
+    def _error(self) -> EkibenError:
+        rows = sorted(self.failures)
+        detail = f"{self.layout.where}: the model fails on {len(rows)} of {self.num_rows} items"
+        faults = tuple(Fault(pointer=f"{self.items}/{row}", detail="the model fails on this item") for row in rows)
+        error = EkibenError("internal", detail, faults)
+        error.__cause__ = self.failures[rows[0]]
+        return error
+
+
+class Piece:
+    """Rows of one request that wait together. `longest` and `steps` (their sum) are 0 where rows have no length."""
+
+    __slots__ = ("count", "key", "longest", "price_s", "request", "rows", "steps")
+
+    def __init__(self, request: Request, key: Any, rows: Rows, count: int, longest: int = 0, steps: int = 0) -> None:  # noqa: PLR0917
+        self.request = request
+        self.key = key
+        self.rows = rows
+        self.count = count
+        self.longest = longest
+        self.steps = steps
+        self.price_s = 0.0
+
+    def split(self, count: int) -> "Piece":
+        """Cut off the first `count` rows, fewer than there are."""
+        rows = np.arange(self.request.num_rows)[self.rows]
+        head, rest = (self._of(part) for part in (rows[:count], rows[count:]))
+        self.rows, self.count, self.longest, self.steps = rest.rows, rest.count, rest.longest, rest.steps
+        self.price_s = rest.price_s
+        return head
+
+    def _of(self, rows: Array) -> "Piece":
+        if self.longest:
+            lengths = self.request.inputs["lengths"][rows]
+            piece = Piece(self.request, self.key, rows, rows.size, int(lengths.max()), int(lengths.sum()))
+        else:
+            piece = Piece(self.request, self.key, rows, rows.size, 0, 0)
+        piece.price_s = self.price_s * rows.size / self.count
+        return piece

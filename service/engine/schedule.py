@@ -1,0 +1,58 @@
+"""What is computed next: of all models' queues and all calls, what has the earliest deadline.
+
+Not safe to share between threads: the runner holds its lock around every call.
+"""
+
+import heapq
+from itertools import count
+
+from service.engine.batcher import Batch, Batcher
+from service.engine.call import Call
+from service.engine.request import Request
+
+
+class Schedule:
+    def __init__(self) -> None:
+        self._batchers: dict[Batcher, None] = {}  # those with queued rows
+        self._calls: list[tuple[float, int, Call]] = []
+        self._numbers = count()
+
+    def __bool__(self) -> bool:
+        return bool(self._batchers or self._calls)
+
+    def add(self, source: Batcher | Call) -> None:
+        if isinstance(source, Batcher):
+            self._batchers[source] = None
+        else:
+            heapq.heappush(self._calls, (source.deadline, next(self._numbers), source))
+
+    def next_job(self, now: float) -> Batch | Call | None:
+        while self._calls and self._calls[0][2].gone:
+            heapq.heappop(self._calls)
+        urgent = self._urgent(None)
+        if self._calls and (urgent is None or self._calls[0][0] < urgent[0]):
+            return heapq.heappop(self._calls)[2]
+        return None if urgent is None else urgent[1].take(now)
+
+    def next_batch(self, now: float, limit_s: float) -> Batch | None:
+        """The most urgent batch of those that should be done within `limit_s`."""
+        urgent = self._urgent(limit_s)
+        return None if urgent is None else urgent[1].take(now)
+
+    def clear(self) -> list[Request | Call]:
+        """Forget everything; returns who waits for it."""
+        dropped: list[Request | Call] = [call for *_, call in self._calls]
+        for batcher in self._batchers:
+            dropped += batcher.clear()
+        self._calls, self._batchers = [], {}
+        return dropped
+
+    def _urgent(self, limit_s: float | None) -> tuple[float, Batcher] | None:
+        best: tuple[float, Batcher] | None = None
+        for batcher in list(self._batchers):
+            urgent = batcher.urgent()
+            if urgent is None:
+                del self._batchers[batcher]
+            elif (best is None or urgent[0] < best[0]) and (limit_s is None or batcher.fits(limit_s)):
+                best = urgent[0], batcher
+        return best

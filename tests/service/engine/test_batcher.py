@@ -1,0 +1,140 @@
+"""What leaves the queue together: the most urgent first, alike in length, within the bounds, and once."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.engine.admission import Admission
+from service.engine.batcher import Batch, Batcher, Limits
+from service.engine.counters import Counters
+from service.engine.layout import Layout
+from service.engine.request import Request
+from tests.service.bundles import example_inputs
+from tests.service.engine.fakes import LOOP, FakeSession, manifest, rows
+
+SESSION = FakeSession(max_steps=200)
+
+
+def batcher(limits: Limits | None = None, *, length_buckets: tuple[int, ...] | None = None) -> Batcher:
+    layout = Layout(SESSION.manifest, length_buckets)
+    return Batcher(layout, limits or Limits(), Counters(model="m", version="1"), Admission(1))
+
+
+def push(queue: Batcher, *lengths: int, deadline: float = 100.0) -> Request:
+    inputs = rows(*lengths)
+    request = Request(
+        SESSION, queue, inputs, None, num_rows=len(lengths), items="", arrived=0.0, deadline=deadline, loop=LOOP
+    )  # type: ignore[arg-type]
+    for piece in queue.cut(request):
+        queue.push(piece)
+    return request
+
+
+def lengths_of(batch: Batch) -> list[int]:
+    return [n for piece in batch.pieces for n in piece.request.inputs["lengths"][piece.rows].tolist()]
+
+
+def take(queue: Batcher, now: float = 0.0) -> Batch:
+    batch = queue.take(now)
+    assert batch is not None
+    return batch
+
+
+def test_the_most_urgent_leads() -> None:
+    queue = batcher(Limits(max_batch_items=2))
+    requests = [push(queue, 10, deadline=deadline) for deadline in (5, 3, 4, 3)]
+    first, second = take(queue), take(queue)
+    assert [piece.request for piece in first.pieces] == [requests[1], requests[3]]
+    assert [piece.request for piece in second.pieces] == [requests[2], requests[0]]
+    assert queue.take(0.0) is None
+
+
+def test_a_full_queue_of_others_does_not_hold_up_an_urgent_length() -> None:
+    queue = batcher()
+    for _ in range(100):
+        push(queue, 10)
+    push(queue, 100, deadline=1.0)
+    assert lengths_of(take(queue)) == [100]
+
+
+def test_neighbouring_lengths_fill_a_batch_as_long_as_little_is_wasted() -> None:
+    queue = batcher()
+    for length in (100, 90, 110, 10, 85, 50):
+        push(queue, length)
+    assert sorted(lengths_of(take(queue))) == [85, 90, 100, 110]
+    assert lengths_of(take(queue)) == [10]
+    assert lengths_of(take(queue)) == [50]
+
+
+def test_given_buckets_are_never_mixed() -> None:
+    queue = batcher(length_buckets=(8, 16, 200))
+    for length in (7, 8, 9, 16):
+        push(queue, length)
+    assert [sorted(lengths_of(take(queue))) for _ in range(2)] == [[7, 8], [9, 16]]
+
+
+@given(st.lists(st.lists(st.integers(1, 200), min_size=1, max_size=9), max_size=12), st.integers(1, 9))
+def test_every_row_leaves_once_within_the_bounds(requests: list[list[int]], max_items: int) -> None:
+    limits = Limits(max_batch_items=max_items, max_batch_steps=300)
+    queue = batcher(limits)
+    sent = [push(queue, *lengths, deadline=float(i)) for i, lengths in enumerate(requests)]
+    left: dict[Request, list[int]] = {request: [] for request in sent}
+    while (batch := queue.take(-1.0)) is not None:
+        lengths = lengths_of(batch)
+        assert (len(lengths), max(lengths), sum(lengths)) == (batch.num_rows, batch.longest, batch.steps)
+        assert batch.num_rows <= max_items
+        assert batch.num_rows == 1 or batch.num_rows * batch.longest <= limits.max_batch_steps
+        assert 1 - batch.steps / (batch.num_rows * batch.longest) <= limits.max_waste
+        for piece in batch.pieces:
+            left[piece.request] += np.arange(piece.request.num_rows)[piece.rows].tolist()
+    assert all(sorted(numbers) == list(range(request.num_rows)) for request, numbers in left.items())
+    assert (queue.num_rows, queue.counters.queued_items) == (0, 0)
+
+
+def test_the_discarded_never_leave() -> None:
+    queue = batcher()
+    gone, stays = push(queue, 5, 9, 30), push(queue, 9)
+    assert queue.discard(gone) == 3
+    assert [piece.request for piece in take(queue).pieces] == [stays]
+    assert queue.take(0.0) is None
+    assert queue.num_rows == 0
+
+
+def test_the_late_are_handed_out_apart() -> None:
+    queue = batcher()
+    late, stays = push(queue, 9, deadline=1.0), push(queue, 9, deadline=3.0)
+    batch = take(queue, now=2.0)
+    assert [piece.request for piece in batch.pieces] == [stays]
+    assert batch.expired == [late]
+    assert queue.counters.expired_items == 1
+
+
+def test_clearing_tells_who_waited() -> None:
+    queue = batcher()
+    requests = [push(queue, 5, 30), push(queue, 9)]
+    assert set(queue.clear()) == set(requests)
+    assert queue.take(0.0) is None
+
+
+def test_the_work_that_waits_is_known() -> None:
+    admission = Admission(1)
+    queue = Batcher(Layout(SESSION.manifest), Limits(max_batch_items=8), Counters(model="m", version="1"), admission)
+    queue.latency.observe(8, 16, 0.4)
+    request = push(queue, *[16] * 12)
+    assert admission.total_s == pytest.approx(0.6)  # twelve times an eighth of a full batch
+    take(queue)
+    assert admission.total_s == pytest.approx(0.2)
+    queue.discard(request)
+    assert admission.total_s == 0
+
+
+def test_models_without_lengths_share_batches_by_shape() -> None:
+    layout = Layout(manifest("image-classifier"))
+    queue = Batcher(layout, Limits(max_batch_items=5), Counters(model="m", version="1"), Admission(1))
+    for batch in (3, 4):
+        inputs = example_inputs("image-classifier", batch=batch)
+        request = Request(SESSION, queue, inputs, None, num_rows=batch, items="", arrived=0.0, deadline=9.0, loop=LOOP)  # type: ignore[arg-type]
+        for piece in queue.cut(request):
+            queue.push(piece)
+    assert [take(queue).num_rows for _ in range(2)] == [5, 2]

@@ -1,0 +1,337 @@
+"""What runs when and where: nothing waits in vain, the urgent pass the patient, the gone are not computed."""
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.engine.batcher import Limits
+from service.engine.deadline import within
+from service.engine.runner import Runner
+from service.errors import EkibenError
+from tests.service.engine.fakes import FakeSession, rows
+
+Answer = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Runner]]:
+    runners = []
+
+    def make(**options: Any) -> Runner:
+        runners.append(Runner(**options))
+        return runners[-1]
+
+    yield make
+    for runner in runners:
+        runner.close()
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def start(runner: Runner, session: Any, *lengths: int, first: float = 1.0, timeout_s: float = 20.0) -> asyncio.Task:
+    async def request() -> Answer:
+        within(timeout_s)
+        return await runner.run(session, rows(*lengths, first=first))
+
+    return asyncio.create_task(request())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.001)
+
+
+def run(scenario: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(scenario)
+
+
+def test_batches_form_while_a_thread_is_busy(make: Callable[..., Runner], gate: threading.Event) -> None:
+    runner, session = make(threads=1), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        tasks = [start(runner, session, 5, first=0)]
+        await until(session.began.is_set)
+        tasks += [start(runner, session, 5, first=i) for i in range(1, 41)]
+        await until(lambda: runner.counters()[0].queued_items == 40)
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+    assert [len(batch) for batch in session.batches] == [1, 32, 8]
+
+
+def test_a_free_thread_begins_at_once(make: Callable[..., Runner], gate: threading.Event) -> None:
+    runner, session = make(threads=2), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        one = start(runner, session, 5, first=1)
+        await until(lambda: session.rows == [1.0])
+        other = start(runner, session, 5, first=2)
+        await until(lambda: session.rows == [1.0, 2.0])  # while the first is still computed
+        gate.set()
+        await asyncio.gather(one, other)
+
+    run(scenario())
+
+
+def test_what_is_quick_runs_on_the_event_loop_with_all_that_were_read(make: Callable[..., Runner]) -> None:
+    runner, session = make(threads=2), FakeSession()
+
+    async def scenario() -> None:
+        for num_rows in (1, 8):
+            for _ in range(20):
+                runner.observe(session, num_rows, 8, 1e-4)  # type: ignore[arg-type]
+        await asyncio.gather(*(start(runner, session, 8, first=i) for i in range(8)))
+        for i in range(40):
+            await start(runner, session, 8, first=i)
+
+    run(scenario())
+    assert session.threads == {"MainThread"}
+    assert len(session.batches[0]) == 8
+    assert session.rows == [*range(8), *range(40)]
+    assert runner.counters()[0].inline_batches == 41
+
+
+def test_what_is_slow_leaves_the_event_loop_free(make: Callable[..., Runner], gate: threading.Event) -> None:
+    runner, session = make(threads=1), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        for _ in range(20):
+            runner.observe(session, 1, 8, 0.5)  # type: ignore[arg-type]
+        task = start(runner, session, 8)
+        await until(session.began.is_set)
+        assert not task.done()
+        gate.set()
+        await task
+
+    run(scenario())
+    assert "MainThread" not in session.threads
+
+
+def test_the_most_urgent_goes_first_whatever_its_model(make: Callable[..., Runner], gate: threading.Event) -> None:
+    runner, one, other = make(threads=1), FakeSession(gate=gate), FakeSession()
+    order: list[str] = []
+
+    async def scenario() -> None:
+        def follow(task: asyncio.Task, name: str) -> asyncio.Task:
+            task.add_done_callback(lambda _: order.append(name))
+            return task
+
+        tasks = [start(runner, one, 5)]
+        await until(one.began.is_set)
+        tasks += [
+            follow(start(runner, other, 5, timeout_s=30), "patient"),
+            follow(start(runner, one, 50, timeout_s=10), "urgent"),
+            follow(start(runner, one, 5, timeout_s=20), "usual"),
+        ]
+        within(15)
+        call = asyncio.create_task(runner.call(order.append, "call"))
+        await until(lambda: sum(counters.queued_items for counters in runner.counters()) == 3)
+        gate.set()
+        await asyncio.gather(call, *tasks)
+
+    run(scenario())
+    assert [name for name in order if name != "call"] == ["urgent", "usual", "patient"]
+    assert order.index("call") < order.index("patient")
+    assert one.rows[1:] == [1.0, 1.0]
+    assert one.steps[1:] == [50, 5]
+
+
+def test_queued_items_of_a_client_that_left_are_never_computed(
+    make: Callable[..., Runner], gate: threading.Event
+) -> None:
+    runner, session = make(threads=1), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        running = start(runner, session, 5, first=1)
+        await until(session.began.is_set)
+        leaver, stayer = start(runner, session, 5, 30, first=100), start(runner, session, 5, first=200)
+        await until(lambda: runner.counters()[0].queued_items == 3)
+        leaver.cancel()
+        running.cancel()
+        await asyncio.gather(leaver, running, return_exceptions=True)
+        assert runner.counters()[0].queued_items == 1
+        gate.set()
+        await stayer
+
+    run(scenario())
+    assert session.rows == [1.0, 200.0]
+    (counters,) = runner.counters()
+    assert (counters.cancelled_items, counters.executed_items, runner.pending) == (2, 2, 0)
+
+
+def test_a_client_that_leaves_in_its_first_moment_is_forgotten(make: Callable[..., Runner]) -> None:
+    runner, session = make(threads=1), FakeSession()
+
+    async def scenario() -> None:
+        leaver = start(runner, session, 5, first=7)
+        await asyncio.sleep(0)
+        leaver.cancel()
+        await asyncio.gather(leaver, return_exceptions=True)
+        await start(runner, session, 5, first=8)
+
+    run(scenario())
+    assert session.rows == [8.0]
+    assert runner.pending == 0
+
+
+def test_late_answers_are_given_up_at_the_deadline(make: Callable[..., Runner], gate: threading.Event) -> None:
+    runner, session = make(threads=1), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        running = start(runner, session, 5, first=1, timeout_s=0.05)
+        await until(session.began.is_set)
+        queued = start(runner, session, 5, first=2, timeout_s=0.05)
+        for task in (running, queued):
+            with pytest.raises(EkibenError, match="before the deadline") as caught:
+                await task
+            assert caught.value.slug == "timeout"
+        gate.set()
+        await start(runner, session, 5, first=3)
+
+    run(scenario())
+    assert session.rows == [1.0, 3.0]
+    (counters,) = runner.counters()
+    assert (counters.expired_items, counters.late_items, runner.pending) == (1, 1, 0)
+
+
+def test_a_call_is_given_up_at_its_deadline(make: Callable[..., Runner], gate: threading.Event) -> None:
+    runner = make(threads=1)
+
+    async def scenario() -> None:
+        within(0.05)
+        with pytest.raises(EkibenError, match="before the deadline"):
+            await runner.call(gate.wait, 20)
+
+    run(scenario())
+    assert runner.pending == 0
+
+
+def test_a_full_queue_refuses_with_the_time_to_come_back(make: Callable[..., Runner], gate: threading.Event) -> None:
+    runner, session = make(threads=1, limits=Limits(max_queue_items=10)), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        for _ in range(20):
+            runner.observe(session, 32, 8, 3.2)  # type: ignore[arg-type]
+        tasks = [start(runner, session, 8)]
+        await until(session.began.is_set)
+        tasks += [start(runner, session, 8) for _ in range(10)]
+        await until(lambda: runner.counters()[0].queued_items == 10)
+        with pytest.raises(EkibenError, match="its queue is full; 10 items are waiting") as caught:
+            await start(runner, session, 8)
+        assert caught.value.slug == "overloaded"
+        assert caught.value.retry_after_s is not None
+        assert caught.value.retry_after_s >= 1.0  # ten times a tenth of a second of work
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+    assert runner.counters()[0].refused == {"queue-full": 1}
+
+
+def test_who_would_be_late_is_refused_at_once(make: Callable[..., Runner], gate: threading.Event) -> None:
+    runner, session = make(threads=1), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        await start(runner, session, 8) if gate.is_set() else None
+        for num_rows in (1, 32):
+            for _ in range(70):
+                runner.observe(session, num_rows, 8, 3.2)  # type: ignore[arg-type]
+        gate.set()
+        await start(runner, session, 8)  # a measurement that is fresh
+        gate.clear()
+        session.began.clear()
+        tasks = [start(runner, session, 8, timeout_s=20)]
+        await until(session.began.is_set)
+        tasks += [start(runner, session, *[8] * 20, timeout_s=20)]
+        await until(lambda: runner.counters()[0].queued_items == 20)
+        with pytest.raises(EkibenError, match="it would be answered too late") as caught:
+            await start(runner, session, 8, timeout_s=3)
+        assert caught.value.slug == "overloaded"
+        assert caught.value.retry_after_s is not None
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+    assert runner.counters()[0].refused == {"overloaded": 1}
+
+
+def test_stopping_refuses_the_new_and_serves_the_old(make: Callable[..., Runner], gate: threading.Event) -> None:
+    runner, session = make(threads=1), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        old = [start(runner, session, 8) for _ in range(3)]
+        await until(session.began.is_set)
+        runner.stop()
+        with pytest.raises(EkibenError, match="shutting down") as caught:
+            await start(runner, session, 8)
+        assert (caught.value.slug, caught.value.retry_after_s) == ("not-ready", 1.0)
+        assert not await runner.drained(0.01)
+        gate.set()
+        assert await runner.drained(20)
+        await asyncio.gather(*old)
+        assert await runner.call(lambda: "a step") == "a step"
+
+    run(scenario())
+
+
+def test_closing_does_not_wait_for_a_computation_that_hangs(gate: threading.Event) -> None:
+    runner, session = Runner(threads=1), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        hanging = start(runner, session, 8)
+        await until(session.began.is_set)
+        queued = start(runner, session, 8)
+        await until(lambda: runner.counters()[0].queued_items == 1)
+        await asyncio.to_thread(runner.close, 0.05)
+        with pytest.raises(EkibenError, match="shutting down"):
+            await queued
+        gate.set()
+        await hanging
+
+    run(scenario())
+
+
+def test_several_event_loops_share_a_runner(make: Callable[..., Runner]) -> None:
+    runner, session = make(threads=2), FakeSession(seconds=0.001)
+    answers: dict[int, list[Answer]] = {}
+
+    async def scenario(number: int) -> None:
+        tasks = [start(runner, session, 5, first=100 * number + i) for i in range(20)]
+        answers[number] = await asyncio.gather(*tasks)
+
+    threads = [threading.Thread(target=lambda n=n: run(scenario(n))) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, given in answers.items():
+        assert [answer["logits"][0, 0, 0] for answer in given] == [100 * number + i for i in range(20)]
+
+
+def test_an_idle_runner_keeps_no_session_alive(make: Callable[..., Runner]) -> None:
+    runner, session = make(threads=1), FakeSession()
+    gone = weakref.ref(session)
+
+    async def scenario(session: Any) -> None:
+        await asyncio.gather(*(start(runner, session, 5) for _ in range(5)))
+
+    run(scenario(session))
+    del session
+    gc.collect()
+    assert gone() is None
+    assert runner.counters()[0].executed_items == 5

@@ -1,0 +1,83 @@
+"""The earliest deadline of all sources comes next."""
+
+from service.engine.admission import Admission
+from service.engine.batcher import Batch, Batcher, Limits
+from service.engine.call import Call
+from service.engine.counters import Counters
+from service.engine.layout import Layout
+from service.engine.request import Request
+from service.engine.schedule import Schedule
+from tests.service.engine.fakes import LOOP, FakeSession, rows
+
+SESSION = FakeSession()
+
+
+def call(deadline: float) -> Call:
+    return Call(print, (), LOOP, deadline)
+
+
+def batcher(*deadlines: float, seconds: float | None = None) -> Batcher:
+    queue = Batcher(Layout(SESSION.manifest), Limits(max_batch_items=1), Counters(model="m", version="1"), Admission(1))
+    if seconds is not None:
+        queue.latency.observe(1, 5, seconds)
+    for deadline in deadlines:
+        request = Request(
+            SESSION,  # type: ignore[arg-type]
+            queue,
+            rows(5),
+            None,
+            num_rows=1,
+            items="",
+            arrived=0.0,
+            deadline=deadline,
+            loop=LOOP,
+        )
+        for piece in queue.cut(request):
+            queue.push(piece)
+    return queue
+
+
+def deadlines(schedule: Schedule) -> list[float]:
+    found = []
+    while (job := schedule.next_job(0.0)) is not None:
+        found.append(job.pieces[0].request.deadline if isinstance(job, Batch) else job.deadline)
+    return found
+
+
+def test_the_earliest_deadline_of_all_comes_next() -> None:
+    schedule = Schedule()
+    assert not schedule
+    for source in (call(2.5), batcher(4, 2), batcher(1, 5, 3), call(0.5)):
+        schedule.add(source)
+    assert schedule
+    assert deadlines(schedule) == [0.5, 1, 2, 2.5, 3, 4, 5]
+    assert not schedule
+
+
+def test_calls_whose_caller_is_gone_are_passed_over() -> None:
+    schedule, gone = Schedule(), call(1)
+    schedule.add(gone)
+    schedule.add(call(2))
+    gone.settled()
+    assert deadlines(schedule) == [2]
+
+
+def test_only_quick_batches_are_for_the_event_loop() -> None:
+    schedule = Schedule()
+    for source in (batcher(1, seconds=0.5), batcher(2, seconds=0.0001), batcher(0.5), call(0.1)):
+        schedule.add(source)
+    batch = schedule.next_batch(0.0, 0.001)
+    assert batch is not None
+    assert batch.pieces[0].request.deadline == 2
+    assert schedule.next_batch(0.0, 0.001) is None
+    assert deadlines(schedule) == [0.1, 0.5, 1]
+
+
+def test_clearing_tells_who_waited() -> None:
+    schedule, waiting = Schedule(), call(1)
+    schedule.add(waiting)
+    schedule.add(batcher(1, 2))
+    dropped = schedule.clear()
+    assert waiting in dropped
+    assert len(dropped) == 3
+    assert deadlines(schedule) == []
