@@ -3,6 +3,8 @@
 Shapes: B batch, T steps, N hidden size, L layers.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -21,12 +23,12 @@ class Reader(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, EMBEDDING, padding_idx=0)
         self.dropout = nn.Dropout(0.5)
-        self.ragged = Ragged(nn.LSTM(EMBEDDING, HIDDEN, batch_first=True))
+        lstm = nn.LSTM(EMBEDDING, HIDDEN, batch_first=True)
         with torch.no_grad():
             self.embedding.weight.mul_(0.1)  # small, so that what is learned outweighs what was drawn
-            self.ragged.rnn.bias_ih_l0[HIDDEN : 2 * HIDDEN] += (
-                3  # the forget gate: a text's first words last to its end
-            )
+            bias: Any = lstm.bias_ih_l0
+            bias[HIDDEN : 2 * HIDDEN] += 3  # the forget gate: a text's first words last to its end
+        self.ragged = Ragged(lstm)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """ids [B, T], lengths [B] -> y_BTN, h_BN."""

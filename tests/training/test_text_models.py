@@ -1,0 +1,106 @@
+"""The models of texts: what a mask must hide is hidden, and the sizes are those that the design names."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from training.models import RECIPES
+
+NEWS = ("news-lstm", "news-attention-dot", "news-attention-general")
+VOCABULARY = 30
+
+
+def news(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return RECIPES[name].build(vocabulary=VOCABULARY, labels=4).eval()
+
+
+@pytest.fixture(scope="module")
+def language_model() -> nn.Module:
+    torch.manual_seed(0)
+    model = RECIPES["text-transformer"].build(vocabulary=VOCABULARY, context=24).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize(("name", "head"), [(NEWS[0], 64), (NEWS[1], 128), (NEWS[2], 128)])
+def test_sizes(name: str, head: int) -> None:
+    expected = VOCABULARY * 32 + 4 * 64 * (32 + 64 + 2) + head * 4 + 4 + (64 * 64 if name == NEWS[2] else 0)
+    assert sum(p.numel() for p in news(name).parameters()) == expected
+
+
+@pytest.mark.parametrize("name", NEWS)
+def test_padding_and_what_it_holds_change_nothing(name: str) -> None:
+    model = news(name)
+    lengths = torch.tensor([7, 1, 4])
+    ids = torch.randint(2, VOCABULARY, (3, 7))
+    alone = torch.cat([model(row[None, :length], length[None]) for row, length in zip(ids, lengths, strict=True)])
+    for padding in (0, 5):
+        padded = torch.full((3, 12), padding)
+        for row, length in enumerate(lengths):
+            padded[row, :length] = ids[row, :length]
+        torch.testing.assert_close(model(padded, lengths), alone, atol=1e-6, rtol=1e-5)
+    other = ids.clone()
+    other[0, 6] = (other[0, 6] + 1) % VOCABULARY
+    assert not torch.allclose(model(other, lengths)[0], alone[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NEWS[1:])
+def test_attention_is_a_distribution_over_the_steps_that_are_there(name: str) -> None:
+    model = news(name)
+    y_BTN, h_BN, lengths_B = torch.randn(3, 9, 64), torch.randn(3, 64), torch.tensor([9, 1, 4])
+    weights_BT = model.attention(y_BTN, h_BN, lengths_B)
+    torch.testing.assert_close(weights_BT.sum(1), torch.ones(3))
+    query_BN = h_BN if name == NEWS[1] else h_BN @ model.query.weight.T
+    for row, length in enumerate(lengths_B):
+        scores_T = torch.stack([y_BTN[row, step] @ query_BN[row] / 8 for step in range(length)])
+        torch.testing.assert_close(weights_BT[row, :length], scores_T.exp() / scores_T.exp().sum())
+        assert not weights_BT[row, length:].any()
+
+
+def test_no_token_sees_a_later_one(language_model: nn.Module) -> None:
+    ids = torch.randint(0, VOCABULARY, (2, 24))
+    before = language_model(ids)
+    for place in (1, 11, 23):
+        changed = ids.clone()
+        changed[:, place] = (changed[:, place] + 1) % VOCABULARY
+        after = language_model(changed)
+        torch.testing.assert_close(after[:, :place], before[:, :place], atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(after[:, place:], before[:, place:], atol=1e-2)
+    torch.testing.assert_close(language_model(ids[:, :9]), before[:, :9], atol=1e-5, rtol=1e-5)
+
+
+def test_the_language_model_is_a_transformer_written_out(language_model: nn.Module) -> None:
+    """Against the formulas, in float64: norms first, causal attention, GELU."""
+    model = language_model
+    ids = torch.randint(0, VOCABULARY, (2, 10))
+    x = (model.embedding.weight[ids] + model.positions.weight[:10]).double()
+    for layer in model.encoder.layers:
+        x = x + _attention(_norm(x, layer.norm1), layer.self_attn)
+        inner = _linear(_norm(x, layer.norm2), layer.linear1)
+        x = x + _linear(inner * 0.5 * (1 + torch.erf(inner / 2**0.5)), layer.linear2)
+    expected = _norm(x, model.encoder.norm) @ model.head.weight.double().T
+    torch.testing.assert_close(model(ids).double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def _linear(x: Tensor, linear: nn.Linear) -> Tensor:
+    return x @ linear.weight.double().T + linear.bias.double()
+
+
+def _norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    scaled = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
+    return scaled * norm.weight.double() + norm.bias.double()
+
+
+def _attention(x_BTN: Tensor, attention: nn.MultiheadAttention) -> Tensor:
+    q, k, v = (x_BTN @ attention.in_proj_weight.double().T + attention.in_proj_bias.double()).chunk(3, -1)
+    heads, size = attention.num_heads, attention.head_dim
+    mixed = torch.zeros_like(x_BTN)
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        scores_BTT = q[..., part] @ k[..., part].transpose(1, 2) / size**0.5
+        later = torch.ones(scores_BTT.shape[-2:]).triu(1).bool()
+        mixed[..., part] = scores_BTT.masked_fill(later, float("-inf")).softmax(-1) @ v[..., part]
+    return _linear(mixed, attention.out_proj)
