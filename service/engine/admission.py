@@ -7,6 +7,7 @@ waits for the work that is due before it and delays the work that is due after i
 
 from dataclasses import dataclass
 
+from service.engine.appointments import SHARE
 from service.engine.latency import LATE
 from service.engine.quantiles import Window
 
@@ -37,11 +38,16 @@ class Admission:
         """How many times longer than foretold the slow answers took lately."""
         return self._stretch
 
-    def forecast(self, now: float, deadline: float, work_s: float, run_s: float) -> Forecast:
-        """For an item of `work_s` seconds of computing whose own batch takes `run_s`."""
+    def forecast(self, now: float, deadline: float, work_s: float, run_s: float, promised_s: float = 0.0) -> Forecast:
+        """For an item of `work_s` seconds of computing whose own batch takes `run_s`.
+
+        `promised_s` is work that has not come yet and for which room is left, at most `SHARE` of what there is.
+        """
+        slack_s = deadline - now
+        room_s = min(promised_s / self._slots * self._stretch, SHARE * slack_s)
         running_s = self._running_s(now)
         plain_s = running_s + (self.total_s + work_s) / self._slots
-        if plain_s * self._stretch + run_s <= deadline - now:
+        if plain_s * self._stretch + run_s <= slack_s - room_s:
             return Forecast(plain_s + run_s, 0.0)  # all there is fits before this deadline, so before every later one
         mine = int(deadline * TICKS_PER_S)
         waited, worst = work_s, 0.0
@@ -51,12 +57,8 @@ class Admission:
                 due = deadline if tick == mine else (tick + 1) / TICKS_PER_S
                 own_s = running_s + waited / self._slots
                 plain_s = own_s if tick == mine else plain_s
-                worst = max(worst, own_s * self._stretch + run_s - (due - now))
+                worst = max(worst, own_s * self._stretch + run_s + room_s - (due - now))
         return Forecast(plain_s + run_s, worst)
-
-    def wait_s(self, now: float) -> float:
-        """Seconds until what there is will be done."""
-        return (self._running_s(now) + self.total_s / self._slots) * self._stretch
 
     def _running_s(self, now: float) -> float:
         return sum(max(end - now, 0.0) for end in self._ends.values()) / self._slots

@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.engine.admission import Admission
+from service.engine.appointments import SHARE, Appointments
 from service.engine.batcher import INLINE_S, Batch, Batcher, Limits
 from service.engine.call import Call
 from service.engine.compute import Outcome, compute
 from service.engine.counters import Refusal
 from service.engine.latency import LATE
 from service.engine.layout import Array, Tensors
-from service.engine.request import Request
+from service.engine.request import Piece, Request
 from service.engine.schedule import Schedule
 from service.engine.session import Session
 from service.errors import EkibenError
@@ -44,6 +45,7 @@ class Executor:
         self._running = 0  # slots taken
         self._lonely = 0
         self._schedule = Schedule()
+        self._appointments = Appointments(slots)
         self._arrivals: dict[asyncio.AbstractEventLoop, list[Request]] = {}  # since the last look
 
     def is_quiet(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -67,7 +69,8 @@ class Executor:
 
     def arrive(self, request: Request) -> None:
         """Take in a request, with all those that arrive before the event loop gets to it."""
-        self.pending += 1
+        with self._lock:
+            self.pending += 1
         if request.loop in self._arrivals:
             self._arrivals[request.loop].append(request)
         else:
@@ -110,27 +113,19 @@ class Executor:
     def _admit(self, request: Request, now: float) -> None:
         """Queue the request, or refuse it."""
         if request.future.done():
-            return None
+            return
         batcher = request.batcher
         pieces = batcher.cut(request)
         if self.stopped:
             batcher.counters.refused["stopping"] += 1
-            return request.fail(_shutting_down())
-        if self._running or self._schedule:
-            if batcher.num_rows + request.num_rows > self._limits.max_queue_items and batcher.num_rows:
-                return self._refuse(request, "queue-full", self.admission.wait_s(now))
-            work_s = sum(map(batcher.price, pieces))
-            longest = max(piece.longest for piece in pieces)
-            run_s = batcher.latency.foretell(batcher.room(longest), longest, LATE) or 0.0
-            forecast = self.admission.forecast(now, request.deadline, work_s, run_s)
-            if forecast.excess_s > 0 and now < batcher.observed_at + PROBE_S:
-                return self._refuse(request, "overloaded", forecast.excess_s)
-            request.foretold_s = forecast.plain_s
+            request.fail(_shutting_down())
+            return
+        if (self._running or self._schedule) and not self._has_room(request, pieces, now):
+            return
         for piece in pieces:
             batcher.push(piece)
         self._schedule.add(batcher)
         batcher.count(request)
-        return None
 
     def _together(self, arrived: Sequence[Request]) -> Batch | None:
         """All that has arrived as one batch, if it makes a quick one and nothing else is going on."""
@@ -142,12 +137,35 @@ class Executor:
                 batch.batcher.count(request)
         return batch
 
-    def _refuse(self, request: Request, reason: Refusal, retry_after_s: float) -> None:
+    def _has_room(self, request: Request, pieces: Sequence[Piece], now: float) -> bool:
+        """Will it and all others be answered in time? If not, refuse it."""
+        batcher, admission, limits = request.batcher, self.admission, self._limits
+        work_s = sum(map(batcher.price, pieces))
+        promised_s = 0.0
+        if self._appointments and not self._appointments.keep(now, request.fingerprint()):
+            promised_s = self._appointments.promised_s(now)
+        room = limits.max_queue_items
+        if promised_s:
+            promised_items = promised_s / work_s * request.num_rows if work_s else room
+            room -= int(min(promised_items, room * SHARE))
+        if batcher.num_rows and batcher.num_rows + request.num_rows > room:
+            return self._refuse(request, "queue-full", now, work_s, 0.0)
+        longest = max(piece.longest for piece in pieces)
+        run_s = batcher.latency.foretell(batcher.room(longest), longest, LATE) or 0.0
+        forecast = admission.forecast(now, request.deadline, work_s, run_s, promised_s)
+        if forecast.excess_s > 0 and now < batcher.observed_at + PROBE_S:
+            return self._refuse(request, "overloaded", now, work_s, forecast.excess_s)
+        request.foretold_s = forecast.plain_s
+        return True
+
+    def _refuse(self, request: Request, reason: Refusal, now: float, work_s: float, wait_s: float) -> bool:
         batcher = request.batcher
         batcher.counters.refused[reason] += 1
         what = "its queue is full" if reason == "queue-full" else "it would be answered too late"
         detail = f"{batcher.layout.where}: {what}; {batcher.num_rows} items are waiting"
-        request.fail(EkibenError("overloaded", detail, retry_after_s=max(retry_after_s, 0.001)))
+        retry_after_s = self._appointments.make(now, request.fingerprint(), work_s, wait_s)
+        request.fail(EkibenError("overloaded", detail, retry_after_s=retry_after_s))
+        return False
 
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         """On the event loop, after everything that was ready to arrive: begin what has arrived."""

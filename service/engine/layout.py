@@ -23,6 +23,7 @@ GROWTH = 1.25  # from one bucket of lengths to the next: a row is padded by less
 class Layout:
     def __init__(self, manifest: Manifest, length_buckets: Sequence[int] | None = None) -> None:
         """`length_buckets`: their upper bounds, where the model's answers need the same bounds in every batch."""
+        self.name = manifest.name
         self.where = f"{manifest.name}/{manifest.version}"
         self.ragged = any(spec.name == "lengths" and spec.shape == ("batch",) for spec in manifest.inputs)
         self.mixes = length_buckets is None  # may rows of neighbouring buckets share a batch?

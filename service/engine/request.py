@@ -59,6 +59,10 @@ class Request:
         self.values: dict[str, Array] = {}
         self.failures: dict[int, Exception] = {}
 
+    def fingerprint(self) -> int:
+        """Equal for requests that ask the same of the same model."""
+        return hash((self.layout.name, *(value.tobytes() for value in self.inputs.values())))
+
     def take(self, piece: "Piece", result: Mapping[str, Array] | Exception) -> None:
         """Results of a piece, rows and steps as in the batch, or why its one row has none."""
         if self.future.done():

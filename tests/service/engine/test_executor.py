@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -234,13 +235,46 @@ def test_a_full_queue_refuses_with_the_time_to_come_back(make: Callable[..., Run
         with pytest.raises(EkibenError, match="its queue is full; 10 items are waiting") as caught:
             await start(runner, session, 8)
         assert caught.value.slug == "overloaded"
-        assert caught.value.retry_after_s is not None
-        assert caught.value.retry_after_s >= 1.0  # ten times a tenth of a second of work
+        assert caught.value.retry_after_s == 1.0
         gate.set()
         await asyncio.gather(*tasks)
 
     run(scenario())
     assert runner.counters()[0].refused == {"queue-full": 1}
+
+
+def test_who_comes_back_as_told_is_let_in_before_the_new(
+    make: Callable[..., Runner], gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, session = make(threads=1, limits=Limits(max_queue_items=10)), FakeSession(gate=gate)
+    now = 1000.0
+    monkeypatch.setattr("service.engine.executor.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("service.engine.runner.time", SimpleNamespace(monotonic=lambda: now))
+
+    async def scenario() -> None:
+        nonlocal now
+        for _ in range(20):
+            runner.observe(session, 32, 8, 0.32)  # type: ignore[arg-type]
+        tasks = [asyncio.create_task(runner.run(session, rows(8)))]  # type: ignore[arg-type]
+        await until(session.began.is_set)
+        tasks += [asyncio.create_task(runner.run(session, rows(8, first=i))) for i in range(10)]  # type: ignore[arg-type]
+        await until(lambda: runner.counters()[0].queued_items == 10)
+        with pytest.raises(EkibenError) as caught:
+            await runner.run(session, rows(8, first=100))  # type: ignore[arg-type]
+        assert caught.value.retry_after_s == 1.0
+        tasks[10].cancel()
+        await until(lambda: runner.counters()[0].queued_items == 9)
+        now += 1.01
+        with pytest.raises(EkibenError, match="full"):  # the last place is kept
+            await runner.run(session, rows(8, first=200))  # type: ignore[arg-type]
+        back = asyncio.create_task(runner.run(session, rows(8, first=100)))  # type: ignore[arg-type]
+        await until(lambda: runner.counters()[0].queued_items == 10)
+        gate.set()
+        await asyncio.gather(back, *tasks[:10])
+
+    run(scenario())
+    assert 100 in session.rows
+    assert 200 not in session.rows
 
 
 def test_who_would_be_late_is_refused_at_once(make: Callable[..., Runner], gate: threading.Event) -> None:
