@@ -12,7 +12,7 @@ USUAL, LATE = 0.5, 0.95
 
 
 class Latency:
-    """Measurements of one session. Only additions change it: safe to read while another thread adds."""
+    """Measurements of one session. May be read while another thread adds."""
 
     def __init__(self) -> None:
         self._windows: dict[tuple[int, int], Window] = {}

@@ -17,10 +17,10 @@ class Window:
         return len(self._sorted)
 
     def add(self, value: float) -> None:
+        insort(self._sorted, value)
         if len(self._arrivals) == self._arrivals.maxlen:
             del self._sorted[bisect_left(self._sorted, self._arrivals[0])]
         self._arrivals.append(value)
-        insort(self._sorted, value)
 
     def quantile(self, share: float) -> float:
         """The smallest value that `share` of all values do not exceed, such as 0.99 of them."""

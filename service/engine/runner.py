@@ -19,6 +19,7 @@ from service.engine.executor import Executor
 from service.engine.layout import Array, Layout, Tensors
 from service.engine.request import Request
 from service.engine.session import Session
+from service.engine.shapes import doubling
 from service.errors import EkibenError, Fault
 
 Result = TypeVar("Result")
@@ -76,9 +77,25 @@ class Runner:
         finally:
             self._executor.withdraw(call)
 
+    def grid(self, session: Session) -> list[tuple[int, int]]:
+        """The batches that are worth running before the first request: (rows, steps; 0 where a model has none)."""
+        batcher = self._batchers.get(id(session)) or self._open(session)
+        max_items, max_steps = session.manifest.limits.max_items, session.manifest.limits.max_steps
+        lengths = doubling(8, max_steps) if batcher.layout.ragged and max_steps else (0,)
+        return [
+            (num_rows, num_steps)
+            for num_steps in lengths
+            for num_rows in doubling(1, min(batcher.room(num_steps), max_items))
+        ]
+
     def observe(self, session: Session, num_rows: int, num_steps: int, seconds: float) -> None:
         """Prime the latency model: `session.run` of this shape took so long. 0 steps where a model has none."""
-        (self._batchers.get(id(session)) or self._open(session)).latency.observe(num_rows, num_steps, seconds)
+        batcher = self._batchers.get(id(session)) or self._open(session)
+        self._executor.observe(batcher, num_rows, num_steps, seconds)
+
+    def hung(self, longer_than_s: float) -> list[Session]:
+        """The sessions that threads have been computing with for longer than that; the decoder's are not seen."""
+        return self._executor.hung(longer_than_s)
 
     def counters(self) -> list[Counters]:
         """What was done so far, one for each version of a model that was ever asked for."""

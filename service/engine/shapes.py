@@ -32,15 +32,15 @@ def grid(manifest: Manifest) -> tuple[Shape, ...]:
     that its cache can have: 64, 128, ... up to `max_steps`.
     """
     limits = manifest.limits
-    batches = _doubling(1, limits.max_items)
+    batches = doubling(1, limits.max_items)
     if limits.max_steps is None:
         return tuple(Shape(batch=batch) for batch in batches)
-    lengths = _doubling(FIRST_LENGTH, limits.max_steps)
+    lengths = doubling(FIRST_LENGTH, limits.max_steps)
     if not isinstance(manifest.parameters, LanguageModel):
         return tuple(Shape(batch=batch, steps=steps) for steps in lengths for batch in batches)
     return tuple(
         shape
-        for past in _doubling(FIRST_CAPACITY, limits.max_steps)
+        for past in doubling(FIRST_CAPACITY, limits.max_steps)
         for shape in (
             *(Shape(batch=1, steps=steps, past=past) for steps in lengths if steps <= past),
             *(Shape(batch=batch, steps=1, past=past) for batch in batches),
@@ -62,7 +62,7 @@ def inputs_at(manifest: Manifest, shape: Shape) -> Tensors:
     }
 
 
-def _doubling(first: int, limit: int) -> tuple[int, ...]:
+def doubling(first: int, limit: int) -> tuple[int, ...]:
     """The first, twice that, ... and the limit."""
     sizes: Iterator[int] = (first << i for i in itertools.count())
     return (*itertools.takewhile(lambda size: size < limit, sizes), limit)

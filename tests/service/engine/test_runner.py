@@ -214,3 +214,27 @@ def test_what_was_done_is_counted(runner: Runner) -> None:
     assert (counters.batches, counters.bisected_batches) == (3, 1)
     assert (counters.steps, counters.padded_steps) == (8 + 10 + 30 + 4, 2)
     assert (counters.queued_items, counters.compute_s.count, counters.queue_s.count) == (0, 3, 3)
+
+
+def test_the_grid_covers_every_batch_that_can_be(runner: Runner, sessions: dict[str, Session]) -> None:
+    assert runner.grid(sessions["image-classifier"]) == [(1, 0), (2, 0), (4, 0), (8, 0)]
+    grid = runner.grid(FakeSession(max_steps=500))  # type: ignore[arg-type]
+    assert {rows for rows, steps in grid if steps == 500} == {1, 2, 4, 8, 16}  # 16 x 500 is all that a batch holds
+    assert {rows for rows, steps in grid if steps == 8} == {1, 2, 4, 8, 16, 32}
+
+
+def test_a_computation_that_hangs_is_known(runner: Runner) -> None:
+    gate = threading.Event()
+    session = FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(runner.run(session, rows(5)))  # type: ignore[arg-type]
+        while not runner.hung(0.01):
+            await asyncio.sleep(0.001)
+        assert runner.hung(0.01) == [session]
+        assert runner.hung(1000) == []
+        gate.set()
+        await task
+
+    asyncio.run(scenario())
+    assert runner.hung(0) == []
