@@ -25,6 +25,7 @@ from service.scoring.job import Job, ScoringError, changes
 from service.scoring.plan import Planned, Shard
 
 FOLDER = "_ledger"
+FINISH_BYTE = (1 << 62) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,17 +87,14 @@ class Ledger:
 
     def own(self, shard: Shard) -> bool:
         """Take the shard, unless another process has it."""
-        if self._lock is None:
-            self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(shard))
+            fcntl.lockf(self._lock_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(shard))
         except (BlockingIOError, PermissionError):
             return False
         return True
 
     def release(self, shard: Shard) -> None:
-        if self._lock is not None:
-            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, _byte(shard))
+        fcntl.lockf(self._lock_file(), fcntl.LOCK_UN, 1, _byte(shard))
 
     def work_path(self, shard: Shard, suffix: str) -> Path:
         """Where the shard's owner writes; nobody else does, and nobody reads it."""
@@ -128,16 +126,27 @@ class Ledger:
             )
 
     def finish(self, files: Mapping[str, bytes], stamps: Mapping[str, str]) -> None:
-        """Write what describes the whole, then the stamps of the input, which say that all of it is done."""
-        for name, content in files.items():
-            self._replace(self.output / name, content)
-        shutil.rmtree(self._folder / "work", ignore_errors=True)
-        self._replace(self._folder / "done.json", _encode(dict(stamps)))
+        """Write what describes the whole, then the stamps of the input, which say that all of it is done.
+
+        One process at a time; whoever comes second finds it done.
+        """
+        fcntl.lockf(self._lock_file(), fcntl.LOCK_EX, 1, FINISH_BYTE)
+        try:
+            if not self.finished(stamps):
+                for name, content in files.items():
+                    self._replace(self.output / name, content)
+                self._replace(self._folder / "done.json", _encode(dict(stamps)))
+                shutil.rmtree(self._folder / "work", ignore_errors=True)
+        finally:
+            fcntl.lockf(self._lock_file(), fcntl.LOCK_UN, 1, FINISH_BYTE)
 
     def finished(self, stamps: Mapping[str, str]) -> bool:
         """Whether the job was finished with this very input."""
         path = self._folder / "done.json"
-        return path.exists() and self._read(path) == dict(stamps)
+        if not path.exists() or self._read(path) != dict(stamps):
+            return False
+        shutil.rmtree(self._folder / "work", ignore_errors=True)
+        return True
 
     def resume(self) -> None:
         """The job goes on: it is not done until it says so again."""
@@ -148,6 +157,12 @@ class Ledger:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _lock_file(self) -> int:
+        """Opened once: a process that closes any handle of a file lets go of all its locks there."""
+        if self._lock is None:
+            self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return self._lock
 
     def _record(self, shard: Shard) -> Path:
         return self._folder / "shards" / f"{shard.name}.json"
@@ -175,7 +190,7 @@ class Ledger:
         _sync(path.parent)
 
     def _write(self, path: Path, content: bytes) -> Path:
-        written = self._folder / f"{path.name}.{os.getpid()}"
+        written = self._folder / "work" / f"{path.name}.{os.getpid()}"
         try:
             with written.open("wb") as file:
                 file.write(content)

@@ -127,8 +127,18 @@ class _Driver(threading.Thread):
         }
 
     def _start(self) -> bool:
+        """A worker that is ready; one that dies on the way is begun anew a few times."""
+        event = self._launch()
+        for _ in range(ATTEMPTS - 1):
+            if event["event"] == "died" and not self._queue.stopped:
+                event = self._launch()
+        if event["event"] != "ready":
+            self._fail(f"a worker cannot start: {event['detail']}")
+        return event["event"] == "ready"
+
+    def _launch(self) -> Mapping[str, Any]:
         self._end()
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             [sys.executable, "-m", "service.scoring.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -136,17 +146,13 @@ class _Driver(threading.Thread):
             encoding="utf-8",
             env=self._environment(),
         )
-        assert self._process.stdin is not None
+        assert process.stdin is not None
         try:
-            self._process.stdin.write(self._job.model_dump_json() + "\n")
-            self._process.stdin.flush()
-            event = self._event()
+            process.stdin.write(self._job.model_dump_json() + "\n")
+            process.stdin.flush()
+            return self._event()
         except (BrokenPipeError, EOFError):
-            event = self._death()
-        if event["event"] == "ready":
-            return True
-        self._fail(f"a worker cannot start: {event['detail']}")
-        return False
+            return self._death()
 
     def _end(self) -> None:
         if self._process is not None:

@@ -5,7 +5,6 @@ job's answer; until then it holds whole shards of that job only, and calling it 
 """
 
 import json
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 
 from service.bundle import Manifest
 from service.engine.device import DeviceWish, resolve_device
+from service.errors import EkibenError
 from service.scoring.ahead import ahead
 from service.scoring.engine import Engine, Outcome
 from service.scoring.fields import map_columns
@@ -28,6 +28,8 @@ from service.scoring.plan import ReadError, Shard, describe, plan
 from service.scoring.progress import Bar
 from service.scoring.sources import SOURCES
 from service.scoring.summary import confidence_picture, encode, summarize
+from service.tasks import TASKS
+from service.tasks.body import parse
 
 SHARD_ROWS = {"image-classifier": 16384, "language-model": 64, "image-generator": 256}  # else SEQUENCE_SHARD_ROWS
 SEQUENCE_SHARD_ROWS = 4096
@@ -40,8 +42,6 @@ REQUEST_FIELDS: Mapping[str, frozenset[str]] = {
     "language-model": frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs", "seed"}),
     "image-generator": frozenset({"seed"}),
 }
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +140,6 @@ def _run(
     finally:
         shards.close()  # type: ignore[attr-defined]
     outcome.failures[:0] = unread
-    for failure in outcome.failures:
-        log.error("%s", failure)
     return outcome
 
 
@@ -169,10 +167,7 @@ def _job(
     **options: Any,
 ) -> Job:
     family = manifest.parameters.family
-    unknown = sorted(set(request) - REQUEST_FIELDS[family])
-    if unknown:
-        known = ", ".join(sorted(REQUEST_FIELDS[family]))
-        raise ScoringError(f"--set {unknown[0]}: the options of a {family} are {known}")
+    _check_request(manifest, request)
     first = files[0]
     try:
         columns = SOURCES[first.format].columns(first, header=options["header"])
@@ -200,6 +195,20 @@ def _job(
     except ValidationError as error:
         fault = error.errors()[0]
         raise ScoringError(f"option {fault['loc'][0]}: {fault['msg']}, got {fault['input']!r}") from error
+
+
+def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:
+    """Raises ScoringError for an option that the task's request does not take, or not so."""
+    family = manifest.parameters.family
+    unknown = sorted(set(request) - REQUEST_FIELDS[family])
+    if unknown:
+        known = ", ".join(sorted(REQUEST_FIELDS[family]))
+        raise ScoringError(f"--set {unknown[0]}: the options of a {family} are {known}")
+    items: dict[str, Any] = {"images": []} if manifest.task == "classify" else {}
+    try:
+        parse(TASKS[manifest.task].request, {"model": manifest.name, **items, **request})
+    except EkibenError as error:
+        raise ScoringError(f"--set {error.detail.removeprefix('/')}") from error
 
 
 def _run_ray(job: Job, shards: Iterator[Shard], *, workers: int | None, report: Bar) -> Outcome:

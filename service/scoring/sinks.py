@@ -47,8 +47,10 @@ class Sink:
             self._flush()
             self._wait()
             self._writer.close()
-        finally:
-            self._thread.shutdown()
+        except BaseException:
+            self.abandon()
+            raise
+        self._thread.shutdown()
 
     def abandon(self) -> None:
         """Let go of a file that nobody will see."""

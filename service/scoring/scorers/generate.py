@@ -82,12 +82,16 @@ class GenerateScorer:
             if i in faults:
                 continue
             full = len(group) == self._model.manifest.limits.max_items
-            if group and (full or not self._writes or _but_prompt(bodies[group[0]]) != _but_prompt(body)):
+            if group and (full or not self._together(bodies[group[0]], body)):
                 yield group
                 group = []
             group.append(i)
         if group:
             yield group
+
+    def _together(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Without `max_tokens` each prompt gets what its own length leaves, so it must travel alone."""
+        return self._writes and "max_tokens" in one and _but_prompt(one) == _but_prompt(other)
 
     def _answer(
         self,

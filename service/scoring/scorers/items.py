@@ -38,13 +38,13 @@ def reason(error: EkibenError, column: str, where: str = "") -> str:
 
 
 def split(
-    found: Sequence[Value | EkibenError], skipped: Mapping[int, str], column: str
+    found: Sequence[Value | EkibenError], skipped: Mapping[int, str], column: str, *, numbered: bool = False
 ) -> tuple[list[int], dict[int, str]]:
-    """The indexes of what could be read, and why the rest could not."""
+    """The indexes of what could be read, and why the rest could not; `numbered`: errors point at /INDEX."""
     faults = dict(skipped)
     for i, value in enumerate(found):
         if i not in faults and isinstance(value, EkibenError):
-            faults[i] = reason(value, column, f"/{i}")
+            faults[i] = reason(value, column, f"/{i}" if numbered else "")
     return [i for i in range(len(found)) if i not in faults], faults
 
 

@@ -43,7 +43,7 @@ class TextScorer:
             max_steps=self._model.manifest.limits.max_steps,
             truncate=self._truncate,
         )
-        kept, faults = split(found, rows.faults, self._column)
+        kept, faults = split(found, rows.faults, self._column, numbered=True)
         ids = [row for row in (found[i] for i in kept) if not isinstance(row, EkibenError)]
         lengths = np.array([len(row) for row in ids], np.int64)
         probabilities = np.zeros((len(ids), len(self._labels)), np.float32)

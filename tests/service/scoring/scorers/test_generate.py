@@ -1,0 +1,56 @@
+"""Prompts in groups, alone, and refused."""
+
+from typing import Any
+
+import pytest
+
+from service.engine.model import Model
+from service.scoring.rows import Rows
+from service.scoring.scorers.generate import GenerateScorer
+from tests.service.scoring.inputs import prompts
+
+
+def score(models: dict[str, Model], family: str, request: dict[str, Any], **columns: Any) -> Any:
+    scorer = GenerateScorer(models[family], {name: name for name in columns}, request)
+    try:
+        return scorer.score(Rows(numbers=range(len(next(iter(columns.values())))), columns=columns))
+    finally:
+        scorer.close()
+
+
+def test_a_bad_prompt_fails_alone(models: dict[str, Model]) -> None:
+    given: list[Any] = [*prompts(3), None, "", 7, ["a"], "a" * 200, *prompts(3)]
+    found = score(models, "language-model", {"max_tokens": 4}, prompt=given)
+    assert list(found.kept) == [0, 1, 2, 8, 9, 10]
+    assert found.columns["text"].to_pylist()[:3] == found.columns["text"].to_pylist()[3:]
+    assert all(found.faults[i].startswith("request/prompt") for i in range(3, 8))
+
+
+def test_rows_with_their_own_settings_get_them(models: dict[str, Model]) -> None:
+    given = prompts(1) * 4
+    found = score(
+        models, "language-model", {"max_tokens": 4}, prompt=given, seed=["1", None, 2, "x"], max_tokens=[1, 2, 3, 4]
+    )
+    assert found.columns["seed"].to_pylist() == [1, 0, 2]
+    assert found.columns["tokens"].to_pylist() == [1, 2, 3]
+    assert "request/seed" in found.faults[3]
+
+
+def test_log_probabilities_are_a_column_if_asked(models: dict[str, Model]) -> None:
+    found = score(models, "language-model", {"max_tokens": 3, "logprobs": True}, prompt=prompts(2))
+    assert [len(row) for row in found.columns["logprobs"].to_pylist()] == [3, 3]
+
+
+def test_pictures_without_seeds_differ(models: dict[str, Model]) -> None:
+    scorer = GenerateScorer(models["image-generator"], {}, {"seed": 5})
+    found = scorer.score(Rows(numbers=[3, 4], columns={"n": ["a", "b"]}))
+    scorer.close()
+    assert found.columns["seed"].to_pylist() == [8, 9]
+    assert len(set(found.columns["image"].to_pylist())) == 2
+
+
+@pytest.mark.parametrize("setting", [{"temperature": "hot"}, {"nonsense": 1}])
+def test_a_setting_that_is_no_good_rejects_rows_by_name(setting: dict[str, Any], models: dict[str, Model]) -> None:
+    found = score(models, "language-model", setting, prompt=prompts(2))
+    assert len(found.kept) == 0
+    assert f"request/{next(iter(setting))}" in found.faults[0]

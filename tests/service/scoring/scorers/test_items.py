@@ -1,0 +1,123 @@
+"""Columns of every layout to what the task code reads."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from service.errors import EkibenError, Fault
+from service.scoring.scorers.items import each, pixel_block, plain, raw_pixels, reason, series_rows, split, values
+from service.tasks.body import wrong
+from tests.service.scoring.inputs import arrow_images, arrow_series, images, png, series
+
+IMAGES = images(6)
+FLAT = [image.reshape(-1).tolist() for image in IMAGES]
+BYTES = [image.tobytes() for image in IMAGES]
+TENSOR = pa.FixedShapeTensorArray.from_numpy_ndarray(IMAGES)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        IMAGES,
+        IMAGES.reshape(6, 16),
+        arrow_images(IMAGES),
+        arrow_images(images(9))[0:6],
+        pa.array(BYTES, pa.binary()),
+        pa.array(BYTES, pa.large_binary()),
+        pa.array([b"", *BYTES], pa.binary())[1:],
+        pa.array(FLAT, pa.list_(pa.uint8())),
+        pa.array(FLAT, pa.list_(pa.uint8(), 16)),
+        pa.array(IMAGES.tolist(), pa.list_(pa.list_(pa.uint8()))),
+        pa.array([FLAT[0], *FLAT], pa.large_list(pa.uint8()))[1:],
+        TENSOR,
+    ],
+    ids=str,
+)
+def test_pixels_are_taken_whole(column: Any) -> None:
+    block = pixel_block(plain(column), (4, 4))
+    assert block is not None
+    assert np.array_equal(block, IMAGES)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        IMAGES.astype(np.int64),
+        IMAGES.reshape(6, 2, 8),
+        pa.array([*BYTES[:5], None], pa.binary()),
+        pa.array([*BYTES[:5], BYTES[5][:-1]], pa.binary()),
+        pa.array([png(IMAGES[0])] * 6, pa.binary()),
+        pa.array([b"\x89PNG\r\n\x1a\n" + bytes(8)] * 6, pa.binary()),
+        pa.array([image.reshape(2, 8).tolist() for image in IMAGES], pa.list_(pa.list_(pa.uint8()))),
+        pa.array([*FLAT[:5], FLAT[5][:-1]], pa.list_(pa.uint8())),
+        pa.array([*FLAT[:5], [None, *FLAT[5][1:]]], pa.list_(pa.uint8())),
+        pa.array(FLAT, pa.list_(pa.int32())),
+        pa.array(["x"] * 6),
+        pa.array([], pa.binary()),
+        ["x"] * 6,
+    ],
+    ids=str,
+)
+def test_anything_else_is_read_row_by_row(column: Any) -> None:
+    assert pixel_block(plain(column), (4, 4)) is None
+
+
+def test_wrappings_come_off() -> None:
+    pictures = [{"bytes": b"abc", "path": "x"}, None]
+    assert values(plain(pa.array(pictures))) == [b"abc", None]
+    assert values(plain(pa.array(["a", "b"]).dictionary_encode())) == ["a", "b"]
+
+
+def test_series_become_arrays_without_a_loop_over_numbers() -> None:
+    wanted = series(7)
+    for column in (arrow_series(wanted), arrow_series(series(9, seed=1) + wanted)[9:]):
+        rows = series_rows(column, 2)
+        assert all(isinstance(row, np.ndarray) for row in rows)
+        assert all(np.array_equal(row, want) for row, want in zip(rows, wanted, strict=True))
+
+
+@pytest.mark.parametrize("bad", [None, [[1.0, None]], [[1.0]], [None]])
+def test_series_with_holes_are_read_row_by_row(bad: Any) -> None:
+    column = pa.array([[[1.0, 2.0]], bad], pa.list_(pa.list_(pa.float32())))
+    assert series_rows(column, 2) == [[[1.0, 2.0]], bad]
+
+
+def test_bytes_are_pixels_unless_they_are_a_picture() -> None:
+    assert np.array_equal(raw_pixels(BYTES[0], (4, 4)), IMAGES[0])  # type: ignore[arg-type]
+    assert raw_pixels(b"\xff\xd8\xff" + bytes(11) + b"\xff\xd9", (4, 4)) is None
+    assert raw_pixels(b"\x89PNG\r\n\x1a\n" + bytes(8), (4, 4)) is None
+    assert raw_pixels(bytes(15), (4, 4)) is None
+    assert raw_pixels("0" * 16, (4, 4)) is None
+
+
+def test_faults_are_told_from_values() -> None:
+    def read(item: int) -> int:
+        if item % 2:
+            raise wrong("/3", "an even number", item)
+        return item
+
+    found = each(read, [0, 1, 2, 3])
+    kept, faults = split(found, {2: "unreadable"}, "n")
+    assert kept == [0]
+    assert faults == {
+        1: "n/3: expected an even number, got 1",
+        2: "unreadable",
+        3: "n/3: expected an even number, got 3",
+    }
+
+
+def test_errors_of_a_numbered_list_lose_their_number() -> None:
+    found = [wrong("/0", "a text", 1), wrong("/1/2", "a text", 1)]
+    assert split(found, {}, "text", numbered=True)[1] == {
+        0: "text: expected a text, got 1",
+        1: "text/2: expected a text, got 1",
+    }
+
+
+def test_a_reason_names_column_and_place() -> None:
+    error = EkibenError("invalid-request", "no", (Fault(pointer="/4/1", detail="too big"),))
+    assert reason(error, "image") == "image/4/1: too big"
+    assert reason(error, "image", "/4") == "image/1: too big"
+    assert reason(EkibenError("internal", "no"), "image") == "image: no"

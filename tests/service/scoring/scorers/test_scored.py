@@ -1,0 +1,36 @@
+"""Labels, probabilities and rankings as columns."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from service.engine.model import Model
+from service.scoring.scorers import scored
+from service.scoring.scorers.scored import ranked, run
+from service.tasks.ranking import rank
+from tests.service.scoring.inputs import images
+
+LABELS = ("a", "b", "c")
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 3, 9])
+@pytest.mark.parametrize("rows", [0, 1, 50])
+def test_columns_hold_what_the_service_ranks(top_k: int, rows: int) -> None:
+    rng = np.random.default_rng(0)
+    probabilities = np.round(rng.dirichlet(np.ones(3), rows).reshape(rows, 3), 1).astype(np.float32)  # with ties
+    found = ranked(probabilities, pa.array(LABELS), top_k)
+    wanted = rank(probabilities, LABELS, top_k) if rows else []
+    assert found["columns"]["label"].to_pylist() == [top[0].label for top in wanted]
+    assert found["columns"]["probability"].to_pylist() == [top[0].probability for top in wanted]
+    assert [LABELS[i] for i in found["labels"]] == [top[0].label for top in wanted]
+    assert ("top" in found["columns"]) == (top_k > 1)
+    if top_k > 1:
+        assert found["columns"]["top"].to_pylist() == [[best.model_dump() for best in top] for top in wanted]
+
+
+def test_runs_are_batches_in_order(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scored, "BATCH", 7)
+    model, given = models["image-classifier"], {"images": images(20)}
+    parts = [part["probabilities"] for part in run(model, given, ["probabilities"])]
+    assert [len(part) for part in parts] == [7, 7, 6]
+    assert np.array_equal(np.concatenate(parts), model.session.run(given, ["probabilities"])["probabilities"])

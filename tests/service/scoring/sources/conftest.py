@@ -1,0 +1,54 @@
+"""Reading a file whole, span by span, in any order."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.scoring.files import find_files
+from service.scoring.rows import Span, Want
+from service.scoring.sources import SOURCES
+
+Read = Callable[..., list[tuple[int, dict[str, Any], str | None]]]
+
+
+def spans_of(path: Path, shard_rows: int, *, header: bool = True, wanted: Any = None) -> list[Span]:
+    [file] = find_files([str(path)], output=Path("/nowhere"), wanted=wanted)
+    source = SOURCES[file.format]
+    want = Want(columns=source.columns(file, header=header), header=header)
+    return list(source.spans(file, want, shard_rows=shard_rows))
+
+
+@pytest.fixture
+def read() -> Read:
+    """read(path, shard_rows) -> (number, values, fault) of every row; spans are read in a random order."""
+    return read_all
+
+
+def read_all(path: Path, shard_rows: int = 7, *, header: bool = True, wanted: Any = None, seed: int = 0) -> Any:
+    [file] = find_files([str(path)], output=Path("/nowhere"), wanted=wanted)
+    source = SOURCES[file.format]
+    want = Want(columns=source.columns(file, header=header), header=header)
+    spans = list(source.spans(file, want, shard_rows=shard_rows))
+    random.Random(seed).shuffle(spans)
+    reader = source.open(file, want)
+    found = []
+    for span in spans:
+        rows = [row for part in reader.read(span) for row in _rows(part)]
+        assert all(span.first_row <= number < span.first_row + span.rows for number, _, _ in rows)
+        found += rows
+    reader.close()
+    return sorted(found, key=lambda row: row[0])
+
+
+def _rows(part: Any) -> list[tuple[int, dict[str, Any], str | None]]:
+    columns = {
+        name: column.to_pylist() if hasattr(column, "to_pylist") else list(column)
+        for name, column in part.columns.items()
+    }
+    return [
+        (int(number), {name: column[i] for name, column in columns.items()}, part.faults.get(i))
+        for i, number in enumerate(part.numbers)
+    ]

@@ -1,0 +1,123 @@
+"""CSV as people write it."""
+
+import csv
+import gzip
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.scoring.job import ScoringError
+from service.scoring.sources import delimited
+from tests.service.scoring.sources.conftest import Read, read_all, spans_of
+
+HEADER = b"id,text\n"
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.text(max_size=6), st.text('ab",\n ', max_size=8)), max_size=25), size=st.integers(1, 9)
+)
+def test_any_text_comes_back_as_the_csv_module_wrote_it(
+    rows: list[tuple[str, str]], size: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = [(a.replace("\r", "").replace("\0", "").encode("utf-8", "replace").decode(), b) for a, b in rows]
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerows([("id", "text"), *rows])
+    path = write(tmp_path_factory.mktemp("csv") / "a.csv", buffer.getvalue().encode())
+    assert [(values["id"], values["text"]) for _, values, _ in read_all(path, size)] == rows
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_a_line_end_inside_quotes_never_cuts(name: str, read: Read, tmp_path: Path) -> None:
+    rows = [f'{i},"line one\nline ""two"" of {i}, with a comma"' for i in range(20)]
+    path = write(tmp_path / name, HEADER + "\n".join(rows).encode())
+    found = read(path, 3)
+    assert [number for number, _, _ in found] == list(range(20))
+    assert [values["text"] for _, values, _ in found] == [
+        f'line one\nline "two" of {i}, with a comma' for i in range(20)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"1", "expected 2 fields, got 1"),
+        (b"1,2,3", "expected 2 fields, got 3"),
+        (b"1,\xff\xfe", "column 'text' is not UTF-8: byte 0xff"),
+        (b"1,caf\xe9", "column 'text' is not UTF-8: byte 0xe9"),
+        (b"1,a\rb", "not CSV: new-line character seen in unquoted field"),
+    ],
+)
+def test_a_bad_row_is_one_fault_and_the_rest_is_read(line: bytes, reason: str, read: Read, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HEADER + b"0,before\n" + line + b"\n2,after\n")
+    before, bad, after = read(path, 2)
+    assert (before[1]["text"], after[1]["text"]) == ("before", "after")
+    assert bad[2] is not None
+    assert bad[2].startswith(reason)
+
+
+def test_a_quote_that_is_never_closed_swallows_a_bounded_stretch(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "MAX_FIELD_CHARS", 200)
+    lines = b"".join(b"%d,some words\n" % i for i in range(100))
+    path = write(tmp_path / "a.csv", HEADER + b'0,"never closed\n' + lines)
+    found = read(path, 10)
+    assert "field larger than field limit (200) (lines 2 to" in str(found[0][2])
+    assert [values["id"] for _, values, _ in found][-1] == "99"
+    assert len(found) > 80
+
+
+def test_a_stray_quote_is_a_character(read: Read, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HEADER + b'0,5" pipe\n1,plain\n2,"quoted ""x"" "\n')
+    assert [values["text"] for _, values, _ in read(path, 1)] == ['5" pipe', "plain", 'quoted "x" ']
+
+
+def test_windows_lines_a_mark_at_the_start_and_blank_lines(read: Read, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", b"\xef\xbb\xbfid,text\r\n0,a\r\n\r\n1,b\r\n\r\n")
+    assert [(values["id"], values["text"]) for _, values, _ in read(path, 1)] == [("0", "a"), ("1", "b")]
+
+
+def test_without_a_header_columns_are_numbers_and_the_first_line_is_data(read: Read, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", b"x,y\nz,w\n")
+    assert [values for _, values, _ in read(path, header=False)] == [{"0": "x", "1": "y"}, {"0": "z", "1": "w"}]
+
+
+@pytest.mark.parametrize("content", [b"", b"id,text\n"])
+def test_an_empty_file_has_no_rows(content: bytes, read: Read, tmp_path: Path) -> None:
+    assert read(write(tmp_path / "a.csv", content)) == []
+
+
+def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScoringError, match="the header names 'a' more than once"):
+        spans_of(write(tmp_path / "a.csv", b"a,a\n1,2\n"), 1)
+
+
+def test_tabs(read: Read, tmp_path: Path) -> None:
+    assert read(write(tmp_path / "a.tsv", b"a\tb\n1,5\t2\n"))[0][1] == {"a": "1,5", "b": "2"}
+
+
+def test_a_line_too_long_to_hold_is_one_fault(read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from service.scoring.sources import stream
+
+    monkeypatch.setattr(stream, "MAX_ROW_BYTES", 1 << 20)
+    path = write(tmp_path / "a.csv", HEADER + b"0,a\n1," + b"x" * (3 << 20) + b"\n2,b\n")
+    found = read(path, 1)
+    assert [fault is not None for _, _, fault in found] == [False, True, False]
+    assert "expected a line of at most" in str(found[1][2])
+
+
+def test_the_digest_follows_the_bytes_of_the_rows(tmp_path: Path) -> None:
+    a = spans_of(write(tmp_path / "a.csv", HEADER + b"0,a\n1,b\n"), 1)
+    b = spans_of(write(tmp_path / "b.csv", HEADER + b"0,a\n1,c\n"), 1)
+    assert a[0].digest == b[0].digest
+    assert a[1].digest != b[1].digest

@@ -1,0 +1,47 @@
+"""Working ahead, no further than asked, and stopping when nobody wants more."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from service.scoring.ahead import ahead
+
+
+def test_items_come_in_order() -> None:
+    assert list(ahead(iter(range(100)), 3)) == list(range(100))
+
+
+def test_an_error_comes_where_its_item_would_have() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise KeyError("two")
+
+    found = ahead(items(), 5)
+    assert next(found) == 1
+    with pytest.raises(KeyError, match="two"):
+        next(found)
+
+
+def test_no_more_than_the_depth_is_made_before_it_is_wanted() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(100):
+            made.append(i)
+            yield i
+
+    found = ahead(items(), 2)
+    assert next(found) == 0
+    time.sleep(0.1)
+    assert len(made) <= 5
+    found.close()  # type: ignore[attr-defined]
+
+
+def test_closing_ends_the_thread() -> None:
+    before = threading.active_count()
+    found = ahead(iter(range(10**9)), 2)
+    next(found)
+    found.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before

@@ -1,0 +1,132 @@
+"""Commits, locks, and folders that are somebody else's."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.scoring.files import InputFile
+from service.scoring.job import ScoringError
+from service.scoring.ledger import Ledger, Record, sha256_of
+from service.scoring.plan import Planned, Shard
+from service.scoring.rows import Span
+from tests.service.scoring.test_job import job_of
+
+FILE = InputFile(uri="/in.csv", name="in.csv", format="csv", size=1, stamp="1")
+ROOT = Path(__file__).parents[3]
+
+
+def shard_of(number: int = 0, key: str = "k") -> Shard:
+    span = Span(first_row=number * 4, rows=4, start=0, stop=9, digest="d")
+    return Shard(file_number=0, number=number, key=key, file=FILE, span=span)
+
+
+def record_of(shard: Shard, **changed: Any) -> Record:
+    fields = {"scored": 4, "rejected": 0, "labels": (1, 3), "confidence": (4,), "parts": {}}
+    return Record(**{"key": shard.key, "file": FILE.name, "first_row": shard.span.first_row, **fields, **changed})
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    ledger = Ledger(tmp_path / "out")
+    ledger.begin(job_of(tmp_path / "out"), ["in.csv"])
+    ledger.resume()
+    return ledger
+
+
+def test_a_commit_shows_the_parts_and_is_remembered(ledger: Ledger) -> None:
+    shard = shard_of()
+    written = ledger.work_path(shard, "csv")
+    written.write_text("row\n")
+    assert ledger.committed(shard) is None
+    record = record_of(shard, parts={"predictions/part-a.csv": sha256_of(written)})
+    ledger.commit(shard, record, {"predictions/part-a.csv": written})
+    assert (ledger.output / "predictions" / "part-a.csv").read_text() == "row\n"
+    assert not written.exists()
+    assert Ledger(ledger.output).committed(shard) == record
+    assert list(ledger.records()) == [record]
+
+
+def test_a_part_that_was_deleted_is_made_again(ledger: Ledger) -> None:
+    shard = shard_of()
+    ledger.commit(shard, record_of(shard, parts={"predictions/gone.csv": "x"}), {})
+    assert ledger.committed(shard) is None
+
+
+def test_other_content_in_a_shards_place_is_an_error(ledger: Ledger) -> None:
+    ledger.commit(shard_of(), record_of(shard_of()), {})
+    with pytest.raises(ScoringError, match=r"the input changed: shard 00000-000000"):
+        ledger.committed(shard_of(key="other"))
+    with pytest.raises(ScoringError, match=r"in\.csv is shorter"):
+        ledger.check_planned(Planned(file_number=0, file=FILE, shards=0))
+    ledger.check_planned(Planned(file_number=0, file=FILE, shards=1))
+
+
+def test_one_process_owns_a_shard_and_a_dead_one_owns_nothing(ledger: Ledger) -> None:
+    code = (
+        "import sys, pathlib; sys.path.insert(0, sys.argv[2])\n"
+        "from service.scoring.ledger import Ledger\n"
+        "from tests.service.scoring.test_ledger import shard_of\n"
+        "ledger = Ledger(pathlib.Path(sys.argv[1])); print(ledger.own(shard_of(5)), flush=True); input()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(ledger.output), str(ROOT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert other.stdout
+    assert other.stdin
+    assert other.stdout.readline() == "True\n"
+    assert not ledger.own(shard_of(5))
+    assert ledger.own(shard_of(6))
+    other.kill()
+    other.wait()
+    assert ledger.own(shard_of(5))
+    other.stdin.close()
+    other.stdout.close()
+    ledger.close()
+
+
+def test_a_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.docx").write_text("irreplaceable")
+    with pytest.raises(ScoringError, match=r"is not empty \(thesis.docx\)"):
+        Ledger(tmp_path / "out").begin(job_of(tmp_path / "out"), ["in.csv"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ScoringError, match="is not a folder"):
+        Ledger(tmp_path / "file").begin(job_of(tmp_path / "file"), ["in.csv"])
+
+
+def test_another_job_is_refused_and_named(ledger: Ledger) -> None:
+    with pytest.raises(ScoringError, match=re.escape("version was '000000000000', is '111111111111'")):
+        ledger.begin(job_of(ledger.output, version="1" * 12), ["in.csv"])
+    ledger.begin(job_of(ledger.output), ["in.csv"])
+
+
+def test_a_damaged_record_is_named(ledger: Ledger) -> None:
+    ledger.commit(shard_of(), record_of(shard_of()), {})
+    (ledger.output / "_ledger" / "shards" / "00000-000000.json").write_text("{")
+    with pytest.raises(ScoringError, match=r"00000-000000.json is damaged"):
+        ledger.committed(shard_of())
+
+
+def test_finishing_leaves_nothing_behind_and_is_undone_by_going_on(ledger: Ledger) -> None:
+    ledger.work_path(shard_of(), "csv").write_text("half")
+    assert not ledger.finished({"in.csv": "1"})
+    ledger.finish({"summary.json": b"{}"}, {"in.csv": "1"})
+    assert ledger.finished({"in.csv": "1"})
+    assert not ledger.finished({"in.csv": "2"})
+    assert sorted(path.name for path in (ledger.output / "_ledger").iterdir()) == [
+        "done.json",
+        "job.json",
+        "lock",
+        "shards",
+    ]
+    ledger.resume()
+    assert not ledger.finished({"in.csv": "1"})
+    ledger.close()

@@ -1,0 +1,90 @@
+"""The command, as people and machines use it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.scoring import run
+from service.scoring.__main__ import main
+from tests.service.scoring.conftest import predictions, run_here
+from tests.service.scoring.inputs import texts, write_jsonl
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def command(served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setitem(run.ENGINES, "local", run_here)
+    monkeypatch.setenv("EKIBEN_BUNDLES", str(served_bundles))
+    rows = [*texts(18), None, None]
+    write_jsonl(tmp_path / "in.jsonl", {"id": range(20), "body": rows})
+
+    def command(*arguments: str, model: str = "tiny-texts", source: str = "in.jsonl") -> int:
+        where = ("--input", str(tmp_path / source), "--output", str(tmp_path / "out"))
+        return main(["--model", model, *where, "--device", "cpu", *arguments])
+
+    return command
+
+
+def test_rejects_above_the_allowed_share_are_exit_code_3(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--column", "text=body") == 3
+    assert "20 rows in" in capsys.readouterr().out
+    assert command("--column", "text=body", "--max-rejects", "0.1") == 0
+    assert "nothing to do; 18 scored, 2 rejected" in capsys.readouterr().out
+    assert command("--column", "text=body", "--max-rejects", "0.09") == 3
+
+
+def test_json_for_machines(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    command("--column", "text=body", "--id", "id", "--set", "top_k=2", "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert (document["rows"], document["scored"], document["rejected"], document["computed"]) == (20, 18, 2, 20)
+    assert document["options"] == {"columns": {"text": "body"}, "id": "id", "keep": [], "top_k": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "nothing"}, "--model nothing: no such bundle"),
+        ({"model": "tiny-texts@ffff"}, "expected one version, found none"),
+        ({"model": "../bundles"}, "no such bundle"),
+        ({"source": "gone.jsonl"}, "nothing there to score"),
+        ({}, "which column is the text? Say --column text=NAME; there are 'id', 'body'"),
+    ],
+)
+def test_a_job_that_cannot_begin_is_exit_code_1(
+    arguments: dict[str, str], message: str, command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command(**arguments) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "predictions").exists()
+    assert command("--json", **arguments) == 1
+    assert json.loads(capsys.readouterr().out)["failures"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--column", "text"), ("--output-format", "xml"), ("--nonsense",), ("--workers", "many"), ("--set", "=3")],
+)
+def test_a_wrong_command_is_exit_code_2(arguments: tuple[str, ...], command: Command) -> None:
+    with pytest.raises(SystemExit) as left:
+        command(*arguments)
+    assert left.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("nonsense=1", "the options of a text-classifier are top_k, truncate"), ("top_k=0", "top_k")],
+)
+def test_a_setting_that_is_no_good_is_named(
+    setting: str, message: str, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("--column", "text=body", "--set", setting) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_part_of_a_version_is_enough(command: Command, served_bundles: Path, tmp_path: Path) -> None:
+    version = (served_bundles / "tiny-texts" / "current").read_text()[:6]
+    assert command("--column", "text=body", "--max-rejects", "1", "--limit", "5", model=f"tiny-texts@{version}") == 0
+    assert len(predictions(tmp_path / "out")) == 5

@@ -1,0 +1,59 @@
+"""Two nodes, one of them lost in the middle: the bytes are those of one process."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.service.bundles import NAMES
+from tests.service.scoring.conftest import Score, tree
+from tests.service.scoring.inputs import texts, write_text
+
+pytest.importorskip("ray")
+
+ROOT = Path(__file__).parents[3]
+Make = Callable[[str, int], tuple[str, Path]]
+CLUSTER = """
+import pathlib, sys, threading, time
+import ray
+from ray.cluster_utils import Cluster
+from service.scoring.run import score
+
+model, bundles, source, output = sys.argv[1:]
+environment = {"env_vars": {"PYTHONPATH": str(pathlib.Path.cwd())}}
+prompt = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+head = {"num_cpus": 1, "include_dashboard": False, "_system_config": prompt}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+lost = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+ray.init(address=cluster.address, runtime_env=environment, log_to_driver=False)
+
+def lose_a_node():
+    records = pathlib.Path(output) / "_ledger" / "shards"
+    while len(list(records.glob("*.json"))) < 10:
+        time.sleep(0.01)
+    cluster.remove_node(lost, allow_graceful=False)
+    print("lost", flush=True)
+
+threading.Thread(target=lose_a_node, daemon=True).start()
+result = score(model, [source], output, bundles=bundles, engine="ray", device="cpu", shard_rows=16)
+print(result.failures, len(ray.nodes()), sum(node["Alive"] for node in ray.nodes()))
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_a_node_is_lost_and_nothing_else(score: Score, served_bundles: Path, tmp_path: Path) -> None:
+    source = write_text(tmp_path / "a.txt", texts(6000))
+    score("text-classifier", source, tmp_path / "here")
+    arguments = [NAMES["text-classifier"], str(served_bundles), str(source), str(tmp_path / "out")]
+    job = subprocess.run(
+        [sys.executable, "-c", CLUSTER, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert job.returncode == 0, job.stderr[-3000:]
+    lines = job.stdout.splitlines()
+    assert "lost" in lines
+    assert lines[-1] == "() 2 1"
+    assert tree(tmp_path / "out") == tree(tmp_path / "here")

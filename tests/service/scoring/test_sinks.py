@@ -1,0 +1,86 @@
+"""Three forms of the same table."""
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.scoring.sinks import JSON_TEXT, Sink
+
+PAIR = pa.struct([("label", pa.string()), ("probability", pa.float32())])
+SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64()),
+        pa.field("text", pa.string()),
+        pa.field("note", pa.string(), metadata=JSON_TEXT),
+        pa.field("probability", pa.float32()),
+        pa.field("top", pa.list_(PAIR)),
+        pa.field("image", pa.binary()),
+    ]
+)
+ROWS = [
+    {
+        "row": i,
+        "text": ['plain "quoted", comma', "line\nend", "=1+1", "äöü\u2028", None][i % 5],
+        "note": ['"text"', '{"a": 1}', None, "3", '"\\u00e9"'][i % 5],
+        "probability": i / 7,
+        "top": [{"label": "a", "probability": i / 3}],
+        "image": bytes([i % 256, 255, 0]),
+    }
+    for i in range(50)
+]
+
+
+def write(path: Path, form: str, sizes: list[int]) -> Path:
+    sink = Sink(path, form, SCHEMA)  # type: ignore[arg-type]
+    begun = 0
+    for size in sizes:
+        sink.write(pa.Table.from_pylist(ROWS[begun : begun + size], SCHEMA))
+        begun += size
+    sink.close()
+    return path
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_the_bytes_do_not_depend_on_how_the_rows_came(form: str, tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a", form, [50]), write(tmp_path / "b", form, [1, 20, 0, 29])
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_parquet(tmp_path: Path) -> None:
+    rows = pq.read_table(write(tmp_path / "a", "parquet", [50])).to_pylist()
+    wanted = pa.Table.from_pylist(ROWS, SCHEMA).to_pylist()
+    for row, want, note in zip(rows, wanted, ["text", '{"a": 1}', None, "3", "é"] * 10, strict=True):
+        assert row == {**want, "note": note}
+
+
+def test_csv(tmp_path: Path) -> None:
+    with write(tmp_path / "a", "csv", [50]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == [row["text"] or "" for row in ROWS]
+    assert json.loads(rows[3]["top"]) == [{"label": "a", "probability": 1.0}]
+    assert rows[2]["image"] == "Av8A"
+
+
+def test_jsonl(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in write(tmp_path / "a", "jsonl", [50]).read_bytes().split(b"\n")[:-1]]
+    assert [row["note"] for row in rows] == ["text", {"a": 1}, None, 3, "é"] * 10
+    assert rows[0]["image"] == "AP8A"
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_no_rows(form: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a", form, [])
+    if form == "parquet":
+        assert pq.read_table(path).num_rows == 0
+    if form == "csv":
+        assert path.read_text().splitlines() == ['"row","text","note","probability","top","image"']
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
+def test_a_full_disk_is_an_error(form: str) -> None:
+    with pytest.raises(OSError, match=r"[Nn]o space"):
+        write(Path("/dev/full"), form, [50])
