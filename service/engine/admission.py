@@ -5,8 +5,6 @@ waits for the work that is due before it and delays the work that is due after i
 (other load on the machine, a busy event loop) stretches them. Not safe to share between threads.
 """
 
-from dataclasses import dataclass
-
 from service.engine.appointments import SHARE
 from service.engine.latency import LATE
 from service.engine.quantiles import Window
@@ -15,12 +13,7 @@ TICKS_PER_S = 64  # deadlines this close count as one
 WORTH_LEARNING_S = 0.002  # shorter waits say more about the clock than about the queue
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """Seconds to the answer before stretching, and by how much it or another answer would be late (0: none would)."""
-
-    plain_s: float
-    excess_s: float
+Forecast = tuple[float, float]
 
 
 class Admission:
@@ -39,16 +32,17 @@ class Admission:
         return self._stretch
 
     def forecast(self, now: float, deadline: float, work_s: float, run_s: float, promised_s: float = 0.0) -> Forecast:
-        """For an item of `work_s` seconds of computing whose own batch takes `run_s`.
+        """Seconds to the answer before stretching, and by how much it or another would then be late (0: none would).
 
-        `promised_s` is work that has not come yet and for which room is left, at most `SHARE` of what there is.
+        For an item of `work_s` seconds of computing whose own batch takes `run_s`. `promised_s` is work that has not
+        come yet and for which room is left, at most `SHARE` of what there is.
         """
         slack_s = deadline - now
-        room_s = min(promised_s / self._slots * self._stretch, SHARE * slack_s)
+        room_s = min(promised_s / self._slots * self._stretch, SHARE * slack_s) if promised_s else 0.0
         running_s = self._running_s(now)
         plain_s = running_s + (self.total_s + work_s) / self._slots
         if plain_s * self._stretch + run_s <= slack_s - room_s:
-            return Forecast(plain_s + run_s, 0.0)  # all there is fits before this deadline, so before every later one
+            return plain_s + run_s, 0.0  # all there is fits before this deadline, so before every later one
         mine = int(deadline * TICKS_PER_S)
         waited, worst = work_s, 0.0
         for tick in sorted({*self._due, mine}):
@@ -58,10 +52,14 @@ class Admission:
                 own_s = running_s + waited / self._slots
                 plain_s = own_s if tick == mine else plain_s
                 worst = max(worst, own_s * self._stretch + run_s + room_s - (due - now))
-        return Forecast(plain_s + run_s, worst)
+        return plain_s + run_s, worst
 
     def _running_s(self, now: float) -> float:
-        return sum(max(end - now, 0.0) for end in self._ends.values()) / self._slots
+        total_s = 0.0
+        for end in self._ends.values():
+            if end > now:
+                total_s += end - now
+        return total_s / self._slots
 
     def queued(self, deadline: float, work_s: float) -> None:
         tick = int(deadline * TICKS_PER_S)

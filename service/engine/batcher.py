@@ -87,13 +87,21 @@ class Batcher:
             pieces.append(Piece(request, bucket, where, rows.size, int(lengths.max()), int(lengths.sum())))
         return pieces
 
+    def pieces(self, request: Request) -> list[Piece]:
+        """The same each time."""
+        if not request.pieces:
+            request.pieces = self.cut(request)
+        return request.pieces
+
     def whole(self, requests: Sequence[Request]) -> Batch | None:
         """These requests as one batch that is quick, without any queueing, if they are alike."""
+        if len(requests) > self.limits.max_batch_items:
+            return None
         batch = Batch(batcher=self)
         for request in requests:
             if request.batcher is not self or request.future.done():
                 return None
-            pieces = self.cut(request)
+            pieces = self.pieces(request)
             if len(pieces) > 1 or (batch.pieces and pieces[0].key != batch.pieces[0].key):
                 return None
             batch.add(pieces[0])
@@ -106,12 +114,15 @@ class Batcher:
         self.counters.items += request.num_rows
 
     def push(self, piece: Piece) -> None:
-        if piece.key not in self._queues:
-            self._queues[piece.key] = []
-        heapq.heappush(self._queues[piece.key], (piece.request.deadline, next(self._numbers), piece))
-        piece.request.queued.append(piece)
-        piece.price_s = self.price(piece)
-        self._admission.queued(piece.request.deadline, piece.price_s)
+        request = piece.request
+        queue = self._queues.get(piece.key)
+        if queue is None:
+            queue = self._queues[piece.key] = []
+        heapq.heappush(queue, (request.deadline, next(self._numbers), piece))
+        request.queued.append(piece)
+        if not piece.price_s:
+            piece.price_s = self.price(piece)
+        self._admission.queued(request.deadline, piece.price_s)
         self.num_rows += piece.count
         self.counters.queued_items += piece.count
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from service.engine.admission import Admission
+from service.engine.alarms import Alarms
 from service.engine.appointments import SHARE, Appointments
 from service.engine.batcher import INLINE_S, Batch, Batcher, Limits
 from service.engine.call import Call
@@ -47,6 +48,7 @@ class Executor:
         self._lonely = 0
         self._schedule = Schedule()
         self._appointments = Appointments(slots)
+        self._alarms = Alarms(self._expire)
         self._arrivals: dict[asyncio.AbstractEventLoop, list[Request]] = {}  # since the last look
 
     def is_quiet(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -84,11 +86,17 @@ class Executor:
         """Take in a request, with all those that arrive before the event loop gets to it."""
         with self._lock:
             self.pending += 1
-        if request.loop in self._arrivals:
-            self._arrivals[request.loop].append(request)
-        else:
+        arrived = self._arrivals.get(request.loop)
+        if arrived is None:
             self._arrivals[request.loop] = [request]
             request.loop.call_soon(self._drain, request.loop)
+            return
+        arrived.append(request)
+        if len(arrived) >= self._limits.max_batch_items and not request.batcher.is_quick(len(arrived), 1):
+            self._arrivals[request.loop] = []  # enough for a thread to begin with
+            self._queue(arrived)
+            with self._lock:
+                self._wake()
 
     def leave(self, request: Request) -> None:
         """Its caller waits no longer."""
@@ -128,7 +136,7 @@ class Executor:
         if request.future.done():
             return
         batcher = request.batcher
-        pieces = batcher.cut(request)
+        pieces = batcher.pieces(request)
         if self.stopped:
             batcher.counters.refused["stopping"] += 1
             request.fail(_shutting_down())
@@ -141,19 +149,25 @@ class Executor:
         batcher.count(request)
 
     def _together(self, arrived: Sequence[Request]) -> Batch | None:
-        """All that has arrived as one batch, if it makes a quick one and nothing else is going on."""
-        if self._schedule or self._running >= self._slots or self.stopped:
-            return None
-        batch = arrived[0].batcher.whole(arrived)
-        if batch is not None:
-            for request in arrived:
-                batch.batcher.count(request)
-        return batch
+        """Begin all that has arrived as one batch, if it makes a quick one and nothing else is going on."""
+        with self._lock:
+            if not arrived or self._schedule or self._running >= self._slots or self.stopped:
+                return None
+            batch = arrived[0].batcher.whole(arrived)
+            if batch is not None:
+                self._running += 1
+                for request in arrived:
+                    batch.batcher.count(request)
+            return batch
 
     def _has_room(self, request: Request, pieces: Sequence[Piece], now: float) -> bool:
         """Will it and all others be answered in time? If not, refuse it."""
         batcher, admission, limits = request.batcher, self.admission, self._limits
-        work_s = sum(map(batcher.price, pieces))
+        work_s, longest = 0.0, 0
+        for piece in pieces:
+            piece.price_s = batcher.price(piece)
+            work_s += piece.price_s
+            longest = max(longest, piece.longest)
         promised_s = 0.0
         if self._appointments and not self._appointments.keep(now, request.fingerprint()):
             promised_s = self._appointments.promised_s(now)
@@ -163,12 +177,10 @@ class Executor:
             room -= int(min(promised_items, room * SHARE))
         if batcher.num_rows and batcher.num_rows + request.num_rows > room:
             return self._refuse(request, "queue-full", now, work_s, 0.0)
-        longest = max(piece.longest for piece in pieces)
         run_s = batcher.latency.foretell(batcher.room(longest), longest, LATE) or 0.0
-        forecast = admission.forecast(now, request.deadline, work_s, run_s, promised_s)
-        if forecast.excess_s > 0 and now < batcher.observed_at + PROBE_S:
-            return self._refuse(request, "overloaded", now, work_s, forecast.excess_s)
-        request.foretold_s = forecast.plain_s
+        request.foretold_s, excess_s = admission.forecast(now, request.deadline, work_s, run_s, promised_s)
+        if excess_s > 0 and now < batcher.observed_at + PROBE_S:
+            return self._refuse(request, "overloaded", now, work_s, excess_s)
         return True
 
     def _refuse(self, request: Request, reason: Refusal, now: float, work_s: float, wait_s: float) -> bool:
@@ -184,17 +196,12 @@ class Executor:
         """On the event loop, after everything that was ready to arrive: begin what has arrived."""
         arrived = self._arrivals.pop(loop)
         self._lonely = self._lonely + 1 if len(arrived) == 1 else 0
-        now = time.monotonic()
         left_s = INLINE_S
-        with self._lock:
-            batch = self._together(arrived)
-            if batch is None:
-                for request in arrived:
-                    self._admit(request, now)
-            else:
-                self._running += 1
+        batch = self._together(arrived)
         if batch is not None:
-            left_s -= self._compute(batch, now, here=loop)
+            left_s -= self._compute(batch, time.monotonic(), here=loop)
+        else:
+            self._queue(arrived)
         while left_s > 0:
             now = time.monotonic()
             with self._lock:
@@ -207,18 +214,24 @@ class Executor:
             left_s -= self._compute(batch, now, here=loop)
         with self._lock:
             self._wake()
-        for request in arrived:
-            if not request.future.done():
-                delay_s = max(request.deadline - time.monotonic(), 0.0)
-                request.timer = loop.call_later(delay_s, self._expire, request)
 
-    def _expire(self, request: Request) -> None:
+    def _queue(self, requests: Sequence[Request]) -> None:
+        now = time.monotonic()
         with self._lock:
-            batcher = request.batcher
-            expired = batcher.discard(request)
-            batcher.counters.expired_items += expired
-            batcher.counters.late_items += request.missing - expired
-        request.fail(_too_late())
+            for request in requests:
+                self._admit(request, now)
+        for request in requests:
+            if not request.future.done():
+                self._alarms.set(request)
+
+    def _expire(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            with self._lock:
+                batcher = request.batcher
+                expired = batcher.discard(request)
+                batcher.counters.expired_items += expired
+                batcher.counters.late_items += request.missing - expired
+            request.fail(_too_late())
 
     def _wake(self) -> None:
         """Have one more thread look for work, if there is work and room for it."""
@@ -277,14 +290,14 @@ class Executor:
 
     def _settle(self, loop: asyncio.AbstractEventLoop, outcomes: Sequence[Outcome], expired: Sequence[Request]) -> None:
         """Give the requests of this event loop, which runs this, their results."""
-        now = time.monotonic()
         for piece, result in outcomes:
-            request = piece.request
-            if request.loop is loop:
-                request.take(piece, result)
-                if request.foretold_s and not request.missing:
-                    with self._lock:
-                        self.admission.learn(request.foretold_s, now - request.arrived)
+            if piece.request.loop is loop:
+                piece.request.take(piece, result)
+        if outcomes:
+            last = outcomes[-1][0].request  # one of each batch teaches enough
+            if last.foretold_s and not last.missing:
+                with self._lock:
+                    self.admission.learn(last.foretold_s, time.monotonic() - last.arrived)
         for request in expired:
             if request.loop is loop:
                 request.fail(_too_late())

@@ -35,6 +35,7 @@ class Layout:
             spec.name: spec.shape[1:2] == ("steps",) for spec in (*manifest.inputs, *manifest.outputs) if self.ragged
         }
 
+        self._fixed = not any(isinstance(axis, str) for _, _, tail, _ in self._inputs for axis in tail)
         self._steps_of = next((name for name, *_ in self._inputs if self._has_steps.get(name)), None)
 
     def check(self, inputs: Tensors) -> int:
@@ -72,6 +73,8 @@ class Layout:
 
     def key(self, inputs: Tensors) -> tuple[int, ...]:
         """Of a model that is not ragged: requests with equal keys may share a batch."""
+        if self._fixed:
+            return ()
         return tuple(
             size
             for name, _, tail, _ in self._inputs

@@ -22,8 +22,8 @@ Rows = Any  # a slice, or int64 row numbers
 
 class Request:
     __slots__ = (
-        "arrived", "batcher", "deadline", "failures", "foretold_s", "future", "gone", "inputs", "items", "layout",
-        "loop", "missing", "num_rows", "num_steps", "outputs", "queued", "session", "timer", "values",
+        "alarm", "arrived", "batcher", "deadline", "failures", "foretold_s", "future", "gone", "inputs", "items",
+        "layout", "loop", "missing", "num_rows", "num_steps", "outputs", "pieces", "queued", "session", "values",
     )  # fmt: skip
 
     def __init__(
@@ -55,7 +55,8 @@ class Request:
         self.queued: list[Piece] = []
         self.missing = num_rows  # rows without a result
         self.gone = False  # nothing of it is to be computed any more
-        self.timer: asyncio.TimerHandle | None = None
+        self.alarm: dict[Request, None] | None = None  # who is given up at the same moment
+        self.pieces: list[Piece] = []  # as it was cut
         self.values: dict[str, Array] = {}
         self.failures: dict[int, Exception] = {}
 
@@ -90,8 +91,9 @@ class Request:
 
     def settled(self) -> None:
         """Nobody waits any more."""
-        if self.timer is not None:
-            self.timer.cancel()
+        if self.alarm is not None:
+            del self.alarm[self]
+            self.alarm = None
 
     def _place(self, rows: Rows, part: Mapping[str, Array]) -> None:
         for name, value in part.items():
