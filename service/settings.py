@@ -41,6 +41,13 @@ class Settings(BaseSettings):
         default=8192, ge=1, description="steps (tokens) in one batch at most, padding included"
     )
     max_body_bytes: int = Field(default=16 << 20, ge=1 << 10, description="a larger request body is refused with 413")
+    poll_s: float = Field(default=1.0, gt=0, le=3600, description="seconds between two looks for new versions")
+    heartbeat_s: float = Field(
+        default=30.0, gt=0, le=3600, description="seconds between two checks of a model against a golden case"
+    )
+    hang_s: float = Field(
+        default=60.0, gt=0, le=3600, description="a computation, or a stage of loading, that takes longer hangs"
+    )
 
     @property
     def limits(self) -> Limits:

@@ -20,8 +20,9 @@ from service.engine.parity import replay
 from service.engine.session import Session
 from service.engine.states import Version
 from service.engine.warming import Batching, warm
-from service.errors import BundleError, DeviceError
+from service.errors import BundleError, DeviceError, EkibenError
 
+SHORT_WAIT_S = 0.05
 ReplayRequests = Callable[[Model, Sequence[RequestCase]], Awaitable[None] | None]
 
 
@@ -46,7 +47,8 @@ class Loader:
         yield (version := version.to("VERIFYING", provider=model.session.provider))
         measured = bounded(self.stage_s, replay, model.session, bundle)
         yield (version := replace(version, measured=measured))
-        bounded(self.stage_s, _wait_for, self.replay_requests, model, bundle.requests)
+        end = time.monotonic() + self.stage_s
+        bounded(self.stage_s, _replay, self.replay_requests, model, bundle.requests, end)
         yield (version := version.to("WARMING"))
         warmed = bounded(self.stage_s, warm, model.session, self.batching)
         memory = Memory(model_bytes=len(bundle.model), grown_bytes=max(resident_bytes() - resident, 0))
@@ -76,10 +78,28 @@ def in_words(error: Exception, version: Version) -> str:
             return f"{where}: {version.state} failed: {type(error).__name__}: {error}"
 
 
-def _wait_for(replay_requests: ReplayRequests, model: Model, cases: Sequence[RequestCase]) -> None:
-    result = replay_requests(model, cases)
-    if inspect.isawaitable(result):
-        asyncio.run(_awaited(result))
+def _replay(replay_requests: ReplayRequests, model: Model, cases: Sequence[RequestCase], end: float) -> None:
+    """Replay the request cases, again while the service is too busy to take them; gives up at `end`."""
+    while True:
+        try:
+            result = replay_requests(model, cases)
+            if inspect.isawaitable(result):
+                asyncio.run(_awaited(result))
+        except BundleError as error:
+            wait_s = _busy_for(error)
+            if wait_s is None or time.monotonic() + wait_s > end:
+                raise
+            time.sleep(wait_s)
+        else:
+            return
+
+
+def _busy_for(error: BundleError) -> float | None:
+    """How long to wait if a case was refused for want of room, not for being wrong."""
+    cause = error.__cause__
+    if isinstance(cause, EkibenError) and cause.slug in {"overloaded", "timeout"}:
+        return max(cause.retry_after_s or 0.0, SHORT_WAIT_S)
+    return None
 
 
 async def _awaited(result: Awaitable[None]) -> None:

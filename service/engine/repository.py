@@ -28,7 +28,7 @@ class Repository:
     """Reads are safe from any thread and take no lock; a Model that is held keeps its version from being freed.
 
     `poll_s`: how often the folder is looked at; `heartbeat_s`: how often each model is checked while it serves;
-    `hang_s`: how long a stage of loading, or a check, may take; `batching`: who forms the batches that are to be warm.
+    `hang_s`: how long a stage of loading, or a check, may take; `batching`: the runner, whose batches are to be warm.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Repository:
         self._hang_s = hang_s
         self._batching = batching
         self._catalog = Catalog(f"{root} was not looked at yet")
-        self._heartbeat = Heartbeat(self._catalog, self._fail, round_s=heartbeat_s, bound_s=hang_s)
+        self._heartbeat = Heartbeat(self._catalog, self._fail, round_s=heartbeat_s, bound_s=hang_s, batching=batching)
         self._keeper: Keeper | None = None
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []

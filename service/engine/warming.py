@@ -18,11 +18,16 @@ ENOUGH_S = 0.05  # of one shape: a slow one is not run so often
 
 
 class Batching(Protocol):
-    """Whoever forms the batches: which shapes (rows, steps; 0 steps where there is no such axis), and how long each."""
+    """Whoever forms the batches and computes them (a Runner)."""
 
-    def grid(self, session: Session) -> Sequence[tuple[int, int]]: ...
+    def grid(self, session: Session) -> Sequence[tuple[int, int]]:
+        """The shapes of its batches: rows, and steps (0 where the model has no such axis)."""
 
-    def observe(self, session: Session, num_rows: int, num_steps: int, seconds: float) -> None: ...
+    def observe(self, session: Session, num_rows: int, num_steps: int, seconds: float) -> None:
+        """Be told how long a batch takes."""
+
+    def hung(self, longer_than_s: float) -> Sequence[Session]:
+        """The sessions that its threads have been computing with for longer than that."""
 
 
 @dataclass(frozen=True, kw_only=True)

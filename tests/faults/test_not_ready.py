@@ -118,7 +118,11 @@ def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_ag
                 gate.wait(60)
         raise RuntimeError("CUDA failure 700")
 
-    words = {"wrong": "golden case ", "hangs": "a golden case hangs", "raises": "CUDA failure 700"}
+    words = {
+        "wrong": "golden case ",
+        "hangs": "hangs: no result within 0.5 s",
+        "raises": "CUDA failure 700",
+    }
     with monkeypatch.context() as patch:
         patch.setattr(Session, "run", run)
         until(lambda: not repository.ready)

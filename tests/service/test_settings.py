@@ -65,3 +65,13 @@ def test_the_engine_holds_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EKIBEN_MAX_BATCH_STEPS", "99")
     limits = load_settings().limits
     assert (limits.timeout_s, limits.max_queue_items, limits.max_batch_items, limits.max_batch_steps) == (1.5, 7, 5, 99)
+
+
+def test_the_repository_is_watched_as_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EKIBEN_POLL_S", "0.5")
+    monkeypatch.setenv("EKIBEN_HEARTBEAT_S", "7")
+    settings = load_settings()
+    assert (settings.poll_s, settings.heartbeat_s, settings.hang_s) == (0.5, 7.0, 60.0)
+    monkeypatch.setenv("EKIBEN_HANG_S", "0")
+    with pytest.raises(SettingsError, match="EKIBEN_HANG_S='0'"):
+        load_settings()

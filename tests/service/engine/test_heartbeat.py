@@ -14,6 +14,7 @@ from service.engine.heartbeat import Heartbeat
 from service.engine.loading import Loader
 from service.engine.session import Session
 from service.engine.states import Version
+from tests.service.engine.test_warming import Batcher
 from tests.service.engine.versions import NAME, accept, publish, until
 
 Reports = list[tuple[str, str | None, str]]
@@ -89,7 +90,7 @@ def test_an_answer_that_does_not_come_is_reported(catalog: Catalog, heartbeat: H
     heartbeat.check(NAME)
     gate.set()
     [(_, _, reason)] = reports
-    expected = f"{NAME}/{version}: heartbeat: a golden case hangs on CPUExecutionProvider: no result within 0.3 s"
+    expected = f"{NAME}/{version}: heartbeat: CPUExecutionProvider hangs: no result within 0.3 s"
     assert reason == expected
 
 
@@ -100,6 +101,26 @@ def test_an_exception_is_reported(catalog: Catalog, heartbeat: Heartbeat, report
     break_session(catalog, run)
     heartbeat.check(NAME)
     assert reports[0][2].endswith("a golden case failed on CPUExecutionProvider: RuntimeError: CUDA failure 700")
+
+
+def test_a_thread_of_the_engine_that_hangs_is_reported(catalog: Catalog, reports: Reports) -> None:
+    model = catalog[NAME].model
+    assert model is not None
+    stuck: list[Session] = []
+
+    class Engine(Batcher):
+        def hung(self, longer_than_s: float) -> list[Session]:
+            assert longer_than_s == 0.3
+            return stuck
+
+    heartbeat = Heartbeat(
+        catalog, lambda *report: reports.append(report), round_s=0.02, bound_s=0.3, batching=Engine([])
+    )
+    heartbeat.check(NAME)
+    assert reports == []
+    stuck.append(model.session)
+    heartbeat.check(NAME)
+    assert reports[0][2].endswith("hangs: a batch of requests has been computed for longer than 0.3 s")
 
 
 def test_what_does_not_serve_is_not_checked(catalog: Catalog, heartbeat: Heartbeat, reports: Reports) -> None:

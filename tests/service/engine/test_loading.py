@@ -12,7 +12,7 @@ from service.engine.bounded import HungError
 from service.engine.loading import Loader, ReplayRequests, in_words
 from service.engine.model import Model
 from service.engine.states import Version
-from service.errors import BundleError, DeviceError
+from service.errors import BundleError, DeviceError, EkibenError, Slug
 from tests.service.engine.versions import NAME, accept, let_finish, publish, slow_graph
 
 
@@ -49,6 +49,28 @@ def test_requests_are_replayed_sync_or_async_after_the_goldens(tmp_path: Path) -
     assert [next(coming).state for _ in range(3)] == ["LOADING", "VERIFYING", "VERIFYING"]
     with pytest.raises(BundleError, match="case 0 of 1"):
         next(coming)
+
+
+@pytest.mark.parametrize("slug", ["overloaded", "timeout"])
+def test_a_busy_service_is_asked_again(slug: Slug, tmp_path: Path) -> None:
+    asked = []
+
+    async def busy(model: Model, cases: Sequence[RequestCase]) -> None:
+        asked.append(model.manifest.version)
+        if len(asked) < 3:
+            raise BundleError("case 0 is refused: too busy") from EkibenError(slug, "too busy")
+
+    version = publish(tmp_path, 1)
+    assert stages(tmp_path, version, loader(busy))[-1].state == "READY"
+    assert asked == [version] * 3
+
+
+def test_a_service_that_stays_busy_is_a_reason(tmp_path: Path) -> None:
+    def busy(model: Model, cases: Sequence[RequestCase]) -> None:
+        raise BundleError("case 0 is refused: too busy") from EkibenError("overloaded", "too busy")
+
+    with pytest.raises(BundleError, match="too busy"):
+        stages(tmp_path, publish(tmp_path, 1), loader(busy, stage_s=1))
 
 
 def test_an_executor_that_hangs_is_noticed(tmp_path: Path) -> None:

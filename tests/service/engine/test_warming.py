@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.bundle import Bundle
+from service.engine.runner import Runner
 from service.engine.session import Session
 from service.engine.shapes import grid
 from service.engine.warming import TIMED, warm
@@ -26,6 +27,9 @@ class Batcher:
     def observe(self, session: Session, num_rows: int, num_steps: int, seconds: float) -> None:
         assert seconds > 0
         self.told[num_rows, num_steps] += 1
+
+    def hung(self, longer_than_s: float) -> Sequence[Session]:
+        return []
 
 
 class Noting(Session):
@@ -57,6 +61,15 @@ def test_the_batches_are_those_of_who_batches(bundles: dict[str, Bundle]) -> Non
 def test_the_steps_of_a_decoder_are_its_own(sessions: dict[str, Session]) -> None:
     batcher = Batcher([])
     assert warm(sessions["language-model"], batcher).num_shapes == len(grid(sessions["language-model"].manifest))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_runner_s_batches_can_be_run_and_its_latency_is_known(family: str, sessions: dict[str, Session]) -> None:
+    runner = Runner()
+    warmed = warm(sessions[family], runner)
+    if family != "language-model":
+        assert warmed.num_shapes == len(runner.grid(sessions[family]))
+    runner.close()
 
 
 def test_a_model_without_steps_is_told_with_0(sessions: dict[str, Session]) -> None:
