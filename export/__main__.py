@@ -38,15 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _summarise(outcomes: Sequence[Outcome], console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("model", "version", "on the test split", "PyTorch − ONNX", "in a batch", "size"):
-        table.add_column(heading)
+    for heading in ("model", "version", "on the test split", "difference", "in a batch"):
+        table.add_column(heading, no_wrap=True)
     for outcome in outcomes:
         if outcome.manifest is None:
             table.add_row(outcome.name, "[red]refused")
         else:
-            _, _, _, metric, difference, _, invariance, size = row(outcome.manifest)
-            table.add_row(outcome.name, outcome.manifest.version, metric, difference, invariance, size)
-    console.print(table)
+            _, _, _, metric, difference, _, invariance, _ = row(outcome.manifest)
+            table.add_row(outcome.name, outcome.manifest.version, metric, difference, invariance)
+    console.print(table, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from service.bundle import Invariance, Tolerance
 from service.engine.parity import compare
 
 NUM_PROBES = 4
-BATCHES = (2, 3, 8, 32)
+BATCHES = (2, 4, 8, 32)
 PADDINGS = (1.0, 1.5)  # width of a batch, relative to its longest probe
 
 
@@ -38,19 +38,20 @@ def certify(candidate: Candidate) -> Certificate:
     worst = {spec.name: 0.0 for spec in candidate.manifest.outputs}
     equal = compared = 0
     for batch in BATCHES:
-        for padding in PADDINGS if "lengths" in probes[0].inputs else PADDINGS[:1]:
-            for shift in range(min(batch, 8)):
-                guests = {(shift + i) % batch: i for i in range(min(batch, NUM_PROBES))}
-                crowd = _crowd(candidate, {place: probes[i] for place, i in guests.items()}, batch, padding, rng)
-                answers = answer(crowd)
-                for place, i in guests.items():
-                    for name, expected in alone[i].items():
-                        given = _cut(answers[name][place : place + 1], expected)
-                        where = f"output {name!r} of an item changes at position {place} of {crowd.name}"
-                        tolerance = candidate.manifest.tolerance[name]
-                        worst[name] = max(worst[name], _difference(expected, given, tolerance, where))
-                        equal += expected.tobytes() == given.tobytes()
-                        compared += 1
+        num_guests = min(batch, NUM_PROBES)
+        for shift in range(min(batch, 8)):  # with guests batch / NUM_PROBES apart: some guest at every place
+            guests = {(shift + i * max(1, batch // NUM_PROBES)) % batch: i for i in range(num_guests)}
+            padding = PADDINGS[shift % len(PADDINGS)]
+            crowd = _crowd(candidate, {place: probes[i] for place, i in guests.items()}, batch, padding, rng)
+            answers = answer(crowd)
+            for place, i in guests.items():
+                for name, expected in alone[i].items():
+                    given = _cut(answers[name][place : place + 1], expected)
+                    where = f"output {name!r} of an item changes at position {place} of {crowd.name}"
+                    tolerance = candidate.manifest.tolerance[name]
+                    worst[name] = max(worst[name], _difference(expected, given, tolerance, where))
+                    equal += expected.tobytes() == given.tobytes()
+                    compared += 1
     how = (
         f"{NUM_PROBES} items alone and in batches of {', '.join(map(str, BATCHES))} with random others, "
         "at every position, padded with garbage; one thread on the CPU"

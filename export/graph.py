@@ -9,10 +9,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import onnx
 import torch
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
+from onnxscript.optimizer import optimize
 from torch import Tensor, nn
 
 from export.candidate import ExportError
@@ -24,6 +25,7 @@ from training.checkpoint import Run
 from training.families import FAMILIES, Family
 
 EXAMPLE = {"batch": 5, "steps": 4, "past": 6}  # no size of the parity grid; 0 and 1 would be special to torch.export
+LARGEST_CONSTANT = 1 << 28  # elements; the exporter alone leaves the reordering of larger weights to run time
 DTYPES = {"float32": torch.float32, "int64": torch.int64, "uint8": torch.uint8}
 
 
@@ -67,7 +69,10 @@ def export_program(run: Run, module: nn.Module | None = None) -> torch.onnx.ONNX
     except torch.onnx.OnnxExporterError as error:
         reason = " ".join(str(error.__cause__ or error).split())[:400]
         raise ExportError("graph", f"PyTorch cannot export {run.recipe.name}: {reason}") from error
-    return cast(torch.onnx.ONNXProgram, program)
+    assert program is not None
+    optimize(program.model, input_size_limit=LARGEST_CONSTANT, output_size_limit=LARGEST_CONSTANT)
+    LiftConstantsToInitializersPass(size_limit=0)(program.model)
+    return program
 
 
 def release(program: torch.onnx.ONNXProgram) -> bytes:
