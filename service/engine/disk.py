@@ -45,7 +45,7 @@ def _stamp(paths: list[Path]) -> Stamp:
     stamp = []
     for path in paths:
         try:
-            found = path.lstat()
+            found = path.stat()  # through a link, such as Kubernetes makes for `current` in a mounted ConfigMap
         except OSError:
             continue
         stamp.append((path.name, found.st_size, found.st_mtime_ns, found.st_ino))

@@ -41,18 +41,16 @@ class Warmed:
 def warm(session: Session, batching: Batching | None = None) -> Warmed:
     """Run each shape of the grid, the batches of `batching` if it is given; tell it the times but the first."""
     began = time.perf_counter()
-    shapes = _shapes(session, batching)
-    for shape in shapes:
-        for seconds in _times(session, shape)[1:]:
-            if batching is not None:
-                batching.observe(session, shape.batch, shape.steps or 0, seconds)
-    return Warmed(num_shapes=len(shapes), seconds=time.perf_counter() - began)
-
-
-def _shapes(session: Session, batching: Batching | None) -> tuple[Shape, ...]:
     if batching is None or isinstance(session.manifest.parameters, LanguageModel):  # the decoder forms its own
-        return grid(session.manifest)
-    return tuple(Shape(batch=num_rows, steps=num_steps or None) for num_rows, num_steps in batching.grid(session))
+        shapes = grid(session.manifest)
+        for shape in shapes:
+            _times(session, shape)
+        return Warmed(num_shapes=len(shapes), seconds=time.perf_counter() - began)
+    batches = batching.grid(session)
+    for num_rows, num_steps in batches:
+        for seconds in _times(session, Shape(batch=num_rows, steps=num_steps or None))[1:]:
+            batching.observe(session, num_rows, num_steps, seconds)
+    return Warmed(num_shapes=len(batches), seconds=time.perf_counter() - began)
 
 
 def _times(session: Session, shape: Shape) -> list[float]:

@@ -47,6 +47,18 @@ def test_every_change_is_seen(tmp_path: Path) -> None:
     assert changed()
 
 
+def test_a_link_to_current_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "current").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_text("0123456789ab")
+    before = look(tmp_path / "m")
+    (tmp_path / "new").write_text("ba9876543210")
+    (tmp_path / "new").replace(tmp_path / "elsewhere")
+    after = look(tmp_path / "m")
+    assert (before.version, after.version) == ("0123456789ab", "ba9876543210")
+    assert before.stamp != after.stamp
+
+
 def test_problems_are_told(tmp_path: Path) -> None:
     found = look(tmp_path / "m")
     assert found.version is None

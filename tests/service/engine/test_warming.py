@@ -61,6 +61,7 @@ def test_the_batches_are_those_of_who_batches(bundles: dict[str, Bundle]) -> Non
 def test_the_steps_of_a_decoder_are_its_own(sessions: dict[str, Session]) -> None:
     batcher = Batcher([])
     assert warm(sessions["language-model"], batcher).num_shapes == len(grid(sessions["language-model"].manifest))
+    assert not batcher.told
 
 
 @pytest.mark.parametrize("family", FAMILIES)
