@@ -6,6 +6,7 @@ takes no lock.
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from service.engine.entry import Entry
 from service.errors import EkibenError
@@ -37,9 +38,14 @@ class Catalog:
     def names(self) -> list[str]:
         return list(self._entries)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, name: str, *, required: bool) -> None:
+        """A model that is there now; one that is known already stays as it is, one that was gone comes back."""
         with self._lock:
-            self._entries = dict(sorted({**self._entries, entry.name: entry}.items()))
+            known = self._entries.get(name)
+            if known is None:
+                self._entries = dict(sorted({**self._entries, name: Entry(name=name, required=required)}.items()))
+            elif known.gone:
+                self._entries[name] = replace(known, gone=False, required=required, stamp=None)
 
     def remove(self, name: str) -> None:
         with self._lock:

@@ -47,7 +47,7 @@ class Keeper:
         for name in names:
             known = name in self._catalog and not self._catalog[name].gone
             if not known and (first or look(self._root / name).version is not None):  # else it is still being written
-                self._catalog.add(Entry(name=name, required=first))
+                self._catalog.add(name, required=first)
         for entry in self._catalog.all():
             if entry.name not in names and not entry.gone:
                 log.warning("%s: its folder was removed: no longer served", entry.name)
@@ -67,7 +67,7 @@ class Keeper:
     def load(self, name: str, timeout_s: float | None) -> None:
         with self._my_turn(timeout_s):
             self.scan()
-            self._catalog[name]  # raises unknown-model
+            self._known(name)
             self._catalog.update(name, lambda e: replace(e, wanted=True, stamp=None))
             self._follow(name)
             entry = self._catalog[name]
@@ -77,7 +77,7 @@ class Keeper:
 
     def unload(self, name: str, timeout_s: float | None) -> None:
         with self._my_turn(timeout_s):
-            self._catalog[name]  # raises unknown-model
+            self._known(name)
             self._catalog.update(name, lambda e: replace(e.retired(), candidate=None, wanted=False, stamp=None))
             log.info("%s: unloaded by request", name)
 
@@ -105,6 +105,10 @@ class Keeper:
             self._hurry(after)
             if self._catalog[name].gone and not after:
                 self._catalog.remove(name)
+
+    def _known(self, name: str) -> None:
+        if self._catalog[name].gone:
+            raise EkibenError("unknown-model", f"no model {name!r}: its folder was removed")
 
     def _follow(self, name: str) -> None:
         entry, found = self._catalog[name], look(self._root / name)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from service.engine.catalog import Catalog
-from service.engine.entry import Entry
 from service.errors import EkibenError
 from tests.service.engine.test_entry import version
 
@@ -14,8 +13,9 @@ from tests.service.engine.test_entry import version
 def catalog() -> Catalog:
     """One model READY, one still LOADING; both were there at the start."""
     catalog = Catalog("not looked at yet")
-    catalog.add(Entry(name="b", required=True))
-    catalog.add(Entry(name="a", serving=version("1"), required=True))
+    for name in ("b", "a"):
+        catalog.add(name, required=True)
+    catalog.update("a", lambda entry: replace(entry, serving=version("1")))
     return catalog
 
 
@@ -42,7 +42,7 @@ def test_a_model_that_was_ready_is_missed_when_it_fails(catalog: Catalog) -> Non
 
 def test_a_newcomer_is_not_needed(catalog: Catalog) -> None:
     catalog.remove("b")
-    catalog.add(Entry(name="c"))
+    catalog.add("c", required=False)
     assert catalog.not_ready_because() is None
 
 
@@ -68,3 +68,14 @@ def test_trouble_with_the_folder_does_not_end_what_serves(catalog: Catalog) -> N
     catalog.remove("b")
     catalog.trouble = "cannot read the folder"
     assert catalog.not_ready_because() is None
+
+
+def test_what_is_known_stays_as_it_is_and_what_was_gone_comes_back(catalog: Catalog) -> None:
+    served = catalog["a"].model
+    catalog.add("a", required=False)
+    assert catalog["a"].model is served
+    assert catalog["a"].required
+    catalog.update("a", lambda entry: replace(entry.retired(), gone=True))
+    catalog.add("a", required=False)
+    assert not catalog["a"].gone
+    assert [version.state for version in catalog["a"].draining] == ["DRAINING"]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def catalog(tmp_path: Path) -> Catalog:
     number = publish(tmp_path, 1)
     *_, ready = loader.stages(Version(name=NAME, version=number), tmp_path / NAME / number)
     catalog = Catalog("")
-    catalog.add(Entry(name=NAME, serving=ready))
+    catalog.add(NAME, required=True)
+    catalog.update(NAME, lambda entry: replace(entry, serving=ready))
     return catalog
 
 

@@ -165,6 +165,9 @@ def test_a_model_whose_folder_was_removed_leaves(watched: Watched) -> None:
     watched.poll()
     assert watched.catalog["tiny-series"].model is None
     assert watched.catalog["tiny-series"].shown.state == "DRAINING"
+    with pytest.raises(EkibenError, match="its folder was removed") as caught:
+        watched.keeper.load("tiny-series", None)
+    assert caught.value.slug == "unknown-model"
     assert watched.catalog.not_ready_because() is None
     del held
     watched.poll()
