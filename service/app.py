@@ -1,16 +1,19 @@
 """The BentoML service, and the only module that knows BentoML.
 
 `@bentoml.api` declares each endpoint, so that BentoML's OpenAPI page, clients and tools know it; over HTTP the same
-handler is reached through `NativeRoutes`, which stands in front. Invariant: both doors give the same answer, and the
-service says that it is ready only after every model has proved itself on this device.
+handler is reached through `Front`, which stands before the framework. Invariant: both doors give the same answer, and
+the service says that it is ready only after every model has proved itself on this device.
 """
 
 import bentoml
+from _bentoml_sdk import Service
 
 from service.engine.device import resolve_device
 from service.engine.repository import Repository
 from service.engine.runner import Runner
-from service.http.native import NativeRoutes
+from service.http.asgi import App
+from service.http.foreign import Translated
+from service.http.front import Front
 from service.settings import load_settings
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest, classify
 from service.tasks.generate import GenerateAnswer, GenerateRequest, generate
@@ -18,8 +21,7 @@ from service.tasks.limits import find
 from service.tasks.replay import replay_requests
 from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest, sequence_predict
 
-REQUEST_TIMEOUT_S = 30.0
-BENTOML_TIMEOUT_S = 40  # later than ours, which answers in our words; its timer lives on after the answer, so not much
+BENTOML_TIMEOUT_S = 40  # its timer lives on after the answer, so not much longer than ours
 
 
 @bentoml.service(
@@ -38,11 +40,16 @@ class Ekiben:
     def __init__(self) -> None:
         settings = load_settings()
         self.max_body_bytes = settings.max_body_bytes
-        self.runner = Runner(threads=settings.threads)
+        self.draining = False
+        self.runner = Runner(threads=settings.threads, limits=settings.limits)
         self.repository = Repository(
             settings.bundles,
             device=resolve_device(settings.device),
             intra_op_threads=settings.intra_op_threads,
+            poll_s=settings.poll_s,
+            heartbeat_s=settings.heartbeat_s,
+            hang_s=settings.hang_s,
+            batching=self.runner,
         )
         self.repository.start(lambda model, cases: replay_requests(model, self.runner, cases))
 
@@ -70,6 +77,14 @@ class Ekiben:
         return await generate(find(self.repository, request.model, "generate"), self.runner, request)
 
 
-Ekiben.add_asgi_middleware(  # type: ignore[attr-defined]  # the decorator has made it a bentoml.Service
-    NativeRoutes, host=bentoml.get_current_service, timeout_s=REQUEST_TIMEOUT_S
-)
+class InFront(Service):
+    """The service with our routes outermost, whoever hosts it: what they answer costs nothing of the framework."""
+
+    __slots__ = ()
+
+    def to_asgi(self, is_main: bool = True) -> App:
+        self.add_asgi_middleware(Translated)  # its TimeoutMiddleware never answers what raised behind it
+        return Front(super().to_asgi(is_main), host=bentoml.get_current_service)
+
+
+Ekiben.__class__ = InFront  # type: ignore[method-assign]  # the decorator has made it a Service

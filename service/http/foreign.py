@@ -10,11 +10,11 @@ from http import HTTPStatus
 
 from service.errors import EkibenError, Slug
 from service.http.asgi import App, Message, Receive, Scope, Send, respond
-from service.http.problems import PROBLEM_JSON, STATUS, problem, status_of
+from service.http.problems import PROBLEM_JSON, STATUS
+from service.http.route import in_problem_json
 
 logger = logging.getLogger(__name__)
 
-KEPT_HEADERS = {b"allow", b"retry-after"}
 SLUGS: dict[int, Slug] = {
     **{int(status): slug for slug, status in STATUS.items()},
     404: "unknown-route",
@@ -24,37 +24,45 @@ SLUGS: dict[int, Slug] = {
 }
 
 
-def translate(app: App) -> App:
-    """`app` with its failures translated."""
+class Translated:
+    """`app` with its failures translated: an ASGI middleware."""
 
-    async def translated(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await app(scope, receive, send)
+            return await self._app(scope, receive, send)
         failed: Message | None = None
         started = False
 
         async def watch(message: Message) -> None:
             nonlocal failed, started
-            if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
+            if message["type"] == "http.response.start" and _is_foreign(message):
                 failed = message
             elif failed is None:
                 started = True
                 await send(message)
 
         try:
-            await app(scope, receive, watch)
+            await self._app(scope, receive, watch)
         except Exception:
             if started:
                 raise
-            error = failure(scope)
-            return await respond(send, status_of(error), PROBLEM_JSON, problem(error))
+            return await respond(send, in_problem_json(failure(scope)))
         if failed is not None:
-            error = _in_our_words(scope, failed["status"])
-            kept = [(key, value) for key, value in failed.get("headers", []) if key.lower() in KEPT_HEADERS]
-            await respond(send, status_of(error), PROBLEM_JSON, problem(error), kept)
+            given = {key.lower(): value for key, value in failed.get("headers", [])}
+            reply = in_problem_json(_in_our_words(scope, failed["status"], given.get(b"retry-after", b"")))
+            allow = [(b"allow", given[b"allow"])] if b"allow" in given else []
+            await respond(send, reply._replace(headers=[*reply.headers, *allow]))
+        elif not started:
+            await respond(send, in_problem_json(failure(scope)))
         return None
 
-    return translated
+
+def _is_foreign(start: Message) -> bool:
+    """Is this the start of a failure that is not in our words yet?"""
+    return start["status"] >= HTTPStatus.BAD_REQUEST and (b"content-type", PROBLEM_JSON) not in start.get("headers", [])
 
 
 def failure(scope: Scope) -> EkibenError:
@@ -64,7 +72,7 @@ def failure(scope: Scope) -> EkibenError:
     return EkibenError("internal", f"the service failed to answer; its log has the cause under {number}")
 
 
-def _in_our_words(scope: Scope, status: int) -> EkibenError:
+def _in_our_words(scope: Scope, status: int, retry_after: bytes) -> EkibenError:
     slug = SLUGS.get(status, "invalid-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
     match slug:
         case "unknown-route":
@@ -73,4 +81,4 @@ def _in_our_words(scope: Scope, status: int) -> EkibenError:
             detail = f"{scope['path']} does not take {scope['method']}"
         case _:
             detail = HTTPStatus(status).description or HTTPStatus(status).phrase
-    return EkibenError(slug, detail)
+    return EkibenError(slug, detail, retry_after_s=float(retry_after) if retry_after.isdigit() else None)

@@ -4,14 +4,18 @@ Invariant: every answer that is not a success is one problem+json document (RFC 
 places in the request that it speaks of; it never holds a stack trace, nor anything that the client did not send.
 """
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 
 from service.errors import EkibenError, Slug
+from service.http.asgi import Headers
 
 PROBLEM_JSON = b"application/problem+json"
+RETRY_AFTER_S = 1.0  # where nobody knows better
 STATUS: Mapping[Slug, HTTPStatus] = {
     "malformed-json": HTTPStatus.BAD_REQUEST,
     "unsupported-media-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -34,19 +38,31 @@ def status_of(error: EkibenError) -> int:
 
 def problem(error: EkibenError) -> bytes:
     """The body of an answer that says what went wrong."""
-    status = STATUS[error.slug]
-    return orjson.dumps(
-        {
-            "type": f"urn:ekiben:problem:{error.slug}",
-            "title": error.slug.replace("-", " ").capitalize(),
-            "status": int(status),
-            "detail": printable(error.detail),
-            "code": error.slug,
-            "errors": [
-                {"pointer": printable(fault.pointer), "detail": printable(fault.detail)} for fault in error.faults
-            ],
-        }
-    )
+    return orjson.dumps(_members(error))
+
+
+def oip_error(error: EkibenError) -> bytes:
+    """The same as the Open Inference Protocol says it: a sentence under `error`, the members of a problem beside it."""
+    return orjson.dumps({"error": printable(error.detail), **_members(error)})
+
+
+def retry_headers(error: EkibenError) -> Headers:
+    """When to ask again, where a repetition makes sense."""
+    if STATUS[error.slug] != HTTPStatus.SERVICE_UNAVAILABLE:
+        return []
+    seconds = RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
+    return [(b"retry-after", b"%d" % max(math.ceil(seconds), 1)), (b"retry-after-ms", b"%d" % math.ceil(seconds * 1e3))]
+
+
+def _members(error: EkibenError) -> dict[str, Any]:
+    return {
+        "type": f"urn:ekiben:problem:{error.slug}",
+        "title": error.slug.replace("-", " ").capitalize(),
+        "status": status_of(error),
+        "detail": printable(error.detail),
+        "code": error.slug,
+        "errors": [{"pointer": printable(fault.pointer), "detail": printable(fault.detail)} for fault in error.faults],
+    }
 
 
 def printable(text: str) -> str:

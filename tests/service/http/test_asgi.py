@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.errors import EkibenError
-from service.http.asgi import ClientGoneError, header, media_type, read_body, respond
+from service.http.asgi import ClientGoneError, Reply, Request, respond
 
 
 def read(*messages: dict[str, Any], limit: int = 10, length: bytes | None = None) -> bytes:
@@ -15,8 +15,11 @@ def read(*messages: dict[str, Any], limit: int = 10, length: bytes | None = None
     async def receive() -> Any:
         return next(waiting)
 
-    scope = {"headers": [] if length is None else [(b"content-length", length)]}
-    return asyncio.run(read_body(scope, receive, limit))
+    return asyncio.run(request(receive, *[(b"content-length", length)] if length else []).body(limit, timeout_s=5))
+
+
+def request(receive: Any = None, *headers: tuple[bytes, bytes]) -> Request:
+    return Request({"type": "http", "method": "POST", "path": "/x", "headers": headers}, receive)
 
 
 def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
@@ -51,10 +54,19 @@ def test_a_client_that_leaves_is_noticed() -> None:
 
 
 def test_headers_and_media_types() -> None:
-    scope = {"headers": [(b"content-type", b"Application/JSON; charset=utf-8"), (b"accept", b"image/png")]}
-    assert media_type(scope) == "application/json"
-    assert header(scope, b"accept") == "image/png"
-    assert header(scope, b"x-other") == ""
+    asked = request(None, (b"content-type", b"Application/JSON; charset=utf-8"), (b"accept", b"image/png"))
+    assert asked.media_type == "application/json"
+    assert asked.header(b"accept") == "image/png"
+    assert asked.header(b"x-other") == ""
+
+
+def test_a_body_that_does_not_arrive_is_given_up() -> None:
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    with pytest.raises(EkibenError, match=r"did not arrive within 0.01 s") as caught:
+        asyncio.run(request(never).body(10, timeout_s=0.01))
+    assert caught.value.slug == "timeout"
 
 
 def test_an_answer_is_two_messages() -> None:
@@ -63,7 +75,7 @@ def test_an_answer_is_two_messages() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(respond(send, 405, b"text/plain", b"no", [(b"allow", b"GET")]))
+    asyncio.run(respond(send, Reply((b"content-type", b"text/plain"), b"no", [(b"allow", b"GET")], 405)))
     assert sent[0]["status"] == 405
     assert sent[0]["headers"] == [(b"content-type", b"text/plain"), (b"content-length", b"2"), (b"allow", b"GET")]
     assert sent[1]["body"] == b"no"

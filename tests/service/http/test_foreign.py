@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from service.http.foreign import translate
+from service.http.foreign import Translated
 
 SCOPE = {"type": "http", "method": "GET", "path": "/x", "headers": []}
 
@@ -20,7 +20,7 @@ def through(app: Any, scope: dict[str, Any] = SCOPE) -> list[Any]:
     async def receive() -> Any:
         return {"type": "http.request"}
 
-    asyncio.run(translate(app)(scope, receive, send))
+    asyncio.run(Translated(app)(scope, receive, send))
     return sent
 
 
@@ -56,11 +56,12 @@ def test_success_passes_untouched() -> None:
     ],
 )
 def test_every_failure_is_said_in_our_words(status: int, code: str, ours: int) -> None:
-    kept = [(b"allow", b"POST"), (b"retry-after", b"3")]
-    start, body = through(answering(status, b'[{"error"', b': "x"}]', headers=[*kept, (b"content-length", b"16")]))
+    given = [(b"allow", b"POST"), (b"retry-after", b"3"), (b"content-length", b"16")]
+    start, body = through(answering(status, b'[{"error"', b': "x"}]', headers=given))
     assert start["status"] == ours
     assert start["headers"][0] == (b"content-type", b"application/problem+json")
-    assert start["headers"][2:] == kept
+    again = [(b"retry-after", b"3"), (b"retry-after-ms", b"3000")] if ours == 503 else []
+    assert start["headers"][2:] == [*again, (b"allow", b"POST")]
     assert orjson.loads(body["body"])["code"] == code
 
 
@@ -73,6 +74,20 @@ def test_an_exception_is_logged_and_answered(caplog: pytest.LogCaptureFixture) -
     assert problem["code"] == "internal"
     assert "secret" not in problem["detail"]
     assert problem["detail"].split()[-1] in caplog.text
+
+
+def test_no_answer_at_all_is_a_failure() -> None:
+    async def app(*_: Any) -> None: ...
+
+    start, body = through(app)
+    assert start["status"] == 500
+    assert orjson.loads(body["body"])["code"] == "internal"
+
+
+def test_our_own_words_pass_untouched() -> None:
+    twice = Translated(answering(404))
+    once = through(answering(404))
+    assert through(twice) == once
 
 
 def test_an_exception_after_the_start_is_the_servers() -> None:

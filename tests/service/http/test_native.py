@@ -1,19 +1,14 @@
 """Every route of the real application, and every way to fail there."""
 
-import asyncio
 import base64
-from collections.abc import Iterator
 from io import BytesIO
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 from PIL import Image as Pillow
 from starlette.testclient import TestClient
 
-from service.http.native import NativeRoutes
 from service.http.problems import STATUS
 from tests.service.bundles import NAMES
 
@@ -198,100 +193,3 @@ def test_every_failure_is_a_problem_document(name: str, client: TestClient) -> N
 def test_the_table_of_failures_leaves_no_slug_out() -> None:
     """not-ready, overloaded and timeout need a service in trouble: they have tests of their own."""
     assert {code for *_, code, _ in FAILURES.values()} >= set(STATUS) - {"not-ready", "overloaded", "timeout"}
-
-
-class Exchange:
-    """One request to the routes alone, in front of an app that must not be reached."""
-
-    def __init__(self, host: Any, *, timeout_s: float = 5.0) -> None:
-        self._routes = NativeRoutes(self._unreachable, host=lambda: host, timeout_s=timeout_s)
-        self.sent: list[Any] = []
-
-    async def _unreachable(self, *_: Any) -> None:
-        raise AssertionError("not a route of ours")
-
-    def request(self, method: str, path: str, messages: Iterator[dict[str, Any]], **headers: str) -> None:
-        async def receive() -> Any:
-            return next(messages)
-
-        async def send(message: Any) -> None:
-            self.sent.append(message)
-
-        pairs = [(key.replace("_", "-").encode(), value.encode()) for key, value in headers.items()]
-        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": pairs}
-        asyncio.run(self._routes(scope, receive, send))
-
-    @property
-    def problem(self) -> dict[str, Any]:
-        document: dict[str, Any] = orjson.loads(self.sent[1]["body"])
-        assert document["status"] == self.sent[0]["status"]
-        return document
-
-
-def whole(body: bytes) -> Iterator[dict[str, Any]]:
-    return iter([{"type": "http.request", "body": body}])
-
-
-class Troubled:
-    """A repository in trouble."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def get(self, name: str) -> Any:
-        raise self._error
-
-    def not_ready_because(self) -> str:
-        return "tiny-images is VERIFYING"
-
-
-def host_with(error: Exception) -> Any:
-    return SimpleNamespace(repository=Troubled(error), runner=None, max_body_bytes=1000)
-
-
-def test_what_nobody_foresaw_is_logged_under_the_number_that_the_client_gets(caplog: pytest.LogCaptureFixture) -> None:
-    exchange = Exchange(host_with(KeyError("secret")))
-    exchange.request("POST", "/classify", whole(orjson.dumps(CLASSIFY)), content_type="application/json")
-    assert exchange.problem["code"] == "internal"
-    assert "secret" not in exchange.sent[1]["body"].decode()
-    number = exchange.problem["detail"].split()[-1]
-    assert number in caplog.text
-    assert "secret" in caplog.text
-
-
-def test_not_ready_says_why() -> None:
-    exchange = Exchange(host_with(KeyError()))
-    exchange.request("GET", "/readyz", whole(b""))
-    assert exchange.problem["code"] == "not-ready"
-    assert exchange.problem["status"] == 503
-    assert exchange.problem["detail"] == "tiny-images is VERIFYING"
-
-
-def test_a_handler_without_end_is_given_up() -> None:
-    exchange = Exchange(host_with(TimeoutError()), timeout_s=0.01)
-
-    async def never() -> Any:
-        await asyncio.sleep(60)
-
-    async def ask() -> None:
-        async def send(message: Any) -> None:
-            exchange.sent.append(message)
-
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/classify",
-            "headers": [(b"content-type", b"application/json")],
-        }
-        await exchange._routes(scope, never, send)
-
-    asyncio.run(ask())
-    assert exchange.problem["code"] == "timeout"
-    assert exchange.problem["status"] == 504
-
-
-def test_a_client_that_left_is_not_answered() -> None:
-    exchange = Exchange(host_with(KeyError()))
-    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
-    exchange.request("POST", "/classify", iter(messages), content_type="application/json")
-    assert exchange.sent == []

@@ -1,0 +1,25 @@
+"""How long a client waits for its answer, as it says so.
+
+Invariant: of several limits the shortest holds; without any, the engine's own does.
+"""
+
+import time
+
+from service.engine.deadline import deadline, within
+from service.errors import EkibenError
+
+MAX_TIMEOUT_MS = 24 * 3600 * 1000
+
+
+def at_most(timeout_s: float) -> None:
+    """The request of this task is of no use after `timeout_s` from now."""
+    end = deadline()
+    within(timeout_s if end is None else min(timeout_s, end - time.monotonic()))
+
+
+def read_timeout_ms(value: bytes) -> float:
+    """The seconds of an `X-Request-Timeout-Ms` header."""
+    if not value.isdigit() or not 1 <= int(value[:12]) <= MAX_TIMEOUT_MS:
+        shown = value.decode("latin-1")[:40]
+        raise EkibenError("invalid-request", f"X-Request-Timeout-Ms: expected 1 to {MAX_TIMEOUT_MS}, got {shown!r}")
+    return int(value) / 1e3

@@ -1,0 +1,202 @@
+"""The Open Inference Protocol, version 2, over HTTP: a model's own tensors in and out, as JSON or as bytes.
+
+Invariant: an answer holds the outputs that were asked for, in that order, computed by the version that it names; only
+what is written in `EXTENSIONS` of the protocol is claimed, and a parameter that would change an answer is not ignored.
+"""
+
+from typing import Any
+
+import orjson
+
+from service.bundle import Manifest, TensorSpec
+from service.engine.model import Model
+from service.errors import EkibenError
+from service.http.asgi import JSON, Reply, Request
+from service.http.deadline import at_most
+from service.http.json_body import read_json
+from service.http.oip_tensors import DATATYPES, output_entry, read_inputs
+from service.http.route import Host, Page, Route, Work, in_oip
+from service.tasks.body import describe, refuse, wrong
+from service.tasks.tensors import check_tensors, clear_padding
+
+EXTENSIONS = ("binary_tensor_data",)
+PLATFORM = "onnx_onnxv1"
+BINARY = (b"content-type", b"application/octet-stream")
+MEDIA_TYPES = {"", "application/json", "application/octet-stream"}
+REQUEST_FIELDS = {"id", "parameters", "inputs", "outputs"}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+MAX_TIMEOUT_US = 24 * 3600 * 10**6
+
+
+async def _infer(host: Host, request: Request, body: bytes) -> Reply:
+    model = _model(host, request.path)
+    manifest = model.manifest
+    document, offset = _read_document(request, body)
+    parameters = _parameters(document.get("parameters"), {"timeout", "binary_data_output"}, "/parameters")
+    if "timeout" in parameters:
+        _limit(parameters["timeout"])
+    wanted = _wanted(document.get("outputs"), manifest, _flag(parameters, "binary_data_output", "/parameters"))
+    may_hold_bools = b"true" in body or b"false" in body
+    tensors, places = read_inputs(document.get("inputs"), manifest, body, offset, may_hold_bools=may_hold_bools)
+    check_tensors(tensors, manifest, places)
+    outputs = await host.runner.run(model.session, tensors, list(wanted))
+    clear_padding(outputs, tensors, manifest)
+    answer: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
+    if "id" in document:
+        answer["id"] = document["id"]
+    return _reply(answer, outputs, wanted)
+
+
+def _reply(answer: dict[str, Any], outputs: dict[str, Any], wanted: dict[str, bool]) -> Reply:
+    entries, raw = [], []
+    for name, as_bytes in wanted.items():
+        value = outputs[name]
+        entry = output_entry(name, value)
+        if as_bytes:
+            raw.append(value.tobytes())
+            entry["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            entry["data"] = value.ravel()
+        entries.append(entry)
+    answer["outputs"] = entries
+    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not raw:
+        return Reply(JSON, head)
+    return Reply(BINARY, b"".join([head, *raw]), [(b"inference-header-content-length", b"%d" % len(head))])
+
+
+def _read_document(request: Request, body: bytes) -> tuple[dict[str, Any], int]:
+    """The JSON of a request and where it ends."""
+    if request.media_type not in MEDIA_TYPES:
+        expected = "application/json or application/octet-stream"
+        raise EkibenError("unsupported-media-type", f"expected content type {expected}, got {request.media_type}")
+    if request.header(b"content-encoding") not in {"", "identity"}:
+        raise EkibenError("unsupported-media-type", "expected a body without content encoding")
+    length = request.headers.get(b"inference-header-content-length")
+    if length is None:
+        end = len(body)
+    elif length.isdigit() and int(length[:12]) <= len(body):
+        end = int(length)
+    else:
+        shown = length.decode("latin-1")[:40]
+        detail = f"Inference-Header-Content-Length: expected 0 to {len(body)}, the size of the body, got {shown!r}"
+        raise EkibenError("invalid-request", detail)
+    document = read_json(body if end == len(body) else body[:end])
+    if type(document) is not dict:
+        raise wrong("", "a JSON object", document)
+    if not document.keys() <= REQUEST_FIELDS:
+        unknown = min(document.keys() - REQUEST_FIELDS)
+        raise refuse(f"/{unknown}", f"unknown field; the fields are {', '.join(sorted(REQUEST_FIELDS))}")
+    if "id" in document and type(document["id"]) is not str:
+        raise wrong("/id", "a string", document["id"])
+    return document, end
+
+
+def _parameters(given: Any, known: set[str], where: str) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if type(given) is not dict:
+        raise wrong(where, "an object", given)
+    unknown = given.keys() - known
+    if unknown:
+        raise refuse(f"{where}/{min(unknown)}", f"not supported here; supported: {', '.join(sorted(known))}")
+    return given
+
+
+def _flag(parameters: dict[str, Any], name: str, where: str, default: bool = False) -> bool:
+    value = parameters.get(name, default)
+    if type(value) is not bool:
+        raise wrong(f"{where}/{name}", "true or false", value)
+    return value
+
+
+def _limit(timeout_us: Any) -> None:
+    if type(timeout_us) is not int or not 0 <= timeout_us <= MAX_TIMEOUT_US:
+        raise wrong("/parameters/timeout", f"0 (none) to {MAX_TIMEOUT_US} microseconds", timeout_us)
+    if timeout_us:
+        at_most(timeout_us / 1e6)
+
+
+def _wanted(entries: Any, manifest: Manifest, as_bytes: bool) -> dict[str, bool]:
+    """The outputs that are asked for, and whether each is answered as bytes; all of them if none is named."""
+    if entries is None or entries == []:
+        return {output.name: as_bytes for output in manifest.outputs}
+    if type(entries) is not list:
+        raise wrong("/outputs", "a list of outputs", entries)
+    known = {output.name for output in manifest.outputs}
+    wanted: dict[str, bool] = {}
+    for number, entry in enumerate(entries):
+        where = f"/outputs/{number}"
+        if type(entry) is not dict or not entry.keys() <= {"name", "parameters"}:
+            raise wrong(where, "an object with name and parameters", entry)
+        name = entry.get("name")
+        if type(name) is not str or name not in known or name in wanted:
+            expected = f"one of {', '.join(output.name for output in manifest.outputs)}, each once"
+            raise wrong(f"{where}/name", expected, name)
+        parameters = _parameters(entry.get("parameters"), {"binary_data"}, f"{where}/parameters")
+        wanted[name] = _flag(parameters, "binary_data", f"{where}/parameters", as_bytes)
+    return wanted
+
+
+def _model(host: Host, path: str) -> Model:
+    """The model that a path names, in the version that it names, if it names one."""
+    _, _, _, name, *rest = path.split("/")
+    model = host.repository.get(name)
+    version = model.manifest.version
+    if len(rest) >= 2 and rest[0] == "versions" and rest[1] != version:
+        raise EkibenError("unknown-model", f"{name} serves version {version}, got {describe(rest[1])}")
+    return model
+
+
+async def _server(_: Host, __: Request) -> Reply:
+    return Reply(JSON, orjson.dumps({"name": "ekiben", "version": "2", "extensions": EXTENSIONS}))
+
+
+async def _metadata(host: Host, request: Request) -> Reply:
+    manifest = _model(host, request.path).manifest
+    document = {
+        "name": manifest.name,
+        "versions": [manifest.version],
+        "platform": PLATFORM,
+        "inputs": [_tensor(spec) for spec in manifest.inputs],
+        "outputs": [_tensor(spec) for spec in manifest.outputs],
+    }
+    return Reply(JSON, orjson.dumps(document))
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    shape = [-1 if isinstance(axis, str) else axis for axis in spec.shape]
+    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
+
+
+async def _ready(host: Host, request: Request) -> Reply:
+    if host.draining:
+        raise EkibenError("not-ready", "the service is shutting down")
+    name = _model(host, request.path).manifest.name
+    return Reply(JSON, orjson.dumps({"name": name, "ready": True, "live": True}))
+
+
+async def _unknown(_: Host, request: Request) -> Reply:
+    raise EkibenError("unknown-route", f"there is no {request.path}")
+
+
+ROUTES = (Page(name="/v2", answer=_server, dialect=in_oip), Page(name="/v2/", answer=_server, dialect=in_oip))
+MODEL = Page(name="/v2/models/{model}", answer=_metadata, dialect=in_oip)
+UNKNOWN = Page(name="/v2/...", answer=_unknown, methods=METHODS, dialect=in_oip)
+READY = Page(name="/v2/models/{model}/ready", answer=_ready, dialect=in_oip)
+INFER = Work(name="/v2/models/{model}/infer", answer=_infer, dialect=in_oip)
+
+
+def below(path: str) -> Route | None:
+    """The route of a path that holds the name of a model, and perhaps its version."""
+    if not path.startswith("/v2/models/"):
+        return UNKNOWN if path.startswith("/v2/") else None
+    match path.removeprefix("/v2/models/").split("/"):
+        case [_, "infer"] | [_, "versions", _, "infer"]:
+            return INFER
+        case [_, "ready"] | [_, "versions", _, "ready"]:
+            return READY
+        case [_] | [_, "versions", _]:
+            return MODEL
+        case _:
+            return UNKNOWN

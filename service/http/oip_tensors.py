@@ -1,0 +1,157 @@
+"""Tensors of the Open Inference Protocol on the wire: JSON numbers, or raw little-endian bytes behind the JSON.
+
+Invariant: an array has exactly the type and shape that its entry announces and the model declares; every byte behind
+the JSON belongs to one tensor. Numbers go from the JSON parser to the array without a Python object in between.
+"""
+
+import sys
+from array import array
+from collections.abc import Mapping
+from itertools import chain
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle import Manifest, TensorSpec
+from service.errors import EkibenError
+from service.tasks.body import describe, refuse, wrong
+from service.tasks.tensors import DTYPES, shape_problem
+
+Array = npt.NDArray[Any]
+DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
+TYPECODES = {"int64": "q", "float32": "f"}
+INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}
+assert sys.byteorder == "little" and array("q").itemsize == 8 and array("f").itemsize == 4  # noqa: PT018
+
+
+def read_inputs(
+    entries: Any, manifest: Manifest, body: bytes, offset: int, *, may_hold_bools: bool
+) -> tuple[dict[str, Array], dict[str, str]]:
+    """The tensors of `inputs`, and the JSON pointer of each; raw ones begin at `offset` of the body, in their order."""
+    if type(entries) is not list or not entries:
+        raise wrong("/inputs", "a list of tensors", entries)
+    specs = {spec.name: spec for spec in manifest.inputs}
+    tensors: dict[str, Array] = {}
+    places: dict[str, str] = {}
+    for number, entry in enumerate(entries):
+        where = f"/inputs/{number}"
+        spec = _spec_of(entry, specs, places, where)
+        shape = _shape_of(entry, spec, where)
+        size = _binary_size(entry, where)
+        if size is None:
+            tensors[spec.name] = _from_json(entry.get("data"), spec, shape, f"{where}/data", may_hold_bools)
+        else:
+            tensors[spec.name] = _from_bytes(body[offset : offset + size], size, spec, shape, where)
+            offset += size
+        places[spec.name] = where
+    missing = [name for name in specs if name not in tensors]
+    if missing:
+        raise refuse("/inputs", f"missing: {', '.join(missing)}; {manifest.name} takes {', '.join(specs)}")
+    if offset != len(body):
+        raise refuse("/inputs", f"expected {offset} bytes of JSON and tensors, got {len(body)}")
+    return tensors, places
+
+
+def output_entry(name: str, value: Array) -> dict[str, Any]:
+    """An output as it is announced; its numbers follow as `data`, or as bytes."""
+    return {"name": name, "datatype": DATATYPES[value.dtype.name], "shape": value.shape}
+
+
+def _spec_of(entry: Any, specs: Mapping[str, TensorSpec], seen: Mapping[str, str], where: str) -> TensorSpec:
+    if type(entry) is not dict:
+        raise wrong(where, "a tensor: an object with name, shape, datatype and data", entry)
+    if not entry.keys() <= INPUT_FIELDS:
+        raise refuse(where, f"unknown field; the fields are {', '.join(sorted(INPUT_FIELDS))}")
+    name = entry.get("name")
+    if type(name) is not str or name not in specs:
+        raise wrong(f"{where}/name", f"one of {', '.join(specs)}", name)
+    if name in seen:
+        raise refuse(f"{where}/name", f"{name!r} was given already, at {seen[name]}")
+    spec = specs[name]
+    if entry.get("datatype") != DATATYPES[spec.dtype]:
+        raise wrong(f"{where}/datatype", DATATYPES[spec.dtype], entry.get("datatype"))
+    return spec
+
+
+def _shape_of(entry: dict[str, Any], spec: TensorSpec, where: str) -> tuple[int, ...]:
+    shape = entry.get("shape")
+    if type(shape) is not list or not all(type(size) is int and 0 <= size < 1 << 31 for size in shape):
+        raise wrong(f"{where}/shape", "a list of sizes", shape)
+    problem = shape_problem(shape, spec)
+    if problem is not None:
+        raise refuse(f"{where}/shape", problem)
+    return tuple(shape)
+
+
+def _binary_size(entry: dict[str, Any], where: str) -> int | None:
+    """How many bytes behind the JSON are this tensor's; None if it is in the JSON."""
+    parameters = entry.get("parameters")
+    if parameters is None:
+        return None
+    if type(parameters) is not dict:
+        raise wrong(f"{where}/parameters", "an object", parameters)
+    unknown = parameters.keys() - {"binary_data_size"}
+    if unknown:
+        raise refuse(f"{where}/parameters/{min(unknown)}", "not supported; an input takes binary_data_size")
+    if "binary_data_size" not in parameters:
+        return None
+    size = parameters["binary_data_size"]
+    if type(size) is not int or size < 0:
+        raise wrong(f"{where}/parameters/binary_data_size", "a number of bytes", size)
+    if "data" in entry:
+        raise refuse(f"{where}/data", "given twice: in JSON and, by binary_data_size, as bytes")
+    return size
+
+
+def _from_bytes(raw: bytes, size: int, spec: TensorSpec, shape: tuple[int, ...], where: str) -> Array:
+    dtype = DTYPES[spec.dtype]
+    expected = prod(shape) * dtype.itemsize
+    if size != expected:
+        raise wrong(f"{where}/parameters/binary_data_size", f"{expected} for shape {list(shape)}", size)
+    if len(raw) != size:
+        raise refuse(where, f"expected {size} bytes, got {len(raw)}")
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def _from_json(data: Any, spec: TensorSpec, shape: tuple[int, ...], where: str, may_hold_bools: bool) -> Array:
+    flat = _flat(data, shape, where)
+    try:
+        if may_hold_bools and bool in set(map(type, flat)):
+            raise TypeError
+        raw: Any = bytes(flat) if spec.dtype == "uint8" else array(TYPECODES[spec.dtype], flat)
+    except (TypeError, ValueError, OverflowError):
+        raise _wrong_entry(flat, spec, where) from None
+    return np.frombuffer(raw, DTYPES[spec.dtype]).reshape(shape)
+
+
+def _flat(data: Any, shape: tuple[int, ...], where: str) -> list[Any]:
+    """The entries in order, from a flat list or from lists nested as `shape` says."""
+    if type(data) is not list:
+        raise wrong(where, "a list of numbers", data)
+    if not (data and type(data[0]) is list):
+        if len(data) != prod(shape):
+            raise wrong(where, f"{prod(shape)} numbers for shape {list(shape)}", data)
+        return data
+    level: list[Any] = [data]
+    for size in shape:
+        if not level:
+            return level
+        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
+            raise refuse(where, f"expected a flat list, or lists nested as shape {list(shape)} says")
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def _wrong_entry(flat: list[Any], spec: TensorSpec, where: str) -> EkibenError:
+    least, most = (0, 255) if spec.dtype == "uint8" else (-(1 << 63), (1 << 63) - 1)
+    for number, value in enumerate(flat):
+        if type(value) is not int and (type(value) is not float or spec.dtype != "float32"):
+            expected = "a number" if spec.dtype == "float32" else "a whole number"
+        elif spec.dtype != "float32" and not least <= value <= most:
+            expected = f"{least} to {most}"
+        else:
+            continue
+        return refuse(where, f"expected {expected}, got {describe(value)} (entry {number})")
+    return refuse(where, f"expected numbers that fit {DATATYPES[spec.dtype]}")

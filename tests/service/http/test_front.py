@@ -1,0 +1,180 @@
+"""A request is answered exactly once: with its answer, or in its route's words."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from service.engine.deadline import deadline
+from service.errors import EkibenError
+from service.http.front import ROUTES, Front, find_route
+
+CLASSIFY = {"model": "tiny-images", "images": [[[1] * 4] * 4]}
+
+
+class Exchange:
+    """One request to the routes alone, in front of an app that must not be reached."""
+
+    def __init__(self, host: Any, *, body_timeout_s: float = 5.0) -> None:
+        self.front = Front(self._unreachable, host=lambda: host, body_timeout_s=body_timeout_s)
+        self.sent: list[Any] = []
+
+    async def _unreachable(self, *_: Any) -> None:
+        raise AssertionError("not a route of ours")
+
+    def request(self, method: str, path: str, messages: Iterator[dict[str, Any]], **headers: str) -> None:
+        async def receive() -> Any:
+            return next(messages)
+
+        async def send(message: Any) -> None:
+            self.sent.append(message)
+
+        pairs = [(key.replace("_", "-").encode(), value.encode()) for key, value in headers.items()]
+        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": pairs}
+        asyncio.run(self.front(scope, receive, send))
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        document: dict[str, Any] = orjson.loads(self.sent[1]["body"])
+        assert document["status"] == self.sent[0]["status"]
+        return document
+
+
+def whole(body: bytes) -> Iterator[dict[str, Any]]:
+    return iter([{"type": "http.request", "body": body}])
+
+
+class Troubled:
+    """A repository in trouble."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def get(self, name: str) -> Any:
+        raise self._error
+
+    def not_ready_because(self) -> str:
+        return "tiny-images is VERIFYING"
+
+
+def host_with(error: Exception) -> Any:
+    return SimpleNamespace(repository=Troubled(error), runner=None, max_body_bytes=1000, draining=False)
+
+
+def classify(exchange: Exchange, **headers: str) -> None:
+    exchange.request(
+        "POST", "/classify", whole(orjson.dumps(CLASSIFY)), **{"content_type": "application/json", **headers}
+    )
+
+
+def test_what_nobody_foresaw_is_logged_under_the_number_that_the_client_gets(caplog: pytest.LogCaptureFixture) -> None:
+    exchange = Exchange(host_with(KeyError("secret")))
+    classify(exchange)
+    assert exchange.problem["code"] == "internal"
+    assert "secret" not in exchange.sent[1]["body"].decode()
+    number = exchange.problem["detail"].split()[-1]
+    assert number in caplog.text
+    assert "secret" in caplog.text
+
+
+def test_not_ready_says_why() -> None:
+    exchange = Exchange(host_with(KeyError()))
+    exchange.request("GET", "/readyz", whole(b""))
+    assert exchange.problem["code"] == "not-ready"
+    assert exchange.problem["status"] == 503
+    assert exchange.problem["detail"] == "tiny-images is VERIFYING"
+
+
+def test_a_body_that_never_arrives_is_given_up() -> None:
+    exchange = Exchange(host_with(KeyError()), body_timeout_s=0.01)
+
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    async def ask() -> None:
+        async def send(message: Any) -> None:
+            exchange.sent.append(message)
+
+        await exchange.front({"type": "http", "method": "POST", "path": "/classify", "headers": []}, never, send)
+
+    asyncio.run(ask())
+    assert exchange.problem["code"] == "timeout"
+    assert exchange.problem["status"] == 504
+
+
+def test_while_the_service_shuts_down_work_is_refused_and_said_when_to_come_back() -> None:
+    host = host_with(KeyError())
+    host.draining = True
+    exchange = Exchange(host)
+    classify(exchange)
+    assert exchange.problem["code"] == "not-ready"
+    assert (b"retry-after", b"1") in exchange.sent[0]["headers"]
+    probe = Exchange(host)
+    probe.request("GET", "/readyz", whole(b""))
+    assert probe.problem["detail"] == "the service is shutting down"
+    alive = Exchange(host)
+    alive.request("GET", "/livez", whole(b""))
+    assert alive.sent[0]["status"] == 200
+
+
+def test_when_to_come_back_is_rounded_up_and_given_in_milliseconds_too() -> None:
+    exchange = Exchange(host_with(EkibenError("overloaded", "full", retry_after_s=1.2304)))
+    classify(exchange)
+    assert exchange.problem["status"] == 503
+    assert exchange.sent[0]["headers"][2:] == [(b"retry-after", b"2"), (b"retry-after-ms", b"1231")]
+
+
+def test_the_clients_deadline_reaches_the_engine() -> None:
+    seen: list[float | None] = []
+
+    def get(_: str) -> Any:
+        seen.append(deadline())
+        raise EkibenError("timeout", "too late")
+
+    host = host_with(KeyError())
+    host.repository.get = get
+    before = time.monotonic()
+    for header in ({"x_request_timeout_ms": "1500"}, {}):
+        classify(Exchange(host), **header)
+    assert seen[0] is not None
+    assert before + 1.5 <= seen[0] <= time.monotonic() + 1.5
+    assert seen[1] is None
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "86400001", "9" * 30])
+def test_a_deadline_that_is_none_is_refused(value: str) -> None:
+    exchange = Exchange(host_with(KeyError()))
+    classify(exchange, x_request_timeout_ms=value)
+    assert exchange.problem["code"] == "invalid-request"
+    assert "X-Request-Timeout-Ms" in exchange.problem["detail"]
+
+
+def test_routes_are_few_and_named_by_their_pattern() -> None:
+    assert all(ROUTES[name].name == name for name in ROUTES)
+    assert {"/classify", "/sequence-predict", "/generate", "/readyz", "/v2"} <= set(ROUTES)
+    names = {path: (route := find_route(path)) and route.name for path in PATHS}
+    assert names == PATHS
+
+
+PATHS = {
+    "/models/x": "/models/{model}",
+    "/v2/models/x": "/v2/models/{model}",
+    "/v2/models/x/versions/1/infer": "/v2/models/{model}/infer",
+    "/v2/models/x/infer": "/v2/models/{model}/infer",
+    "/v2/models/x/ready": "/v2/models/{model}/ready",
+    "/v2/else": "/v2/...",
+    "/v2/models/x/y": "/v2/...",
+    "/docs.json": None,
+    "/": None,
+}
+
+
+def test_a_client_that_left_is_not_answered() -> None:
+    exchange = Exchange(host_with(KeyError()))
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    exchange.request("POST", "/classify", iter(messages), content_type="application/json")
+    assert exchange.sent == []

@@ -1,0 +1,197 @@
+"""The Open Inference Protocol over the real application, byte by byte; tests/clients has its official client."""
+
+import time
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from starlette.testclient import TestClient
+
+from service.engine.deadline import deadline
+from service.engine.runner import Runner
+from service.errors import EkibenError
+from tests.service.bundles import FAMILIES, NAMES, example_inputs, golden_cases
+
+DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
+PIXELS = example_inputs("image-classifier", batch=1)["images"]
+ENTRY = {"name": "images", "shape": [1, 4, 4], "datatype": "UINT8"}
+GOOD = {"inputs": [{**ENTRY, "data": PIXELS.tolist()}]}
+INFER = "/v2/models/tiny-images/infer"
+
+
+def as_json(inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "shape": list(value.shape), "datatype": DATATYPES[value.dtype.name], "data": value.tolist()}
+        for name, value in inputs.items()
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_json_tensors_are_answered_as_the_graph_does(family: str, client: TestClient) -> None:
+    case = golden_cases(family)[1]
+    answer = client.post(f"/v2/models/{NAMES[family]}/infer", json={"id": "7", "inputs": as_json(dict(case.inputs))})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    document = answer.json()
+    version = client.get(f"/models/{NAMES[family]}").json()["version"]
+    assert (document["model_name"], document["model_version"], document["id"]) == (NAMES[family], version, "7")
+    assert [output["name"] for output in document["outputs"]] == list(case.outputs)
+    for output in document["outputs"]:
+        expected = case.outputs[output["name"]]
+        assert output["shape"] == list(expected.shape)
+        assert output["datatype"] == DATATYPES[expected.dtype.name]
+        got = np.array(output["data"], expected.dtype).reshape(expected.shape)
+        if family == "series-tagger" and output["name"] in {"logits", "probabilities"}:
+            beyond = np.arange(expected.shape[1]) >= case.inputs["lengths"][:, None]
+            assert not got[beyond].any()
+            expected = np.where(beyond[:, :, None], 0, expected)
+        np.testing.assert_allclose(got.astype(float), expected.astype(float), atol=1e-6, rtol=1e-5)
+
+
+def binary(document: dict[str, Any], *tensors: bytes) -> tuple[bytes, dict[str, str]]:
+    head = orjson.dumps(document)
+    return head + b"".join(tensors), {"inference-header-content-length": str(len(head))}
+
+
+@pytest.mark.parametrize("ask", ["one", "all", "by name"])
+def test_bytes_are_answered_with_the_numbers_that_json_has(ask: str, client: TestClient) -> None:
+    expected = {entry["name"]: entry["data"] for entry in client.post(INFER, json=GOOD).json()["outputs"]}
+    document: dict[str, Any] = {"inputs": [{**ENTRY, "parameters": {"binary_data_size": 16}}]}
+    match ask:
+        case "one":
+            document["outputs"] = [{"name": "probabilities", "parameters": {"binary_data": True}}, {"name": "logits"}]
+        case "all":
+            document["parameters"] = {"binary_data_output": True}
+        case _:
+            document["parameters"] = {"binary_data_output": True}
+            document["outputs"] = [{"name": "probabilities"}, {"name": "logits", "parameters": {"binary_data": False}}]
+    body, headers = binary(document, PIXELS.tobytes())
+    answer = client.post(INFER, content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/octet-stream"
+    end = int(answer.headers["inference-header-content-length"])
+    found, rest = orjson.loads(answer.content[:end]), answer.content[end:]
+    for output in found["outputs"]:
+        numbers = output.get("data")
+        if numbers is None:
+            size = output["parameters"]["binary_data_size"]
+            numbers, rest = np.frombuffer(rest[:size], "<f4"), rest[size:]
+        np.testing.assert_array_equal(np.float32(numbers), np.float32(expected[output["name"]]))
+    assert rest == b""
+    assert ("data" in found["outputs"][0]) is False
+
+
+def test_outputs_are_answered_as_they_are_asked_for(client: TestClient) -> None:
+    outputs = client.post(INFER, json={**GOOD, "outputs": [{"name": "probabilities"}]}).json()["outputs"]
+    assert [output["name"] for output in outputs] == ["probabilities"]
+    assert "id" not in client.post(INFER, json=GOOD).json()
+
+
+def test_metadata_says_what_the_model_takes(client: TestClient) -> None:
+    server = client.get("/v2").json()
+    assert server["name"] == "ekiben"
+    assert server["extensions"] == ["binary_tensor_data"]
+    model = client.get("/v2/models/tiny-series").json()
+    version = client.get("/models/tiny-series").json()["version"]
+    assert (model["name"], model["versions"], model["platform"]) == ("tiny-series", [version], "onnx_onnxv1")
+    assert model["inputs"] == [
+        {"name": "series", "datatype": "FP32", "shape": [-1, -1, 2]},
+        {"name": "lengths", "datatype": "INT64", "shape": [-1]},
+    ]
+    assert client.get(f"/v2/models/tiny-series/versions/{version}").json() == model
+    ready = {"name": "tiny-series", "ready": True, "live": True}
+    assert client.get("/v2/models/tiny-series/ready").json() == ready
+    assert client.get(f"/v2/models/tiny-series/versions/{version}/ready").json() == ready
+
+
+def test_a_version_is_only_itself(client: TestClient) -> None:
+    version = client.get("/models/tiny-images").json()["version"]
+    assert client.post(f"/v2/models/tiny-images/versions/{version}/infer", json=GOOD).status_code == 200
+    other = client.post("/v2/models/tiny-images/versions/1/infer", json=GOOD)
+    assert other.status_code == 404
+    assert version in other.json()["error"]
+
+
+def test_the_timeout_of_a_request_reaches_the_engine(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float | None] = []
+
+    async def run(*_: Any, **__: Any) -> Any:
+        seen.append(deadline())
+        raise EkibenError("timeout", "too late")
+
+    monkeypatch.setattr(Runner, "run", run)
+    before = time.monotonic()
+    for timeout_us, header in ((2_000_000, {}), (9_000_000, {"x-request-timeout-ms": "2000"}), (0, {})):
+        answer = client.post(INFER, json={**GOOD, "parameters": {"timeout": timeout_us}}, headers=header)
+        assert (answer.status_code, answer.json()["error"]) == (504, "too late")
+    assert seen[2] is None
+    assert all(end is not None and before + 2 <= end <= time.monotonic() + 2 for end in seen[:2])
+
+
+FAILURES: dict[str, tuple[str, str, Any, int, str, str]] = {
+    # name: method, path, JSON document, status, code, pointer
+    "unknown model": ("POST", "/v2/models/x/infer", GOOD, 404, "unknown-model", ""),
+    "unknown model's metadata": ("GET", "/v2/models/x", None, 404, "unknown-model", ""),
+    "unknown model's readiness": ("GET", "/v2/models/x/ready", None, 404, "unknown-model", ""),
+    "unknown path": ("GET", "/v2/models", None, 404, "unknown-route", ""),
+    "unknown action": ("POST", "/v2/models/tiny-images/explain", {}, 404, "unknown-route", ""),
+    "wrong method": ("GET", INFER, None, 405, "method-not-allowed", ""),
+    "a list": ("POST", INFER, [], 422, "invalid-request", ""),
+    "unknown field": ("POST", INFER, {**GOOD, "input": 1}, 422, "invalid-request", "/input"),
+    "an id of a number": ("POST", INFER, {**GOOD, "id": 1}, 422, "invalid-request", "/id"),
+    "no inputs": ("POST", INFER, {}, 422, "invalid-request", "/inputs"),
+    "parameters": ("POST", INFER, {**GOOD, "parameters": 1}, 422, "invalid-request", "/parameters"),
+    "a sequence": (
+        "POST", INFER, {**GOOD, "parameters": {"sequence_id": 1}}, 422, "invalid-request", "/parameters/sequence_id",
+    ),
+    "timeout": ("POST", INFER, {**GOOD, "parameters": {"timeout": -1}}, 422, "invalid-request", "/parameters/timeout"),
+    "a flag": (
+        "POST", INFER, {**GOOD, "parameters": {"binary_data_output": 1}}, 422, "invalid-request",
+        "/parameters/binary_data_output",
+    ),
+    "outputs": ("POST", INFER, {**GOOD, "outputs": 1}, 422, "invalid-request", "/outputs"),
+    "an output": ("POST", INFER, {**GOOD, "outputs": ["logits"]}, 422, "invalid-request", "/outputs/0"),
+    "no such output": ("POST", INFER, {**GOOD, "outputs": [{"name": "x"}]}, 422, "invalid-request", "/outputs/0/name"),
+    "an output twice": (
+        "POST", INFER, {**GOOD, "outputs": [{"name": "logits"}] * 2}, 422, "invalid-request", "/outputs/1/name",
+    ),
+    "classes of an output": (
+        "POST", INFER, {**GOOD, "outputs": [{"name": "logits", "parameters": {"classification": 3}}]}, 422,
+        "invalid-request", "/outputs/0/parameters/classification",
+    ),
+    "too many items": (
+        "POST", INFER, {"inputs": as_json({"images": np.zeros((9, 4, 4), np.uint8)})}, 422, "invalid-request",
+        "/inputs/0",
+    ),
+    "true for a pixel": (
+        "POST", INFER, {"inputs": [{**ENTRY, "data": [True] * 16}]}, 422, "invalid-request", "/inputs/0/data",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_every_failure_is_an_error_of_the_protocol(name: str, client: TestClient) -> None:
+    method, path, document, status, code, pointer = FAILURES[name]
+    answer = client.request(method, path, **({} if document is None else {"json": document}))
+    error = answer.json()
+    assert (answer.status_code, error["code"]) == (status, code), error
+    assert answer.headers["content-type"] == "application/json"
+    assert error["error"] == error["detail"] != ""
+    if pointer:
+        assert error["errors"][0]["pointer"] == pointer
+
+
+def test_a_body_that_cannot_be_read_is_refused(client: TestClient) -> None:
+    def refused(content: bytes, **headers: str) -> tuple[int, str]:
+        answer = client.post(INFER, content=content, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        return answer.status_code, answer.json()["code"]
+
+    assert refused(b"{") == (400, "malformed-json")
+    assert refused(b"") == (400, "malformed-json")
+    assert refused(b"{}", content_type="image/png") == (415, "unsupported-media-type")
+    assert refused(b"{}", content_encoding="gzip") == (415, "unsupported-media-type")
+    for length in ("3", "-1", "x", "9" * 40):
+        assert refused(b"{}", inference_header_content_length=length) == (422, "invalid-request")
+    assert refused(b"{}" + bytes(9), inference_header_content_length="2") == (422, "invalid-request")
+    assert refused(bytes(70000)) == (413, "body-too-large")

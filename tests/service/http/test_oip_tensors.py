@@ -1,0 +1,158 @@
+"""Tensors on the wire: what is announced is what is read, or it is said what is wrong."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import EkibenError
+from service.http.oip_tensors import DATATYPES, output_entry, read_inputs
+from tests.service.bundles import FAMILIES, example_inputs
+from tests.service.tasks.test_tensors import manifest_of
+
+
+def entry(name: str, value: Any, **changes: Any) -> dict[str, Any]:
+    announced = {"name": name, "shape": list(value.shape), "datatype": DATATYPES[value.dtype.name]}
+    return {**announced, "data": value.ravel().tolist(), **changes}
+
+
+def read(family: str, entries: Any, body: bytes = b"", *, bools: bool = False) -> Any:
+    return read_inputs(entries, manifest_of(family), body, 0, may_hold_bools=bools)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("form", ["flat", "nested", "bytes"])
+def test_every_form_gives_the_same_arrays(family: str, form: str) -> None:
+    inputs = example_inputs(family)
+    body = b""
+    entries = []
+    for name, value in inputs.items():
+        if form == "bytes":
+            announced = entry(name, value, parameters={"binary_data_size": value.nbytes})
+            del announced["data"]
+            body += value.tobytes()
+            entries.append(announced)
+        else:
+            entries.append(entry(name, value, **({"data": value.tolist()} if form == "nested" else {})))
+    tensors, places = read(family, entries, body)
+    assert places == {name: f"/inputs/{i}" for i, name in enumerate(inputs)}
+    for name, value in inputs.items():
+        assert tensors[name].dtype == value.dtype
+        assert tensors[name].flags.c_contiguous
+        np.testing.assert_array_equal(tensors[name], value)
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=5, max_size=5))
+def test_float32_arrives_exactly(numbers: list[float]) -> None:
+    value = np.array([numbers], np.float32)
+    tensors, _ = read("image-generator", [entry("latents", value)])
+    assert tensors["latents"].tobytes() == value.tobytes()
+
+
+IMAGES = np.zeros((1, 4, 4), np.uint8)
+LATENTS = np.zeros((1, 5), np.float32)
+SIZE = {"binary_data_size": 16}
+DIGITS, NOISE = "image-classifier", "image-generator"
+WRONG: dict[str, tuple[str, Any, bytes, str, str]] = {
+    "no list": (DIGITS, {}, b"", "/inputs", "a list of tensors"),
+    "no tensors": (DIGITS, [], b"", "/inputs", "a list of tensors"),
+    "no object": (DIGITS, [3], b"", "/inputs/0", "an object with name"),
+    "a field": (DIGITS, [entry("images", IMAGES, dataz=[])], b"", "/inputs/0", "unknown field"),
+    "name": (DIGITS, [entry("image", IMAGES)], b"", "/inputs/0/name", "expected one of images, got 'image'"),
+    "twice": (DIGITS, [entry("images", IMAGES)] * 2, b"", "/inputs/1/name", "already"),
+    "missing": ("series-classifier", [entry("lengths", np.ones(1, np.int64))], b"", "/inputs", "missing: series"),
+    "datatype": (
+        DIGITS, [entry("images", IMAGES, datatype="INT64")], b"", "/inputs/0/datatype", "UINT8, got 'INT64'",
+    ),
+    "shape": (DIGITS, [entry("images", IMAGES, shape=[1, 16])], b"", "/inputs/0/shape", r"\[batch, 4, 4\]"),
+    "a negative size": (DIGITS, [entry("images", IMAGES, shape=[-1, 4, 4])], b"", "/inputs/0/shape", "sizes"),
+    "a huge size": (
+        DIGITS, [entry("images", IMAGES, shape=[2**30, 4, 4])], b"", "/inputs/0/data", "17179869184 numbers",
+    ),
+    "too few": (DIGITS, [entry("images", IMAGES, data=[0] * 15)], b"", "/inputs/0/data", "16 numbers"),
+    "no data": (DIGITS, [entry("images", IMAGES, data=None)], b"", "/inputs/0/data", "list of numbers"),
+    "ragged": (
+        DIGITS, [entry("images", IMAGES, data=[[[0] * 3, [0] * 5, [0] * 4, [0] * 4]])], b"",
+        "/inputs/0/data", "nested as shape",
+    ),
+    "half nested": (
+        DIGITS, [entry("images", IMAGES, data=[[0] * 4] * 4)], b"", "/inputs/0/data", "nested as shape",
+    ),
+    "a text inside": (
+        DIGITS, [entry("images", IMAGES, data=[["0000"] * 4])], b"", "/inputs/0/data", "nested as shape",
+    ),
+    "256": (DIGITS, [entry("images", IMAGES, data=[256] + [0] * 15)], b"", "/inputs/0/data", "got 256"),
+    "a fraction": (
+        DIGITS, [entry("images", IMAGES, data=[0] * 15 + [0.5])], b"", "/inputs/0/data", r"entry 15",
+    ),
+    "a text": (NOISE, [entry("latents", LATENTS, data=["1"] * 5)], b"", "/inputs/0/data", "a number, got '1'"),
+    "null": (NOISE, [entry("latents", LATENTS, data=[0, None, 0, 0, 0])], b"", "/inputs/0/data", "got null"),
+    "past 64 bits": (
+        "text-classifier",
+        [entry("lengths", np.ones(1, np.int64), data=[2**63]), entry("ids", np.ones((1, 1), np.int64))], b"",
+        "/inputs/0/data", "got 9223372036854775808",
+    ),
+    "parameters": (
+        DIGITS, [entry("images", IMAGES, parameters=[])], b"", "/inputs/0/parameters", "an object",
+    ),
+    "shared memory": (
+        DIGITS, [entry("images", IMAGES, parameters={"shared_memory_region": "x"})], b"",
+        "/inputs/0/parameters/shared_memory_region", "not supported",
+    ),
+    "a wrong size": (
+        DIGITS, [{**entry("images", IMAGES), "parameters": {"binary_data_size": 15}}], b"",
+        "/inputs/0/data", "given twice",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_named(name: str) -> None:
+    family, entries, body, pointer, message = WRONG[name]
+    with pytest.raises(EkibenError, match=message) as caught:
+        read(family, entries, body)
+    assert caught.value.slug == "invalid-request"
+    assert caught.value.faults[0].pointer == pointer
+
+
+def announced(size: int) -> dict[str, Any]:
+    return {"name": "images", "shape": [1, 4, 4], "datatype": "UINT8", "parameters": {"binary_data_size": size}}
+
+
+@pytest.mark.parametrize(
+    ("size", "body", "message"),
+    [
+        (15, bytes(15), r"expected 16 for shape \[1, 4, 4\], got 15"),
+        (-1, bytes(16), "a number of bytes, got -1"),
+        (True, bytes(16), "a number of bytes"),
+        (16, bytes(15), "expected 16 bytes, got 15"),
+        (16, bytes(17), "expected 16 bytes of JSON and tensors, got 17"),
+    ],
+)
+def test_bytes_are_counted(size: int, body: bytes, message: str) -> None:
+    with pytest.raises(EkibenError, match=message):
+        read("image-classifier", [announced(size)], body)
+
+
+def test_a_truth_value_is_no_number() -> None:
+    data = [True] + [0] * 15
+    with pytest.raises(EkibenError, match=r"a whole number, got true \(entry 0\)"):
+        read("image-classifier", [entry("images", IMAGES, data=data)], bools=True)
+
+
+def test_an_empty_past_is_a_tensor() -> None:
+    inputs = example_inputs("language-model", batch=1)
+    inputs["past_lengths"] = np.zeros(1, np.int64)
+    for name in inputs:
+        if name.startswith(("past_key", "past_value")):
+            inputs[name] = np.zeros((1, 2, 0, 4), np.float32)
+    for data in ({}, {"data": [[[], []]]}):
+        entries = [entry(name, value, **(data if value.size == 0 else {})) for name, value in inputs.items()]
+        tensors, _ = read("language-model", entries)
+        assert tensors["past_key_0"].shape == (1, 2, 0, 4)
+
+
+def test_an_output_is_announced() -> None:
+    assert output_entry("x", np.zeros((2, 3), np.float32)) == {"name": "x", "datatype": "FP32", "shape": (2, 3)}
