@@ -1,14 +1,17 @@
 """Every fault of a bundle or a device keeps the service from being ready, and says why in plain words."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service.engine.repository import Repository
+from service.engine.runner import Runner
 from service.engine.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import write_bundle
@@ -61,7 +64,7 @@ FAULTS: dict[Callable[[Path], None], str] = {
     changed_golden: "golden case ",
     wider_tolerance: "manifest.json was changed: its content has version ",
     tighter_tolerance: "away from the PyTorch model (atol 0, rtol 0)",
-    hanging_executor: "VERIFYING hangs: no result within 0.5 s",
+    hanging_executor: "VERIFYING hangs: no result within 1 s",
     no_current: "no file `current`",
     nothing: "is empty: export a model first",
 }
@@ -73,7 +76,8 @@ def test_a_fault_is_not_ready_and_says_why(
 ) -> None:
     fault(tmp_path)
     words = FAULTS[fault]
-    repository = Repository(tmp_path, device="cpu", poll_s=0.02, hang_s=0.5)
+    hang_s = 1.0 if fault is hanging_executor else 20.0
+    repository = Repository(tmp_path, device="cpu", poll_s=0.02, hang_s=hang_s)
     with caplog.at_level(logging.ERROR):
         repository.start(accept)
         until(lambda: words in (repository.not_ready_because() or ""))
@@ -104,7 +108,9 @@ def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_ag
 ) -> None:
     """The fault of the device is made by a session that computes otherwise; it goes away again."""
     version = publish(tmp_path, 1)
-    repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=0.5)
+    repository = Repository(
+        tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5 if fault == "hangs" else 20.0
+    )
     repository.start(accept)
     until(lambda: repository.ready)
     until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 2)
@@ -120,7 +126,7 @@ def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_ag
 
     words = {
         "wrong": "golden case ",
-        "hangs": "hangs: no result within 0.5 s",
+        "hangs": "hangs: no result within 1.5 s",
         "raises": "CUDA failure 700",
     }
     with monkeypatch.context() as patch:
@@ -138,6 +144,46 @@ def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_ag
     assert repository.ready
     until(lambda: row(repository)["draining"] == [])
     repository.close()
+
+
+class Unwarmed(Runner):
+    """It knows of no shape that it is quick, so it computes on its threads."""
+
+    def grid(self, session: Session) -> list[tuple[int, int]]:
+        return []
+
+
+def test_a_batch_that_hangs_in_the_engine_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The goldens are still answered: only the rows of one request hang."""
+    version = publish(tmp_path, 1)
+    runner = Unwarmed(threads=1)
+    repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5, batching=runner)
+    repository.start(accept)
+    until(lambda: repository.ready)
+    right, gate = Session.run, threading.Event()
+
+    def run(self: Session, inputs: Any, outputs: Any = None) -> Any:
+        if len(inputs["images"]) == 7:
+            gate.wait(60)
+        return right(self, inputs, outputs)
+
+    monkeypatch.setattr(Session, "run", run)
+    images = np.zeros((7, 4, 4), np.uint8)
+
+    def ask() -> None:
+        asyncio.run(runner.run(repository.get(NAME).session, {"images": images}))
+
+    client = threading.Thread(target=ask, daemon=True)
+    client.start()
+    until(lambda: not repository.ready)
+    reason = repository.not_ready_because() or ""
+    assert reason.startswith(f"{NAME}/{version}: heartbeat: CPUExecutionProvider hangs: a batch of requests")
+    gate.set()
+    client.join(20)
+    repository.load(NAME)
+    assert repository.ready
+    repository.close()
+    runner.close()
 
 
 def test_close_does_not_wait_for_what_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def test_a_service_that_stays_busy_is_a_reason(tmp_path: Path) -> None:
 def test_an_executor_that_hangs_is_noticed(tmp_path: Path) -> None:
     version = publish(tmp_path, 0, files={"model.onnx": slow_graph(1 << 20)})
     with pytest.raises(HungError):
-        stages(tmp_path, version, loader(stage_s=0.3))
+        stages(tmp_path, version, loader(stage_s=1))
     let_finish("replay")
 
 
@@ -87,7 +87,7 @@ def test_a_replay_that_hangs_is_noticed(tmp_path: Path) -> None:
         await asyncio.to_thread(gate.wait, 60)
 
     with pytest.raises(HungError):
-        stages(tmp_path, publish(tmp_path, 1), loader(hang, stage_s=0.3))
+        stages(tmp_path, publish(tmp_path, 1), loader(hang, stage_s=1))
     gate.set()
 
 

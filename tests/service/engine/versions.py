@@ -125,7 +125,7 @@ def wrong_golden(number: int) -> dict[str, bytes]:
     return {GOLDEN: save(pack_golden(golden(number + 1)))}
 
 
-def until(happened: Callable[[], bool], *, bound_s: float = 20.0) -> None:
+def until(happened: Callable[[], bool], *, bound_s: float = 60.0) -> None:
     """Return when it happened; an AssertionError if it does not."""
     waiter = threading.Event()
     for _ in range(int(bound_s / TICK_S)):
