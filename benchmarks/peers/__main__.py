@@ -18,10 +18,10 @@ from pathlib import Path
 
 from benchmarks.peers.bodies import FORMS, Form
 from benchmarks.peers.check import check, wait_until_ready
-from benchmarks.peers.load import Load, Point, measure, measure_loop
+from benchmarks.peers.load import Load, Point, generator, measure, measure_loop
 from benchmarks.peers.processes import PeerError, Server, install
 from benchmarks.peers.registry import PEERS, Body, Peer
-from benchmarks.peers.report import write
+from benchmarks.peers.report import medians, plot, write
 from benchmarks.peers.workloads import MODELS, Workload, load_workload
 
 MANY_ROWS, MANY_ROWS_CONNECTIONS = 32, 8
@@ -104,6 +104,16 @@ def launch(launch: Launch, workload: Workload, args: argparse.Namespace) -> Iter
         yield f"{launch.label}, {workload.model}", str(error)
 
 
+def minutes(launches: list[Launch], args: argparse.Namespace) -> float:
+    """Points with their warm-up, and about 8 seconds for each launch and its check."""
+    total_s = 0.0
+    for each in launches:
+        bodies = [body for body in args.bodies if PEERS[each.peer].form(body, each.model)]
+        points = sum(len(list(loads(args, each.model, body))) for body in bodies)
+        total_s += 8 + len(bodies) * args.seconds + points * (args.seconds + max(1, args.seconds // 4))
+    return total_s * args.repeats / 60
+
+
 def main() -> None:
     args = options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
@@ -122,6 +132,9 @@ def main() -> None:
         if workers in args.workers
         for model in args.models
     ]
+    if generator() != "wrk":
+        print("wrk is not on PATH (a Debian package): a slower load generator takes its place", flush=True)
+    print(f"about {minutes(launches, args):.0f} minutes", flush=True)
     runs: list[Point] = []
     failures: dict[str, str] = {}
     settings = {"repeats": args.repeats, "seconds": args.seconds}
@@ -137,7 +150,9 @@ def main() -> None:
                 else:
                     failures[result[0]] = result[1]
                     print(f"  not measured: {result[1]}", flush=True)
-        write(args.out, runs, failures, settings)
+            write(args.out, runs, failures, settings)
+        if runs:
+            plot(medians(runs), args.out / "results.png")
     print((args.out / "results.md").read_text())
 
 

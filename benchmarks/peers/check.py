@@ -13,7 +13,7 @@ from benchmarks.peers.workloads import NUM_ITEMS, Workload
 
 ATOL = 1e-4
 NUM_REQUESTS = 96
-READY_WITHIN_S = 90.0
+READY_WITHIN_S = 180.0
 
 
 def wait_until_ready(server: Server, workload: Workload, forms: list[Form]) -> None:

@@ -55,8 +55,6 @@ def write(folder: Path, runs: Sequence[Point], failures: Mapping[str, str], sett
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
     (folder / "results.md").write_text(tables(points, failures))
-    if points:
-        plot(points, folder / "results.png")
 
 
 def tables(points: Sequence[Point], failures: Mapping[str, str]) -> str:
@@ -118,17 +116,19 @@ def plot(points: Sequence[Point], path: Path) -> None:
         labels = bars.barh([peer for peer, _ in peers], costs, color=[_colour(peer) for peer, _ in peers])
         bars.bar_label(labels, fmt="{:,.0f}", padding=3, fontsize=7)
         bars.invert_yaxis()
-        bars.set(xscale="log", xlabel="CPU time of a request, µs (lowest over connections)")
+        bars.set(xlabel="CPU time of a request, µs (lowest over connections)")
         bars.set_title(f"{model}, {TITLES[body]}, {rows} {'item' if rows == 1 else 'items'} a request", loc="left")
-        for peer, cells in peers:
-            curve = sorted(cells, key=lambda point: point.connections)
+        curves = [(peer, sorted(cells, key=lambda point: point.connections)) for peer, cells in peers if len(cells) > 1]
+        curves.sort(key=lambda curve: curve[1][-1].requests_per_s)
+        for rank, (peer, curve) in enumerate(curves):
+            x, y = [point.connections for point in curve], [point.requests_per_s for point in curve]
             style = {"color": _colour(peer), "linestyle": "--" if peer.endswith("-w2") else "-"}
-            if len(curve) > 1:
-                x, y = [point.connections for point in curve], [point.requests_per_s for point in curve]
-                lines.plot(x, y, marker="o", markersize=3, linewidth=2 if peer.startswith(OURS) else 1, **style)
-                lines.annotate(peer, (x[-1], y[-1]), xytext=(4, 0), textcoords="offset points", fontsize=6, va="center")
+            lines.plot(x, y, marker="o", markersize=3, linewidth=2 if peer.startswith(OURS) else 1, **style)
+            place = {"xytext": (1.08, (rank + 0.5) / len(curves)), "textcoords": "axes fraction", "va": "center"}
+            pointer = {"arrowstyle": "-", "color": "silver", "linewidth": 0.5}
+            lines.annotate(peer, (x[-1], y[-1]), fontsize=7, arrowprops=pointer, **place)
         lines.set(xscale="log", yscale="log", xlabel="connections", ylabel="requests/s")
-        ticks = sorted({point.connections for point in group})
+        ticks = sorted({point.connections for _, curve in curves for point in curve})
         lines.set_xticks(ticks, [str(tick) for tick in ticks])
         lines.minorticks_off()
         for axis in (bars, lines):

@@ -20,7 +20,7 @@ from benchmarks.peers.compare import comparison
 from benchmarks.peers.load import Load, Point, measure
 from benchmarks.peers.processes import REQUIREMENTS, ROOT, PeerError
 from benchmarks.peers.registry import PEERS
-from benchmarks.peers.report import medians, tables, write
+from benchmarks.peers.report import medians, plot, tables, write
 from benchmarks.peers.workloads import NUM_ITEMS, STEPS, Workload
 
 RNG = np.random.default_rng(5)
@@ -181,4 +181,5 @@ def test_results_have_the_agreed_form(tmp_path: Path) -> None:
     assert [set(entry) for entry in document["points"]] == [set(fields.split())] * 2
     assert document["versions"]["triton"]["nvidia-pytriton"] == "0.7.0"
     assert "| ray | a / reason |" in tables([], document["failures"])
+    plot([point("ekiben-x"), point("triton")], tmp_path / "results.png")
     assert (tmp_path / "results.png").stat().st_size > 10_000

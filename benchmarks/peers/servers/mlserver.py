@@ -1,4 +1,7 @@
-"""MLServer with a runtime of our own; without its adaptive batching, which costs more than it brings here."""
+"""MLServer with a runtime of our own; without its adaptive batching, which costs more than it brings here.
+
+Its parallel workers ask for an event loop where newer uvloops make none: uvloop 0.21 is pinned.
+"""
 
 import json
 import os
