@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.engine.batcher import Limits
 from service.engine.device import DeviceWish
+from service.engine.limits import Limits
 
 PREFIX = "EKIBEN_"
 # Set by Kubernetes in every pod beside a service named `ekiben`: addresses, no settings of ours.
@@ -47,6 +47,13 @@ class Settings(BaseSettings):
     )
     hang_s: float = Field(
         default=60.0, gt=0, le=3600, description="a computation, or a stage of loading, that takes longer hangs"
+    )
+
+    drain_s: float = Field(
+        default=1.0, ge=0, le=3600, description="after SIGTERM: seconds in which new requests are told to come back"
+    )
+    grace_s: float = Field(
+        default=25.0, gt=0, le=3600, description="after SIGTERM: seconds until whatever is still there is killed"
     )
 
     @property

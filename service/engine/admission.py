@@ -6,10 +6,10 @@ waits for the work that is due before it and delays the work that is due after i
 """
 
 from service.engine.appointments import SHARE
-from service.engine.latency import LATE
 from service.engine.quantiles import Window
 
 TICKS_PER_S = 64  # deadlines this close count as one
+STRETCHES, SLOWEST = 128, 0.99  # how many answers are remembered, and which of them counts
 WORTH_LEARNING_S = 0.002  # shorter waits say more about the clock than about the queue
 
 
@@ -23,7 +23,7 @@ class Admission:
         self._slots = slots
         self._due: dict[int, float] = {}  # tick -> seconds of work due in it
         self._ends: dict[object, float] = {}  # what is running -> when it should end
-        self._stretches = Window(256)
+        self._stretches = Window(STRETCHES)
         self._stretch = 1.0
 
     @property
@@ -85,4 +85,4 @@ class Admission:
         """An answer that was foretold (before stretching) to take `foretold_s` took `took_s`."""
         if foretold_s >= WORTH_LEARNING_S:
             self._stretches.add(took_s / foretold_s)
-            self._stretch = min(max(self._stretches.quantile(LATE), 0.5), 16.0)
+            self._stretch = min(max(self._stretches.quantile(SLOWEST), 0.5), 16.0)

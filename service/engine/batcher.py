@@ -19,23 +19,11 @@ from service.engine.compute import Outcome
 from service.engine.counters import Counters
 from service.engine.latency import USUAL, Latency
 from service.engine.layout import Layout, Tensors
+from service.engine.limits import INLINE_S, Limits
 from service.engine.request import Piece, Request
 from service.engine.session import Session
 
-INLINE_S = 0.001  # the longest that the event loop may be held up by computing
-
 OBSERVE_EVERY = 4  # one in so many requests that meet no other is measured
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """How much one batch and one queue hold, and how long a client waits that did not say."""
-
-    max_batch_items: int = 32
-    max_batch_steps: int = 8192  # of a batch, padding included
-    max_queue_items: int = 2048
-    max_waste: float = 0.2  # share of a batch that may be padding
-    timeout_s: float = 30.0
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

@@ -14,19 +14,17 @@ from typing import Any
 
 from service.engine.admission import Admission
 from service.engine.alarms import Alarms
-from service.engine.appointments import SHARE, Appointments
-from service.engine.batcher import INLINE_S, Batch, Batcher, Limits
+from service.engine.batcher import Batch, Batcher
 from service.engine.call import Call
 from service.engine.compute import Outcome, compute
-from service.engine.counters import Refusal
-from service.engine.latency import LATE
+from service.engine.gate import Gate
 from service.engine.layout import Array, Tensors
-from service.engine.request import Piece, Request
+from service.engine.limits import INLINE_S, Limits
+from service.engine.request import Request
 from service.engine.schedule import Schedule
 from service.engine.session import Session
 from service.errors import EkibenError
 
-PROBE_S = 1.0  # after so long without a measurement, one item is let in that should be late
 LONELY = 4  # requests in a row that met no other: the next ones are run at once
 LOOK_EVERY = 16  # but every so often one waits for those that have already been read
 
@@ -47,7 +45,7 @@ class Executor:
         self._computing: dict[Batch, float] = {}  # on threads -> since when
         self._lonely = 0
         self._schedule = Schedule()
-        self._appointments = Appointments(slots)
+        self._gate = Gate(slots, limits, self.admission)
         self._alarms = Alarms(self._expire)
         self._arrivals: dict[asyncio.AbstractEventLoop, list[Request]] = {}  # since the last look
 
@@ -141,8 +139,11 @@ class Executor:
             batcher.counters.refused["stopping"] += 1
             request.fail(_shutting_down())
             return
-        if (self._running or self._schedule) and not self._has_room(request, pieces, now):
-            return
+        if self._running or self._schedule:
+            refusal = self._gate.refusal(request, pieces, now)
+            if refusal is not None:
+                request.fail(refusal)
+                return
         for piece in pieces:
             batcher.push(piece)
         self._schedule.add(batcher)
@@ -159,38 +160,6 @@ class Executor:
                 for request in arrived:
                     batch.batcher.count(request)
             return batch
-
-    def _has_room(self, request: Request, pieces: Sequence[Piece], now: float) -> bool:
-        """Will it and all others be answered in time? If not, refuse it."""
-        batcher, admission, limits = request.batcher, self.admission, self._limits
-        work_s, longest = 0.0, 0
-        for piece in pieces:
-            piece.price_s = batcher.price(piece)
-            work_s += piece.price_s
-            longest = max(longest, piece.longest)
-        promised_s = 0.0
-        if self._appointments and not self._appointments.keep(now, request.fingerprint()):
-            promised_s = self._appointments.promised_s(now)
-        room = limits.max_queue_items
-        if promised_s:
-            promised_items = promised_s / work_s * request.num_rows if work_s else room
-            room -= int(min(promised_items, room * SHARE))
-        if batcher.num_rows and batcher.num_rows + request.num_rows > room:
-            return self._refuse(request, "queue-full", now, work_s, 0.0)
-        run_s = batcher.latency.foretell(batcher.room(longest), longest, LATE) or 0.0
-        request.foretold_s, excess_s = admission.forecast(now, request.deadline, work_s, run_s, promised_s)
-        if excess_s > 0 and now < batcher.observed_at + PROBE_S:
-            return self._refuse(request, "overloaded", now, work_s, excess_s)
-        return True
-
-    def _refuse(self, request: Request, reason: Refusal, now: float, work_s: float, wait_s: float) -> bool:
-        batcher = request.batcher
-        batcher.counters.refused[reason] += 1
-        what = "its queue is full" if reason == "queue-full" else "it would be answered too late"
-        detail = f"{batcher.layout.where}: {what}; {batcher.num_rows} items are waiting"
-        retry_after_s = self._appointments.make(now, request.fingerprint(), work_s, wait_s)
-        request.fail(EkibenError("overloaded", detail, retry_after_s=retry_after_s))
-        return False
 
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         """On the event loop, after everything that was ready to arrive: begin what has arrived."""

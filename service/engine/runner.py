@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from weakref import ref
 
-from service.engine.batcher import Batcher, Limits
+from service.engine.batcher import Batcher
 from service.engine.call import Call
 from service.engine.counters import Counters
 from service.engine.deadline import deadline
 from service.engine.executor import Executor
 from service.engine.layout import Array, Layout, Tensors
+from service.engine.limits import Limits
 from service.engine.request import Request
 from service.engine.session import Session
 from service.engine.shapes import doubling

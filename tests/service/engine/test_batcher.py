@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.admission import Admission
-from service.engine.batcher import Batch, Batcher, Limits
+from service.engine.batcher import Batch, Batcher
 from service.engine.counters import Counters
 from service.engine.layout import Layout
+from service.engine.limits import Limits
 from service.engine.request import Request
 from tests.service.bundles import example_inputs
 from tests.service.engine.fakes import LOOP, FakeSession, manifest, rows

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.engine.admission import Admission
-from service.engine.batcher import Batcher, Limits
+from service.engine.batcher import Batcher
 from service.engine.compute import compute
 from service.engine.counters import Counters
 from service.engine.layout import Layout
+from service.engine.limits import Limits
 from service.engine.request import Request
 from tests.service.engine.fakes import LOOP, POISON, FakeSession, rows
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -214,3 +215,58 @@ def test_generation_stops_within_a_step_of_its_caller(session: Session) -> None:
 def test_logits_that_are_not_finite_are_an_error(session: Session, runner: Runner, logit: float) -> None:
     with pytest.raises(RuntimeError, match="logits at position 2 are not finite"):
         generate(Counting(session, logit), runner, [[1, 2]], params())  # type: ignore[arg-type]
+
+
+class Gated:
+    """Counts the runs and holds up the third."""
+
+    def __init__(self, session: Session) -> None:
+        self.manifest = session.manifest
+        self.runs = 0
+        self.reached, self.go_on = threading.Event(), threading.Event()
+        self._run = session.run
+
+    def run(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        self.runs += 1
+        if self.runs == 3:
+            self.reached.set()
+            assert self.go_on.wait(30)
+        return self._run(inputs, outputs)
+
+
+def test_a_generation_stops_within_the_step_in_which_its_client_left(session: Session, runner: Runner) -> None:
+    gated = Gated(session)
+
+    async def scenario() -> None:
+        generation = asyncio.create_task(
+            generate_tokens(gated, [[1, 2]], params(max_tokens=100), runner, spell)  # type: ignore[arg-type]
+        )
+        while not gated.reached.is_set():
+            await asyncio.sleep(0.001)
+        generation.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await generation
+        gated.go_on.set()
+        assert await runner.call(lambda: "the thread is free") == "the thread is free"
+
+    asyncio.run(scenario())
+    assert gated.runs == 3
+    assert runner.pending == 0
+
+
+def test_steps_of_a_generation_and_batches_take_turns(session: Session) -> None:
+    runner, gated = Runner(threads=1), Gated(session)
+    gated.go_on.set()
+
+    async def scenario() -> None:
+        generation = asyncio.create_task(
+            generate_tokens(gated, [[1, 2]], params(max_tokens=100), runner, spell)  # type: ignore[arg-type]
+        )
+        while not gated.reached.is_set():
+            await asyncio.sleep(0.001)
+        await runner.call(lambda: None)
+        assert not generation.done()
+        await generation
+
+    asyncio.run(scenario())
+    runner.close()

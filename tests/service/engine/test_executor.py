@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.batcher import Limits
 from service.engine.deadline import within
+from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from tests.service.engine.fakes import FakeSession, rows

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from service.engine.admission import Admission
-from service.engine.batcher import Batcher, Limits
+from service.engine.batcher import Batcher
 from service.engine.counters import Counters
 from service.engine.layout import Layout
+from service.engine.limits import Limits
 from service.engine.request import Piece, Request
 from service.errors import EkibenError
 from tests.service.engine.fakes import FakeSession, rows

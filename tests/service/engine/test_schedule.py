@@ -1,10 +1,11 @@
 """The earliest deadline of all sources comes next."""
 
 from service.engine.admission import Admission
-from service.engine.batcher import Batch, Batcher, Limits
+from service.engine.batcher import Batch, Batcher
 from service.engine.call import Call
 from service.engine.counters import Counters
 from service.engine.layout import Layout
+from service.engine.limits import Limits
 from service.engine.request import Request
 from service.engine.schedule import Schedule
 from tests.service.engine.fakes import LOOP, FakeSession, rows

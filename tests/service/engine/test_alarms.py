@@ -1,0 +1,72 @@
+"""Given up at the deadline, never before, and let go when settled."""
+
+import asyncio
+import gc
+import time
+import weakref
+from collections.abc import Sequence
+
+from service.engine.admission import Admission
+from service.engine.alarms import TICKS_PER_S, Alarms
+from service.engine.batcher import Batcher
+from service.engine.counters import Counters
+from service.engine.layout import Layout
+from service.engine.limits import Limits
+from service.engine.request import Request
+from tests.service.engine.fakes import FakeSession, rows
+
+
+def ask(deadline: float) -> Request:
+    session = FakeSession()
+    queue = Batcher(Layout(session.manifest), Limits(), Counters(model="m", version="1"), Admission(1))
+    return Request(
+        session,  # type: ignore[arg-type]
+        queue,
+        rows(5),
+        None,
+        num_rows=1,
+        items="",
+        arrived=0.0,
+        deadline=deadline,
+        loop=asyncio.get_running_loop(),
+    )
+
+
+def test_each_rings_at_its_deadline_and_the_settled_not_at_all() -> None:
+    rung: dict[Request, float] = {}
+
+    def ring(requests: Sequence[Request]) -> None:
+        rung.update(dict.fromkeys(requests, time.monotonic()))
+
+    async def scenario() -> tuple[list[Request], Request]:
+        alarms, now = Alarms(ring), time.monotonic()
+        waiting = [ask(now + delay) for delay in (0.05, 0.02, 0.05, -1.0)]
+        settled = ask(now + 0.02)
+        for request in (*waiting, settled):
+            alarms.set(request)
+        settled.fail(TimeoutError())
+        assert isinstance(settled.future.exception(), TimeoutError)
+        while len(rung) < len(waiting):
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(2 / TICKS_PER_S)
+        return waiting, settled
+
+    waiting, settled = asyncio.run(scenario())
+    assert set(rung) == set(waiting)
+    assert all(at >= request.deadline for request, at in rung.items())
+    assert settled not in rung
+
+
+def test_the_settled_are_not_kept_until_their_deadline() -> None:
+    async def scenario() -> None:
+        alarms = Alarms(lambda _: None)
+        request = ask(time.monotonic() + 1000)
+        alarms.set(request)
+        session = weakref.ref(request.session)
+        request.fail(TimeoutError())
+        assert request.future.exception()
+        del request
+        gc.collect()
+        assert session() is None
+
+    asyncio.run(scenario())

@@ -1,0 +1,97 @@
+"""Refusals: why, with how long to stay away, and not for those who come back as told."""
+
+import pytest
+
+from service.engine.admission import Admission
+from service.engine.batcher import Batcher
+from service.engine.counters import Counters
+from service.engine.gate import PROBE_S, Gate
+from service.engine.layout import Layout
+from service.engine.limits import Limits
+from service.engine.request import Request
+from service.errors import EkibenError
+from tests.service.engine.fakes import LOOP, FakeSession, rows
+
+NOW = 1000.0
+SESSION = FakeSession()
+
+
+class Engine:
+    """A queue behind a gate; an item of 8 steps takes a tenth of a second, in batches of 10."""
+
+    def __init__(self, max_queue_items: int = 1000) -> None:
+        limits = Limits(max_batch_items=10, max_queue_items=max_queue_items)
+        admission = Admission(1)
+        self.queue = Batcher(Layout(SESSION.manifest), limits, Counters(model="m", version="1"), admission)
+        self.gate = Gate(1, limits, admission)
+        self.queue.latency.observe(10, 8, 1.0)
+        self.queue.observed_at = NOW
+
+    def ask(self, first: float = 1.0, *, now: float = NOW, timeout_s: float = 100.0) -> EkibenError | None:
+        inputs = rows(8, first=first)
+        request = Request(
+            SESSION,  # type: ignore[arg-type]
+            self.queue,
+            inputs,
+            None,
+            num_rows=1,
+            items="",
+            arrived=now,
+            deadline=now + timeout_s,
+            loop=LOOP,
+        )
+        refusal = self.gate.refusal(request, self.queue.pieces(request), now)
+        if refusal is None:
+            for piece in request.pieces:
+                self.queue.push(piece)
+        return refusal
+
+
+def test_items_are_let_in_while_they_will_be_in_time() -> None:
+    engine = Engine()
+    answers = [engine.ask(i, timeout_s=3.05) for i in range(40)]
+    assert [answer is None for answer in answers] == [True] * 20 + [False] * 20  # two seconds, and one for the batch
+    assert engine.queue.counters.refused == {"overloaded": 20}
+    refusal = answers[-1]
+    assert refusal is not None
+    assert (refusal.slug, refusal.retry_after_s is not None) == ("overloaded", True)
+    assert "too late; 20 items are waiting" in refusal.detail
+
+
+def test_a_full_queue_is_full_however_much_time_there_is() -> None:
+    engine = Engine(max_queue_items=5)
+    assert [engine.ask(i) is None for i in range(7)] == [True] * 5 + [False] * 2
+    assert engine.queue.counters.refused == {"queue-full": 2}
+
+
+def test_the_refused_are_spread_over_the_seconds_that_follow() -> None:
+    engine = Engine(max_queue_items=1)
+    engine.ask()
+    told = [refusal.retry_after_s for i in range(5) if (refusal := engine.ask(i)) is not None]
+    assert told == [1.0, 2.0, 3.0, 4.0, 5.0]  # no eighth of a second has room for two such items
+
+
+def test_who_comes_back_as_told_finds_the_place_that_others_do_not_get() -> None:
+    engine = Engine(max_queue_items=4)
+    for i in range(4):
+        engine.ask(i)
+    assert engine.ask(100) is not None
+    batch = engine.queue.take(NOW)
+    assert batch is not None
+    later = NOW + 1.01
+    assert [engine.ask(200 + i, now=later) is None for i in range(4)] == [True, True, True, False]
+    assert engine.ask(100, now=later) is None
+
+
+def test_after_a_while_without_a_measurement_one_may_try() -> None:
+    engine = Engine()
+    assert engine.ask(timeout_s=0.5) is not None
+    assert engine.ask(timeout_s=0.5, now=NOW + PROBE_S + 0.01) is None
+
+
+@pytest.mark.parametrize("work_known", [True, False])
+def test_nobody_is_refused_for_a_latency_that_nobody_knows(work_known: bool) -> None:
+    engine = Engine()
+    if not work_known:
+        engine.queue.latency = type(engine.queue.latency)()
+    assert (engine.ask(timeout_s=0.5) is None) != work_known
