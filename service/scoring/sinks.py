@@ -72,7 +72,8 @@ class Sink:
 class ParquetWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._file = path.open("wb")
-        self._writer = pq.ParquetWriter(self._file, _without_marks(schema))
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        self._writer = pq.ParquetWriter(self._file, _without_marks(schema), use_dictionary=texts)
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(_plain_texts(table))

@@ -1,0 +1,66 @@
+"""The Kubernetes manifests: they parse, their commands are ours, and nothing in them runs as root."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.scoring.__main__ import FAILED, REJECTED, _parser
+
+FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes"
+JOBS = sorted(FOLDER.glob("scoring-job*.yaml"))
+
+
+def load(path: Path) -> dict[str, Any]:
+    [document] = list(yaml.safe_load_all(path.read_text()))
+    return dict(document)
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_a_job_runs_our_command_with_options_that_exist(path: Path) -> None:
+    job = load(path)
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "-m", "service.scoring"]
+    arguments = _parser().parse_args(container["args"])
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert arguments.input[0] in mounts
+    assert str(Path(arguments.output).parent) in mounts
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]
+    }
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_only_what_another_try_can_change_is_tried_again(path: Path) -> None:
+    job = load(path)["spec"]
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    codes = [code for rule in job["podFailurePolicy"]["rules"] for code in rule.get("onExitCodes", {}).get("values", [])]
+    assert REJECTED in codes
+    assert FAILED not in codes
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_a_pod_may_do_no_more_than_it_must(path: Path) -> None:
+    pod = load(path)["spec"]["template"]["spec"]
+    own = pod["containers"][0]["securityContext"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    assert own["readOnlyRootFilesystem"] is True
+    assert own["allowPrivilegeEscalation"] is False
+    assert own["capabilities"]["drop"] == ["ALL"]
+
+
+def test_the_ray_job_runs_our_command(tmp_path: Path) -> None:
+    import ray
+
+    job = load(FOLDER / "scoring-ray.yaml")
+    assert job["kind"] == "RayJob"
+    words = job["spec"]["entrypoint"].split()
+    assert words[:3] == ["python", "-m", "service.scoring"]
+    assert _parser().parse_args(words[3:]).engine == "ray"
+    assert job["spec"]["rayClusterSpec"]["rayVersion"] == ray.__version__
+    groups = job["spec"]["rayClusterSpec"]
+    for template in (groups["headGroupSpec"]["template"], groups["workerGroupSpecs"][0]["template"]):
+        assert {volume["name"] for volume in template["spec"]["volumes"]} == {"input", "output"}
