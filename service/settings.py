@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     max_batch_steps: int = Field(
         default=8192, ge=1, description="steps (tokens) in one batch at most, padding included"
     )
+    max_generations: int = Field(default=64, ge=1, description="texts that are generated at a time at most")
     max_body_bytes: int = Field(default=16 << 20, ge=1 << 10, description="a larger request body is refused with 413")
     poll_s: float = Field(default=1.0, gt=0, le=3600, description="seconds between two looks for new versions")
     heartbeat_s: float = Field(
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
             max_batch_items=self.max_batch_items,
             max_batch_steps=self.max_batch_steps,
             max_queue_items=self.queue_items,
+            max_generations=self.max_generations,
             timeout_s=self.request_timeout_ms / 1000,
         )
 

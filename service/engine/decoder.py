@@ -61,12 +61,13 @@ async def generate_tokens(
     groups: dict[int, list[_Row]] = {}
     for row in rows:
         groups.setdefault(row.capacity, []).append(row)
-    for capacity, members in groups.items():
-        batch = _Batch(session, capacity, len(members))
-        for row in members:
-            await runner.call(batch.admit, row)
-        while batch.rows:
-            await runner.call(batch.step)
+    with runner.generating(len(rows)):
+        for capacity, members in groups.items():
+            batch = _Batch(session, capacity, len(members))
+            for row in members:
+                await runner.call(batch.admit, row)
+            while batch.rows:
+                await runner.call(batch.step)
     return [row.completion() for row in rows]
 
 

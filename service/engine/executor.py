@@ -56,6 +56,10 @@ class Executor:
         self._lonely += 1
         return self._lonely % LOOK_EVERY != 0
 
+    def refuse_if_stopped(self) -> None:
+        if self.stopped:
+            raise _shutting_down()
+
     def run_alone(
         self, batcher: Batcher, session: Session, inputs: Tensors, outputs: Sequence[str] | None, num_rows: int
     ) -> dict[str, Array] | None:

@@ -13,4 +13,5 @@ class Limits:
     max_batch_steps: int = 8192  # of a batch, padding included
     max_queue_items: int = 2048
     max_waste: float = 0.2  # share of a batch that may be padding
+    max_generations: int = 64  # rows of text that are generated at a time
     timeout_s: float = 30.0

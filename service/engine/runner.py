@@ -8,6 +8,7 @@ runs to its end (onnxruntime has no way to stop it) and its result is dropped.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -19,6 +20,7 @@ from service.engine.executor import Executor
 from service.engine.layout import Array, Layout, Tensors
 from service.engine.limits import Limits
 from service.engine.request import Request
+from service.engine.seats import Seats
 from service.engine.session import Session
 from service.engine.shapes import doubling
 from service.errors import EkibenError, Fault
@@ -33,6 +35,7 @@ class Runner:
         """`threads` is how many batches are computed at the same time."""
         self.limits = limits or Limits()
         self._executor = Executor(threads, self.limits)
+        self._seats = Seats(self.limits.max_generations)
         self._batchers: dict[int, Batcher] = {}  # by the id of a session that lives
         self._counters: dict[tuple[str, str], Counters] = {}
 
@@ -78,6 +81,14 @@ class Runner:
         finally:
             self._executor.withdraw(call)
 
+    def generating(self, num_rows: int) -> AbstractContextManager[None]:
+        """Holds the seats of these rows for as long as their generation lasts.
+
+        Raises EkibenError: overloaded if they are taken, not-ready if the runner was stopped.
+        """
+        self._executor.refuse_if_stopped()
+        return self._seats.take(num_rows)
+
     def grid(self, session: Session) -> list[tuple[int, int]]:
         """The batches that are worth running before the first request: (rows, steps; 0 where a model has none)."""
         batcher = self._batchers.get(id(session)) or self._open(session)
@@ -108,7 +119,7 @@ class Runner:
         return self._executor.pending
 
     def stop(self) -> None:
-        """Refuse new requests with not-ready; go on with what was admitted, the steps of generations too."""
+        """Refuse new requests and generations with not-ready; go on with those that were admitted."""
         self._executor.stopped = True
 
     async def drained(self, timeout_s: float) -> bool:

@@ -5,6 +5,7 @@ import gc
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from service.engine.deadline import within
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from tests.service.engine.fakes import FakeSession, rows
+from tests.service.engine.fakes import POISON, FakeSession, rows
 
 Answer = dict[str, np.ndarray]
 
@@ -312,6 +313,8 @@ def test_stopping_refuses_the_new_and_serves_the_old(make: Callable[..., Runner]
         old = [start(runner, session, 8) for _ in range(3)]
         await until(session.began.is_set)
         runner.stop()
+        with pytest.raises(EkibenError, match="shutting down"):
+            runner.generating(1)
         with pytest.raises(EkibenError, match="shutting down") as caught:
             await start(runner, session, 8)
         assert (caught.value.slug, caught.value.retry_after_s) == ("not-ready", 1.0)
@@ -372,3 +375,45 @@ def test_an_idle_runner_keeps_no_session_alive(make: Callable[..., Runner]) -> N
         assert time.monotonic() < end
         gc.collect()
     assert runner.counters()[0].executed_items == 5
+
+
+def test_nothing_is_lost_and_nothing_is_left_when_clients_come_and_go_at_random(make: Callable[..., Runner]) -> None:
+    runner, session = make(threads=2, limits=Limits(max_queue_items=60)), FakeSession(seconds=0.0005)
+    rng = np.random.default_rng(0)
+    outcomes: Counter[str] = Counter()
+
+    async def client(number: int) -> None:
+        lengths = rng.integers(1, 60, rng.integers(1, 5)).tolist()
+        first = POISON if rng.random() < 0.05 else 10.0 * number
+        task = start(runner, session, *lengths, first=first, timeout_s=float(rng.choice([0.002, 0.02, 20])))
+        if rng.random() < 0.2:
+            await asyncio.sleep(rng.random() * 0.01)
+            task.cancel()
+        try:
+            answer = await task
+        except asyncio.CancelledError:
+            outcomes["gone"] += 1
+        except EkibenError as error:
+            outcomes[error.slug] += 1
+        else:
+            outcomes["answered"] += 1
+            assert answer["logits"][:, 0, 0].tolist() == [first + i for i in range(len(lengths))]
+
+    async def scenario() -> None:
+        for _ in range(20):
+            await asyncio.gather(*(client(i) for i in range(30)))
+            await asyncio.sleep(0.001)
+        await runner.drained(20)
+        while runner.hung(0):
+            await asyncio.sleep(0.001)
+
+    run(scenario())
+    (counters,) = runner.counters()
+    assert outcomes.total() == 600
+    assert {"answered", "gone", "internal"} <= set(outcomes)
+    assert set(outcomes) <= {"answered", "gone", "internal", "timeout", "overloaded"}
+    assert (runner.pending, counters.queued_items) == (0, 0)
+    assert runner._executor.admission.total_s == pytest.approx(0, abs=1e-9)
+    assert counters.items == counters.executed_items + counters.failed_items + counters.cancelled_items + (
+        counters.expired_items
+    )
