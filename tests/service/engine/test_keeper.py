@@ -181,7 +181,7 @@ def test_a_folder_that_cannot_be_read_ends_nothing(watched: Watched, caplog: pyt
     watched.root.rename(watched.root.with_name("away"))
     for _ in range(3):
         watched.poll()
-    assert watched.serves == watched.first
+    assert (watched.serves, watched.failed) == (watched.first, None)
     assert watched.catalog.not_ready_because() is None
     assert caplog.text.count("cannot read the folder of bundles") == 1
     watched.root.with_name("away").rename(watched.root)
