@@ -14,7 +14,7 @@ RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__i
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench docs prove-models
+.PHONY: help install lock train export serve test check format bench bench-peers docs prove-models prove-engine prove-scoring
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -68,6 +68,17 @@ docs: export ## write the tables and answers of the documents anew
 
 bench: export ## CPU time and latency of one request at each endpoint
 	@$(BIN)/python -m benchmarks.requests
+
+bench-peers: export ## install the peers and measure them side by side with this service (hours; wants wrk and Java 17)
+	@$(BIN)/python -m benchmarks.peers --install
+	@$(BIN)/python -m benchmarks.peers
+
+prove-engine: export ## 2,000 sequences of any length at once; a minute of twice the load that can be answered
+	@$(BIN)/python -m benchmarks.engine.lengths
+	@$(BIN)/python -m benchmarks.engine.overload
+
+prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments over all formats
+	@$(BIN)/python -m benchmarks.scoring.kills --kills 200
 
 prove-models: $(VENV)/.installed ## train every recipe on the real sets in DATA=FOLDER and hold them to their floors
 	@test -d "$(DATA)" || { echo "make prove-models DATA=FOLDER"; exit 2; }
