@@ -27,7 +27,7 @@ POLL_S = 0.2  # how often to ask for a shard that another process has
 def run_local(job: Job, shards: Iterator[Shard], *, workers: int | None, report: Report) -> Outcome:
     """Score every shard; see `Engine`."""
     queue, outcome = Queue(shards), Outcome()
-    count = workers or (len(_gpus()) if job.device == "cuda" else len(os.sched_getaffinity(0)))
+    count = workers or (len(_gpus()) if job.device == "cuda" else cores())
     drivers = [_Driver(job, queue, outcome, report, number) for number in range(count)]
     for driver in drivers:
         driver.start()
@@ -175,6 +175,16 @@ class _Driver(threading.Thread):
         gpus = _gpus() if self._job.device == "cuda" else []
         visible = {"CUDA_VISIBLE_DEVICES": gpus[self._number % len(gpus)]} if gpus else {}
         return {**os.environ, **own, **visible}
+
+
+def cores(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """The cores that this process may use, by its affinity and by the limit of its container."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        quota, period = limits.read_text().split()
+        return max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or no limit: "max 100000"
+        return count
 
 
 def _gpus() -> list[str]:

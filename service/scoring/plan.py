@@ -82,7 +82,7 @@ def file_want(job: Job, file: InputFile) -> Want:
         raise ReadError(f"{file.name}: {describe(error)}") from error
     needed = [*job.columns.values(), *([job.id_column] if job.id_column else [])]
     partitions = [name for name, _ in file.partitions]
-    if file.format in {"jsonl", "openai"}:  # any object may lack any key
+    if file.format == "jsonl":  # any object may lack any key
         columns = tuple(dict.fromkeys([*columns, *needed, *(name for name in job.keep if name != "*")]))
     if columns:
         kept = [name for name in job.keep if name not in {"*", *partitions}]

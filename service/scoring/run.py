@@ -177,7 +177,7 @@ def _job(
         id_column = "custom_id"
     partitions = [name for name, _ in first.partitions]
     for name in [*([id_column] if id_column else []), *keep]:
-        if name not in {*columns, *partitions, "*"} and first.format not in {"jsonl", "openai"}:
+        if name not in {*columns, *partitions, "*"} and first.format != "jsonl":
             raise ScoringError(f"no column {name!r} in {first.name}; there are {', '.join(map(repr, columns))}")
     others = [*([id_column] if id_column else []), *keep]
     try:

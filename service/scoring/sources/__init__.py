@@ -5,6 +5,7 @@ from service.scoring.rows import Source
 from service.scoring.sources.arrays import ArraySource
 from service.scoring.sources.delimited import CsvSource
 from service.scoring.sources.lines import JsonSource, TextSource
+from service.scoring.sources.openai import OpenAiSource
 from service.scoring.sources.parquet import ParquetSource
 from service.scoring.sources.pictures import FolderSource, TarSource
 
@@ -12,7 +13,7 @@ SOURCES: dict[Format, Source] = {
     "parquet": ParquetSource(),
     "csv": CsvSource(),
     "jsonl": JsonSource(),
-    "openai": JsonSource(),
+    "openai": OpenAiSource(),
     "text": TextSource(),
     "npy": ArraySource(),
     "safetensors": ArraySource(),

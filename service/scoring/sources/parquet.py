@@ -107,8 +107,9 @@ class _Group:
 
     def digest(self, raw: Any) -> str:
         found, buffer = hashlib.sha256(), memoryview(bytearray(BUFFER_BYTES))
-        for start, left in self._ranges:
+        for start, stored in self._ranges:
             raw.seek(start)
+            left = stored
             while left:
                 size = raw.readinto(buffer[: min(left, BUFFER_BYTES)])
                 if not size:

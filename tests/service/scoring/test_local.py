@@ -1,5 +1,6 @@
 """Processes that are killed, and two that want the same."""
 
+import json
 import random
 import subprocess
 import sys
@@ -12,8 +13,11 @@ import pytest
 
 from service.scoring import run
 from service.scoring.job import ScoringError
+from service.scoring.local import cores, run_local
+from service.scoring.progress import Bar
 from tests.service.bundles import NAMES
 from tests.service.scoring.conftest import Score, predictions, tree
+from tests.service.scoring.test_job import job_of
 
 ROOT = Path(__file__).parents[3]
 Make = Callable[[str, int], tuple[str, Path]]
@@ -45,12 +49,12 @@ def test_a_job_with_workers_writes_what_one_process_writes(
 def test_a_killed_job_goes_on_where_it_ended(
     victim: str, make: Make, score: Score, served_bundles: Path, tmp_path: Path
 ) -> None:
-    family, source = make("text-gzip", 4000)
+    family, source = make("text-gzip", 1600)
     output = tmp_path / "out"
     score(family, source, tmp_path / "here")
     rng = random.Random(victim)
     job = subprocess.Popen(command(family, source, output, served_bundles), cwd=ROOT, stdout=-3, stderr=-3)
-    wait_for_parts(output, job, rng.randrange(1, 40))
+    wait_for_parts(output, job, rng.randrange(1, 30))
     workers = psutil.Process(job.pid).children()
     assert len(workers) == 2
     if victim != "worker":
@@ -63,22 +67,15 @@ def test_a_killed_job_goes_on_where_it_ended(
     wanted = tree(tmp_path / "here")
     for name, content in tree(output).items():
         assert not name.startswith("predictions") or content == wanted[name]
-    done = sum(len(predictions_of(path)) for path in sorted((output / "predictions").iterdir()))
+    done = sum(json.loads(path.read_bytes())["scored"] for path in (output / "_ledger" / "shards").glob("*.json"))
     rest = score(family, source, output)
     assert rest.failures == ()
-    assert rest.computed == 4000 - done
+    assert rest.computed == 1600 - done
     assert tree(output) == wanted
 
 
-def predictions_of(part: Path) -> list[object]:
-    import pyarrow.parquet as pq
-
-    rows: list[object] = pq.read_table(part).to_pylist()
-    return rows
-
-
 def test_two_jobs_on_one_folder_share_the_work(make: Make, score: Score, served_bundles: Path, tmp_path: Path) -> None:
-    family, source = make("text", 2000)
+    family, source = make("text", 800)
     score(family, source, tmp_path / "here")
     both = [
         subprocess.Popen(
@@ -93,7 +90,7 @@ def test_two_jobs_on_one_folder_share_the_work(make: Make, score: Score, served_
         job.communicate(timeout=120)
         assert job.returncode == 0
     assert tree(tmp_path / "out") == tree(tmp_path / "here")
-    assert len(predictions(tmp_path / "out")) == 2000
+    assert len(predictions(tmp_path / "out")) == 800
 
 
 def test_a_bundle_that_is_gone_stops_the_job_with_a_sentence(
@@ -105,11 +102,17 @@ def test_a_bundle_that_is_gone_stops_the_job_with_a_sentence(
 
 
 def test_a_worker_that_cannot_start_fails_the_job(served_bundles: Path, tmp_path: Path) -> None:
-    from service.scoring.local import run_local
-    from service.scoring.progress import Bar
-    from tests.service.scoring.test_job import job_of
-
     job = job_of(tmp_path / "out", bundles=tmp_path / "nowhere")
     outcome = run_local(job, iter(()), workers=1, report=Bar("", shown=False))
     assert outcome.stopped
     assert outcome.failures[0].startswith("a worker cannot start: tiny-texts/")
+
+
+@pytest.mark.parametrize(("text", "count"), [("max 100000", 99), ("150000 100000", 1), ("50000 100000", 1), ("", 99)])
+def test_workers_are_as_many_as_the_container_may_use(
+    text: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(99)))
+    (tmp_path / "cpu.max").write_text(text)
+    assert cores(tmp_path / "cpu.max") == count
+    assert cores(tmp_path / "nothing") == 99

@@ -36,7 +36,9 @@ def test_a_job_runs_our_command_with_options_that_exist(path: Path) -> None:
 def test_only_what_another_try_can_change_is_tried_again(path: Path) -> None:
     job = load(path)["spec"]
     assert job["template"]["spec"]["restartPolicy"] == "Never"
-    codes = [code for rule in job["podFailurePolicy"]["rules"] for code in rule.get("onExitCodes", {}).get("values", [])]
+    codes = [
+        code for rule in job["podFailurePolicy"]["rules"] for code in rule.get("onExitCodes", {}).get("values", [])
+    ]
     assert REJECTED in codes
     assert FAILED not in codes
 
