@@ -84,7 +84,8 @@ def start(model: nn.Module, inputs: Inputs) -> Inputs:
     """The inputs of a tagger with the zero state of a sequence's beginning, where they bring none."""
     if "h" in inputs:
         return inputs
-    rnn: Any = model.ragged.rnn
+    ragged: Any = model.ragged
+    rnn = ragged.rnn
     series = inputs["series"]
     zeros = torch.zeros(len(series), rnn.num_layers, rnn.hidden_size, dtype=series.dtype, device=series.device)
     return {**inputs, "h": zeros, "c": zeros}

@@ -18,6 +18,9 @@ State = tuple[Tensor, ...]  # (h_LBN,) of an RNN, (h_LBN, c_LBN) of an LSTM
 class Pixels(nn.Module):
     """uint8 pixels to normalised floats; `mean` and `std` are those of pixel / 255, one for each channel."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
@@ -31,6 +34,9 @@ class Pixels(nn.Module):
 
 class Standardize(nn.Module):
     """Series to mean 0 and deviation 1, channel by channel."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()

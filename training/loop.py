@@ -135,8 +135,9 @@ class Loop:
 
     def fraction(self) -> float:
         """How much of the plan is done: 0 to 1."""
-        if self.plan.minutes is None:
+        if self.plan.steps is not None:
             return self.progress.step / self.plan.steps
+        assert self.plan.minutes is not None, "a plan has steps or minutes"
         return min(1.0, self.workers.agree(self.progress.seconds / (60 * self.plan.minutes)))
 
     def _step(self) -> dict[str, Tensor]:

@@ -32,7 +32,8 @@ class Display:
             console=self.console,
             disable=not (visible and self.console.is_terminal),
         )
-        self.task = self.bar.add_task(name, total=1.0, completed=start, facts="")
+        self.task = self.bar.add_task(name, total=1.0, facts="")
+        self.bar.update(self.task, completed=start)
 
     def __enter__(self) -> Self:
         self.bar.start()
