@@ -120,7 +120,7 @@ def _train(
     return 0 if finished else INTERRUPTED
 
 
-def _length(recipe: Recipe, options: argparse.Namespace, began: Mapping[str, float | None]) -> dict[str, float | None]:
+def _length(recipe: Recipe, options: argparse.Namespace, began: Mapping[str, Any]) -> dict[str, Any]:
     """Steps or minutes: those asked for, else those that the run began with, else the recipe's steps."""
     if options.steps or options.minutes:
         return {"steps": options.steps, "minutes": options.minutes}
@@ -149,7 +149,7 @@ def _list(recipes: Mapping[str, Recipe]) -> None:
     Console().print(table)
 
 
-def _positive(kind: type[int] | type[float]):
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
     def positive(text: str) -> float:
         value = kind(text)
         if not value > 0:
