@@ -2,9 +2,10 @@
 
     python -m benchmarks.engine.lengths [--bundles bundles] [MODEL...]
 
-Every model is asked for one item 2,000 times at the same moment (models without lengths too), by the engine with one
-thread and by a plain loop over `Session.run` with the same items, in turns; medians of the rounds. `alike` counts the
-answers that are bit-equal to the item's own run.
+Every model is asked for one item 2,000 times at the same moment (models without lengths too). Three ways, in turns,
+medians of the rounds: `loop` is a plain loop over `Session.run`, one item at a time; `single` is the engine with
+batches of one; `engine` is the engine as it is. Processor time is that of the whole process and, unlike the clock, says
+the same on a busy machine. `alike` counts the answers that are bit-equal to those of the loop.
 """
 
 import argparse
@@ -12,12 +13,13 @@ import asyncio
 import json
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import uvloop
 
 from service.bundle import LanguageModel, current_version, open_bundle
 from service.engine.limits import Limits
@@ -38,10 +40,12 @@ class Point:
     items: int
     waste: float  # share of what was computed that was padding
     items_a_batch: float
-    alone_per_s: float
+    loop_per_s: float
+    single_per_s: float
     engine_per_s: float
-    gain: float  # of items a second
-    gain_cpu: float  # of items a second of processor time
+    loop_cpu_us: float  # of processor time for an item
+    single_cpu_us: float
+    engine_cpu_us: float
 
 
 def item(session: Session, rng: np.random.Generator, longest: int) -> Inputs:
@@ -65,42 +69,54 @@ def alike(one: Answer, other: Answer) -> bool:
     return all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
-async def together(runner: Runner, session: Session, items: list[Inputs], outputs: list[str]) -> list[Answer]:
-    return await asyncio.gather(*(runner.run(session, inputs, outputs) for inputs in items))
+def together(runner: Runner, session: Session, items: list[Inputs], outputs: list[str]) -> list[Answer]:
+    answers: list[Answer] = []
+
+    async def all_at_once() -> None:  # returns nothing: a loop writes out what its main coroutine returns
+        answers.extend(await asyncio.gather(*(runner.run(session, inputs, outputs) for inputs in items)))
+
+    uvloop.run(all_at_once())
+    return answers
 
 
 def measure(session: Session, *, threads: int, rounds: int, longest: int, num_items: int) -> Point:
     rng = np.random.default_rng(0)
     items = [item(session, rng, longest) for _ in range(num_items)]
     outputs = [spec.name for spec in session.manifest.outputs if spec.name != "logits"]
-    runner = Runner(threads=threads, limits=Limits(max_queue_items=num_items, timeout_s=600))
-    warm(session, runner)
-    wall: dict[str, list[float]] = {"alone": [], "engine": []}
-    cpu: dict[str, list[float]] = {"alone": [], "engine": []}
+    limits = Limits(max_queue_items=num_items, timeout_s=600)
+    runners = {
+        "single": Runner(threads=threads, limits=replace(limits, max_batch_items=1)),
+        "engine": Runner(threads=threads, limits=limits),
+    }
+    for runner in runners.values():
+        warm(session, runner)
+    ways = ("loop", *runners)
+    wall: dict[str, list[float]] = {way: [] for way in ways}
+    cpu: dict[str, list[float]] = {way: [] for way in ways}
     answers: dict[str, list[Answer]] = {}
     for _ in range(rounds):
-        for way in ("alone", "engine"):
+        for way in ways:
             began, began_cpu = time.perf_counter(), time.process_time()
-            if way == "alone":
+            if way == "loop":
                 answers[way] = [session.run(inputs, outputs) for inputs in items]
             else:
-                answers[way] = asyncio.run(together(runner, session, items, outputs))
+                answers[way] = together(runners[way], session, items, outputs)
             wall[way].append(time.perf_counter() - began)
             cpu[way].append(time.process_time() - began_cpu)
-    runner.close()
-    (counters,) = runner.counters()
-    alone_s, engine_s = (statistics.median(wall[way]) for way in ("alone", "engine"))
+    for runner in runners.values():
+        runner.close()
+    (counters,) = runners["engine"].counters()
+    per_s = {f"{way}_per_s": num_items / statistics.median(wall[way]) for way in ways}
+    cpu_us = {f"{way}_cpu_us": statistics.median(cpu[way]) / num_items * 1e6 for way in ways}
     return Point(
         model=session.manifest.name,
         threads=threads,
-        alike=sum(map(alike, answers["alone"], answers["engine"])),
+        alike=sum(map(alike, answers["loop"], answers["engine"])),
         items=num_items,
         waste=counters.padded_steps / (counters.steps + counters.padded_steps),
         items_a_batch=counters.executed_items / counters.batches,
-        alone_per_s=num_items / alone_s,
-        engine_per_s=num_items / engine_s,
-        gain=alone_s / engine_s,
-        gain_cpu=statistics.median(cpu["alone"]) / statistics.median(cpu["engine"]),
+        **per_s,
+        **cpu_us,
     )
 
 
@@ -115,8 +131,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("lengths.json"))
     args = parser.parse_args()
     points = []
-    print("| model | bit-equal to alone | padding | items a batch | alone/s | engine/s | gain | gain in CPU |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| model | bit-equal to alone | padding | items a batch | items/s: loop, single, engine | CPU µs an item |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name in args.models or sorted(path.parent.name for path in args.bundles.glob("*/current")):
         bundle = open_bundle(args.bundles / name / current_version(args.bundles / name))
         if isinstance(bundle.manifest.parameters, LanguageModel):
@@ -126,7 +142,8 @@ def main() -> None:
         points.append(point)
         print(
             f"| {name} | {point.alike:,} of {point.items:,} | {point.waste:.1%} | {point.items_a_batch:.1f} "
-            f"| {point.alone_per_s:,.0f} | {point.engine_per_s:,.0f} | {point.gain:.2f} | {point.gain_cpu:.2f} |",
+            f"| {point.loop_per_s:,.0f}, {point.single_per_s:,.0f}, {point.engine_per_s:,.0f} "
+            f"| {point.loop_cpu_us:.0f}, {point.single_cpu_us:.0f}, {point.engine_cpu_us:.0f} |",
             flush=True,
         )
     args.output.write_text(json.dumps({"points": [asdict(point) for point in points]}, indent=1) + "\n")

@@ -238,3 +238,59 @@ def test_a_computation_that_hangs_is_known(runner: Runner) -> None:
 
     asyncio.run(scenario())
     assert runner.hung(0) == []
+
+
+class Poisonous:
+    """A session that fails whenever row 7 of `inputs` is in the batch."""
+
+    def __init__(self, session: Session, poison: np.ndarray) -> None:
+        self.manifest = session.manifest
+        self._session = session
+        self._poison = poison
+
+    def run(self, inputs: dict[str, np.ndarray], outputs: Any = None) -> dict[str, np.ndarray]:
+        first = next(iter(inputs.values()))
+        width = self._poison.shape[0]
+        if any((row[:width] == self._poison[: len(row)]).all() for row in first):
+            raise RuntimeError("poisoned")
+        return self._session.run(inputs, outputs)
+
+
+HARMS = ("the model fails", "malformed", "not finite")  # whole numbers are always finite
+WHOLE = ("image-classifier", "text-classifier")
+
+
+@pytest.mark.parametrize(
+    ("family", "harm"),
+    [(family, harm) for family in FAMILIES for harm in HARMS if not (harm == "not finite" and family in WHOLE)],
+)
+def test_of_32_at_once_one_is_bad_and_31_are_answered(
+    family: str, harm: str, sessions: dict[str, Session], runner: Runner
+) -> None:
+    inputs = example_inputs(family, batch=32, seed=3)
+    if "lengths" in inputs:
+        inputs["lengths"][:] = 5
+    name, first = next(iter(inputs.items()))
+    first[7] = (np.arange(first[7].size) % 3).reshape(first[7].shape)
+    requests = [rows_of(inputs, [row]) for row in range(32)]
+    session: Any = sessions[family]
+    if harm == "the model fails":
+        session = Poisonous(session, first[7])
+    elif harm == "malformed":
+        requests[7][name] = requests[7][name].astype(np.float16)
+    else:
+        key = next(key for key, value in requests[7].items() if value.dtype == np.float32)
+        requests[7][key][0].flat[0] = np.nan
+
+    async def all_at_once() -> list[Any]:
+        return await asyncio.gather(*(runner.run(session, one) for one in requests), return_exceptions=True)
+
+    answers = asyncio.run(all_at_once())
+    bad = answers[7]
+    assert isinstance(bad, ValueError if harm == "malformed" else EkibenError)
+    if isinstance(bad, EkibenError):
+        assert bad.slug == ("internal" if harm == "the model fails" else "invalid-request")
+        assert [fault.pointer for fault in bad.faults] == ["/0"]
+    for row in [row for row in range(32) if row != 7]:
+        for key, value in sessions[family].run(rows_of(inputs, [row])).items():
+            np.testing.assert_allclose(answers[row][key], value, rtol=1e-5, atol=1e-6)
