@@ -14,6 +14,8 @@ from service.engine.runner import Runner
 from service.http.asgi import App
 from service.http.foreign import Translated
 from service.http.front import Front
+from service.http.metrics import Sharing
+from service.http.traffic import Traffic
 from service.settings import load_settings
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest, classify
 from service.tasks.generate import GenerateAnswer, GenerateRequest, generate
@@ -41,6 +43,8 @@ class Ekiben:
         settings = load_settings()
         self.max_body_bytes = settings.max_body_bytes
         self.draining = False
+        self.traffic = Traffic()
+        self.sharing: Sharing | None = None
         self.runner = Runner(threads=settings.threads, limits=settings.limits)
         self.repository = Repository(
             settings.bundles,
@@ -84,7 +88,19 @@ class InFront(Service):
 
     def to_asgi(self, is_main: bool = True) -> App:
         self.add_asgi_middleware(Translated)  # its TimeoutMiddleware never answers what raised behind it
-        return Front(super().to_asgi(is_main), host=bentoml.get_current_service)
+        return Front(super().to_asgi(is_main), host=running)
 
 
 Ekiben.__class__ = InFront  # type: ignore[method-assign]  # the decorator has made it a Service
+
+
+def application() -> App:
+    """The service as an ASGI application; one in a process."""
+    app: App = Ekiben.to_asgi()  # type: ignore[attr-defined]
+    return app
+
+
+def running() -> Ekiben:
+    """The service that the application made when it started."""
+    service: Ekiben = bentoml.get_current_service()
+    return service

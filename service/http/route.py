@@ -2,13 +2,17 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from service.engine.repository import Repository
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.asgi import JSON, Reply, Request
 from service.http.problems import PROBLEM_JSON, oip_error, problem, retry_headers, status_of
+from service.http.traffic import Traffic
+
+if TYPE_CHECKING:
+    from service.http.metrics import Sharing
 
 
 class Host(Protocol):
@@ -18,6 +22,8 @@ class Host(Protocol):
     runner: Runner
     max_body_bytes: int
     draining: bool
+    traffic: Traffic
+    sharing: "Sharing | None"  # with other workers, if there are any
 
 
 Dialect = Callable[[EkibenError], Reply]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -29,11 +30,28 @@ def environment(**changes: str) -> dict[str, str]:
     return {**outside, "BENTOML_DO_NOT_TRACK": "True", **changes}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    process: subprocess.Popen[bytes]
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
 @contextlib.contextmanager
-def serving(
-    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, patience_s: float = 120
-) -> Iterator[str]:
+def serving(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> Iterator[str]:
     """Run the command with a free port, wait for readiness, yield the address, stop the process that was started."""
+    with start(command, env=env, cwd=cwd, log=log) as started:
+        yield started.address
+
+
+@contextlib.contextmanager
+def start(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, patience_s: float = 120
+) -> Iterator[Started]:
+    """As `serving`, for those who need the process too."""
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -44,9 +62,10 @@ def serving(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    started = Started(process=process, port=port)
     try:
-        _wait_until_ready(f"http://127.0.0.1:{port}", process, log, patience_s)
-        yield f"http://127.0.0.1:{port}"
+        _wait_until_ready(started.address, process, log, patience_s)
+        yield started
     finally:
         _stop(process)
 

@@ -12,6 +12,7 @@ import pytest
 from service.engine.deadline import deadline
 from service.errors import EkibenError
 from service.http.front import ROUTES, Front, find_route
+from service.http.traffic import Traffic
 
 CLASSIFY = {"model": "tiny-images", "images": [[[1] * 4] * 4]}
 
@@ -20,6 +21,7 @@ class Exchange:
     """One request to the routes alone, in front of an app that must not be reached."""
 
     def __init__(self, host: Any, *, body_timeout_s: float = 5.0) -> None:
+        self.host = host
         self.front = Front(self._unreachable, host=lambda: host, body_timeout_s=body_timeout_s)
         self.sent: list[Any] = []
 
@@ -62,7 +64,9 @@ class Troubled:
 
 
 def host_with(error: Exception) -> Any:
-    return SimpleNamespace(repository=Troubled(error), runner=None, max_body_bytes=1000, draining=False)
+    return SimpleNamespace(
+        repository=Troubled(error), runner=None, max_body_bytes=1000, draining=False, traffic=Traffic(), sharing=None
+    )
 
 
 def classify(exchange: Exchange, **headers: str) -> None:
@@ -178,3 +182,5 @@ def test_a_client_that_left_is_not_answered() -> None:
     messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
     exchange.request("POST", "/classify", iter(messages), content_type="application/json")
     assert exchange.sent == []
+    assert exchange.host.traffic.answers == {("/classify", 499): 1}
+    assert exchange.host.traffic.in_flight == 0

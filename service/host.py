@@ -1,0 +1,137 @@
+"""granian as the host: worker processes that share a port, come back when they die, and leave in good order.
+
+Invariant: on SIGTERM a worker says at once that it is not ready and lets nothing new in, but finishes what it let in;
+it is gone within the grace period whatever hangs, and until it has closed its port it answers.
+"""
+
+import asyncio
+import os
+import signal
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from granian.constants import Interfaces
+from granian.server.mp import MPServer
+
+from service.app import Ekiben, application, running
+from service.http.asgi import App, Message, Receive, Scope, Send
+from service.http.metrics import Sharing
+from service.settings import Settings
+
+LEAVE = signal.SIGUSR1  # from the parent: drain, then end
+END_S = 3  # for a worker that has drained to close everything
+OPEN_AT_LAST_S = 30.0  # a worker that is not ready by then says itself why
+MAX_CONNECTIONS = 8192  # in one worker; how much of what they ask is let in is the engine's to say
+
+
+class Host(MPServer):
+    """The parent process. Its workers are forked, with the application already imported."""
+
+    def __init__(self, settings: Settings, *, address: str, port: int, workers: int) -> None:
+        super().__init__(
+            "service.app:Ekiben",
+            address=address,
+            port=port,
+            workers=workers,
+            interface=Interfaces.ASGI,
+            websockets=False,
+            backlog=2048,
+            backpressure=MAX_CONNECTIONS,
+            respawn_failed_workers=True,
+            respawn_interval=0,
+            workers_kill_timeout=END_S,
+        )
+        self._grace_s = settings.grace_s
+        self._drain_s = settings.drain_s
+
+    def run(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="ekiben-") as folder:
+            shared = Path(folder) if self.workers > 1 else None
+            loader = partial(_load, drain_s=self._drain_s, shared=shared)
+            self.serve(target_loader=loader, wrap_loader=False)
+
+    def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
+        super()._respawn_workers(workers, *args, **kwargs)
+        for index in workers:  # granian gives up on a worker that dies twice within 5.5 s: let it be 1 s
+            self.respawned_wrks[index] -= 4.5
+
+    def _stop_workers(self) -> None:
+        """Ask every worker to leave, wait for them, then end those that did not."""
+        end = time.monotonic() + max(self._grace_s - END_S, 0)
+        for worker in self.wrks:
+            worker.interrupt_by_parent = True
+            if worker.is_alive():
+                os.kill(worker.inner.pid, LEAVE)
+        for worker in self.wrks:
+            worker.join(max(end - time.monotonic(), 0))
+        super()._stop_workers()
+
+
+def _load(*, drain_s: float, shared: Path | None) -> App:
+    return Worker(application(), drain_s=drain_s, shared=shared)
+
+
+class Worker:
+    """The application in one worker, from its start to its leaving."""
+
+    def __init__(self, app: App, *, drain_s: float, shared: Path | None) -> None:
+        self._app = app
+        self._drain_s = drain_s
+        self._shared = shared
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            return await self._app(scope, receive, send)
+
+        async def note(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._started()
+                await self._replace()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    def _started(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(LEAVE, self._leave)
+        host = running()
+        if self._shared is not None:
+            host.sharing = Sharing(self._shared)
+            self._tasks.append(loop.create_task(host.sharing.keep(host)))
+
+    async def _replace(self) -> None:
+        """Of several workers, one that comes later opens its port when it is ready: until then the others serve."""
+        if self._shared is None:
+            return
+        served, host = self._shared / "served", running()
+        patience = OPEN_AT_LAST_S if served.exists() else 0.0
+        end = time.monotonic() + patience
+        while not host.repository.ready and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        self._tasks.append(asyncio.create_task(self._mark(served, host)))
+
+    async def _mark(self, served: Path, host: Ekiben) -> None:
+        while not host.repository.ready:
+            await asyncio.sleep(0.2)
+        served.touch()
+
+    def _leave(self) -> None:
+        host = running()
+        if not host.draining:
+            host.draining = True
+            self._tasks.append(asyncio.create_task(self._drain(host)))
+
+    async def _drain(self, host: Ekiben) -> None:
+        """Refuse for a while, so that whoever sends requests here learns of it; then end when all is answered."""
+        await asyncio.sleep(self._drain_s)
+        while host.traffic.in_flight:
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)  # the host closes the port and ends the application
