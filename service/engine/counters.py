@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-Refusal = Literal["overloaded", "queue-full", "stopping"]
+Refusal = Literal["overloaded", "queue-full", "late", "stopping"]
 BINS = 28
 
 

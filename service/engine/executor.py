@@ -7,6 +7,7 @@ Everything here is guarded by one lock, which is never held while a model comput
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from service.engine.request import Request
 from service.engine.schedule import Schedule
 from service.engine.session import Session
 from service.errors import EkibenError
+
+log = logging.getLogger(__name__)
 
 LONELY = 4  # requests in a row that met no other: the next ones are run at once
 LOOK_EVERY = 16  # but every so often one waits for those that have already been read
@@ -94,7 +97,9 @@ class Executor:
             request.loop.call_soon(self._drain, request.loop)
             return
         arrived.append(request)
-        if len(arrived) >= self._limits.max_batch_items and not request.batcher.is_quick(len(arrived), 1):
+        if len(arrived) >= self._limits.max_batch_items and not request.batcher.is_quick(
+            len(arrived), request.num_steps
+        ):
             self._arrivals[request.loop] = []  # enough for a thread to begin with
             self._queue(arrived)
             with self._lock:
@@ -115,7 +120,7 @@ class Executor:
             self.pending += 1
             self._schedule.add(call)
             self._wake()
-        call.timer = call.loop.call_later(max(call.deadline - time.monotonic(), 0.0), call.fail, _too_late())
+        call.timer = call.loop.call_later(max(call.deadline - time.monotonic(), 0.0), call.fail, too_late())
 
     def withdraw(self, call: Call) -> None:
         call.settled()
@@ -204,7 +209,7 @@ class Executor:
                 expired = batcher.discard(request)
                 batcher.counters.expired_items += expired
                 batcher.counters.late_items += request.missing - expired
-            request.fail(_too_late())
+            request.fail(too_late())
 
     def _wake(self) -> None:
         """Have one more thread look for work, if there is work and room for it."""
@@ -264,8 +269,13 @@ class Executor:
     def _settle(self, loop: asyncio.AbstractEventLoop, outcomes: Sequence[Outcome], expired: Sequence[Request]) -> None:
         """Give the requests of this event loop, which runs this, their results."""
         for piece, result in outcomes:
-            if piece.request.loop is loop:
-                piece.request.take(piece, result)
+            request = piece.request
+            if request.loop is loop:
+                try:
+                    request.take(piece, result)
+                except Exception as error:  # an answer of another shape than declared is this request's trouble alone
+                    log.exception("%s: its answer does not fit", request.layout.where)
+                    request.fail(error)
         if outcomes:
             last = outcomes[-1][0].request  # one of each batch teaches enough
             if last.foretold_s and not last.missing:
@@ -273,7 +283,7 @@ class Executor:
                     self.admission.learn(last.foretold_s, time.monotonic() - last.arrived)
         for request in expired:
             if request.loop is loop:
-                request.fail(_too_late())
+                request.fail(too_late())
 
 
 def _tell(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
@@ -286,5 +296,5 @@ def _shutting_down() -> EkibenError:
     return EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
 
 
-def _too_late() -> EkibenError:
+def too_late() -> EkibenError:
     return EkibenError("timeout", "no answer before the deadline")

@@ -16,7 +16,7 @@ from service.engine.batcher import Batcher
 from service.engine.call import Call
 from service.engine.counters import Counters
 from service.engine.deadline import deadline
-from service.engine.executor import Executor
+from service.engine.executor import Executor, too_late
 from service.engine.layout import Array, Layout, Tensors
 from service.engine.limits import Limits
 from service.engine.request import Request
@@ -58,6 +58,9 @@ class Runner:
         executor = self._executor
         now = time.monotonic()
         end = deadline() or now + self.limits.timeout_s
+        if end <= now:
+            batcher.counters.refused["late"] += 1
+            raise too_late()
         if executor.is_quiet(loop) and batcher.is_quick(num_rows, layout.num_steps(inputs)):
             answer = executor.run_alone(batcher, session, inputs, outputs, num_rows)
             if answer is not None:

@@ -211,6 +211,33 @@ def test_late_answers_are_given_up_at_the_deadline(make: Callable[..., Runner], 
     assert (counters.expired_items, counters.late_items, runner.pending) == (1, 1, 0)
 
 
+def test_what_is_late_on_arrival_is_not_begun(make: Callable[..., Runner]) -> None:
+    runner, session = make(threads=1), FakeSession()
+
+    async def scenario() -> None:
+        with pytest.raises(EkibenError, match="before the deadline"):
+            await start(runner, session, 5, timeout_s=0)
+
+    run(scenario())
+    assert session.rows == []
+    assert runner.pending == 0
+
+
+def test_an_answer_of_a_wrong_shape_is_its_own_request_s_trouble(make: Callable[..., Runner]) -> None:
+    runner, session = make(threads=1), FakeSession()
+    run_well = session.run
+    session.run = lambda inputs, outputs=None: {  # type: ignore[method-assign]
+        name: value if name != "logits" else np.float32(0) for name, value in run_well(inputs, outputs).items()
+    }
+
+    async def scenario() -> None:
+        with pytest.raises(IndexError):
+            await start(runner, session, 5)
+
+    run(scenario())
+    assert runner.pending == 0
+
+
 def test_a_call_is_given_up_at_its_deadline(make: Callable[..., Runner], gate: threading.Event) -> None:
     runner = make(threads=1)
 
@@ -414,6 +441,5 @@ def test_nothing_is_lost_and_nothing_is_left_when_clients_come_and_go_at_random(
     assert set(outcomes) <= {"answered", "gone", "internal", "timeout", "overloaded"}
     assert (runner.pending, counters.queued_items) == (0, 0)
     assert runner._executor.admission.total_s == pytest.approx(0, abs=1e-9)
-    assert counters.items == counters.executed_items + counters.failed_items + counters.cancelled_items + (
-        counters.expired_items
-    )
+    computed = counters.executed_items + counters.failed_items
+    assert counters.items == computed + counters.cancelled_items + counters.expired_items
