@@ -161,7 +161,7 @@ class Batcher:
         if num_steps:
             lengths = inputs["lengths"]
             steps = lengths.item() if num_rows == 1 else int(lengths.sum())
-            counters.padded_steps += num_rows * num_steps - steps
+            counters.padded_steps += num_rows * self.layout.computed_steps(num_steps) - steps
         counters.requests += 1
         counters.items += num_rows
         counters.executed_items += num_rows
@@ -185,7 +185,7 @@ class Batcher:
         counters.inline_batches += inline
         counters.bisected_batches += failed > 0
         counters.steps += batch.steps or batch.num_rows
-        counters.padded_steps += batch.num_rows * batch.longest - batch.steps
+        counters.padded_steps += batch.num_rows * self.layout.computed_steps(batch.longest) - batch.steps
         counters.queue_s.add(began - min(piece.request.arrived for piece in batch.pieces))
         counters.compute_s.add(ended - began)
         self.observed_at = ended

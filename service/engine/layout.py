@@ -90,6 +90,10 @@ class Layout:
         """Of a ragged model: the number of the bucket that a row of this length belongs to."""
         return bisect_left(self._bounds, length)
 
+    def computed_steps(self, longest: int) -> int:
+        """Steps that a batch whose longest row has `longest` is computed at, where lengths have given bounds."""
+        return longest if self.mixes or not longest else self._bounds[self.bucket(longest)]
+
     def gather(self, parts: Sequence[tuple[Tensors, Any, int]], num_rows: int, num_steps: int) -> dict[str, Array]:
         """One batch of (inputs of a request, which of its rows, how many these are), padded to `num_steps`."""
         batch: dict[str, Array] = {}

@@ -83,6 +83,8 @@ def test_given_bounds_are_the_buckets() -> None:
     layout = Layout(manifest("series-tagger"), (4, 8, 12))
     assert [layout.bucket(length) for length in (1, 4, 5, 8, 9, 12)] == [0, 0, 1, 1, 2, 2]
     assert not layout.mixes
+    assert [layout.computed_steps(n) for n in (1, 4, 5, 12)] == [4, 4, 8, 12]
+    assert TAGGER.computed_steps(5) == 5
 
 
 def test_a_batch_holds_the_rows_in_order_padded_with_zeros() -> None:
