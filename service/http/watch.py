@@ -51,7 +51,6 @@ class _Watch:
         self._watcher = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.client_gone = True
-        self.task.cancel()
+        if (await self._receive())["type"] == "http.disconnect":
+            self.client_gone = True
+            self.task.cancel()

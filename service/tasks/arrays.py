@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from service.errors import EkibenError
 from service.tasks.body import wrong
@@ -21,10 +22,11 @@ Shape = tuple[int | None, ...]  # None: any length of at least 1
 def pixels(value: Any, shape: tuple[int, ...], where: str) -> npt.NDArray[np.uint8]:
     """`value` as uint8 of exactly `shape`, from whole numbers 0..255."""
     flat = _flatten(value, shape)
-    if flat is not None and set(map(type, flat)) == {int}:
+    if flat is not None:
         try:
-            return np.frombuffer(bytes(flat), np.uint8).reshape(shape)
-        except ValueError:
+            if b"e" not in orjson.dumps(flat):  # which true and false have: they are numbers to bytes()
+                return np.frombuffer(bytes(flat), np.uint8).reshape(shape)
+        except (TypeError, ValueError):
             pass
     problem = _problem(value, shape, where, _pixel_problem)
     if problem is not None:
@@ -56,7 +58,10 @@ def _flatten(value: Any, shape: Shape) -> list[Any] | None:
     """All entries in order, or None if `value` is not made of lists of this shape."""
     rows: list[Any] = [value]
     for size in shape:
-        if not all(type(row) is list and (len(row) == size if size is not None else row) for row in rows):
+        if set(map(type, rows)) != {list}:
+            return None
+        lengths = set(map(len, rows))
+        if (0 in lengths) if size is None else (lengths != {size}):
             return None
         rows = list(chain.from_iterable(rows))
     return rows

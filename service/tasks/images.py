@@ -28,7 +28,8 @@ GRID_GAP = 2
 
 def read_images(items: Sequence[Any], image: Image, where: str) -> npt.NDArray[np.uint8]:
     """Every item as one batch uint8 [batch, height, width(, 3)]."""
-    return np.stack([read_image(item, image, f"{where}/{i}") for i, item in enumerate(items)])
+    images = [read_image(item, image, f"{where}/{i}") for i, item in enumerate(items)]
+    return images[0][None] if len(images) == 1 else np.stack(images)
 
 
 def read_image(item: Any, image: Image, where: str) -> npt.NDArray[np.uint8]:

@@ -40,4 +40,4 @@ def best(
         order_BK = probabilities_BL.argmax(axis=-1, keepdims=True)
     else:
         order_BK = np.argsort(-probabilities_BL, axis=-1, kind="stable")[:, :top_k]
-    return order_BK, np.take_along_axis(probabilities_BL, order_BK, axis=-1)
+    return order_BK, probabilities_BL[np.arange(len(order_BK))[:, None], order_BK]
