@@ -221,12 +221,29 @@ class Tolerance(Frozen):
     measured: float = Field(ge=0)
 
 
+Strategy = Literal["none", "minimum-batch-2", "batch-buckets", "length-buckets"]
+
+
 class Invariance(Frozen):
-    """Whether an item's answer depends on its batch: measured over random mates, positions, paddings and sizes."""
+    """Whether an item's answer depends on its batch: measured over random mates, positions, paddings and sizes.
+
+    `strategy` is how every batch is run (service.engine.canonical), `bounds` the batch sizes or lengths of its buckets,
+    ascending.
+    """
 
     level: Literal["bitwise", "tolerance"]
     measured: float = Field(ge=0)
     how: str
+    strategy: Strategy = "none"
+    bounds: tuple[Size, ...] = Field(default=(), max_length=64)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.strategy.endswith("-buckets") != bool(self.bounds):
+            raise ValueError(f"{self.strategy} has {len(self.bounds)} bounds; only buckets have bounds")
+        if list(self.bounds) != sorted(set(self.bounds)):
+            raise ValueError(f"bounds {list(self.bounds)} do not ascend")
+        return self
 
 
 class File(Frozen):
@@ -278,10 +295,20 @@ class Manifest(Frozen):
         unpaired = {output.name for output in self.outputs} ^ set(self.tolerance)
         if unpaired:
             raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")
+        self._check_bounds()
         needed = {MODEL, GOLDEN, REQUESTS} | ({TOKENIZER} if self.parameters.family in READS_TEXT else set())
         if needed - set(self.files):
             raise ValueError(f"files lack {sorted(needed - set(self.files))}")
         return self
+
+    def _check_bounds(self) -> None:
+        if self.invariance.strategy == "length-buckets":
+            if "lengths" not in {spec.name for spec in self.inputs} or self.limits.max_steps is None:
+                raise ValueError("length-buckets needs a model with lengths and max_steps")
+            if self.invariance.bounds[-1] < self.limits.max_steps:
+                raise ValueError(
+                    f"length-buckets end at {self.invariance.bounds[-1]}, max_steps is {self.limits.max_steps}"
+                )
 
     @classmethod
     def sealed(cls, **fields: Any) -> Self:
@@ -290,8 +317,13 @@ class Manifest(Frozen):
         return draft.model_copy(update={"version": draft.content_version()})
 
     def content_version(self) -> str:
-        """First 12 hex digits of the sha256 over the canonical JSON of everything but the version."""
+        """First 12 hex digits of the sha256 over the canonical JSON of everything but the version.
+
+        A strategy of "none" is left out: a manifest from before there were strategies keeps its version.
+        """
         content = self.model_dump(mode="json", exclude={"version"})
+        if self.invariance.strategy == "none":
+            del content["invariance"]["strategy"], content["invariance"]["bounds"]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

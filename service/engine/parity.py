@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle import Bundle, GoldenCase
+from service.engine.alone import check_alone
 from service.engine.session import Session
 from service.errors import BundleError
 
@@ -61,9 +62,13 @@ def _apart(detail: str) -> Difference:
 def replay(session: Session, bundle: Bundle) -> dict[str, float]:
     """Run every golden case on the session's device: output -> largest absolute difference to the PyTorch model.
 
-    Raises BundleError that names the output, case and difference that is furthest out of tolerance.
+    Raises BundleError that names the output, case and difference that is furthest out of tolerance, or a row whose bits
+    depend on its batch though the manifest says they do not.
     """
-    return replay_cases(session, dict(enumerate(bundle.golden)))
+    cases = dict(enumerate(bundle.golden))
+    measured = replay_cases(session, cases)
+    check_alone(session, cases)
+    return measured
 
 
 def replay_cases(session: Session, cases: Mapping[int, GoldenCase]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """One ONNX Runtime session: a bundle's graph on one device.
 
-A session is what its manifest says (inputs, outputs, types, axes) and runs where it says it runs: on "cuda" every node
-is on the GPU, shape arithmetic aside, or there is no session.
+A session is what its manifest says (inputs, outputs, types, axes, strategy of invariance) and runs where it says it
+runs: on "cuda" every node is on the GPU, shape arithmetic aside, or there is no session.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from service.bundle import Manifest, Tensors, TensorSpec
+from service.engine.canonical import Compute, canonical
 from service.engine.device import PROVIDERS, Device, require
 from service.errors import BundleError, DeviceError
 
@@ -40,6 +41,9 @@ class Session:
         self._check_specs("inputs", manifest.inputs, self._session.get_inputs())
         self._check_specs("outputs", manifest.outputs, self._session.get_outputs())
         self._outputs = tuple(output.name for output in manifest.outputs)
+        invariance = manifest.invariance
+        self.length_buckets = invariance.bounds if invariance.strategy == "length-buckets" else None
+        self._compute = canonical(manifest, _computing(self._session))
 
     def run(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Compute the named outputs (all of them by default).
@@ -48,7 +52,7 @@ class Session:
         """
         names = self._outputs if outputs is None else outputs
         try:
-            return dict(zip(names, self._session.run(names, inputs), strict=True))
+            return self._compute(inputs, names)
         except Exception as error:
             self._check_inputs(inputs, error)
             raise RuntimeError(f"{self._where}: the graph failed: {_first_line(error)}") from error
@@ -88,6 +92,15 @@ class Session:
         }
         if strayed:
             raise DeviceError(f"{self._where}: these nodes would run on the CPU, not on {wanted}: {sorted(strayed)}")
+
+
+def _computing(session: ort.InferenceSession) -> Compute:
+    """Holds no reference to our Session, which has to go as soon as nobody holds it."""
+
+    def compute(inputs: Tensors, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        return dict(zip(names, session.run(names, inputs), strict=True))
+
+    return compute
 
 
 def _options(device: Device, threads: int) -> ort.SessionOptions:
