@@ -57,6 +57,10 @@ class Candidate:
     def with_model(self, model: bytes) -> "Candidate":
         return replace(self, model=model)
 
+    def with_invariance(self, invariance: Invariance) -> "Candidate":
+        """Served with this strategy."""
+        return replace(self, manifest=self.manifest.model_copy(update={"invariance": invariance}))
+
 
 def file_names(run: Run) -> tuple[str, ...]:
     """The files that every bundle of such a run has, its card aside."""

@@ -105,8 +105,15 @@ def _invariance(proof: Proof) -> str:
         if level == "bitwise"
         else f"answers move by at most {certificate.invariance.measured:.2e} with the batch"
     )
+    strategy, bounds = certificate.invariance.strategy, certificate.invariance.bounds
+    how = {
+        "none": "Batches run as they come (strategy `none`)",
+        "minimum-batch-2": "A single item runs as two equal ones (strategy `minimum-batch-2`)",
+        "batch-buckets": f"Batches are filled up to a size of {bounds} (strategy `batch-buckets`)",
+        "length-buckets": f"Items are padded to a length of {bounds} (strategy `length-buckets`)",
+    }[strategy]
     return (
-        f"**{level}**: {found} ({certificate.equal} of {certificate.compared} comparisons are bit-equal). "
+        f"**{level}**: {found} ({certificate.equal} of {certificate.compared} comparisons are bit-equal). {how}. "
         f"Measured: {certificate.invariance.how}."
     )
 

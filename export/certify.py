@@ -1,24 +1,27 @@
 """Gate 4, invariance: whether an item's answer depends on the items that happen to share its batch.
 
-Probes are answered alone, then again in batches of strangers, at many positions, under padding that is garbage. What is
-reported is measured: `bitwise` where not one bit ever differed, otherwise the largest difference.
+Items are answered alone, then again in batches of strangers, at every position, under padding that is garbage, by the
+session that serves. The cheapest strategy under which not one bit ever differs is kept: `bitwise`. Where none is, the
+level is `tolerance`, with the largest difference, and no strategy is paid for.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from export.answers import by_session
 from export.candidate import Candidate, ExportError
-from export.cases import Array, Case, Source, draw
-from service.bundle import Invariance, Tolerance
+from export.cases import Array
+from export.probes import NUM_PROBES, Probes, probes, prompts
+from service.bundle import Invariance, LanguageModel, Tensors
 from service.engine.parity import compare
+from service.engine.session import Session
+from service.engine.shapes import doubling
 
-NUM_PROBES = 4
-BATCHES = (2, 4, 8, 32)
-PADDINGS = (1.0, 1.5)  # width of a batch, relative to its longest probe
+SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 31, 32)  # and the largest
+PADDINGS = (1.0, 1.5, 8.0)  # width of a batch, relative to its longest probe
+FIRST_BATCH, LAST_BATCH = 4, 32
+FIRST_LENGTH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,79 +32,105 @@ class Certificate:
     compared: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """An output of an item alone, and in a batch."""
+
+    output: str
+    where: str
+    alone: Array
+    batched: Array
+
+    @property
+    def is_equal(self) -> bool:
+        return self.alone.tobytes() == self.batched.tobytes()
+
+
 def certify(candidate: Candidate) -> Certificate:
     """Measure. Raises ExportError where neighbours change an answer by more than the tolerance."""
-    rng = np.random.default_rng(1)
-    answer = by_session(candidate.session)
-    probes = [_probe(candidate, number, rng) for number in range(NUM_PROBES)]
-    alone = [answer(probe) for probe in probes]
+    plain = _measure(candidate, Invariance(level="tolerance", measured=0, how=_how(candidate)))
+    if plain.invariance.level == "bitwise":
+        return plain
+    for invariance in _strategies(candidate):
+        served = candidate.with_invariance(invariance)
+        if all(comparison.is_equal for comparison in _comparisons(served)):
+            return _measure(served, invariance)
+    return plain
+
+
+def _strategies(candidate: Candidate) -> Iterator[Invariance]:
+    """In order of cost, the cheapest first."""
+    limits, how = candidate.manifest.limits, _how(candidate)
+    yield Invariance(level="tolerance", measured=0, how=how, strategy="minimum-batch-2")
+    sizes = doubling(FIRST_BATCH, min(LAST_BATCH, limits.max_items))
+    yield Invariance(level="tolerance", measured=0, how=how, strategy="batch-buckets", bounds=sizes)
+    if limits.max_steps is not None and "lengths" in {spec.name for spec in candidate.manifest.inputs}:
+        lengths = doubling(FIRST_LENGTH, limits.max_steps)
+        yield Invariance(level="tolerance", measured=0, how=how, strategy="length-buckets", bounds=lengths)
+
+
+def _measure(candidate: Candidate, invariance: Invariance) -> Certificate:
     worst = {spec.name: 0.0 for spec in candidate.manifest.outputs}
     equal = compared = 0
-    for batch in BATCHES:
+    for comparison in _comparisons(candidate.with_invariance(invariance)):
+        compared += 1
+        equal += comparison.is_equal
+        worst[comparison.output] = max(worst[comparison.output], _difference(candidate, comparison))
+    found = {"level": "bitwise" if equal == compared else "tolerance", "measured": max(worst.values())}
+    return Certificate(invariance=invariance.model_copy(update=found), worst=worst, equal=equal, compared=compared)
+
+
+def _comparisons(candidate: Candidate) -> Iterator[_Comparison]:
+    rng, session = np.random.default_rng(1), candidate.session
+    for group in probes(candidate, session, rng):
+        if group.capacity is not None:
+            yield from _read(candidate, session, group.capacity, rng)
+        yield from _batched(group, session, candidate.manifest.limits.max_items, rng)
+
+
+def _read(candidate: Candidate, session: Session, capacity: int, rng: np.random.Generator) -> Iterator[_Comparison]:
+    for empty, used in prompts(candidate, capacity, rng):
+        where = f"a prompt of {empty['ids'].shape[1]} tokens in a used cache of {capacity}"
+        yield from _compared(session.run(empty), session.run(used), where)
+
+
+def _batched(group: Probes, session: Session, max_items: int, rng: np.random.Generator) -> Iterator[_Comparison]:
+    alone = [session.run(item) for item in group.items]
+    for batch in sorted({size for size in SIZES if size <= max_items} | {max_items}):
         num_guests = min(batch, NUM_PROBES)
-        for shift in range(min(batch, 8)):  # with guests batch / NUM_PROBES apart: some guest at every place
-            guests = {(shift + i * max(1, batch // NUM_PROBES)) % batch: i for i in range(num_guests)}
-            padding = PADDINGS[shift % len(PADDINGS)]
-            crowd = _crowd(candidate, {place: probes[i] for place, i in guests.items()}, batch, padding, rng)
-            answers = answer(crowd)
-            for place, i in guests.items():
-                for name, expected in alone[i].items():
-                    given = _cut(answers[name][place : place + 1], expected)
-                    where = f"output {name!r} of an item changes at position {place} of {crowd.name}"
-                    tolerance = candidate.manifest.tolerance[name]
-                    worst[name] = max(worst[name], _difference(expected, given, tolerance, where))
-                    equal += expected.tobytes() == given.tobytes()
-                    compared += 1
-    how = (
-        f"{NUM_PROBES} items alone and in batches of {', '.join(map(str, BATCHES))} with random others, "
-        "at every position, padded with garbage; one thread on the CPU"
-    )
-    level: Literal["bitwise", "tolerance"] = "bitwise" if equal == compared else "tolerance"
-    invariance = Invariance(level=level, measured=max(worst.values()), how=how)
-    return Certificate(invariance=invariance, worst=worst, equal=equal, compared=compared)
+        stride = max(1, batch // NUM_PROBES)
+        rounds = NUM_PROBES if batch == 1 else batch if batch <= 2 * NUM_PROBES else -(-batch // num_guests)
+        for shift in range(rounds):  # some guest at every place
+            guests = {(shift + i * stride) % batch: (i + shift) % NUM_PROBES for i in range(num_guests)}
+            answers = session.run(group.crowd(guests, batch, PADDINGS[shift % len(PADDINGS)], rng))
+            for place, number in guests.items():
+                row = {name: value[place : place + 1] for name, value in answers.items()}
+                cache = "" if group.capacity is None else f", caches of {group.capacity}"
+                yield from _compared(alone[number], row, f"position {place} of a batch of {batch}{cache}")
 
 
-def _probe(candidate: Candidate, number: int, rng: np.random.Generator) -> Case:
-    """One item alone, its batch as wide as it is long; probes are of different lengths, half of them real items."""
-    longest = candidate.manifest.limits.max_steps
-    steps = None if longest is None else max(2, longest * (number + 1) // (NUM_PROBES + 1))
-    source: Source = "test" if number % 2 else "random"
-    return _decoded(draw(candidate.run, candidate.manifest, batch=1, steps=steps, source=source, rng=rng))
-
-
-def _crowd(
-    candidate: Candidate, guests: Mapping[int, Case], batch: int, padding: float, rng: np.random.Generator
-) -> Case:
-    """A batch of strangers, some of whose places are taken by the guests."""
-    longest, steps = candidate.manifest.limits.max_steps, None
-    if longest is not None:
-        steps = min(longest, int(padding * max(int(guest.inputs["lengths"][0]) for guest in guests.values())))
-    crowd = draw(candidate.run, candidate.manifest, batch=batch, steps=steps, source="random", rng=rng)
-    for place, guest in guests.items():
-        for name, array in guest.inputs.items():
-            if name in {"ids", "series"}:
-                crowd.inputs[name][place, : array.shape[1]] = array[0]
-            else:
-                crowd.inputs[name][place] = array[0]
-    return _decoded(crowd)
-
-
-def _decoded(case: Case) -> Case:
-    """A language model is asked as it serves: a prefill of all but the last token, then one decoding step."""
-    if case.chunks is None:
-        return case
-    lengths = np.maximum(case.inputs["lengths"], 2)
-    inputs = {**case.inputs, "lengths": lengths}
-    return replace(case, inputs=inputs, chunks=np.stack([lengths - 1, np.ones_like(lengths)]))
+def _compared(alone: Tensors, batched: Tensors, where: str) -> Iterator[_Comparison]:
+    for name, expected in alone.items():
+        yield _Comparison(output=name, where=where, alone=expected, batched=_cut(batched[name], expected))
 
 
 def _cut(given: Array, expected: Array) -> Array:
     """Without the steps that only the padding of a batch added."""
-    return np.ascontiguousarray(given[tuple(slice(size) for size in expected.shape)])
+    return given[tuple(slice(size) for size in expected.shape)]
 
 
-def _difference(expected: Array, given: Array, tolerance: Tolerance, where: str) -> float:
-    difference = compare(expected, given, atol=tolerance.atol, rtol=tolerance.rtol)
+def _difference(candidate: Candidate, comparison: _Comparison) -> float:
+    tolerance = candidate.manifest.tolerance[comparison.output]
+    difference = compare(comparison.alone, comparison.batched, atol=tolerance.atol, rtol=tolerance.rtol)
     if not difference.within:
-        raise ExportError("invariance", f"{where} by {difference.worst:.3g}: {difference.detail}")
+        what = f"output {comparison.output!r} of an item changes at {comparison.where} by {difference.worst:.3g}"
+        raise ExportError("invariance", f"{what}: {difference.detail}")
     return difference.worst
+
+
+def _how(candidate: Candidate) -> str:
+    what = f"{NUM_PROBES} items alone and in batches of 1 to {candidate.manifest.limits.max_items}"
+    if isinstance(candidate.manifest.parameters, LanguageModel):
+        how = "single steps at every capacity of the cache, at every position among random others, unused slots garbage"
+        return f"{what}: {how}; prompts alone; one thread on the CPU"
+    return f"{what} with random others, at every position, padded with garbage; one thread on the CPU"

@@ -34,11 +34,16 @@ def prove(candidate: Candidate, report: Report) -> Proof:
         report(name)
         return candidate
 
+    operators = check_structure(gate("structure"))
+    parity = check_parity(gate("parity"))
+    metric = check_metric(gate("metric"))
+    certificate = certify(gate("invariance"))
+    served = gate("requests").with_invariance(certificate.invariance)
     return Proof(
-        operators=check_structure(gate("structure")),
-        parity=check_parity(gate("parity")),
-        metric=check_metric(gate("metric")),
-        certificate=certify(gate("invariance")),
-        requests=check_requests(gate("requests")),
+        operators=operators,
+        parity=parity,
+        metric=metric,
+        certificate=certificate,
+        requests=check_requests(served),
         golden=golden_cases(gate("goldens")),
     )
