@@ -104,3 +104,16 @@ def _attention(x_BTN: Tensor, attention: nn.MultiheadAttention) -> Tensor:
         later = torch.ones(scores_BTT.shape[-2:]).triu(1).bool()
         mixed[..., part] = scores_BTT.masked_fill(later, float("-inf")).softmax(-1) @ v[..., part]
     return _linear(mixed, attention.out_proj)
+
+
+def test_the_first_heads_begin_by_looking_back() -> None:
+    """Head h attends most to the character h + 1 places back, whatever the characters are."""
+    torch.manual_seed(0)
+    model = RECIPES["text-transformer"].build(vocabulary=VOCABULARY, context=64).eval()
+    layer = model.encoder.layers[0]
+    x = layer.norm1(model.embedding(torch.randint(0, VOCABULARY, (1, 64))) + model.positions.weight)
+    later = torch.full((64, 64), float("-inf")).triu(1)
+    _, weights = layer.self_attn(x, x, x, attn_mask=later, average_attn_weights=False)
+    for head, weights_TT in enumerate(weights[0]):
+        shares = [weights_TT.diagonal(-back).mean().item() for back in range(10)]
+        assert max(shares) == shares[head + 1] > 0.5

@@ -51,12 +51,12 @@ def _recipe(score: Literal["dot", "general"], formula: str) -> Recipe:
         build=partial(NewsAttention, score=score),
         batch_size=64,
         steps=600,
-        steps_real=2400,
-        learning_rate=1e-2,
-        weight_decay=1e-2,
+        steps_real=1600,
+        learning_rate=5e-3,
+        weight_decay=0.3,
         label_smoothing=0.1,
         ema=0.99,
-        augment=forget_words(0.1),
+        augment=forget_words(0.4),
         max_steps=512,
     )
 
