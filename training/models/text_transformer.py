@@ -99,7 +99,7 @@ RECIPE = Recipe(
     learning_rate=1.5e-3,
     weight_decay=0.1,
     ema=0.99,
-    evaluations=10,
+    evaluations=6,
     max_items=16,
     max_steps=CONTEXT,
     tolerance=Tolerance(atol=5e-5),
