@@ -9,6 +9,7 @@ stands between `<!-- table: NAME -->` and `<!-- /table -->`.
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from service.settings import table as settings_table
 from tests.e2e.serving import ROOT, SERVE, environment, serving
 
 README = ROOT / "README.md"
+IMAGES = ROOT / "docs" / "images"
 ADDRESS = "127.0.0.1:3000"  # as the documents write it
 EXAMPLE = re.compile(r"<!-- example: (\S+) -->\n```sh\n(.*?)```\n(?:```json\n(.*?)```\n)?", re.DOTALL)
 TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -86,6 +88,8 @@ def main() -> None:
             env = environment(EKIBEN_BUNDLES=str(ROOT / "bundles"), BENTOML_HOME=folder)
             with serving(SERVE, env=env, cwd=ROOT, log=Path(folder) / "log") as address:
                 pages = {path: with_answers(page, address) for path, page in pages.items()}
+        (ROOT / "digits.png").rename(IMAGES / "digits.png")  # an example writes it
+        shutil.copy(ROOT / "runs" / "mnist-cnn" / "misclassified.png", IMAGES / "mnist-cnn.png")
     for path, page in pages.items():
         path.write_text(page)
 

@@ -53,7 +53,8 @@ class Translated:
         if failed is not None:
             given = {key.lower(): value for key, value in failed.get("headers", [])}
             reply = in_problem_json(_in_our_words(scope, failed["status"], given.get(b"retry-after", b"")))
-            allow = [(b"allow", given[b"allow"])] if b"allow" in given else []
+            methods = sorted(given[b"allow"].split(b", ")) if b"allow" in given else []  # a set, in any order
+            allow = [(b"allow", b", ".join(methods))] if methods else []
             await respond(send, reply._replace(headers=[*reply.headers, *allow]))
         elif not started:
             await respond(send, in_problem_json(failure(scope)))

@@ -28,9 +28,9 @@ def run_ray(job: Job, shards: Iterator[Shard], *, workers: int | None, report: R
     """Score every shard on the cluster of RAY_ADDRESS, or on one of this machine; see `Engine`."""
     started = not ray.is_initialized()
     if started:
-        root = str(Path(service.__file__).parent.parent)
-        environment = {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-        ray.init(log_to_driver=False, include_dashboard=False, runtime_env={"env_vars": environment})
+        root = str(Path(service.__file__).parent.parent)  # nodes that are started here inherit it
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        ray.init(log_to_driver=False, include_dashboard=False if "RAY_ADDRESS" not in os.environ else None)
     try:
         submit = _Actors(job, workers) if job.device == "cuda" else _Tasks(job, workers)
         return _drain(submit, shards, report)

@@ -65,7 +65,7 @@ def test_the_readme_has_an_example_of_every_endpoint() -> None:
 
 def test_commands_of_make_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {name for page in PAGES for name in re.findall(r"\bmake ([a-z-]+)", page.read_text())}
+    named = {name for page in PAGES for name in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE)}
     assert named <= targets
 
 

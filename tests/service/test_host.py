@@ -110,12 +110,21 @@ def counted(host: Started, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in text.decode().splitlines() if line.startswith(name))
 
 
+def settled(host: Started, *names: str) -> tuple[float, ...]:
+    """The counts once every worker has told of the requests before: they tell once a second."""
+    last, now = None, tuple(counted(host, name) for name in names)
+    while now != last:
+        time.sleep(2)
+        last, now = now, tuple(counted(host, name) for name in names)
+    return now
+
+
 @pytest.mark.parametrize("host", ["granian", "bentoml"])
 def test_metrics_tell_of_all_workers(host: str, request: pytest.FixtureRequest) -> None:
     started: Started = request.getfixturevalue(host)
     executed = 'ekiben_engine_items_total{model="tiny-images",outcome="executed"'
     answered = 'ekiben_http_requests_total{route="/classify",status="200"}'
-    before = counted(started, executed), counted(started, answered)
+    before = settled(started, executed, answered)
     for _ in range(12):  # each on a connection of its own, so on any worker
         assert classify(started.port)[0] == 200
     until = time.monotonic() + 20

@@ -1,5 +1,6 @@
 """Two nodes, one of them lost in the middle: the bytes are those of one process."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,13 +23,12 @@ from ray.cluster_utils import Cluster
 from service.scoring.run import score
 
 model, bundles, source, output = sys.argv[1:]
-environment = {"env_vars": {"PYTHONPATH": str(pathlib.Path.cwd())}}
 prompt = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 head = {"num_cpus": 1, "include_dashboard": False, "_system_config": prompt}
 cluster = Cluster(initialize_head=True, head_node_args=head)
 lost = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
-ray.init(address=cluster.address, runtime_env=environment, log_to_driver=False)
+ray.init(address=cluster.address, log_to_driver=False)
 
 def lose_a_node():
     records = pathlib.Path(output) / "_ledger" / "shards"
@@ -39,7 +39,7 @@ def lose_a_node():
 
 threading.Thread(target=lose_a_node, daemon=True).start()
 result = score(model, [source], output, bundles=bundles, engine="ray", device="cpu", shard_rows=16)
-print(result.failures, len(ray.nodes()), sum(node["Alive"] for node in ray.nodes()))
+print("\\nRESULT", result.failures, len(ray.nodes()), sum(node["Alive"] for node in ray.nodes()), flush=True)
 ray.shutdown()
 cluster.shutdown()
 """
@@ -50,10 +50,16 @@ def test_a_node_is_lost_and_nothing_else(score: Score, served_bundles: Path, tmp
     score("text-classifier", source, tmp_path / "here")
     arguments = [NAMES["text-classifier"], str(served_bundles), str(source), str(tmp_path / "out")]
     job = subprocess.run(
-        [sys.executable, "-c", CLUSTER, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", CLUSTER, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},  # the nodes inherit it
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert job.returncode == 0, job.stderr[-3000:]
     lines = job.stdout.splitlines()
     assert any(line.startswith("lost") for line in lines)
-    assert lines[-1] == "() 2 1"
+    assert "RESULT () 2 1" in lines
     assert tree(tmp_path / "out") == tree(tmp_path / "here")
