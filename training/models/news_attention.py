@@ -56,6 +56,7 @@ def _recipe(score: Literal["dot", "general"], formula: str) -> Recipe:
         weight_decay=0.3,
         label_smoothing=0.1,
         ema=0.99,
+        evaluations=10,
         augment=forget_words(0.4),
         max_steps=512,
     )

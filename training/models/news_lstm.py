@@ -62,6 +62,7 @@ RECIPE = Recipe(
     weight_decay=0.3,
     label_smoothing=0.1,
     ema=0.99,
+    evaluations=10,
     augment=forget_words(0.4),
     max_steps=512,
 )
