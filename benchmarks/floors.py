@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from training.checkpoint import Run, RunError, load_run
-from training.families import FAMILIES
+from training.fidelity import verdict
 
 FOLDERS = {
     "mnist": "mnist",
@@ -24,7 +24,6 @@ FOLDERS = {
     "news": "ag_news",
     "text": "tinyshakespeare/input.txt",
 }
-SAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +53,8 @@ FLOORS = {
 
 def judge_samples(gan: Run, judge: Run) -> dict[str, float]:
     """How sure a digit classifier is of the generator's samples, and how often each digit comes."""
-    latents = torch.randn(
-        SAMPLES, int(gan.checkpoint.config.get("latent_size", 100)), generator=torch.Generator().manual_seed(0)
-    )
-    images = FAMILIES["image-generator"].answer(gan.model, {"latents": latents})["images"]
-    probabilities = FAMILIES["image-classifier"].answer(judge.model, {"images": images})["probabilities"]
-    share = probabilities.argmax(-1).bincount(minlength=10) / SAMPLES
-    sure = (probabilities.max(-1).values >= 0.9).float().mean()
-    return {"sure": sure.item(), "rarest_digit": share.min().item(), "commonest_digit": share.max().item()}
+    sure, shares = verdict(gan, judge)
+    return {"sure": sure, "rarest_digit": min(shares.values()), "commonest_digit": max(shares.values())}
 
 
 GAN_FLOORS = {
