@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-EVERY_S = 0.05
+EVERY_S = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)

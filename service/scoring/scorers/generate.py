@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from service.bundle import LanguageModel
 from service.engine.model import Model
-from service.engine.runner import Runner
 from service.errors import EkibenError
+from service.scoring.model import patient_runner
 from service.scoring.rows import Rows
 from service.scoring.scorers.items import plain, reason, values
 from service.scoring.scorers.scored import Scored
@@ -36,7 +36,7 @@ class GenerateScorer:
         self._columns = columns
         self._request = request
         self._writes = isinstance(model.manifest.parameters, LanguageModel)
-        self._runner = Runner(threads=1)
+        self._runner = patient_runner()
         self._loop = asyncio.new_event_loop()
 
     def score(self, rows: Rows) -> Scored:
@@ -108,6 +108,8 @@ class GenerateScorer:
             asked = {**body, "prompt": [bodies[i].get("prompt") for i in group]} if self._writes else body
             answer = self._ask(asked)
         except EkibenError as error:
+            if error.slug != "invalid-request":  # the engine's trouble, not the row's
+                raise
             if len(group) == 1:
                 faults[group[0]] = reason(error, "request")
                 return

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from service.engine.model import Model
+from service.errors import EkibenError
 from service.scoring.rows import Rows
 from service.scoring.scorers.generate import GenerateScorer
 from tests.service.scoring.inputs import prompts
@@ -54,3 +55,12 @@ def test_a_setting_that_is_no_good_rejects_rows_by_name(setting: dict[str, Any],
     found = score(models, "language-model", setting, prompt=prompts(2))
     assert len(found.kept) == 0
     assert f"request/{next(iter(setting))}" in found.faults[0]
+
+
+def test_trouble_of_the_engine_is_no_fault_of_a_row(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def overloaded(*_: Any) -> None:
+        raise EkibenError("overloaded", "too much to do")
+
+    monkeypatch.setattr("service.scoring.scorers.generate.generate", overloaded)
+    with pytest.raises(EkibenError, match="too much to do"):
+        score(models, "language-model", {"max_tokens": 1}, prompt=prompts(2))
