@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from training.batches import thin
-from training.checkpoint import Run, load_run
+from training.checkpoint import Run, RunError, load_run
 from training.families import FAMILIES
 from training.recipe import Split
 
@@ -71,7 +71,10 @@ def main() -> int:
     parser.add_argument("maker", type=Path, metavar="GAN_RUN")
     parser.add_argument("judge", type=Path, metavar="CLASSIFIER_RUN")
     options = parser.parse_args()
-    sure, shares = verdict(load_run(options.maker), load_run(options.judge))
+    try:
+        sure, shares = verdict(load_run(options.maker), load_run(options.judge))
+    except RunError as error:
+        parser.exit(1, f"{error}\n")
     print(f"sure (>= {SURE}) of {sure:.1%}; " + ", ".join(f"{label}: {share:.1%}" for label, share in shares.items()))
     return 0
 

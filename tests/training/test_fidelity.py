@@ -71,4 +71,14 @@ def test_the_verdict_is_the_classifiers(
     monkeypatch.setattr(module, "load_run", lambda folder: maker if folder == maker.folder else judge)
     monkeypatch.setattr(sys, "argv", ["fidelity", str(maker.folder), str(judge.folder)])
     assert module.main() == 0
-    assert capsys.readouterr().out.startswith(f"sure (>= 0.9) of {sure:.1%}; north-west: ")
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"sure (>= 0.9) of {sure:.1%}; north-west: ")
+
+
+def test_a_missing_run_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fidelity", str(tmp_path), str(tmp_path)])
+    with pytest.raises(SystemExit) as exited:
+        module.main()
+    assert exited.value.code == 1
+    assert capsys.readouterr().err == f"{tmp_path}: there is no checkpoint.json: no run is here\n"

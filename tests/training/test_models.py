@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training.families import FAMILIES
-from training.models import RECIPES
+from training.models import RECIPES, mnist_gan
 
 WHITE = {"mean": [0.5], "std": [0.5]}
 COLOUR = {"mean": [0.5] * 3, "std": [0.5] * 3}
@@ -81,3 +81,19 @@ def test_a_recipe_is_under_its_own_name_and_says_what_it_does(name: str) -> None
     assert recipe.steps > 0
     assert recipe.steps_real > 0
     assert recipe.family in FAMILIES
+
+
+def test_the_generators_first_latents_only_vote() -> None:
+    torch.manual_seed(0)
+    generator = RECIPES["mnist-gan"].build().eval().generator
+    latents = torch.randn(1, 100)
+    votes = latents[0, : mnist_gan.NUM_STYLES]
+    winner = int(votes.argmax())
+    same, other = latents.clone(), latents.clone()
+    same[0, winner] += 3
+    other[0, (winner + 1) % mnist_gan.NUM_STYLES] = votes[winner] + 1
+    varied = latents.clone()
+    varied[0, mnist_gan.NUM_STYLES] += 1
+    assert torch.equal(generator(latents), generator(same))
+    assert not torch.allclose(generator(latents), generator(other), atol=1e-3)
+    assert not torch.equal(generator(latents), generator(varied))
