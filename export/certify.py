@@ -5,15 +5,16 @@ session that serves. The cheapest strategy under which not one bit ever differs 
 level is `tolerance`, with the largest difference, and no strategy is paid for.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from export.candidate import Candidate, ExportError
 from export.cases import Array
 from export.probes import NUM_PROBES, Probes, probes, prompts
-from service.bundle import Invariance, LanguageModel, Tensors
+from service.bundle import GoldenCase, Invariance, LanguageModel, Tensors
+from service.engine.alone import moves
 from service.engine.parity import compare
 from service.engine.session import Session
 from service.engine.shapes import doubling
@@ -46,16 +47,22 @@ class _Comparison:
         return self.alone.tobytes() == self.batched.tobytes()
 
 
-def certify(candidate: Candidate) -> Certificate:
-    """Measure. Raises ExportError where neighbours change an answer by more than the tolerance."""
+def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certificate:
+    """Measure. Raises ExportError where neighbours change an answer by more than the tolerance.
+
+    The golden cases are what the certificate is held to at load, so a strategy must hold for them too.
+    """
+    cases = dict(enumerate(golden))
     plain = _measure(candidate, Invariance(level="tolerance", measured=0, how=_how(candidate)))
-    if plain.invariance.level == "bitwise":
+    moved = [move.difference for move in moves(candidate.session, cases)]
+    if plain.invariance.level == "bitwise" and not moved:
         return plain
     for invariance in _strategies(candidate):
         served = candidate.with_invariance(invariance)
-        if all(comparison.is_equal for comparison in _comparisons(served)):
+        if all(comparison.is_equal for comparison in _comparisons(served)) and not any(moves(served.session, cases)):
             return _measure(served, invariance)
-    return plain
+    measured = max([plain.invariance.measured, *moved])
+    return replace(plain, invariance=plain.invariance.model_copy(update={"level": "tolerance", "measured": measured}))
 
 
 def _strategies(candidate: Candidate) -> Iterator[Invariance]:

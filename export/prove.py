@@ -37,7 +37,8 @@ def prove(candidate: Candidate, report: Report) -> Proof:
     operators = check_structure(gate("structure"))
     parity = check_parity(gate("parity"))
     metric = check_metric(gate("metric"))
-    certificate = certify(gate("invariance"))
+    golden = golden_cases(gate("goldens"))
+    certificate = certify(gate("invariance"), golden)
     served = gate("requests").with_invariance(certificate.invariance)
     return Proof(
         operators=operators,
@@ -45,5 +46,5 @@ def prove(candidate: Candidate, report: Report) -> Proof:
         metric=metric,
         certificate=certificate,
         requests=check_requests(served),
-        golden=golden_cases(gate("goldens")),
+        golden=golden,
     )

@@ -10,6 +10,8 @@ from onnx import helper, numpy_helper
 
 from export.candidate import Candidate, ExportError
 from export.certify import certify
+from service.engine.alone import Moved
+from service.engine.session import Session
 from tests.export.conftest import Candidates
 
 Leak = Callable[[onnx.GraphProto, str], str]  # adds nodes that use `logits`, returns what to add to them
@@ -95,3 +97,22 @@ def test_no_strategy_hides_neighbours(candidates: Candidates, name: str) -> None
 def test_a_leak_beyond_the_tolerance_is_refused(candidates: Candidates) -> None:
     with pytest.raises(ExportError, match=r"invariance: output 'logits' of an item changes at position .* by "):
         certify(leaking(candidates("tiny-lstm"), neighbours, 1e-1))
+
+
+def test_a_strategy_must_hold_for_the_golden_cases_too(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the probes do not see, the golden rows may; and they are what is looked at when a bundle is loaded."""
+    candidate = candidates("tiny-picture")
+    assert certify(candidate).invariance.strategy == "none"
+
+    def moves(session: Session, cases: object) -> list[Moved]:
+        held = session.manifest.invariance.strategy == "minimum-batch-2"
+        return [] if held else [Moved(case=0, row=1, output="logits", difference=1e-7)]
+
+    monkeypatch.setattr("export.certify.moves", moves)
+    certificate = certify(candidate)
+    assert (certificate.invariance.level, certificate.invariance.strategy) == ("bitwise", "minimum-batch-2")
+    monkeypatch.setattr(
+        "export.certify.moves", lambda session, cases: [Moved(case=0, row=1, output="x", difference=1e-7)]
+    )
+    refused = certify(candidate).invariance
+    assert (refused.level, refused.strategy, refused.measured) == ("tolerance", "none", 1e-7)
