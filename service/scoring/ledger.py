@@ -6,8 +6,11 @@ OUT/_ledger/job.json                  the job that this folder belongs to
 OUT/_ledger/shards/FFFFF-NNNNNN.json  a shard's record: with it, the shard is committed
 OUT/_ledger/lock                      a byte a shard, locked by the process that computes it
 
-Invariants: a file is visible only whole (written aside, synced, renamed). A shard is committed by the rename of its
+Invariants: a file is visible only whole (written aside, then renamed). A shard is committed by the rename of its
 record, last. A lock dies with its process. A folder holds one job: another model, option or input is refused.
+
+A shard does not wait for the disk. What a power cut tears is found by the hashes in the records when the job goes on,
+and is computed again; everything is on the disk before the job is said to be done.
 """
 
 import contextlib
@@ -74,16 +77,16 @@ class Ledger:
 
     def committed(self, shard: Shard) -> Record | None:
         """The record of a shard that is done. Raises ScoringError if one of other content has its place."""
-        path = self._record(shard)
-        if not path.exists():
+        record = self._read_record(self._record(shard))
+        if record is None:
             return None
-        record = Record.from_json(self._read(path))
         if record.key != shard.key:
             raise ScoringError(
                 f"the input changed: {shard.title} is not what was scored into {self.output} ({record.file} from row "
                 f"{record.first_row}): choose another --output, or delete it"
             )
-        return record if all((self.output / part).exists() for part in record.parts) else None
+        whole = all(self._holds(part, digest) for part, digest in record.parts.items())
+        return record if whole else None
 
     def own(self, shard: Shard) -> bool:
         """Take the shard, unless another process has it."""
@@ -105,16 +108,16 @@ class Ledger:
         for name, written in parts.items():
             target = self.output / name
             target.parent.mkdir(exist_ok=True)
-            _sync(written)
             written.replace(target)
-        for folder in {(self.output / name).parent for name in parts}:
-            _sync(folder)
         self._replace(self._record(shard), _encode(record.to_json()))
 
     def records(self) -> Iterator[Record]:
         """Every committed shard, in order."""
         for path in sorted((self._folder / "shards").glob("*.json")):
-            yield Record.from_json(self._read(path))
+            record = self._read_record(path)
+            if record is None:
+                raise ScoringError(f"{path} was damaged while the job ran: the same command repairs it")
+            yield record
 
     def check_planned(self, planned: Planned) -> None:
         """Raises ScoringError if the file once had more shards than it has now."""
@@ -135,6 +138,7 @@ class Ledger:
             if not self.finished(stamps):
                 for name, content in files.items():
                     self._replace(self.output / name, content)
+                os.sync()
                 self._replace(self._folder / "done.json", _encode(dict(stamps)))
                 shutil.rmtree(self._folder / "work", ignore_errors=True)
         finally:
@@ -183,23 +187,31 @@ class Ledger:
             os.link(written, path)
         finally:
             written.unlink()
-        _sync(path.parent)
 
     def _replace(self, path: Path, content: bytes) -> None:
         self._write(path, content).replace(path)
-        _sync(path.parent)
 
     def _write(self, path: Path, content: bytes) -> Path:
         written = self._folder / "work" / f"{path.name}.{os.getpid()}"
         try:
-            with written.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            written.write_bytes(content)
         except OSError:
             written.unlink(missing_ok=True)
             raise
         return written
+
+    def _read_record(self, path: Path) -> Record | None:
+        """None if there is none, or what is there was torn."""
+        try:
+            return Record.from_json(json.loads(path.read_bytes()))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def _holds(self, part: str, digest: str) -> bool:
+        try:
+            return sha256_of(self.output / part) == digest
+        except FileNotFoundError:
+            return False
 
     def _read(self, path: Path) -> Any:
         try:
@@ -219,11 +231,3 @@ def sha256_of(path: Path) -> str:
 
 def _encode(content: Any) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -108,11 +108,28 @@ def test_another_job_is_refused_and_named(ledger: Ledger) -> None:
     ledger.begin(job_of(ledger.output), ["in.csv"])
 
 
-def test_a_damaged_record_is_named(ledger: Ledger) -> None:
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "k"}'])
+def test_a_record_that_a_power_cut_tore_is_none(content: str, ledger: Ledger) -> None:
     ledger.commit(shard_of(), record_of(shard_of()), {})
-    (ledger.output / "_ledger" / "shards" / "00000-000000.json").write_text("{")
-    with pytest.raises(ScoringError, match=r"00000-000000.json is damaged"):
-        ledger.committed(shard_of())
+    (ledger.output / "_ledger" / "shards" / "00000-000000.json").write_text(content)
+    assert ledger.committed(shard_of()) is None
+    with pytest.raises(ScoringError, match=r"00000-000000.json was damaged"):
+        list(ledger.records())
+
+
+def test_a_part_that_a_power_cut_tore_is_made_again(ledger: Ledger) -> None:
+    written = ledger.work_path(shard_of(), "csv")
+    written.write_text("row\n")
+    record = record_of(shard_of(), parts={"predictions/a.csv": sha256_of(written)})
+    ledger.commit(shard_of(), record, {"predictions/a.csv": written})
+    (ledger.output / "predictions" / "a.csv").write_text("")
+    assert ledger.committed(shard_of()) is None
+
+
+def test_a_job_file_that_is_damaged_is_named(ledger: Ledger) -> None:
+    (ledger.output / "_ledger" / "job.json").write_text("{")
+    with pytest.raises(ScoringError, match=r"job.json is damaged"):
+        ledger.begin(job_of(ledger.output), ["in.csv"])
 
 
 def test_finishing_leaves_nothing_behind_and_is_undone_by_going_on(ledger: Ledger) -> None:
