@@ -14,7 +14,7 @@ from export.candidate import Candidate, ExportError
 from export.cases import Array
 from export.probes import NUM_PROBES, Probes, probes, prompts
 from service.bundle import GoldenCase, Invariance, LanguageModel, Tensors
-from service.engine.alone import moves
+from service.engine.alone import moves, trimmed
 from service.engine.parity import compare
 from service.engine.session import Session
 from service.engine.shapes import doubling
@@ -118,12 +118,7 @@ def _batched(group: Probes, session: Session, max_items: int, rng: np.random.Gen
 
 def _compared(alone: Tensors, batched: Tensors, where: str) -> Iterator[_Comparison]:
     for name, expected in alone.items():
-        yield _Comparison(output=name, where=where, alone=expected, batched=_cut(batched[name], expected))
-
-
-def _cut(given: Array, expected: Array) -> Array:
-    """Without the steps that only the padding of a batch added."""
-    return given[tuple(slice(size) for size in expected.shape)]
+        yield _Comparison(output=name, where=where, alone=expected, batched=trimmed(batched[name], expected))
 
 
 def _difference(candidate: Candidate, comparison: _Comparison) -> float:

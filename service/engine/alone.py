@@ -52,7 +52,7 @@ def moves(session: Session, cases: Mapping[int, GoldenCase]) -> Iterator[Moved]:
         for row in range(min(num_rows, left)):
             left -= 1
             for name, value in session.run(_row(session.manifest, case.inputs, row)).items():
-                given = _like(together[name][row : row + 1], value)
+                given = trimmed(together[name][row : row + 1], value)
                 if given.tobytes() != value.tobytes():
                     difference = float(np.abs(given.astype(np.float64) - value).max())
                     yield Moved(case=number, row=row, output=name, difference=difference)
@@ -73,6 +73,6 @@ def _row(manifest: Manifest, inputs: Tensors, row: int) -> Tensors:
     return {name: value[:, :length] if name in ragged else value for name, value in alone.items()}
 
 
-def _like(value: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def trimmed(value: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Without the steps that only the padding of a batch added."""
     return value[tuple(slice(size) for size in other.shape)]
