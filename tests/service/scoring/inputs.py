@@ -62,15 +62,15 @@ def items(family: str, count: int, *, seed: int = 0) -> list[Any]:
 
 
 def requests(family: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """One body a row; twice in it where a batch of one may differ in the last bit."""
+    """One body a row."""
     model = {"model": NAMES[family]}
     match family:
         case "image-classifier":
             return [{**model, "images": [row], "top_k": 1} for row in rows]
         case "text-classifier":
-            return [{**model, "texts": [row, row], "top_k": 1} for row in rows]
+            return [{**model, "texts": [row], "top_k": 1} for row in rows]
         case "series-classifier" | "series-tagger":
-            return [{**model, "sequences": [row, row], "top_k": 1} for row in rows]
+            return [{**model, "sequences": [row], "top_k": 1} for row in rows]
         case "language-model":
             return [{**model, "prompt": row, "seed": 0, "max_tokens": 5} for row in rows]
         case _:

@@ -1,0 +1,199 @@
+"""Two clients of a service, which ask it for what scoring answers: by the native endpoints and by tensors.
+
+The tensor client is what a user of the Open Inference Protocol has to write: it tokenises, pads, keeps the state of a
+decoder itself and reads the answers out of the probabilities.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle import ImageClassifier, ImageGenerator, LanguageModel, SeriesTagger, TextClassifier
+from service.engine.decoder import cache_capacity
+from service.engine.model import Model
+from service.engine.sampling import log_probability
+from service.tasks.generate import latents
+from service.tasks.images import read_image
+from service.tasks.series import pad_series
+from service.tasks.states import pack_state
+from service.tasks.texts import pad_ids
+
+Array = npt.NDArray[Any]
+Answer = dict[str, Any]
+DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
+MAX_TOKENS = 5
+GREEDY = {"max_tokens": MAX_TOKENS, "temperature": 0, "logprobs": True, "seed": 0}
+LISTS = {"image-classifier": "images", "text-classifier": "texts"}
+
+
+def in_turn(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (rows[begin : begin + size] for begin in range(0, len(rows), size))
+
+
+def exact(answer: Mapping[str, Any]) -> Answer:
+    """With every probability as the bits of a float32: what JSON says of one is as good as its bits."""
+    return {name: _exact(name, value) for name, value in answer.items()}
+
+
+def _exact(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [exact(item) if isinstance(item, dict) else item for item in value]
+    return np.float32(value).tobytes().hex() if name == "probability" else value
+
+
+def by_http(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
+    """The answers of the native endpoints; a label's two runners-up go with it."""
+    manifest, size = model.manifest, model.manifest.limits.max_items
+    named = {"model": manifest.name}
+    match manifest.parameters:
+        case LanguageModel():
+            bodies = [{**named, **GREEDY, "prompt": part} for part in in_turn(rows, size)]
+            answers = [_post(client, "/generate", body)["completions"] for body in bodies]
+            return [{**answer, "seed": 0} for part in answers for answer in part]
+        case ImageGenerator():
+            pictures = [_post(client, "/generate", {**named, "count": 1, "seed": seed})["images"] for seed in rows]
+            return [
+                {"image": base64.b64decode(image), "seed": seed} for seed, [image] in zip(rows, pictures, strict=True)
+            ]
+        case parameters:
+            path = "/classify" if manifest.task == "classify" else "/sequence-predict"
+            field = LISTS.get(parameters.family, "sequences")
+            bodies = [{**named, "top_k": 3, field: part} for part in in_turn(rows, size)]
+            return [answer for body in bodies for answer in _post(client, path, body)["predictions"]]
+
+
+def by_tensors(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
+    """The same from the graph's own outputs, as far as they tell it."""
+    parameters, size = model.manifest.parameters, model.manifest.limits.max_items
+    answer: Callable[[httpx.Client, Model, Sequence[Any]], list[Answer]]
+    if isinstance(parameters, LanguageModel):
+        answer, size = _continued, 4  # caches are large
+    elif isinstance(parameters, ImageGenerator):
+        answer = _drawn
+    else:
+        answer = _tagged if isinstance(parameters, SeriesTagger) else _classified
+    return [found for part in in_turn(rows, size) for found in answer(client, model, part)]
+
+
+def _classified(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
+    parameters = model.manifest.parameters
+    tensors, counts = {}, [{} for _ in rows]
+    if isinstance(parameters, ImageClassifier):
+        tensors["images"] = np.stack([read_image(row, parameters.image, "") for row in rows])
+    elif isinstance(parameters, TextClassifier):
+        assert model.tokenizer is not None
+        ids = [model.tokenizer.encode(text).ids for text in rows]
+        counts = [{"tokens": len(row)} for row in ids]
+        tensors["ids"], tensors["lengths"] = pad_ids(ids)
+    else:
+        tensors["series"], tensors["lengths"] = pad_series([np.array(row, np.float32) for row in rows])
+    probabilities_BL = _infer(client, model, tensors, ["probabilities"])["probabilities"]
+    return [{**_best(model, row_L), **count} for row_L, count in zip(probabilities_BL, counts, strict=True)]
+
+
+def _tagged(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
+    parameters = model.manifest.parameters
+    assert isinstance(parameters, SeriesTagger)
+    series_BTC, lengths_B = pad_series([np.array(row, np.float32) for row in rows])
+    zero = np.zeros((len(rows), parameters.layers, parameters.hidden), np.float32)
+    tensors = {"series": series_BTC, "lengths": lengths_B, "h": zero, "c": zero}
+    outputs = _infer(client, model, tensors, ["probabilities", "next_h", "next_c"])
+    found = []
+    for i, length in enumerate(lengths_B):
+        steps = [_best(model, row_L) for row_L in outputs["probabilities"][i, :length]]
+        state = pack_state(model.manifest, outputs["next_h"][i], outputs["next_c"][i])
+        found.append({**steps[-1], "steps": steps, "state": state})
+    return found
+
+
+def _best(model: Model, probabilities_L: Array) -> Answer:
+    place = int(probabilities_L.argmax())
+    return {
+        "label": model.manifest.parameters.labels[place],  # type: ignore[union-attr]
+        "probability": float(probabilities_L[place]),
+    }
+
+
+def _drawn(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
+    parameters = model.manifest.parameters
+    assert isinstance(parameters, ImageGenerator)
+    seeded = np.concatenate([latents(seed, 1, parameters.latent_size) for seed in rows])
+    return [{"pixels": image} for image in _infer(client, model, {"latents": seeded}, ["images"])["images"].tolist()]
+
+
+def _continued(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
+    """Greedy decoding: each prompt alone, then one token of every row at a time, over caches that the client keeps."""
+    parameters = model.manifest.parameters
+    assert isinstance(parameters, LanguageModel)
+    assert model.tokenizer is not None
+    assert model.manifest.limits.max_steps is not None
+    prompts = [model.tokenizer.encode(text).ids for text in rows]
+    [capacity] = {cache_capacity(len(ids) + MAX_TOKENS, model.manifest.limits.max_steps) for ids in prompts}
+    parts = [f"{kind}_{layer}" for layer in range(parameters.layers) for kind in ("key", "value")]
+    shape = (len(rows), parameters.heads, capacity, parameters.head_size)
+    caches = {part: np.zeros(shape, np.float32) for part in parts}
+    lengths = np.zeros(len(rows), np.int64)
+    drawn: list[list[int]] = [[] for _ in rows]
+    logprobs: list[list[Answer]] = [[] for _ in rows]
+
+    def step(first: int, end: int, ids: list[list[int]]) -> None:
+        tensors = {"ids": np.array(ids), "past_lengths": lengths[first:end]}
+        past = {f"past_{part}": cache[first:end] for part, cache in caches.items()}
+        outputs = _infer(client, model, {**tensors, **past}, ["logits", *(f"new_{part}" for part in parts)])
+        for i in range(first, end):
+            begin, count = lengths[i], len(ids[0])
+            for part, cache in caches.items():
+                cache[i, :, begin : begin + count] = outputs[f"new_{part}"][i - first]
+            logits_V = outputs["logits"][i - first, -1]
+            drawn[i].append(int(logits_V.argmax()))
+            token = model.tokenizer.decode(drawn[i][-1:])  # type: ignore[union-attr]
+            logprobs[i].append({"token": token, "logprob": log_probability(logits_V, drawn[i][-1])})
+        lengths[first:end] += len(ids[0])
+
+    for i, ids in enumerate(prompts):
+        step(i, i + 1, [ids])
+    for _ in range(MAX_TOKENS - 1):
+        step(0, len(rows), [row[-1:] for row in drawn])
+    return [
+        {"text": model.tokenizer.decode(ids), "tokens": len(ids), "logprobs": found}
+        for ids, found in zip(drawn, logprobs, strict=True)
+    ]
+
+
+def _post(client: httpx.Client, path: str, body: Answer) -> Answer:
+    response = client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    answer: Answer = response.json()
+    return answer
+
+
+def _infer(
+    client: httpx.Client, model: Model, tensors: Mapping[str, Array], outputs: Sequence[str]
+) -> dict[str, Array]:
+    """Tensors go as bytes and come as JSON numbers."""
+    inputs = [
+        {
+            "name": name,
+            "shape": tensor.shape,
+            "datatype": DATATYPES[tensor.dtype.name],
+            "parameters": {"binary_data_size": tensor.nbytes},
+        }
+        for name, tensor in tensors.items()
+    ]
+    head = json.dumps({"inputs": inputs, "outputs": [{"name": name} for name in outputs]}).encode()
+    response = client.post(
+        f"/v2/models/{model.manifest.name}/infer",
+        content=b"".join([head, *(np.ascontiguousarray(tensor).tobytes() for tensor in tensors.values())]),
+        headers={"Inference-Header-Content-Length": str(len(head)), "Content-Type": "application/octet-stream"},
+    )
+    assert response.status_code == 200, response.text
+    kinds = {kind: name for name, kind in DATATYPES.items()}
+    return {
+        entry["name"]: np.array(entry["data"], kinds[entry["datatype"]]).reshape(entry["shape"])
+        for entry in response.json()["outputs"]
+    }
