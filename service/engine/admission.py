@@ -6,7 +6,7 @@ waits for the work that is due before it and delays the work that is due after i
 """
 
 from service.engine.appointments import SHARE
-from service.engine.quantiles import Window
+from service.engine.latency import Window
 
 TICKS_PER_S = 64  # deadlines this close count as one
 STRETCHES, SLOWEST = 128, 0.99  # how many answers are remembered, and which of them counts

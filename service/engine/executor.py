@@ -16,13 +16,12 @@ from typing import Any
 from service.engine.admission import Admission
 from service.engine.alarms import Alarms
 from service.engine.batcher import Batch, Batcher
-from service.engine.call import Call
 from service.engine.compute import Outcome, compute
 from service.engine.gate import Gate
 from service.engine.layout import Array, Tensors
 from service.engine.limits import INLINE_S, Limits
 from service.engine.request import Request
-from service.engine.schedule import Schedule
+from service.engine.schedule import Call, Schedule
 from service.engine.session import Session
 from service.errors import EkibenError
 

@@ -5,49 +5,72 @@ deadline is missed by the slow ones. A shape that was never measured is foretold
 proportion to their padded sizes; before the first measurement nothing is foretold.
 """
 
-from service.engine.quantiles import Window
+from bisect import bisect_left, insort
+from collections import deque
 
 WINDOW = 64
 USUAL, LATE = 0.5, 0.95
 
 
+class Window:
+    """The last `size` values that were added, and their exact quantiles at a microsecond each."""
+
+    __slots__ = ("_arrivals", "_sorted")
+
+    def __init__(self, size: int) -> None:
+        self._arrivals: deque[float] = deque(maxlen=size)
+        self._sorted: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def add(self, value: float) -> None:
+        insort(self._sorted, value)
+        if len(self._arrivals) == self._arrivals.maxlen:
+            del self._sorted[bisect_left(self._sorted, self._arrivals[0])]
+        self._arrivals.append(value)
+
+    def quantile(self, share: float) -> float:
+        """The smallest value that `share` of all values do not exceed, such as 0.99 of them."""
+        if not self._sorted:
+            raise ValueError("no value was added")
+        return self._sorted[min(int(share * len(self._sorted)), len(self._sorted) - 1)]
+
+
 class Latency:
-    """Measurements of one session. May be read while another thread adds."""
+    """Measurements of one session, all of them with steps or all without. May be read while another thread adds."""
 
     def __init__(self) -> None:
         self._windows: dict[tuple[int, int], Window] = {}
-        self._foretold: dict[tuple[int, int, float], float] = {}
+        self._nearest: dict[tuple[int, int], tuple[Window, float]] = {}  # by which windows a bucket is foretold
 
     def observe(self, num_rows: int, num_steps: int, seconds: float) -> None:
         """A batch of `num_rows` rows, padded to `num_steps` steps each (0: no such axis), took `seconds`."""
-        key = _bucket(num_rows), _bucket(num_steps)
-        if key not in self._windows:
-            self._windows[key] = Window(WINDOW)
-        self._windows[key].add(seconds)
-        if self._foretold:
-            self._foretold = {}
+        key = (num_rows - 1).bit_length(), (num_steps - 1).bit_length()
+        window = self._windows.get(key)
+        if window is None:
+            window = Window(WINDOW)
+            window.add(seconds)
+            self._windows = {**self._windows, key: window}
+            self._nearest = {}
+        else:
+            window.add(seconds)
 
     def foretell(self, num_rows: int, num_steps: int, share: float) -> float | None:
         """The seconds within which `share` of such batches are done, or None if nothing was ever measured."""
-        key = _bucket(num_rows), _bucket(num_steps)
-        seconds = self._foretold.get((*key, share))
-        if seconds is None:
-            seconds = self._look(key, share)
-            if seconds is not None:
-                self._foretold[*key, share] = seconds
-        return seconds
+        key = (num_rows - 1).bit_length(), (num_steps - 1).bit_length()
+        nearest = self._nearest
+        found = nearest.get(key)
+        if found is None:
+            if not self._windows:
+                return None
+            found = nearest[key] = self._find(key)
+        window, growth = found
+        return window.quantile(share) * growth
 
-    def _look(self, key: tuple[int, int], share: float) -> float | None:
+    def _find(self, key: tuple[int, int]) -> tuple[Window, float]:
+        """The window nearest to this bucket, and how many times longer than there a batch takes here."""
         windows = self._windows
-        if key in windows:
-            return windows[key].quantile(share)
-        if not windows:
-            return None
-        nearest = min(list(windows), key=lambda other: abs(other[0] - key[0]) + abs(other[1] - key[1]))
+        nearest = min(windows, key=lambda other: abs(other[0] - key[0]) + abs(other[1] - key[1]))
         growth = max(key[0] - nearest[0] + key[1] - nearest[1], 0)  # a smaller batch may cost as much as a larger one
-        return windows[nearest].quantile(share) * float(2**growth)
-
-
-def _bucket(number: int) -> int:
-    """0 for 0, 1 for 1, 2 for 2, 3 for 3 and 4, 4 for 5 to 8, ..."""
-    return (number - 1).bit_length() + 1 if number else 0
+        return windows[nearest], float(2**growth)

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from service.engine.batcher import Batcher
-from service.engine.call import Call
 from service.engine.counters import Counters
 from service.engine.deadline import deadline
 from service.engine.executor import Executor, too_late
 from service.engine.layout import Array, Layout, Tensors
 from service.engine.limits import Limits
 from service.engine.request import Request
+from service.engine.schedule import Call
 from service.engine.seats import Seats
 from service.engine.session import Session
 from service.engine.shapes import doubling

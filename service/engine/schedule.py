@@ -1,14 +1,60 @@
 """What is computed next: of all models' queues and all calls, what has the earliest deadline.
 
-Not safe to share between threads: the runner holds its lock around every call.
+A schedule is not safe to share between threads: the runner holds its lock around every use of it.
 """
 
+import asyncio
 import heapq
+from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 from service.engine.batcher import Batch, Batcher
-from service.engine.call import Call
 from service.engine.request import Request
+
+
+class Call:
+    """Work of any kind that takes its turn among batches: one step of a decoder, for instance."""
+
+    __slots__ = ("_args", "_function", "deadline", "future", "gone", "loop", "timer")
+
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], loop: asyncio.AbstractEventLoop, deadline: float
+    ) -> None:
+        self.deadline = deadline
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.gone = False  # its caller is
+        self.timer: asyncio.TimerHandle | None = None
+        self._function = function
+        self._args = args
+
+    def run(self) -> Callable[[], None]:
+        """Do it, on any thread; what is returned hands over the result and is to be called on `loop`."""
+        if self.gone:
+            return _nothing
+        try:
+            result = self._function(*self._args)
+        except Exception as error:  # noqa: BLE001 - whatever it raises is its caller's
+            return lambda error=error: self.fail(error)  # type: ignore[misc]
+        return lambda: self._succeed(result)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def settled(self) -> None:
+        """Nobody waits any more."""
+        self.gone = True
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def _succeed(self, result: Any) -> None:
+        if not self.future.done():
+            self.future.set_result(result)
+
+
+def _nothing() -> None: ...
 
 
 class Schedule:

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.engine.latency import USUAL
-from service.engine.quantiles import Window
+from service.engine.latency import USUAL, Window
 from service.errors import EkibenError
 
 
