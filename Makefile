@@ -73,9 +73,12 @@ bench-peers: export ## install the peers and measure them side by side with this
 	@$(BIN)/python -m benchmarks.peers --install
 	@$(BIN)/python -m benchmarks.peers
 
-prove-engine: export ## 2,000 sequences of any length at once; a minute of twice the load that can be answered
+prove-engine: export ## 2,000 sequences of any length at once; a minute of twice the load that can be answered; workers killed
 	@$(BIN)/python -m benchmarks.engine.lengths
 	@$(BIN)/python -m benchmarks.engine.overload
+	@$(BIN)/python -m benchmarks.engine.kills --workers 1
+	@$(BIN)/python -m benchmarks.engine.kills --workers 2
+	@$(BIN)/python -m benchmarks.engine.kills --workers 2 --at-once 2
 
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200

@@ -53,6 +53,7 @@ class Ekiben:
             poll_s=settings.poll_s,
             heartbeat_s=settings.heartbeat_s,
             hang_s=settings.hang_s,
+            loads_at_once=settings.threads,
             batching=self.runner,
         )
         self.repository.start(lambda model, cases: replay_requests(model, self.runner, cases))

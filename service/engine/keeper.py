@@ -8,6 +8,7 @@ import gc
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,13 +30,14 @@ log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """One version is loaded at a time; `load` and `unload` wait for their turn."""
+    """`at_once` models are loaded at the same time, each one version at a time: `load` and `unload` wait their turn."""
 
-    def __init__(self, root: Path, catalog: Catalog, loader: Loader) -> None:
+    def __init__(self, root: Path, catalog: Catalog, loader: Loader, *, at_once: int = 1) -> None:
         self._root = root
         self._catalog = catalog
         self._loader = loader
-        self._turn = threading.Lock()
+        self._at_once = at_once
+        self._turns: dict[str, threading.Lock] = {}
         self._slow: set[Version] = set()
 
     def scan(self, *, first: bool = False) -> None:
@@ -58,14 +60,19 @@ class Keeper:
         """Load what is new, changed or due for another try; nothing while the folder as a whole is in trouble."""
         if self._catalog.trouble is not None:
             return
-        for name in self._catalog.names():
-            if closing.is_set():
-                return
-            with self._turn:
-                self._follow(name)
+        due = deque(name for name in self._catalog.names() if self._found(name) is not None)
+        helpers = [
+            threading.Thread(target=self._follow_each, args=(due, closing), name="loading", daemon=True)
+            for _ in range(min(len(due), self._at_once) - 1)
+        ]
+        for helper in helpers:
+            helper.start()
+        self._follow_each(due, closing)
+        for helper in helpers:
+            helper.join()
 
     def load(self, name: str, timeout_s: float | None) -> None:
-        with self._my_turn(timeout_s):
+        with self._turn_of(name, timeout_s):
             self.scan()
             self._known(name)
             self._catalog.update(name, lambda e: replace(e, wanted=True, stamp=None))
@@ -76,7 +83,7 @@ class Keeper:
                 raise EkibenError("not-ready", failed.reason or f"{name} is {failed.state}")
 
     def unload(self, name: str, timeout_s: float | None) -> None:
-        with self._my_turn(timeout_s):
+        with self._turn_of(name, timeout_s):
             self._known(name)
             self._catalog.update(name, lambda e: replace(e.retired(), candidate=None, wanted=False, stamp=None))
             log.info("%s: unloaded by request", name)
@@ -110,17 +117,31 @@ class Keeper:
         if self._catalog[name].gone:
             raise EkibenError("unknown-model", f"no model {name!r}: its folder was removed")
 
+    def _follow_each(self, due: deque[str], closing: threading.Event) -> None:
+        while not closing.is_set():
+            try:
+                name = due.popleft()
+            except IndexError:
+                return
+            with self._turn_of(name):
+                self._follow(name)
+
     def _follow(self, name: str) -> None:
-        entry, found = self._catalog[name], look(self._root / name)
-        if entry.gone or not entry.wanted:
-            return
-        retry = entry.retry_at is not None and time.monotonic() >= entry.retry_at
-        if entry.stamp == found.stamp and not retry:
+        entry, found = self._catalog[name], self._found(name)
+        if found is None:
             return
         if entry.model is not None and entry.model.manifest.version == found.version:  # back to what is served
             self._catalog.update(name, lambda e: replace(e, candidate=None, stamp=found.stamp))
             return
         self._attempt(name, found)
+
+    def _found(self, name: str) -> Found | None:
+        """What is to be loaded, if anything."""
+        entry, found = self._catalog[name], look(self._root / name)
+        if entry.gone or not entry.wanted:
+            return None
+        retry = entry.retry_at is not None and time.monotonic() >= entry.retry_at
+        return found if entry.stamp != found.stamp or retry else None
 
     def _attempt(self, name: str, found: Found) -> None:
         version = Version(name=name, version=found.version)
@@ -180,10 +201,11 @@ class Keeper:
                     )
 
     @contextmanager
-    def _my_turn(self, timeout_s: float | None) -> Iterator[None]:
-        if not self._turn.acquire(timeout=-1 if timeout_s is None else timeout_s):
-            raise EkibenError("timeout", f"another model is being loaded for longer than {timeout_s:g} s")
+    def _turn_of(self, name: str, timeout_s: float | None = None) -> Iterator[None]:
+        turn = self._turns.setdefault(name, threading.Lock())
+        if not turn.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            raise EkibenError("timeout", f"{name} is being loaded for longer than {timeout_s:g} s")
         try:
             yield
         finally:
-            self._turn.release()
+            turn.release()

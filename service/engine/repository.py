@@ -28,7 +28,8 @@ class Repository:
     """Reads are safe from any thread and take no lock; a Model that is held keeps its version from being freed.
 
     `poll_s`: how often the folder is looked at; `heartbeat_s`: how often each model is checked while it serves;
-    `hang_s`: how long a stage of loading, or a check, may take; `batching`: the runner, whose batches are to be warm.
+    `hang_s`: how long a stage of loading, or a check, may take; `loads_at_once`: of different models; `batching`: the
+    runner, whose batches are to be warm.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Repository:
         poll_s: float = 1.0,
         heartbeat_s: float = 30.0,
         hang_s: float = 60.0,
+        loads_at_once: int = 1,
         batching: Batching | None = None,
     ) -> None:
         self.root = root
@@ -47,6 +49,7 @@ class Repository:
         self._intra_op_threads = intra_op_threads
         self._poll_s = poll_s
         self._hang_s = hang_s
+        self._loads_at_once = loads_at_once
         self._batching = batching
         self._catalog = Catalog(f"{root} was not looked at yet")
         self._heartbeat = Heartbeat(self._catalog, self._fail, round_s=heartbeat_s, bound_s=hang_s, batching=batching)
@@ -137,7 +140,7 @@ class Repository:
             replay_requests=replay_requests,
             batching=self._batching,
         )
-        self._keeper = Keeper(self.root, self._catalog, loader)
+        self._keeper = Keeper(self.root, self._catalog, loader, at_once=self._loads_at_once)
         self._keeper.scan(first=True)
         return self._keeper
 

@@ -14,7 +14,7 @@ from service.engine.session import Session
 from service.engine.shapes import Shape, grid, inputs_at
 
 TIMED = 3  # runs of a shape after its first
-ENOUGH_S = 0.05  # of one shape: a slow one is not run so often
+ENOUGH_S = 0.005  # of one shape: a slow one is not run so often
 
 
 class Batching(Protocol):

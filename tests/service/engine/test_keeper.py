@@ -4,14 +4,17 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from service.bundle import RequestCase
 from service.engine import keeper as keeping
 from service.engine.catalog import Catalog
 from service.engine.keeper import Keeper
+from service.engine.model import Model
 from service.errors import EkibenError
 from tests.service.bundles import write_bundle
 from tests.service.engine.test_loading import loader
@@ -239,9 +242,25 @@ def test_load_and_unload_know_their_models(watched: Watched) -> None:
 
 
 def test_load_waits_for_its_turn_only_so_long(watched: Watched) -> None:
-    with watched.keeper._turn, pytest.raises(EkibenError, match="another model is being loaded") as caught:
+    with watched.keeper._turn_of(NAME), pytest.raises(EkibenError, match=f"{NAME} is being loaded for") as caught:
         watched.keeper.load(NAME, 0.01)
     assert caught.value.slug == "timeout"
+
+
+def test_several_models_are_loaded_at_once(tmp_path: Path) -> None:
+    """Each of two waits in its loading for the other one."""
+    both = threading.Barrier(2)
+
+    def meet(model: Model, cases: Sequence[RequestCase]) -> None:
+        both.wait(30)
+
+    for family in ("image-classifier", "series-classifier", "series-tagger", "image-generator"):
+        write_bundle(tmp_path, family)
+    catalog = Catalog("")
+    keeper = Keeper(tmp_path, catalog, replace(loader(), replay_requests=meet), at_once=2)
+    keeper.scan(first=True)
+    keeper.follow_all(threading.Event())
+    assert catalog.not_ready_because() is None
 
 
 def test_what_the_heartbeat_found_wrong_is_loaded_anew_after_a_while(
