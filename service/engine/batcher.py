@@ -7,7 +7,6 @@ between threads: the runner holds its lock around every call.
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from weakref import ref
@@ -15,7 +14,7 @@ from weakref import ref
 import numpy as np
 
 from service.engine.admission import Admission
-from service.engine.compute import Outcome
+from service.engine.batch import Batch, Outcome
 from service.engine.counters import Counters
 from service.engine.latency import USUAL, Latency
 from service.engine.layout import Layout, Tensors
@@ -24,24 +23,6 @@ from service.engine.request import Piece, Request
 from service.engine.session import Session
 
 OBSERVE_EVERY = 4  # one in so many requests that meet no other is measured
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class Batch:
-    """Pieces that run together, and those that would have and came too late."""
-
-    batcher: "Batcher"
-    pieces: list[Piece] = field(default_factory=list)
-    num_rows: int = 0
-    longest: int = 0
-    steps: int = 0  # of all rows, without padding
-    expired: list[Request] = field(default_factory=list)
-
-    def add(self, piece: Piece) -> None:
-        self.pieces.append(piece)
-        self.num_rows += piece.count
-        self.longest = max(self.longest, piece.longest)
-        self.steps += piece.steps
 
 
 class Batcher:
@@ -57,15 +38,20 @@ class Batcher:
         self._queues: dict[Any, list[tuple[float, int, Piece]]] = {}
         self._numbers = count()
 
-    def cut(self, request: Request) -> list[Piece]:
-        """The rows of a request, each piece of rows that may always run together."""
+    def pieces(self, request: Request) -> Sequence[Piece]:
+        """The rows of a request, each piece of rows that may always run together; the same pieces each time."""
+        if not request.pieces:
+            request.pieces = self._cut(request)
+        return request.pieces
+
+    def _cut(self, request: Request) -> Sequence[Piece]:
         layout = self.layout
         if not layout.ragged:
-            return [Piece(request, layout.key(request.inputs), slice(0, request.num_rows), request.num_rows, 0, 0)]
+            return (Piece(request, layout.key(request.inputs), slice(0, request.num_rows), request.num_rows),)
         lengths_B = request.inputs["lengths"]
         if request.num_rows == 1:
-            length = int(lengths_B[0])
-            return [Piece(request, layout.bucket(length), slice(0, 1), 1, length, length)]
+            length = lengths_B.item()
+            return (Piece(request, layout.bucket(length), slice(0, 1), 1, length, length),)
         buckets = np.array([layout.bucket(length) for length in lengths_B.tolist()])
         pieces = []
         for bucket in np.unique(buckets).tolist():
@@ -74,12 +60,6 @@ class Batcher:
             where: Any = slice(0, request.num_rows) if rows.size == request.num_rows else rows
             pieces.append(Piece(request, bucket, where, rows.size, int(lengths.max()), int(lengths.sum())))
         return pieces
-
-    def pieces(self, request: Request) -> list[Piece]:
-        """The same each time."""
-        if not request.pieces:
-            request.pieces = self.cut(request)
-        return request.pieces
 
     def whole(self, requests: Sequence[Request]) -> Batch | None:
         """These requests as one batch that is quick, without any queueing, if they are alike."""
@@ -107,7 +87,7 @@ class Batcher:
         if queue is None:
             queue = self._queues[piece.key] = []
         heapq.heappush(queue, (request.deadline, next(self._numbers), piece))
-        request.queued.append(piece)
+        piece.is_queued = True
         if not piece.price_s:
             piece.price_s = self.price(piece)
         self._admission.queued(request.deadline, piece.price_s)
@@ -116,11 +96,14 @@ class Batcher:
 
     def discard(self, request: Request) -> int:
         """Nothing of this request is computed any more; returns how many rows of it were still queued."""
-        pieces, request.queued = request.queued, []
         request.gone = True
-        for piece in pieces:
-            self._left(piece)
-        return sum(piece.count for piece in pieces)
+        left = 0
+        for piece in request.pieces:
+            if piece.is_queued:
+                piece.is_queued = False
+                self._left(piece)
+                left += piece.count
+        return left
 
     def urgent(self) -> tuple[float, int, Piece] | None:
         """The piece whose deadline comes first."""
@@ -195,7 +178,9 @@ class Batcher:
     def room(self, num_steps: int) -> int:
         """Rows of this length in a full batch."""
         limits = self.limits
-        return max(min(limits.max_batch_items, limits.max_batch_steps // num_steps if num_steps else 1 << 30), 1)
+        if num_steps * limits.max_batch_items <= limits.max_batch_steps:
+            return limits.max_batch_items
+        return max(limits.max_batch_steps // num_steps, 1)
 
     def price(self, piece: Piece) -> float:
         """Seconds of computing that a piece will take its share of, in batches as full as they get under load."""
@@ -248,7 +233,7 @@ class Batcher:
                     self._left(piece)
                     return
                 heapq.heappop(queue)
-                request.queued.remove(piece)
+                piece.is_queued = False
                 batch.add(piece)
                 self._left(piece)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from service.engine.admission import Admission
 from service.engine.alarms import Alarms
-from service.engine.batcher import Batch, Batcher
-from service.engine.compute import Outcome, compute
+from service.engine.batch import Batch, Outcome, compute
+from service.engine.batcher import Batcher
 from service.engine.gate import Gate
 from service.engine.layout import Array, Tensors
 from service.engine.limits import INLINE_S, Limits

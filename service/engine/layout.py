@@ -31,12 +31,11 @@ class Layout:
         self._bounds = tuple(length_buckets) if length_buckets else _bounds(longest)
         self._inputs = tuple((spec.name, np.dtype(spec.dtype), spec.shape[1:], spec) for spec in manifest.inputs)
         self._floats = tuple(name for name, dtype, *_ in self._inputs if dtype.kind == "f")
-        self._has_steps = {
-            spec.name: spec.shape[1:2] == ("steps",) for spec in (*manifest.inputs, *manifest.outputs) if self.ragged
-        }
-
+        specs = (*manifest.inputs, *manifest.outputs) if self.ragged else ()
+        self._has_steps = frozenset(spec.name for spec in specs if spec.shape[1:2] == ("steps",))
+        self._fits_steps = any(spec.name in self._has_steps for spec in manifest.outputs)
         self._fixed = not any(isinstance(axis, str) for _, _, tail, _ in self._inputs for axis in tail)
-        self._steps_of = next((name for name, *_ in self._inputs if self._has_steps.get(name)), None)
+        self._steps_of = next((name for name, *_ in self._inputs if name in self._has_steps), None)
 
     def check(self, inputs: Tensors) -> int:
         """The number of rows. Raises ValueError that names the input that does not fit."""
@@ -94,26 +93,35 @@ class Layout:
         """Steps that a batch whose longest row has `longest` is computed at, where lengths have given bounds."""
         return longest if self.mixes or not longest else self._bounds[self.bucket(longest)]
 
-    def gather(self, parts: Sequence[tuple[Tensors, Any, int]], num_rows: int, num_steps: int) -> dict[str, Array]:
-        """One batch of (inputs of a request, which of its rows, how many these are), padded to `num_steps`."""
+    def gather(self, parts: Sequence[Tensors], num_steps: int) -> dict[str, Array]:
+        """The rows of these inputs as one batch, in their order, cut or padded to `num_steps`: that of the longest."""
         batch: dict[str, Array] = {}
         for name, dtype, *_ in self._inputs:
-            if not self._has_steps.get(name):
-                batch[name] = np.concatenate([inputs[name][rows] for inputs, rows, _ in parts])
+            values = [part[name] for part in parts]
+            if name not in self._has_steps:
+                batch[name] = np.concatenate(values)
                 continue
-            padded: Array = np.zeros((num_rows, num_steps, *parts[0][0][name].shape[2:]), dtype)
+            padded: Array = np.zeros((sum(map(len, values)), num_steps, *values[0].shape[2:]), dtype)
             at = 0
-            for inputs, rows, count in parts:
-                value = inputs[name][rows]
-                width = min(num_steps, value.shape[1])
-                padded[at : at + count, :width] = value[:, :width]
-                at += count
+            for value in values:
+                end, width = at + len(value), value.shape[1]
+                if width > num_steps:
+                    padded[at:end] = value[:, :num_steps]
+                else:
+                    padded[at:end, :width] = value
+                at = end
             batch[name] = padded
         return batch
 
-    def fit(self, name: str, value: Array, num_steps: int) -> Array:
-        """Rows of an output as if their request had been computed alone: cut or padded to its own `num_steps`."""
-        if not self._has_steps.get(name) or value.shape[1] == num_steps:
+    def fit(self, answer: dict[str, Array], num_steps: int) -> dict[str, Array]:
+        """Rows of an answer as if their request had been computed alone: cut or padded to its own `num_steps`."""
+        if not self._fits_steps:
+            return answer
+        has_steps = self._has_steps
+        return {name: self._fit(value, num_steps) if name in has_steps else value for name, value in answer.items()}
+
+    def _fit(self, value: Array, num_steps: int) -> Array:
+        if value.shape[1] == num_steps:
             return value
         if value.shape[1] > num_steps:
             return value[:, :num_steps]
@@ -124,7 +132,7 @@ class Layout:
     def _check_lengths(self, inputs: Tensors) -> None:
         num_steps = self.num_steps(inputs)
         for row, length in enumerate(inputs["lengths"].tolist()):
-            if not 1 <= length <= num_steps:
+            if not 0 < length <= num_steps:
                 raise ValueError(f"{self.where}: input 'lengths': row {row} is {length}, expected 1 to {num_steps}")
 
     def _misfit(self, inputs: Tensors) -> ValueError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from service.engine.layout import Array
+from service.engine.layout import Array, Tensors
 from service.engine.session import Session
 from service.errors import EkibenError, Fault
 
@@ -24,14 +24,14 @@ Rows = Any  # a slice, or int64 row numbers
 class Request:
     __slots__ = (
         "alarm", "arrived", "batcher", "deadline", "failures", "foretold_s", "future", "gone", "inputs", "items",
-        "layout", "loop", "missing", "num_rows", "num_steps", "outputs", "pieces", "queued", "session", "values",
+        "layout", "loop", "missing", "num_rows", "num_steps", "outputs", "pieces", "session", "values",
     )  # fmt: skip
 
     def __init__(
         self,
         session: Session,
         batcher: "Batcher",
-        inputs: Mapping[str, Array],
+        inputs: Tensors,
         outputs: Sequence[str] | None,
         *,
         num_rows: int,
@@ -53,11 +53,10 @@ class Request:
         self.foretold_s = 0.0  # from arrival to answer; 0: nobody knew
         self.loop = loop
         self.future: asyncio.Future[dict[str, Array]] = loop.create_future()
-        self.queued: list[Piece] = []
         self.missing = num_rows  # rows without a result
         self.gone = False  # nothing of it is to be computed any more
         self.alarm: dict[Request, None] | None = None  # who is given up at the same moment
-        self.pieces: list[Piece] = []  # as it was cut
+        self.pieces: Sequence[Piece] = ()  # as it was cut
         self.values: dict[str, Array] = {}
         self.failures: dict[int, Exception] = {}
 
@@ -65,7 +64,7 @@ class Request:
         """Equal for requests that ask the same of the same model; of large inputs only samples are looked at."""
         return hash((self.layout.name, self.num_rows, *map(_sample, self.inputs.values())))
 
-    def take(self, piece: "Piece", result: Mapping[str, Array] | Exception) -> None:
+    def take(self, piece: "Piece", result: dict[str, Array] | Exception) -> None:
         """Results of a piece, rows and steps as in the batch, or why its one row has none."""
         if self.future.done():
             return
@@ -73,8 +72,8 @@ class Request:
         if isinstance(result, Exception):
             self.failures[int(np.arange(self.num_rows)[piece.rows][0])] = result
         else:
-            fitted = {name: self.layout.fit(name, value, self.num_steps) for name, value in result.items()}
-            if piece.count == self.num_rows:
+            fitted = self.layout.fit(result, self.num_steps)
+            if piece.is_whole:
                 self.values = fitted
             else:
                 self._place(piece.rows, fitted)
@@ -121,7 +120,7 @@ def _sample(value: Array) -> bytes:
 class Piece:
     """Rows of one request that wait together. `longest` and `steps` (their sum) are 0 where rows have no length."""
 
-    __slots__ = ("count", "key", "longest", "price_s", "request", "rows", "steps")
+    __slots__ = ("count", "is_queued", "is_whole", "key", "longest", "price_s", "request", "rows", "steps")
 
     def __init__(self, request: Request, key: Any, rows: Rows, count: int, longest: int = 0, steps: int = 0) -> None:  # noqa: PLR0917
         self.request = request
@@ -131,13 +130,20 @@ class Piece:
         self.longest = longest
         self.steps = steps
         self.price_s = 0.0
+        self.is_whole = count == request.num_rows  # all rows of it, in their order
+        self.is_queued = False
+
+    def inputs(self) -> Tensors:
+        """Its rows of the inputs."""
+        inputs = self.request.inputs
+        return inputs if self.is_whole else {name: value[self.rows] for name, value in inputs.items()}
 
     def split(self, count: int) -> "Piece":
         """Cut off the first `count` rows, fewer than there are."""
         rows = np.arange(self.request.num_rows)[self.rows]
         head, rest = (self._of(part) for part in (rows[:count], rows[count:]))
         self.rows, self.count, self.longest, self.steps = rest.rows, rest.count, rest.longest, rest.steps
-        self.price_s = rest.price_s
+        self.price_s, self.is_whole = rest.price_s, False
         return head
 
     def _of(self, rows: Array) -> "Piece":

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from service.engine.batcher import Batch, Batcher
+from service.engine.batch import Batch
+from service.engine.batcher import Batcher
 from service.engine.request import Request
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.admission import Admission
-from service.engine.batcher import Batch, Batcher
+from service.engine.batch import Batch
+from service.engine.batcher import Batcher
 from service.engine.counters import Counters
 from service.engine.layout import Layout
 from service.engine.limits import Limits
@@ -27,7 +28,7 @@ def push(queue: Batcher, *lengths: int, deadline: float = 100.0) -> Request:
     request = Request(
         SESSION, queue, inputs, None, num_rows=len(lengths), items="", arrived=0.0, deadline=deadline, loop=LOOP
     )  # type: ignore[arg-type]
-    for piece in queue.cut(request):
+    for piece in queue.pieces(request):
         queue.push(piece)
     return request
 
@@ -136,6 +137,6 @@ def test_models_without_lengths_share_batches_by_shape() -> None:
     for batch in (3, 4):
         inputs = example_inputs("image-classifier", batch=batch)
         request = Request(SESSION, queue, inputs, None, num_rows=batch, items="", arrived=0.0, deadline=9.0, loop=LOOP)  # type: ignore[arg-type]
-        for piece in queue.cut(request):
+        for piece in queue.pieces(request):
             queue.push(piece)
     assert [take(queue).num_rows for _ in range(2)] == [5, 2]

@@ -89,7 +89,8 @@ def test_given_bounds_are_the_buckets() -> None:
 
 def test_a_batch_holds_the_rows_in_order_padded_with_zeros() -> None:
     one, other = rows(3, 5, 2), rows(4, seed=1)
-    batch = TAGGER.gather([(one, np.array([2, 0]), 2), (other, slice(0, 1), 1)], 3, 4)
+    part = {name: value[[2, 0]] for name, value in one.items()}
+    batch = TAGGER.gather([part, other], 4)
     assert batch["series"].shape == (3, 4, 2)
     np.testing.assert_array_equal(batch["series"][0, :3], one["series"][2, :3])
     np.testing.assert_array_equal(batch["series"][1], one["series"][0, :4])
@@ -100,17 +101,19 @@ def test_a_batch_holds_the_rows_in_order_padded_with_zeros() -> None:
 
 
 def test_what_is_beyond_a_short_row_is_zero() -> None:
-    batch = TAGGER.gather([(rows(2), slice(0, 1), 1), (rows(5), slice(0, 1), 1)], 2, 5)
+    batch = TAGGER.gather([rows(2), rows(5)], 5)
     assert not batch["series"][0, 2:].any()
 
 
 def test_outputs_get_the_steps_of_their_request() -> None:
     value = np.arange(24.0).reshape(2, 4, 3)
-    np.testing.assert_array_equal(TAGGER.fit("logits", value, 3), value[:, :3])
-    longer = TAGGER.fit("logits", value, 6)
+    answer = {"logits": value, "next_h": value}
+    np.testing.assert_array_equal(TAGGER.fit(answer, 3)["logits"], value[:, :3])
+    longer = TAGGER.fit(answer, 6)["logits"]
     np.testing.assert_array_equal(longer[:, :4], value)
     assert longer.shape == (2, 6, 3)
-    assert TAGGER.fit("next_h", value, 3) is value
+    assert TAGGER.fit(answer, 3)["next_h"] is value
+    assert Layout(manifest("image-classifier")).fit(answer, 3) is answer
 
 
 def test_only_equal_shapes_share_a_batch_where_there_are_no_lengths() -> None:

@@ -36,7 +36,7 @@ def settled(lengths: list[int], give: Callable[[Request, list[Piece]], None]) ->
             deadline=9.0,
             loop=loop,
         )
-        give(request, queue.cut(request))
+        give(request, queue.pieces(request))
         assert request.future.done()
         return await request.future
 

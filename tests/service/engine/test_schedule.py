@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from service.engine.admission import Admission
-from service.engine.batcher import Batch, Batcher
+from service.engine.batch import Batch
+from service.engine.batcher import Batcher
 from service.engine.counters import Counters
 from service.engine.layout import Layout
 from service.engine.limits import Limits
@@ -37,7 +38,7 @@ def batcher(*deadlines: float, seconds: float | None = None) -> Batcher:
             deadline=deadline,
             loop=LOOP,
         )
-        for piece in queue.cut(request):
+        for piece in queue.pieces(request):
             queue.push(piece)
     return queue
 

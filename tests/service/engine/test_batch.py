@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.engine.admission import Admission
+from service.engine.batch import compute
 from service.engine.batcher import Batcher
-from service.engine.compute import compute
 from service.engine.counters import Counters
 from service.engine.layout import Layout
 from service.engine.limits import Limits
@@ -30,7 +30,7 @@ def test_only_the_rows_that_fail_have_errors(groups: list[list[int]]) -> None:
     session = FakeSession()
     requests = [request(session, group, ("logits", "next_h")) for group in groups]
     seen = {one: np.zeros(one.num_rows, int) for one in requests}
-    for piece, result in compute([piece for one in requests for piece in one.batcher.cut(one)]):
+    for piece, result in compute([piece for one in requests for piece in one.batcher.pieces(one)]):
         one = piece.request
         seen[one][piece.rows] += 1
         series = one.inputs["series"][piece.rows]
@@ -46,14 +46,14 @@ def test_only_the_rows_that_fail_have_errors(groups: list[list[int]]) -> None:
 def test_one_bad_row_of_32_costs_few_runs() -> None:
     session = FakeSession()
     one = request(session, [1] * 20 + [POISON] + [1] * 11)
-    compute(one.batcher.cut(one))
+    compute(one.batcher.pieces(one))
     assert len(session.batches) <= 2 * 5 + 1
 
 
 def test_each_request_gets_the_outputs_that_it_asked_for() -> None:
     session = FakeSession()
     requests = [request(session, [1], ("next_c",)), request(session, [2], ("logits", "next_h")), request(session, [3])]
-    answers = [result for _, result in compute([piece for one in requests for piece in one.batcher.cut(one)])]
+    answers = [result for _, result in compute([piece for one in requests for piece in one.batcher.pieces(one)])]
     assert [list(answer) for answer in answers] == [  # type: ignore[call-overload]
         ["next_c"],
         ["logits", "next_h"],
@@ -66,13 +66,13 @@ def test_a_request_alone_is_not_copied() -> None:
     one = request(session, [1, 2])
     seen = []
     session.run = lambda inputs, outputs=None: seen.append(inputs) or {}  # type: ignore[method-assign]
-    compute(one.batcher.cut(one))
+    compute(one.batcher.pieces(one))
     assert seen[0] is one.inputs
 
 
 def test_errors_of_any_kind_are_the_row_s(caplog: pytest.LogCaptureFixture) -> None:
     session = FakeSession()
     one = request(session, [POISON])
-    ((_, result),) = compute(one.batcher.cut(one))
+    ((_, result),) = compute(one.batcher.pieces(one))
     assert isinstance(result, RuntimeError)
     assert "poisoned" in caplog.text
