@@ -1,7 +1,7 @@
 """granian as the host: worker processes that share a port, come back when they die, and leave in good order.
 
-Invariant: on SIGTERM a worker says at once that it is not ready and lets nothing new in, but finishes what it let in;
-it is gone within the grace period whatever hangs, and until it has closed its port it answers.
+Invariant: on SIGTERM or Ctrl-C a worker says at once that it is not ready and lets nothing new in, but finishes what it
+let in; it is gone within the grace period whatever hangs, and until it has closed its port it answers.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from granian.constants import Interfaces
-from granian.server.mp import MPServer
+from granian.server.mp import MPServer, WorkerProcess
 
 from service.app import Ekiben, application, running
 from service.http.asgi import App, Message, Receive, Scope, Send
@@ -23,6 +23,8 @@ from service.settings import Settings
 
 LEAVE = signal.SIGUSR1  # from the parent: drain, then end
 END_S = 3  # for a worker that has drained to close everything
+BREATH_S = 0.5  # from the start of a worker to that of the one that replaces it, at least
+RESTLESS_S = 5.5  # from its start: a worker that ends by itself sooner cannot start
 OPEN_AT_LAST_S = 30.0  # a worker that is not ready by then says itself why
 MAX_CONNECTIONS = 8192  # in one worker; how much of what they ask is let in is the engine's to say
 
@@ -53,10 +55,30 @@ class Host(MPServer):
             loader = partial(_load, drain_s=self._drain_s, shared=shared)
             self.serve(target_loader=loader, wrap_loader=False)
 
-    def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
-        super()._respawn_workers(workers, *args, **kwargs)
-        for index in workers:  # granian gives up on a worker that dies twice within 5.5 s: let it be 1 s
-            self.respawned_wrks[index] -= 4.5
+    def _serve_loop(self, *spawning: Any) -> None:
+        """Replace workers that are gone, until told to end. One that was killed is replaced however often that happens.
+
+        One that ended by itself again soon after it was replaced cannot start: then the service ends too. (granian's
+        own loop gives up in both cases, and may miss one of two workers that die at once.)
+        """
+        while True:
+            self.main_loop_interrupt.wait()
+            self.main_loop_interrupt.clear()
+            if self.interrupt_signal:
+                return
+            if self.reload_signal:
+                self._reload(*spawning)
+            gone = [worker for worker in self.wrks if not worker.is_alive()]
+            if any(self._cannot_start(worker) for worker in gone):
+                return  # `interrupt_children` names it, so we end with an error
+            self.interrupt_children.clear()
+            for worker in gone:
+                time.sleep(max(worker.birth + BREATH_S - time.monotonic(), 0))
+                self._respawn_workers([worker.idx], *spawning)
+
+    def _cannot_start(self, worker: WorkerProcess) -> bool:
+        replaced = self.respawned_wrks.get(worker.idx)
+        return worker.inner.exitcode > 0 and replaced is not None and time.monotonic() - replaced < RESTLESS_S
 
     def _stop_workers(self) -> None:
         """Ask every worker to leave, wait for them, then end those that did not."""
@@ -101,7 +123,8 @@ class Worker:
 
     def _started(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(LEAVE, self._leave)
+        for number in (LEAVE, signal.SIGINT):  # a terminal sends Ctrl-C to workers too
+            loop.add_signal_handler(number, self._leave)
         host = running()
         if self._shared is not None:
             host.sharing = Sharing(self._shared)

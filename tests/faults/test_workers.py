@@ -1,0 +1,101 @@
+"""Workers of a real server that are killed, stopped or interrupted: what is lost, what is said, what comes back."""
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import onnxruntime as ort
+import psutil
+import pytest
+
+from benchmarks.engine.kills import Load
+from tests.e2e.serving import ROOT, environment, free_port
+from tests.service.conftest import served_bundles
+from tests.service.test_host import GRANIAN, IMAGES, ask, classify, counted, half_a_request, served, wait_until
+
+__all__ = ["served_bundles"]
+NUM_CLIENTS = 8
+
+
+def kill(workers: list[psutil.Process], load: Load) -> None:
+    load.kills.append(time.monotonic())
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+
+
+async def until(condition: Callable[[], bool], patience_s: float = 60) -> None:
+    end = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_that_are_killed_lose_what_was_under_way_and_nothing_else(
+    num_workers: int, served_bundles: Path, tmp_path: Path
+) -> None:
+    """All at once, and their successors as soon as they are there; health says ready only where it is served."""
+    with served((*GRANIAN, "--workers", str(num_workers)), served_bundles, tmp_path) as host:
+        parent = psutil.Process(host.process.pid)
+        load = Load(port=host.port, body=IMAGES.encode())
+
+        async def scenario() -> None:
+            tasks = [asyncio.create_task(load.client()) for _ in range(NUM_CLIENTS)]
+            tasks.append(asyncio.create_task(load.probe()))
+            await until(lambda: load.answered > 10 * NUM_CLIENTS)
+            for _ in range(3):
+                before = parent.children()
+                kill(before, load)
+                await until(lambda before=before: len(set(parent.children()) - set(before)) == num_workers)
+            answered = load.answered
+            await load.first_right()
+            await until(lambda: load.answered > answered + 10 * NUM_CLIENTS)
+            load.stop = True
+            await asyncio.gather(*tasks)
+
+        asyncio.run(scenario())
+        assert load.lost >= 1
+        assert (load.lost_otherwise, load.wrong, load.untrue) == (0, 0, 0)
+        wait_until(lambda: counted(host, "ekiben_ready_workers") == num_workers)
+        assert len(parent.children()) == num_workers
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="there is a GPU to serve on")
+def test_a_worker_that_cannot_start_ends_the_service_with_its_reason(served_bundles: Path, tmp_path: Path) -> None:
+    env = environment(EKIBEN_BUNDLES=str(served_bundles), EKIBEN_DEVICE="cuda", BENTOML_HOME=str(tmp_path))
+    command = [*GRANIAN, "--port", str(free_port())]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert "device 'cuda' was asked for" in done.stderr
+
+
+def test_ctrl_c_drains_as_sigterm_does(served_bundles: Path, tmp_path: Path) -> None:
+    """A terminal sends SIGINT to the parent and to every worker."""
+    with served(GRANIAN, served_bundles, tmp_path, EKIBEN_DRAIN_S="2") as host:
+        slow = half_a_request(host.port)
+        wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)
+        os.killpg(host.process.pid, signal.SIGINT)
+        wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 503)
+        assert classify(host.port)[0] == 503
+        slow.sendall(IMAGES[10:].encode())
+        answer = http.client.HTTPResponse(slow)
+        answer.begin()
+        assert (answer.status, len(json.loads(answer.read())["predictions"])) == (200, 1)
+        slow.close()
+        assert host.process.wait(timeout=20) == 0
+
+
+def test_a_worker_that_is_stuck_does_not_outlive_the_grace_period(served_bundles: Path, tmp_path: Path) -> None:
+    """It is stopped, so not even its signal handlers run."""
+    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path, EKIBEN_GRACE_S="4") as host:
+        workers = psutil.Process(host.process.pid).children()
+        os.kill(workers[0].pid, signal.SIGSTOP)
+        host.process.terminate()
+        host.process.wait(timeout=30)
+        assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
