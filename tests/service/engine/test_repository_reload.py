@@ -32,7 +32,7 @@ class Load:
     def __init__(self, repository: Repository, runner: Runner) -> None:
         self.repository = repository
         self.runner = runner
-        self.numbers: dict[str, int] = {}  # version -> what it adds to the logits
+        self.numbers: dict[str, int] = {}  # version -> its number
         self.answers: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.stop = asyncio.Event()

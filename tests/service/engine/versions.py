@@ -1,7 +1,7 @@
 """Versions of one tiny model whose answers tell which version made them.
 
-Version `number` of `tiny-images` adds `number` to every logit. Bundles are put in place as export does it: a folder
-beside, renamed, then `current` replaced.
+Version `number` of `tiny-images` has weights of its own. Bundles are put in place as export does it: a folder beside,
+renamed, then `current` replaced.
 """
 
 import shutil
@@ -47,18 +47,25 @@ def accept(model: Model, cases: Sequence[RequestCase]) -> None:
     assert cases
 
 
+def weights_of(number: int) -> dict[str, npt.NDArray[np.float32]]:
+    """0 has those of the family."""
+    rng = np.random.default_rng(number)
+    drawn = {"w": rng.normal(0, 0.01, (16, 3)), "b": rng.normal(0, 0.8, 3)}
+    return {name: value.astype(np.float32) for name, value in drawn.items()} if number else dict(weights(FAMILY))
+
+
 def logits(images: npt.NDArray[np.uint8], number: int) -> npt.NDArray[np.float32]:
     """What version `number` answers, without onnxruntime."""
-    w, b = weights(FAMILY)["w"], weights(FAMILY)["b"]
-    answer: npt.NDArray[np.float32] = images.reshape(len(images), 16).astype(np.float32) @ w + b + np.float32(number)
+    own = weights_of(number)
+    answer: npt.NDArray[np.float32] = images.reshape(len(images), 16).astype(np.float32) @ own["w"] + own["b"]
     return answer
 
 
 def graph(number: int) -> bytes:
     model = onnx.ModelProto()
     model.CopyFrom(onnx_model(FAMILY))
-    bias = next(tensor for tensor in model.graph.initializer if tensor.name == "b")
-    bias.CopyFrom(numpy_helper.from_array(weights(FAMILY)["b"] + np.float32(number), "b"))
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(weights_of(number)[tensor.name], tensor.name))
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
@@ -106,6 +113,11 @@ def flip_byte(folder: Path) -> None:
     content = bytearray((folder / MODEL).read_bytes())
     content[100] ^= 1
     (folder / MODEL).write_bytes(content)
+
+
+def cut_off(folder: Path) -> None:
+    """The last byte of the graph is missing."""
+    (folder / MODEL).write_bytes((folder / MODEL).read_bytes()[:-1])
 
 
 def point(root: Path, version: str) -> None:
