@@ -2,10 +2,12 @@
 
     python -m benchmarks.engine.lengths [--bundles bundles] [MODEL...]
 
-Every model is asked for one item 2,000 times at the same moment (models without lengths too). Three ways, in turns,
-medians of the rounds: `loop` is a plain loop over `Session.run`, one item at a time; `single` is the engine with
-batches of one; `engine` is the engine as it is. Processor time is that of the whole process and, unlike the clock, says
-the same on a busy machine. `alike` counts the answers that are bit-equal to those of the loop.
+Every model is asked for one item 2,000 times (models without lengths too). Three ways, in turns, medians of the rounds:
+`loop` is a plain loop over `Session.run`, on one thread without any engine; `alone` is the engine, awaited one item at
+a time; `engine` is the engine asked for all items at the same moment, with as many threads as the service has by
+default. `alike` counts the answers that are bit-equal to those of the loop. Processor time is that of the whole process
+and, unlike the clock, says much the same on a busy machine; `tasks` is what it costs to wait for 2,000 futures in 2,000
+tasks at once, whatever sets them, which is part of `engine`.
 """
 
 import argparse
@@ -13,7 +15,8 @@ import asyncio
 import json
 import statistics
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +44,12 @@ class Point:
     waste: float  # share of what was computed that was padding
     items_a_batch: float
     loop_per_s: float
-    single_per_s: float
+    alone_per_s: float
     engine_per_s: float
     loop_cpu_us: float  # of processor time for an item
-    single_cpu_us: float
+    alone_cpu_us: float
     engine_cpu_us: float
+    tasks_cpu_us: float
 
 
 def item(session: Session, rng: np.random.Generator, longest: int) -> Inputs:
@@ -69,14 +73,39 @@ def alike(one: Answer, other: Answer) -> bool:
     return all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
+def one_by_one(runner: Runner, session: Session, items: list[Inputs], outputs: list[str]) -> list[Answer]:
+    answers: list[Answer] = []
+
+    async def in_turn() -> None:  # returns nothing: a loop writes out what its main coroutine returns
+        answers.extend([await runner.run(session, inputs, outputs) for inputs in items])
+
+    uvloop.run(in_turn())
+    return answers
+
+
 def together(runner: Runner, session: Session, items: list[Inputs], outputs: list[str]) -> list[Answer]:
     answers: list[Answer] = []
 
-    async def all_at_once() -> None:  # returns nothing: a loop writes out what its main coroutine returns
+    async def all_at_once() -> None:
         answers.extend(await asyncio.gather(*(runner.run(session, inputs, outputs) for inputs in items)))
 
     uvloop.run(all_at_once())
     return answers
+
+
+def tasks(num_items: int) -> list[Answer]:
+    """As many tasks that wait for a future each."""
+
+    async def all_at_once() -> None:
+        futures = [asyncio.get_running_loop().create_future() for _ in range(num_items)]
+        asyncio.get_running_loop().call_soon(lambda: [future.set_result(None) for future in futures])
+        await asyncio.gather(*map(_waiting, futures))
+
+    async def _waiting(future: asyncio.Future[None]) -> None:
+        await future
+
+    uvloop.run(all_at_once())
+    return []
 
 
 def measure(session: Session, *, threads: int, rounds: int, longest: int, num_items: int) -> Point:
@@ -84,29 +113,27 @@ def measure(session: Session, *, threads: int, rounds: int, longest: int, num_it
     items = [item(session, rng, longest) for _ in range(num_items)]
     outputs = [spec.name for spec in session.manifest.outputs if spec.name != "logits"]
     limits = Limits(max_queue_items=num_items, timeout_s=600)
-    runners = {
-        "single": Runner(threads=threads, limits=replace(limits, max_batch_items=1)),
-        "engine": Runner(threads=threads, limits=limits),
+    lone, runner = (Runner(threads=threads, limits=limits) for _ in range(2))
+    warm(session, lone)
+    warm(session, runner)
+    ways: dict[str, Callable[[], list[Answer]]] = {
+        "loop": lambda: [session.run(inputs, outputs) for inputs in items],
+        "alone": lambda: one_by_one(lone, session, items, outputs),
+        "engine": lambda: together(runner, session, items, outputs),
+        "tasks": lambda: tasks(num_items),
     }
-    for runner in runners.values():
-        warm(session, runner)
-    ways = ("loop", *runners)
     wall: dict[str, list[float]] = {way: [] for way in ways}
     cpu: dict[str, list[float]] = {way: [] for way in ways}
     answers: dict[str, list[Answer]] = {}
     for _ in range(rounds):
-        for way in ways:
+        for way, run in ways.items():
             began, began_cpu = time.perf_counter(), time.process_time()
-            if way == "loop":
-                answers[way] = [session.run(inputs, outputs) for inputs in items]
-            else:
-                answers[way] = together(runners[way], session, items, outputs)
+            answers[way] = run()
             wall[way].append(time.perf_counter() - began)
             cpu[way].append(time.process_time() - began_cpu)
-    for runner in runners.values():
-        runner.close()
-    (counters,) = runners["engine"].counters()
-    per_s = {f"{way}_per_s": num_items / statistics.median(wall[way]) for way in ways}
+    lone.close()
+    runner.close()
+    (counters,) = runner.counters()
     cpu_us = {f"{way}_cpu_us": statistics.median(cpu[way]) / num_items * 1e6 for way in ways}
     return Point(
         model=session.manifest.name,
@@ -115,7 +142,9 @@ def measure(session: Session, *, threads: int, rounds: int, longest: int, num_it
         items=num_items,
         waste=counters.padded_steps / (counters.steps + counters.padded_steps),
         items_a_batch=counters.executed_items / counters.batches,
-        **per_s,
+        loop_per_s=num_items / statistics.median(wall["loop"]),
+        alone_per_s=num_items / statistics.median(wall["alone"]),
+        engine_per_s=num_items / statistics.median(wall["engine"]),
         **cpu_us,
     )
 
@@ -124,15 +153,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--longest", type=int, default=128, help="lengths are uniform from 1 to this")
     parser.add_argument("--items", type=int, default=NUM_ITEMS)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("lengths.json"))
     args = parser.parse_args()
     points = []
-    print("| model | bit-equal to alone | padding | items a batch | items/s: loop, single, engine | CPU µs an item |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| model | alike | padding | items a batch | items/s: loop, alone, engine | CPU µs an item | engine / loop |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in args.models or sorted(path.parent.name for path in args.bundles.glob("*/current")):
         bundle = open_bundle(args.bundles / name / current_version(args.bundles / name))
         if isinstance(bundle.manifest.parameters, LanguageModel):
@@ -142,8 +171,9 @@ def main() -> None:
         points.append(point)
         print(
             f"| {name} | {point.alike:,} of {point.items:,} | {point.waste:.1%} | {point.items_a_batch:.1f} "
-            f"| {point.loop_per_s:,.0f}, {point.single_per_s:,.0f}, {point.engine_per_s:,.0f} "
-            f"| {point.loop_cpu_us:.0f}, {point.single_cpu_us:.0f}, {point.engine_cpu_us:.0f} |",
+            f"| {point.loop_per_s:,.0f}, {point.alone_per_s:,.0f}, {point.engine_per_s:,.0f} "
+            f"| {point.loop_cpu_us:.0f}, {point.alone_cpu_us:.0f}, {point.engine_cpu_us:.0f} "
+            f"(tasks {point.tasks_cpu_us:.1f}) | {point.engine_per_s / point.loop_per_s:.2f} |",
             flush=True,
         )
     args.output.write_text(json.dumps({"points": [asdict(point) for point in points]}, indent=1) + "\n")

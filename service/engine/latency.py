@@ -13,13 +13,14 @@ USUAL, LATE = 0.5, 0.95
 
 
 class Window:
-    """The last `size` values that were added, and their exact quantiles at a microsecond each."""
+    """The last `size` values that were added, and their exact quantiles."""
 
-    __slots__ = ("_arrivals", "_sorted")
+    __slots__ = ("_arrivals", "_known", "_sorted")
 
     def __init__(self, size: int) -> None:
         self._arrivals: deque[float] = deque(maxlen=size)
         self._sorted: list[float] = []
+        self._known: dict[float, float] = {}  # quantiles that were asked for since the last value came
 
     def __len__(self) -> int:
         return len(self._sorted)
@@ -29,12 +30,17 @@ class Window:
         if len(self._arrivals) == self._arrivals.maxlen:
             del self._sorted[bisect_left(self._sorted, self._arrivals[0])]
         self._arrivals.append(value)
+        self._known = {}
 
     def quantile(self, share: float) -> float:
         """The smallest value that `share` of all values do not exceed, such as 0.99 of them."""
-        if not self._sorted:
-            raise ValueError("no value was added")
-        return self._sorted[min(int(share * len(self._sorted)), len(self._sorted) - 1)]
+        known = self._known
+        value = known.get(share)
+        if value is None:
+            if not self._sorted:
+                raise ValueError("no value was added")
+            value = known[share] = self._sorted[min(int(share * len(self._sorted)), len(self._sorted) - 1)]
+        return value
 
 
 class Latency:
