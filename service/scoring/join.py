@@ -22,7 +22,7 @@ from service.scoring.sinks import JSON_TEXT
 def joined(job: Job, file: InputFile, rows: Rows, scored: Scored) -> pa.Table:
     """One row for each scored one, in order."""
     kept = np.asarray(scored.kept, np.int64)
-    numbers = np.asarray(rows.numbers, np.int64)[kept]
+    numbers = _as_array(rows.numbers)[kept]
     columns: dict[str, Any] = {"file": pa.repeat(file.name, len(kept)), "row": pa.array(numbers)}
     fields = [pa.field("file", pa.string()), pa.field("row", pa.int64())]
     for name in kept_columns(job, rows, file):
@@ -54,6 +54,12 @@ def ids(job: Job, rows: Rows, indexes: Sequence[int]) -> list[Any]:
         return [None] * len(indexes)
     column = rows.columns[job.id_column]
     return [column[i].as_py() if isinstance(column, pa.Array) else column[i] for i in indexes]
+
+
+def _as_array(numbers: Sequence[int]) -> npt.NDArray[np.int64]:
+    if isinstance(numbers, range):
+        return np.arange(numbers.start, numbers.stop, dtype=np.int64)
+    return np.asarray(numbers, np.int64)
 
 
 def _kept(

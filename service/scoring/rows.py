@@ -4,11 +4,11 @@ Invariant: a row is identified by its file and its number there, which depends o
 is either scored or rejected, once.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
@@ -47,7 +47,7 @@ class Rows:
 
     def before(self, end: int) -> "Rows":
         """Those whose number is below `end`."""
-        count = int(np.searchsorted(np.asarray(self.numbers, np.int64), end))
+        count = bisect_left(self.numbers, end)
         if count == len(self.numbers):
             return self
         return replace(

@@ -10,7 +10,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-BATCHES = (16, 32, 64, 128, 256)  # a raw loop chooses the best
+BATCHES = (16, 24, 32, 64, 128, 256)  # a raw loop chooses the best
 
 
 def arguments() -> tuple[Path, Path, int, Path]:

@@ -31,8 +31,8 @@ class ImageScorer:
         images, kept, faults = self._read(rows)
         if not len(images):
             return Scored(kept=[], columns=ranked(self._none(), self._labels, self._top_k)["columns"], faults=faults)
-        outputs = [answer["probabilities"] for answer in run(self._model, {"images": images}, ["probabilities"])]
-        return Scored(kept=kept, faults=faults, **ranked(np.concatenate(outputs), self._labels, self._top_k))
+        probabilities = run(self._model, {"images": images}, "probabilities")
+        return Scored(kept=kept, faults=faults, **ranked(probabilities, self._labels, self._top_k))
 
     def close(self) -> None:
         """Nothing to close."""
