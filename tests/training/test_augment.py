@@ -1,7 +1,7 @@
 import torch
 from torch import Generator
 
-from training.augment import jitter, noise
+from training.augment import forget_words, jitter, noise
 
 
 def test_shifted_images_are_the_originals_moved_over_black() -> None:
@@ -31,6 +31,21 @@ def test_other_inputs_pass_and_noise_is_of_the_asked_size() -> None:
     made = noise(0.1)({"series": series, "lengths": lengths}, Generator().manual_seed(0))
     assert made["lengths"] is lengths
     torch.testing.assert_close((made["series"] - series).std((0, 1)), torch.tensor([0.1, 1.0]), rtol=0.1, atol=0)
+
+
+def test_words_are_forgotten_at_the_asked_share_and_padding_never() -> None:
+    ids, lengths = torch.randint(2, 50, (60, 80)), torch.full((60,), 60)
+    ids[:, 60:] = 0
+    before = ids.clone()
+    made = forget_words(0.2)({"ids": ids, "lengths": lengths}, Generator().manual_seed(0))
+    assert torch.equal(ids, before), "the data itself is never changed"
+    assert made["lengths"] is lengths
+    assert made["ids"].dtype == torch.int64
+    changed = made["ids"] != ids
+    assert (made["ids"][changed] == 1).all()
+    assert not changed[:, 60:].any()
+    assert 0.17 < changed[:, :60].float().mean() < 0.23
+    assert torch.equal(forget_words(0.0)({"ids": ids}, Generator())["ids"], ids)
 
 
 def test_the_generator_decides() -> None:

@@ -1,14 +1,19 @@
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.training.tiny import RECIPES
+from training.batches import take
 from training.checkpoint import load_run
+from training.models.mnist_gan import Adversarial
 from training.workers import Workers, gather_workers
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +35,36 @@ def test_two_processes_take_the_steps_of_one(train: Callable[..., Path], tmp_pat
         torch.testing.assert_close(shared.model.state_dict()[name], weight, atol=2e-4, rtol=1e-3)
         assert "head" not in name or not torch.allclose(start[name], weight, atol=1e-2)
     assert shared.checkpoint.steps == 20
+
+
+def learn_both_sides(rank: int, port: int, folder: str) -> None:
+    """Worker `rank` of two: some steps of the GAN on its own half of the data; its weights to the folder."""
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", RANK=str(rank))
+    recipe = RECIPES["tiny-gan"]
+    train = recipe.load(None).train
+    torch.manual_seed(rank)  # the first worker's start is everyone's
+    model = recipe.build().train()
+    with gather_workers("cpu") as workers:
+        learner = Adversarial(recipe, model, workers)
+        save_file(model.state_dict(), f"{folder}/start{rank}")
+        for step in range(4):
+            inputs, targets = take(train, np.arange(16 * step + 8 * rank, 16 * step + 8 * rank + 8))
+            learner.step(inputs, targets, torch.Generator().manual_seed(10 * step + rank))
+    save_file(model.state_dict(), f"{folder}/end{rank}")
+
+
+def test_two_processes_that_see_other_images_learn_one_gan(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    torch.multiprocessing.spawn(learn_both_sides, (port, os.fspath(tmp_path)), nprocs=2)
+    one, other, start = (load_file(tmp_path / name) for name in ("end0", "end1", "start1"))
+    weights = [name for name in one if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert {name.split(".")[0] for name in weights} == {"generator", "discriminator"}
+    for name in weights:
+        torch.testing.assert_close(one[name], other[name], atol=0, rtol=0)
+        if name != "discriminator.layers.4.bias":  # only differences count: this one never has a gradient
+            assert not torch.equal(one[name], start[name]), name
 
 
 def test_one_process_is_its_own_first_worker() -> None:

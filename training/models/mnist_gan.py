@@ -14,8 +14,8 @@ from training.recipe import Data, Recipe, Split
 from training.workers import Workers
 
 LATENT_SIZE = 100
-NUM_STYLES = 50
-STYLE_WEIGHT = 10.0  # about the length of the rest, so that a style is half of what the first layer sees
+NUM_STYLES = 30
+STYLE_WEIGHT = 5.0  # styles weigh less than their variations, or each would be a single picture
 CALM = 0.7  # when it draws for others, how far a digit varies from its style, relative to training
 LOUD = 1.2  # and how clearly it takes its style
 NUM_TEST_LATENTS = 1000
@@ -25,7 +25,7 @@ SLOPE_PENALTY = 2.0
 class DigitGenerator(nn.Module):
     """latents [batch, 100] -> samples in [-1, 1], [batch, 28, 28].
 
-    The largest of the first 50 latents picks one of 50 styles, the rest vary it. Digits are kinds: a generator that is
+    The largest of the first 30 latents picks one of 30 styles, the rest vary it. Digits are kinds: a generator that is
     continuous in every latent must also draw what lies between them (ClusterGAN: Mukherjee et al. 2019). In eval mode
     it keeps to the middle of its styles (the truncation trick: Brock et al. 2019).
     """
