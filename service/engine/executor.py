@@ -44,7 +44,6 @@ class Executor:
         self._threads: list[threading.Thread] = []
         self._waiting = 0  # threads that look for work when notified
         self._running = 0  # slots taken
-        self._computing: dict[Batch, float] = {}  # on threads -> since when
         self._lonely = 0
         self._schedule = Schedule()
         self._gate = Gate(slots, limits, self.admission)
@@ -79,12 +78,6 @@ class Executor:
     def observe(self, batcher: Batcher, num_rows: int, num_steps: int, seconds: float) -> None:
         with self._lock:
             batcher.latency.observe(num_rows, num_steps, seconds)
-
-    def hung(self, longer_than_s: float) -> list[Session]:
-        """The sessions that threads have been computing with for longer than that."""
-        end = time.monotonic() - longer_than_s
-        with self._lock:
-            return [batch.pieces[0].request.session for batch, began in self._computing.items() if began < end]
 
     def arrive(self, request: Request) -> None:
         """Take in a request, with all those that arrive before the event loop gets to it."""
@@ -245,8 +238,6 @@ class Executor:
         job = self._schedule.next_job(now) if self._running < self._slots else None
         if isinstance(job, Batch):
             self.admission.begins(job, now + job.batcher.foretell(job))
-            if job.pieces:
-                self._computing[job] = now
         return job
 
     def _compute(self, batch: Batch, began: float, *, here: asyncio.AbstractEventLoop | None) -> float:
@@ -256,7 +247,6 @@ class Executor:
         with self._lock:
             self._running -= 1
             self.admission.ends(batch)
-            self._computing.pop(batch, None)
             batch.batcher.note(batch, outcomes, began, ended, inline=here is not None)
         for loop in {piece.request.loop for piece, _ in outcomes} | {request.loop for request in batch.expired}:
             if loop is here:

@@ -1,7 +1,7 @@
 """A golden case of every model, run again and again while the models serve.
 
 Invariant: a READY model whose session gives another answer than at its load, or none within the bound, is reported
-within one round and the bound; so is one that a thread of the engine hangs in. The case runs on the session that
+within one round and the bound; so is one in which any run for a request hangs. The case runs on the session that
 serves, beside the requests, not in their queue: it tells of the device, not of the load.
 """
 
@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from service.engine.bounded import HungError, bounded
 from service.engine.catalog import Catalog
 from service.engine.parity import replay_cases
-from service.engine.session import Session
 from service.engine.states import Version
-from service.engine.warming import Batching
 from service.errors import BundleError
 
 log = logging.getLogger(__name__)
@@ -34,16 +32,13 @@ class Beat:
 
 
 class Heartbeat:
-    """`round_s`: how often each model is checked; `bound_s`: how long an answer may take, also to `batching`."""
+    """`round_s`: how often each model is checked; `bound_s`: how long an answer may take, also to a request."""
 
-    def __init__(
-        self, catalog: Catalog, fail: Fail, *, round_s: float, bound_s: float, batching: Batching | None = None
-    ) -> None:
+    def __init__(self, catalog: Catalog, fail: Fail, *, round_s: float, bound_s: float) -> None:
         self.round_s = round_s
         self._catalog = catalog
         self._fail = fail
         self._bound_s = bound_s
-        self._batching = batching
         self._beats: dict[str, Beat] = {}
 
     def run(self, closing: threading.Event) -> None:
@@ -66,7 +61,8 @@ class Heartbeat:
         passed = last.passed if last is not None and last.version == version.version else 0
         number = passed % len(version.golden)
         try:
-            self._look_for_hung(version.model.session)
+            if version.model.session.busy_s() > self._bound_s:
+                raise HungError(f"a request has been computed for longer than {self._bound_s:g} s")
             bounded(self._bound_s, replay_cases, version.model.session, {number: version.golden[number]})
         except Exception as error:  # noqa: BLE001 - whatever it is, this version cannot be trusted
             self._fail(name, version.version, _in_words(error, version))
@@ -76,10 +72,6 @@ class Heartbeat:
     def last(self, name: str, version: str | None) -> Beat | None:
         beat = self._beats.get(name)
         return beat if beat is not None and beat.version == version else None
-
-    def _look_for_hung(self, session: Session) -> None:
-        if self._batching is not None and any(hung is session for hung in self._batching.hung(self._bound_s)):
-            raise HungError(f"a batch of requests has been computed for longer than {self._bound_s:g} s")
 
     def _version(self, name: str) -> Version | None:
         return self._catalog[name].serving if name in self._catalog else None

@@ -52,7 +52,7 @@ class Repository:
         self._loads_at_once = loads_at_once
         self._batching = batching
         self._catalog = Catalog(f"{root} was not looked at yet")
-        self._heartbeat = Heartbeat(self._catalog, self._fail, round_s=heartbeat_s, bound_s=hang_s, batching=batching)
+        self._heartbeat = Heartbeat(self._catalog, self._fail, round_s=heartbeat_s, bound_s=hang_s)
         self._keeper: Keeper | None = None
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []

@@ -108,10 +108,6 @@ class Runner:
         batcher = self._batchers.get(id(session)) or self._open(session)
         self._executor.observe(batcher, num_rows, num_steps, seconds)
 
-    def hung(self, longer_than_s: float) -> list[Session]:
-        """The sessions that threads have been computing with for longer than that; the decoder's are not seen."""
-        return self._executor.hung(longer_than_s)
-
     def counters(self) -> list[Counters]:
         """What was done so far, one for each version of a model that was ever asked for."""
         return list(self._counters.values())

@@ -4,7 +4,9 @@ A session is what its manifest says (inputs, outputs, types, axes, strategy of i
 runs: on "cuda" every node is on the GPU, shape arithmetic aside, or there is no session.
 """
 
+import time
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)":
 
 
 class Session:
-    """Safe to share between threads: `run` keeps no state and releases the interpreter lock while it computes."""
+    """Safe to share between threads: `run` keeps nothing, and releases the interpreter lock while it computes."""
 
     def __init__(self, model: bytes, *, manifest: Manifest, device: Device, threads: int = 1) -> None:
         self.manifest = manifest
@@ -40,6 +42,7 @@ class Session:
         self._check_placement()
         self._check_specs("inputs", manifest.inputs, self._session.get_inputs())
         self._check_specs("outputs", manifest.outputs, self._session.get_outputs())
+        self._since: dict[int, float] = {}  # thread -> when the run began that it is in
         self._outputs = tuple(output.name for output in manifest.outputs)
         invariance = manifest.invariance
         self.length_buckets = invariance.bounds if invariance.strategy == "length-buckets" else None
@@ -51,11 +54,20 @@ class Session:
         Raises ValueError that names the input if one does not fit, RuntimeError if the graph fails on inputs that fit.
         """
         names = self._outputs if outputs is None else outputs
+        thread = get_ident()
+        self._since[thread] = time.monotonic()
         try:
             return self._compute(inputs, names)
         except Exception as error:
             self._check_inputs(inputs, error)
             raise RuntimeError(f"{self._where}: the graph failed: {_first_line(error)}") from error
+        finally:
+            del self._since[thread]
+
+    def busy_s(self) -> float:
+        """How long the longest of the runs that are under way has taken by now; 0 if there is none."""
+        now = time.monotonic()
+        return now - min(list(self._since.values()), default=now)
 
     def _check_inputs(self, inputs: Tensors, cause: Exception) -> None:
         specs = {spec.name: spec for spec in self.manifest.inputs}

@@ -26,9 +26,6 @@ class Batching(Protocol):
     def observe(self, session: Session, num_rows: int, num_steps: int, seconds: float) -> None:
         """Be told how long a batch takes."""
 
-    def hung(self, longer_than_s: float) -> Sequence[Session]:
-        """The sessions that its threads have been computing with for longer than that."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Warmed:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.engine.decoder import Generation, generate_tokens
 from service.engine.repository import Repository
 from service.engine.runner import Runner
+from service.engine.sampling import Sampling
 from service.engine.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import write_bundle
@@ -153,34 +155,56 @@ class Unwarmed(Runner):
         return []
 
 
-def test_a_batch_that_hangs_in_the_engine_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def classify(runner: Runner, session: Session) -> None:
+    """Six requests that meet nobody, and one of 7 rows."""
+    for num_rows in (1, 1, 1, 1, 1, 1, 7):
+        await runner.run(session, {"images": np.zeros((num_rows, 4, 4), np.uint8)})
+
+
+async def generate(runner: Runner, session: Session) -> None:
+    """A prompt of 7 tokens and three steps after it."""
+    sampling = Sampling(seed=0, temperature=0.0, top_k=0, top_p=1.0)
+    await generate_tokens(session, [range(7)], Generation(max_tokens=4, sampling=sampling), runner, decode=str)
+
+
+@pytest.mark.parametrize(
+    ("family", "ask", "kind"),
+    [
+        ("image-classifier", classify, Unwarmed),
+        ("image-classifier", classify, Runner),
+        ("language-model", generate, Runner),
+    ],
+    ids=["on a thread", "on the event loop", "in a decoder"],
+)
+def test_a_request_that_hangs_in_the_engine_is_not_ready(
+    family: str, ask: Any, kind: type[Runner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The goldens are still answered: only the rows of one request hang."""
-    version = publish(tmp_path, 1)
-    runner = Unwarmed(threads=1)
+    version = write_bundle(tmp_path, family).name
+    runner = kind(threads=1)
     repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5, batching=runner)
     repository.start(accept)
     until(lambda: repository.ready)
-    right, gate = Session.run, threading.Event()
+    (name,) = (row["name"] for row in repository.describe())
+    session, gate = repository.get(name).session, threading.Event()
+    right = session._compute
 
-    def run(self: Session, inputs: Any, outputs: Any = None) -> Any:
-        if len(inputs["images"]) == 7:
+    def compute(inputs: Any, names: Any) -> Any:
+        if 7 in next(iter(inputs.values())).shape[:2]:
             gate.wait(60)
-        return right(self, inputs, outputs)
+        return right(inputs, names)
 
-    monkeypatch.setattr(Session, "run", run)
-    images = np.zeros((7, 4, 4), np.uint8)
-
-    def ask() -> None:
-        asyncio.run(runner.run(repository.get(NAME).session, {"images": images}))
-
-    client = threading.Thread(target=ask, daemon=True)
+    monkeypatch.setattr(session, "_compute", compute)
+    client = threading.Thread(target=lambda: asyncio.run(ask(runner, session)), daemon=True)
     client.start()
     until(lambda: not repository.ready)
     reason = repository.not_ready_because() or ""
-    assert reason.startswith(f"{NAME}/{version}: heartbeat: CPUExecutionProvider hangs: a batch of requests")
+    assert reason.startswith(
+        f"{name}/{version}: heartbeat: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
+    )
     gate.set()
     client.join(20)
-    repository.load(NAME)
+    repository.load(name)
     assert repository.ready
     repository.close()
     runner.close()

@@ -431,7 +431,7 @@ def test_nothing_is_lost_and_nothing_is_left_when_clients_come_and_go_at_random(
             await asyncio.gather(*(client(i) for i in range(30)))
             await asyncio.sleep(0.001)
         await runner.drained(20)
-        while runner.hung(0):
+        while runner._executor._running:
             await asyncio.sleep(0.001)
 
     run(scenario())

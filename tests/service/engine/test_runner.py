@@ -223,23 +223,6 @@ def test_the_grid_covers_every_batch_that_can_be(runner: Runner, sessions: dict[
     assert {rows for rows, steps in grid if steps == 8} == {1, 2, 4, 8, 16, 32}
 
 
-def test_a_computation_that_hangs_is_known(runner: Runner) -> None:
-    gate = threading.Event()
-    session = FakeSession(gate=gate)
-
-    async def scenario() -> None:
-        task = asyncio.create_task(runner.run(session, rows(5)))  # type: ignore[arg-type]
-        while not runner.hung(0.01):
-            await asyncio.sleep(0.001)
-        assert runner.hung(0.01) == [session]
-        assert runner.hung(1000) == []
-        gate.set()
-        await task
-
-    asyncio.run(scenario())
-    assert runner.hung(0) == []
-
-
 class Poisonous:
     """A session that fails whenever row 7 of `inputs` is in the batch."""
 

@@ -1,6 +1,8 @@
 """A session is what its manifest says, and runs where it says."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -116,3 +118,29 @@ def test_threads_share_a_session(sessions: dict[str, Session]) -> None:
         together = list(pool.map(lambda one: session.run(one)["logits"], inputs))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_under_way_is_known(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["image-classifier"]
+    session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
+    right, gate, began = session._compute, threading.Event(), threading.Event()
+
+    def wait(*args: Any) -> Any:
+        began.set()
+        gate.wait(30)
+        return right(*args)
+
+    session._compute = wait
+    images = np.zeros((1, 4, 4), np.uint8)
+    first = threading.Thread(target=session.run, args=({"images": images},))
+    first.start()
+    began.wait(30)
+    session._compute = right
+    session.run({"images": images})
+    with pytest.raises(ValueError, match="images"):
+        session.run({})
+    before = session.busy_s()
+    assert 0 < before <= session.busy_s()
+    gate.set()
+    first.join()
+    assert session.busy_s() == 0

@@ -28,9 +28,6 @@ class Batcher:
         assert seconds > 0
         self.told[num_rows, num_steps] += 1
 
-    def hung(self, longer_than_s: float) -> Sequence[Session]:
-        return []
-
 
 class Noting(Session):
     """A session that notes the shapes it is run at."""
