@@ -14,7 +14,7 @@ RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__i
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs prove-models prove-engine prove-scoring
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-engine prove-scoring
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -82,6 +82,9 @@ prove-engine: export ## 2,000 sequences of any length at once; a minute of twice
 
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200
+
+bench-scoring: export ## a million rows by scoring and by other ways (minutes)
+	@$(BIN)/python -m benchmarks.scoring
 
 prove-models: $(VENV)/.installed ## train every recipe on the real sets in DATA=FOLDER and hold them to their floors
 	@test -d "$(DATA)" || { echo "make prove-models DATA=FOLDER"; exit 2; }

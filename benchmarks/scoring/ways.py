@@ -54,7 +54,7 @@ WAYS = {
         title="Ray Data map_batches, same session", reads="images", command=_rival("ray_data"), most_rows=300_000
     ),
     "torch": Way(title="PyTorch DataLoader, eager", reads="images", command=_rival("torch_eager"), most_rows=200_000),
-    "http": Way(title="loop over the HTTP API", reads="images", command=_rival("http_loop"), most_rows=10_000),
+    "http": Way(title="loop over the HTTP API", reads="images", command=_rival("http_loop"), most_rows=40_000),
     "raw texts": Way(
         title="raw onnxruntime loop, texts in memory, tokenised",
         reads="texts",

@@ -138,11 +138,20 @@ class Ledger:
             if not self.finished(stamps):
                 for name, content in files.items():
                     self._replace(self.output / name, content)
-                os.sync()
-                self._replace(self._folder / "done.json", _encode(dict(stamps)))
+                self._sync()
+                done = self._write(self._folder / "done.json", _encode(dict(stamps)))
+                _sync(done)
+                done.replace(self._folder / "done.json")
                 shutil.rmtree(self._folder / "work", ignore_errors=True)
         finally:
             fcntl.lockf(self._lock_file(), fcntl.LOCK_UN, 1, FINISH_BYTE)
+
+    def _sync(self) -> None:
+        """Wait until all that the output shows is on the disk."""
+        for folder in (self.output, self._folder / "shards", self.output / "predictions", self.output / "rejects"):
+            if folder.exists():
+                for path in [*(path for path in folder.iterdir() if path.is_file()), folder]:
+                    _sync(path)
 
     def finished(self, stamps: Mapping[str, str]) -> bool:
         """Whether the job was finished with this very input."""
@@ -181,10 +190,12 @@ class Ledger:
             raise ScoringError(f"--output {self.output} is not empty ({strangers[0]}), and no scoring job's")
 
     def _create(self, path: Path, content: bytes) -> None:
-        """Write a file that must not exist yet."""
+        """Write a file that must not exist yet, and that no power cut may tear: nothing goes on without it."""
         written = self._write(path, content)
         try:
+            _sync(written)
             os.link(written, path)
+            _sync(path.parent)
         finally:
             written.unlink()
 
@@ -222,6 +233,14 @@ class Ledger:
 
 def _byte(shard: Shard) -> int:
     return (shard.file_number << 32) + shard.number
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256_of(path: Path) -> str:

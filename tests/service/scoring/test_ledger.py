@@ -1,5 +1,6 @@
 """Commits, locks, and folders that are somebody else's."""
 
+import os
 import re
 import subprocess
 import sys
@@ -130,6 +131,24 @@ def test_a_job_file_that_is_damaged_is_named(ledger: Ledger) -> None:
     (ledger.output / "_ledger" / "job.json").write_text("{")
     with pytest.raises(ScoringError, match=r"job.json is damaged"):
         ledger.begin(job_of(ledger.output), ["in.csv"])
+
+
+def test_all_that_is_shown_is_on_the_disk_before_the_job_is_done(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = shard_of()
+    parts = {name: ledger.work_path(shard, suffix) for suffix, name in (("a", "predictions/a"), ("b", "rejects/b"))}
+    for written in parts.values():
+        written.write_text("row\n")
+    ledger.commit(shard, record_of(shard, parts={name: sha256_of(path) for name, path in parts.items()}), parts)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    ledger.finish({"summary.json": b"{}"}, {"in.csv": "1"})
+    shown = [path for path in ledger.output.rglob("*") if path.name not in {"lock", "job.json", "_ledger"}]
+    assert {path.name for path in shown if path.stat().st_ino not in synced} == set()
+    assert len(shown) == 8
+    assert (ledger.output / "_ledger" / "done.json").stat().st_ino == synced[-1]
+    ledger.close()
 
 
 def test_finishing_leaves_nothing_behind_and_is_undone_by_going_on(ledger: Ledger) -> None:
