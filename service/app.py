@@ -5,13 +5,14 @@ handler is reached through `Front`, which stands before the framework. Invariant
 the service says that it is ready only after every model has proved itself on this device.
 """
 
+import gc
+
 import bentoml
 from _bentoml_sdk import Service
 
 from service.engine.device import resolve_device
 from service.engine.repository import Repository
 from service.engine.runner import Runner
-from service.http.asgi import App
 from service.http.foreign import Translated
 from service.http.front import Front
 from service.http.metrics import Sharing
@@ -56,6 +57,8 @@ class Ekiben:
             loads_at_once=settings.threads,
             batching=self.runner,
         )
+        gc.collect()
+        gc.freeze()  # what was imported stays: walking it took the collector 50 ms, in the midst of requests
         self.repository.start(lambda model, cases: replay_requests(model, self.runner, cases))
 
     @bentoml.on_shutdown
@@ -69,17 +72,20 @@ class Ekiben:
     @bentoml.api
     async def classify(self, request: ClassifyRequest, /) -> ClassifyAnswer:
         """Pictures in, labels out."""
-        return await classify(find(self.repository, request.model, "classify"), self.runner, request)
+        model = find(self.repository, request.model, "classify")
+        return ClassifyAnswer.model_validate(await classify(model, self.runner, request))
 
     @bentoml.api(route="/sequence-predict")
     async def sequence_predict(self, request: SequencePredictRequest, /) -> SequencePredictAnswer:
         """Texts or series of numbers of any length in, labels out."""
-        return await sequence_predict(find(self.repository, request.model, "sequence-predict"), self.runner, request)
+        model = find(self.repository, request.model, "sequence-predict")
+        return SequencePredictAnswer.model_validate(await sequence_predict(model, self.runner, request))
 
     @bentoml.api
     async def generate(self, request: GenerateRequest, /) -> GenerateAnswer:
         """A prompt is continued, or pictures are drawn."""
-        return await generate(find(self.repository, request.model, "generate"), self.runner, request)
+        model = find(self.repository, request.model, "generate")
+        return GenerateAnswer.model_validate(await generate(model, self.runner, request))
 
 
 class InFront(Service):
@@ -87,7 +93,7 @@ class InFront(Service):
 
     __slots__ = ()
 
-    def to_asgi(self, is_main: bool = True) -> App:
+    def to_asgi(self, is_main: bool = True) -> Front:
         self.add_asgi_middleware(Translated)  # its TimeoutMiddleware never answers what raised behind it
         return Front(super().to_asgi(is_main), host=running)
 
@@ -95,10 +101,10 @@ class InFront(Service):
 Ekiben.__class__ = InFront  # type: ignore[method-assign]  # the decorator has made it a Service
 
 
-def application() -> App:
-    """The service as an ASGI application; one in a process."""
-    app: App = Ekiben.to_asgi()  # type: ignore[attr-defined]
-    return app
+def application() -> Front:
+    """The service as an application; one in a process."""
+    front: Front = Ekiben.to_asgi()  # type: ignore[attr-defined]
+    return front
 
 
 def running() -> Ekiben:

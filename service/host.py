@@ -9,16 +9,19 @@ import os
 import signal
 import tempfile
 import time
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from granian.asgi import LifespanProtocol
 from granian.constants import Interfaces
 from granian.server.mp import MPServer, WorkerProcess
 
 from service.app import Ekiben, application, running
-from service.http.asgi import App, Message, Receive, Scope, Send
+from service.http.front import Front
 from service.http.metrics import Sharing
+from service.http.rsgi import handle
 from service.settings import Settings
 
 LEAVE = signal.SIGUSR1  # from the parent: drain, then end
@@ -38,7 +41,7 @@ class Host(MPServer):
             address=address,
             port=port,
             workers=workers,
-            interface=Interfaces.ASGI,
+            interface=Interfaces.RSGI,
             websockets=False,
             backlog=2048,
             backpressure=MAX_CONNECTIONS,
@@ -92,34 +95,37 @@ class Host(MPServer):
         super()._stop_workers()
 
 
-def _load(*, drain_s: float, shared: Path | None) -> App:
+def _load(*, drain_s: float, shared: Path | None) -> Any:
     return Worker(application(), drain_s=drain_s, shared=shared)
 
 
 class Worker:
-    """The application in one worker, from its start to its leaving."""
+    """The application in one worker, from its start to its leaving: an RSGI application."""
 
-    def __init__(self, app: App, *, drain_s: float, shared: Path | None) -> None:
-        self._app = app
+    def __init__(self, front: Front, *, drain_s: float, shared: Path | None) -> None:
+        self._front = front
         self._drain_s = drain_s
         self._shared = shared
+        self._lifespan = LifespanProtocol(front.app)
         self._tasks: list[asyncio.Task[Any]] = []
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            return await self._app(scope, receive, send)
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_until_complete(self._start())
 
-        async def note(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                self._started()
-                await self._replace()
-            await send(message)
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        for task in self._tasks:
+            task.cancel()
+        loop.run_until_complete(self._lifespan.shutdown())
 
-        try:
-            await self._app(scope, receive, note)
-        finally:
-            for task in self._tasks:
-                task.cancel()
+    def __rsgi__(self, scope: Any, protocol: Any) -> Coroutine[Any, Any, None]:
+        return handle(self._front, scope, protocol)
+
+    async def _start(self) -> None:
+        await self._lifespan.startup()
+        if self._lifespan.exc is not None:
+            raise self._lifespan.exc
+        self._started()
+        await self._replace()
 
     def _started(self) -> None:
         loop = asyncio.get_running_loop()

@@ -32,7 +32,11 @@ UNTRACKED = {"BENTOML_DO_NOT_TRACK": "True"}
 EKIBEN = {"EKIBEN_BUNDLES": "{bundles}", **UNTRACKED}
 NATIVE = {"mnist-cnn": "ekiben", "news-lstm": "ekiben"}
 
+HOST = ("{python}", "-m", "service", "--port", "{port}", "--workers", "{workers}")
+
 PEERS: dict[str, Peer] = {
+    "ekiben": Peer(command=HOST, settings=EKIBEN, forms={"json": NATIVE, "binary": "v2-binary"}),
+    "ekiben-v2": Peer(command=HOST, settings=EKIBEN, forms={"json": "v2-json"}),
     "ekiben-bentoml": Peer(
         command=("{python}", "-m", "bentoml", "serve", "service.app:Ekiben", "--host", "127.0.0.1", "--port", "{port}"),
         settings=EKIBEN,

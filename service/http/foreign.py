@@ -49,27 +49,28 @@ class Translated:
         except Exception:
             if started:
                 raise
-            return await respond(send, in_problem_json(failure(scope)))
+            return await respond(send, in_problem_json(failure(scope["method"], scope["path"])))
         if failed is not None:
             given = {key.lower(): value for key, value in failed.get("headers", [])}
             reply = in_problem_json(_in_our_words(scope, failed["status"], given.get(b"retry-after", b"")))
-            methods = sorted(given[b"allow"].split(b", ")) if b"allow" in given else []  # a set, in any order
-            allow = [(b"allow", b", ".join(methods))] if methods else []
+            methods = sorted(given[b"allow"].decode().split(", ")) if b"allow" in given else []  # a set, in any order
+            allow = [("allow", ", ".join(methods))] if methods else []
             await respond(send, reply._replace(headers=[*reply.headers, *allow]))
         elif not started:
-            await respond(send, in_problem_json(failure(scope)))
+            await respond(send, in_problem_json(failure(scope["method"], scope["path"])))
         return None
 
 
 def _is_foreign(start: Message) -> bool:
     """Is this the start of a failure that is not in our words yet?"""
-    return start["status"] >= HTTPStatus.BAD_REQUEST and (b"content-type", PROBLEM_JSON) not in start.get("headers", [])
+    ours = (b"content-type", PROBLEM_JSON.encode())
+    return start["status"] >= HTTPStatus.BAD_REQUEST and ours not in start.get("headers", [])
 
 
-def failure(scope: Scope) -> EkibenError:
+def failure(method: str, path: str) -> EkibenError:
     """The answer to an exception that is being handled: its trace goes to the log, its number to the client."""
     number = secrets.token_hex(8)
-    logger.exception("%s %r failed (%s)", scope["method"], scope["path"], number)
+    logger.exception("%s %r failed (%s)", method, path, number)
     return EkibenError("internal", f"the service failed to answer; its log has the cause under {number}")
 
 

@@ -4,17 +4,20 @@ Invariant: a request is answered exactly once, with its answer or with an error 
 no body of the framework's own making reaches a client. Paths that are not ours go through to the framework.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 
 from service.errors import EkibenError
 from service.http import health, metrics, native, oip
-from service.http.asgi import App, ClientGoneError, Receive, Reply, Request, Scope, Send, respond
+from service.http.asgi import App, AsgiRequest, Receive, Scope, Send, respond
 from service.http.deadline import at_most, read_timeout_ms
+from service.http.exchange import ClientGoneError, Reply, Request
 from service.http.foreign import Translated, failure
 from service.http.route import Host, Page, Route, Work
-from service.http.watch import while_connected
+from service.http.watch import Watch
 
 ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
 CLIENT_GONE = 499  # in the metrics; nobody gets it
@@ -25,56 +28,65 @@ def find_route(path: str) -> Route | None:
 
 
 class Front:
-    """ASGI app; `host` gives the running service. A body must be here within `body_timeout_s`."""
+    """An ASGI app; `answer` is for other interfaces. `host` gives the running service, `app` is what stands behind."""
 
     def __init__(self, app: App, *, host: Callable[[], Host], body_timeout_s: float = 30.0) -> None:
-        self._app = Translated(app)
+        self.app: App = Translated(app)
         self._host = host
-        self._body_timeout_s = body_timeout_s
+        self._watch = Watch(body_timeout_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = find_route(scope["path"]) if scope["type"] == "http" else None
         if route is None:
-            return await self._app(scope, receive, send)
+            return await self.app(scope, receive, send)
+        with suppress(ClientGoneError):
+            reply = await self.answer(route, AsgiRequest(scope, receive))
+            await respond(send, reply, with_body=scope["method"] != "HEAD")
+        return None
+
+    async def answer(self, route: Route, request: Request) -> Reply:
+        """The answer, or an error in the route's words; raises ClientGoneError if there is nobody to tell."""
         began = time.perf_counter()
+        host = self._host()
         status = CLIENT_GONE
         try:
-            reply = await self._reply(route, Request(scope, receive))
+            reply = await self._reply(host, route, request)
             status = reply.status
-            await respond(send, reply, with_body=scope["method"] != "HEAD")
-        except ClientGoneError:
-            pass
+            return reply
         finally:
-            self._host().traffic.count(route.name, status, time.perf_counter() - began)
+            host.traffic.count(route.name, status, time.perf_counter() - began)
 
-    async def _reply(self, route: Route, request: Request) -> Reply:
-        """The answer, or an error in the route's words."""
+    async def _reply(self, host: Host, route: Route, request: Request) -> Reply:
         try:
-            return await self._answer(route, request)
+            if request.method not in route.methods:
+                raise EkibenError("method-not-allowed", f"expected {' or '.join(route.methods)}, got {request.method}")
+            if isinstance(route, Work):
+                return await self._work(host, route, request)
+            assert isinstance(route, Page), "there are no others"
+            return await route.answer(host, request)
         except ClientGoneError:
             raise
         except Exception as caught:  # noqa: BLE001 - what nobody foresaw is logged and answered with its number
-            error = caught if isinstance(caught, EkibenError) else failure(request.scope)
+            error = caught if isinstance(caught, EkibenError) else failure(request.method, request.path)
         reply = route.dialect(error)
         if reply.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            reply.headers.append((b"allow", ", ".join(route.methods).encode()))
+            reply.headers.append(("allow", ", ".join(route.methods)))
         return reply
 
-    async def _answer(self, route: Route, request: Request) -> Reply:
-        if request.method not in route.methods:
-            raise EkibenError("method-not-allowed", f"expected {' or '.join(route.methods)}, got {request.method}")
-        host = self._host()
-        if isinstance(route, Page):
-            return await route.answer(host, request)
-        assert isinstance(route, Work), "there are no others"
+    async def _work(self, host: Host, route: Work, request: Request) -> Reply:
         if host.draining:
             raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
-        timeout_ms = request.headers.get(b"x-request-timeout-ms")
-        if timeout_ms is not None:
+        timeout_ms = request.header("x-request-timeout-ms")
+        if timeout_ms:
             at_most(read_timeout_ms(timeout_ms))
         host.traffic.in_flight += 1
+        work = self._watch.begin(request)
         try:
-            body = await request.body(host.max_body_bytes, self._body_timeout_s)
-            return await while_connected(route.answer(host, request, body), request.receive)
+            body = await request.body(host.max_body_bytes)
+            work.has_body = True
+            return await route.answer(host, request, body)
+        except asyncio.CancelledError as cancelled:
+            raise work.why(cancelled) from None
         finally:
+            self._watch.end(work)
             host.traffic.in_flight -= 1

@@ -1,7 +1,7 @@
 """Probes: alive means that this process answers, ready that it would answer a request with a right answer now."""
 
 from service.errors import EkibenError
-from service.http.asgi import JSON, Reply, Request
+from service.http.exchange import JSON, Reply, Request
 from service.http.route import Host, Page, in_oip
 
 LIVE = Reply(JSON, b'{"live":true}')

@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric
 
 from service.engine.counters import BOUNDS_S, Counters, Histogram
-from service.http.asgi import Reply, Request
+from service.http.exchange import Reply, Request
 from service.http.route import Host, Page
 
 SHARE_EVERY_S = 1.0
@@ -149,7 +149,7 @@ def _histogram(family: str, labels: Labels, histogram: Histogram) -> Samples:
 async def _metrics(host: Host, _: Request) -> Reply:
     own = samples(host)
     found = own if host.sharing is None else host.sharing.merged(own)
-    return Reply((b"content-type", CONTENT_TYPE_PLAIN_0_0_4.encode()), exposition(found))
+    return Reply(CONTENT_TYPE_PLAIN_0_0_4, exposition(found))
 
 
 ROUTES: tuple[Page, ...] = (Page(name="/metrics", answer=_metrics),)

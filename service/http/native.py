@@ -7,7 +7,7 @@ import orjson
 
 from service.bundle import Task
 from service.errors import EkibenError
-from service.http.asgi import JSON, Reply, Request
+from service.http.exchange import JSON, Reply, Request, media_type
 from service.http.json_body import read_json
 from service.http.route import Host, Page, Work
 from service.tasks import TASKS
@@ -17,7 +17,7 @@ from service.tasks.generate import GenerateRequest, generate_grid
 from service.tasks.limits import ENDPOINTS, find
 from service.tasks.ranking import TopK
 
-PNG = (b"content-type", b"image/png")
+PNG = "image/png"
 PICTURES = {"image/png", "image/jpeg"}
 
 
@@ -29,7 +29,7 @@ class Upload(Body):
 
 def _endpoint(task: Task) -> Work:
     async def answer(host: Host, request: Request, body: bytes) -> Reply:
-        kind = request.media_type
+        kind = media_type(request)
         if kind in PICTURES and task == "classify":
             return await _classify_upload(host, request, body)
         if kind != "application/json":
@@ -37,22 +37,20 @@ def _endpoint(task: Task) -> Work:
             raise EkibenError("unsupported-media-type", f"expected content type {accepted}, got {kind or 'none'}")
         asked = parse(TASKS[task].request, read_json(body))
         model = find(host.repository, asked.model, task)
-        if isinstance(asked, GenerateRequest) and "image/png" in request.header(b"accept"):
+        if isinstance(asked, GenerateRequest) and "image/png" in request.header("accept"):
             return Reply(PNG, await generate_grid(model, host.runner, asked))
-        result = await TASKS[task].handle(model, host.runner, asked)
-        return Reply(JSON, result.model_dump_json(exclude_none=True).encode())
+        return Reply(JSON, orjson.dumps(await TASKS[task].handle(model, host.runner, asked)))
 
     return Work(name=ENDPOINTS[task], answer=answer)
 
 
 async def _classify_upload(host: Host, request: Request, content: bytes) -> Reply:
-    query: dict[str, Any] = dict(parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    query: dict[str, Any] = dict(parse_qsl(request.query, keep_blank_values=True))
     if query.get("top_k", "").isdecimal():
         query["top_k"] = int(query["top_k"][:9])
     upload = parse(Upload, query)
     model = find(host.repository, upload.model, "classify")
-    answer = await classify_upload(model, host.runner, content, upload.top_k)
-    return Reply(JSON, answer.model_dump_json(exclude_none=True).encode())
+    return Reply(JSON, orjson.dumps(await classify_upload(model, host.runner, content, upload.top_k)))
 
 
 async def _models(host: Host, _: Request) -> Reply:

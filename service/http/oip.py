@@ -11,8 +11,8 @@ import orjson
 from service.bundle import Manifest, TensorSpec
 from service.engine.model import Model
 from service.errors import EkibenError
-from service.http.asgi import JSON, Reply, Request
 from service.http.deadline import at_most
+from service.http.exchange import JSON, Reply, Request, media_type
 from service.http.json_body import read_json
 from service.http.oip_tensors import DATATYPES, output_entry, read_inputs
 from service.http.route import Host, Page, Route, Work, in_oip
@@ -21,7 +21,7 @@ from service.tasks.tensors import check_tensors, clear_padding
 
 EXTENSIONS = ("binary_tensor_data",)
 PLATFORM = "onnx_onnxv1"
-BINARY = (b"content-type", b"application/octet-stream")
+BINARY = "application/octet-stream"
 MEDIA_TYPES = {"", "application/json", "application/octet-stream"}
 REQUEST_FIELDS = {"id", "parameters", "inputs", "outputs"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -62,24 +62,24 @@ def _reply(answer: dict[str, Any], outputs: dict[str, Any], wanted: dict[str, bo
     head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     if not raw:
         return Reply(JSON, head)
-    return Reply(BINARY, b"".join([head, *raw]), [(b"inference-header-content-length", b"%d" % len(head))])
+    return Reply(BINARY, b"".join([head, *raw]), [("inference-header-content-length", str(len(head)))])
 
 
 def _read_document(request: Request, body: bytes) -> tuple[dict[str, Any], int]:
     """The JSON of a request and where it ends."""
-    if request.media_type not in MEDIA_TYPES:
+    if media_type(request) not in MEDIA_TYPES:
         expected = "application/json or application/octet-stream"
-        raise EkibenError("unsupported-media-type", f"expected content type {expected}, got {request.media_type}")
-    if request.header(b"content-encoding") not in {"", "identity"}:
+        raise EkibenError("unsupported-media-type", f"expected content type {expected}, got {media_type(request)}")
+    if request.header("content-encoding") not in {"", "identity"}:
         raise EkibenError("unsupported-media-type", "expected a body without content encoding")
-    length = request.headers.get(b"inference-header-content-length")
-    if length is None:
+    length = request.header("inference-header-content-length")
+    if not length:
         end = len(body)
-    elif length.isdigit() and int(length[:12]) <= len(body):
+    elif length.isascii() and length.isdigit() and int(length[:12]) <= len(body):
         end = int(length)
     else:
-        shown = length.decode("latin-1")[:40]
-        detail = f"Inference-Header-Content-Length: expected 0 to {len(body)}, the size of the body, got {shown!r}"
+        expected = f"expected 0 to {len(body)}, the size of the body"
+        detail = f"Inference-Header-Content-Length: {expected}, got {length[:40]!r}"
         raise EkibenError("invalid-request", detail)
     document = read_json(body if end == len(body) else body[:end])
     if type(document) is not dict:

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from service.errors import EkibenError, Slug
-from service.http.asgi import Headers
+from service.http.exchange import Headers
 
-PROBLEM_JSON = b"application/problem+json"
+PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 1.0  # where nobody knows better
 STATUS: Mapping[Slug, HTTPStatus] = {
     "malformed-json": HTTPStatus.BAD_REQUEST,
@@ -51,7 +51,7 @@ def retry_headers(error: EkibenError) -> Headers:
     if STATUS[error.slug] != HTTPStatus.SERVICE_UNAVAILABLE:
         return []
     seconds = RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
-    return [(b"retry-after", b"%d" % max(math.ceil(seconds), 1)), (b"retry-after-ms", b"%d" % math.ceil(seconds * 1e3))]
+    return [("retry-after", str(max(math.ceil(seconds), 1))), ("retry-after-ms", str(math.ceil(seconds * 1e3)))]
 
 
 def _members(error: EkibenError) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from service.engine.repository import Repository
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http.asgi import JSON, Reply, Request
+from service.http.exchange import JSON, Reply, Request
 from service.http.problems import PROBLEM_JSON, oip_error, problem, retry_headers, status_of
 from service.http.traffic import Traffic
 
@@ -30,7 +30,7 @@ Dialect = Callable[[EkibenError], Reply]
 
 
 def in_problem_json(error: EkibenError) -> Reply:
-    return Reply((b"content-type", PROBLEM_JSON), problem(error), retry_headers(error), status_of(error))
+    return Reply(PROBLEM_JSON, problem(error), retry_headers(error), status_of(error))
 
 
 def in_oip(error: EkibenError) -> Reply:

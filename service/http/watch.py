@@ -1,56 +1,89 @@
-"""Work for a client, as long as the client is there.
+"""Work for a client, as long as the client is there and tells what it wants.
 
-Invariant: when the client leaves, the task that works for it is cancelled, so nothing that it waits for is computed; an
-answer that is there at once costs no watcher.
+Invariant: when the client leaves, or its body takes too long, the task that works for it is cancelled, so nothing that
+it waits for is computed. One timer looks after all requests of an event loop: an answer that is there at once costs an
+entry in a dictionary.
 """
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
 
-from service.http.asgi import ClientGoneError, Receive
+from service.errors import EkibenError
+from service.http.exchange import ClientGoneError, Request
 
-GRACE_S = 0.005  # most answers are there sooner
-
-Result = TypeVar("Result")
+TICK_S = 0.01
 
 
-async def while_connected(answer: Awaitable[Result], receive: Receive) -> Result:
-    """Await `answer` in this task; raises ClientGoneError when `receive` says that the client left before it."""
-    watch = _Watch(receive)
-    try:
-        return await answer
-    except asyncio.CancelledError:
-        if watch.client_gone:
-            watch.task.uncancel()
-            raise ClientGoneError from None
-        raise
-    finally:
-        watch.end()
+class Work:
+    """What one task does for one request."""
+
+    __slots__ = ("_gone", "_task", "began", "has_body", "request", "verdict")
+
+    def __init__(self, request: Request, task: asyncio.Task[object], began: float) -> None:
+        self.request = request
+        self.began = began
+        self.has_body = False
+        self.verdict: Exception | None = None  # why it was ended from here
+        self._task = task
+        self._gone: asyncio.Task[None] | None = None
+
+    def end(self, verdict: Exception) -> None:
+        self.verdict = verdict
+        self._task.cancel()
+
+    def why(self, cancelled: asyncio.CancelledError) -> BaseException:
+        """What to raise instead of the cancellation, which is itself if it is somebody else's."""
+        if self.verdict is None:
+            return cancelled
+        self._task.uncancel()
+        return self.verdict
+
+    def look(self) -> None:
+        """Have an eye on the client from now on."""
+        if self._gone is None:
+            self._gone = asyncio.create_task(self._until_gone())
+
+    def done(self) -> None:
+        if self._gone is not None:
+            self._gone.cancel()
+
+    async def _until_gone(self) -> None:
+        await self.request.gone()
+        self.end(ClientGoneError())
 
 
-class _Watch:
-    __slots__ = ("_receive", "_timer", "_watcher", "client_gone", "task")
+class Watch:
+    """A body must be here within `body_timeout_s`. For one event loop at a time."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, body_timeout_s: float) -> None:
+        self._body_timeout_s = body_timeout_s
+        self._works: dict[Work, None] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None  # whose timer runs
+
+    def begin(self, request: Request) -> Work:
+        """To be called by the task that works, and followed by `end`."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None, "every request has a task of its own"
-        self.task = task
-        self.client_gone = False
-        self._receive = receive
-        self._watcher: asyncio.Task[None] | None = None
-        self._timer = loop.call_later(GRACE_S, self._begin)
+        work = Work(request, task, loop.time())
+        self._works[work] = None
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_later(TICK_S, self._tick, loop)
+        return work
 
-    def end(self) -> None:
-        self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
+    def end(self, work: Work) -> None:
+        del self._works[work]
+        work.done()
 
-    def _begin(self) -> None:
-        self._watcher = asyncio.create_task(self._look())
-
-    async def _look(self) -> None:
-        if (await self._receive())["type"] == "http.disconnect":
-            self.client_gone = True
-            self.task.cancel()
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for work in self._works:
+            if work.has_body:
+                if work.began < now - TICK_S:
+                    work.look()
+            elif work.began < now - self._body_timeout_s and work.verdict is None:
+                work.end(EkibenError("timeout", f"the body did not arrive within {self._body_timeout_s:g} s"))
+        if self._works:
+            loop.call_later(TICK_S, self._tick, loop)
+        else:
+            self._loop = None

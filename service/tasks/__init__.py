@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from service.bundle import Task as TaskName
-from service.tasks.body import Answer, Body
+from service.tasks.body import Body, Document
 from service.tasks.classify import ClassifyRequest, classify
 from service.tasks.generate import GenerateRequest, generate
 from service.tasks.sequence_predict import SequencePredictRequest, sequence_predict
@@ -15,7 +15,7 @@ class Task:
     """`handle(model, runner, request)` answers a request that was read as `request`."""
 
     request: type[Body]
-    handle: Callable[..., Awaitable[Answer]]
+    handle: Callable[..., Awaitable[Document]]
 
 
 TASKS: dict[TaskName, Task] = {

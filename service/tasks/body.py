@@ -26,8 +26,11 @@ class Body(BaseModel):
     model: str = Field(description="name of a model of GET /models")
 
 
+Document = dict[str, Any]  # an answer as its JSON will have it, of the shape that an `Answer` declares
+
+
 class Answer(BaseModel):
-    """An answer; fields that are None are left out of the JSON."""
+    """What an answer is made of, for whoever reads the API; fields that are None are left out of the JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

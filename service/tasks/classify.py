@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from service.bundle import ImageClassifier
 from service.engine.repository import Model
 from service.engine.runner import Runner
-from service.tasks.body import Answer, Body
+from service.tasks.body import Answer, Body, Document
 from service.tasks.images import decode_picture, read_images
 from service.tasks.limits import check_items, check_task
 from service.tasks.ranking import Ranked, TopK, rank
@@ -50,15 +50,15 @@ class ClassifyAnswer(Answer):
     predictions: list[ClassPrediction]
 
 
-async def classify(model: Model, runner: Runner, request: ClassifyRequest) -> ClassifyAnswer:
-    """Score every picture of the request in one run."""
+async def classify(model: Model, runner: Runner, request: ClassifyRequest) -> Document:
+    """Score every picture of the request in one run; answers with a `ClassifyAnswer`."""
     parameters = _parameters(model)
     check_items(request.images, model.manifest, "/images")
     images = read_images(request.images, parameters.image, "/images")
     return await _score(model, runner, images, request.top_k)
 
 
-async def classify_upload(model: Model, runner: Runner, content: bytes, top_k: int) -> ClassifyAnswer:
+async def classify_upload(model: Model, runner: Runner, content: bytes, top_k: int) -> Document:
     """Score one PNG or JPEG that was sent as the body itself."""
     picture = decode_picture(content, _parameters(model).image, "")
     return await _score(model, runner, picture[None], top_k)
@@ -70,11 +70,11 @@ def _parameters(model: Model) -> ImageClassifier:
     return model.manifest.parameters
 
 
-async def _score(model: Model, runner: Runner, images: npt.NDArray[np.uint8], top_k: int) -> ClassifyAnswer:
+async def _score(model: Model, runner: Runner, images: npt.NDArray[np.uint8], top_k: int) -> Document:
     outputs = await runner.run(model.session, {"images": images}, ["probabilities"], items="/images")
     ranked = rank(outputs["probabilities"], _parameters(model).labels, top_k)
-    return ClassifyAnswer(
-        model=model.manifest.name,
-        version=model.manifest.version,
-        predictions=[ClassPrediction(label=top[0].label, probability=top[0].probability, top=top) for top in ranked],
-    )
+    return {
+        "model": model.manifest.name,
+        "version": model.manifest.version,
+        "predictions": [{**top[0], "top": top} for top in ranked],
+    }

@@ -16,7 +16,7 @@ from service.engine.decoder import Generation, generate_tokens
 from service.engine.repository import Model
 from service.engine.runner import Runner
 from service.engine.sampling import Sampling
-from service.tasks.body import Answer, Body, refuse, wrong
+from service.tasks.body import Answer, Body, Document, refuse, wrong
 from service.tasks.images import encode_png, grid, to_base64
 from service.tasks.limits import check_items, check_task, check_unused
 from service.tasks.texts import tokenize
@@ -91,19 +91,18 @@ class GenerateAnswer(Answer):
     images: list[str] | None = Field(default=None, description="base64 PNG")
 
 
-async def generate(model: Model, runner: Runner, request: GenerateRequest) -> GenerateAnswer:
-    """Continue every prompt, or draw `count` pictures."""
+async def generate(model: Model, runner: Runner, request: GenerateRequest) -> Document:
+    """Continue every prompt, or draw `count` pictures; answers with a `GenerateAnswer`."""
     manifest = model.manifest
     check_task(manifest, "generate")
     seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+    head = {"model": manifest.name, "version": manifest.version, "seed": seed}
     match manifest.parameters:
         case LanguageModel() as parameters:
-            completions = await _complete(model, runner, parameters, request, seed)
-            return GenerateAnswer(model=manifest.name, version=manifest.version, seed=seed, completions=completions)
+            return {**head, "completions": await _complete(model, runner, parameters, request, seed)}
         case ImageGenerator() as parameters:
             images_BHW = await _draw(model, runner, parameters, request, seed)
-            pictures = [to_base64(encode_png(image_HW)) for image_HW in images_BHW]
-            return GenerateAnswer(model=manifest.name, version=manifest.version, seed=seed, images=pictures)
+            return {**head, "images": [to_base64(encode_png(image_HW)) for image_HW in images_BHW]}
         case _:
             raise AssertionError(f"{manifest.parameters.family} is no family of this task")
 
@@ -121,7 +120,7 @@ async def generate_grid(model: Model, runner: Runner, request: GenerateRequest) 
 
 async def _complete(
     model: Model, runner: Runner, parameters: LanguageModel, request: GenerateRequest, seed: int
-) -> list[Completion]:
+) -> list[Document]:
     manifest, tokenizer = model.manifest, model.tokenizer
     assert tokenizer is not None, "a text model has one"
     assert manifest.limits.max_steps is not None, "a text model has a limit"
@@ -136,20 +135,20 @@ async def _complete(
         stops=_read_stops(request.stop),
     )
     completions = await generate_tokens(model.session, rows, params, runner, tokenizer.decode)
-    return [
-        Completion(
-            text=completion.text,
-            finish_reason=completion.finish_reason,
-            tokens=len(completion.ids),
-            logprobs=[
-                TokenLogprob(token=tokenizer.decode([token]), logprob=logprob)
+    found = []
+    for completion in completions:
+        document: Document = {
+            "text": completion.text,
+            "finish_reason": completion.finish_reason,
+            "tokens": len(completion.ids),
+        }
+        if request.logprobs:
+            document["logprobs"] = [
+                {"token": tokenizer.decode([token]), "logprob": logprob}
                 for token, logprob in zip(completion.ids, completion.logprobs, strict=True)
             ]
-            if request.logprobs
-            else None,
-        )
-        for completion in completions
-    ]
+        found.append(document)
+    return found
 
 
 def _read_prompts(prompt: Any, manifest: Manifest) -> dict[str, Any]:

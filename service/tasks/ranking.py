@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from service.tasks.body import Answer
+from service.tasks.body import Answer, Document
 
 TopK = Annotated[int, Field(ge=1, le=1000, description="how many labels to give for each item, most probable first")]
 
@@ -23,12 +23,13 @@ class Ranked(Answer):
     probability: float = Field(description="0 to 1")
 
 
-def rank(probabilities_BL: npt.NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[list[Ranked]]:
-    """For each row the `top_k` most probable labels, most probable first; fewer if the model has fewer labels."""
-    order_BK, best_BK = best(probabilities_BL, top_k)
+def rank(probabilities_BL: npt.NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[list[Document]]:
+    """For each row the `top_k` most probable labels (`Ranked`), most probable first; fewer if there are fewer."""
     return [
-        [Ranked(label=labels[i], probability=p) for i, p in zip(order, probabilities, strict=True)]
-        for order, probabilities in zip(order_BK.tolist(), best_BK.tolist(), strict=True)
+        [{"label": labels[i], "probability": probabilities[i]} for i in order]
+        for order, probabilities in zip(
+            _order(probabilities_BL, top_k).tolist(), probabilities_BL.tolist(), strict=True
+        )
     ]
 
 
@@ -36,8 +37,11 @@ def best(
     probabilities_BL: npt.NDArray[np.float32], top_k: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Indices and probabilities [batch, top_k] of the most probable labels, most probable first."""
-    if top_k == 1:
-        order_BK = probabilities_BL.argmax(axis=-1, keepdims=True)
-    else:
-        order_BK = np.argsort(-probabilities_BL, axis=-1, kind="stable")[:, :top_k]
+    order_BK = _order(probabilities_BL, top_k)
     return order_BK, probabilities_BL[np.arange(len(order_BK))[:, None], order_BK]
+
+
+def _order(probabilities_BL: npt.NDArray[np.float32], top_k: int) -> npt.NDArray[np.int64]:
+    if top_k == 1:
+        return probabilities_BL.argmax(axis=-1, keepdims=True)
+    return (-probabilities_BL).argsort(axis=-1, kind="stable")[:, :top_k]

@@ -32,8 +32,7 @@ async def answer(model: Model, runner: Runner, body: dict[str, Any]) -> dict[str
     request = parse(task.request, body)
     if request.model != model.manifest.name:
         raise wrong("/model", repr(model.manifest.name), request.model)
-    result = await task.handle(model, runner, request)
-    return result.model_dump(mode="json", exclude_none=True)
+    return await task.handle(model, runner, request)
 
 
 def answer_now(model: Model, body: dict[str, Any]) -> dict[str, Any]:

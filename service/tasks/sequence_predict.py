@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from service.bundle import Manifest, SeriesClassifier, SeriesTagger, Tensors, TextClassifier
 from service.engine.repository import Model
 from service.engine.runner import Runner
-from service.tasks.body import Answer, Body, refuse, wrong
+from service.tasks.body import Answer, Body, Document, refuse, wrong
 from service.tasks.limits import check_items, check_task, check_unused
 from service.tasks.ranking import Ranked, TopK, rank
 from service.tasks.series import pad_series, read_series
@@ -72,8 +72,8 @@ class SequencePredictAnswer(Answer):
     predictions: list[SequencePrediction]
 
 
-async def sequence_predict(model: Model, runner: Runner, request: SequencePredictRequest) -> SequencePredictAnswer:
-    """Score every text or series of the request in one run."""
+async def sequence_predict(model: Model, runner: Runner, request: SequencePredictRequest) -> Document:
+    """Score every text or series of the request in one run; answers with a `SequencePredictAnswer`."""
     manifest = model.manifest
     check_task(manifest, "sequence-predict")
     match manifest.parameters:
@@ -89,23 +89,17 @@ async def sequence_predict(model: Model, runner: Runner, request: SequencePredic
         return await _tag(model, runner, parameters, inputs, request)
     items = "/texts" if isinstance(parameters, TextClassifier) else "/sequences"
     outputs = await runner.run(model.session, inputs, ["probabilities"], items=items)
-    return _answer(
-        manifest,
-        [
-            SequencePrediction(
-                label=top[0].label,
-                probability=top[0].probability,
-                top=top,
-                tokens=None if tokens is None else tokens[i],
-            )
-            for i, top in enumerate(rank(outputs["probabilities"], parameters.labels, request.top_k))
-        ],
-    )
+    ranked = rank(outputs["probabilities"], parameters.labels, request.top_k)
+    predictions = [{**top[0], "top": top} for top in ranked]
+    if tokens is not None:
+        for prediction, count in zip(predictions, tokens, strict=True):
+            prediction["tokens"] = count
+    return _answer(manifest, predictions)
 
 
 async def _tag(
     model: Model, runner: Runner, parameters: SeriesTagger, inputs: Tensors, request: SequencePredictRequest
-) -> SequencePredictAnswer:
+) -> Document:
     state_B2LH = _read_states(model.manifest, parameters, request, len(inputs["lengths"]))
     outputs = await runner.run(
         model.session,
@@ -118,19 +112,18 @@ async def _tag(
         probabilities_TL = outputs["probabilities"][i, :length]
         top = rank(probabilities_TL[-1:], parameters.labels, request.top_k)[0]
         predictions.append(
-            SequencePrediction(
-                label=top[0].label,
-                probability=top[0].probability,
-                top=top,
-                steps=[best for [best] in rank(probabilities_TL, parameters.labels, 1)],
-                state=pack_state(model.manifest, outputs["next_h"][i], outputs["next_c"][i]),
-            )
+            {
+                **top[0],
+                "top": top,
+                "steps": [best for [best] in rank(probabilities_TL, parameters.labels, 1)],
+                "state": pack_state(model.manifest, outputs["next_h"][i], outputs["next_c"][i]),
+            }
         )
     return _answer(model.manifest, predictions)
 
 
-def _answer(manifest: Manifest, predictions: list[SequencePrediction]) -> SequencePredictAnswer:
-    return SequencePredictAnswer(model=manifest.name, version=manifest.version, predictions=predictions)
+def _answer(manifest: Manifest, predictions: list[Document]) -> Document:
+    return {"model": manifest.name, "version": manifest.version, "predictions": predictions}
 
 
 def _read_texts(model: Model, parameters: TextClassifier, request: SequencePredictRequest) -> Tensors:

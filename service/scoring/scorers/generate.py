@@ -21,7 +21,7 @@ from service.scoring.rows import Rows
 from service.scoring.scorers.items import plain, reason, values
 from service.scoring.scorers.scored import Scored
 from service.tasks.body import parse, refuse
-from service.tasks.generate import MAX_SEED, GenerateAnswer, GenerateRequest, generate
+from service.tasks.generate import MAX_SEED, GenerateRequest, generate
 
 TEXT_SCHEMA = pa.schema(
     [("text", pa.string()), ("finish_reason", pa.string()), ("tokens", pa.int32()), ("seed", pa.int64())]
@@ -119,7 +119,7 @@ class GenerateScorer:
         for place, i in enumerate(group):
             answers[i] = _row(answer, place)
 
-    def _ask(self, body: Mapping[str, Any]) -> GenerateAnswer:
+    def _ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
         request = parse(GenerateRequest, dict(body))
         return self._loop.run_until_complete(generate(self._model, self._runner, request))
 
@@ -138,8 +138,7 @@ def _but_prompt(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name != "prompt"}
 
 
-def _row(answer: GenerateAnswer, place: int) -> dict[str, Any]:
-    if answer.completions is not None:
-        return {"seed": answer.seed, **answer.completions[place].model_dump()}
-    assert answer.images is not None
-    return {"seed": answer.seed, "image": base64.b64decode(answer.images[place])}
+def _row(answer: Mapping[str, Any], place: int) -> dict[str, Any]:
+    if "completions" in answer:
+        return {"seed": answer["seed"], **answer["completions"][place]}
+    return {"seed": answer["seed"], "image": base64.b64decode(answer["images"][place])}

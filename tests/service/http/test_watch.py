@@ -1,95 +1,129 @@
-"""Work ends when its client leaves, and only then."""
+"""Work ends when its client leaves or its body takes too long, and only then."""
 
 import asyncio
-from typing import Any
 
 import pytest
 
+from service.errors import EkibenError
 from service.http import watch
-from service.http.asgi import ClientGoneError
-from service.http.watch import while_connected
+from service.http.exchange import ClientGoneError
+from service.http.watch import Watch
 
 
 class Client:
     """A client that leaves when told to."""
 
+    method, path, query = "POST", "/x", ""
+
     def __init__(self) -> None:
         self.left = asyncio.Event()
         self.looked = 0
 
-    async def receive(self) -> Any:
+    def header(self, _: str) -> str:
+        return ""
+
+    async def body(self, _: int) -> bytes:
+        return b""
+
+    async def gone(self) -> None:
         self.looked += 1
         await self.left.wait()
-        return {"type": "http.disconnect"}
 
 
-class Work:
-    def __init__(self) -> None:
+class Scene:
+    """Work for a client that goes on until `done`."""
+
+    def __init__(self, body_timeout_s: float = 60.0, *, has_body: bool = True) -> None:
+        self.watch = Watch(body_timeout_s)
+        self.client = Client()
         self.cancelled = False
         self.done = asyncio.Event()
+        self._has_body = has_body
 
     async def run(self) -> str:
+        work = self.watch.begin(self.client)
+        work.has_body = self._has_body
         try:
             await self.done.wait()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             self.cancelled = True
-            raise
+            raise work.why(cancelled) from None
+        finally:
+            self.watch.end(work)
         return "answer"
 
-
-async def started(client: Client, work: Work) -> asyncio.Task[str]:
-    task = asyncio.create_task(while_connected(work.run(), client.receive))
-    while not client.looked:
-        await asyncio.sleep(watch.GRACE_S)
-    return task
+    async def looked_after(self) -> asyncio.Task[str]:
+        task = asyncio.create_task(self.run())
+        while not self.client.looked:
+            await asyncio.sleep(watch.TICK_S)
+        return task
 
 
 def test_a_client_that_leaves_ends_the_work() -> None:
-    async def scene() -> None:
-        client, work = Client(), Work()
-        task = await started(client, work)
-        client.left.set()
+    async def play() -> None:
+        scene = Scene()
+        task = await scene.looked_after()
+        scene.client.left.set()
         with pytest.raises(ClientGoneError):
             await task
-        assert work.cancelled
+        assert scene.cancelled
         assert task.cancelling() == 0
 
-    asyncio.run(scene())
+    asyncio.run(play())
 
 
 def test_a_client_that_stays_is_answered_and_watched_no_longer() -> None:
-    async def scene() -> None:
-        client, work = Client(), Work()
-        task = await started(client, work)
-        work.done.set()
+    async def play() -> None:
+        scene = Scene()
+        task = await scene.looked_after()
+        scene.done.set()
         assert await task == "answer"
-        client.left.set()
-        await asyncio.sleep(0)
-        assert not work.cancelled
-        assert len(asyncio.all_tasks()) <= 2  # this one, and the watcher on its way out
+        scene.client.left.set()
+        await asyncio.sleep(3 * watch.TICK_S)
+        assert not scene.cancelled
+        assert scene.client.looked == 1
+        assert len(asyncio.all_tasks()) == 1
 
-    asyncio.run(scene())
+    asyncio.run(play())
 
 
 def test_an_answer_at_once_costs_no_watcher() -> None:
-    async def at_once() -> str:
-        return "answer"
+    async def play() -> None:
+        scene = Scene()
+        scene.done.set()
+        assert await scene.run() == "answer"
+        await asyncio.sleep(3 * watch.TICK_S)
+        assert scene.client.looked == 0
 
-    async def scene() -> None:
-        client = Client()
-        assert await while_connected(at_once(), client.receive) == "answer"
-        await asyncio.sleep(3 * watch.GRACE_S)
-        assert client.looked == 0
+    asyncio.run(play())
 
-    asyncio.run(scene())
+
+def test_a_body_that_does_not_arrive_is_given_up() -> None:
+    async def play() -> None:
+        scene = Scene(0.01, has_body=False)
+        with pytest.raises(EkibenError, match=r"did not arrive within 0.01 s") as caught:
+            await scene.run()
+        assert caught.value.slug == "timeout"
+        assert scene.client.looked == 0
+
+    asyncio.run(play())
 
 
 def test_the_cancellation_of_somebody_else_is_none_of_a_client() -> None:
-    async def scene() -> None:
-        client, work = Client(), Work()
-        task = await started(client, work)
+    async def play() -> None:
+        scene = Scene()
+        task = await scene.looked_after()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    asyncio.run(scene())
+    asyncio.run(play())
+
+
+def test_one_watch_may_serve_one_event_loop_after_the_other() -> None:
+    shared = Watch(0.01)
+    for _ in range(2):
+        scene = Scene(has_body=False)
+        scene.watch = shared
+        with pytest.raises(EkibenError):
+            asyncio.run(scene.run())

@@ -23,9 +23,9 @@ def test_columns_hold_what_the_service_ranks(top_k: int, rows: int) -> None:
     probabilities = np.round(rng.dirichlet(np.ones(3), rows).reshape(rows, 3), 1).astype(np.float32)  # with ties
     found = ranked(probabilities, pa.array(LABELS), top_k)
     wanted = rank(probabilities, LABELS, top_k) if rows else []
-    assert found["columns"]["label"].to_pylist() == [top[0].label for top in wanted]
+    assert found["columns"]["label"].to_pylist() == [top[0]["label"] for top in wanted]
     assert found["columns"]["probability"].to_pylist() == [top[0].probability for top in wanted]
-    assert [LABELS[i] for i in found["labels"]] == [top[0].label for top in wanted]
+    assert [LABELS[i] for i in found["labels"]] == [top[0]["label"] for top in wanted]
     assert ("top" in found["columns"]) == (top_k > 1)
     if top_k > 1:
         assert found["columns"]["top"].to_pylist() == [[best.model_dump() for best in top] for top in wanted]

@@ -1,0 +1,65 @@
+"""A request and its answer as the routes see them, whoever hosts.
+
+Invariant: no more than `limit` bytes of a body are ever held; a body that announces more is refused before it is read.
+"""
+
+from typing import NamedTuple, Protocol
+
+from service.errors import EkibenError
+
+Headers = list[tuple[str, str]]
+
+JSON = "application/json"
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection before its answer was there; there is nobody to answer."""
+
+
+class Reply(NamedTuple):
+    """What is answered; the length is added. `headers` is the list's own."""
+
+    content_type: str
+    body: bytes
+    headers: Headers = []  # noqa: RUF012 - nobody writes to it
+    status: int = 200
+
+
+class Request(Protocol):
+    """What the server was asked, before its body is read."""
+
+    method: str
+    path: str  # percent-decoded
+
+    @property
+    def query(self) -> str:
+        """What follows the question mark, as it came."""
+
+    def header(self, name: str) -> str:
+        """The value of a header (`name` in lower case), or the empty string."""
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body, to be read once. Raises EkibenError("body-too-large") or ClientGoneError."""
+
+    async def gone(self) -> None:
+        """Returns when the client has left, and if it stays, perhaps never; to be asked once the body is read."""
+
+
+def media_type(request: Request) -> str:
+    """The content type without parameters, in lower case."""
+    return request.header("content-type").partition(";")[0].strip().lower()
+
+
+def announced(request: Request, limit: int) -> int | None:
+    """The length of a body, if it is known before; raises EkibenError("body-too-large")."""
+    text = request.header("content-length")
+    if not text.isdecimal():
+        return None
+    length = int(text)
+    if length > limit:
+        raise too_large(f"{length} bytes", limit)
+    return length
+
+
+def too_large(got: str, limit: int) -> EkibenError:
+    return EkibenError("body-too-large", f"expected a body of at most {limit} bytes, got {got}")

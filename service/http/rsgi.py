@@ -1,0 +1,118 @@
+"""The routes as an RSGI application, granian's own interface: a body comes and an answer goes in one call each.
+
+What is not theirs goes to the ASGI application behind them.
+"""
+
+from typing import Any
+
+from granian.rsgi import HTTPProtocol, ProtocolClosed  # type: ignore[attr-defined]  # re-exported, not listed
+from granian.rsgi import Scope as RsgiScope
+
+from service.http.asgi import App, Message, Scope
+from service.http.exchange import ClientGoneError, announced, too_large
+from service.http.front import Front, find_route
+
+
+class RsgiRequest:
+    __slots__ = ("_headers", "_protocol", "_scope", "method", "path")
+
+    def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
+        self._scope = scope
+        self._protocol = protocol
+        self._headers = scope.headers
+        self.method = scope.method
+        self.path = scope.path
+
+    @property
+    def query(self) -> str:
+        return self._scope.query_string
+
+    def header(self, name: str) -> str:
+        value: str = self._headers.get(name, "")
+        return value
+
+    async def body(self, limit: int) -> bytes:
+        try:
+            if announced(self, limit) is not None:
+                return await self._protocol()
+            parts, size = [], 0
+            async for part in self._protocol:
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    raise too_large(f"more than {limit}", limit)
+            return b"".join(parts)
+        except ProtocolClosed:
+            raise ClientGoneError from None
+
+    async def gone(self) -> None:
+        await self._protocol.client_disconnect()
+
+
+async def handle(front: Front, scope: RsgiScope, protocol: HTTPProtocol) -> None:
+    """Answer one request."""
+    route = find_route(scope.path)
+    if route is None:
+        return await _pass_on(front.app, scope, protocol)
+    try:
+        reply = await front.answer(route, RsgiRequest(scope, protocol))
+    except ClientGoneError:
+        return None
+    protocol.response_bytes(reply.status, [("content-type", reply.content_type), *reply.headers], reply.body)
+    return None
+
+
+async def _pass_on(app: App, scope: RsgiScope, protocol: HTTPProtocol) -> None:
+    """Have an ASGI application answer."""
+    start: Message = {}
+    transport: Any = None
+    asked = False
+
+    async def receive() -> Message:
+        nonlocal asked
+        if asked:
+            await protocol.client_disconnect()
+            return {"type": "http.disconnect"}
+        asked = True
+        return {"type": "http.request", "body": await protocol(), "more_body": False}
+
+    async def send(message: Message) -> None:
+        nonlocal start, transport
+        if message["type"] == "http.response.start":
+            start = message
+            return
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"]]
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if transport is None and not more:
+            protocol.response_bytes(start["status"], [pair for pair in headers if pair[0] != "content-length"], body)
+            return
+        if transport is None:
+            transport = protocol.response_stream(start["status"], headers)
+        if body:
+            await transport.send_bytes(body)
+
+    await app(_asgi_scope(scope), receive, send)
+
+
+def _asgi_scope(scope: RsgiScope) -> Scope:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": scope.http_version,
+        "method": scope.method,
+        "scheme": scope.scheme,
+        "path": scope.path,
+        "raw_path": scope.path.encode(),
+        "root_path": "",
+        "query_string": scope.query_string.encode("latin-1"),
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in scope.headers.items()],
+        "client": _address(scope.client),
+        "server": _address(scope.server),
+        "extensions": {},
+        "state": {},
+    }
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    host, _, port = text.rpartition(":")
+    return (host, int(port)) if port.isdecimal() else None

@@ -1,0 +1,127 @@
+"""What granian hands over becomes a request, and an ASGI application's messages become an answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from granian.rsgi import ProtocolClosed
+
+from service.errors import EkibenError
+from service.http.exchange import ClientGoneError
+from service.http.front import Front
+from service.http.rsgi import RsgiRequest, handle
+from service.http.traffic import Traffic
+
+
+class Protocol:
+    """granian's end of one request: a body in parts, None for a client that leaves, and what was answered."""
+
+    def __init__(self, *parts: bytes | None) -> None:
+        self._parts = list(parts)
+        self.answers: list[tuple[int, list[tuple[str, str]], bytes]] = []
+        self.streamed: list[bytes] = []
+
+    async def __call__(self) -> bytes:
+        if None in self._parts:
+            raise ProtocolClosed
+        return b"".join(part for part in self._parts if part is not None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            if part is None:
+                raise ProtocolClosed
+            yield part
+
+    async def client_disconnect(self) -> None: ...
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.answers.append((status, headers, body))
+
+    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Any:
+        self.answers.append((status, headers, b""))
+
+        async def send_bytes(body: bytes) -> None:
+            self.streamed.append(body)
+
+        return SimpleNamespace(send_bytes=send_bytes)
+
+
+def scope(path: str = "/x", method: str = "POST", **headers: str) -> Any:
+    return SimpleNamespace(
+        proto="http", http_version="1.1", scheme="http", client="127.0.0.1:5", server="127.0.0.1:3000", method=method,
+        path=path, query_string="a=%20b", headers={name.replace("_", "-"): value for name, value in headers.items()},
+    )  # fmt: skip
+
+
+def read(*parts: bytes | None, **headers: str) -> bytes:
+    return asyncio.run(RsgiRequest(scope(**headers), Protocol(*parts)).body(10))  # type: ignore[arg-type]
+
+
+def test_a_body_is_read_whole_announced_or_not() -> None:
+    assert read(b"01", b"23", content_length="4") == b"0123"
+    assert read(b"01", b"", b"23") == b"0123"
+    assert read() == b""
+
+
+@pytest.mark.parametrize(("parts", "headers"), [((), {"content_length": "11"}), ((b"x" * 6, b"x" * 5), {})])
+def test_a_body_beyond_the_limit_is_refused(parts: tuple[bytes, ...], headers: dict[str, str]) -> None:
+    with pytest.raises(EkibenError, match="at most 10 bytes") as caught:
+        read(*parts, **headers)
+    assert caught.value.slug == "body-too-large"
+
+
+@pytest.mark.parametrize("headers", [{"content_length": "9"}, {}])
+def test_a_client_that_leaves_is_noticed(headers: dict[str, str]) -> None:
+    with pytest.raises(ClientGoneError):
+        read(b"x", None, **headers)
+
+
+def test_headers_and_query() -> None:
+    request = RsgiRequest(scope(accept="image/png"), Protocol())  # type: ignore[arg-type]
+    assert (request.header("accept"), request.header("x-other"), request.query) == ("image/png", "", "a=%20b")
+
+
+def answered(app: Any, protocol: Protocol, asked: Any) -> Protocol:
+    host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10)
+    asyncio.run(handle(Front(app, host=lambda: host), asked, protocol))  # type: ignore[arg-type]
+    return protocol
+
+
+def test_a_route_is_answered_here() -> None:
+    (answer,) = answered(None, Protocol(), scope("/livez", "GET")).answers
+    assert answer == (200, [("content-type", "application/json")], b'{"live":true}')
+
+
+def test_nobody_answers_a_client_that_left() -> None:
+    assert answered(None, Protocol(None), scope("/classify", content_length="9")).answers == []
+
+
+def test_what_is_no_route_goes_to_the_application_behind() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend([scope, await receive(), await receive()])
+        await send({"type": "http.response.start", "status": 201, "headers": [(b"x", b"y"), (b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    (answer,) = answered(app, Protocol(b"in", b"put"), scope("/é", accept="*/*")).answers
+    assert answer == (201, [("x", "y")], b"ok")
+    asked, body, gone = seen
+    assert (asked["path"], asked["query_string"], asked["headers"]) == ("/é", b"a=%20b", [(b"accept", b"*/*")])
+    assert (asked["client"], asked["server"]) == (("127.0.0.1", 5), ("127.0.0.1", 3000))
+    assert body == {"type": "http.request", "body": b"input", "more_body": False}
+    assert gone == {"type": "http.disconnect"}
+
+
+def test_what_the_application_streams_is_streamed() -> None:
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for part in (b"a", b"", b"b"):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    protocol = answered(app, Protocol(), scope("/x"))
+    assert protocol.answers == [(200, [], b"")]
+    assert protocol.streamed == [b"a", b"b"]
