@@ -49,9 +49,9 @@ def serving(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: P
 
 @contextlib.contextmanager
 def start(
-    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, patience_s: float = 120
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, patience_s: float = 120, status: int = 200
 ) -> Iterator[Started]:
-    """As `serving`, for those who need the process too."""
+    """As `serving`, for those who need the process too; `status` is what /readyz is to answer first."""
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -64,24 +64,26 @@ def start(
         )
     started = Started(process=process, port=port)
     try:
-        _wait_until_ready(started.address, process, log, patience_s)
+        _wait_until_it_says(status, started.address, process, log, patience_s)
         yield started
     finally:
         _stop(process)
 
 
-def _wait_until_ready(address: str, process: subprocess.Popen[bytes], log: Path, patience_s: float) -> None:
+def _wait_until_it_says(
+    status: int, address: str, process: subprocess.Popen[bytes], log: Path, patience_s: float
+) -> None:
     until, said = time.monotonic() + patience_s, "nothing"
     while time.monotonic() < until:
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()[-4000:]}")
         with contextlib.suppress(httpx.TransportError):
             answer = httpx.get(f"{address}/readyz", timeout=5)
-            if answer.status_code == 200:
+            if answer.status_code == status:
                 return
             said = answer.text
         time.sleep(0.2)
-    raise AssertionError(f"not ready after {patience_s} s, it says {said}:\n{log.read_text()[-4000:]}")
+    raise AssertionError(f"no {status} after {patience_s} s, it says {said}:\n{log.read_text()[-4000:]}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -16,11 +16,9 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.connection import Answer, Connection
-from service.bundle import REQUESTS, Bundle, open_bundle
-from service.engine.model import Model
-from service.engine.session import Session
+from service.bundle import Bundle, open_bundle
 from service.tasks.replay import answer_now
-from tests.service.engine.versions import NAME, cut_off, flip_byte, publish, wrong_golden
+from tests.service.engine.versions import NAME, alone, cut_off, flip_byte, publish, request_file, wrong_golden
 from tests.service.test_host import GRANIAN, served
 
 NUM_CLIENTS, NUM_SWAPS, NUM_IMAGES = 64, 20, 16
@@ -56,12 +54,8 @@ REQUESTS_OF = [(path, *request(path, images)) for path in PATHS for images in IM
 
 def expected(bundle: Bundle) -> list[Any]:
     """What this version answers to each request when it is alone."""
-    model = Model(
-        manifest=bundle.manifest,
-        session=Session(bundle.model, manifest=bundle.manifest, device="cpu"),
-        tokenizer=None,
-    )
-    documents = [{**answer_now(model, native(images))} for images in IMAGES]
+    model = alone(bundle)
+    documents = [answer_now(model, native(images)) for images in IMAGES]
     tensors = [model.session.run({"images": images}).values() for images in IMAGES]
     for document in documents:
         del document["version"]
@@ -134,8 +128,7 @@ class Swaps:
     def _files(self, number: int) -> dict[str, bytes]:
         """A request case that is right takes a model to answer it."""
         bundle = open_bundle(self._drafts / NAME / publish(self._drafts, number))
-        case = {"request": native(IMAGES[0]), "answer": {**expected(bundle)[0], "version": bundle.manifest.version}}
-        return {REQUESTS: json.dumps(case).encode() + b"\n"}
+        return request_file(bundle, native(IMAGES[0]))
 
 
 async def until(condition: Callable[[], bool], patience_s: float = 60) -> None:

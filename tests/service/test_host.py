@@ -230,15 +230,17 @@ def wait_until(condition: Any, patience_s: float = 20) -> None:
         time.sleep(0.05)
 
 
-def test_clients_that_leave_end_their_generations(granian: Started) -> None:
+@pytest.mark.parametrize("host", ["granian", "bentoml"])
+def test_clients_that_leave_end_their_generations(host: str, request: pytest.FixtureRequest) -> None:
     """Work for some seconds is asked for, then all who asked leave: nothing is computed for nobody."""
+    started: Started = request.getfixturevalue(host)
     prompts = {"model": NAMES["language-model"], "prompt": ["the "] * 8, "max_tokens": 150, "seed": 1}
     content = json.dumps(prompts).encode()
     gone = 'ekiben_http_requests_total{route="/generate",status="499"}'
-    before = counted(granian, gone)
-    clients = [send(granian.port, "/generate", len(content), content) for _ in range(60)]
-    wait_until(lambda: counted(granian, "ekiben_http_in_flight") > 0)
+    before = counted(started, gone)
+    clients = [send(started.port, "/generate", len(content), content) for _ in range(60)]
+    wait_until(lambda: counted(started, "ekiben_http_in_flight") > 0)
     for client in clients:
         client.close()
-    wait_until(lambda: counted(granian, "ekiben_http_in_flight") == 0)
-    wait_until(lambda: counted(granian, gone) > before)
+    wait_until(lambda: counted(started, "ekiben_http_in_flight") == 0)
+    wait_until(lambda: counted(started, gone) > before)

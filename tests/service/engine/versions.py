@@ -4,6 +4,7 @@ Version `number` of `tiny-images` has weights of its own. Bundles are put in pla
 renamed, then `current` replaced.
 """
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -16,9 +17,11 @@ import onnx
 from onnx import numpy_helper, parser
 from safetensors.numpy import save
 
-from service.bundle import GOLDEN, MODEL, GoldenCase, RequestCase, pack_golden
+from service.bundle import GOLDEN, MODEL, REQUESTS, Bundle, GoldenCase, RequestCase, pack_golden
 from service.engine.model import Model
 from service.engine.repository import Repository
+from service.engine.session import Session
+from service.tasks.replay import answer_now
 from tests.service.bundles import (
     OPSET,
     bundle_files,
@@ -106,6 +109,21 @@ def publish(root: Path, number: int, *, spoil: Callable[[Path], None] | None = N
         draft.rename(target)
     point(root, folder.name)
     return folder.name
+
+
+def alone(bundle: Bundle) -> Model:
+    """The model of a bundle, served by nobody."""
+    return Model(
+        manifest=bundle.manifest,
+        session=Session(bundle.model, manifest=bundle.manifest, device="cpu"),
+        tokenizer=None,
+    )
+
+
+def request_file(bundle: Bundle, request: dict[str, Any]) -> dict[str, bytes]:
+    """requests.jsonl with this request and what the model answers to it."""
+    case = {"request": request, "answer": answer_now(alone(bundle), request)}
+    return {REQUESTS: json.dumps(case).encode() + b"\n"}
 
 
 def flip_byte(folder: Path) -> None:

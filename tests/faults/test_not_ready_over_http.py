@@ -1,0 +1,93 @@
+"""What a real server with broken bundles tells clients and operators, and that it is ready when they are mended."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import save
+
+from service.bundle import GOLDEN, MODEL, GoldenCase, pack_golden
+from tests.e2e.serving import ROOT, SERVE, Started, environment, start
+from tests.service.bundles import FAMILIES, NAMES, bundle_files, golden_cases, write_bundle
+from tests.service.conftest import served_bundles
+from tests.service.engine.versions import NAME, flip_byte, publish, slow_graph
+from tests.service.test_host import GRANIAN, ask, classify, wait_until
+
+__all__ = ["served_bundles"]
+HOSTS = pytest.mark.parametrize("command", [GRANIAN, SERVE], ids=["granian", "bentoml"])
+WORDS = {  # family -> why it is not ready
+    "image-classifier": "VERIFYING hangs: no result within 4 s",
+    "series-classifier": "model.onnx has sha256 ",
+    "series-tagger": "golden case 0 ",
+    "text-classifier": "manifest.json was changed: its content has version ",
+    "language-model": "no file `current`",
+    "image-generator": "away from the PyTorch model (atol 0, rtol 0)",
+}
+
+
+def spoil(root: Path) -> None:
+    """One fault for each family."""
+    publish(root, 0, files={MODEL: slow_graph(1 << 23)})
+    flip_byte(write_bundle(root, "series-classifier"))
+    first, *rest = golden_cases("series-tagger")
+    moved = GoldenCase(inputs=first.inputs, outputs={name: value + 0.1 for name, value in first.outputs.items()})
+    golden = {GOLDEN: save(pack_golden((moved, *rest)))}
+    write_bundle(root, "series-tagger", files=bundle_files("series-tagger") | golden)
+    manifest = write_bundle(root, "text-classifier") / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"atol": 1e-05', '"atol": 0.005', 1))
+    (write_bundle(root, "language-model").parent / "current").unlink()
+    first, *rest = golden_cases("image-generator")
+    moved = GoldenCase(
+        inputs=first.inputs, outputs={"samples": first.outputs["samples"] + 1e-6, "images": first.outputs["images"]}
+    )
+    exact = {"atol": 0.0, "rtol": 0.0, "measured": 0.0}
+    write_bundle(
+        root,
+        "image-generator",
+        files=bundle_files("image-generator") | {GOLDEN: save(pack_golden((moved, *rest)))},
+        tolerance={"samples": exact, "images": exact},
+    )
+
+
+def models(host: Started) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in json.loads(ask(host.port, "GET", "/models")[2])["models"]}
+
+
+@HOSTS
+def test_every_fault_is_told_and_the_mended_service_is_ready(
+    command: tuple[str, ...], served_bundles: Path, tmp_path: Path
+) -> None:
+    root, log = tmp_path / "bundles", tmp_path / "log"
+    spoil(root)
+    env = environment(EKIBEN_BUNDLES=str(root), BENTOML_HOME=str(tmp_path), EKIBEN_HANG_S="4", EKIBEN_POLL_S="0.1")
+    with start(command, env=env, cwd=ROOT, log=log, status=503) as host:
+        wait_until(lambda: {row["state"] for row in models(host).values()} == {"FAILED"}, 60)
+        shown, said, why = models(host), log.read_text(), json.loads(ask(host.port, "GET", "/readyz")[2])
+        assert set(shown) == set(NAMES.values())
+        for family, words in WORDS.items():
+            reason = shown[NAMES[family]]["reason"]
+            assert words in reason
+            assert reason in said
+            assert reason in why["detail"]
+        assert ask(host.port, "GET", "/livez")[0] == 200
+        status, _, answer = classify(host.port)
+        assert (status, json.loads(answer)["detail"]) == (503, shown[NAME]["reason"])
+        for family in FAMILIES:
+            shutil.rmtree(root / NAMES[family])
+            shutil.copytree(served_bundles / NAMES[family], root / NAMES[family])
+        wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 200, 60)
+        assert classify(host.port)[0] == 200
+
+
+@HOSTS
+def test_an_empty_folder_is_told(command: tuple[str, ...], tmp_path: Path) -> None:
+    root, log = tmp_path / "bundles", tmp_path / "log"
+    root.mkdir()
+    env = environment(EKIBEN_BUNDLES=str(root), BENTOML_HOME=str(tmp_path))
+    with start(command, env=env, cwd=ROOT, log=log, status=503) as host:
+        words = f"the folder of bundles {root} is empty: export a model first"
+        wait_until(lambda: json.loads(ask(host.port, "GET", "/readyz")[2])["detail"] == words)
+        assert models(host) == {}
+        assert words in log.read_text()
