@@ -94,23 +94,19 @@ class Layout:
         return longest if self.mixes or not longest else self._bounds[self.bucket(longest)]
 
     def gather(self, parts: Sequence[Tensors], num_steps: int) -> dict[str, Array]:
-        """The rows of these inputs as one batch, in their order, cut or padded to `num_steps`: that of the longest."""
+        """The rows of these inputs as one batch, in their order, cut or padded to `num_steps`: that of the longest.
+
+        The rows are joined as bytes, because numpy gives up the interpreter lock for each row that it copies, and a
+        thread that assembles a batch would wait for the event loop at every row.
+        """
         batch: dict[str, Array] = {}
         for name, dtype, *_ in self._inputs:
             values = [part[name] for part in parts]
-            if name not in self._has_steps:
-                batch[name] = np.concatenate(values)
-                continue
-            padded: Array = np.zeros((sum(map(len, values)), num_steps, *values[0].shape[2:]), dtype)
-            at = 0
-            for value in values:
-                end, width = at + len(value), value.shape[1]
-                if width > num_steps:
-                    padded[at:end] = value[:, :num_steps]
-                else:
-                    padded[at:end, :width] = value
-                at = end
-            batch[name] = padded
+            shape = values[0].shape[1:]
+            if name in self._has_steps:
+                shape = num_steps, *shape[1:]
+                values = _padded(values, num_steps)
+            batch[name] = np.frombuffer(_joined(values), dtype).reshape(-1, *shape)
         return batch
 
     def fit(self, answer: dict[str, Array], num_steps: int) -> dict[str, Array]:
@@ -142,6 +138,31 @@ class Layout:
         came = {name: _came(value) for name, value in inputs.items()}
         expected = {spec.name: _words(spec) for *_, spec in self._inputs}
         return ValueError(f"{self.where}: inputs {came}, expected {expected} of one size for each name, not empty")
+
+
+def _padded(values: Sequence[Array], num_steps: int) -> list[Array]:
+    """Their rows one after the other, each cut to `num_steps` or followed by the zeros that it lacks."""
+    zeros = np.zeros((num_steps, *values[0].shape[2:]), values[0].dtype)
+    parts: list[Array] = []
+    for value in values:
+        lacking = num_steps - value.shape[1]
+        if lacking < 0:
+            parts.extend(value[:, :num_steps])
+        elif not lacking:
+            parts.append(value)
+        elif len(value) == 1:
+            parts += value, zeros[:lacking]
+        else:
+            for row in value:
+                parts += row, zeros[:lacking]
+    return parts
+
+
+def _joined(values: Sequence[Any]) -> bytearray:
+    try:
+        return bytearray().join(values)
+    except TypeError:  # only what lies in one piece can be joined
+        return bytearray().join([np.ascontiguousarray(value).data for value in values])
 
 
 def _came(value: Any) -> str:

@@ -105,6 +105,18 @@ def test_what_is_beyond_a_short_row_is_zero() -> None:
     assert not batch["series"][0, 2:].any()
 
 
+def test_rows_that_do_not_lie_in_one_piece_are_gathered_too() -> None:
+    one = {name: np.asfortranarray(np.repeat(value, 2, axis=-1))[..., ::2] for name, value in rows(3, 5).items()}
+    one["lengths"] = np.array([3, 5])
+    for num_steps in (4, 5, 7):
+        batch, width = TAGGER.gather([one, rows(2), one], num_steps), min(num_steps, 5)
+        np.testing.assert_array_equal(
+            batch["series"][[0, 1, 3, 4], :width], np.tile(one["series"], (2, 1, 1))[:, :width]
+        )
+        assert not batch["series"][:, 5:].any()
+        np.testing.assert_array_equal(batch["h"], np.concatenate([one["h"], rows(2)["h"], one["h"]]))
+
+
 def test_outputs_get_the_steps_of_their_request() -> None:
     value = np.arange(24.0).reshape(2, 4, 3)
     answer = {"logits": value, "next_h": value}

@@ -93,12 +93,12 @@ def test_a_piece_splits_into_pieces_that_know_their_steps() -> None:
         (piece,) = pieces
         piece.price_s = 3.0
         head = piece.split(1)
-        assert (head.count, head.longest, head.steps, head.price_s) == (1, 9, 9, pytest.approx(1.0))
-        assert (piece.count, piece.longest, piece.steps, piece.price_s) == (2, 10, 20, pytest.approx(2.0))
-        request.take(piece, numbers(piece, 10))
-        request.take(head, numbers(head, 9))
+        assert (head.count, head.longest, head.steps, head.price_s) == (1, 21, 21, pytest.approx(1.0))
+        assert (piece.count, piece.longest, piece.steps, piece.price_s) == (2, 22, 44, pytest.approx(2.0))
+        request.take(piece, numbers(piece, 22))
+        request.take(head, numbers(head, 21))
 
-    answer = settled([9, 10, 10], give)
+    answer = settled([21, 22, 22], give)
     np.testing.assert_array_equal(answer["logits"][:, 0, 0], [0, 1, 2])
 
 
