@@ -10,6 +10,7 @@ from functools import cached_property
 import onnx
 import onnxruntime
 import torch
+from pydantic import ValidationError
 
 from export.interface import interface
 from export.recurrent import OPSET
@@ -24,6 +25,7 @@ from service.bundle import (
     Manifest,
     Provenance,
     Tolerance,
+    first_fault,
 )
 from service.engine.session import Session
 from service.errors import BundleError
@@ -68,32 +70,35 @@ def file_names(run: Run) -> tuple[str, ...]:
 
 
 def draft(run: Run, model: bytes) -> Candidate:
-    """A candidate with all that is known before anything is measured."""
+    """A candidate with all that is known before anything is measured. Raises ExportError where that is no manifest."""
     shape, recipe, checkpoint = interface(run), run.recipe, run.checkpoint
     versions = {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
-    manifest = Manifest.sealed(
-        name=run.folder.resolve().name,
-        task=FAMILIES[recipe.family].task,
-        summary=recipe.summary,
-        inputs=shape.inputs,
-        outputs=shape.outputs,
-        parameters=shape.parameters,
-        limits=Limits(max_items=recipe.max_items, max_steps=recipe.max_steps),
-        tolerance={
-            output.name: Tolerance(atol=recipe.tolerance.atol, rtol=recipe.tolerance.rtol, measured=0.0)
-            for output in shape.outputs
-        },
-        invariance=Invariance(level="tolerance", measured=0.0, how="not measured yet"),
-        files=dict.fromkeys(file_names(run), File(sha256="0" * 64, bytes=0)),  # export.write hashes them
-        provenance=Provenance(
-            recipe=recipe.name,
-            commit=checkpoint.commit,
-            seed=checkpoint.seed,
-            steps=checkpoint.steps,
-            data=checkpoint.data["sha256"],
-            metrics=checkpoint.metrics,
-            versions=checkpoint.versions | versions,
-            opset=OPSET,
-        ),
-    )
+    try:
+        manifest = Manifest.sealed(
+            name=run.folder.resolve().name,
+            task=FAMILIES[recipe.family].task,
+            summary=recipe.summary,
+            inputs=shape.inputs,
+            outputs=shape.outputs,
+            parameters=shape.parameters,
+            limits=Limits(max_items=recipe.max_items, max_steps=recipe.max_steps),
+            tolerance={
+                output.name: Tolerance(atol=recipe.tolerance.atol, rtol=recipe.tolerance.rtol, measured=0.0)
+                for output in shape.outputs
+            },
+            invariance=Invariance(level="tolerance", measured=0.0, how="not measured yet"),
+            files=dict.fromkeys(file_names(run), File(sha256="0" * 64, bytes=0)),  # export.write hashes them
+            provenance=Provenance(
+                recipe=recipe.name,
+                commit=checkpoint.commit,
+                seed=checkpoint.seed,
+                steps=checkpoint.steps,
+                data=checkpoint.data["sha256"],
+                metrics=checkpoint.metrics,
+                versions=checkpoint.versions | versions,
+                opset=OPSET,
+            ),
+        )
+    except ValidationError as error:
+        raise ExportError("manifest", first_fault(error)) from error
     return Candidate(run=run, model=model, manifest=manifest)

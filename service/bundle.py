@@ -77,6 +77,7 @@ __all__ = [
     "TextClassifier",
     "Tolerance",
     "current_version",
+    "first_fault",
     "open_bundle",
     "pack_golden",
 ]
@@ -153,14 +154,19 @@ def open_bundle(folder: Path) -> Bundle:
     )
 
 
+def first_fault(error: ValidationError) -> str:
+    """The first field that a manifest's validation objects to, and why, as one line."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return f"field {field!r}: {first['msg']}"
+
+
 def _read_manifest(folder: Path, where: str) -> Manifest:
     content = _read_plain(folder, where, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{where}: {MANIFEST}: field {field!r}: {first['msg']}") from error
+        raise BundleError(f"{where}: {MANIFEST}: {first_fault(error)}") from error
     if manifest.content_version() != manifest.version:
         raise BundleError(
             f"{where}: {MANIFEST} was changed: its content has version {manifest.content_version()}, "
@@ -203,6 +209,8 @@ def _read_golden(content: bytes, manifest: Manifest, where: str) -> tuple[Golden
             cases.setdefault(int(case), ({}, {}))[("in", "out").index(side)][name] = value
             if not np.isfinite(value).all():
                 raise BundleError(f"{where}: {GOLDEN}: {key} holds a value that is not finite")
+            if side == "out" and not value.size:
+                raise BundleError(f"{where}: {GOLDEN}: {key} is empty: it proves nothing")
     except BundleError:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -216,6 +224,11 @@ def _read_golden(content: bytes, manifest: Manifest, where: str) -> tuple[Golden
                 f"{where}: {GOLDEN}: case {number} has inputs {sorted(given)} and outputs {sorted(expected)}, "
                 f"the model has {sorted(inputs)} and {sorted(outputs)}"
             )
+    # A language model's caches are proven by the logits that follow from them.
+    claimed = {"logits"} if isinstance(manifest.parameters, LanguageModel) else outputs
+    unproven = claimed.difference(*(expected for _, expected in cases.values()))
+    if unproven:
+        raise BundleError(f"{where}: {GOLDEN}: no case has the outputs {sorted(unproven)}")
     return tuple(GoldenCase(inputs=cases[i][0], outputs=cases[i][1]) for i in sorted(cases))
 
 

@@ -177,7 +177,12 @@ class Loop:
         if self.workers.first:
             scores = measure(family, on_device(family, self.average, self.workers.device), self.validation)
         point = {f"validation_{name}": score for name, score in scores.items()}
-        state.curves.append({"step": state.step, "loss": sum(state.losses) / len(state.losses), **point})
+        loss = sum(state.losses) / len(state.losses)
+        if not math.isfinite(loss):
+            raise RunError(
+                f"{self.recipe.name}: the loss is {loss} at step {state.step}; a lower learning_rate may help"
+            )
+        state.curves.append({"step": state.step, "loss": loss, **point})
         state.losses = []
         better = bool(self.workers.agree(_better(scores, state.best, FAMILIES[family].metric)))
         state.stale = 0 if better else state.stale + 1

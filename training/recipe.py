@@ -4,10 +4,11 @@ A model takes the *raw* tensors of a request (uint8 pixels, unscaled series, tok
 layer is its preprocessing, so training, export and service cannot disagree about it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,10 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data set ready to train on. `sha256` names each source that was read; `note` goes on the model's card."""
+    """A data set ready to train on. `sha256` names each source that was read; `note` goes on the model's card.
+
+    Raises ValueError where labels repeat, or a target is none of them.
+    """
 
     name: str
     note: str
@@ -52,6 +56,18 @@ class Data:
     sha256: Mapping[str, str]
     tokenizer: str | None = None  # Hugging Face `tokenizers` JSON, fitted on the training split only
     config: Mapping[str, Any] = field(default_factory=dict)  # keywords of `build`, JSON-able: sizes, means, deviations
+
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"data {self.name!r}: two labels are the same: {', '.join(self.labels)}")
+        for name in ("train", "validation", "test") if self.labels else ():
+            targets = getattr(self, name).targets
+            odd = targets[(targets < 0) | (targets >= len(self.labels))]
+            if odd.size:
+                last = len(self.labels) - 1
+                raise ValueError(
+                    f"data {self.name!r}: a target of the {name} split is {odd[0]}, labels are 0 to {last}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +80,10 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One model of the registry. `build(**config)` makes the untrained module from a checkpoint's config alone."""
+    """One model of the registry. `build(**config)` makes the untrained module from a checkpoint's config alone.
+
+    Raises ValueError where no bundle could be named so, or there is no such family.
+    """
 
     name: str
     family: FamilyName
@@ -87,3 +106,10 @@ class Recipe:
     max_items: int = 64  # limits of the served model
     max_steps: int | None = None  # longest series, text or context
     tolerance: Tolerance = Tolerance()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", self.name) or len(self.name) > 64:
+            raise ValueError(f"recipe {self.name!r}: a name is small letters, digits and hyphens, such as mnist-cnn")
+        if self.family not in get_args(FamilyName):
+            known = ", ".join(get_args(FamilyName))
+            raise ValueError(f"recipe {self.name!r}: there is no family {self.family!r}; there are {known}")

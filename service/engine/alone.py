@@ -37,7 +37,8 @@ def check_alone(session: Session, cases: Mapping[int, GoldenCase]) -> None:
         raise BundleError(
             f"{manifest.name}/{manifest.version}: golden case {moved.case}: output {moved.output!r} of row {moved.row} "
             f"moves by {moved.difference:.3g} when the row is alone; the manifest says its bits never depend on the "
-            f"batch (strategy {manifest.invariance.strategy!r})"
+            f"batch (strategy {manifest.invariance.strategy!r}). Kernels differ between processors: run "
+            f"`python -m export runs/{manifest.name}` on this one; the others check its strategy when they load it"
         )
 
 

@@ -22,6 +22,17 @@ def test_the_draft_says_what_the_run_says(candidate: Candidate) -> None:
     assert (TOKENIZER in manifest.files) == (run.tokenizer is not None)
 
 
+def test_what_no_manifest_can_say_is_refused_in_one_line(candidates: Candidates) -> None:
+    """Weights that became NaN, and a folder that is named as no model may be."""
+    candidate = candidates("tiny-rnn")
+    run = candidate.run
+    nan = replace(run.checkpoint, metrics={"test_accuracy": float("nan")})
+    with pytest.raises(ExportError, match=r"^manifest: field 'metrics.test_accuracy': .* finite number$"):
+        draft(replace(run, checkpoint=nan), candidate.model)
+    with pytest.raises(ExportError, match=r"^manifest: field 'name': String should match"):
+        draft(replace(run, folder=run.folder.with_name("Tiny_Rnn")), candidate.model)
+
+
 def test_bytes_that_are_no_graph_are_an_export_error(candidates: Candidates) -> None:
     candidate = candidates("tiny-rnn")
     with pytest.raises(ExportError, match=r"structure: .*onnxruntime refuses"):

@@ -202,6 +202,10 @@ def test_goldens_that_prove_nothing(tmp_path: Path) -> None:
     refused(with_golden(tmp_path, mute), r"case 0 has inputs .* and outputs \[\]")
     foreign = tensors | {"0/out/verdict": tensors["0/out/logits"]}
     refused(with_golden(tmp_path, foreign), "case 0 .*'verdict'")
+    silent = {key: value for key, value in tensors.items() if not key.endswith("/out/probabilities")}
+    refused(with_golden(tmp_path, silent), r"no case has the outputs \['probabilities'\]")
+    rowless = tensors | {key: value[:0] for key, value in tensors.items() if key.startswith("1/")}
+    refused(with_golden(tmp_path, rowless), "golden.safetensors: 1/out/.* is empty: it proves nothing")
 
 
 @pytest.mark.parametrize("key", ["x/in/ids", "0/middle/ids", "ids", "0/in/a/b"])

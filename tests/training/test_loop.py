@@ -110,6 +110,13 @@ def test_minutes_end_a_run(tmp_path: Path) -> None:
     assert loop.progress.step > 3
 
 
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+    loop = loop_of(replace(RECIPES["tiny-plain"], learning_rate=1e30), tmp_path)
+    with pytest.raises(RunError, match=r"tiny-plain: the loss is (nan|inf) at step \d+; a lower learning_rate"):
+        run(loop)
+    assert loop.progress.step < 30
+
+
 def test_a_batch_must_be_shared_evenly(tmp_path: Path) -> None:
     recipe = RECIPES["tiny-plain"]
     with pytest.raises(ValueError, match="a batch of 16 cannot be shared by 3 workers"):

@@ -1,4 +1,4 @@
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -14,3 +14,31 @@ def test_a_split_counts_items_whatever_their_kind() -> None:
 def test_recipes_are_values() -> None:
     with pytest.raises(FrozenInstanceError):
         RECIPES["tiny-plain"].steps = 3
+
+
+@pytest.mark.parametrize("name", ["under_score", "Capital", "", "two--hyphens", "tail-", "new\n", "ünder", "a" * 65])
+def test_a_name_that_no_bundle_can_have_is_refused_before_training(name: str) -> None:
+    with pytest.raises(ValueError, match="a name is small letters, digits and hyphens"):
+        replace(RECIPES["tiny-plain"], name=name)
+
+
+def test_a_family_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no family 'image'; there are image-classifier, "):
+        replace(RECIPES["tiny-plain"], family="image")
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("target", [-1, 99])
+def test_a_target_that_is_no_label_is_refused_before_training(part: str, target: int) -> None:
+    data = RECIPES["tiny-plain"].load(None)
+    split = getattr(data, part)
+    targets = split.targets.copy()
+    targets[5] = target
+    with pytest.raises(ValueError, match=f"a target of the {part} split is {target}, labels are 0 to "):
+        replace(data, **{part: replace(split, targets=targets)})
+
+
+def test_labels_that_repeat_are_refused() -> None:
+    data = RECIPES["tiny-plain"].load(None)
+    with pytest.raises(ValueError, match="two labels are the same"):
+        replace(data, labels=(data.labels[0], *data.labels[:-1]))

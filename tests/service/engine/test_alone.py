@@ -30,7 +30,9 @@ def case() -> dict[int, GoldenCase]:
 
 
 def test_a_row_that_changes_with_its_batch_is_named() -> None:
-    with pytest.raises(BundleError, match=rf"{NAMES['series-tagger']}/.*: golden case 4: .* of row 0"):
+    name = NAMES["series-tagger"]
+    said = rf"{name}/.*: golden case 4: .* of row 0 .*: run `python -m export runs/{name}` on this one"
+    with pytest.raises(BundleError, match=said):
         check_alone(Leaking(), case())  # type: ignore[arg-type]
 
 
