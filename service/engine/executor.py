@@ -89,9 +89,8 @@ class Executor:
             request.loop.call_soon(self._drain, request.loop)
             return
         arrived.append(request)
-        if len(arrived) >= self._limits.max_batch_items and not request.batcher.is_quick(
-            len(arrived), request.num_steps
-        ):
+        full = len(arrived) % self._limits.max_batch_items == 0
+        if full and not request.batcher.is_quick(len(arrived), request.num_steps):
             self._arrivals[request.loop] = []  # enough for a thread to begin with
             self._queue(arrived)
             with self._lock:
