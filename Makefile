@@ -14,7 +14,7 @@ RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__i
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-engine prove-scoring
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-engine prove-soak prove-scoring
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -79,6 +79,9 @@ prove-engine: export ## 2,000 sequences of any length at once; a minute of twice
 	@$(BIN)/python -m benchmarks.engine.kills --workers 1
 	@$(BIN)/python -m benchmarks.engine.kills --workers 2
 	@$(BIN)/python -m benchmarks.engine.kills --workers 2 --at-once 2
+
+prove-soak: export ## ten minutes of mixed work, bad input, clients that leave and versions that change: nothing wrong, nothing grows
+	@$(BIN)/python -m benchmarks.engine.soak
 
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200

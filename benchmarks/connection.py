@@ -38,6 +38,11 @@ class Connection:
         head = f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n{''.join(lines)}\r\n"
         self._writer.write(head.encode() + body)
 
+    def send_chunked(self, method: str, path: str, headers: Mapping[str, str]) -> None:
+        """A head whose body comes in chunks, which the caller frames."""
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._writer.write(f"{method} {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n{lines}\r\n".encode())
+
     async def write(self, more: bytes) -> None:
         """More of the body."""
         self._writer.write(more)

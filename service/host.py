@@ -5,6 +5,7 @@ let in; it is gone within the grace period whatever hangs, and until it has clos
 """
 
 import asyncio
+import ctypes
 import os
 import signal
 import tempfile
@@ -25,6 +26,7 @@ from service.http.rsgi import handle
 from service.settings import Settings
 
 LEAVE = signal.SIGUSR1  # from the parent: drain, then end
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 END_S = 3  # for a worker that has drained to close everything
 BREATH_S = 0.5  # from the start of a worker to that of the one that replaces it, at least
 RESTLESS_S = 5.5  # from its start: a worker that ends by itself sooner cannot start
@@ -131,6 +133,9 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (LEAVE, signal.SIGINT):  # a terminal sends Ctrl-C to workers too
             loop.add_signal_handler(number, self._leave)
+        prctl = getattr(ctypes.CDLL(None), "prctl", None)
+        if prctl is not None:  # Linux
+            prctl(PR_SET_PDEATHSIG, LEAVE)  # a parent that is killed can ask nobody to leave
         host = running()
         if self._shared is not None:
             host.sharing = Sharing(self._shared)

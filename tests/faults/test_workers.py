@@ -99,3 +99,21 @@ def test_a_worker_that_is_stuck_does_not_outlive_the_grace_period(served_bundles
         host.process.terminate()
         host.process.wait(timeout=30)
         assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+
+
+def test_workers_leave_when_their_parent_is_killed(served_bundles: Path, tmp_path: Path) -> None:
+    """They finish what they let in; nobody serves on, unseen, beside a service that is started anew."""
+    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
+        workers = psutil.Process(host.process.pid).children()
+        wait_until(lambda: counted(host, "ekiben_ready_workers") == 2)
+        slow = half_a_request(host.port)
+        wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)
+        host.process.kill()
+        wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 503)
+        slow.sendall(IMAGES[10:].encode())
+        answer = http.client.HTTPResponse(slow)
+        answer.begin()
+        said = answer.read()
+        slow.close()
+        assert answer.status == 200, said
+        assert not psutil.wait_procs(workers, timeout=20)[1]
