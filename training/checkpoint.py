@@ -134,7 +134,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Raises RunError where the run is unfinished."""
     try:
         fields = json.loads((folder / CHECKPOINT).read_text())
-        return Checkpoint(**{**fields, "labels": tuple(fields["labels"])})
+        checkpoint = Checkpoint(**{**fields, "labels": tuple(fields["labels"])})
     except FileNotFoundError:
         hint = f"resume it with: python -m training {folder.name} --out {folder} --resume"
         unfinished = (folder / SNAPSHOT).exists()
@@ -142,6 +142,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise RunError(f"{folder}: there is no {CHECKPOINT}: {found}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}: {CHECKPOINT} cannot be read: {error}") from error
+    names = set(checkpoint.files)
+    if not {WEIGHTS, TEST} <= names <= {WEIGHTS, TEST, TEXTS, TOKENIZER}:
+        raise RunError(
+            f"{folder}: {CHECKPOINT} lists the files {sorted(names)}, expected {WEIGHTS} and {TEST} at least"
+        )
+    return checkpoint
 
 
 def load_run(folder: Path, recipes: Mapping[str, Recipe] = RECIPES) -> Run:
@@ -151,17 +157,23 @@ def load_run(folder: Path, recipes: Mapping[str, Recipe] = RECIPES) -> Run:
         raise RunError(f"{folder}: unknown recipe {checkpoint.recipe!r}; known are {', '.join(recipes)}")
     recipe = recipes[checkpoint.recipe]
     contents = {name: _read(folder, name, sha256) for name, sha256 in checkpoint.files.items()}
-    model = recipe.build(**checkpoint.config)
+    try:
+        model = recipe.build(**checkpoint.config)
+    except TypeError as error:
+        raise RunError(f"{folder}: the config of {CHECKPOINT} does not fit recipe {recipe.name}: {error}") from error
     try:
         model.load_state_dict(load_tensors(contents[WEIGHTS]))
+        test = _unpack(load_arrays(contents[TEST]), contents.get(TEXTS, b"").decode())
     except RuntimeError as error:
         raise RunError(f"{folder}: {WEIGHTS} does not fit recipe {recipe.name}: {error}") from error
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"{folder}: {WEIGHTS} or {TEST} cannot be read: {error}") from error
     return Run(
         folder=folder,
         recipe=recipe,
         model=model.eval(),
         checkpoint=checkpoint,
-        test=_unpack(load_arrays(contents[TEST]), contents.get(TEXTS, b"").decode()),
+        test=test,
         tokenizer=contents[TOKENIZER].decode() if TOKENIZER in contents else None,
     )
 

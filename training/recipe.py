@@ -44,7 +44,7 @@ class Split:
 class Data:
     """A data set ready to train on. `sha256` names each source that was read; `note` goes on the model's card.
 
-    Raises ValueError where labels repeat, or a target is none of them.
+    Raises ValueError where a split is empty or lacks targets, labels repeat, or a target is none of them.
     """
 
     name: str
@@ -60,9 +60,17 @@ class Data:
     def __post_init__(self) -> None:
         if len(set(self.labels)) < len(self.labels):
             raise ValueError(f"data {self.name!r}: two labels are the same: {', '.join(self.labels)}")
-        for name in ("train", "validation", "test") if self.labels else ():
-            targets = getattr(self, name).targets
-            odd = targets[(targets < 0) | (targets >= len(self.labels))]
+        for name in ("train", "validation", "test"):
+            split = getattr(self, name)
+            if not len(split):
+                raise ValueError(f"data {self.name!r}: the {name} split is empty")
+            if not self.labels:
+                continue
+            if len(split.targets) != len(split):
+                raise ValueError(
+                    f"data {self.name!r}: the {name} split has {len(split)} items and {len(split.targets)} targets"
+                )
+            odd = split.targets[(split.targets < 0) | (split.targets >= len(self.labels))]
             if odd.size:
                 last = len(self.labels) - 1
                 raise ValueError(

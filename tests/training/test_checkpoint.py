@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -82,6 +83,31 @@ def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
 def test_a_broken_checkpoint_is_refused(folder: Path) -> None:
     (folder / "checkpoint.json").write_text('{"recipe": "tiny-images"}')
     with pytest.raises(RunError, match=r"checkpoint\.json cannot be read"):
+        load_run(folder, RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"config": {"size": 3}}, r"the config of checkpoint\.json does not fit recipe tiny-images: .*'size'"),
+        ({"files": {}}, r"checkpoint\.json lists the files \[\], expected weights\.safetensors and test\.safetensors"),
+        ({"files": {"../x": "", "weights.safetensors": "", "test.safetensors": ""}}, r"lists the files \['\.\./x', "),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(folder: Path, changes: dict[str, object], sentence: str) -> None:
+    facts = json.loads((folder / "checkpoint.json").read_text())
+    (folder / "checkpoint.json").write_text(json.dumps({**facts, **changes}))
+    with pytest.raises(RunError, match=sentence):
+        load_run(folder, RECIPES)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "test.safetensors"])
+def test_bytes_that_are_no_tensors_are_refused(folder: Path, name: str) -> None:
+    facts = json.loads((folder / "checkpoint.json").read_text())
+    (folder / name).write_bytes(b"no tensors")
+    facts["files"][name] = hashlib.sha256(b"no tensors").hexdigest()
+    (folder / "checkpoint.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=r"weights\.safetensors or test\.safetensors cannot be read: "):
         load_run(folder, RECIPES)
 
 

@@ -42,3 +42,14 @@ def test_labels_that_repeat_are_refused() -> None:
     data = RECIPES["tiny-plain"].load(None)
     with pytest.raises(ValueError, match="two labels are the same"):
         replace(data, labels=(data.labels[0], *data.labels[:-1]))
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_split_that_is_empty_or_lacks_targets_is_refused(part: str) -> None:
+    data = RECIPES["tiny-plain"].load(None)
+    split = getattr(data, part)
+    empty = Split(inputs={name: array[:0] for name, array in split.inputs.items()}, targets=split.targets[:0])
+    with pytest.raises(ValueError, match=f"the {part} split is empty"):
+        replace(data, **{part: empty})
+    with pytest.raises(ValueError, match=f"the {part} split has {len(split)} items and 3 targets"):
+        replace(data, **{part: replace(split, targets=split.targets[:3])})
