@@ -175,6 +175,8 @@ def _job(
         raise ScoringError(f"{first.name}: {describe(error)}") from error
     if first.format == "openai" and id_column is None:
         id_column = "custom_id"
+    if first.format == "openai" and options["sink"] == "jsonl" and keep:
+        raise ScoringError("--keep: OpenAI's output has no place for columns; choose --output-format parquet or csv")
     partitions = [name for name, _ in first.partitions]
     for name in [*([id_column] if id_column else []), *keep]:
         if name not in {*columns, *partitions, "*"} and first.format != "jsonl":

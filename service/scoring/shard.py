@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.scoring.ahead import ahead
+from service.scoring.completions import is_openai_batch, responses
 from service.scoring.files import InputFile, current_stamp
 from service.scoring.job import Job
 from service.scoring.join import ids, joined
@@ -82,11 +83,12 @@ def _compute(context: Context, shard: Shard, progress: Callable[[int, int], None
     written, rejects = ledger.work_path(shard, job.sink), _Rejects(ledger.work_path(shard, "rejects"), job, shard)
     tally = _Tally(len(context.labels))
     sink: Sink | None = None
+    shape = responses if is_openai_batch(job) else joined
     try:
         with rejects:
             for rows in ahead(_rows(context, shard), AHEAD):
                 scored = context.scorer.score(rows)
-                table = joined(job, shard.file, rows, scored)
+                table = shape(job, shard.file, rows, scored)
                 if sink is None:
                     sink = Sink(written, job.sink, table.schema)
                 sink.write(table)

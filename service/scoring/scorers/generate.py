@@ -59,7 +59,8 @@ class GenerateScorer:
     def _schema(self) -> pa.Schema:
         if not self._writes:
             return IMAGE_SCHEMA
-        return TEXT_SCHEMA.append(LOGPROBS) if self._request.get("logprobs") else TEXT_SCHEMA
+        told = self._request.get("logprobs") or "logprobs" in self._columns
+        return TEXT_SCHEMA.append(LOGPROBS) if told else TEXT_SCHEMA
 
     def _bodies(self, rows: Rows) -> list[dict[str, Any]]:
         given = {field: values(plain(rows.columns[column])) for field, column in self._columns.items()}
