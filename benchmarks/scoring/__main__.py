@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
     parser.add_argument("--only", nargs="*", choices=sorted(WAYS), default=sorted(WAYS, key=list(WAYS).index))
     parser.add_argument(
-        "--memory", action="store_true", help="peak memory of scoring at a tenth of the rows and at all"
+        "--memory", action="store_true", help="peak memory of scoring at a hundredth of the rows, at a tenth and at all"
     )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ekiben-scoring-", dir=os.environ.get("TMPDIR")) as name:
@@ -54,7 +54,7 @@ def _run(way: Way, folder: Path, total: int, bundles: Path, number: int) -> Meas
 
 def _memory(folder: Path, rows: int, bundles: Path) -> None:
     way = WAYS["scoring images"]
-    for total in (rows // 10, rows):
+    for total in (rows // 100, rows // 10, rows):
         output = folder / f"out-{total}"
         found = measure(way.command(folder / "images", output, total, bundles), total)
         print(f"{total:,} rows: peak {found.peak_mib:,.0f} MiB, {found.rows_per_s:,.0f} rows/s")

@@ -1,5 +1,6 @@
 """Bad rows, bad files and bad disks."""
 
+import errno
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from service.scoring.sources.stream import Stream
 from tests.service.scoring.conftest import Score, predictions, rejects, tree
 from tests.service.scoring.inputs import (
     FIELD,
@@ -168,6 +170,35 @@ def test_a_truncated_gzip_is_named_and_resumed_when_it_is_whole(score: Score, tm
     assert again.computed == 3000 - done
     score("text-classifier", source, tmp_path / "fresh", shard_rows=100)
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("failing", range(3, 12))
+def test_a_read_error_is_named_shows_nothing_half_written_and_is_resumed(
+    failing: int, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the disk, at any of the reads: of the plan or of a shard."""
+    source = write_csv(tmp_path / "a.csv", {"text": texts(200)})
+    score("text-classifier", source, tmp_path / "fresh", shard_rows=40)
+    reads = iter(range(1, 10**6))
+
+    def read(stream: Stream, size: int, whole: Any = Stream.read) -> bytes:
+        if next(reads) == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "a.csv")
+        content: bytes = whole(stream, size)
+        return content
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stream, "read", read)
+        result = score("text-classifier", source, tmp_path / "out", shard_rows=40)
+    assert result.summary is None
+    assert "a.csv" in result.failures[0]
+    assert "Input/output error" in result.failures[0]
+    wanted = tree(tmp_path / "fresh")
+    shown = {name: content for name, content in tree(tmp_path / "out").items() if name.startswith("predictions")}
+    assert shown.items() <= wanted.items()
+    again = score("text-classifier", source, tmp_path / "out", shard_rows=40)
+    assert again.failures == ()
+    assert tree(tmp_path / "out") == wanted
 
 
 def test_a_file_that_changes_meanwhile_is_noticed(
