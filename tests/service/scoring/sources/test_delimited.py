@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -65,10 +66,17 @@ def test_a_bad_row_is_one_fault_and_the_rest_is_read(line: bytes, reason: str, r
     assert bad[2].startswith(reason)
 
 
-def test_a_quote_that_is_never_closed_swallows_a_bounded_stretch(
-    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def short_fields(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The limit is the process's: the tests that follow get theirs back."""
+    before = csv.field_size_limit()
     monkeypatch.setattr(delimited, "MAX_FIELD_CHARS", 200)
+    yield
+    csv.field_size_limit(before)
+
+
+@pytest.mark.usefixtures("short_fields")
+def test_a_quote_that_is_never_closed_swallows_a_bounded_stretch(read: Read, tmp_path: Path) -> None:
     lines = b"".join(b"%d,some words\n" % i for i in range(100))
     path = write(tmp_path / "a.csv", HEADER + b'0,"never closed\n' + lines)
     found = read(path, 10)
