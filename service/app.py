@@ -59,6 +59,7 @@ class Ekiben:
         )
         gc.collect()
         gc.freeze()  # what was imported stays: walking it took the collector 50 ms, in the midst of requests
+        gc.set_threshold(10_000, 20, 20)  # a request leaves no cycles behind
         self.repository.start(lambda model, cases: replay_requests(model, self.runner, cases))
 
     @bentoml.on_shutdown

@@ -4,7 +4,8 @@ Invariant: an answer holds the outputs that were asked for, in that order, compu
 what is written in `EXTENSIONS` of the protocol is claimed, and a parameter that would change an answer is not ignored.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -14,7 +15,7 @@ from service.errors import EkibenError
 from service.http.deadline import at_most
 from service.http.exchange import JSON, Reply, Request, media_type
 from service.http.json_body import read_json
-from service.http.oip_tensors import DATATYPES, output_entry, read_inputs
+from service.http.oip_tensors import DATATYPES, Tensor, arrays, output_entry, read_inputs
 from service.http.route import Host, Page, Route, Work, in_oip
 from service.tasks.body import describe, refuse, wrong
 from service.tasks.tensors import check_tensors, clear_padding
@@ -26,25 +27,52 @@ MEDIA_TYPES = {"", "application/json", "application/octet-stream"}
 REQUEST_FIELDS = {"id", "parameters", "inputs", "outputs"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_TIMEOUT_US = 24 * 3600 * 10**6
+MOST_KEPT, LONGEST_KEPT = 256, 2048  # heads, bytes of one
+
+
+class Ask(NamedTuple):
+    """What the JSON of a request asks for; `wanted` says of each output whether it is answered as bytes."""
+
+    id: str | None
+    timeout_s: float
+    wanted: dict[str, bool]
+    tensors: Sequence[Tensor]
+
+
+_kept: dict[tuple[str, str, bytes], Ask] = {}  # clients that send bytes repeat the JSON before them
 
 
 async def _infer(host: Host, request: Request, body: bytes) -> Reply:
     model = _model(host, request.path)
     manifest = model.manifest
-    document, offset = _read_document(request, body)
-    parameters = _parameters(document.get("parameters"), {"timeout", "binary_data_output"}, "/parameters")
-    if "timeout" in parameters:
-        _limit(parameters["timeout"])
-    wanted = _wanted(document.get("outputs"), manifest, _flag(parameters, "binary_data_output", "/parameters"))
-    may_hold_bools = b"true" in body or b"false" in body
-    tensors, places = read_inputs(document.get("inputs"), manifest, body, offset, may_hold_bools=may_hold_bools)
-    check_tensors(tensors, manifest, places)
-    outputs = await host.runner.run(model.session, tensors, list(wanted))
+    offset = _head_size(request, len(body))
+    head = body if offset == len(body) else body[:offset]
+    ask = _kept.get((manifest.name, manifest.version, head)) or _read(head, manifest)
+    tensors = arrays(ask.tensors, body, offset)
+    if ask.timeout_s:
+        at_most(ask.timeout_s)
+    check_tensors(tensors, manifest, {tensor.name: tensor.where for tensor in ask.tensors})
+    outputs = await host.runner.run(model.session, tensors, list(ask.wanted))
     clear_padding(outputs, tensors, manifest)
     answer: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
-    if "id" in document:
-        answer["id"] = document["id"]
-    return _reply(answer, outputs, wanted)
+    if ask.id is not None:
+        answer["id"] = ask.id
+    return _reply(answer, outputs, ask.wanted)
+
+
+def _read(head: bytes, manifest: Manifest) -> Ask:
+    document = _read_document(head)
+    parameters = _parameters(document.get("parameters"), {"timeout", "binary_data_output"}, "/parameters")
+    timeout_s = _limit(parameters["timeout"]) if "timeout" in parameters else 0.0
+    wanted = _wanted(document.get("outputs"), manifest, _flag(parameters, "binary_data_output", "/parameters"))
+    may_hold_bools = b"true" in head or b"false" in head
+    tensors = read_inputs(document.get("inputs"), manifest, may_hold_bools=may_hold_bools)
+    ask = Ask(document.get("id"), timeout_s, wanted, tensors)
+    if ask.id is None and len(head) <= LONGEST_KEPT and all(tensor.data is None for tensor in tensors):
+        if len(_kept) >= MOST_KEPT:
+            _kept.clear()
+        _kept[manifest.name, manifest.version, head] = ask
+    return ask
 
 
 def _reply(answer: dict[str, Any], outputs: dict[str, Any], wanted: dict[str, bool]) -> Reply:
@@ -65,8 +93,8 @@ def _reply(answer: dict[str, Any], outputs: dict[str, Any], wanted: dict[str, bo
     return Reply(BINARY, b"".join([head, *raw]), [("inference-header-content-length", str(len(head)))])
 
 
-def _read_document(request: Request, body: bytes) -> tuple[dict[str, Any], int]:
-    """The JSON of a request and where it ends."""
+def _head_size(request: Request, size: int) -> int:
+    """Where the JSON of a body of `size` bytes ends."""
     if media_type(request) not in MEDIA_TYPES:
         expected = "application/json or application/octet-stream"
         raise EkibenError("unsupported-media-type", f"expected content type {expected}, got {media_type(request)}")
@@ -74,14 +102,15 @@ def _read_document(request: Request, body: bytes) -> tuple[dict[str, Any], int]:
         raise EkibenError("unsupported-media-type", "expected a body without content encoding")
     length = request.header("inference-header-content-length")
     if not length:
-        end = len(body)
-    elif length.isascii() and length.isdigit() and int(length[:12]) <= len(body):
-        end = int(length)
-    else:
-        expected = f"expected 0 to {len(body)}, the size of the body"
-        detail = f"Inference-Header-Content-Length: {expected}, got {length[:40]!r}"
-        raise EkibenError("invalid-request", detail)
-    document = read_json(body if end == len(body) else body[:end])
+        return size
+    if not (length.isascii() and length.isdigit()) or int(length[:12]) > size:
+        expected = f"expected 0 to {size}, the size of the body"
+        raise EkibenError("invalid-request", f"Inference-Header-Content-Length: {expected}, got {length[:40]!r}")
+    return int(length)
+
+
+def _read_document(head: bytes) -> dict[str, Any]:
+    document = read_json(head)
     if type(document) is not dict:
         raise wrong("", "a JSON object", document)
     if not document.keys() <= REQUEST_FIELDS:
@@ -89,7 +118,7 @@ def _read_document(request: Request, body: bytes) -> tuple[dict[str, Any], int]:
         raise refuse(f"/{unknown}", f"unknown field; the fields are {', '.join(sorted(REQUEST_FIELDS))}")
     if "id" in document and type(document["id"]) is not str:
         raise wrong("/id", "a string", document["id"])
-    return document, end
+    return document
 
 
 def _parameters(given: Any, known: set[str], where: str) -> dict[str, Any]:
@@ -110,11 +139,11 @@ def _flag(parameters: dict[str, Any], name: str, where: str, default: bool = Fal
     return value
 
 
-def _limit(timeout_us: Any) -> None:
+def _limit(timeout_us: Any) -> float:
+    """In seconds; 0 for none."""
     if type(timeout_us) is not int or not 0 <= timeout_us <= MAX_TIMEOUT_US:
         raise wrong("/parameters/timeout", f"0 (none) to {MAX_TIMEOUT_US} microseconds", timeout_us)
-    if timeout_us:
-        at_most(timeout_us / 1e6)
+    return timeout_us / 1e6
 
 
 def _wanted(entries: Any, manifest: Manifest, as_bytes: bool) -> dict[str, bool]:

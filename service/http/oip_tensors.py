@@ -6,10 +6,10 @@ the JSON belongs to one tensor. Numbers go from the JSON parser to the array wit
 
 import sys
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,42 +21,69 @@ from service.tasks.tensors import DTYPES, shape_problem
 
 Array = npt.NDArray[Any]
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
+DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
 TYPECODES = {"int64": "q", "float32": "f"}
 INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}
 assert sys.byteorder == "little" and array("q").itemsize == 8 and array("f").itemsize == 4  # noqa: PT018
 
 
-def read_inputs(
-    entries: Any, manifest: Manifest, body: bytes, offset: int, *, may_hold_bools: bool
-) -> tuple[dict[str, Array], dict[str, str]]:
-    """The tensors of `inputs`, and the JSON pointer of each; raw ones begin at `offset` of the body, in their order."""
+class Tensor(NamedTuple):
+    """One entry of `inputs`; `data` is None where its bytes follow the JSON, `size` of them."""
+
+    name: str
+    where: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    data: Array | None
+    size: int
+
+
+def read_inputs(entries: Any, manifest: Manifest, *, may_hold_bools: bool) -> list[Tensor]:
+    """The entries of `inputs`, each input of the model once."""
     if type(entries) is not list or not entries:
         raise wrong("/inputs", "a list of tensors", entries)
     specs = {spec.name: spec for spec in manifest.inputs}
-    tensors: dict[str, Array] = {}
+    tensors: list[Tensor] = []
     places: dict[str, str] = {}
     for number, entry in enumerate(entries):
         where = f"/inputs/{number}"
         spec = _spec_of(entry, specs, places, where)
         shape = _shape_of(entry, spec, where)
         size = _binary_size(entry, where)
+        data, dtype = None, DTYPES[spec.dtype]
         if size is None:
-            tensors[spec.name] = _from_json(entry.get("data"), spec, shape, f"{where}/data", may_hold_bools)
-        else:
-            tensors[spec.name] = _from_bytes(body[offset : offset + size], size, spec, shape, where)
-            offset += size
+            data = _from_json(entry.get("data"), spec, shape, f"{where}/data", may_hold_bools)
+        elif size != prod(shape) * dtype.itemsize:
+            expected = f"{prod(shape) * dtype.itemsize} for shape {list(shape)}"
+            raise wrong(f"{where}/parameters/binary_data_size", expected, size)
+        tensors.append(Tensor(spec.name, where, dtype, shape, data, size or 0))
         places[spec.name] = where
-    missing = [name for name in specs if name not in tensors]
+    missing = [name for name in specs if name not in places]
     if missing:
         raise refuse("/inputs", f"missing: {', '.join(missing)}; {manifest.name} takes {', '.join(specs)}")
-    if offset != len(body):
-        raise refuse("/inputs", f"expected {offset} bytes of JSON and tensors, got {len(body)}")
-    return tensors, places
+    return tensors
+
+
+def arrays(tensors: Sequence[Tensor], body: bytes, offset: int) -> dict[str, Array]:
+    """The tensors as arrays; raw ones begin at `offset` of the body, in their order."""
+    found: dict[str, Array] = {}
+    end = offset + sum(tensor.size for tensor in tensors)
+    if end != len(body):
+        raise refuse("/inputs", f"expected {end} bytes of JSON and tensors, got {len(body)}")
+    for name, _, dtype, shape, data, size in tensors:
+        if data is not None:
+            found[name] = data
+        elif size:
+            found[name] = np.frombuffer(body, dtype, prod(shape), offset).reshape(shape)
+            offset += size
+        else:
+            found[name] = np.empty(shape, dtype)
+    return found
 
 
 def output_entry(name: str, value: Array) -> dict[str, Any]:
     """An output as it is announced; its numbers follow as `data`, or as bytes."""
-    return {"name": name, "datatype": DATATYPES[value.dtype.name], "shape": value.shape}
+    return {"name": name, "datatype": DATATYPE_OF[value.dtype], "shape": value.shape}
 
 
 def _spec_of(entry: Any, specs: Mapping[str, TensorSpec], seen: Mapping[str, str], where: str) -> TensorSpec:
@@ -103,16 +130,6 @@ def _binary_size(entry: dict[str, Any], where: str) -> int | None:
     if "data" in entry:
         raise refuse(f"{where}/data", "given twice: in JSON and, by binary_data_size, as bytes")
     return size
-
-
-def _from_bytes(raw: bytes, size: int, spec: TensorSpec, shape: tuple[int, ...], where: str) -> Array:
-    dtype = DTYPES[spec.dtype]
-    expected = prod(shape) * dtype.itemsize
-    if size != expected:
-        raise wrong(f"{where}/parameters/binary_data_size", f"{expected} for shape {list(shape)}", size)
-    if len(raw) != size:
-        raise refuse(where, f"expected {size} bytes, got {len(raw)}")
-    return np.frombuffer(raw, dtype).reshape(shape)
 
 
 def _from_json(data: Any, spec: TensorSpec, shape: tuple[int, ...], where: str, may_hold_bools: bool) -> Array:

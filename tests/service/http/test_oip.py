@@ -54,6 +54,19 @@ def binary(document: dict[str, Any], *tensors: bytes) -> tuple[bytes, dict[str, 
     return head + b"".join(tensors), {"inference-header-content-length": str(len(head))}
 
 
+def test_requests_with_the_same_json_are_answered_by_their_own_bytes(client: TestClient) -> None:
+    document = {"inputs": [{**ENTRY, "parameters": {"binary_data_size": 16}}], "outputs": [{"name": "probabilities"}]}
+    answers = []
+    for pixels in (PIXELS, 255 - PIXELS, PIXELS):
+        body, headers = binary(document, pixels.tobytes())
+        answers.append(client.post(INFER, content=body, headers=headers).json()["outputs"])
+        asked = {"inputs": [{**ENTRY, "data": pixels.tolist()}], "outputs": document["outputs"]}
+        assert client.post(INFER, json=asked).json()["outputs"] == answers[-1]
+    assert answers[0] == answers[2] != answers[1]
+    body, headers = binary(document, PIXELS.tobytes()[:-1])
+    assert client.post(INFER, content=body, headers=headers).status_code == 422
+
+
 @pytest.mark.parametrize("ask", ["one", "all", "by name"])
 def test_bytes_are_answered_with_the_numbers_that_json_has(ask: str, client: TestClient) -> None:
     expected = {entry["name"]: entry["data"] for entry in client.post(INFER, json=GOOD).json()["outputs"]}

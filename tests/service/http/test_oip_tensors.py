@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import EkibenError
-from service.http.oip_tensors import DATATYPES, output_entry, read_inputs
+from service.http.oip_tensors import DATATYPES, arrays, output_entry, read_inputs
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.tasks.test_tensors import manifest_of
 
@@ -19,7 +19,8 @@ def entry(name: str, value: Any, **changes: Any) -> dict[str, Any]:
 
 
 def read(family: str, entries: Any, body: bytes = b"", *, bools: bool = False) -> Any:
-    return read_inputs(entries, manifest_of(family), body, 0, may_hold_bools=bools)
+    tensors = read_inputs(entries, manifest_of(family), may_hold_bools=bools)
+    return arrays(tensors, body, 0), {tensor.name: tensor.where for tensor in tensors}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -127,7 +128,7 @@ def announced(size: int) -> dict[str, Any]:
         (15, bytes(15), r"expected 16 for shape \[1, 4, 4\], got 15"),
         (-1, bytes(16), "a number of bytes, got -1"),
         (True, bytes(16), "a number of bytes"),
-        (16, bytes(15), "expected 16 bytes, got 15"),
+        (16, bytes(15), "expected 16 bytes of JSON and tensors, got 15"),
         (16, bytes(17), "expected 16 bytes of JSON and tensors, got 17"),
     ],
 )
