@@ -7,9 +7,10 @@ can compute (recurrent layers), the fresh graph. The first value that differs ha
 
 import argparse
 import ast
+import inspect
 import re
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from training.checkpoint import Run, load_run
 
 NEAR = 1e-5  # of a value's largest element: what rounding explains
 SCOPES, TRACE = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.stack_trace"
+CALLERS = ("export/graph.py", "training/families.py")  # of a model: never its own code
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)')
 
 
@@ -69,13 +71,14 @@ def diff(run: Run, bundle: Bundle) -> Comparison:
             distance, worst = sizes.get(name, (0.0, 0.0))
             if distance > NEAR:
                 props, because = _origin(node, name, fresh, stored, seen=sizes)
+                module = _module(props)
                 first = Divergence(
                     position=position,
                     operator=node.op_type,
                     value=name,
                     worst=worst,
-                    module=_module(props),
-                    source=_source(props.get(TRACE, "")),
+                    module=module,
+                    source=_source(props.get(TRACE, ""), module, run.recipe.build),
                     because=because,
                 )
                 return Comparison(against=against, num_compared=len(sizes), first=first)
@@ -139,15 +142,20 @@ def _module(props: Mapping[str, str]) -> str:
     return str(scopes[-2] if len(scopes) > 1 else "").removeprefix("model.")
 
 
-def _source(trace: str) -> str:
-    """The innermost line of this repository, as training wrote it where it did."""
-    frames = [(Path(path), line, code) for path, line, code in FRAME.findall(trace)]
+def _source(trace: str, module: str, build: Callable[..., torch.nn.Module]) -> str:
+    """The innermost line of the model's own code, else of ours; where no line calls the module, its builder."""
     root = Path(__file__).parent.parent
+    frames = [(Path(path), line, code) for path, line, code in FRAME.findall(trace)]
     ours = [frame for frame in frames if frame[0].is_relative_to(root) and "site-packages" not in frame[0].parts]
-    trained = [frame for frame in ours if "export" not in frame[0].relative_to(root).parts[:1]]
-    if not (trained or ours):
+    called = [frame for frame in ours if frame[0].relative_to(root).as_posix() not in CALLERS]
+    trained = [frame for frame in called if "export" not in frame[0].relative_to(root).parts[:1]]
+    if not ours:
         return "unknown"
-    path, line, code = (trained or ours)[-1]
+    if module and not called:  # the layers of nn.Sequential
+        made = getattr(build, "func", build)  # of functools.partial
+        lines, number = inspect.getsourcelines(made)
+        return f"{Path(inspect.getfile(made)).relative_to(root)}:{number}: {lines[0].strip()}"
+    path, line, code = (trained or called or ours)[-1]
     return f"{path.relative_to(root)}:{line}: {code.strip()}"
 
 
