@@ -11,6 +11,7 @@ import bentoml
 from _bentoml_sdk import Service
 
 from service.engine.device import resolve_device
+from service.engine.memory import return_freely
 from service.engine.repository import Repository
 from service.engine.runner import Runner
 from service.http.foreign import Translated
@@ -41,6 +42,7 @@ class Ekiben:
     """
 
     def __init__(self) -> None:
+        return_freely()
         settings = load_settings()
         self.max_body_bytes = settings.max_body_bytes
         self.draining = False

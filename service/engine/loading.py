@@ -51,6 +51,7 @@ class Loader:
         bounded(self.stage_s, _replay, self.replay_requests, model, bundle.requests, end)
         yield (version := version.to("WARMING"))
         warmed = bounded(self.stage_s, warm, model.session, self.batching)
+        give_back()
         memory = Memory(model_bytes=len(bundle.model), grown_bytes=max(resident_bytes() - resident, 0))
         yield version.to(
             "READY",

@@ -1,6 +1,10 @@
 """Memory is that of this process, as the kernel counts it."""
 
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 
 from service.engine.memory import give_back, resident_bytes
 
@@ -20,3 +24,24 @@ def test_freed_memory_is_given_back() -> None:
     give_back()
     assert before - resident_bytes() >= 32 << 20
     assert len(held) == 1
+
+
+HOLES = """
+import numpy as np
+from service.engine.memory import resident_bytes, return_freely
+{first}
+del_me = np.ones(24 << 20, np.uint8)  # when it is freed, glibc raises its bound for blocks that are mapped
+del del_me
+held = [(np.ones(24 << 20, np.uint8), bytes(100_000)) for _ in range(4)]
+before = resident_bytes()
+held = [small for _, small in held]
+print((before - resident_bytes()) >> 20)
+"""
+
+
+@pytest.mark.parametrize(("first", "least"), [("", 0), ("return_freely()", 90)])
+def test_large_blocks_leave_no_holes(first: str, least: int) -> None:
+    """In a process of its own, since it lasts."""
+    done = subprocess.run([sys.executable, "-c", HOLES.format(first=first)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= least
+    assert first or int(done.stdout) < 90, "this test shows nothing here"
