@@ -73,7 +73,7 @@ bench-peers: export ## install the peers and measure them side by side with this
 	@$(BIN)/python -m benchmarks.peers --install
 	@$(BIN)/python -m benchmarks.peers
 
-prove-engine: export ## 2,000 sequences of any length at once; a minute of twice the load that can be answered; workers killed
+prove-engine: export ## 2,000 sequences of any length at once; a minute of twice the load that can be answered, over HTTP
 	@$(BIN)/python -m benchmarks.engine.lengths
 	@$(BIN)/python -m benchmarks.engine.overload
 	@$(BIN)/python -m benchmarks.engine.kills --workers 1

@@ -5,7 +5,6 @@ waits for the work that is due before it and delays the work that is due after i
 (other load on the machine, a busy event loop) stretches them. Not safe to share between threads.
 """
 
-from service.engine.appointments import SHARE
 from service.engine.latency import Window
 
 TICKS_PER_S = 64  # deadlines this close count as one
@@ -31,17 +30,16 @@ class Admission:
         """How many times longer than foretold the slow answers took lately."""
         return self._stretch
 
-    def forecast(self, now: float, deadline: float, work_s: float, run_s: float, promised_s: float = 0.0) -> Forecast:
+    def forecast(self, now: float, deadline: float, work_s: float, run_s: float, kept_s: float = 0.0) -> Forecast:
         """Seconds to the answer before stretching, and by how much it or another would then be late (0: none would).
 
-        For an item of `work_s` seconds of computing whose own batch takes `run_s`. `promised_s` is work that has not
-        come yet and for which room is left, at most `SHARE` of what there is.
+        For an item of `work_s` seconds of computing whose own batch takes `run_s`. `kept_s` of its time are
+        to be left to others.
         """
-        slack_s = deadline - now
-        room_s = min(promised_s / self._slots * self._stretch, SHARE * slack_s) if promised_s else 0.0
+        slack_s = deadline - now - kept_s
         running_s = self._running_s(now)
         plain_s = running_s + (self.total_s + work_s) / self._slots
-        if plain_s * self._stretch + run_s <= slack_s - room_s:
+        if plain_s * self._stretch + run_s <= slack_s:
             return plain_s + run_s, 0.0  # all there is fits before this deadline, so before every later one
         mine = int(deadline * TICKS_PER_S)
         waited, worst = work_s, 0.0
@@ -51,7 +49,7 @@ class Admission:
                 due = deadline if tick == mine else (tick + 1) / TICKS_PER_S
                 own_s = running_s + waited / self._slots
                 plain_s = own_s if tick == mine else plain_s
-                worst = max(worst, own_s * self._stretch + run_s + room_s - (due - now))
+                worst = max(worst, own_s * self._stretch + run_s + kept_s - (due - now))
         return plain_s + run_s, worst
 
     def _running_s(self, now: float) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 
 from service.engine.admission import Admission
 from service.engine.alarms import Alarms
+from service.engine.appointments import Visitor
 from service.engine.batch import Batch, Outcome, compute
 from service.engine.batcher import Batcher
 from service.engine.gate import Gate
@@ -56,6 +57,17 @@ class Executor:
             return False
         self._lonely += 1
         return self._lonely % LOOK_EVERY != 0
+
+    @property
+    def is_busy(self) -> bool:
+        """May a request have to wait?"""
+        return self._running > 0 or bool(self._schedule)
+
+    def knock(self, visitor: Visitor, now: float, deadline: float) -> None:
+        with self._lock:
+            refusal = self._gate.knock(visitor, now, deadline)
+        if refusal is not None:
+            raise refusal
 
     def refuse_if_stopped(self) -> None:
         if self.stopped:
@@ -139,7 +151,7 @@ class Executor:
             batcher.counters.refused["stopping"] += 1
             request.fail(_shutting_down())
             return
-        if self._running or self._schedule:
+        if self.is_busy:
             refusal = self._gate.refusal(request, pieces, now)
             if refusal is not None:
                 request.fail(refusal)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.engine.appointments import Visitor
 from service.engine.layout import Array, Tensors
 from service.engine.session import Session
 from service.errors import EkibenError, Fault
@@ -17,14 +18,13 @@ from service.errors import EkibenError, Fault
 if TYPE_CHECKING:
     from service.engine.batcher import Batcher
 
-SAMPLE = 512
 Rows = Any  # a slice, or int64 row numbers
 
 
 class Request:
     __slots__ = (
         "alarm", "arrived", "batcher", "deadline", "failures", "foretold_s", "future", "gone", "inputs", "items",
-        "layout", "loop", "missing", "num_rows", "num_steps", "outputs", "pieces", "session", "values",
+        "layout", "loop", "missing", "num_rows", "num_steps", "outputs", "pieces", "session", "values", "visitor",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +39,7 @@ class Request:
         arrived: float,
         deadline: float,
         loop: asyncio.AbstractEventLoop,
+        visitor: Visitor | None = None,
     ) -> None:
         self.session = session
         self.batcher = batcher
@@ -52,6 +53,7 @@ class Request:
         self.deadline = deadline
         self.foretold_s = 0.0  # from arrival to answer; 0: nobody knew
         self.loop = loop
+        self.visitor = visitor  # None: nobody that could be told to come back
         self.future: asyncio.Future[dict[str, Array]] = loop.create_future()
         self.missing = num_rows  # rows without a result
         self.gone = False  # nothing of it is to be computed any more
@@ -59,10 +61,6 @@ class Request:
         self.pieces: Sequence[Piece] = ()  # as it was cut
         self.values: dict[str, Array] = {}
         self.failures: dict[int, Exception] = {}
-
-    def fingerprint(self) -> int:
-        """Equal for requests that ask the same of the same model; of large inputs only samples are looked at."""
-        return hash((self.layout.name, self.num_rows, *map(_sample, self.inputs.values())))
 
     def take(self, piece: "Piece", result: dict[str, Array] | Exception) -> None:
         """Results of a piece, rows and steps as in the batch, or why its one row has none."""
@@ -108,13 +106,6 @@ class Request:
         error = EkibenError("internal", detail, faults)
         error.__cause__ = self.failures[rows[0]]
         return error
-
-
-def _sample(value: Array) -> bytes:
-    flat = value.reshape(-1)
-    if flat.size <= SAMPLE:
-        return flat.tobytes()
-    return flat[:SAMPLE].tobytes() + flat[:: flat.size // SAMPLE].tobytes()
 
 
 class Piece:

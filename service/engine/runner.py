@@ -9,13 +9,16 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 from weakref import ref
 
+from service.engine.appointments import Visitor
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
 from service.engine.deadline import deadline
 from service.engine.executor import Executor, too_late
+from service.engine.lag import Lag
 from service.engine.layout import Array, Layout, Tensors
 from service.engine.limits import Limits
 from service.engine.request import Request
@@ -26,6 +29,8 @@ from service.engine.shapes import doubling
 from service.errors import EkibenError, Fault
 
 Result = TypeVar("Result")
+_visitor: ContextVar[Visitor | None] = ContextVar("visitor", default=None)
+SWAMPED_S = 0.01  # a turn of the event loop takes longer only if there is too much to read
 
 
 class Runner:
@@ -35,9 +40,26 @@ class Runner:
         """`threads` is how many batches are computed at the same time."""
         self.limits = limits or Limits()
         self._executor = Executor(threads, self.limits)
+        self._lag = Lag()
         self._seats = Seats(self.limits.max_generations)
         self._batchers: dict[int, Batcher] = {}  # by the id of a session that lives
         self._counters: dict[tuple[str, str], Counters] = {}
+
+    def refuse_if_swamped(self) -> None:
+        """Before anything of a request is read: raises EkibenError overloaded if requests come too fast for that."""
+        if self._executor.is_busy and self._lag.seconds(asyncio.get_running_loop()) > SWAMPED_S:
+            raise EkibenError("overloaded", "requests come too fast to be read", retry_after_s=1.0)
+
+    def knock(self, path: str, body: bytes) -> None:
+        """Before anybody reads what this body says: raises EkibenError overloaded if it would be answered too late.
+
+        Whoever is refused by this task from now on is told when to come back, and let in before others when it does.
+        """
+        if self._executor.is_busy:
+            visitor = Visitor(path, body)
+            now = time.monotonic()
+            self._executor.knock(visitor, now, deadline() or now + self.limits.timeout_s)
+            _visitor.set(visitor)
 
     async def run(
         self, session: Session, inputs: Tensors, outputs: Sequence[str] | None = None, *, items: str = ""
@@ -66,8 +88,9 @@ class Runner:
             if answer is not None:
                 return answer
         request = Request(
-            session, batcher, inputs, outputs, num_rows=num_rows, items=items, arrived=now, deadline=end, loop=loop
-        )
+            session, batcher, inputs, outputs,
+            num_rows=num_rows, items=items, arrived=now, deadline=end, loop=loop, visitor=_visitor.get(),
+        )  # fmt: skip
         executor.arrive(request)
         try:
             return await request.future

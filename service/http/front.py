@@ -76,6 +76,7 @@ class Front:
     async def _work(self, host: Host, route: Work, request: Request) -> Reply:
         if host.draining:
             raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
+        host.runner.refuse_if_swamped()
         timeout_ms = request.header("x-request-timeout-ms")
         if timeout_ms:
             at_most(read_timeout_ms(timeout_ms))
@@ -84,6 +85,7 @@ class Front:
         try:
             body = await request.body(host.max_body_bytes)
             work.has_body = True
+            host.runner.knock(request.path, body)
             return await route.answer(host, request, body)
         except asyncio.CancelledError as cancelled:
             raise work.why(cancelled) from None

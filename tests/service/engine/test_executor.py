@@ -15,7 +15,7 @@ import pytest
 
 from service.engine.deadline import within
 from service.engine.limits import Limits
-from service.engine.runner import Runner
+from service.engine.runner import SWAMPED_S, Runner
 from service.errors import EkibenError
 from tests.service.engine.fakes import POISON, FakeSession, rows
 
@@ -260,7 +260,7 @@ def test_a_full_queue_refuses_with_the_time_to_come_back(make: Callable[..., Run
         await until(session.began.is_set)
         tasks += [start(runner, session, 8) for _ in range(10)]
         await until(lambda: runner.counters()[0].queued_items == 10)
-        with pytest.raises(EkibenError, match="its queue is full; 10 items are waiting") as caught:
+        with pytest.raises(EkibenError, match="the queue is full; 10 items are waiting") as caught:
             await start(runner, session, 8)
         assert caught.value.slug == "overloaded"
         assert caught.value.retry_after_s == 1.0
@@ -280,6 +280,10 @@ def test_who_comes_back_as_told_is_let_in_before_the_new(
     monkeypatch.setattr("service.engine.runner.time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr("service.engine.alarms.time", SimpleNamespace(monotonic=lambda: now))
 
+    async def visit(first: float) -> Answer:
+        runner.knock("/path", b"%d" % first)
+        return await runner.run(session, rows(8, first=first))  # type: ignore[arg-type]
+
     async def scenario() -> None:
         nonlocal now
         for _ in range(20):
@@ -289,14 +293,14 @@ def test_who_comes_back_as_told_is_let_in_before_the_new(
         tasks += [asyncio.create_task(runner.run(session, rows(8, first=i))) for i in range(10)]  # type: ignore[arg-type]
         await until(lambda: runner.counters()[0].queued_items == 10)
         with pytest.raises(EkibenError) as caught:
-            await runner.run(session, rows(8, first=100))  # type: ignore[arg-type]
+            await visit(100)
         assert caught.value.retry_after_s == 1.0
         tasks[10].cancel()
         await until(lambda: runner.counters()[0].queued_items == 9)
         now += 1.01
         with pytest.raises(EkibenError, match="full"):  # the last place is kept
-            await runner.run(session, rows(8, first=200))  # type: ignore[arg-type]
-        back = asyncio.create_task(runner.run(session, rows(8, first=100)))  # type: ignore[arg-type]
+            await visit(200)
+        back = asyncio.create_task(visit(100))
         await until(lambda: runner.counters()[0].queued_items == 10)
         gate.set()
         await asyncio.gather(back, *tasks[:10])
@@ -304,6 +308,56 @@ def test_who_comes_back_as_told_is_let_in_before_the_new(
     run(scenario())
     assert 100 in session.rows
     assert 200 not in session.rows
+
+
+def test_requests_that_come_too_fast_are_refused_unread(make: Callable[..., Runner], gate: threading.Event) -> None:
+    runner, session = make(threads=1), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        time.sleep(2 * SWAMPED_S)
+        runner.refuse_if_swamped()  # nothing is computed, so there is nothing to protect
+        task = start(runner, session, 8)
+        await until(session.began.is_set)
+        runner.refuse_if_swamped()
+        time.sleep(2 * SWAMPED_S)
+        with pytest.raises(EkibenError, match="too fast to be read") as caught:
+            runner.refuse_if_swamped()
+        assert (caught.value.slug, caught.value.retry_after_s) == ("overloaded", 1.0)
+        gate.set()
+        await task
+
+    run(scenario())
+
+
+def test_who_would_be_late_is_refused_unread_once_it_is_known_what_they_take(
+    make: Callable[..., Runner], gate: threading.Event
+) -> None:
+    runner, session = make(threads=1), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        for num_rows in (1, 32):
+            for _ in range(70):
+                runner.observe(session, num_rows, 8, 3.2)  # type: ignore[arg-type]
+        gate.set()
+        await start(runner, session, 8)  # a measurement that is fresh
+        gate.clear()
+        session.began.clear()
+        task = start(runner, session, 8)
+        await until(session.began.is_set)
+        within(3)
+        runner.knock("/path", b"1")
+        with pytest.raises(EkibenError, match="too late"):
+            await runner.run(session, rows(8))  # type: ignore[arg-type]
+        with pytest.raises(EkibenError, match="too late"):
+            runner.knock("/path", b"2")
+        runner.knock("/other", b"2")
+        within(30)
+        runner.knock("/path", b"2")
+        gate.set()
+        await task
+
+    run(scenario())
+    assert runner.counters()[0].refused == {"overloaded": 2}
 
 
 def test_who_would_be_late_is_refused_at_once(make: Callable[..., Runner], gate: threading.Event) -> None:

@@ -3,9 +3,10 @@
 import pytest
 
 from service.engine.admission import Admission
+from service.engine.appointments import Visitor
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
-from service.engine.gate import PROBE_S, Gate
+from service.engine.gate import PROBE_S, USED, Gate
 from service.engine.layout import Layout
 from service.engine.limits import Limits
 from service.engine.request import Request
@@ -26,9 +27,14 @@ class Engine:
         self.gate = Gate(1, limits, admission)
         self.queue.latency.observe(10, 8, 1.0)
         self.queue.observed_at = NOW
+        self.unread = 0
 
     def ask(self, first: float = 1.0, *, now: float = NOW, timeout_s: float = 100.0) -> EkibenError | None:
         inputs = rows(8, first=first)
+        visitor = Visitor("/path", b"%d" % first)
+        if unread := self.gate.knock(visitor, now, now + timeout_s):
+            self.unread += 1
+            return unread
         request = Request(
             SESSION,  # type: ignore[arg-type]
             self.queue,
@@ -39,6 +45,7 @@ class Engine:
             arrived=now,
             deadline=now + timeout_s,
             loop=LOOP,
+            visitor=visitor,
         )
         refusal = self.gate.refusal(request, self.queue.pieces(request), now)
         if refusal is None:
@@ -49,9 +56,10 @@ class Engine:
 
 def test_items_are_let_in_while_they_will_be_in_time() -> None:
     engine = Engine()
-    answers = [engine.ask(i, timeout_s=3.05) for i in range(40)]
+    answers = [engine.ask(i, timeout_s=3.05 / USED) for i in range(40)]
     assert [answer is None for answer in answers] == [True] * 20 + [False] * 20  # two seconds, and one for the batch
     assert engine.queue.counters.refused == {"overloaded": 20}
+    assert engine.unread == 19  # all but the one that taught what such a request takes
     refusal = answers[-1]
     assert refusal is not None
     assert (refusal.slug, refusal.retry_after_s is not None) == ("overloaded", True)
@@ -68,19 +76,44 @@ def test_the_refused_are_spread_over_the_seconds_that_follow() -> None:
     engine = Engine(max_queue_items=1)
     engine.ask()
     told = [refusal.retry_after_s for i in range(5) if (refusal := engine.ask(i)) is not None]
-    assert told == [1.0, 2.0, 3.0, 4.0, 5.0]  # no eighth of a second has room for two such items
+    assert told == [1.0, 2.0, 3.0, 4.0, 5.0]  # no quarter of a second has room for two such items
 
 
 def test_who_comes_back_as_told_finds_the_place_that_others_do_not_get() -> None:
-    engine = Engine(max_queue_items=4)
-    for i in range(4):
+    engine = Engine(max_queue_items=5)
+    for i in range(5):
         engine.ask(i)
     assert engine.ask(100) is not None
     batch = engine.queue.take(NOW)
     assert batch is not None
     later = NOW + 1.01
-    assert [engine.ask(200 + i, now=later) is None for i in range(4)] == [True, True, True, False]
+    assert [engine.ask(200 + i, now=later) is None for i in range(5)] == [True, True, True, True, False]
     assert engine.ask(100, now=later) is None
+
+
+def test_who_comes_back_as_told_may_use_time_that_others_may_not() -> None:
+    engine = Engine()
+    timeout_s = 3.05 / USED
+    answers = [engine.ask(i, timeout_s=timeout_s) for i in range(22)]
+    assert [answer.retry_after_s for answer in answers if answer is not None] == [1.0, 2.0]
+    later = NOW + 1.01
+    engine.queue.observed_at = later
+    assert engine.ask(300, now=later, timeout_s=timeout_s) is not None
+    assert engine.ask(20, now=later, timeout_s=timeout_s) is None
+    for i in range(200):
+        engine.ask(500 + i, now=later, timeout_s=timeout_s)
+    assert engine.queue.num_rows == 21
+
+
+def test_a_visitor_is_read_again_when_what_a_request_takes_was_learnt_long_ago() -> None:
+    engine = Engine()
+    for i in range(22):
+        engine.ask(i, timeout_s=3.05 / USED)
+    assert engine.unread == 1
+    later = NOW + PROBE_S + 0.01
+    engine.queue.observed_at = later
+    assert engine.ask(400, now=later, timeout_s=3.05 / USED) is not None
+    assert engine.unread == 1
 
 
 def test_after_a_while_without_a_measurement_one_may_try() -> None:

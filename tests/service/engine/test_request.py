@@ -100,25 +100,3 @@ def test_a_piece_splits_into_pieces_that_know_their_steps() -> None:
 
     answer = settled([21, 22, 22], give)
     np.testing.assert_array_equal(answer["logits"][:, 0, 0], [0, 1, 2])
-
-
-def test_a_fingerprint_tells_questions_apart() -> None:
-    def give(request: Request, pieces: list[Piece]) -> None:
-        same = Request(
-            request.session,
-            request.batcher,
-            {name: value.copy() for name, value in request.inputs.items()},
-            None,
-            num_rows=request.num_rows,
-            items="",
-            arrived=5.0,
-            deadline=6.0,
-            loop=request.loop,
-        )
-        assert same.fingerprint() == request.fingerprint()
-        same.inputs["h"][1] += 1
-        assert same.fingerprint() != request.fingerprint()
-        request.fail(TimeoutError())
-
-    with pytest.raises(TimeoutError):
-        settled([60, 5, 60, 60, 60, 60], give)

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from service.engine.deadline import deadline
+from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.front import ROUTES, Front, find_route
 from service.http.traffic import Traffic
@@ -65,7 +66,12 @@ class Troubled:
 
 def host_with(error: Exception) -> Any:
     return SimpleNamespace(
-        repository=Troubled(error), runner=None, max_body_bytes=1000, draining=False, traffic=Traffic(), sharing=None
+        repository=Troubled(error),
+        runner=Runner(),
+        max_body_bytes=1000,
+        draining=False,
+        traffic=Traffic(),
+        sharing=None,
     )
 
 
@@ -130,6 +136,26 @@ def test_when_to_come_back_is_rounded_up_and_given_in_milliseconds_too() -> None
     classify(exchange)
     assert exchange.problem["status"] == 503
     assert exchange.sent[0]["headers"][2:] == [(b"retry-after", b"2"), (b"retry-after-ms", b"1231")]
+
+
+def test_the_engine_may_refuse_before_a_body_is_awaited_and_before_it_is_parsed() -> None:
+    host = host_with(AssertionError("parsed"))
+    knocks = []
+
+    def refuse(*visitor: Any) -> None:
+        knocks.append(visitor)
+        raise EkibenError("overloaded", "too late", retry_after_s=1.0)
+
+    body = orjson.dumps(CLASSIFY)
+    host.runner = SimpleNamespace(refuse_if_swamped=lambda: None, knock=refuse)
+    parsed = Exchange(host)
+    classify(parsed)
+    assert (parsed.problem["code"], knocks) == ("overloaded", [("/classify", body)])
+    host.runner.refuse_if_swamped = refuse
+    unread = Exchange(host)
+    unread.request("POST", "/classify", iter([]))
+    assert (unread.problem["code"], len(knocks)) == ("overloaded", 2)
+    assert host.traffic.in_flight == 0
 
 
 def test_the_clients_deadline_reaches_the_engine() -> None:

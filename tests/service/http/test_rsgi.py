@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from granian.rsgi import ProtocolClosed
 
+from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.exchange import ClientGoneError
 from service.http.front import Front
@@ -84,7 +85,7 @@ def test_headers_and_query() -> None:
 
 
 def answered(app: Any, protocol: Protocol, asked: Any) -> Protocol:
-    host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10)
+    host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Runner())
     asyncio.run(handle(Front(app, host=lambda: host), asked, protocol))  # type: ignore[arg-type]
     return protocol
 
