@@ -30,7 +30,7 @@ from service.errors import EkibenError, Fault
 
 Result = TypeVar("Result")
 _visitor: ContextVar[Visitor | None] = ContextVar("visitor", default=None)
-SWAMPED_S = 0.01  # a turn of the event loop takes longer only if there is too much to read
+SWAMPED_S = 0.01  # turns of the event loop take longer again and again only if there is too much to read
 
 
 class Runner:
