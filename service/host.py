@@ -60,6 +60,12 @@ class Host(MPServer):
             loader = partial(_load, drain_s=self._drain_s, shared=shared)
             self.serve(target_loader=loader, wrap_loader=False)
 
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]
+        """As many workers as cores stay on one core each: a request's way through two threads wakes no other core."""
+        cores = sorted(os.sched_getaffinity(0))
+        core = cores[idx] if 1 < self.workers == len(cores) else None
+        return super()._spawn_worker(idx, target, partial(callback_loader, core=core))
+
     def _serve_loop(self, *spawning: Any) -> None:
         """Replace workers that are gone, until told to end. One that was killed is replaced however often that happens.
 
@@ -97,7 +103,9 @@ class Host(MPServer):
         super()._stop_workers()
 
 
-def _load(*, drain_s: float, shared: Path | None) -> Any:
+def _load(*, drain_s: float, shared: Path | None, core: int | None) -> Any:
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     return Worker(application(), drain_s=drain_s, shared=shared)
 
 
