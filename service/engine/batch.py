@@ -45,7 +45,7 @@ def compute(pieces: Sequence[Piece]) -> list[Outcome]:
         head, rest = _halves(pieces)
         if not rest:
             log.error("%s: one row fails: %s", head[0].request.layout.where, error)
-            return [(head[0], error)]
+            return [(head[0], error.with_traceback(None))]  # a trace would lead back here
         return compute(head) + compute(rest)
 
 

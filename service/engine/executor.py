@@ -115,6 +115,7 @@ class Executor:
             if request.future.cancelled():
                 request.settled()
                 request.batcher.counters.cancelled_items += request.batcher.discard(request)
+        request.pieces, request.failures = [], {}  # which lead back to it: only the collector would free them
 
     def submit(self, call: Call) -> None:
         with self._lock:

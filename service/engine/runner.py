@@ -96,6 +96,7 @@ class Runner:
             return await request.future
         finally:
             executor.leave(request)
+            del request  # its future holds the error, whose trace leads back here
 
     async def call(self, function: Callable[..., Result], *args: Any) -> Result:
         """Any other work that belongs beside the model, such as a step of a decoder."""
@@ -106,6 +107,7 @@ class Runner:
             return await call.future
         finally:
             self._executor.withdraw(call)
+            del call
 
     def generating(self, num_rows: int) -> AbstractContextManager[None]:
         """Holds the seats of these rows for as long as their generation lasts.

@@ -66,9 +66,10 @@ class Front:
             return await route.answer(host, request)
         except ClientGoneError:
             raise
-        except Exception as caught:  # noqa: BLE001 - what nobody foresaw is logged and answered with its number
-            error = caught if isinstance(caught, EkibenError) else failure(request.method, request.path)
-        reply = route.dialect(error)
+        except EkibenError as error:  # which no variable outlives: its trace leads back here, and holds the body
+            reply = route.dialect(error)
+        except Exception:  # noqa: BLE001 - what nobody foresaw is logged and answered with its number
+            reply = route.dialect(failure(request.method, request.path))
         if reply.status == HTTPStatus.METHOD_NOT_ALLOWED:
             reply.headers.append(("allow", ", ".join(route.methods)))
         return reply

@@ -1,6 +1,7 @@
 """Work on the runner's threads: answers come back, the event loop stays free, the gone take their queue with them."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -277,3 +278,25 @@ def test_of_32_at_once_one_is_bad_and_31_are_answered(
     for row in [row for row in range(32) if row != 7]:
         for key, value in sessions[family].run(rows_of(inputs, [row])).items():
             np.testing.assert_allclose(answers[row][key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_failed_requests_leave_nothing_for_the_collector(runner: Runner) -> None:
+    """Their errors' traces would keep their inputs until it comes."""
+    session = FakeSession()
+
+    async def fail(times: int) -> None:
+        for _ in range(times):
+            with pytest.raises(EkibenError):
+                await runner.run(session, rows(3, first=POISON))  # type: ignore[arg-type]
+
+    async def garbage() -> int:
+        await fail(2)
+        gc.collect()
+        gc.disable()
+        try:
+            await fail(50)
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert asyncio.run(garbage()) < 50

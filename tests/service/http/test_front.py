@@ -1,6 +1,7 @@
 """A request is answered exactly once: with its answer, or in its route's words."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -210,3 +211,39 @@ def test_a_client_that_left_is_not_answered() -> None:
     assert exchange.sent == []
     assert exchange.host.traffic.answers == {("/classify", 499): 1}
     assert exchange.host.traffic.in_flight == 0
+
+
+def test_refused_requests_leave_nothing_for_the_collector() -> None:
+    def get(_: str) -> Any:
+        raise EkibenError("overloaded", "full")
+
+    host = host_with(KeyError())
+    host.repository.get = get
+    front = Front(None, host=lambda: host)  # type: ignore[arg-type]
+    content = orjson.dumps(CLASSIFY)
+
+    async def send(_: Any) -> None: ...
+
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            messages = whole(content)
+
+            async def receive(messages: Iterator[dict[str, Any]] = messages) -> Any:
+                return next(messages)
+
+            headers = [(b"content-type", b"application/json")]
+            scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"", "headers": headers}
+            await front(scope, receive, send)
+
+    async def garbage() -> int:
+        await ask(1)
+        gc.collect()
+        gc.disable()
+        try:
+            await ask(50)
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert asyncio.run(garbage()) < 50
+    assert host.traffic.answers["/classify", 503] == 51
