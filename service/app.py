@@ -6,6 +6,7 @@ the service says that it is ready only after every model has proved itself on th
 """
 
 import gc
+import os
 
 import bentoml
 from _bentoml_sdk import Service
@@ -48,7 +49,8 @@ class Ekiben:
         self.draining = False
         self.traffic = Traffic()
         self.sharing: Sharing | None = None
-        self.runner = Runner(threads=settings.threads, limits=settings.limits)
+        threads = min(settings.threads, len(os.sched_getaffinity(0)))  # the host may have given this worker one core
+        self.runner = Runner(threads=threads, limits=settings.limits)
         self.repository = Repository(
             settings.bundles,
             device=resolve_device(settings.device),

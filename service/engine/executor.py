@@ -98,7 +98,7 @@ class Executor:
         arrived = self._arrivals.get(request.loop)
         if arrived is None:
             self._arrivals[request.loop] = [request]
-            request.loop.call_soon(self._drain, request.loop)
+            request.loop.call_soon(request.loop.call_soon, self._drain, request.loop)  # those half read come along
             return
         arrived.append(request)
         full = len(arrived) % self._limits.max_batch_items == 0

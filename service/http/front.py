@@ -50,28 +50,26 @@ class Front:
         host = self._host()
         status = CLIENT_GONE
         try:
-            reply = await self._reply(host, route, request)
-            status = reply.status
-            return reply
-        finally:
-            host.traffic.count(route.name, status, time.perf_counter() - began)
-
-    async def _reply(self, host: Host, route: Route, request: Request) -> Reply:
-        try:
             if request.method not in route.methods:
                 raise EkibenError("method-not-allowed", f"expected {' or '.join(route.methods)}, got {request.method}")
             if isinstance(route, Work):
-                return await self._work(host, route, request)
-            assert isinstance(route, Page), "there are no others"
-            return await route.answer(host, request)
+                reply = await self._work(host, route, request)
+            else:
+                assert isinstance(route, Page), "there are no others"
+                reply = await route.answer(host, request)
+            status = reply.status
         except ClientGoneError:
             raise
         except EkibenError as error:  # which no variable outlives: its trace leads back here, and holds the body
             reply = route.dialect(error)
+            status = reply.status
+            if status == HTTPStatus.METHOD_NOT_ALLOWED:
+                reply.headers.append(("allow", ", ".join(route.methods)))
         except Exception:  # noqa: BLE001 - what nobody foresaw is logged and answered with its number
             reply = route.dialect(failure(request.method, request.path))
-        if reply.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            reply.headers.append(("allow", ", ".join(route.methods)))
+            status = reply.status
+        finally:
+            host.traffic.count(route.name, status, time.perf_counter() - began)
         return reply
 
     async def _work(self, host: Host, route: Work, request: Request) -> Reply:

@@ -36,7 +36,9 @@ class Ask(NamedTuple):
     id: str | None
     timeout_s: float
     wanted: dict[str, bool]
+    outputs: tuple[str, ...]
     tensors: Sequence[Tensor]
+    places: dict[str, str]
 
 
 _kept: dict[tuple[str, str, bytes], Ask] = {}  # clients that send bytes repeat the JSON before them
@@ -46,18 +48,30 @@ async def _infer(host: Host, request: Request, body: bytes) -> Reply:
     model = _model(host, request.path)
     manifest = model.manifest
     offset = _head_size(request, len(body))
-    head = body if offset == len(body) else body[:offset]
-    ask = _kept.get((manifest.name, manifest.version, head)) or _read(head, manifest)
+    if offset == len(body):
+        ask = _read(body, manifest)
+    else:
+        head = body[:offset]
+        ask = _kept.get((manifest.name, manifest.version, head)) or _keep(head, manifest)
     tensors = arrays(ask.tensors, body, offset)
     if ask.timeout_s:
         at_most(ask.timeout_s)
-    check_tensors(tensors, manifest, {tensor.name: tensor.where for tensor in ask.tensors})
-    outputs = await host.runner.run(model.session, tensors, list(ask.wanted))
+    check_tensors(tensors, manifest, ask.places)
+    outputs = await host.runner.run(model.session, tensors, ask.outputs)
     clear_padding(outputs, tensors, manifest)
     answer: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
     if ask.id is not None:
         answer["id"] = ask.id
     return _reply(answer, outputs, ask.wanted)
+
+
+def _keep(head: bytes, manifest: Manifest) -> Ask:
+    ask = _read(head, manifest)
+    if ask.id is None and len(head) <= LONGEST_KEPT and all(tensor.data is None for tensor in ask.tensors):
+        if len(_kept) >= MOST_KEPT:
+            _kept.clear()
+        _kept[manifest.name, manifest.version, head] = ask
+    return ask
 
 
 def _read(head: bytes, manifest: Manifest) -> Ask:
@@ -67,12 +81,8 @@ def _read(head: bytes, manifest: Manifest) -> Ask:
     wanted = _wanted(document.get("outputs"), manifest, _flag(parameters, "binary_data_output", "/parameters"))
     may_hold_bools = b"true" in head or b"false" in head
     tensors = read_inputs(document.get("inputs"), manifest, may_hold_bools=may_hold_bools)
-    ask = Ask(document.get("id"), timeout_s, wanted, tensors)
-    if ask.id is None and len(head) <= LONGEST_KEPT and all(tensor.data is None for tensor in tensors):
-        if len(_kept) >= MOST_KEPT:
-            _kept.clear()
-        _kept[manifest.name, manifest.version, head] = ask
-    return ask
+    places = {tensor.name: tensor.where for tensor in tensors}
+    return Ask(document.get("id"), timeout_s, wanted, tuple(wanted), tensors, places)
 
 
 def _reply(answer: dict[str, Any], outputs: dict[str, Any], wanted: dict[str, bool]) -> Reply:
