@@ -122,7 +122,9 @@ class Generator:
         return self._number
 
     def _send(self, number: int, due: float, *, over: Connection | None = None) -> None:
-        if over is not None:
+        while self._free and self._free[-1].socket.fileno() < 0:
+            self._free.pop()  # the service has closed what was idle for long
+        if over is not None and over.socket.fileno() >= 0:
             connection = over
         elif self._free:
             connection = self._free.pop()
