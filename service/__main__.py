@@ -12,7 +12,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m service", description="Serve the bundles.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3000)
-    parser.add_argument("--workers", type=int, default=1, help="processes; one for each GPU, on a CPU up to its cores")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="processes; one for each GPU; on a CPU up to its cores, and with as many each stays on one",
+    )
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f"--workers: expected at least 1, got {args.workers}")

@@ -30,7 +30,12 @@ class Settings(BaseSettings):
     device: DeviceWish = Field(
         default="auto", description="`cuda`: every node on the GPU or no start; `auto`: the GPU if a session runs there"
     )
-    threads: int = Field(default=2, ge=1, le=256, description="requests that compute at the same time in one worker")
+    threads: int = Field(
+        default=2,
+        ge=1,
+        le=256,
+        description="requests that compute at the same time in one worker; no more than its cores",
+    )
     intra_op_threads: int = Field(default=1, ge=1, le=256, description="threads inside one computation")
     request_timeout_ms: int = Field(
         default=30_000, ge=1, le=86_400_000, description="what is not answered in time is refused or given up"

@@ -164,8 +164,8 @@ def test_a_worker_that_is_killed_takes_only_its_own_requests_with_it(granian: St
         stop.set()
     for future in asking:
         future.result()
-    assert len(lost) <= 4  # what was in flight
-    assert all(began <= killed + 0.5 for began in lost)
+    assert sum(began <= killed for began in lost) <= 4  # what was in flight
+    assert all(began <= killed + 0.5 for began in lost)  # or met the socket of a process that was just dying
     assert min(time_ for time_ in answered if time_ > killed)
     assert victim.pid not in {child.pid for child in parent.children()}
     assert len(parent.children()) == 2
