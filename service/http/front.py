@@ -48,7 +48,7 @@ class Front:
         """The answer, or an error in the route's words; raises ClientGoneError if there is nobody to tell."""
         began = time.perf_counter()
         host = self._host()
-        status = CLIENT_GONE
+        reply: Reply | None = None
         try:
             if request.method not in route.methods:
                 raise EkibenError("method-not-allowed", f"expected {' or '.join(route.methods)}, got {request.method}")
@@ -57,18 +57,16 @@ class Front:
             else:
                 assert isinstance(route, Page), "there are no others"
                 reply = await route.answer(host, request)
-            status = reply.status
         except ClientGoneError:
             raise
         except EkibenError as error:  # which no variable outlives: its trace leads back here, and holds the body
             reply = route.dialect(error)
-            status = reply.status
-            if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            if reply.status == HTTPStatus.METHOD_NOT_ALLOWED:
                 reply.headers.append(("allow", ", ".join(route.methods)))
         except Exception:  # noqa: BLE001 - what nobody foresaw is logged and answered with its number
             reply = route.dialect(failure(request.method, request.path))
-            status = reply.status
         finally:
+            status = CLIENT_GONE if reply is None else reply.status
             host.traffic.count(route.name, status, time.perf_counter() - began)
         return reply
 

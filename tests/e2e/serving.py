@@ -1,5 +1,6 @@
 """A real server as a user starts it, in a process of its own."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -7,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,3 +96,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+async def until(condition: Callable[[], bool], patience_s: float = 60) -> None:
+    """Wait, and let the event loop run, until it holds."""
+    end = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)

@@ -6,8 +6,6 @@ nothing but what /models says.
 
 import asyncio
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 from benchmarks.connection import Answer, Connection
 from service.bundle import Bundle, open_bundle
 from service.tasks.replay import answer_now
+from tests.e2e.serving import until
 from tests.service.engine.versions import NAME, alone, cut_off, flip_byte, publish, request_file, wrong_golden
 from tests.service.test_host import GRANIAN, served
 
@@ -129,13 +128,6 @@ class Swaps:
         """A request case that is right takes a model to answer it."""
         bundle = open_bundle(self._drafts / NAME / publish(self._drafts, number))
         return request_file(bundle, native(IMAGES[0]))
-
-
-async def until(condition: Callable[[], bool], patience_s: float = 60) -> None:
-    end = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

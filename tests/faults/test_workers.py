@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime as ort
@@ -15,7 +14,7 @@ import psutil
 import pytest
 
 from benchmarks.engine.kills import Load
-from tests.e2e.serving import ROOT, environment, free_port
+from tests.e2e.serving import ROOT, environment, free_port, until
 from tests.service.conftest import served_bundles
 from tests.service.test_host import GRANIAN, IMAGES, ask, classify, counted, half_a_request, served, wait_until
 
@@ -27,13 +26,6 @@ def kill(workers: list[psutil.Process], load: Load) -> None:
     load.kills.append(time.monotonic())
     for worker in workers:
         os.kill(worker.pid, signal.SIGKILL)
-
-
-async def until(condition: Callable[[], bool], patience_s: float = 60) -> None:
-    end = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

@@ -58,6 +58,17 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
+async def measure_slow(runner: Runner, session: FakeSession, gate: threading.Event) -> None:
+    """Batches take 3.2 s, as far as the runner knows, and a measurement is fresh; the gate is closed again."""
+    for num_rows in (1, 32):
+        for _ in range(70):
+            runner.observe(session, num_rows, 8, 3.2)  # type: ignore[arg-type]
+    gate.set()
+    await start(runner, session, 8)
+    gate.clear()
+    session.began.clear()
+
+
 def run(scenario: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(scenario)
 
@@ -338,13 +349,7 @@ def test_who_would_be_late_is_refused_unread_once_it_is_known_what_they_take(
     runner, session = make(threads=1), FakeSession(gate=gate)
 
     async def scenario() -> None:
-        for num_rows in (1, 32):
-            for _ in range(70):
-                runner.observe(session, num_rows, 8, 3.2)  # type: ignore[arg-type]
-        gate.set()
-        await start(runner, session, 8)  # a measurement that is fresh
-        gate.clear()
-        session.began.clear()
+        await measure_slow(runner, session, gate)
         task = start(runner, session, 8)
         await until(session.began.is_set)
         within(3)
@@ -368,13 +373,7 @@ def test_who_would_be_late_is_refused_at_once(make: Callable[..., Runner], gate:
 
     async def scenario() -> None:
         await start(runner, session, 8) if gate.is_set() else None
-        for num_rows in (1, 32):
-            for _ in range(70):
-                runner.observe(session, num_rows, 8, 3.2)  # type: ignore[arg-type]
-        gate.set()
-        await start(runner, session, 8)  # a measurement that is fresh
-        gate.clear()
-        session.began.clear()
+        await measure_slow(runner, session, gate)
         tasks = [start(runner, session, 8, timeout_s=20)]
         await until(session.began.is_set)
         tasks += [start(runner, session, *[8] * 20, timeout_s=20)]
