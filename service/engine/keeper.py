@@ -165,11 +165,10 @@ class Keeper:
     def _give_up(self, version: Version, error: Exception) -> None:
         reason = in_words(error, version)
         expected = isinstance(error, BundleError | DeviceError | HungError)
-        entry = self._catalog.update(
-            version.name, lambda e: replace(e, candidate=version.to("FAILED", reason=reason)).later()
-        )
-        goes_on = f"; {entry.model.manifest.version} goes on serving" if entry.model is not None else ""
+        model = self._catalog[version.name].model
+        goes_on = f"; {model.manifest.version} goes on serving" if model is not None else ""
         log.error("%s %s FAILED: %s%s", version.name, version.version, reason, goes_on, exc_info=not expected)
+        self._catalog.update(version.name, lambda e: replace(e, candidate=version.to("FAILED", reason=reason)).later())
 
     def _swap(self, version: Version) -> None:
         before = self._catalog[version.name].serving
