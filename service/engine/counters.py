@@ -45,6 +45,7 @@ class Counters:
     bisected_batches: int = 0  # of them cut in two, and again, to find the rows that make the model fail
     steps: int = 0  # what was asked for: steps of all rows, or rows where the model has no steps
     padded_steps: int = 0  # what padding added to that
+    decoder_steps: int = 0  # tokens that were computed for texts: a step of three rows counts three
     queued_items: int = 0  # now
     queue_s: Histogram = field(default_factory=Histogram)  # batches: from the arrival of the first to the beginning
     compute_s: Histogram = field(default_factory=Histogram)  # batches

@@ -8,8 +8,9 @@ once.
 Shapes: B rows that step together, H heads, C capacity of the cache, K head size, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -63,7 +64,7 @@ async def generate_tokens(
         groups.setdefault(row.capacity, []).append(row)
     with runner.generating(len(rows)):
         for capacity, members in groups.items():
-            batch = _Batch(session, capacity, len(members))
+            batch = _Batch(session, capacity, len(members), partial(runner.count_steps, session))
             for row in members:
                 await runner.call(batch.admit, row)
             while batch.rows:
@@ -136,13 +137,14 @@ class _Row:
 class _Batch:
     """Rows that step together. Row i of every cache belongs to `rows[i]`; the cache of a layer is [slots, H, C, K]."""
 
-    def __init__(self, session: Session, capacity: int, slots: int) -> None:
+    def __init__(self, session: Session, capacity: int, slots: int, count: Callable[[int], None]) -> None:
         parameters = session.manifest.parameters
         assert isinstance(parameters, LanguageModel)
         shape = (slots, parameters.heads, capacity, parameters.head_size)
         parts = [f"{kind}_{layer}" for layer in range(parameters.layers) for kind in ("key", "value")]
         self.rows: list[_Row] = []
         self._session = session
+        self._count = count
         self._caches: dict[str, npt.NDArray[np.float32]] = {part: np.zeros(shape, np.float32) for part in parts}
         self._lengths = np.zeros(slots, np.int64)
 
@@ -187,4 +189,6 @@ class _Batch:
 
     def _run(self, first: int, end: int, ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         past = {f"past_{part}": cache_BHCK[first:end] for part, cache_BHCK in self._caches.items()}
-        return self._session.run({"ids": ids, "past_lengths": self._lengths[first:end], **past})
+        answer = self._session.run({"ids": ids, "past_lengths": self._lengths[first:end], **past})
+        self._count(end - first)
+        return answer

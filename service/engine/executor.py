@@ -18,6 +18,7 @@ from service.engine.alarms import Alarms
 from service.engine.appointments import Visitor
 from service.engine.batch import Batch, Outcome, compute
 from service.engine.batcher import Batcher
+from service.engine.counters import Counters
 from service.engine.gate import Gate
 from service.engine.layout import Array, Tensors
 from service.engine.limits import INLINE_S, Limits
@@ -90,6 +91,10 @@ class Executor:
     def observe(self, batcher: Batcher, num_rows: int, num_steps: int, seconds: float) -> None:
         with self._lock:
             batcher.latency.observe(num_rows, num_steps, seconds)
+
+    def count_steps(self, counters: Counters, num_rows: int) -> None:
+        with self._lock:
+            counters.decoder_steps += num_rows
 
     def arrive(self, request: Request) -> None:
         """Take in a request, with all those that arrive before the event loop gets to it."""

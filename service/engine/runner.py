@@ -27,6 +27,7 @@ from service.engine.seats import Seats
 from service.engine.session import Session
 from service.engine.shapes import doubling
 from service.errors import EkibenError, Fault
+from service.manifest import Manifest
 
 Result = TypeVar("Result")
 _visitor: ContextVar[Visitor | None] = ContextVar("visitor", default=None)
@@ -133,6 +134,10 @@ class Runner:
         batcher = self._batchers.get(id(session)) or self._open(session)
         self._executor.observe(batcher, num_rows, num_steps, seconds)
 
+    def count_steps(self, session: Session, num_rows: int) -> None:
+        """So many texts of this language model were given one more token."""
+        self._executor.count_steps(self._counters_of(session.manifest), num_rows)
+
     def counters(self) -> list[Counters]:
         """What was done so far, one for each version of a model that was ever asked for."""
         return list(self._counters.values())
@@ -159,9 +164,11 @@ class Runner:
 
     def _open(self, session: Session) -> Batcher:
         manifest, key = session.manifest, id(session)
-        name = manifest.name, manifest.version
-        counters = self._counters.setdefault(name, Counters(model=manifest.name, version=manifest.version))
         layout = Layout(manifest, getattr(session, "length_buckets", None))
-        batcher = Batcher(layout, self.limits, counters, self._executor.admission)
+        batcher = Batcher(layout, self.limits, self._counters_of(manifest), self._executor.admission)
         batcher.session = ref(session, lambda _: self._batchers.pop(key, None))
         return self._batchers.setdefault(key, batcher)
+
+    def _counters_of(self, manifest: Manifest) -> Counters:
+        name, version = key = manifest.name, manifest.version
+        return self._counters.get(key) or self._counters.setdefault(key, Counters(model=name, version=version))

@@ -33,6 +33,7 @@ FAMILIES = {
     "ekiben_engine_bisected_batches": ("counter", "Batches cut to find the item that makes the model fail."),
     "ekiben_engine_steps": ("counter", "Steps (or items, of a model without steps) that were asked for."),
     "ekiben_engine_padding_steps": ("counter", "Steps that padding added to them."),
+    "ekiben_engine_decoder_steps": ("counter", "Steps of texts that are generated: one token of one text each."),
     "ekiben_engine_queue_items": ("gauge", "Items that wait now."),
     "ekiben_engine_queue_seconds": ("histogram", "From a batch's first arrival to its beginning."),
     "ekiben_engine_compute_seconds": ("histogram", "Time to compute a batch."),
@@ -125,6 +126,7 @@ def _engine(counters: Counters) -> Samples:
         ("bisected_batches", "", ""): counters.bisected_batches,
         ("steps", "", ""): counters.steps,
         ("padding_steps", "", ""): counters.padded_steps,
+        ("decoder_steps", "", ""): counters.decoder_steps,
         **{("refused", "reason", reason): count for reason, count in counters.refused.items()},
     }
     found: Samples = {}

@@ -186,6 +186,14 @@ class Counting:
         return answer
 
 
+def test_every_token_is_a_step(session: Session) -> None:
+    runner = Runner()
+    completions = generate(session, runner, PROMPTS, params(max_tokens=20))
+    (counters,) = runner.counters()
+    assert (counters.model, counters.decoder_steps) == (session.manifest.name, sum(len(c.ids) for c in completions))
+    runner.close()
+
+
 def test_finished_rows_leave_the_batch(session: Session, runner: Runner) -> None:
     counting = Counting(session)
     generate(counting, runner, [[1], [2] * 70, [3] * 150, [4]], params(max_tokens=40))  # type: ignore[arg-type]

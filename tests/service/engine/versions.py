@@ -18,7 +18,7 @@ from onnx import numpy_helper, parser
 from safetensors.numpy import save
 
 from service.bundle import GOLDEN, MODEL, REQUESTS, Bundle, GoldenCase, RequestCase, pack_golden
-from service.engine.model import Model
+from service.engine.model import Model, read_tokenizer
 from service.engine.repository import Repository
 from service.engine.session import Session
 from service.tasks.replay import answer_now
@@ -116,7 +116,7 @@ def alone(bundle: Bundle) -> Model:
     return Model(
         manifest=bundle.manifest,
         session=Session(bundle.model, manifest=bundle.manifest, device="cpu"),
-        tokenizer=None,
+        tokenizer=read_tokenizer(bundle),
     )
 
 

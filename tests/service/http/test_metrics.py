@@ -22,6 +22,7 @@ def a_host() -> Any:
     counters.refused["overloaded"] = 2
     counters.compute_s.add(0.000003)
     counters.queued_items = 7
+    counters.decoder_steps = 9
     traffic = Traffic()
     traffic.count("/classify", 200, 0.5)
     traffic.in_flight = 1
@@ -57,6 +58,7 @@ def test_counters_are_shown() -> None:
     assert shown["ekiben_engine_batches_total,inline,m,v"] == 1
     assert shown["ekiben_engine_batches_total,thread,m,v"] == 2
     assert shown["ekiben_engine_queue_items,m,v"] == 7
+    assert shown["ekiben_engine_decoder_steps_total,m,v"] == 9
     assert shown["ekiben_engine_compute_seconds_count,m,v"] == 1
     assert shown["ekiben_engine_compute_seconds_bucket,2e-06,m,v"] == 0
     assert shown["ekiben_engine_compute_seconds_bucket,4e-06,m,v"] == 1
