@@ -61,20 +61,32 @@ class Batcher:
             pieces.append(Piece(request, bucket, where, rows.size, int(lengths.max()), int(lengths.sum())))
         return pieces
 
-    def whole(self, requests: Sequence[Request]) -> Batch | None:
-        """These requests as one batch that is quick, without any queueing, if they are alike."""
-        if len(requests) > self.limits.max_batch_items:
-            return None
-        batch = Batch(batcher=self)
+    def quick(self, requests: Sequence[Request]) -> list[Batch]:
+        """These requests, in their order, as batches that are quick, without any queueing.
+
+        None unless all are alike; none for a request that is a full batch by itself: a thread may as well have it.
+        """
+        pieces: list[Piece] = []
+        longest = 0
         for request in requests:
             if request.batcher is not self or request.future.done():
-                return None
-            pieces = self.pieces(request)
-            if len(pieces) > 1 or (batch.pieces and pieces[0].key != batch.pieces[0].key):
-                return None
-            batch.add(pieces[0])
-        fits = batch.num_rows <= self.room(batch.longest) and self.is_quick(batch.num_rows, batch.longest)
-        return batch if fits else None
+                return []
+            own = self.pieces(request)
+            if len(own) > 1 or (pieces and own[0].key != pieces[0].key):
+                return []
+            pieces.append(own[0])
+            longest = max(longest, own[0].longest)
+        full = room = self.room(longest)
+        while room > 1 and not self.is_quick(room, longest):
+            room //= 2
+        batches: list[Batch] = []
+        for piece in pieces:
+            if not batches or batches[-1].num_rows + piece.count > room:
+                if piece.count > room or piece.count >= full or not self.is_quick(piece.count, longest):
+                    return []
+                batches.append(Batch(batcher=self))
+            batches[-1].add(piece)
+        return batches
 
     def count(self, request: Request) -> None:
         """The request is admitted."""

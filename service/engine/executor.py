@@ -107,7 +107,7 @@ class Executor:
             return
         arrived.append(request)
         full = len(arrived) % self._limits.max_batch_items == 0
-        if full and not request.batcher.is_quick(len(arrived), request.num_steps):
+        if full and not request.batcher.is_quick(request.num_rows, request.num_steps):
             self._arrivals[request.loop] = []  # enough for a thread to begin with
             self._queue(arrived)
             with self._lock:
@@ -167,38 +167,39 @@ class Executor:
         self._schedule.add(batcher)
         batcher.count(request)
 
-    def _together(self, arrived: Sequence[Request]) -> Batch | None:
-        """Begin all that has arrived as one batch, if it makes a quick one and nothing else is going on."""
+    def _begin(self, batch: Batch) -> bool:
+        """Take a slot for a batch that was never queued, if nothing else waits for one."""
         with self._lock:
-            if not arrived or self._schedule or self._running >= self._slots or self.stopped:
-                return None
-            batch = arrived[0].batcher.whole(arrived)
-            if batch is not None:
-                self._running += 1
-                for request in arrived:
-                    batch.batcher.count(request)
-            return batch
+            if self._schedule or self._running >= self._slots or self.stopped:
+                return False
+            self._running += 1
+            for piece in batch.pieces:
+                batch.batcher.count(piece.request)
+            return True
 
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         """On the event loop, after everything that was ready to arrive: begin what has arrived."""
         arrived = self._arrivals.pop(loop)
         self._lonely = self._lonely + 1 if len(arrived) == 1 else 0
         left_s = INLINE_S
-        batch = self._together(arrived)
-        if batch is not None:
+        begun = 0
+        for batch in arrived[0].batcher.quick(arrived) if arrived else ():
+            if left_s <= 0 or not self._begin(batch):
+                break
+            begun += len(batch.pieces)
             left_s -= self._compute(batch, time.monotonic(), here=loop)
-        else:
-            self._queue(arrived)
+        if begun < len(arrived):
+            self._queue(arrived[begun:])
         while left_s > 0:
             now = time.monotonic()
             with self._lock:
-                batch = self._schedule.next_batch(now, left_s) if self._running < self._slots else None
-                if batch is None:
+                queued = self._schedule.next_batch(now, left_s) if self._running < self._slots else None
+                if queued is None:
                     break
                 self._running += 1
                 if self.admission.total_s > left_s:
                     self._wake()
-            left_s -= self._compute(batch, now, here=loop)
+            left_s -= self._compute(queued, now, here=loop)
         with self._lock:
             self._wake()
 

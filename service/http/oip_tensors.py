@@ -22,6 +22,7 @@ from service.tasks.tensors import DTYPES, shape_problem
 Array = npt.NDArray[Any]
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
+MAX_UINT8, MAX_SIZE = 255, 1 << 31
 TYPECODES = {"int64": "q", "float32": "f"}
 INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}
 assert sys.byteorder == "little" and array("q").itemsize == 8 and array("f").itemsize == 4  # noqa: PT018
@@ -104,8 +105,11 @@ def _spec_of(entry: Any, specs: Mapping[str, TensorSpec], seen: Mapping[str, str
 
 def _shape_of(entry: dict[str, Any], spec: TensorSpec, where: str) -> tuple[int, ...]:
     shape = entry.get("shape")
-    if type(shape) is not list or not all(type(size) is int and 0 <= size < 1 << 31 for size in shape):
+    if type(shape) is not list:
         raise wrong(f"{where}/shape", "a list of sizes", shape)
+    for size in shape:
+        if type(size) is not int or not 0 <= size < MAX_SIZE:
+            raise wrong(f"{where}/shape", "a list of sizes", shape)
     problem = shape_problem(shape, spec)
     if problem is not None:
         raise refuse(f"{where}/shape", problem)
@@ -133,6 +137,8 @@ def _binary_size(entry: dict[str, Any], where: str) -> int | None:
 
 
 def _from_json(data: Any, spec: TensorSpec, shape: tuple[int, ...], where: str, may_hold_bools: bool) -> Array:
+    if isinstance(data, np.ndarray):
+        return _from_array(data, spec, shape, where)
     flat = _flat(data, shape, where)
     try:
         if may_hold_bools and bool in set(map(type, flat)):
@@ -143,13 +149,23 @@ def _from_json(data: Any, spec: TensorSpec, shape: tuple[int, ...], where: str, 
     return np.frombuffer(raw, DTYPES[spec.dtype]).reshape(shape)
 
 
+def _from_array(data: Array, spec: TensorSpec, shape: tuple[int, ...], where: str) -> Array:
+    """From numbers of the widest type of their kind."""
+    if data.size != prod(shape):
+        raise _wrong_size(data.tolist(), shape, where)
+    if spec.dtype == "uint8" and data.size and data.max() > MAX_UINT8:
+        raise _wrong_entry(data.tolist(), spec, where)
+    with np.errstate(over="ignore"):  # numbers that are not finite are found with all others
+        return data.astype(DTYPES[spec.dtype], copy=False).reshape(shape)
+
+
 def _flat(data: Any, shape: tuple[int, ...], where: str) -> list[Any]:
     """The entries in order, from a flat list or from lists nested as `shape` says."""
     if type(data) is not list:
         raise wrong(where, "a list of numbers", data)
     if not (data and type(data[0]) is list):
         if len(data) != prod(shape):
-            raise wrong(where, f"{prod(shape)} numbers for shape {list(shape)}", data)
+            raise _wrong_size(data, shape, where)
         return data
     level: list[Any] = [data]
     for size in shape:
@@ -161,8 +177,12 @@ def _flat(data: Any, shape: tuple[int, ...], where: str) -> list[Any]:
     return level
 
 
+def _wrong_size(flat: list[Any], shape: tuple[int, ...], where: str) -> EkibenError:
+    return wrong(where, f"{prod(shape)} numbers for shape {list(shape)}", flat)
+
+
 def _wrong_entry(flat: list[Any], spec: TensorSpec, where: str) -> EkibenError:
-    least, most = (0, 255) if spec.dtype == "uint8" else (-(1 << 63), (1 << 63) - 1)
+    least, most = (0, MAX_UINT8) if spec.dtype == "uint8" else (-(1 << 63), (1 << 63) - 1)
     for number, value in enumerate(flat):
         if type(value) is not int and (type(value) is not float or spec.dtype != "float32"):
             expected = "a number" if spec.dtype == "float32" else "a whole number"

@@ -79,6 +79,10 @@ def _check_finite(tensor: Array, where: str) -> None:
 
 
 def _check_range(tensor: Array, least: int, most: int, where: str) -> None:
-    if tensor.size and not (least <= tensor.min() and tensor.max() <= most):
+    if tensor.size == 1:
+        fits = least <= tensor.item() <= most
+    else:
+        fits = not tensor.size or (least <= tensor.min() and tensor.max() <= most)
+    if not fits:
         at = np.argwhere((tensor < least) | (tensor > most))[0].tolist()
         raise refuse(where, f"expected {least} to {most}, got {tensor[tuple(at)]} at {at}")

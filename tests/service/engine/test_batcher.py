@@ -131,6 +131,40 @@ def test_the_work_that_waits_is_known() -> None:
     assert admission.total_s == 0
 
 
+def ask(queue: Batcher, *lengths: int) -> Request:
+    """A request that is not queued."""
+    return Request(
+        SESSION, queue, rows(*lengths), None, num_rows=len(lengths), items="", arrived=0.0, deadline=9.0, loop=LOOP
+    )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("full_s", "sizes"), [(8e-4, [8, 8, 3]), (1.2e-3, [4, 4, 4, 4, 3])])
+def test_what_came_together_is_cut_into_quick_batches(full_s: float, sizes: list[int]) -> None:
+    queue = batcher(Limits(max_batch_items=8))
+    for num_rows in (1, 2, 4, 8):
+        queue.latency.observe(num_rows, 10, full_s * num_rows / 8)
+    requests = [ask(queue, 10) for _ in range(19)]
+    batches = queue.quick(requests)
+    assert [batch.num_rows for batch in batches] == sizes
+    assert [piece.request for batch in batches for piece in batch.pieces] == requests
+    assert queue.num_rows == 0
+
+
+def test_what_is_slow_or_unlike_is_queued() -> None:
+    queue, other = batcher(Limits(max_batch_items=8)), batcher()
+    assert queue.quick([ask(queue, 10)]) == [], "nobody knows how long it takes"
+    for num_rows in (1, 8):
+        queue.latency.observe(num_rows, 10, 1e-4)
+    alike = [ask(queue, 10), ask(queue, 10)]
+    assert len(queue.quick(alike)) == 1
+    assert queue.quick([*alike, ask(queue, 50)]) == [], "of another length"
+    assert queue.quick([*alike, ask(queue, 10, 50)]) == [], "of two lengths"
+    assert queue.quick([*alike, ask(other, 10)]) == [], "for another model"
+    assert queue.quick([*alike, ask(queue, *[10] * 8)]) == [], "a full batch by itself"
+    alike[0].future.cancel()
+    assert queue.quick(alike) == [], "nobody waits for it"
+
+
 def test_models_without_lengths_share_batches_by_shape() -> None:
     layout = Layout(manifest("image-classifier"))
     queue = Batcher(layout, Limits(max_batch_items=5), Counters(model="m", version="1"), Admission(1))
