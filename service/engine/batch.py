@@ -1,6 +1,7 @@
 """Rows of several requests that run together: a value or an error for every row, whatever its neighbours do.
 
-A batch that fails is cut in two, and each half tried again, until the rows that make the model fail stand alone.
+A batch that fails is cut in two, and each half tried again, until the rows that make the model fail stand alone. Pieces
+that hold a number which is not finite are taken out before.
 """
 
 import logging
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service.engine.layout import Array
+from service.engine.layout import Array, NotFiniteError
 from service.engine.request import Piece, Request
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ class Batch:
 
 
 def compute(pieces: Sequence[Piece]) -> list[Outcome]:
-    """The outcome of every row; a failure is of a piece of one row. All pieces are of one session."""
+    """The outcome of every row; the model fails on pieces of one row. All pieces are of one session."""
     try:
         return _run(pieces)
+    except NotFiniteError:
+        return _without_bad_numbers(pieces)
     except Exception as error:  # noqa: BLE001 - onnxruntime raises bare subclasses of Exception
         head, rest = _halves(pieces)
         if not rest:
@@ -51,9 +54,12 @@ def compute(pieces: Sequence[Piece]) -> list[Outcome]:
 
 def _run(pieces: Sequence[Piece]) -> list[Outcome]:
     first = pieces[0].request
+    layout = first.layout
     if len(pieces) == 1 and pieces[0].is_whole:
+        layout.check_numbers(first.inputs)
         return [(pieces[0], first.session.run(first.inputs, first.outputs))]
-    batch = first.layout.gather([piece.inputs() for piece in pieces], max(piece.longest for piece in pieces))
+    batch = layout.gather([piece.inputs() for piece in pieces], max(piece.longest for piece in pieces))
+    layout.check_numbers(batch)
     answer = first.session.run(batch, _union(pieces))
     outcomes: list[Outcome] = []
     at = 0
@@ -63,6 +69,19 @@ def _run(pieces: Sequence[Piece]) -> list[Outcome]:
         outcomes.append((piece, {name: answer[name][at:end] for name in (answer if names is None else names)}))
         at = end
     return outcomes
+
+
+def _without_bad_numbers(pieces: Sequence[Piece]) -> list[Outcome]:
+    """The batch held some: refuse the pieces that they are in, and run the others."""
+    refused: list[Outcome] = []
+    sound: list[Piece] = []
+    for piece in pieces:
+        try:
+            piece.request.layout.check_numbers(piece.inputs())
+            sound.append(piece)
+        except NotFiniteError as error:
+            refused.append((piece, error.with_traceback(None)))
+    return refused + (compute(sound) if sound else [])
 
 
 def _union(pieces: Sequence[Piece]) -> Sequence[str] | None:

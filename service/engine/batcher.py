@@ -5,9 +5,10 @@ The most urgent row leads a batch; the others are the most urgent ones of its le
 between threads: the runner holds its lock around every call.
 """
 
-import heapq
+from bisect import insort
+from collections import deque
 from collections.abc import Sequence
-from itertools import count
+from operator import attrgetter
 from typing import Any
 from weakref import ref
 
@@ -16,13 +17,14 @@ import numpy as np
 from service.engine.admission import Admission
 from service.engine.batch import Batch, Outcome
 from service.engine.counters import Counters
-from service.engine.latency import USUAL, Latency
+from service.engine.latency import LATE, USUAL, Latency
 from service.engine.layout import Layout, Tensors
 from service.engine.limits import INLINE_S, Limits
 from service.engine.request import Piece, Request
 from service.engine.session import Session
 
 OBSERVE_EVERY = 4  # one in so many requests that meet no other is measured
+URGENCY = attrgetter("deadline")
 
 
 class Batcher:
@@ -35,8 +37,8 @@ class Batcher:
         self.latency = Latency()
         self.observed_at = 0.0
         self.num_rows = 0
-        self._queues: dict[Any, list[tuple[float, int, Piece]]] = {}
-        self._numbers = count()
+        self._queues: dict[Any, deque[Piece]] = {}  # by their keys, the most urgent first
+        self._costs: dict[int, tuple[float, float]] = {}
 
     def pieces(self, request: Request) -> Sequence[Piece]:
         """The rows of a request, each piece of rows that may always run together; the same pieces each time."""
@@ -94,15 +96,17 @@ class Batcher:
         self.counters.items += request.num_rows
 
     def push(self, piece: Piece) -> None:
-        request = piece.request
         queue = self._queues.get(piece.key)
         if queue is None:
-            queue = self._queues[piece.key] = []
-        heapq.heappush(queue, (request.deadline, next(self._numbers), piece))
+            queue = self._queues[piece.key] = deque()
+        if queue and piece.deadline < queue[-1].deadline:
+            insort(queue, piece, key=URGENCY)
+        else:
+            queue.append(piece)
         piece.is_queued = True
         if not piece.price_s:
-            piece.price_s = self.price(piece)
-        self._admission.queued(request.deadline, piece.price_s)
+            piece.price_s = self.cost(piece.longest)[0] * piece.count
+        self._admission.queued(piece.deadline, piece.price_s)
         self.num_rows += piece.count
         self.counters.queued_items += piece.count
 
@@ -117,16 +121,16 @@ class Batcher:
                 left += piece.count
         return left
 
-    def urgent(self) -> tuple[float, int, Piece] | None:
+    def urgent(self) -> Piece | None:
         """The piece whose deadline comes first."""
         best = None
         for key in list(self._queues):
             queue = self._queues[key]
-            while queue and queue[0][2].request.gone:
-                heapq.heappop(queue)
+            while queue and queue[0].request.gone:
+                queue.popleft()
             if not queue:
                 del self._queues[key]
-            elif best is None or queue[0] < best:
+            elif best is None or queue[0].deadline < best.deadline:
                 best = queue[0]
         return best
 
@@ -140,7 +144,7 @@ class Batcher:
         urgent = self.urgent()
         if urgent is None:
             return False
-        longest = urgent[2].longest
+        longest = urgent.longest
         seconds = self.latency.foretell(min(self.num_rows, self.room(longest)), longest, USUAL)
         return seconds is not None and seconds <= limit_s
 
@@ -166,14 +170,19 @@ class Batcher:
         counters.compute_s.add(seconds)
         counters.queue_s.add(0.0)
         if counters.batches % OBSERVE_EVERY == 0:
-            self.latency.observe(num_rows, num_steps, seconds)
+            self.observe(num_rows, num_steps, seconds)
+
+    def observe(self, num_rows: int, num_steps: int, seconds: float) -> None:
+        """A batch of this shape took so long."""
+        self.latency.observe(num_rows, num_steps, seconds)
+        self._costs.clear()
 
     def note(self, batch: Batch, outcomes: Sequence[Outcome], began: float, ended: float, *, inline: bool) -> None:
         """Count and measure a batch that was run."""
         counters = self.counters
         if not batch.pieces:
             return
-        failed = sum(isinstance(result, Exception) for _, result in outcomes)
+        failed = sum(piece.count for piece, result in outcomes if isinstance(result, Exception))
         counters.failed_items += failed
         counters.executed_items += batch.num_rows - failed
         counters.batches += 1
@@ -185,7 +194,7 @@ class Batcher:
         counters.compute_s.add(ended - began)
         self.observed_at = ended
         if not failed:
-            self.latency.observe(batch.num_rows, batch.longest, ended - began)
+            self.observe(batch.num_rows, batch.longest, ended - began)
 
     def room(self, num_steps: int) -> int:
         """Rows of this length in a full batch."""
@@ -194,10 +203,17 @@ class Batcher:
             return limits.max_batch_items
         return max(limits.max_batch_steps // num_steps, 1)
 
-    def price(self, piece: Piece) -> float:
-        """Seconds of computing that a piece will take its share of, in batches as full as they get under load."""
-        room = self.room(piece.longest)
-        return (self.latency.foretell(room, piece.longest, USUAL) or 0.0) * piece.count / room
+    def cost(self, num_steps: int) -> tuple[float, float]:
+        """Seconds of computing for a row of this length, and until its batch is done, if that is full and slow."""
+        octave = (num_steps - 1).bit_length()
+        found = self._costs.get(octave)
+        if found is None:
+            most_steps = num_steps and 1 << octave
+            room = self.room(most_steps)
+            usual_s = self.latency.foretell(room, most_steps, USUAL) or 0.0
+            late_s = self.latency.foretell(room, most_steps, LATE) or 0.0
+            found = self._costs[octave] = usual_s / room, late_s
+        return found
 
     def take(self, now: float) -> Batch | None:
         """The next batch, or None if nothing is queued."""
@@ -205,7 +221,7 @@ class Batcher:
         urgent = self.urgent()
         if urgent is None:
             return None
-        lead = urgent[2].key
+        lead = urgent.key
         self._pull(lead, batch, now)
         if self.layout.ragged and self.layout.mixes and len(self._queues) > (lead in self._queues):
             for key in sorted(self._queues, key=lambda key: abs(key - lead)):
@@ -216,21 +232,21 @@ class Batcher:
 
     def clear(self) -> list[Request]:
         """Nothing that is queued is computed; returns who waits for it."""
-        requests = {piece.request: None for queue in self._queues.values() for *_, piece in queue}
+        requests = {piece.request: None for queue in self._queues.values() for piece in queue}
         for request in requests:
             self.discard(request)
         return list(requests)
 
     def _pull(self, key: Any, batch: Batch, now: float) -> None:
         """Move pieces of one bucket into the batch, the most urgent first, as long as they fit."""
-        queue = self._queues.get(key, [])
+        queue = self._queues.get(key)
         while queue:
-            piece = queue[0][2]
+            piece = queue[0]
             request = piece.request
             if request.gone:
-                heapq.heappop(queue)
-            elif request.deadline <= now:
-                heapq.heappop(queue)
+                queue.popleft()
+            elif piece.deadline <= now:
+                queue.popleft()
                 batch.expired.append(request)
                 self.counters.expired_items += self.discard(request)
             else:
@@ -244,7 +260,7 @@ class Batcher:
                     batch.add(piece)
                     self._left(piece)
                     return
-                heapq.heappop(queue)
+                queue.popleft()
                 piece.is_queued = False
                 batch.add(piece)
                 self._left(piece)
@@ -256,6 +272,6 @@ class Batcher:
         return padded - batch.steps - piece.steps > self.limits.max_waste * padded
 
     def _left(self, piece: Piece) -> None:
-        self._admission.left(piece.request.deadline, piece.price_s)
+        self._admission.left(piece.deadline, piece.price_s)
         self.num_rows -= piece.count
         self.counters.queued_items -= piece.count

@@ -35,14 +35,14 @@ class Counters:
     requests: int = 0  # admitted
     items: int = 0  # rows of admitted requests
     executed_items: int = 0  # rows that the model gave an answer for
-    failed_items: int = 0  # rows that made the model fail
+    failed_items: int = 0  # rows that made the model fail, or were sent with some that held no finite number
     cancelled_items: int = 0  # rows whose client left before they were computed
     expired_items: int = 0  # rows whose deadline passed before they were computed
     late_items: int = 0  # rows whose deadline passed while they were computed
     refused: Counter[Refusal] = field(default_factory=Counter)  # requests
     batches: int = 0
     inline_batches: int = 0  # of them on the event loop itself
-    bisected_batches: int = 0  # of them cut in two, and again, to find the rows that make the model fail
+    bisected_batches: int = 0  # of them taken apart to find the rows that fail
     steps: int = 0  # what was asked for: steps of all rows, or rows where the model has no steps
     padded_steps: int = 0  # what padding added to that
     decoder_steps: int = 0  # tokens that were computed for texts: a step of three rows counts three

@@ -77,9 +77,10 @@ class Executor:
     def run_alone(
         self, batcher: Batcher, session: Session, inputs: Tensors, outputs: Sequence[str] | None, num_rows: int
     ) -> dict[str, Array] | None:
-        """Run a request here and now; None if the model fails."""
+        """Run a request here and now; None if the model fails or a number is not finite."""
         began = time.monotonic()
         try:
+            batcher.layout.check_numbers(inputs)
             answer = session.run(inputs, outputs)
         except Exception:  # noqa: BLE001 - whatever it is, the way for many will say which row is to blame
             return None
@@ -90,7 +91,7 @@ class Executor:
 
     def observe(self, batcher: Batcher, num_rows: int, num_steps: int, seconds: float) -> None:
         with self._lock:
-            batcher.latency.observe(num_rows, num_steps, seconds)
+            batcher.observe(num_rows, num_steps, seconds)
 
     def count_steps(self, counters: Counters, num_rows: int) -> None:
         with self._lock:

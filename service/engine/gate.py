@@ -7,12 +7,11 @@ so that those who come next are refused before anybody reads what they ask. Not 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.engine.admission import Admission, Forecast
 from service.engine.appointments import Appointments, Visitor
 from service.engine.counters import Counters, Refusal
-from service.engine.latency import LATE
 from service.engine.limits import Limits
 from service.engine.request import Piece, Request
 from service.errors import EkibenError
@@ -23,8 +22,7 @@ USED_BY_RETURNERS = 0.8  # so there is always room for those who come back as to
 PLACES = 0.8  # of a queue: for all others
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """What a request takes."""
 
     counters: Counters
@@ -59,12 +57,12 @@ class Gate:
     def refusal(self, request: Request, pieces: Sequence[Piece], now: float) -> EkibenError | None:
         """Why the request must not be queued, or None if it may."""
         batcher, visitor = request.batcher, request.visitor
-        work_s, longest = 0.0, 0
+        work_s = run_s = 0.0
         for piece in pieces:
-            piece.price_s = batcher.price(piece)
+            row_s, late_s = batcher.cost(piece.longest)
+            piece.price_s = row_s * piece.count
             work_s += piece.price_s
-            longest = max(longest, piece.longest)
-        run_s = batcher.latency.foretell(batcher.room(longest), longest, LATE) or 0.0
+            run_s = max(run_s, late_s)
         demand = Demand(batcher.counters, work_s, run_s, now + PROBE_S)
         returns = visitor is not None and self._returns(visitor, now)
         if batcher.num_rows and batcher.num_rows + request.num_rows > self._places(returns):

@@ -20,6 +20,14 @@ Tensors = Mapping[str, Array]
 GROWTH = 1.1  # from one bucket of lengths to the next: a row is padded by less than a tenth
 
 
+class NotFiniteError(ValueError):
+    """These rows hold numbers that are not finite."""
+
+    def __init__(self, rows: list[int]) -> None:
+        super().__init__(f"rows {rows} are not finite")
+        self.rows = rows
+
+
 class Layout:
     def __init__(self, manifest: Manifest, length_buckets: Sequence[int] | None = None) -> None:
         """`length_buckets`: their upper bounds, where the model's answers need the same bounds in every batch."""
@@ -45,30 +53,33 @@ class Layout:
         sizes: dict[str, int] | None = None
         for name, dtype, tail, _ in self._inputs:
             value = inputs.get(name)
-            if type(value) is not np.ndarray or value.dtype != dtype or value.ndim != len(tail) + 1:
+            if type(value) is not np.ndarray or value.dtype != dtype:
                 raise self._misfit(inputs)
             shape = value.shape
+            if len(shape) != len(tail) + 1:
+                raise self._misfit(inputs)
             num_rows = num_rows or shape[0]
             if shape[0] != num_rows or not num_rows:
                 raise self._misfit(inputs)
             if shape[1:] != tail:
                 sizes = {} if sizes is None else sizes
-                for axis, size in zip(tail, shape[1:], strict=True):
-                    if (sizes.setdefault(axis, size) if isinstance(axis, str) else axis) != size:
+                for axis, size in zip(tail, shape[1:]):  # noqa: B905 - they are equally long
+                    if axis != size and (isinstance(axis, int) or sizes.setdefault(axis, size) != size):
                         raise self._misfit(inputs)
         if self.ragged:
             self._check_lengths(inputs)
         return num_rows
 
-    def not_finite(self, inputs: Tensors) -> list[int]:
-        """The rows that hold a number which is not finite."""
+    def check_numbers(self, inputs: Tensors) -> None:
+        """Raises NotFiniteError if there is a number that is not finite."""
         rows: set[int] = set()
         for name in self._floats:
             value = inputs[name]
             if not math.isfinite(np.vdot(value, value)):  # the quick look; the square of a finite number may not be
                 bad = ~np.isfinite(value).reshape(len(value), -1).all(axis=1)
                 rows.update(np.flatnonzero(bad).tolist())
-        return sorted(rows)
+        if rows:
+            raise NotFiniteError(sorted(rows))
 
     def key(self, inputs: Tensors) -> tuple[int, ...]:
         """Of a model that is not ragged: requests with equal keys may share a batch."""
@@ -127,7 +138,10 @@ class Layout:
 
     def _check_lengths(self, inputs: Tensors) -> None:
         num_steps = self.num_steps(inputs)
-        for row, length in enumerate(inputs["lengths"].tolist()):
+        lengths = inputs["lengths"].tolist()
+        if min(lengths) > 0 and max(lengths) <= num_steps:
+            return
+        for row, length in enumerate(lengths):
             if not 0 < length <= num_steps:
                 raise ValueError(f"{self.where}: input 'lengths': row {row} is {length}, expected 1 to {num_steps}")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.engine.appointments import Visitor
-from service.engine.layout import Array, Tensors
+from service.engine.layout import Array, NotFiniteError, Tensors
 from service.engine.session import Session
 from service.errors import EkibenError, Fault
 
@@ -60,15 +60,17 @@ class Request:
         self.alarm: dict[Request, None] | None = None  # who is given up at the same moment
         self.pieces: Sequence[Piece] = ()  # as it was cut
         self.values: dict[str, Array] = {}
-        self.failures: dict[int, Exception] = {}
+        self.failures: dict[int, Exception] = {}  # by row
 
     def take(self, piece: "Piece", result: dict[str, Array] | Exception) -> None:
-        """Results of a piece, rows and steps as in the batch, or why its one row has none."""
+        """Results of a piece, rows and steps as in the batch, or why it has none."""
         if self.future.done():
             return
         self.missing -= piece.count
         if isinstance(result, Exception):
-            self.failures[int(np.arange(self.num_rows)[piece.rows][0])] = result
+            rows = np.arange(self.num_rows)[piece.rows]
+            failed = rows[result.rows] if isinstance(result, NotFiniteError) else rows
+            self.failures.update(dict.fromkeys(failed.tolist(), result))
         else:
             fitted = self.layout.fit(result, self.num_steps)
             if piece.is_whole:
@@ -100,8 +102,12 @@ class Request:
             self.values[name][rows] = value
 
     def _error(self) -> EkibenError:
+        where = self.layout.where
+        if bad := sorted(row for row, error in self.failures.items() if isinstance(error, NotFiniteError)):
+            faults = tuple(Fault(pointer=f"{self.items}/{row}", detail="expected finite numbers") for row in bad)
+            return EkibenError("invalid-request", f"{where}: {len(bad)} items are not finite", faults)
         rows = sorted(self.failures)
-        detail = f"{self.layout.where}: the model fails on {len(rows)} of {self.num_rows} items"
+        detail = f"{where}: the model fails on {len(rows)} of {self.num_rows} items"
         faults = tuple(Fault(pointer=f"{self.items}/{row}", detail="the model fails on this item") for row in rows)
         error = EkibenError("internal", detail, faults)
         error.__cause__ = self.failures[rows[0]]
@@ -111,10 +117,11 @@ class Request:
 class Piece:
     """Rows of one request that wait together. `longest` and `steps` (their sum) are 0 where rows have no length."""
 
-    __slots__ = ("count", "is_queued", "is_whole", "key", "longest", "price_s", "request", "rows", "steps")
+    __slots__ = ("count", "deadline", "is_queued", "is_whole", "key", "longest", "price_s", "request", "rows", "steps")
 
     def __init__(self, request: Request, key: Any, rows: Rows, count: int, longest: int = 0, steps: int = 0) -> None:  # noqa: PLR0917
         self.request = request
+        self.deadline = request.deadline
         self.key = key
         self.rows = rows
         self.count = count

@@ -26,7 +26,7 @@ from service.engine.schedule import Call
 from service.engine.seats import Seats
 from service.engine.session import Session
 from service.engine.shapes import doubling
-from service.errors import EkibenError, Fault
+from service.errors import EkibenError
 from service.manifest import Manifest
 
 Result = TypeVar("Result")
@@ -74,9 +74,6 @@ class Runner:
         batcher = self._batchers.get(id(session)) or self._open(session)
         layout = batcher.layout
         num_rows = layout.check(inputs)
-        if not_finite := layout.not_finite(inputs):
-            faults = tuple(Fault(pointer=f"{items}/{row}", detail="expected finite numbers") for row in not_finite)
-            raise EkibenError("invalid-request", f"{layout.where}: {len(faults)} items are not finite", faults)
         loop = asyncio.get_running_loop()
         executor = self._executor
         now = time.monotonic()

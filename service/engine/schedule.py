@@ -100,6 +100,6 @@ class Schedule:
             urgent = batcher.urgent()
             if urgent is None:
                 del self._batchers[batcher]
-            elif (best is None or urgent[0] < best[0]) and (limit_s is None or batcher.fits(limit_s)):
-                best = urgent[0], batcher
+            elif (best is None or urgent.deadline < best[0]) and (limit_s is None or batcher.fits(limit_s)):
+                best = urgent.deadline, batcher
         return best

@@ -9,9 +9,9 @@ from service.engine.admission import Admission
 from service.engine.batch import compute
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
-from service.engine.layout import Layout
+from service.engine.layout import Layout, NotFiniteError
 from service.engine.limits import Limits
-from service.engine.request import Request
+from service.engine.request import Piece, Request
 from tests.service.engine.fakes import LOOP, POISON, FakeSession, rows
 
 
@@ -24,13 +24,17 @@ def request(session: FakeSession, firsts: list[int], outputs: tuple[str, ...] | 
     )  # type: ignore[arg-type]
 
 
+def _pieces(*requests: Request) -> list[Piece]:
+    return [piece for one in requests for piece in one.batcher.pieces(one)]
+
+
 @given(st.lists(st.lists(st.sampled_from([1, 2, 3, POISON]), min_size=1, max_size=5), min_size=1, max_size=6))
 @settings(deadline=None)
 def test_only_the_rows_that_fail_have_errors(groups: list[list[int]]) -> None:
     session = FakeSession()
     requests = [request(session, group, ("logits", "next_h")) for group in groups]
     seen = {one: np.zeros(one.num_rows, int) for one in requests}
-    for piece, result in compute([piece for one in requests for piece in one.batcher.pieces(one)]):
+    for piece, result in compute(_pieces(*requests)):
         one = piece.request
         seen[one][piece.rows] += 1
         series = one.inputs["series"][piece.rows]
@@ -50,10 +54,23 @@ def test_one_bad_row_of_32_costs_few_runs() -> None:
     assert len(session.batches) <= 2 * 5 + 1
 
 
+def test_pieces_with_numbers_that_are_not_finite_are_taken_out_before_the_model_runs() -> None:
+    session = FakeSession()
+    requests = [request(session, [first, first + 1]) for first in (1, 3, 5)]
+    requests[1].inputs["h"][1, 0, 2] = np.nan
+    outcomes = {piece.request: result for piece, result in compute(_pieces(*requests))}
+    bad = outcomes.pop(requests[1])
+    assert isinstance(bad, NotFiniteError)
+    assert bad.rows == [1]
+    for one, result in outcomes.items():
+        np.testing.assert_array_equal(result["next_h"], one.inputs["h"] + 1)  # type: ignore[index]
+    assert set(session.rows) == {1, 2, 5, 6}
+
+
 def test_each_request_gets_the_outputs_that_it_asked_for() -> None:
     session = FakeSession()
     requests = [request(session, [1], ("next_c",)), request(session, [2], ("logits", "next_h")), request(session, [3])]
-    answers = [result for _, result in compute([piece for one in requests for piece in one.batcher.pieces(one)])]
+    answers = [result for _, result in compute(_pieces(*requests))]
     assert [list(answer) for answer in answers] == [  # type: ignore[call-overload]
         ["next_c"],
         ["logits", "next_h"],

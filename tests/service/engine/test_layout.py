@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.layout import Layout
+from service.engine.layout import Layout, NotFiniteError
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.engine.fakes import manifest, rows
 
@@ -16,7 +16,7 @@ TAGGER = Layout(manifest("series-tagger"))
 def test_valid_inputs_of_every_family_pass(family: str) -> None:
     layout = Layout(manifest(family))
     assert layout.check(example_inputs(family, batch=3)) == 3
-    assert layout.not_finite(example_inputs(family)) == []
+    layout.check_numbers(example_inputs(family))
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,16 @@ def test_rows_that_are_not_finite_are_found(name: str, bad: float) -> None:
     inputs = rows(3, 4, 2)
     inputs[name][2].flat[1] = bad
     inputs[name][0].flat[0] = bad
-    assert TAGGER.not_finite(inputs) == [0, 2]
+    with pytest.raises(NotFiniteError) as caught:
+        TAGGER.check_numbers(inputs)
+    assert caught.value.rows == [0, 2]
 
 
 def test_large_numbers_are_finite() -> None:
     inputs = rows(3, 4)
     inputs["series"][:] = np.float32(3e38)
     inputs["series"][1] *= -1
-    assert TAGGER.not_finite(inputs) == []
+    TAGGER.check_numbers(inputs)
 
 
 def test_rows_of_one_bucket_waste_less_than_a_tenth() -> None:

@@ -199,6 +199,17 @@ def test_numbers_that_are_not_finite_are_refused_by_row(bad: float, runner: Runn
     assert [fault.pointer for fault in caught.value.faults] == ["/sequences/1"]
 
 
+def test_bad_numbers_are_named_wherever_their_rows_were_computed(runner: Runner) -> None:
+    session, lengths = FakeSession(), (3, 60, 4, 50, 3)  # never in one batch: too much of it would be padding
+    inputs = rows(*lengths)
+    inputs["series"][[1, 4], 0, 1] = np.nan
+    with pytest.raises(EkibenError, match="2 items are not finite") as caught:
+        asyncio.run(runner.run(session, inputs, items="/sequences"))  # type: ignore[arg-type]
+    assert [fault.pointer for fault in caught.value.faults] == ["/sequences/1", "/sequences/4"]
+    (counters,) = runner.counters()
+    assert counters.items == counters.executed_items + counters.failed_items == 5
+
+
 def test_what_was_done_is_counted(runner: Runner) -> None:
     session = FakeSession()
     bad = rows(4, first=POISON)
