@@ -46,7 +46,7 @@ class Session:
         self._outputs = tuple(output.name for output in manifest.outputs)
         invariance = manifest.invariance
         self.length_buckets = invariance.bounds if invariance.strategy == "length-buckets" else None
-        self._compute = canonical(manifest, _computing(self._session))
+        self.compute = canonical(manifest, _computing(self._session))  # `run` without its care
 
     def run(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Compute the named outputs (all of them by default).
@@ -57,7 +57,7 @@ class Session:
         thread = get_ident()
         self._since[thread] = time.monotonic()
         try:
-            return self._compute(inputs, names)
+            return self.compute(inputs, names)
         except Exception as error:
             self._check_inputs(inputs, error)
             raise RuntimeError(f"{self._where}: the graph failed: {_first_line(error)}") from error
@@ -108,9 +108,10 @@ class Session:
 
 def _computing(session: ort.InferenceSession) -> Compute:
     """Holds no reference to our Session, which has to go as soon as nobody holds it."""
+    run = session._sess.run  # beneath onnxruntime's Python, whose checks are ours to make and cost 2.5 us a run
 
     def compute(inputs: Tensors, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-        return dict(zip(names, session.run(names, inputs), strict=True))
+        return dict(zip(names, run(names, inputs, None), strict=True))
 
     return compute
 

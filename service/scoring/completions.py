@@ -1,13 +1,14 @@
 """Answers to an OpenAI batch as OpenAI writes them: a line with `custom_id` and the `response` to its request.
 
 Invariant: a line follows from its row and the job alone, so what OpenAI takes from a clock or a counter does not: ids
-are hashes of the row's place, `created` is 0. `usage` is left out, since prompts are not counted.
+are hashes of the row's place, `created` is 0.
 """
 
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from tokenizers import Tokenizer
 
 from service.scoring.files import InputFile
 from service.scoring.job import Job, digest
@@ -32,12 +33,17 @@ def is_openai_batch(job: Job) -> bool:
     return job.input_format == "openai" and job.sink == "jsonl"
 
 
-def responses(job: Job, file: InputFile, rows: Rows, scored: Scored) -> pa.Table:
+def responses(job: Job, file: InputFile, rows: Rows, scored: Scored, *, tokenizer: Tokenizer | None) -> pa.Table:
     """A line for each scored row, in order."""
+    assert tokenizer is not None, "a text model has one"
     kept = np.asarray(scored.kept, np.int64).tolist()
     places = [digest(file.name, str(rows.numbers[i]))[:24] for i in kept]
     answers = pa.table(dict(scored.columns)).to_pylist()
-    found = [_response(job, place, answer) for place, answer in zip(places, answers, strict=True)]
+    prompts = tokenizer.encode_batch([rows.columns[job.columns["prompt"]][i] for i in kept])
+    found = [
+        _response(job, place, answer, prompt_tokens=len(prompt.ids))
+        for place, answer, prompt in zip(places, answers, prompts, strict=True)
+    ]
     columns = {
         "id": [f"batch_req_{place}" for place in places],
         "custom_id": [to_json(own).decode() for own in ids(job, rows, kept)],
@@ -47,7 +53,7 @@ def responses(job: Job, file: InputFile, rows: Rows, scored: Scored) -> pa.Table
     return pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
 
-def _response(job: Job, place: str, answer: dict[str, Any]) -> dict[str, Any]:
+def _response(job: Job, place: str, answer: dict[str, Any], *, prompt_tokens: int) -> dict[str, Any]:
     choice = {
         "index": 0,
         "text": answer["text"],
@@ -61,6 +67,11 @@ def _response(job: Job, place: str, answer: dict[str, Any]) -> dict[str, Any]:
         "model": job.model,
         "system_fingerprint": job.version,
         "choices": [choice],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": answer["tokens"],
+            "total_tokens": prompt_tokens + answer["tokens"],
+        },
     }
     return {"status_code": 200, "request_id": place, "body": body}
 

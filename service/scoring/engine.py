@@ -15,6 +15,9 @@ from service.scoring.shard import Context, score_shard
 Fate = Literal["done", "busy", "read", "failed"]  # busy: another process has it; read: the input is at fault
 
 
+HELD = 8  # shards that wait for the worker which reads their row group
+
+
 class Report(Protocol):
     """Who wants to know how it goes; called from any thread."""
 
@@ -51,22 +54,52 @@ def attempt(context: Context, shard: Shard, progress: Callable[[int, int], None]
 
 
 class Queue:
-    """The shards that are left, handed out one by one to any thread."""
+    """The shards that are left, handed out one by one to any thread.
+
+    Shards of one row group go to one worker as long as there are others for the rest: who reads the second part of a
+    row group must pass over the first.
+    """
 
     def __init__(self, shards: Iterator[Shard]) -> None:
         self._shards, self._lock = shards, threading.Lock()
+        self._held: list[Shard] = []  # later parts of row groups that somebody is reading
+        self._read: set[tuple[int, int]] = set()  # those row groups
         self.stopped = False
         self.error: BaseException | None = None  # of the planning itself
 
-    def next(self) -> Shard | None:
+    def next(self, last: Shard | None = None) -> Shard | None:
+        """A shard for the worker that had `last` before."""
         with self._lock:
             if self.stopped:
                 return None
             try:
-                return next(self._shards, None)
+                return self._choose(last)
             except BaseException as error:  # noqa: BLE001 - raised again by the engine
                 self.error, self.stopped = error, True
                 return None
+
+    def _choose(self, last: Shard | None) -> Shard | None:
+        if last is not None:
+            self._read.discard(last.place)
+        shard = next((held for held in self._held if held.place not in self._read), None)
+        if shard is not None:
+            self._held.remove(shard)
+        else:
+            shard = self._new()
+        if shard is not None:
+            self._read.add(shard.place)
+        return shard
+
+    def _new(self) -> Shard | None:
+        """The next of the plan but for later parts of row groups that are being read, or else one of those."""
+        while len(self._held) < HELD:
+            shard = next(self._shards, None)
+            if shard is None:
+                break
+            if not shard.span.skip or shard.place not in self._read:
+                return shard
+            self._held.append(shard)
+        return self._held.pop(0) if self._held else None
 
     def stop(self) -> None:
         self.stopped = True

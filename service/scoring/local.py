@@ -56,7 +56,8 @@ class _Driver(threading.Thread):
     def run(self) -> None:
         try:
             if self._start():
-                while (shard := self._queue.next()) is not None:
+                shard = None
+                while (shard := self._queue.next(shard)) is not None:
                     self._score(shard)
         except Exception as error:  # noqa: BLE001 - a driver must not vanish without a word
             self._fail(f"worker {self._number}: {type(error).__name__}: {error}")

@@ -35,6 +35,11 @@ class Shard:
         return f"{self.file_number:05d}-{self.number:06d}"
 
     @property
+    def place(self) -> tuple[int, int]:
+        """Where reading it begins: of the parts of one row group this is equal."""
+        return self.file_number, self.span.start
+
+    @property
     def title(self) -> str:
         """How messages call it."""
         last = self.span.first_row + self.span.rows - 1

@@ -30,7 +30,7 @@ class Span:
     rows: int
     start: int
     stop: int
-    digest: str  # of the very bytes that hold these rows
+    digest: str  # blake3 of the very bytes that hold these rows
     skip: int = 0  # rows to pass over after `start`
     first_line: int = 1
     names: tuple[str, ...] = ()

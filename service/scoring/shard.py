@@ -5,7 +5,9 @@ worker waits for. What a shard commits depends on the shard and the job alone.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from service.scoring.sinks import Sink, to_json
 from service.scoring.sources import SOURCES
 
 CONFIDENCE_BINS = 20
-LOGGED_REJECTS = 20  # of one shard; all of them are in its file
+LOGGED_REASONS = 20  # of one shard; every reason is in its file, every row is in the log
 AHEAD = 2  # chunks that are read before they are needed
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ def _compute(context: Context, shard: Shard, progress: Callable[[int, int], None
     written, rejects = ledger.work_path(shard, job.sink), _Rejects(ledger.work_path(shard, "rejects"), job, shard)
     tally = _Tally(len(context.labels))
     sink: Sink | None = None
-    shape = responses if is_openai_batch(job) else joined
+    shape = partial(responses, tokenizer=context.model.tokenizer) if is_openai_batch(job) else joined
     try:
         with rejects:
             for rows in ahead(_rows(context, shard), AHEAD):
@@ -139,12 +141,13 @@ def _bins(confidence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 
 
 class _Rejects:
-    """Rejected rows, a JSON object a line: where each is, and why."""
+    """Rejected rows, a JSON object a line: where each is, and why; and in the log, many rows a line."""
 
     def __init__(self, path: Path, job: Job, shard: Shard) -> None:
         self.path, self.count = path, 0
         self._job, self._shard = job, shard
         self._file: Any = None
+        self._reasons: set[str] = set()  # those that the log has told
 
     def __enter__(self) -> "_Rejects":
         return self
@@ -152,9 +155,6 @@ class _Rejects:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-        if self.count > LOGGED_REJECTS:
-            more = self.count - LOGGED_REJECTS
-            log.warning("%s: %d more rejected: rejects/part-%s.jsonl", self._shard.title, more, self._shard.name)
 
     def write(self, rows: Rows, scored: Scored) -> None:
         indexes = sorted(scored.faults)
@@ -168,8 +168,27 @@ class _Rejects:
                 self._file = self.path.open("wb")
             self._file.write(to_json({**entry, "reason": _printable(scored.faults[i])}) + b"\n")
             self.count += 1
-            if self.count <= LOGGED_REJECTS:
-                log.warning("shard %s: %s, row %d: %s", self._shard.name, entry["file"], entry["row"], scored.faults[i])
+        self._log(rows, scored.faults, indexes)
+
+    def _log(self, rows: Rows, faults: Mapping[int, str], indexes: Sequence[int]) -> None:
+        """A line for each reason; beyond `LOGGED_REASONS` of them, one for all others."""
+        found: dict[str, list[int]] = {}
+        for i in indexes:
+            reason = faults[i]
+            if reason not in self._reasons and len(self._reasons) < LOGGED_REASONS:
+                self._reasons.add(reason)
+            told = reason if reason in self._reasons else f"see rejects/part-{self._shard.name}.jsonl"
+            found.setdefault(told, []).append(int(rows.numbers[i]))
+        for reason, numbers in found.items():
+            where = f"row {numbers[0]}" if len(numbers) == 1 else f"rows {ranges(numbers)}"
+            log.warning("shard %s: %s, %s: %s", self._shard.name, self._shard.file.name, where, _printable(reason))
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers as people write them: 1, 4-7, 9."""
+    edges = [i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1]
+    runs = [(numbers[begin], numbers[end - 1]) for begin, end in pairwise([0, *edges, len(numbers)])]
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _printable(text: str) -> str:

@@ -187,14 +187,14 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     until(lambda: repository.ready)
     (name,) = (row["name"] for row in repository.describe())
     session, gate = repository.get(name).session, threading.Event()
-    right = session._compute
+    right = session.compute
 
     def compute(inputs: Any, names: Any) -> Any:
         if 7 in next(iter(inputs.values())).shape[:2]:
             gate.wait(60)
         return right(inputs, names)
 
-    monkeypatch.setattr(session, "_compute", compute)
+    monkeypatch.setattr(session, "compute", compute)
     client = threading.Thread(target=lambda: asyncio.run(ask(runner, session)), daemon=True)
     client.start()
     until(lambda: not repository.ready)

@@ -42,9 +42,9 @@ def run(model: Model, inputs: Tensors, output: str) -> npt.NDArray[Any]:
     """One output of the session for at least one row, computed a batch at a time."""
     total = len(next(iter(inputs.values())))
     whole: npt.NDArray[Any] | None = None
+    compute, names = model.session.compute, [output]
     for begin in range(0, total, BATCH):
-        batch = {name: value[begin : begin + BATCH] for name, value in inputs.items()}
-        part = model.session.run(batch, [output])[output]
+        part = compute({name: value[begin : begin + BATCH] for name, value in inputs.items()}, names)[output]
         if whole is None:
             whole = np.empty((total, *part.shape[1:]), part.dtype)
         whole[begin : begin + BATCH] = part  # the session's own memory is free again at once, and still in the cache

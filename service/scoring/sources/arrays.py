@@ -4,7 +4,6 @@ Rows are read as bytes where they lie; nothing is unpickled and nothing is mappe
 short is an error, not a crash.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from blake3 import blake3
 
 from service.scoring.files import InputFile
 from service.scoring.job import ScoringError
@@ -50,7 +50,7 @@ class ArraySource:
         streams = [Stream(file) for _ in tensors]
         for first in range(0, total, rows):
             count = min(rows, total - first)
-            digest = hashlib.sha256()
+            digest = blake3()
             for stream, tensor in zip(streams, tensors, strict=True):
                 stream.seek(tensor.offset + first * tensor.row_bytes)
                 left = count * tensor.row_bytes

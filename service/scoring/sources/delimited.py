@@ -6,9 +6,11 @@ that is never closed is one fault; the reader goes on behind it.
 """
 
 import csv
-import hashlib
 import io
+import threading
 from collections.abc import Iterator, Sequence
+
+from blake3 import blake3
 
 from service.scoring.files import InputFile
 from service.scoring.job import ScoringError
@@ -17,15 +19,15 @@ from service.scoring.sources.lines import BOM, TOO_LONG
 from service.scoring.sources.stream import Stream, blocks
 
 MAX_FIELD_CHARS = 1 << 20  # a quote that is never closed swallows at most so much
+_limit = threading.Lock()  # of csv's limit: two threads do not restore each other's
 
 
 class _Records:
     """Records of a stretch of a file, each with the position and line behind it; bytes are kept as Latin-1."""
 
     def __init__(self, stream: Stream, *, stop: int | None, line: int, hashed: bool = False) -> None:
-        csv.field_size_limit(MAX_FIELD_CHARS)
         self.position, self.line = stream.position, line
-        self.hash = hashlib.sha256()
+        self.hash = blake3()
         self._hashed = hashed
         self._stream, self._stop = stream, stop
         delimiter = "\t" if ".tsv" in stream.file.name.lower() else ","
@@ -36,7 +38,7 @@ class _Records:
         while True:
             line = self.line
             try:
-                fields: list[str] | str = next(self._reader)
+                fields: list[str] | str = self._parse()
             except StopIteration:
                 return
             except csv.Error as error:
@@ -45,6 +47,15 @@ class _Records:
                 fields = TOO_LONG
             if fields:
                 yield line, fields
+
+    def _parse(self) -> list[str]:
+        """The next record, under our own limit: csv's belongs to the whole process, which may be a user's."""
+        with _limit:
+            before = csv.field_size_limit(MAX_FIELD_CHARS)
+            try:
+                return next(self._reader)
+            finally:
+                csv.field_size_limit(before)
 
     def _lines(self) -> Iterator[str]:
         for block in blocks(self._stream, stop=self._stop):
@@ -96,13 +107,13 @@ class CsvSource:
                 digest=records.hash.hexdigest(),
             )
 
-        records.hash = hashlib.sha256()
+        records.hash = blake3()
         for _ in found:
             rows += 1
             if rows == shard_rows or records.position - start >= SHARD_BYTES:
                 yield span()
                 start, first_line, first_row, rows = records.position, records.line, first_row + rows, 0
-                records.hash = hashlib.sha256()
+                records.hash = blake3()
         if rows:
             yield span()
         stream.close()

@@ -4,12 +4,12 @@ Only the columns that are wanted are read and hashed. Pages are read as they are
 the size of a row group.
 """
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from blake3 import blake3
 
 from service.scoring.files import InputFile, file_system
 from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, Rows, Span, Want
@@ -35,7 +35,7 @@ class ParquetSource:
                     i += 1
                     continue
                 start, taken, size = i, 0, 0
-                digests = hashlib.sha256()
+                digests = blake3()
                 while i < len(groups) and taken + groups[i].rows <= shard_rows and size <= SHARD_BYTES:
                     taken, size = taken + groups[i].rows, size + groups[i].size
                     digests.update(groups[i].digest(raw).encode())
@@ -106,7 +106,7 @@ class _Group:
         ]
 
     def digest(self, raw: Any) -> str:
-        found, buffer = hashlib.sha256(), memoryview(bytearray(BUFFER_BYTES))
+        found, buffer = blake3(), memoryview(bytearray(BUFFER_BYTES))
         for start, stored in self._ranges:
             raw.seek(start)
             left = stored

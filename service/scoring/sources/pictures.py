@@ -4,13 +4,14 @@ Columns: `name`, its path in the folder or archive, and `image`, its bytes as th
 Names are only ever names: nothing is unpacked, no link in an archive is followed, no folder that is a link is entered.
 """
 
-import hashlib
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, cast
+
+from blake3 import blake3
 
 from service.scoring.files import InputFile, is_picture, walk
 from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, Rows, Span, Want
@@ -106,7 +107,7 @@ def _spans(pictures: Iterator[_Picture], shard_rows: int, *, named: bool) -> Ite
     first = 0
     held: list[str] = []
     start = size = 0
-    digest = hashlib.sha256()
+    digest = blake3()
 
     def span() -> Span:
         names = tuple(held) if named else ()
@@ -121,7 +122,7 @@ def _spans(pictures: Iterator[_Picture], shard_rows: int, *, named: bool) -> Ite
         size += picture.size
         if len(held) == shard_rows or size >= SHARD_BYTES:
             yield span()
-            first, held, size, digest = first + len(held), [], 0, hashlib.sha256()
+            first, held, size, digest = first + len(held), [], 0, blake3()
     if held:
         yield span()
 

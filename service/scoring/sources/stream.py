@@ -4,13 +4,13 @@ Positions count decompressed bytes. Going forward in a compressed file reads ove
 anew. A line that is longer than MAX_ROW_BYTES is passed over without being held in memory, and marked.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from blake3 import blake3
 
 from service.scoring.files import InputFile, file_system
 from service.scoring.rows import MAX_ROW_BYTES, SHARD_BYTES, Span
@@ -143,7 +143,7 @@ class _OpenSpan:
     def __init__(self, *, first_row: int, start: int) -> None:
         self.first_row, self.start = first_row, start
         self.rows = self.size = 0
-        self._hash = hashlib.sha256()
+        self._hash = blake3()
 
     def add(self, content: bytes, *, rows: int, size: int) -> None:
         self.rows += rows

@@ -123,19 +123,19 @@ def test_threads_share_a_session(sessions: dict[str, Session]) -> None:
 def test_a_run_under_way_is_known(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["image-classifier"]
     session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
-    right, gate, began = session._compute, threading.Event(), threading.Event()
+    right, gate, began = session.compute, threading.Event(), threading.Event()
 
     def wait(*args: Any) -> Any:
         began.set()
         gate.wait(30)
         return right(*args)
 
-    session._compute = wait
+    session.compute = wait
     images = np.zeros((1, 4, 4), np.uint8)
     first = threading.Thread(target=session.run, args=({"images": images},))
     first.start()
     began.wait(30)
-    session._compute = right
+    session.compute = right
     session.run({"images": images})
     with pytest.raises(ValueError, match="images"):
         session.run({})

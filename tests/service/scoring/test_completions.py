@@ -37,6 +37,15 @@ def test_each_line_is_answered_in_openais_form(score: Score, models: dict[str, M
         assert (body["object"], body["model"]) == ("text_completion", "tiny-letters")
         [choice] = body["choices"]
         assert (choice["text"], choice["finish_reason"]) == (wanted["text"], wanted["finish_reason"])
+        tokenizer = models["language-model"].tokenizer
+        assert tokenizer is not None
+        spent = len(tokenizer.encode(prompt).ids)
+        assert (spent, wanted["tokens"]) > (0, 0)
+        assert body["usage"] == {
+            "prompt_tokens": spent,
+            "completion_tokens": wanted["tokens"],
+            "total_tokens": spent + wanted["tokens"],
+        }
         if seed == 1:
             assert choice["logprobs"] is None
             continue

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from service.scoring import engine
 from service.scoring.engine import Queue, attempt
-from service.scoring.plan import ReadError
+from service.scoring.plan import ReadError, Shard
 from tests.service.scoring.test_ledger import shard_of
 
 
@@ -27,6 +28,51 @@ def test_each_shard_is_handed_out_once() -> None:
     for thread in threads:
         thread.join()
     assert sorted(taken) == list(range(500))
+
+
+def parts_of(groups: list[tuple[int, int]]) -> Iterator[Shard]:
+    """(row group, part of it) in the order of a plan."""
+    for number, (group, part) in enumerate(groups):
+        shard = shard_of(number)
+        yield replace(shard, span=replace(shard.span, start=group, skip=part * 4))
+
+
+def parts(*shards: Shard | None) -> list[tuple[int, int]]:
+    return [(shard.span.start, shard.span.skip // 4) for shard in shards if shard is not None]
+
+
+def test_parts_of_a_row_group_go_to_one_worker() -> None:
+    queue = Queue(parts_of([(group, part) for group in range(4) for part in range(2)]))
+    a, b = queue.next(), queue.next()
+    assert parts(a, b) == [(0, 0), (1, 0)]
+    b, a = queue.next(b), queue.next(a)
+    assert parts(a, b) == [(0, 1), (1, 1)]
+    a = queue.next(a)
+    assert parts(a) == [(2, 0)]
+    assert parts(queue.next(a), queue.next(b)) == [(2, 1), (3, 0)]
+
+
+def test_no_shard_waits_for_others_to_be_planned() -> None:
+    planned: list[int] = []
+
+    def shards() -> Iterator[Shard]:
+        for number in range(3):
+            planned.append(number)
+            yield shard_of(number)  # as of a folder: all begin at one place, none is a later part
+
+    queue = Queue(shards())
+    assert queue.next() is not None
+    assert queue.next() is not None
+    assert planned == [0, 1]
+
+
+def test_a_worker_takes_part_of_a_group_that_another_reads_rather_than_nothing() -> None:
+    queue = Queue(parts_of([(0, part) for part in range(30)]))
+    a, b = queue.next(), queue.next()
+    found = parts(a, b)
+    while (a := queue.next(a)) is not None and (b := queue.next(b)) is not None:
+        found += parts(a, b)
+    assert sorted(found) == [(0, part) for part in range(30)]
 
 
 def test_a_stopped_queue_hands_out_nothing() -> None:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from service.scoring.rows import CHUNK_ROWS
+from service.scoring.shard import LOGGED_REASONS
 from service.scoring.sources.stream import Stream
 from tests.service.scoring.conftest import Score, predictions, rejects, tree
 from tests.service.scoring.inputs import (
@@ -245,12 +248,37 @@ def test_a_full_disk_is_named_shows_nothing_half_written_and_is_resumed(
 
 
 def test_rejects_are_logged_with_shard_and_row(score: Score, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = write_jsonl(tmp_path / "a.jsonl", {"text": [None] * 30})
+    good = texts(40)
+    bad: dict[int, Any] = {**dict.fromkeys([3, 4, 5, 9, 25, 31, 32], None), 7: 1}
+    source = write_jsonl(tmp_path / "a.jsonl", {"text": [bad.get(i, text) for i, text in enumerate(good)]})
     score("text-classifier", source, tmp_path / "out", shard_rows=30)
-    lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == "shard 00000-000000: a.jsonl, row 0: text: expected a text that is not empty, got null"
-    assert lines[-1] == "shard 00000-000000 (a.jsonl, rows 0 to 29): 10 more rejected: rejects/part-00000-000000.jsonl"
-    assert len(lines) == 21
+    assert [record.getMessage() for record in caplog.records] == [
+        "shard 00000-000000: a.jsonl, rows 3-5, 9, 25: text: expected a text that is not empty, got null",
+        "shard 00000-000000: a.jsonl, row 7: text: expected a text that is not empty, got 1",
+        "shard 00000-000001: a.jsonl, rows 31-32: text: expected a text that is not empty, got null",
+    ]
+
+
+def test_every_reject_is_logged_however_many_reasons_there_are(
+    score: Score, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = 2 * CHUNK_ROWS + 100
+    source = write_jsonl(tmp_path / "a.jsonl", {"text": list(range(count))})
+    score("text-classifier", source, tmp_path / "out", shard_rows=count)
+    named: list[int] = []
+    for record in caplog.records:
+        where = re.fullmatch(r"shard 00000-000000: a.jsonl, rows? ([0-9, -]+): .*", record.getMessage())
+        assert where is not None
+        for run in where[1].split(", "):
+            first, _, last = run.partition("-")
+            named += range(int(first), int(last or first) + 1)
+    assert sorted(named) == list(range(count))
+    assert len(caplog.records) <= LOGGED_REASONS + 3  # a line more for each chunk
+    assert (
+        caplog.records[-1]
+        .getMessage()
+        .endswith(f"rows {2 * CHUNK_ROWS}-{count - 1}: see rejects/part-00000-000000.jsonl")
+    )
 
 
 def test_hive_partitions_and_several_files(score: Score, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_runs_are_batches_in_order(models: dict[str, Model], monkeypatch: pytest
     sizes: list[int] = []
 
     class Session:
-        def run(self, inputs: Any, outputs: Any) -> Any:
+        def compute(self, inputs: Any, outputs: Any) -> Any:
             sizes.append(len(inputs["images"]))
             return model.session.run(inputs, outputs)
 

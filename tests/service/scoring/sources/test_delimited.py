@@ -3,7 +3,6 @@
 import csv
 import gzip
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,13 +65,22 @@ def test_a_bad_row_is_one_fault_and_the_rest_is_read(line: bytes, reason: str, r
     assert bad[2].startswith(reason)
 
 
+@pytest.mark.parametrize("theirs", [100, 1 << 22])
+def test_the_limit_of_the_process_is_neither_kept_nor_changed(theirs: int, read: Read, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HEADER + b"0," + b"x" * 5000 + b"\n1," + b"y" * (2 << 20) + b"\n2,z\n")
+    before = csv.field_size_limit(theirs)
+    try:
+        long, longer, short = read(path, 2)
+        assert csv.field_size_limit() == theirs
+    finally:
+        csv.field_size_limit(before)
+    assert (long[1]["text"], short[1]["text"]) == ("x" * 5000, "z")
+    assert longer[2] == f"not CSV: field larger than field limit ({delimited.MAX_FIELD_CHARS})"
+
+
 @pytest.fixture
-def short_fields(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The limit is the process's: the tests that follow get theirs back."""
-    before = csv.field_size_limit()
+def short_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delimited, "MAX_FIELD_CHARS", 200)
-    yield
-    csv.field_size_limit(before)
 
 
 @pytest.mark.usefixtures("short_fields")
