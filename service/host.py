@@ -8,6 +8,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Coroutine
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import granian._futures
 from granian.asgi import LifespanProtocol
 from granian.constants import Interfaces
 from granian.server.mp import MPServer, WorkerProcess
@@ -22,7 +24,7 @@ from granian.server.mp import MPServer, WorkerProcess
 from service.app import Ekiben, application, running
 from service.http.front import Front
 from service.http.metrics import Sharing
-from service.http.rsgi import handle
+from service.http.rsgi import door, handle
 from service.settings import Settings
 
 LEAVE = signal.SIGUSR1  # from the parent: drain, then end
@@ -31,6 +33,7 @@ END_S = 3  # for a worker that has drained to close everything
 BREATH_S = 0.5  # from the start of a worker to that of the one that replaces it, at least
 RESTLESS_S = 5.5  # from its start: a worker that ends by itself sooner cannot start
 OPEN_AT_LAST_S = 30.0  # a worker that is not ready by then says itself why
+SWITCH_S = 5e-4  # threads that compute, or refuse, wait that long for the interpreter at most
 MAX_CONNECTIONS = 8192  # in one worker; how much of what they ask is let in is the engine's to say
 
 
@@ -106,7 +109,10 @@ class Host(MPServer):
 def _load(*, drain_s: float, shared: Path | None, core: int | None) -> Any:
     if core is not None:
         os.sched_setaffinity(0, {core})
-    return Worker(application(), drain_s=drain_s, shared=shared)
+    sys.setswitchinterval(SWITCH_S)
+    front = application()
+    granian._futures._cbsched_aioschedule = partial(door, front)  # it has no other place for what is done at once
+    return Worker(front, drain_s=drain_s, shared=shared)
 
 
 class Worker:

@@ -1,13 +1,14 @@
 """What the engine did, counted for each version of a model.
 
-Everything only grows but `queued_items`; reading costs the writer nothing. Written under the runner's lock.
+Everything only grows but `queued_items`; reading costs the writer nothing. Written under the runner's lock, but for
+those who are refused unread, which the one thread counts that refuses them.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
-Refusal = Literal["overloaded", "queue-full", "late", "stopping"]
+Refusal = Literal["overloaded", "unread", "queue-full", "late", "stopping"]
 BINS = 28
 
 

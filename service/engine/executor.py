@@ -64,11 +64,21 @@ class Executor:
         """May a request have to wait?"""
         return self._running > 0 or bool(self._schedule)
 
-    def knock(self, visitor: Visitor, now: float, deadline: float) -> None:
+    def judges(self, path: str) -> bool:
+        """May a request to this path be refused before it is read?"""
+        return self.is_busy and self._gate.judges(path)
+
+    def stay_away_s(self, visitor: Visitor, now: float) -> float:
+        return self._gate.stay_away_s(visitor, now)
+
+    def knock(self, visitor: Visitor, now: float) -> EkibenError | None:
         with self._lock:
-            refusal = self._gate.knock(visitor, now, deadline)
-        if refusal is not None:
-            raise refusal
+            return self._gate.knock(visitor, now)
+
+    def forget(self, visitor: Visitor) -> None:
+        if visitor.due_s:
+            with self._lock:
+                self._gate.forget(visitor)
 
     def refuse_if_stopped(self) -> None:
         if self.stopped:
@@ -158,6 +168,8 @@ class Executor:
             batcher.counters.refused["stopping"] += 1
             request.fail(_shutting_down())
             return
+        if request.visitor is not None:
+            self._gate.forget(request.visitor)
         if self.is_busy:
             refusal = self._gate.refusal(request, pieces, now)
             if refusal is not None:
@@ -176,6 +188,8 @@ class Executor:
             self._running += 1
             for piece in batch.pieces:
                 batch.batcher.count(piece.request)
+                if piece.request.visitor is not None:
+                    self._gate.forget(piece.request.visitor)
             return True
 
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:

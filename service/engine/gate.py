@@ -2,15 +2,16 @@
 
 A request is refused at once if its model's queue is full, or if it or another would then be answered too late; it is
 told when to come back, and passes the others when it does. What a path was last refused for is remembered for a moment,
-so that those who come next are refused before anybody reads what they ask. Not safe to share between threads.
+so that those who come next are refused before anybody reads what they ask. Those who are not take part in the reckoning
+from then on, though what they ask still has to be read. Not safe to share between threads.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from service.engine.admission import Admission, Forecast
-from service.engine.appointments import Appointments, Visitor
+from service.engine.appointments import Appointments, Visitor, by_address
 from service.engine.counters import Counters, Refusal
 from service.engine.limits import Limits
 from service.engine.request import Piece, Request
@@ -19,16 +20,20 @@ from service.errors import EkibenError
 PROBE_S = 1.0  # after so long without a measurement, what should be late is let in, to measure again
 USED = 0.6  # of the time that a request has: on its way here and back it loses some that nobody sees here
 USED_BY_RETURNERS = 0.8  # so there is always room for those who come back as told
+CLOSED = 0.02  # of that time nobody is let in once somebody was not: to look again costs more than it gains
 PLACES = 0.8  # of a queue: for all others
 
 
-class Demand(NamedTuple):
+@dataclass(slots=True)
+class Demand:
     """What a request takes."""
 
     counters: Counters
     work_s: float
     run_s: float
     until: float  # then a request is looked at again
+    closed_until: float = 0.0  # till then there is no place for who has no more than
+    closed_for_s: float = 0.0  # to wait
 
 
 class Gate:
@@ -38,21 +43,52 @@ class Gate:
         self._appointments = Appointments(slots)
         self._demands: dict[str, Demand] = {}  # by path
 
-    def knock(self, visitor: Visitor, now: float, deadline: float) -> EkibenError | None:
-        """Why nobody needs to read what this visitor asks, or None: `refusal` will say."""
+    def judges(self, path: str) -> bool:
+        """Might who asks there be refused before anybody reads what it asks? On any thread."""
+        return path in self._demands
+
+    def stay_away_s(self, visitor: Visitor, now: float) -> float:
+        """A quick look, on any thread: the seconds for which this visitor is to stay away, or 0: it should knock."""
         demand = self._demands.get(visitor.path)
-        if demand is None:
+        if demand is None or demand.closed_until <= now or visitor.deadline - now > demand.closed_for_s:
+            return 0.0
+        seconds = self._appointments.ahead_s(by_address(visitor.path, visitor.address), now)
+        if seconds:
+            demand.counters.refused["unread"] += 1
+        return seconds
+
+    def knock(self, visitor: Visitor, now: float) -> EkibenError | None:
+        """Why nobody needs to read what this visitor asks, or None: then `forget` is to follow.
+
+        Who was not refused lately gets as far as having its body read, which may show that it was told to come now: it
+        is to knock again then.
+        """
+        demand = self._demands.get(visitor.path)
+        if demand is None or visitor.due_s:
             return None
         if demand.until < now:
-            del self._demands[visitor.path]
-            return None
-        _, excess_s = self._forecast(now, deadline, demand, returns=False)
-        if excess_s <= 0:
-            return None
-        if self._appointments.keep(now, visitor.fingerprint()):
-            visitor.returns = True
-            return None
-        return self._refuse("overloaded", demand, visitor, now, excess_s)
+            if demand.until + PROBE_S < now:
+                del self._demands[visitor.path]
+                return None
+            demand.until = now + PROBE_S
+        else:
+            returns = self._returns(visitor, now)
+            _, excess_s = self._forecast(now, visitor.deadline, demand, returns=returns)
+            if excess_s > 0:
+                if not returns:
+                    self._close(demand, visitor, now, excess_s)
+                known = visitor.body is not None or visitor.fingerprints()[0] in self._appointments
+                reason: Refusal = "unread" if visitor.body is None else "overloaded"
+                return self._refuse(reason, demand, visitor, now, excess_s) if returns or known else None
+        visitor.due_s = demand.work_s
+        self._admission.queued(visitor.deadline, visitor.due_s)
+        return None
+
+    def forget(self, visitor: Visitor) -> None:
+        """Nothing needs to be kept for it any more."""
+        if visitor.due_s:
+            self._admission.left(visitor.deadline, visitor.due_s)
+            visitor.due_s = 0.0
 
     def refusal(self, request: Request, pieces: Sequence[Piece], now: float) -> EkibenError | None:
         """Why the request must not be queued, or None if it may."""
@@ -71,13 +107,15 @@ class Gate:
         if excess_s > 0 and now < batcher.observed_at + PROBE_S:
             if visitor is not None:
                 self._demands[visitor.path] = demand
+                if not returns:
+                    self._close(demand, visitor, now, excess_s)
             return self._refuse("overloaded", demand, visitor, now, excess_s)
         request.foretold_s = foretold_s
         return None
 
     def _returns(self, visitor: Visitor, now: float) -> bool:
         if not visitor.returns and self._appointments:
-            visitor.returns = self._appointments.keep(now, visitor.fingerprint())
+            visitor.returns = self._appointments.keep(now, visitor.fingerprints())
         return visitor.returns
 
     def _places(self, returns: bool) -> int:
@@ -89,6 +127,11 @@ class Gate:
         kept_s = (1 - (USED_BY_RETURNERS if returns else USED)) * (deadline - now)
         return self._admission.forecast(now, deadline, demand.work_s, demand.run_s, kept_s)
 
+    def _close(self, demand: Demand, visitor: Visitor, now: float, excess_s: float) -> None:
+        demand.closed_for_s = visitor.deadline - now
+        soonest_s = excess_s / self._admission.stretch  # no queue gets shorter any faster
+        demand.closed_until = now + max(soonest_s, CLOSED * demand.closed_for_s)
+
     def _refuse(
         self, reason: Refusal, demand: Demand, visitor: Visitor | None, now: float, wait_s: float
     ) -> EkibenError:
@@ -98,5 +141,5 @@ class Gate:
         detail = f"{what}; {counters.queued_items} items are waiting"
         if visitor is None:
             return EkibenError("overloaded", detail, retry_after_s=max(math.ceil(wait_s), 1.0))
-        retry_after_s = self._appointments.make(now, visitor.fingerprint(), demand.work_s, wait_s)
+        retry_after_s = self._appointments.make(now, visitor.fingerprints(), demand.work_s, wait_s)
         return EkibenError("overloaded", detail, retry_after_s=retry_after_s)

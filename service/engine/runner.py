@@ -18,7 +18,6 @@ from service.engine.batcher import Batcher
 from service.engine.counters import Counters
 from service.engine.deadline import deadline
 from service.engine.executor import Executor, too_late
-from service.engine.lag import Lag
 from service.engine.layout import Array, Layout, Tensors
 from service.engine.limits import Limits
 from service.engine.request import Request
@@ -26,12 +25,10 @@ from service.engine.schedule import Call
 from service.engine.seats import Seats
 from service.engine.session import Session
 from service.engine.shapes import doubling
-from service.errors import EkibenError
 from service.manifest import Manifest
 
 Result = TypeVar("Result")
 _visitor: ContextVar[Visitor | None] = ContextVar("visitor", default=None)
-SWAMPED_S = 0.01  # turns of the event loop take longer again and again only if there is too much to read
 
 
 class Runner:
@@ -41,26 +38,47 @@ class Runner:
         """`threads` is how many batches are computed at the same time."""
         self.limits = limits or Limits()
         self._executor = Executor(threads, self.limits)
-        self._lag = Lag()
         self._seats = Seats(self.limits.max_generations)
         self._batchers: dict[int, Batcher] = {}  # by the id of a session that lives
         self._counters: dict[tuple[str, str], Counters] = {}
 
-    def refuse_if_swamped(self) -> None:
-        """Before anything of a request is read: raises EkibenError overloaded if requests come too fast for that."""
-        if self._executor.is_busy and self._lag.seconds(asyncio.get_running_loop()) > SWAMPED_S:
-            raise EkibenError("overloaded", "requests come too fast to be read", retry_after_s=1.0)
+    def judges(self, path: str) -> bool:
+        """Might a request to this path be refused before it is read?"""
+        return self._executor.judges(path)
 
-    def knock(self, path: str, body: bytes) -> None:
-        """Before anybody reads what this body says: raises EkibenError overloaded if it would be answered too late.
+    def knock(self, path: str, address: str, timeout_s: float | None) -> Visitor | float:
+        """Before anything of a request is read: who may go on, or for how many seconds it is to stay away.
 
-        Whoever is refused by this task from now on is told when to come back, and let in before others when it does.
+        `address` is who asks. Room may be kept for the visitor until what it asks is run, or `forget` is called.
         """
-        if self._executor.is_busy:
-            visitor = Visitor(path, body)
-            now = time.monotonic()
-            self._executor.knock(visitor, now, deadline() or now + self.limits.timeout_s)
-            _visitor.set(visitor)
+        now = time.monotonic()
+        visitor = Visitor(path, address, now + (self.limits.timeout_s if timeout_s is None else timeout_s))
+        seconds = self._executor.stay_away_s(visitor, now)
+        if not seconds:
+            refusal = self._executor.knock(visitor, now)
+            seconds = 0.0 if refusal is None else refusal.retry_after_s or 1.0
+        return seconds or visitor
+
+    def read(self, visitor: Visitor | None, path: str, address: str, body: bytes) -> Visitor | None:
+        """The same before anybody reads what its body says, for what this task runs from now on.
+
+        Raises EkibenError overloaded. Whoever is refused is told when to come back, and let in before others when it
+        does.
+        """
+        if visitor is None:
+            if not self._executor.is_busy:
+                return None
+            visitor = Visitor(path, address, deadline() or time.monotonic() + self.limits.timeout_s)
+        visitor.body = body
+        refusal = self._executor.knock(visitor, time.monotonic())
+        if refusal is not None:
+            raise refusal
+        _visitor.set(visitor)
+        return visitor
+
+    def forget(self, visitor: Visitor) -> None:
+        """It was answered, or will never be."""
+        self._executor.forget(visitor)
 
     async def run(
         self, session: Session, inputs: Tensors, outputs: Sequence[str] | None = None, *, items: str = ""

@@ -27,6 +27,11 @@ class AsgiRequest:
         query: bytes = self._scope["query_string"]
         return query.decode("latin-1")
 
+    @property
+    def client(self) -> str:
+        host, port = self._scope.get("client") or ("", 0)
+        return f"{host}:{port}"
+
     def header(self, name: str) -> str:
         return self._headers.get(name.encode(), b"").decode("latin-1")
 

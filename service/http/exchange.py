@@ -35,6 +35,10 @@ class Request(Protocol):
     def query(self) -> str:
         """What follows the question mark, as it came."""
 
+    @property
+    def client(self) -> str:
+        """The address that its connection comes from."""
+
     def header(self, name: str) -> str:
         """The value of a header (`name` in lower case), or the empty string."""
 
@@ -43,6 +47,11 @@ class Request(Protocol):
 
     async def gone(self) -> None:
         """Returns when the client has left, and if it stays, perhaps never; to be asked once the body is read."""
+
+
+def address(request: Request) -> str:
+    """Who asks: as a proxy says, or its connection."""
+    return request.header("x-forwarded-for") or request.client
 
 
 def media_type(request: Request) -> str:

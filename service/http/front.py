@@ -8,15 +8,17 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from http import HTTPStatus
 
+from service.engine.appointments import Visitor
 from service.errors import EkibenError
 from service.http import health, metrics, native, oip
 from service.http.asgi import App, AsgiRequest, Receive, Scope, Send, respond
 from service.http.deadline import at_most, read_timeout_ms
-from service.http.exchange import ClientGoneError, Reply, Request
+from service.http.exchange import ClientGoneError, Reply, Request, address
 from service.http.foreign import Translated, failure
-from service.http.route import Host, Page, Route, Work
+from service.http.route import Dialect, Host, Page, Route, Work
 from service.http.watch import Watch
 
 ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
@@ -39,12 +41,34 @@ class Front:
         route = find_route(scope["path"]) if scope["type"] == "http" else None
         if route is None:
             return await self.app(scope, receive, send)
+        request = AsgiRequest(scope, receive)
+        found = self.knock(request) if self.judges(request.path) else None
         with suppress(ClientGoneError):
-            reply = await self.answer(route, AsgiRequest(scope, receive))
+            reply = found if isinstance(found, Reply) else await self.answer(route, request, found)
             await respond(send, reply, with_body=scope["method"] != "HEAD")
         return None
 
-    async def answer(self, route: Route, request: Request) -> Reply:
+    def judges(self, path: str) -> bool:
+        """Is there a reason to `knock` before a request to this path is answered? On any thread."""
+        return self._host().runner.judges(path)
+
+    def knock(self, request: Request) -> Reply | Visitor | None:
+        """A refusal before anything is read, or whom `answer` is to be told of. On any thread."""
+        began = time.perf_counter()
+        host, route = self._host(), find_route(request.path)
+        if not isinstance(route, Work) or request.method not in route.methods or host.draining:
+            return None
+        try:
+            found = host.runner.knock(request.path, address(request), _timeout_s(request))
+            if not isinstance(found, float):
+                return found
+            reply = _too_late(route.dialect, found)
+        except EkibenError as error:
+            reply = route.dialect(error)
+        host.traffic.count(route.name, reply.status, time.perf_counter() - began)
+        return reply
+
+    async def answer(self, route: Route, request: Request, visitor: Visitor | None = None) -> Reply:
         """The answer, or an error in the route's words; raises ClientGoneError if there is nobody to tell."""
         began = time.perf_counter()
         host = self._host()
@@ -53,7 +77,7 @@ class Front:
             if request.method not in route.methods:
                 raise EkibenError("method-not-allowed", f"expected {' or '.join(route.methods)}, got {request.method}")
             if isinstance(route, Work):
-                reply = await self._work(host, route, request)
+                reply = await self._work(host, route, request, visitor)
             else:
                 assert isinstance(route, Page), "there are no others"
                 reply = await route.answer(host, request)
@@ -70,22 +94,35 @@ class Front:
             host.traffic.count(route.name, status, time.perf_counter() - began)
         return reply
 
-    async def _work(self, host: Host, route: Work, request: Request) -> Reply:
-        if host.draining:
-            raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
-        host.runner.refuse_if_swamped()
-        timeout_ms = request.header("x-request-timeout-ms")
-        if timeout_ms:
-            at_most(read_timeout_ms(timeout_ms))
+    async def _work(self, host: Host, route: Work, request: Request, visitor: Visitor | None) -> Reply:
+        runner, work = host.runner, None
         host.traffic.in_flight += 1
-        work = self._watch.begin(request)
         try:
+            if host.draining:
+                raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
+            timeout_s = _timeout_s(request) if visitor is None else visitor.deadline - time.monotonic()
+            if timeout_s is not None:
+                at_most(timeout_s)
+            work = self._watch.begin(request)
             body = await request.body(host.max_body_bytes)
             work.has_body = True
-            host.runner.knock(request.path, body)
+            visitor = runner.read(visitor, request.path, address(request), body)
             return await route.answer(host, request, body)
         except asyncio.CancelledError as cancelled:
-            raise work.why(cancelled) from None
+            raise (cancelled if work is None else work.why(cancelled)) from None
         finally:
-            self._watch.end(work)
+            if work is not None:
+                self._watch.end(work)
+            if visitor is not None:
+                runner.forget(visitor)
             host.traffic.in_flight -= 1
+
+
+@lru_cache
+def _too_late(dialect: Dialect, retry_after_s: float) -> Reply:
+    return dialect(EkibenError("overloaded", "it would be answered too late", retry_after_s=retry_after_s))
+
+
+def _timeout_s(request: Request) -> float | None:
+    timeout_ms = request.header("x-request-timeout-ms")
+    return read_timeout_ms(timeout_ms) if timeout_ms else None

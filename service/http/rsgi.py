@@ -3,14 +3,21 @@
 What is not theirs goes to the ASGI application behind them.
 """
 
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 from granian.rsgi import HTTPProtocol, ProtocolClosed  # type: ignore[attr-defined]  # re-exported, not listed
 from granian.rsgi import Scope as RsgiScope
 
+from service.engine.appointments import Visitor
 from service.http.asgi import App, Message, Scope
-from service.http.exchange import ClientGoneError, announced, too_large
+from service.http.exchange import ClientGoneError, Reply, announced, too_large
 from service.http.front import Front, find_route
+
+log = logging.getLogger(__name__)
 
 
 class RsgiRequest:
@@ -26,6 +33,11 @@ class RsgiRequest:
     @property
     def query(self) -> str:
         return self._scope.query_string
+
+    @property
+    def client(self) -> str:
+        client: str = self._scope.client
+        return client
 
     def header(self, name: str) -> str:
         value: str = self._headers.get(name, "")
@@ -49,17 +61,53 @@ class RsgiRequest:
         await self._protocol.client_disconnect()
 
 
-async def handle(front: Front, scope: RsgiScope, protocol: HTTPProtocol) -> None:
-    """Answer one request."""
+async def handle(front: Front, scope: RsgiScope, protocol: HTTPProtocol, visitor: Visitor | None = None) -> None:
+    """Answer one request; `visitor` is who asks, if it has knocked."""
     route = find_route(scope.path)
     if route is None:
         return await _pass_on(front.app, scope, protocol)
     try:
-        reply = await front.answer(route, RsgiRequest(scope, protocol))
+        reply = await front.answer(route, RsgiRequest(scope, protocol), visitor)
     except ClientGoneError:
         return None
-    protocol.response_bytes(reply.status, [("content-type", reply.content_type), *reply.headers], reply.body)
+    _respond(protocol, reply)
     return None
+
+
+def door(front: Front, loop: asyncio.AbstractEventLoop, context: Context, _: Any) -> Callable[[Any], None]:
+    """What granian's own thread is to do with each request: refuse it there and then, or have the event loop answer."""
+
+    def begin(watcher: Any, visitor: Visitor | None) -> None:
+        watcher.taskref(loop.create_task(_watched(front, watcher, visitor)))
+
+    def schedule(watcher: Any) -> None:
+        visitor = None
+        try:
+            if front.judges(watcher.scope.path):
+                found = front.knock(RsgiRequest(watcher.scope, watcher.proto))
+                if isinstance(found, Reply):
+                    _respond(watcher.proto, found)
+                    return
+                visitor = found
+        except Exception:  # which would end granian's thread
+            log.exception("a request that nobody looked at before it is answered")
+        loop.call_soon_threadsafe(begin, watcher, visitor, context=context)
+
+    return schedule
+
+
+async def _watched(front: Front, watcher: Any, visitor: Visitor | None) -> None:
+    """`handle`, for granian to know how it ended."""
+    try:
+        await handle(front, watcher.scope, watcher.proto, visitor)
+    except BaseException as error:  # noqa: BLE001 - as granian does
+        watcher.err(error)
+        return
+    watcher.done()
+
+
+def _respond(protocol: HTTPProtocol, reply: Reply) -> None:
+    protocol.response_bytes(reply.status, [("content-type", reply.content_type), *reply.headers], reply.body)
 
 
 async def _pass_on(app: App, scope: RsgiScope, protocol: HTTPProtocol) -> None:

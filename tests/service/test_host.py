@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import inspect
 import json
 import os
 import signal
@@ -11,12 +12,15 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from granian import _futures
 
+from service.http.rsgi import door
 from tests.e2e.serving import ROOT, SERVE, Started, environment, start
 from tests.service.bodies import body
 from tests.service.bundles import FAMILIES, NAMES, TASKS, example_inputs
@@ -132,6 +136,13 @@ def test_metrics_tell_of_all_workers(host: str, request: pytest.FixtureRequest) 
         assert time.monotonic() < until, "not all were counted"
         time.sleep(0.2)
     assert counted(started, "ekiben_ready_workers") == (2 if host == "granian" else 1)
+
+
+def test_granian_has_the_place_where_its_own_thread_refuses() -> None:
+    """Not part of its interface: where it is missing, everybody is refused on the event loop, and late."""
+    ours = list(inspect.signature(partial(door, None)).parameters)  # type: ignore[arg-type]
+    assert len(inspect.signature(_futures._cbsched_aioschedule).parameters) == len(ours) == 3
+    assert "_cbsched_aioschedule(loop, self._ctx, cb)" in inspect.getsource(_futures._CBSchedulerAIO)
 
 
 def test_a_worker_that_is_killed_takes_only_its_own_requests_with_it(granian: Started) -> None:

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from service.engine.deadline import within
-from service.engine.lag import TURNS
 from service.engine.limits import Limits
-from service.engine.runner import SWAMPED_S, Runner
+from service.engine.runner import Runner
 from service.errors import EkibenError
 from tests.service.engine.fakes import POISON, FakeSession, rows
 
@@ -293,7 +292,7 @@ def test_who_comes_back_as_told_is_let_in_before_the_new(
     monkeypatch.setattr("service.engine.alarms.time", SimpleNamespace(monotonic=lambda: now))
 
     async def visit(first: float) -> Answer:
-        runner.knock("/path", b"%d" % first)
+        runner.read(None, "/path", f"{first}", b"%d" % first)
         return await runner.run(session, rows(8, first=first))  # type: ignore[arg-type]
 
     async def scenario() -> None:
@@ -322,27 +321,6 @@ def test_who_comes_back_as_told_is_let_in_before_the_new(
     assert 200 not in session.rows
 
 
-def test_requests_that_come_too_fast_are_refused_unread(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner, session = make(threads=1), FakeSession(gate=gate)
-
-    async def scenario() -> None:
-        time.sleep(2 * SWAMPED_S)
-        runner.refuse_if_swamped()  # nothing is computed, so there is nothing to protect
-        task = start(runner, session, 8)
-        await until(session.began.is_set)
-        for _ in range(TURNS):
-            runner.refuse_if_swamped()
-            time.sleep(2 * SWAMPED_S)
-            await asyncio.sleep(0)
-        with pytest.raises(EkibenError, match="too fast to be read") as caught:
-            runner.refuse_if_swamped()
-        assert (caught.value.slug, caught.value.retry_after_s) == ("overloaded", 1.0)
-        gate.set()
-        await task
-
-    run(scenario())
-
-
 def test_who_would_be_late_is_refused_unread_once_it_is_known_what_they_take(
     make: Callable[..., Runner], gate: threading.Event
 ) -> None:
@@ -353,19 +331,26 @@ def test_who_would_be_late_is_refused_unread_once_it_is_known_what_they_take(
         task = start(runner, session, 8)
         await until(session.began.is_set)
         within(3)
-        runner.knock("/path", b"1")
+        runner.read(None, "/path", "a", b"1")
         with pytest.raises(EkibenError, match="too late"):
             await runner.run(session, rows(8))  # type: ignore[arg-type]
         with pytest.raises(EkibenError, match="too late"):
-            runner.knock("/path", b"2")
-        runner.knock("/other", b"2")
-        within(30)
-        runner.knock("/path", b"2")
+            runner.read(None, "/path", "b", b"2")
+        runner.read(None, "/other", "b", b"2")
+        told = runner.knock("/path", "b", 3.0)
+        assert isinstance(told, float)
+        assert runner.knock("/path", "b", 3.0) == told
+        assert not isinstance(runner.knock("/path", "a stranger", 3.0), float)
+        visitor = runner.knock("/path", "b", None)  # it has more time
+        assert not isinstance(visitor, float)
+        assert visitor.due_s > 0
+        runner.forget(visitor)
+        assert visitor.due_s == 0
         gate.set()
         await task
 
     run(scenario())
-    assert runner.counters()[0].refused == {"overloaded": 2}
+    assert runner.counters()[0].refused == {"overloaded": 2, "unread": 2}
 
 
 def test_who_would_be_late_is_refused_at_once(make: Callable[..., Runner], gate: threading.Event) -> None:

@@ -6,7 +6,7 @@ from service.engine.admission import Admission
 from service.engine.appointments import Visitor
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
-from service.engine.gate import PROBE_S, USED, Gate
+from service.engine.gate import CLOSED, PROBE_S, USED, Gate
 from service.engine.layout import Layout
 from service.engine.limits import Limits
 from service.engine.request import Request
@@ -27,14 +27,24 @@ class Engine:
         self.gate = Gate(1, limits, admission)
         self.queue.latency.observe(10, 8, 1.0)
         self.queue.observed_at = NOW
-        self.unread = 0
+        self.admission = admission
+        self.connections = self.unread = self.unparsed = 0
 
-    def ask(self, first: float = 1.0, *, now: float = NOW, timeout_s: float = 100.0) -> EkibenError | None:
+    def ask(
+        self, first: float = 1.0, *, now: float = NOW, timeout_s: float = 100.0, address: str = ""
+    ) -> EkibenError | None:
+        """With a body of its own, over a connection of its own where no address is given."""
         inputs = rows(8, first=first)
-        visitor = Visitor("/path", b"%d" % first)
-        if unread := self.gate.knock(visitor, now, now + timeout_s):
+        self.connections += 1
+        visitor = Visitor("/path", address or f"connection {self.connections}", now + timeout_s)
+        if unread := self.gate.knock(visitor, now):
             self.unread += 1
             return unread
+        visitor.body = b"%d" % first
+        if unparsed := self.gate.knock(visitor, now):
+            self.unparsed += 1
+            return unparsed
+        self.gate.forget(visitor)
         request = Request(
             SESSION,  # type: ignore[arg-type]
             self.queue,
@@ -59,7 +69,7 @@ def test_items_are_let_in_while_they_will_be_in_time() -> None:
     answers = [engine.ask(i, timeout_s=3.05 / USED) for i in range(40)]
     assert [answer is None for answer in answers] == [True] * 20 + [False] * 20  # two seconds, and one for the batch
     assert engine.queue.counters.refused == {"overloaded": 20}
-    assert engine.unread == 19  # all but the one that taught what such a request takes
+    assert (engine.unread, engine.unparsed) == (0, 19)  # all but the one that taught what such a request takes
     refusal = answers[-1]
     assert refusal is not None
     assert (refusal.slug, refusal.retry_after_s is not None) == ("overloaded", True)
@@ -109,11 +119,59 @@ def test_a_visitor_is_read_again_when_what_a_request_takes_was_learnt_long_ago()
     engine = Engine()
     for i in range(22):
         engine.ask(i, timeout_s=3.05 / USED)
-    assert engine.unread == 1
+    assert engine.unparsed == 1
     later = NOW + PROBE_S + 0.01
     engine.queue.observed_at = later
     assert engine.ask(400, now=later, timeout_s=3.05 / USED) is not None
-    assert engine.unread == 1
+    assert engine.unparsed == 1
+
+
+def test_who_was_refused_is_refused_unread_until_it_may_come() -> None:
+    engine = Engine()
+    timeout_s = 3.05 / USED
+    for i in range(22):
+        engine.ask(i, timeout_s=timeout_s, address=f"{i}")
+    assert engine.unread == 0
+    early = NOW + 0.5
+    engine.queue.observed_at = early
+    again = engine.ask(300, now=early, timeout_s=timeout_s, address="20")  # something else
+    assert again is not None
+    assert (engine.unread, again.retry_after_s) == (1, 1.0)
+    assert engine.ask(300, now=NOW + 1.01, timeout_s=timeout_s, address="20") is None
+    assert engine.queue.counters.refused == {"overloaded": 2, "unread": 1}
+
+
+def test_after_one_was_refused_a_quick_look_tells_the_others_for_a_moment() -> None:
+    engine = Engine()
+    timeout_s = 3.05 / USED
+    for i in range(22):
+        engine.ask(i, timeout_s=timeout_s, address=f"{i}")
+    now = NOW + 0.01
+
+    def look(address: str = "20", path: str = "/path", *, timeout_s: float = timeout_s, now: float = now) -> float:
+        return engine.gate.stay_away_s(Visitor(path, address, now + timeout_s), now)
+
+    assert look() == 1.0
+    assert engine.queue.counters.refused["unread"] == 1
+    assert look("stranger") == look(path="/other") == look(timeout_s=2 * timeout_s) == 0.0
+    assert look(now=NOW + 2 * CLOSED * timeout_s + 0.1) == 0.0
+    assert engine.gate.judges("/path")
+    assert not engine.gate.judges("/other")
+
+
+def test_what_is_still_to_be_read_takes_part_in_the_reckoning() -> None:
+    engine = Engine()
+    timeout_s = 3.05 / USED
+    for i in range(21):
+        engine.ask(i, timeout_s=timeout_s)
+    engine.queue.take(NOW)
+    visitors = [Visitor("/path", f"{i}", NOW + timeout_s) for i in range(11)]
+    assert [engine.gate.knock(visitor, NOW) for visitor in visitors] == [None] * 11
+    assert [visitor.due_s > 0 for visitor in visitors] == [True] * 10 + [False]  # who is new is read, but not let in
+    kept_s = engine.admission.total_s
+    for visitor in visitors * 2:
+        engine.gate.forget(visitor)
+    assert kept_s - engine.admission.total_s == pytest.approx(1.0)
 
 
 def test_after_a_while_without_a_measurement_one_may_try() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from service.engine.appointments import Visitor
 from service.engine.deadline import deadline
 from service.engine.runner import Runner
 from service.errors import EkibenError
@@ -139,24 +140,57 @@ def test_when_to_come_back_is_rounded_up_and_given_in_milliseconds_too() -> None
     assert exchange.sent[0]["headers"][2:] == [(b"retry-after", b"2"), (b"retry-after-ms", b"1231")]
 
 
-def test_the_engine_may_refuse_before_a_body_is_awaited_and_before_it_is_parsed() -> None:
-    host = host_with(AssertionError("parsed"))
-    knocks = []
+class Refusing:
+    """An engine that refuses before a body is awaited, or before it is parsed."""
 
-    def refuse(*visitor: Any) -> None:
-        knocks.append(visitor)
+    def __init__(self, *, unread: bool) -> None:
+        self._unread = unread
+        self.visitor = Visitor("/classify", "", time.monotonic() + 5)
+        self.asked: list[Any] = []
+
+    def judges(self, path: str) -> bool:
+        return path == "/classify"
+
+    def knock(self, *visitor: Any) -> Any:
+        self.asked.append(visitor)
+        return 2.0 if self._unread else self.visitor
+
+    def read(self, *visitor: Any) -> None:
+        self.asked.append(visitor)
         raise EkibenError("overloaded", "too late", retry_after_s=1.0)
 
-    body = orjson.dumps(CLASSIFY)
-    host.runner = SimpleNamespace(refuse_if_swamped=lambda: None, knock=refuse)
-    parsed = Exchange(host)
-    classify(parsed)
-    assert (parsed.problem["code"], knocks) == ("overloaded", [("/classify", body)])
-    host.runner.refuse_if_swamped = refuse
-    unread = Exchange(host)
-    unread.request("POST", "/classify", iter([]))
-    assert (unread.problem["code"], len(knocks)) == ("overloaded", 2)
+    def forget(self, visitor: Any) -> None:
+        self.asked.append((visitor,))
+
+
+def test_the_engine_may_refuse_before_a_body_is_awaited() -> None:
+    host = host_with(AssertionError("parsed"))
+    host.runner = Refusing(unread=True)
+    exchange = Exchange(host)
+    exchange.request("POST", "/classify", iter([]), x_request_timeout_ms="1500", x_forwarded_for="1.2.3.4")
+    assert (exchange.problem["code"], host.traffic.answers) == ("overloaded", {("/classify", 503): 1})
+    assert (b"retry-after", b"2") in exchange.sent[0]["headers"]
+    assert host.runner.asked == [("/classify", "1.2.3.4", 1.5)]
+
+
+def test_the_engine_may_refuse_before_a_body_is_parsed() -> None:
+    host = host_with(AssertionError("parsed"))
+    host.runner = Refusing(unread=False)
+    exchange = Exchange(host)
+    exchange.request("POST", "/classify", whole(b"what?"))
+    assert exchange.problem["code"] == "overloaded"
+    visitor = host.runner.visitor
+    assert host.runner.asked == [("/classify", ":0", None), (visitor, "/classify", ":0", b"what?"), (visitor,)]
     assert host.traffic.in_flight == 0
+
+
+@pytest.mark.parametrize(("method", "code"), [("POST", "invalid-request"), ("GET", "method-not-allowed")])
+def test_who_asks_wrongly_is_told_so_even_when_all_are_refused(method: str, code: str) -> None:
+    host = host_with(KeyError())
+    host.runner = Refusing(unread=True)
+    exchange = Exchange(host)
+    exchange.request(method, "/classify", whole(b""), x_request_timeout_ms="soon")
+    assert (exchange.problem["code"], host.runner.asked) == (code, [])
 
 
 def test_the_clients_deadline_reaches_the_engine() -> None:

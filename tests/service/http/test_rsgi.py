@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,9 @@ from granian.rsgi import ProtocolClosed
 
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http.exchange import ClientGoneError
+from service.http.exchange import ClientGoneError, address
 from service.http.front import Front
-from service.http.rsgi import RsgiRequest, handle
+from service.http.rsgi import RsgiRequest, door, handle
 from service.http.traffic import Traffic
 
 
@@ -79,8 +80,10 @@ def test_a_client_that_leaves_is_noticed(headers: dict[str, str]) -> None:
         read(b"x", None, **headers)
 
 
-def test_headers_and_query() -> None:
+def test_headers_and_query_and_address() -> None:
     request = RsgiRequest(scope(accept="image/png"), Protocol())  # type: ignore[arg-type]
+    assert (request.client, address(request)) == ("127.0.0.1:5", "127.0.0.1:5")
+    assert address(RsgiRequest(scope(x_forwarded_for="::1"), Protocol())) == "::1"  # type: ignore[arg-type]
     assert (request.header("accept"), request.header("x-other"), request.query) == ("image/png", "", "a=%20b")
 
 
@@ -97,6 +100,77 @@ def test_a_route_is_answered_here() -> None:
 
 def test_nobody_answers_a_client_that_left() -> None:
     assert answered(None, Protocol(None), scope("/classify", content_length="9")).answers == []
+
+
+class Watcher:
+    """granian's end of one request that its own thread hands over."""
+
+    def __init__(self, protocol: Protocol, asked: Any) -> None:
+        self.proto, self.scope = protocol, asked
+        self.task: Any = None
+        self.ended: list[BaseException | None] = []
+
+    def taskref(self, task: Any) -> None:
+        self.task = task
+
+    def done(self) -> None:
+        self.ended.append(None)
+
+    def err(self, error: BaseException) -> None:
+        self.ended.append(error)
+
+
+def handed_over(runner: Any, watcher: Watcher) -> Watcher:
+    host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=runner)
+
+    async def main() -> None:
+        hand_over = door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
+        await asyncio.to_thread(hand_over, watcher)
+        await asyncio.sleep(0)
+        if watcher.task is not None:
+            await watcher.task
+
+    asyncio.run(main())
+    return watcher
+
+
+def test_what_granians_thread_hands_over_is_answered_on_the_event_loop() -> None:
+    watcher = handed_over(Runner(), Watcher(Protocol(), scope("/livez", "GET")))
+    assert watcher.proto.answers == [(200, [("content-type", "application/json")], b'{"live":true}')]
+    assert watcher.ended == [None]
+
+
+def test_who_would_be_late_is_refused_by_granians_thread() -> None:
+    class Late:
+        judges = staticmethod(lambda path: path == "/classify")
+        knock = staticmethod(lambda *_: 3.0)
+
+    watcher = handed_over(Late, Watcher(Protocol(), scope("/classify")))
+    ((status, headers, body),) = watcher.proto.answers
+    assert (status, ("retry-after", "3") in headers, b"too late" in body) == (503, True, True)
+    assert watcher.task is None
+
+
+def test_an_engine_in_trouble_does_not_end_granians_thread() -> None:
+    class Broken:
+        judges = staticmethod(lambda path: 1 / 0)
+
+    assert handed_over(Broken, Watcher(Protocol(), scope("/livez", "GET"))).proto.answers[0][0] == 200
+
+
+def test_granian_hears_of_a_task_that_was_cancelled() -> None:
+    class Cancelled:
+        @staticmethod
+        def judges(_: str) -> bool:
+            return False
+
+        @staticmethod
+        def read(*_: Any) -> None:
+            raise asyncio.CancelledError
+
+    watcher = Watcher(Protocol(b"{}"), scope("/classify", content_length="2"))
+    (error,) = handed_over(Cancelled, watcher).ended
+    assert isinstance(error, asyncio.CancelledError)
 
 
 def test_what_is_no_route_goes_to_the_application_behind() -> None:
