@@ -10,6 +10,7 @@ import os
 
 import bentoml
 from _bentoml_sdk import Service
+from bentoml import get_current_service  # its package looks it up anew at every mention
 
 from service.engine.device import resolve_device
 from service.engine.memory import return_freely
@@ -114,5 +115,5 @@ def application() -> Front:
 
 def running() -> Ekiben:
     """The service that the application made when it started."""
-    service: Ekiben = bentoml.get_current_service()
+    service: Ekiben = get_current_service()
     return service

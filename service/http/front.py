@@ -25,6 +25,7 @@ ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metri
 CLIENT_GONE = 499  # in the metrics; nobody gets it
 
 
+@lru_cache(oip.MOST_PATHS)
 def find_route(path: str) -> Route | None:
     return ROUTES.get(path) or native.below(path) or oip.below(path)
 

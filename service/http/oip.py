@@ -4,7 +4,8 @@ Invariant: an answer holds the outputs that were asked for, in that order, compu
 what is written in `EXTENSIONS` of the protocol is claimed, and a parameter that would change an answer is not ignored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,10 +17,10 @@ from service.http.deadline import at_most
 from service.http.exchange import JSON, Reply, Request, media_type
 from service.http.json_body import read_json
 from service.http.json_tensors import read_tensors
-from service.http.oip_tensors import DATATYPES, Tensor, arrays, output_entry, read_inputs
+from service.http.oip_tensors import DATATYPES, Array, Tensor, arrays, output_entry, read_inputs
 from service.http.route import Host, Page, Route, Work, in_oip
 from service.tasks.body import describe, refuse, wrong
-from service.tasks.tensors import check_tensors, clear_padding
+from service.tasks.tensors import Rule, check_values, clear_padding, read_rules
 
 EXTENSIONS = ("binary_tensor_data",)
 PLATFORM = "onnx_onnxv1"
@@ -29,6 +30,7 @@ REQUEST_FIELDS = {"id", "parameters", "inputs", "outputs"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_TIMEOUT_US = 24 * 3600 * 10**6
 MOST_KEPT, LONGEST_KEPT = 256, 2048  # heads, bytes of one
+MOST_PATHS = 64  # remembered; a client may make them long
 
 
 class Ask(NamedTuple):
@@ -39,7 +41,8 @@ class Ask(NamedTuple):
     wanted: dict[str, bool]
     outputs: tuple[str, ...]
     tensors: Sequence[Tensor]
-    places: dict[str, str]
+    rules: Sequence[Rule]
+    heads: dict[tuple[Any, ...], bytes]  # shapes of the outputs -> the JSON before them, if all are answered as bytes
 
 
 _kept: dict[tuple[str, str, bytes], Ask] = {}  # clients that send bytes repeat the JSON before them
@@ -57,13 +60,10 @@ async def _infer(host: Host, request: Request, body: bytes) -> Reply:
     tensors = arrays(ask.tensors, body, offset)
     if ask.timeout_s:
         at_most(ask.timeout_s)
-    check_tensors(tensors, manifest, ask.places)
+    check_values(tensors, ask.rules)
     outputs = await host.runner.run(model.session, tensors, ask.outputs)
     clear_padding(outputs, tensors, manifest)
-    answer: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
-    if ask.id is not None:
-        answer["id"] = ask.id
-    return _reply(answer, outputs, ask.wanted)
+    return _reply(manifest, ask, outputs)
 
 
 def _keep(head: bytes, manifest: Manifest) -> Ask:
@@ -83,31 +83,43 @@ def _read(head: bytes, manifest: Manifest) -> Ask:
     # one letter is found faster than a word, and is rare in what surrounds numbers
     may_hold_bools = (b"r" in head and b"true" in head) or (b"l" in head and b"false" in head)
     tensors = read_inputs(document.get("inputs"), manifest, may_hold_bools=may_hold_bools)
-    places = {tensor.name: tensor.where for tensor in tensors}
-    return Ask(document.get("id"), timeout_s, wanted, tuple(wanted), tensors, places)
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    rules = read_rules(shapes, manifest, {tensor.name: tensor.where for tensor in tensors})
+    return Ask(document.get("id"), timeout_s, wanted, tuple(wanted), tensors, rules, {})
 
 
-def _reply(answer: dict[str, Any], outputs: dict[str, Any], wanted: dict[str, bool]) -> Reply:
-    entries, raw = [], []
-    for name, as_bytes in wanted.items():
-        value = outputs[name]
-        entry = output_entry(name, value)
-        if as_bytes:
-            raw.append(value.tobytes())
-            entry["parameters"] = {"binary_data_size": len(raw[-1])}
-        else:
-            entry["data"] = value.ravel()
-        entries.append(entry)
-    answer["outputs"] = entries
-    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+def _reply(manifest: Manifest, ask: Ask, outputs: Mapping[str, Array]) -> Reply:
+    raw = [outputs[name].tobytes() for name, as_bytes in ask.wanted.items() if as_bytes]
+    if len(raw) < len(ask.wanted):
+        head = _announce(manifest, ask, outputs)
+    else:
+        shapes = tuple([outputs[name].shape for name in ask.outputs])
+        head = ask.heads.get(shapes) or ask.heads.setdefault(shapes, _announce(manifest, ask, outputs))
     if not raw:
         return Reply(JSON, head)
     return Reply(BINARY, b"".join([head, *raw]), [("inference-header-content-length", str(len(head)))])
 
 
+def _announce(manifest: Manifest, ask: Ask, outputs: Mapping[str, Array]) -> bytes:
+    """The JSON of an answer, with the numbers of those outputs that are not answered as bytes."""
+    answer: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
+    if ask.id is not None:
+        answer["id"] = ask.id
+    answer["outputs"] = entries = []
+    for name, as_bytes in ask.wanted.items():
+        value = outputs[name]
+        entry = output_entry(name, value)
+        if as_bytes:
+            entry["parameters"] = {"binary_data_size": value.nbytes}
+        else:
+            entry["data"] = value.ravel()
+        entries.append(entry)
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
 def _head_size(request: Request, size: int) -> int:
     """Where the JSON of a body of `size` bytes ends."""
-    if media_type(request) not in MEDIA_TYPES:
+    if request.header("content-type") not in MEDIA_TYPES and media_type(request) not in MEDIA_TYPES:
         expected = "application/json or application/octet-stream"
         raise EkibenError("unsupported-media-type", f"expected content type {expected}, got {media_type(request)}")
     if request.header("content-encoding") not in {"", "identity"}:
@@ -181,12 +193,19 @@ def _wanted(entries: Any, manifest: Manifest, as_bytes: bool) -> dict[str, bool]
 
 def _model(host: Host, path: str) -> Model:
     """The model that a path names, in the version that it names, if it names one."""
-    _, _, _, name, *rest = path.split("/")
+    name, wanted = _names(path)
     model = host.repository.get(name)
     version = model.manifest.version
-    if len(rest) >= 2 and rest[0] == "versions" and rest[1] != version:
-        raise EkibenError("unknown-model", f"{name} serves version {version}, got {describe(rest[1])}")
+    if wanted not in {None, version}:
+        raise EkibenError("unknown-model", f"{name} serves version {version}, got {describe(wanted)}")
     return model
+
+
+@lru_cache(MOST_PATHS)
+def _names(path: str) -> tuple[str, str | None]:
+    """The model and the version that a path names."""
+    _, _, _, name, *rest = path.split("/")
+    return name, rest[1] if len(rest) >= 2 and rest[0] == "versions" else None
 
 
 async def _server(_: Host, __: Request) -> Reply:

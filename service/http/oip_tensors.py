@@ -68,17 +68,20 @@ def read_inputs(entries: Any, manifest: Manifest, *, may_hold_bools: bool) -> li
 def arrays(tensors: Sequence[Tensor], body: bytes, offset: int) -> dict[str, Array]:
     """The tensors as arrays; raw ones begin at `offset` of the body, in their order."""
     found: dict[str, Array] = {}
-    end = offset + sum(tensor.size for tensor in tensors)
-    if end != len(body):
-        raise refuse("/inputs", f"expected {end} bytes of JSON and tensors, got {len(body)}")
+    at = offset
     for name, _, dtype, shape, data, size in tensors:
         if data is not None:
             found[name] = data
+        elif at + size > len(body):
+            break
         elif size:
-            found[name] = np.frombuffer(body, dtype, prod(shape), offset).reshape(shape)
-            offset += size
+            found[name] = np.frombuffer(body, dtype, size // dtype.itemsize, at).reshape(shape)
+            at += size
         else:
             found[name] = np.empty(shape, dtype)
+    if at != len(body) or len(found) < len(tensors):
+        end = offset + sum(tensor.size for tensor in tensors)
+        raise refuse("/inputs", f"expected {end} bytes of JSON and tensors, got {len(body)}")
     return found
 
 

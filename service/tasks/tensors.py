@@ -1,12 +1,13 @@
 """A model's raw tensors as a client sends them: what the graph may be given, and what not.
 
-Invariant: tensors that `check_tensors` let pass have the types, axes, lengths, token ids and finite numbers that the
-manifest declares, within its limits, so the graph cannot fail on them and no row can harm another.
+Invariant: tensors whose shapes `read_rules` and whose values `check_values` let pass have the types, axes, lengths,
+token ids and finite numbers that the manifest declares, within its limits, so the graph cannot fail on them and no row
+can harm another.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,31 +27,50 @@ def shape_problem(shape: Sequence[int], spec: TensorSpec) -> str | None:
     return None if fits else f"expected shape [{', '.join(map(str, spec.shape))}], got {list(shape)}"
 
 
-def check_tensors(tensors: Mapping[str, Array], manifest: Manifest, where: Mapping[str, str]) -> None:
-    """Tensors of the right names, types and numbers of axes; `where` points at each in the request.
+class Rule(NamedTuple):
+    """What the values of one tensor must be: `least` to `most`, or finite if these are None."""
 
-    Raises EkibenError("invalid-request") that names the tensor, and the row if it is one row's fault.
+    name: str
+    where: str
+    least: int | None = None
+    most: int | None = None
+
+
+def read_rules(shapes: Mapping[str, Sequence[int]], manifest: Manifest, where: Mapping[str, str]) -> tuple[Rule, ...]:
+    """The rules for the values of tensors of these names and shapes; `where` points at each in the request.
+
+    Raises EkibenError("invalid-request") that names the tensor whose shape does not go with the limits or with others.
     """
     sizes: dict[str, tuple[int, str]] = {}
+    rules: list[Rule] = []
     for spec in manifest.inputs:
-        tensor = tensors[spec.name]
-        for axis, size in zip(spec.shape, tensor.shape, strict=True):
+        for axis, size in zip(spec.shape, shapes[spec.name], strict=True):
             if isinstance(axis, str):
                 first, name = sizes.setdefault(axis, (size, spec.name))
                 if first != size:
                     raise refuse(where[spec.name], f"expected {axis} = {first} as in {name!r}, got {size}")
                 _check_size(axis, size, manifest, where[spec.name])
         if spec.dtype == "float32":
-            _check_finite(tensor, where[spec.name])
+            rules.append(Rule(spec.name, where[spec.name]))
     steps = sizes.get("steps", (0, ""))[0]
-    if "ids" in tensors:
-        _check_range(tensors["ids"], 0, manifest.parameters.vocabulary - 1, where["ids"])  # type: ignore[union-attr]
-    if "lengths" in tensors:
-        _check_range(tensors["lengths"], 1, steps, where["lengths"])
-    if "past_lengths" in tensors:
+    if "ids" in shapes:
+        rules.append(Rule("ids", where["ids"], 0, manifest.parameters.vocabulary - 1))  # type: ignore[union-attr]
+    if "lengths" in shapes:
+        rules.append(Rule("lengths", where["lengths"], 1, steps))
+    if "past_lengths" in shapes:
         longest = manifest.limits.max_steps
         room = sizes["past"][0] if longest is None else min(sizes["past"][0], longest - steps)
-        _check_range(tensors["past_lengths"], 0, room, where["past_lengths"])
+        rules.append(Rule("past_lengths", where["past_lengths"], 0, room))
+    return tuple(rules)
+
+
+def check_values(tensors: Mapping[str, Array], rules: Sequence[Rule]) -> None:
+    """Raises EkibenError("invalid-request") that names the tensor and the place of its first wrong value."""
+    for name, where, least, most in rules:
+        if least is None or most is None:
+            _check_finite(tensors[name], where)
+        else:
+            _check_range(tensors[name], least, most, where)
 
 
 def clear_padding(outputs: Mapping[str, Array], inputs: Mapping[str, Array], manifest: Manifest) -> None:
