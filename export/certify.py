@@ -17,7 +17,7 @@ from service.bundle import GoldenCase, Invariance, LanguageModel, Tensors
 from service.engine.alone import moves, trimmed
 from service.engine.parity import compare
 from service.engine.session import Session
-from service.engine.shapes import doubling
+from service.engine.shapes import by_halves, doubling
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 31, 32)  # and the largest
 PADDINGS = (1.0, 1.5, 8.0)  # width of a batch, relative to its longest probe
@@ -72,7 +72,7 @@ def _strategies(candidate: Candidate) -> Iterator[Invariance]:
     sizes = doubling(FIRST_BATCH, min(LAST_BATCH, limits.max_items))
     yield Invariance(level="tolerance", measured=0, how=how, strategy="batch-buckets", bounds=sizes)
     if limits.max_steps is not None and "lengths" in {spec.name for spec in candidate.manifest.inputs}:
-        lengths = doubling(FIRST_LENGTH, limits.max_steps)
+        lengths = by_halves(FIRST_LENGTH, limits.max_steps)
         yield Invariance(level="tolerance", measured=0, how=how, strategy="length-buckets", bounds=lengths)
 
 

@@ -75,18 +75,26 @@ class _Widened:
     has_steps: frozenset[str]
 
     def __call__(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-        num_steps = next(value.shape[1] for name, value in inputs.items() if name in self.has_steps)
-        buckets = np.searchsorted(self.bounds, inputs["lengths"])
+        lengths = inputs["lengths"].tolist()
+        bucket = bisect_left(self.bounds, max(lengths))
+        if bucket == bisect_left(self.bounds, min(lengths)):
+            return self._run(inputs, names, self.bounds[bucket])
+        buckets = np.searchsorted(self.bounds, lengths)
         answer: dict[str, Array] = {}
         for bucket in np.unique(buckets):
             rows = np.flatnonzero(buckets == bucket)
-            part = {name: self._fit(name, value[rows], self.bounds[bucket]) for name, value in inputs.items()}
-            for name, value in self.compute(part, names).items():
-                fitted = self._fit(name, value, num_steps)
+            part = self._run({name: value[rows] for name, value in inputs.items()}, names, self.bounds[bucket])
+            for name, value in part.items():
                 if name not in answer:
-                    answer[name] = np.zeros((len(buckets), *fitted.shape[1:]), fitted.dtype)
-                answer[name][rows] = fitted
+                    answer[name] = np.zeros((len(lengths), *value.shape[1:]), value.dtype)
+                answer[name][rows] = value
         return answer
+
+    def _run(self, inputs: Mapping[str, Array], names: Sequence[str], bound: int) -> dict[str, Array]:
+        """At this length, for rows that it holds."""
+        num_steps = next(value.shape[1] for name, value in inputs.items() if name in self.has_steps)
+        widened = {name: self._fit(name, value, bound) for name, value in inputs.items()}
+        return {name: self._fit(name, value, num_steps) for name, value in self.compute(widened, names).items()}
 
     def _fit(self, name: str, value: Array, num_steps: int) -> Array:
         """Cut or padded with zeros to `num_steps`; a row's own steps are never cut, as its bound holds them."""

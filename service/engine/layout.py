@@ -34,9 +34,10 @@ class Layout:
         self.name = manifest.name
         self.where = f"{manifest.name}/{manifest.version}"
         self.ragged = any(spec.name == "lengths" and spec.shape == ("batch",) for spec in manifest.inputs)
-        self.mixes = length_buckets is None  # may rows of neighbouring buckets share a batch?
+        self.length_buckets = tuple(length_buckets or ())
+        self.mixes = not self.length_buckets  # may rows of neighbouring buckets share a batch?
         longest = manifest.limits.max_steps or 1 << 16
-        self._bounds = tuple(length_buckets) if length_buckets else _bounds(longest)
+        self._bounds = self.length_buckets or _bounds(longest)
         self._inputs = tuple((spec.name, np.dtype(spec.dtype), spec.shape[1:], spec) for spec in manifest.inputs)
         self._floats = tuple(name for name, dtype, *_ in self._inputs if dtype.kind == "f")
         specs = (*manifest.inputs, *manifest.outputs) if self.ragged else ()

@@ -137,7 +137,9 @@ class Runner:
         """The batches that are worth running before the first request: (rows, steps; 0 where a model has none)."""
         batcher = self._batchers.get(id(session)) or self._open(session)
         max_items, max_steps = session.manifest.limits.max_items, session.manifest.limits.max_steps
-        lengths = doubling(8, max_steps) if batcher.layout.ragged and max_steps else (0,)
+        lengths = batcher.layout.length_buckets or (
+            doubling(8, max_steps) if batcher.layout.ragged and max_steps else (0,)
+        )
         return [
             (num_rows, num_steps)
             for num_steps in lengths

@@ -62,6 +62,11 @@ def inputs_at(manifest: Manifest, shape: Shape) -> Tensors:
     }
 
 
+def by_halves(first: int, limit: int) -> tuple[int, ...]:
+    """The first, twice that, three times that, four, six, eight, twelve, ... and the limit."""
+    return tuple(sorted({*doubling(first, limit), *doubling(3 * first, limit)}))
+
+
 def doubling(first: int, limit: int) -> tuple[int, ...]:
     """The first, twice that, ... and the limit."""
     sizes: Iterator[int] = (first << i for i in itertools.count())

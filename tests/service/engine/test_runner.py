@@ -235,6 +235,12 @@ def test_the_grid_covers_every_batch_that_can_be(runner: Runner, sessions: dict[
     assert {rows for rows, steps in grid if steps == 8} == {1, 2, 4, 8, 16, 32}
 
 
+def test_where_lengths_have_bounds_the_grid_has_them_all(runner: Runner) -> None:
+    session = FakeSession(max_steps=48)
+    session.length_buckets = (8, 24, 48)  # type: ignore[attr-defined]
+    assert {steps for _, steps in runner.grid(session)} == {8, 24, 48}  # type: ignore[arg-type]
+
+
 class Poisonous:
     """A session that fails whenever row 7 of `inputs` is in the batch."""
 

@@ -4,7 +4,7 @@ import pytest
 
 from service.bundle import Bundle
 from service.engine.session import Session
-from service.engine.shapes import Shape, grid, inputs_at
+from service.engine.shapes import Shape, by_halves, doubling, grid, inputs_at
 from tests.service.bundles import CONTEXT, FAMILIES
 
 
@@ -21,6 +21,15 @@ def test_grids(bundles: dict[str, Bundle]) -> None:
         *((t, 128) for t in (8, 16, 32, 64, 128)),
         *((t, CONTEXT) for t in (8, 16, 32, 64, 128, CONTEXT)),
     }
+
+
+@pytest.mark.parametrize(
+    ("limit", "doubled", "halved"),
+    [(5, (5,), (5,)), (24, (8, 16, 24), (8, 16, 24)), (100, (8, 16, 32, 64, 100), (8, 16, 24, 32, 48, 64, 96, 100))],
+)
+def test_sizes_end_at_the_limit(limit: int, doubled: tuple[int, ...], halved: tuple[int, ...]) -> None:
+    assert doubling(8, limit) == doubled
+    assert by_halves(8, limit) == halved
 
 
 @pytest.mark.parametrize("family", FAMILIES)
