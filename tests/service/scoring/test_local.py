@@ -1,6 +1,7 @@
 """Processes that are killed, and two that want the same."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -72,6 +73,23 @@ def test_a_killed_job_goes_on_where_it_ended(
     assert rest.failures == ()
     assert rest.computed == 1600 - done
     assert tree(output) == wanted
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_worker_for_every_core_stays_on_its_own(
+    more: int, make: Make, served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, source = make("csv", 100)
+    own = os.sched_getaffinity(0)
+    seen: list[list[int]] = []
+
+    def done(bar: Bar, rows: int, rejects: int) -> None:
+        seen[:] = [child.cpu_affinity() for child in psutil.Process().children()]  # type: ignore[misc]
+
+    monkeypatch.setattr(Bar, "done", done)
+    count = len(own) + more
+    run.score(NAMES[family], [source], tmp_path / "out", bundles=served_bundles, device="cpu", workers=count)
+    assert sorted(seen) == (sorted([core] for core in own) if not more else [sorted(own)] * count)
 
 
 def test_two_jobs_on_one_folder_share_the_work(make: Make, score: Score, served_bundles: Path, tmp_path: Path) -> None:
