@@ -42,6 +42,11 @@ class Runner:
         self._batchers: dict[int, Batcher] = {}  # by the id of a session that lives
         self._counters: dict[tuple[str, str], Counters] = {}
 
+    @property
+    def is_busy(self) -> bool:
+        """May a request have to wait?"""
+        return self._executor.is_busy
+
     def judges(self, path: str) -> bool:
         """Might a request to this path be refused before it is read?"""
         return self._executor.judges(path)
@@ -59,15 +64,13 @@ class Runner:
             seconds = 0.0 if refusal is None else refusal.retry_after_s or 1.0
         return seconds or visitor
 
-    def read(self, visitor: Visitor | None, path: str, address: str, body: bytes) -> Visitor | None:
-        """The same before anybody reads what its body says, for what this task runs from now on.
+    def read(self, visitor: Visitor | None, path: str, address: str, body: bytes) -> Visitor:
+        """The same for what this task runs from now on, before anybody reads what its body says; to be asked if busy.
 
         Raises EkibenError overloaded. Whoever is refused is told when to come back, and let in before others when it
         does.
         """
         if visitor is None:
-            if not self._executor.is_busy:
-                return None
             visitor = Visitor(path, address, deadline() or time.monotonic() + self.limits.timeout_s)
         visitor.body = body
         refusal = self._executor.knock(visitor, time.monotonic())

@@ -107,7 +107,8 @@ class Front:
             work = self._watch.begin(request)
             body = await request.body(host.max_body_bytes)
             work.has_body = True
-            visitor = runner.read(visitor, request.path, address(request), body)
+            if visitor is not None or runner.is_busy:
+                visitor = runner.read(visitor, request.path, address(request), body)
             return await route.answer(host, request, body)
         except asyncio.CancelledError as cancelled:
             raise (cancelled if work is None else work.why(cancelled)) from None

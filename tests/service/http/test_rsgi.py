@@ -160,6 +160,8 @@ def test_an_engine_in_trouble_does_not_end_granians_thread() -> None:
 
 def test_granian_hears_of_a_task_that_was_cancelled() -> None:
     class Cancelled:
+        is_busy = True
+
         @staticmethod
         def judges(_: str) -> bool:
             return False
