@@ -4,7 +4,7 @@
 
 One thread, one selector, requests made beforehand: a few microseconds of processor time for each, so that what is
 measured is the service. In the open loop a request leaves at its time whatever else is pending, over a connection that
-is free or over a new one; how late it left is reported. Every request asks something new (four bytes of its body are
+is free or over a new one; how late it left is reported. Every request asks something new (eight digits of its body are
 its number), except those who come back as told: they ask the same again.
 """
 
@@ -23,6 +23,7 @@ from typing import Any
 MOST_CONNECTIONS = 4096
 AT_A_TIME = 32  # requests sent before answers are looked at again
 LAST_ANSWERS_S = 3.0
+NUMBERS = 10**8
 
 
 @dataclass(kw_only=True)
@@ -55,7 +56,7 @@ class Connection:
 
 
 class Generator:
-    """`load`: address, request (bytes as latin-1), body_at (where the four bytes are), deadline_s, obey, seed."""
+    """`load`: address, request (bytes as latin-1), number_at (where the digits are), deadline_s, obey, seed."""
 
     def __init__(self, load: dict[str, Any]) -> None:
         self._address = load["host"], load["port"]
@@ -64,12 +65,17 @@ class Generator:
         self._deadline_s = load["deadline_s"]
         self._obey = load["obey"]
         self._random = random.Random(load["seed"])
-        self._number = self._random.randrange(1 << 30)
+        self._number = self._random.randrange(NUMBERS)
         self._epoll = select.epoll()
         self._connections: dict[int, Connection] = {}
         self._free: list[Connection] = []
         self._returns: list[tuple[float, int, Connection]] = []
         self.tally = Tally()
+
+    @property
+    def connections(self) -> int:
+        """Open now."""
+        return len(self._connections)
 
     def closed(self, clients: int, seconds: float) -> float:
         """Answers a second that come in time."""
@@ -118,7 +124,7 @@ class Generator:
             self._receive(end - now)
 
     def _next_number(self) -> int:
-        self._number = (self._number + 1) & 0x3FFFFFFF
+        self._number = (self._number + 1) % NUMBERS
         return self._number
 
     def _send(self, number: int, due: float, *, over: Connection | None = None) -> None:
@@ -137,7 +143,7 @@ class Generator:
             return
         tally = connection.tally = self.tally
         connection.number, connection.returned = number, over is not None
-        self._request[self._number_at : self._number_at + 4] = number.to_bytes(4, "little")
+        self._request[self._number_at : self._number_at + 8] = b"%08d" % number
         connection.sent_at = now = time.monotonic()
         tally.sent += 1
         tally.late_sent_s.append(now - due)
@@ -239,6 +245,7 @@ def main() -> None:
         "answer_ms": _milliseconds(tally.answer_s),
         "refusal_ms": _milliseconds(tally.refusal_s),
         "sent_late_ms": _milliseconds(tally.late_sent_s),
+        "connections": generator.connections,
         "generator_cores": round(cpu / (time.monotonic() - began), 3),
     }
     print(json.dumps(result))

@@ -39,12 +39,15 @@ class Workload:
     rows: int
     deadline_ms: int
     clients: tuple[int, ...]
+    steps: int = 0  # of each row, where the model has any
 
 
 WORKLOADS = {
-    "heavy": Workload(model="cifar10-cnn", rows=8, deadline_ms=200, clients=(16, 64)),  # the model is what costs
-    "light": Workload(model="mnist-cnn", rows=1, deadline_ms=200, clients=(32, 128)),  # the wire is
+    "heavy": Workload(model="cifar10-cnn", rows=8, deadline_ms=200, clients=(16, 64)),  # 25 KB, 0.7 ms of computing
+    "long": Workload(model="news-attention-dot", rows=8, steps=512, deadline_ms=200, clients=(8, 32)),  # 33 KB, 2.6 ms
+    "light": Workload(model="mnist-cnn", rows=1, deadline_ms=200, clients=(32, 128)),  # 1 KB, 0.02 ms
 }
+DATATYPES = {"uint8": "UINT8", "int64": "INT64"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,7 @@ class Result:
     retry_after_s: dict[str, int]
     failures: dict[str, int]
     sent_late_ms: dict[str, float]
+    connections: int
     generator_cores: float
     service_cores: float
     rss_mib: list[float]  # each second
@@ -85,20 +89,25 @@ def service(bundles: Path, workers: int) -> Iterator[tuple[psutil.Process, int]]
 
 
 def request(bundles: Path, workload: Workload) -> tuple[bytes, int]:
-    """The bytes of a request, and where those of its tensor begin."""
+    """The bytes of a request, and where the eight digits are that make it another."""
     folder = bundles / workload.model
-    (spec,) = open_bundle(folder / current_version(folder)).manifest.inputs
-    shape = [workload.rows, *spec.shape[1:]]
-    data = np.random.default_rng(0).integers(0, 256, shape, dtype=spec.dtype).tobytes()
-    tensor = {"name": spec.name, "shape": shape, "datatype": "UINT8", "parameters": {"binary_data_size": len(data)}}
+    rng = np.random.default_rng(0)
+    tensors, content = [], b""
+    for spec in open_bundle(folder / current_version(folder)).manifest.inputs:
+        shape = [{"batch": workload.rows, "steps": workload.steps}.get(str(size), size) for size in spec.shape]
+        values = np.full(shape, workload.steps) if spec.name == "lengths" else rng.integers(1, 256, shape)
+        data = values.astype(spec.dtype).tobytes()
+        parameters = {"binary_data_size": len(data)}
+        tensors.append({"name": spec.name, "shape": shape, "datatype": DATATYPES[spec.dtype], "parameters": parameters})
+        content += data
     output = {"name": "probabilities", "parameters": {"binary_data": True}}
-    document = json.dumps({"inputs": [tensor], "outputs": [output]}, separators=(",", ":")).encode()
+    document = json.dumps({"id": "0" * 8, "inputs": tensors, "outputs": [output]}, separators=(",", ":")).encode()
     head = (
         f"POST /v2/models/{workload.model}/infer HTTP/1.1\r\nHost: {HOST}\r\n"
         f"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: {len(document)}\r\n"
-        f"Content-Length: {len(document) + len(data)}\r\nX-Request-Timeout-Ms: %d\r\n\r\n"
+        f"Content-Length: {len(document) + len(content)}\r\nX-Request-Timeout-Ms: %d\r\n\r\n"
     )
-    return head.encode() + document + data, len(head) + len(document)
+    return head.encode() + document + content, len(head) + document.index(b"0" * 8)
 
 
 def generate(load: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +193,10 @@ def measure(name: str, workers: int, args: argparse.Namespace) -> Result:
         service_cores=round(cores, 3),
         rss_mib=watch.rss_mib,
         rss_growth=round(float(np.mean(warm[-fifth:]) / np.mean(warm[:fifth])) - 1, 5),
-        **{key: found[key] for key in ("refusal_ms", "answer_ms", "retry_after_s", "sent_late_ms", "generator_cores")},
+        **{
+            key: found[key]
+            for key in ("refusal_ms", "answer_ms", "retry_after_s", "sent_late_ms", "connections", "generator_cores")
+        },
     )
 
 
