@@ -24,7 +24,7 @@ from granian.server.mp import MPServer, WorkerProcess
 from service.app import Ekiben, application, running
 from service.http.front import Front
 from service.http.metrics import Sharing
-from service.http.rsgi import door, handle
+from service.http.rsgi import Door, handle
 from service.settings import Settings
 
 LEAVE = signal.SIGUSR1  # from the parent: drain, then end
@@ -111,7 +111,7 @@ def _load(*, drain_s: float, shared: Path | None, core: int | None) -> Any:
         os.sched_setaffinity(0, {core})
     sys.setswitchinterval(SWITCH_S)
     front = application()
-    granian._futures._cbsched_aioschedule = partial(door, front)  # it has no other place for what is done at once
+    granian._futures._cbsched_aioschedule = partial(Door, front)  # it has no other place for what is done at once
     return Worker(front, drain_s=drain_s, shared=shared)
 
 

@@ -66,14 +66,14 @@ class Executor:
 
     def judges(self, path: str) -> bool:
         """May a request to this path be refused before it is read?"""
-        return self.is_busy and self._gate.judges(path)
+        return self._gate.judges(path)
 
     def stay_away_s(self, visitor: Visitor, now: float) -> float:
         return self._gate.stay_away_s(visitor, now)
 
-    def knock(self, visitor: Visitor, now: float) -> EkibenError | None:
+    def knock(self, visitor: Visitor, now: float, lag_s: float = 0.0) -> EkibenError | None:
         with self._lock:
-            return self._gate.knock(visitor, now)
+            return self._gate.knock(visitor, now, lag_s)
 
     def forget(self, visitor: Visitor) -> None:
         if visitor.due_s:

@@ -57,11 +57,11 @@ class Gate:
             demand.counters.refused["unread"] += 1
         return seconds
 
-    def knock(self, visitor: Visitor, now: float) -> EkibenError | None:
+    def knock(self, visitor: Visitor, now: float, lag_s: float = 0.0) -> EkibenError | None:
         """Why nobody needs to read what this visitor asks, or None: then `forget` is to follow.
 
         Who was not refused lately gets as far as having its body read, which may show that it was told to come now: it
-        is to knock again then.
+        is to knock again then. That takes about as long as it waits (`lag_s`) before anybody looks at it.
         """
         demand = self._demands.get(visitor.path)
         if demand is None or visitor.due_s:
@@ -73,11 +73,12 @@ class Gate:
             demand.until = now + PROBE_S
         else:
             returns = self._returns(visitor, now)
-            _, excess_s = self._forecast(now, visitor.deadline, demand, returns=returns)
+            _, excess_s = self._forecast(now, visitor.deadline, demand, returns=returns, lag_s=2 * lag_s)
             if excess_s > 0:
                 if not returns:
                     self._close(demand, visitor, now, excess_s)
                 known = visitor.body is not None or visitor.fingerprints()[0] in self._appointments
+                known = known or 2 * lag_s > USED * (visitor.deadline - now)
                 reason: Refusal = "unread" if visitor.body is None else "overloaded"
                 return self._refuse(reason, demand, visitor, now, excess_s) if returns or known else None
         visitor.due_s = demand.work_s
@@ -123,8 +124,8 @@ class Gate:
         places = self._limits.max_queue_items
         return places if returns or not self._appointments else int(places * PLACES)
 
-    def _forecast(self, now: float, deadline: float, demand: Demand, *, returns: bool) -> Forecast:
-        kept_s = (1 - (USED_BY_RETURNERS if returns else USED)) * (deadline - now)
+    def _forecast(self, now: float, deadline: float, demand: Demand, *, returns: bool, lag_s: float = 0.0) -> Forecast:
+        kept_s = (1 - (USED_BY_RETURNERS if returns else USED)) * (deadline - now) + lag_s
         return self._admission.forecast(now, deadline, demand.work_s, demand.run_s, kept_s)
 
     def _close(self, demand: Demand, visitor: Visitor, now: float, excess_s: float) -> None:

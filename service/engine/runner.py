@@ -51,16 +51,17 @@ class Runner:
         """Might a request to this path be refused before it is read?"""
         return self._executor.judges(path)
 
-    def knock(self, path: str, address: str, timeout_s: float | None) -> Visitor | float:
+    def knock(self, path: str, address: str, timeout_s: float | None, lag_s: float = 0.0) -> Visitor | float:
         """Before anything of a request is read: who may go on, or for how many seconds it is to stay away.
 
-        `address` is who asks. Room may be kept for the visitor until what it asks is run, or `forget` is called.
+        `address` is who asks, `lag_s` how long it has to wait until it is read. Room may be kept for the visitor until
+        what it asks is run, or `forget` is called.
         """
         now = time.monotonic()
         visitor = Visitor(path, address, now + (self.limits.timeout_s if timeout_s is None else timeout_s))
         seconds = self._executor.stay_away_s(visitor, now)
         if not seconds:
-            refusal = self._executor.knock(visitor, now)
+            refusal = self._executor.knock(visitor, now, lag_s)
             seconds = 0.0 if refusal is None else refusal.retry_after_s or 1.0
         return seconds or visitor
 

@@ -16,12 +16,13 @@ from service.errors import EkibenError
 from service.http import health, metrics, native, oip
 from service.http.asgi import App, AsgiRequest, Receive, Scope, Send, respond
 from service.http.deadline import at_most, read_timeout_ms
-from service.http.exchange import ClientGoneError, Reply, Request, address
+from service.http.exchange import ClientGoneError, Reply, Request, address, announced
 from service.http.foreign import Translated, failure
 from service.http.route import Dialect, Host, Page, Route, Work
 from service.http.watch import Watch
 
 ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
+LONG_BYTES = 1 << 16  # of a body that may still be on its way: who is answered before it is here loses its connection
 CLIENT_GONE = 499  # in the metrics; nobody gets it
 
 
@@ -53,14 +54,19 @@ class Front:
         """Is there a reason to `knock` before a request to this path is answered? On any thread."""
         return self._host().runner.judges(path)
 
-    def knock(self, request: Request) -> Reply | Visitor | None:
-        """A refusal before anything is read, or whom `answer` is to be told of. On any thread."""
+    def knock(self, request: Request, lag_s: float = 0.0) -> Reply | Visitor | None:
+        """A refusal before anything is read, or whom `answer` is to be told of. On any thread.
+
+        `lag_s` is how long it would wait for the event loop.
+        """
         began = time.perf_counter()
         host, route = self._host(), find_route(request.path)
         if not isinstance(route, Work) or request.method not in route.methods or host.draining:
             return None
         try:
-            found = host.runner.knock(request.path, address(request), _timeout_s(request))
+            if (announced(request, host.max_body_bytes) or LONG_BYTES) >= LONG_BYTES:
+                return None
+            found = host.runner.knock(request.path, address(request), _timeout_s(request), lag_s)
             if not isinstance(found, float):
                 return found
             reply = _too_late(route.dialect, found)
@@ -69,7 +75,9 @@ class Front:
         host.traffic.count(route.name, reply.status, time.perf_counter() - began)
         return reply
 
-    async def answer(self, route: Route, request: Request, visitor: Visitor | None = None) -> Reply:
+    async def answer(
+        self, route: Route, request: Request, visitor: Visitor | None = None, came: float | None = None
+    ) -> Reply:
         """The answer, or an error in the route's words; raises ClientGoneError if there is nobody to tell."""
         began = time.perf_counter()
         host = self._host()
@@ -78,7 +86,7 @@ class Front:
             if request.method not in route.methods:
                 raise EkibenError("method-not-allowed", f"expected {' or '.join(route.methods)}, got {request.method}")
             if isinstance(route, Work):
-                reply = await self._work(host, route, request, visitor)
+                reply = await self._work(host, route, request, visitor, came)
             else:
                 assert isinstance(route, Page), "there are no others"
                 reply = await route.answer(host, request)
@@ -95,15 +103,17 @@ class Front:
             host.traffic.count(route.name, status, time.perf_counter() - began)
         return reply
 
-    async def _work(self, host: Host, route: Work, request: Request, visitor: Visitor | None) -> Reply:
+    async def _work(
+        self, host: Host, route: Work, request: Request, visitor: Visitor | None, came: float | None
+    ) -> Reply:
         runner, work = host.runner, None
         host.traffic.in_flight += 1
         try:
             if host.draining:
                 raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
-            timeout_s = _timeout_s(request) if visitor is None else visitor.deadline - time.monotonic()
+            timeout_s = _timeout_s(request)
             if timeout_s is not None:
-                at_most(timeout_s)
+                at_most(timeout_s if came is None else came + timeout_s - time.monotonic())
             work = self._watch.begin(request)
             body = await request.body(host.max_body_bytes)
             work.has_body = True

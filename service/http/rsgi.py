@@ -5,7 +5,7 @@ What is not theirs goes to the ASGI application behind them.
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
 from contextvars import Context
 from typing import Any
 
@@ -18,6 +18,8 @@ from service.http.exchange import ClientGoneError, Reply, announced, too_large
 from service.http.front import Front, find_route
 
 log = logging.getLogger(__name__)
+
+SHARE_OF_LAST = 0.05  # of what was measured last in an average
 
 
 class RsgiRequest:
@@ -61,45 +63,59 @@ class RsgiRequest:
         await self._protocol.client_disconnect()
 
 
-async def handle(front: Front, scope: RsgiScope, protocol: HTTPProtocol, visitor: Visitor | None = None) -> None:
-    """Answer one request; `visitor` is who asks, if it has knocked."""
+async def handle(
+    front: Front,
+    scope: RsgiScope,
+    protocol: HTTPProtocol,
+    visitor: Visitor | None = None,
+    came: float | None = None,
+) -> None:
+    """Answer one request; `visitor` is who asks, if it has knocked, and `came` when (`time.monotonic`)."""
     route = find_route(scope.path)
     if route is None:
         return await _pass_on(front.app, scope, protocol)
     try:
-        reply = await front.answer(route, RsgiRequest(scope, protocol), visitor)
+        reply = await front.answer(route, RsgiRequest(scope, protocol), visitor, came)
     except ClientGoneError:
         return None
     _respond(protocol, reply)
     return None
 
 
-def door(front: Front, loop: asyncio.AbstractEventLoop, context: Context, _: Any) -> Callable[[Any], None]:
-    """What granian's own thread is to do with each request: refuse it there and then, or have the event loop answer."""
+class Door:
+    """What granian's own thread does with each request: refuse it there and then, or have the event loop answer."""
 
-    def begin(watcher: Any, visitor: Visitor | None) -> None:
-        watcher.taskref(loop.create_task(_watched(front, watcher, visitor)))
+    def __init__(self, front: Front, loop: asyncio.AbstractEventLoop, context: Context, _: Any) -> None:
+        self._front = front
+        self._loop = loop
+        self._context = context
+        self._handed_over = self._begun = 0  # each written by one thread
+        self._each_s = 0.0  # that a request handed over waits for each before it
 
-    def schedule(watcher: Any) -> None:
-        visitor = None
+    def __call__(self, watcher: Any) -> None:
+        visitor, now, ahead = None, time.monotonic(), self._handed_over - self._begun
         try:
-            if front.judges(watcher.scope.path):
-                found = front.knock(RsgiRequest(watcher.scope, watcher.proto))
+            if self._front.judges(watcher.scope.path):
+                found = self._front.knock(RsgiRequest(watcher.scope, watcher.proto), ahead * self._each_s)
                 if isinstance(found, Reply):
                     _respond(watcher.proto, found)
                     return
                 visitor = found
         except Exception:  # which would end granian's thread
             log.exception("a request that nobody looked at before it is answered")
-        loop.call_soon_threadsafe(begin, watcher, visitor, context=context)
+        self._handed_over += 1
+        self._loop.call_soon_threadsafe(self._begin, watcher, visitor, now, ahead + 1, context=self._context)
 
-    return schedule
+    def _begin(self, watcher: Any, visitor: Visitor | None, came: float, place: int) -> None:
+        self._begun += 1
+        self._each_s += SHARE_OF_LAST * ((time.monotonic() - came) / place - self._each_s)
+        watcher.taskref(self._loop.create_task(_watched(self._front, watcher, visitor, came)))
 
 
-async def _watched(front: Front, watcher: Any, visitor: Visitor | None) -> None:
+async def _watched(front: Front, watcher: Any, visitor: Visitor | None, came: float) -> None:
     """`handle`, for granian to know how it ended."""
     try:
-        await handle(front, watcher.scope, watcher.proto, visitor)
+        await handle(front, watcher.scope, watcher.proto, visitor, came)
     except BaseException as error:  # noqa: BLE001 - as granian does
         watcher.err(error)
         return

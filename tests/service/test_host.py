@@ -20,7 +20,7 @@ import psutil
 import pytest
 from granian import _futures
 
-from service.http.rsgi import door
+from service.http.rsgi import Door
 from tests.e2e.serving import ROOT, SERVE, Started, environment, start
 from tests.service.bodies import body
 from tests.service.bundles import FAMILIES, NAMES, TASKS, example_inputs
@@ -140,7 +140,7 @@ def test_metrics_tell_of_all_workers(host: str, request: pytest.FixtureRequest) 
 
 def test_granian_has_the_place_where_its_own_thread_refuses() -> None:
     """Not part of its interface: where it is missing, everybody is refused on the event loop, and late."""
-    ours = list(inspect.signature(partial(door, None)).parameters)  # type: ignore[arg-type]
+    ours = list(inspect.signature(partial(Door, None)).parameters)  # type: ignore[arg-type]
     assert len(inspect.signature(_futures._cbsched_aioschedule).parameters) == len(ours) == 3
     assert "_cbsched_aioschedule(loop, self._ctx, cb)" in inspect.getsource(_futures._CBSchedulerAIO)
 

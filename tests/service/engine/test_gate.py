@@ -159,6 +159,26 @@ def test_after_one_was_refused_a_quick_look_tells_the_others_for_a_moment() -> N
     assert not engine.gate.judges("/other")
 
 
+def test_who_would_be_read_too_late_is_refused_unread_even_if_it_is_new() -> None:
+    engine = Engine()
+    timeout_s = 3.05 / USED
+    for i in range(21):
+        engine.ask(i, timeout_s=timeout_s)
+    engine.queue.take(NOW)
+
+    def knock(lag_s: float) -> EkibenError | None:
+        engine.connections += 1
+        visitor = Visitor("/path", f"new {engine.connections}", NOW + timeout_s)
+        refusal = engine.gate.knock(visitor, NOW, lag_s)
+        engine.gate.forget(visitor)
+        return refusal
+
+    assert knock(0.0) is None
+    assert knock(0.4 * USED * timeout_s) is None  # it is to be read, since it is new
+    assert knock(0.6 * USED * timeout_s) is not None
+    assert engine.queue.counters.refused["unread"] == 1
+
+
 def test_what_is_still_to_be_read_takes_part_in_the_reckoning() -> None:
     engine = Engine()
     timeout_s = 3.05 / USED

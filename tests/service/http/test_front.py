@@ -14,7 +14,7 @@ from service.engine.appointments import Visitor
 from service.engine.deadline import deadline
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http.front import ROUTES, Front, find_route
+from service.http.front import LONG_BYTES, ROUTES, Front, find_route
 from service.http.traffic import Traffic
 
 CLASSIFY = {"model": "tiny-images", "images": [[[1] * 4] * 4]}
@@ -167,21 +167,33 @@ def test_the_engine_may_refuse_before_a_body_is_awaited() -> None:
     host = host_with(AssertionError("parsed"))
     host.runner = Refusing(unread=True)
     exchange = Exchange(host)
-    exchange.request("POST", "/classify", iter([]), x_request_timeout_ms="1500", x_forwarded_for="1.2.3.4")
+    headers = {"x_request_timeout_ms": "1500", "x_forwarded_for": "1.2.3.4", "content_length": "100"}
+    exchange.request("POST", "/classify", iter([]), **headers)
     assert (exchange.problem["code"], host.traffic.answers) == ("overloaded", {("/classify", 503): 1})
     assert (b"retry-after", b"2") in exchange.sent[0]["headers"]
-    assert host.runner.asked == [("/classify", "1.2.3.4", 1.5)]
+    assert host.runner.asked == [("/classify", "1.2.3.4", 1.5, 0.0)]
 
 
 def test_the_engine_may_refuse_before_a_body_is_parsed() -> None:
     host = host_with(AssertionError("parsed"))
     host.runner = Refusing(unread=False)
     exchange = Exchange(host)
-    exchange.request("POST", "/classify", whole(b"what?"))
+    exchange.request("POST", "/classify", whole(b"what?"), content_length="5")
     assert exchange.problem["code"] == "overloaded"
     visitor = host.runner.visitor
-    assert host.runner.asked == [("/classify", ":0", None), (visitor, "/classify", ":0", b"what?"), (visitor,)]
+    assert host.runner.asked == [("/classify", ":0", None, 0.0), (visitor, "/classify", ":0", b"what?"), (visitor,)]
     assert host.traffic.in_flight == 0
+
+
+@pytest.mark.parametrize("headers", [{}, {"content_length": f"{LONG_BYTES}"}])
+def test_a_body_that_may_be_on_its_way_is_read_first(headers: dict[str, str]) -> None:
+    host = host_with(KeyError())
+    host.max_body_bytes = 2 * LONG_BYTES
+    host.runner = Refusing(unread=True)
+    exchange = Exchange(host)
+    exchange.request("POST", "/classify", whole(b"what?"), **headers)
+    assert exchange.problem["code"] == "overloaded"
+    assert host.runner.asked == [(None, "/classify", ":0", b"what?")]
 
 
 @pytest.mark.parametrize(("method", "code"), [("POST", "invalid-request"), ("GET", "method-not-allowed")])
@@ -189,7 +201,7 @@ def test_who_asks_wrongly_is_told_so_even_when_all_are_refused(method: str, code
     host = host_with(KeyError())
     host.runner = Refusing(unread=True)
     exchange = Exchange(host)
-    exchange.request(method, "/classify", whole(b""), x_request_timeout_ms="soon")
+    exchange.request(method, "/classify", whole(b""), x_request_timeout_ms="soon", content_length="1")
     assert (exchange.problem["code"], host.runner.asked) == (code, [])
 
 

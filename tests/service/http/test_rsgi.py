@@ -1,6 +1,7 @@
 """What granian hands over becomes a request, and an ASGI application's messages become an answer."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextvars import copy_context
 from types import SimpleNamespace
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 from granian.rsgi import ProtocolClosed
 
+from service.engine.appointments import Visitor
+from service.engine.deadline import deadline
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.exchange import ClientGoneError, address
 from service.http.front import Front
-from service.http.rsgi import RsgiRequest, door, handle
+from service.http.rsgi import Door, RsgiRequest, handle
 from service.http.traffic import Traffic
 
 
@@ -124,8 +127,8 @@ def handed_over(runner: Any, watcher: Watcher) -> Watcher:
     host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=runner)
 
     async def main() -> None:
-        hand_over = door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
-        await asyncio.to_thread(hand_over, watcher)
+        door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
+        await asyncio.to_thread(door, watcher)
         await asyncio.sleep(0)
         if watcher.task is not None:
             await watcher.task
@@ -145,10 +148,53 @@ def test_who_would_be_late_is_refused_by_granians_thread() -> None:
         judges = staticmethod(lambda path: path == "/classify")
         knock = staticmethod(lambda *_: 3.0)
 
-    watcher = handed_over(Late, Watcher(Protocol(), scope("/classify")))
+    watcher = handed_over(Late, Watcher(Protocol(), scope("/classify", content_length="9")))
     ((status, headers, body),) = watcher.proto.answers
     assert (status, ("retry-after", "3") in headers, b"too late" in body) == (503, True, True)
     assert watcher.task is None
+
+
+def test_the_wait_for_the_event_loop_counts() -> None:
+    """Both when asking who would be late, and from the deadline of who is let in."""
+    knocks, seen = [], []
+
+    class Patient:
+        @staticmethod
+        def judges(path: str) -> bool:
+            return True
+
+        @staticmethod
+        def knock(*visitor: Any) -> Visitor:
+            knocks.append(visitor[-1])
+            return Visitor("/classify", "", 0.0)
+
+        @staticmethod
+        def read(*_: Any) -> None:
+            seen.append(deadline())
+            raise EkibenError("overloaded", "enough")
+
+        @staticmethod
+        def forget(_: Visitor) -> None: ...
+
+    host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Patient)
+    asked = scope("/classify", x_request_timeout_ms="5000", content_length="2")
+
+    async def main() -> None:
+        door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
+        for _ in range(2):
+            watchers = [Watcher(Protocol(), asked) for _ in range(3)]
+            began = time.monotonic()
+            for watcher in watchers:
+                door(watcher)
+            time.sleep(0.2)
+            await asyncio.sleep(0.01)
+            assert all(watcher.ended == [None] for watcher in watchers)
+            assert all(began + 5 <= end <= began + 5.1 for end in seen)
+            seen.clear()
+
+    asyncio.run(main())
+    assert knocks[:4] == [0.0] * 4
+    assert 0 < knocks[4] < knocks[5]
 
 
 def test_an_engine_in_trouble_does_not_end_granians_thread() -> None:
