@@ -17,7 +17,7 @@ from service.http.deadline import at_most
 from service.http.exchange import JSON, Reply, Request, media_type
 from service.http.json_body import read_json
 from service.http.json_tensors import read_tensors
-from service.http.oip_tensors import DATATYPES, Array, Tensor, arrays, output_entry, read_inputs
+from service.http.oip_tensors import DATATYPES, Array, Tensor, arrays, output_entry, read_inputs, take_data
 from service.http.route import Host, Page, Route, Work, in_oip
 from service.tasks.body import describe, refuse, wrong
 from service.tasks.tensors import Rule, check_values, clear_padding, read_rules
@@ -45,19 +45,15 @@ class Ask(NamedTuple):
     heads: dict[tuple[Any, ...], bytes]  # shapes of the outputs -> the JSON before them, if all are answered as bytes
 
 
-_kept: dict[tuple[str, str, bytes], Ask] = {}  # clients that send bytes repeat the JSON before them
+_kept: dict[tuple[str, str, bytes], Ask] = {}  # by what JSON says without numbers: clients repeat it
 
 
 async def _infer(host: Host, request: Request, body: bytes) -> Reply:
     model = _model(host, request.path)
     manifest = model.manifest
     offset = _head_size(request, len(body))
-    if offset == len(body):
-        ask = _read(body, manifest)
-    else:
-        head = body[:offset]
-        ask = _kept.get((manifest.name, manifest.version, head)) or _keep(head, manifest)
-    tensors = arrays(ask.tensors, body, offset)
+    ask, data = _understand(body[:offset], manifest, is_all=offset == len(body))
+    tensors = arrays(ask.tensors, data, body, offset)
     if ask.timeout_s:
         at_most(ask.timeout_s)
     check_values(tensors, ask.rules)
@@ -66,23 +62,50 @@ async def _infer(host: Host, request: Request, body: bytes) -> Reply:
     return _reply(manifest, ask, outputs)
 
 
-def _keep(head: bytes, manifest: Manifest) -> Ask:
-    ask = _read(head, manifest)
-    if ask.id is None and len(head) <= LONGEST_KEPT and all(tensor.data is None for tensor in ask.tensors):
+def _understand(head: bytes, manifest: Manifest, *, is_all: bool) -> tuple[Ask, Sequence[Any]]:
+    """What is asked, and the `data` of each tensor; if the head `is_all`, its numbers make it unlike any other."""
+    ask = None if is_all else _kept.get((manifest.name, manifest.version, head))
+    if ask is not None:
+        return ask, (None,) * len(ask.tensors)
+    document = read_tensors(head) or read_json(head)
+    data = take_data(document)
+    frame = _frame(document)
+    ask = _kept.get((manifest.name, manifest.version, frame))
+    if ask is None:
+        ask = _read(document, manifest)
+        _keep(frame, ask, manifest)
+    if not is_all and data.count(None) == len(data):
+        _keep(head, ask, manifest)
+    return ask, data
+
+
+def _frame(document: Any) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError:  # nested deeper than anything that is asked here
+        return b""
+
+
+def _keep(key: bytes, ask: Ask, manifest: Manifest) -> None:
+    if ask.id is None and 0 < len(key) <= LONGEST_KEPT:
         if len(_kept) >= MOST_KEPT:
             _kept.clear()
-        _kept[manifest.name, manifest.version, head] = ask
-    return ask
+        _kept[manifest.name, manifest.version, key] = ask
 
 
-def _read(head: bytes, manifest: Manifest) -> Ask:
-    document = _read_document(head)
+def _read(document: Any, manifest: Manifest) -> Ask:
+    """What a document asks, its tensors' data aside."""
+    if type(document) is not dict:
+        raise wrong("", "a JSON object", document)
+    if not document.keys() <= REQUEST_FIELDS:
+        unknown = min(document.keys() - REQUEST_FIELDS)
+        raise refuse(f"/{unknown}", f"unknown field; the fields are {', '.join(sorted(REQUEST_FIELDS))}")
+    if "id" in document and type(document["id"]) is not str:
+        raise wrong("/id", "a string", document["id"])
     parameters = _parameters(document.get("parameters"), {"timeout", "binary_data_output"}, "/parameters")
     timeout_s = _limit(parameters["timeout"]) if "timeout" in parameters else 0.0
     wanted = _wanted(document.get("outputs"), manifest, _flag(parameters, "binary_data_output", "/parameters"))
-    # one letter is found faster than a word, and is rare in what surrounds numbers
-    may_hold_bools = (b"r" in head and b"true" in head) or (b"l" in head and b"false" in head)
-    tensors = read_inputs(document.get("inputs"), manifest, may_hold_bools=may_hold_bools)
+    tensors = read_inputs(document.get("inputs"), manifest)
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     rules = read_rules(shapes, manifest, {tensor.name: tensor.where for tensor in tensors})
     return Ask(document.get("id"), timeout_s, wanted, tuple(wanted), tensors, rules, {})
@@ -131,18 +154,6 @@ def _head_size(request: Request, size: int) -> int:
         expected = f"expected 0 to {size}, the size of the body"
         raise EkibenError("invalid-request", f"Inference-Header-Content-Length: {expected}, got {length[:40]!r}")
     return int(length)
-
-
-def _read_document(head: bytes) -> dict[str, Any]:
-    document = read_tensors(head) or read_json(head)
-    if type(document) is not dict:
-        raise wrong("", "a JSON object", document)
-    if not document.keys() <= REQUEST_FIELDS:
-        unknown = min(document.keys() - REQUEST_FIELDS)
-        raise refuse(f"/{unknown}", f"unknown field; the fields are {', '.join(sorted(REQUEST_FIELDS))}")
-    if "id" in document and type(document["id"]) is not str:
-        raise wrong("/id", "a string", document["id"])
-    return document
 
 
 def _parameters(given: Any, known: set[str], where: str) -> dict[str, Any]:

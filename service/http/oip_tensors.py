@@ -23,23 +23,29 @@ Array = npt.NDArray[Any]
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
 MAX_UINT8, MAX_SIZE = 255, 1 << 31
-TYPECODES = {"int64": "q", "float32": "f"}
 INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}
-assert sys.byteorder == "little" and array("q").itemsize == 8 and array("f").itemsize == 4  # noqa: PT018
+assert sys.byteorder == "little" and array("l").itemsize == 8 and array("f").itemsize == 4  # noqa: PT018
 
 
 class Tensor(NamedTuple):
-    """One entry of `inputs`; `data` is None where its bytes follow the JSON, `size` of them."""
+    """One entry of `inputs` without its `data`; `size` bytes follow the JSON, or its numbers are in the JSON: None."""
 
     name: str
     where: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    data: Array | None
-    size: int
+    size: int | None
 
 
-def read_inputs(entries: Any, manifest: Manifest, *, may_hold_bools: bool) -> list[Tensor]:
+def take_data(document: Any) -> list[Any]:
+    """Remove the `data` of every entry of `inputs` from a document; None where there is none."""
+    entries = document.get("inputs") if type(document) is dict else None
+    if type(entries) is not list:
+        return []
+    return [entry.pop("data", None) if type(entry) is dict else None for entry in entries]
+
+
+def read_inputs(entries: Any, manifest: Manifest) -> list[Tensor]:
     """The entries of `inputs`, each input of the model once."""
     if type(entries) is not list or not entries:
         raise wrong("/inputs", "a list of tensors", entries)
@@ -49,15 +55,11 @@ def read_inputs(entries: Any, manifest: Manifest, *, may_hold_bools: bool) -> li
     for number, entry in enumerate(entries):
         where = f"/inputs/{number}"
         spec = _spec_of(entry, specs, places, where)
-        shape = _shape_of(entry, spec, where)
-        size = _binary_size(entry, where)
-        data, dtype = None, DTYPES[spec.dtype]
-        if size is None:
-            data = _from_json(entry.get("data"), spec, shape, f"{where}/data", may_hold_bools)
-        elif size != prod(shape) * dtype.itemsize:
-            expected = f"{prod(shape) * dtype.itemsize} for shape {list(shape)}"
-            raise wrong(f"{where}/parameters/binary_data_size", expected, size)
-        tensors.append(Tensor(spec.name, where, dtype, shape, data, size or 0))
+        shape, dtype = _shape_of(entry, spec, where), DTYPES[spec.dtype]
+        size, expected = _binary_size(entry, where), prod(shape) * dtype.itemsize
+        if size not in {None, expected}:
+            raise wrong(f"{where}/parameters/binary_data_size", f"{expected} for shape {list(shape)}", size)
+        tensors.append(Tensor(spec.name, where, dtype, shape, size))
         places[spec.name] = where
     missing = [name for name in specs if name not in places]
     if missing:
@@ -65,23 +67,23 @@ def read_inputs(entries: Any, manifest: Manifest, *, may_hold_bools: bool) -> li
     return tensors
 
 
-def arrays(tensors: Sequence[Tensor], body: bytes, offset: int) -> dict[str, Array]:
-    """The tensors as arrays; raw ones begin at `offset` of the body, in their order."""
+def arrays(tensors: Sequence[Tensor], data: Sequence[Any], body: bytes, offset: int) -> dict[str, Array]:
+    """The tensors as arrays: of their `data`, or of the bytes that begin at `offset` of the body, in their order."""
     found: dict[str, Array] = {}
     at = offset
-    for name, _, dtype, shape, data, size in tensors:
-        if data is not None:
-            found[name] = data
-        elif at + size > len(body):
-            break
-        elif size:
+    for (name, where, dtype, shape, size), numbers in zip(tensors, data, strict=True):
+        if size is None:
+            found[name] = _from_json(numbers, dtype, shape, f"{where}/data", body[:offset])
+            continue
+        if numbers is not None:
+            raise refuse(f"{where}/data", "given twice: in JSON and, by binary_data_size, as bytes")
+        if 0 < size <= len(body) - at:
             found[name] = np.frombuffer(body, dtype, size // dtype.itemsize, at).reshape(shape)
-            at += size
-        else:
+        elif not size:
             found[name] = np.empty(shape, dtype)
-    if at != len(body) or len(found) < len(tensors):
-        end = offset + sum(tensor.size for tensor in tensors)
-        raise refuse("/inputs", f"expected {end} bytes of JSON and tensors, got {len(body)}")
+        at += size
+    if at != len(body):
+        raise refuse("/inputs", f"expected {at} bytes of JSON and tensors, got {len(body)}")
     return found
 
 
@@ -134,32 +136,32 @@ def _binary_size(entry: dict[str, Any], where: str) -> int | None:
     size = parameters["binary_data_size"]
     if type(size) is not int or size < 0:
         raise wrong(f"{where}/parameters/binary_data_size", "a number of bytes", size)
-    if "data" in entry:
-        raise refuse(f"{where}/data", "given twice: in JSON and, by binary_data_size, as bytes")
     return size
 
 
-def _from_json(data: Any, spec: TensorSpec, shape: tuple[int, ...], where: str, may_hold_bools: bool) -> Array:
+def _from_json(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...], where: str, head: bytes) -> Array:
     if isinstance(data, np.ndarray):
-        return _from_array(data, spec, shape, where)
+        return _from_array(data, dtype, shape, where)
     flat = _flat(data, shape, where)
+    # one letter is found faster than a word, and is rare in what surrounds numbers
+    may_hold_bools = (b"r" in head and b"true" in head) or (b"l" in head and b"false" in head)
     try:
         if may_hold_bools and bool in set(map(type, flat)):
             raise TypeError
-        raw: Any = bytes(flat) if spec.dtype == "uint8" else array(TYPECODES[spec.dtype], flat)
+        raw: Any = bytes(flat) if dtype == np.uint8 else array(dtype.char, flat)
     except (TypeError, ValueError, OverflowError):
-        raise _wrong_entry(flat, spec, where) from None
-    return np.frombuffer(raw, DTYPES[spec.dtype]).reshape(shape)
+        raise _wrong_entry(flat, dtype, where) from None
+    return np.frombuffer(raw, dtype).reshape(shape)
 
 
-def _from_array(data: Array, spec: TensorSpec, shape: tuple[int, ...], where: str) -> Array:
+def _from_array(data: Array, dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> Array:
     """From numbers of the widest type of their kind."""
     if data.size != prod(shape):
         raise _wrong_size(data.tolist(), shape, where)
-    if spec.dtype == "uint8" and data.size and data.max() > MAX_UINT8:
-        raise _wrong_entry(data.tolist(), spec, where)
+    if dtype == np.uint8 and data.size and data.max() > MAX_UINT8:
+        raise _wrong_entry(data.tolist(), dtype, where)
     with np.errstate(over="ignore"):  # numbers that are not finite are found with all others
-        return data.astype(DTYPES[spec.dtype], copy=False).reshape(shape)
+        return data.astype(dtype, copy=False).reshape(shape)
 
 
 def _flat(data: Any, shape: tuple[int, ...], where: str) -> list[Any]:
@@ -184,14 +186,15 @@ def _wrong_size(flat: list[Any], shape: tuple[int, ...], where: str) -> EkibenEr
     return wrong(where, f"{prod(shape)} numbers for shape {list(shape)}", flat)
 
 
-def _wrong_entry(flat: list[Any], spec: TensorSpec, where: str) -> EkibenError:
-    least, most = (0, MAX_UINT8) if spec.dtype == "uint8" else (-(1 << 63), (1 << 63) - 1)
+def _wrong_entry(flat: list[Any], dtype: np.dtype[Any], where: str) -> EkibenError:
+    is_float = dtype == np.float32
+    least, most = (0, MAX_UINT8) if dtype == np.uint8 else (-(1 << 63), (1 << 63) - 1)
     for number, value in enumerate(flat):
-        if type(value) is not int and (type(value) is not float or spec.dtype != "float32"):
-            expected = "a number" if spec.dtype == "float32" else "a whole number"
-        elif spec.dtype != "float32" and not least <= value <= most:
+        if type(value) is not int and (type(value) is not float or not is_float):
+            expected = "a number" if is_float else "a whole number"
+        elif not is_float and not least <= value <= most:
             expected = f"{least} to {most}"
         else:
             continue
         return refuse(where, f"expected {expected}, got {describe(value)} (entry {number})")
-    return refuse(where, f"expected numbers that fit {DATATYPES[spec.dtype]}")
+    return refuse(where, f"expected numbers that fit {DATATYPE_OF[dtype]}")

@@ -12,12 +12,13 @@ from service.errors import EkibenError
 from service.http import json_tensors
 from service.http.json_body import read_json
 from service.http.json_tensors import read_tensors
-from service.http.oip_tensors import arrays, read_inputs
+from service.http.oip_tensors import arrays, read_inputs, take_data
 from tests.service.tasks.test_tensors import manifest_of
 
 IMAGES = {"name": "images", "shape": [1, 4, 4], "datatype": "UINT8", "data": list(range(16))}
 LATENTS = {"name": "latents", "shape": [1, 5], "datatype": "FP32", "data": [0, 1.5, -0.0, 1e-40, 3e38]}
 LENGTHS = {"name": "lengths", "shape": [1], "datatype": "INT64", "data": [2]}
+TRUTH = b"true"  # for all that is said of it, a body may hold truth values
 FAMILY = {"images": "image-classifier", "latents": "image-generator", "lengths": "series-classifier"}
 
 
@@ -32,7 +33,8 @@ def meaning(document: Any) -> Any:
     named = entries[0].get("name") if isinstance(entries, list) and entries and isinstance(entries[0], dict) else None
     manifest = manifest_of(FAMILY.get(named, "image-classifier"))
     try:
-        found = arrays(read_inputs(entries, manifest, may_hold_bools=True), b"", 0)
+        data = take_data(document)
+        found = arrays(read_inputs(entries, manifest), data, TRUTH, len(TRUTH))
     except EkibenError as error:
         return error.detail
     return {name: (value.dtype, value.shape, value.tobytes()) for name, value in found.items()}

@@ -67,6 +67,27 @@ def test_requests_with_the_same_json_are_answered_by_their_own_bytes(client: Tes
     assert client.post(INFER, content=body, headers=headers).status_code == 422
 
 
+def test_what_is_understood_once_is_so_for_other_numbers_only(client: TestClient) -> None:
+    """The same frame with other numbers is another question, and each mistake in it is still found."""
+    for pixels in (PIXELS, 255 - PIXELS):
+        one = client.post(INFER, json={"inputs": [{**ENTRY, "data": pixels.tolist()}]})
+        other = client.post(INFER, json={"id": "7", "inputs": [{**ENTRY, "data": pixels.ravel().tolist()}]})
+        assert one.json()["outputs"] == other.json()["outputs"]
+        assert other.json()["id"] == "7"
+        assert "id" not in one.json()
+    for data in ([True] * 16, [256] * 16, [1.5] * 16, [0] * 15, None):
+        wrong = client.post(INFER, json={"inputs": [{**ENTRY, "data": data}]})
+        assert wrong.status_code == 422
+        assert "/inputs/0/data" in wrong.json()["error"]
+
+
+def test_what_is_nested_deeper_than_can_be_written_is_refused(client: TestClient) -> None:
+    deep = b'{"inputs":[],"parameters":{"a":' + b"[" * 500 + b"]" * 500 + b"}}"
+    answer = client.post(INFER, content=deep, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert "/parameters/a: not supported here" in answer.json()["error"]
+
+
 @pytest.mark.parametrize("ask", ["one", "all", "by name"])
 def test_bytes_are_answered_with_the_numbers_that_json_has(ask: str, client: TestClient) -> None:
     expected = {entry["name"]: entry["data"] for entry in client.post(INFER, json=GOOD).json()["outputs"]}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import EkibenError
-from service.http.oip_tensors import DATATYPES, arrays, output_entry, read_inputs
+from service.http.oip_tensors import DATATYPES, arrays, output_entry, read_inputs, take_data
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.tasks.test_tensors import manifest_of
 
@@ -18,9 +18,12 @@ def entry(name: str, value: Any, **changes: Any) -> dict[str, Any]:
     return {**announced, "data": value.ravel().tolist(), **changes}
 
 
-def read(family: str, entries: Any, body: bytes = b"", *, bools: bool = False) -> Any:
-    tensors = read_inputs(entries, manifest_of(family), may_hold_bools=bools)
-    return arrays(tensors, body, 0), {tensor.name: tensor.where for tensor in tensors}
+def read(family: str, entries: Any, body: bytes = b"") -> Any:
+    """What follows the JSON is `body`; the JSON itself is here only searched for truth values."""
+    data = take_data({"inputs": entries})
+    head = b"true" if any(True in numbers for numbers in data if type(numbers) is list) else b""
+    tensors = read_inputs(entries, manifest_of(family))
+    return arrays(tensors, data, head + body, len(head)), {tensor.name: tensor.where for tensor in tensors}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -102,8 +105,8 @@ WRONG: dict[str, tuple[str, Any, bytes, str, str]] = {
         DIGITS, [entry("images", IMAGES, parameters={"shared_memory_region": "x"})], b"",
         "/inputs/0/parameters/shared_memory_region", "not supported",
     ),
-    "a wrong size": (
-        DIGITS, [{**entry("images", IMAGES), "parameters": {"binary_data_size": 15}}], b"",
+    "data given twice": (
+        DIGITS, [{**entry("images", IMAGES), "parameters": SIZE}], bytes(16),
         "/inputs/0/data", "given twice",
     ),
 }  # fmt: skip
@@ -140,7 +143,7 @@ def test_bytes_are_counted(size: int, body: bytes, message: str) -> None:
 def test_a_truth_value_is_no_number() -> None:
     data = [True] + [0] * 15
     with pytest.raises(EkibenError, match=r"a whole number, got true \(entry 0\)"):
-        read("image-classifier", [entry("images", IMAGES, data=data)], bools=True)
+        read("image-classifier", [entry("images", IMAGES, data=data)])
 
 
 def test_an_empty_past_is_a_tensor() -> None:
