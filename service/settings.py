@@ -41,7 +41,7 @@ class Settings(BaseSettings):
         default=30_000, ge=1, le=86_400_000, description="what is not answered in time is refused or given up"
     )
     queue_items: int = Field(default=2048, ge=1, description="items that wait for one model at most")
-    max_batch_items: int = Field(default=32, ge=1, description="items that are computed together at most")
+    max_batch_items: int = Field(default=48, ge=1, description="items that are computed together at most")
     max_batch_steps: int = Field(
         default=8192, ge=1, description="steps (tokens) in one batch at most, padding included"
     )

@@ -12,6 +12,7 @@ tasks at once, whatever sets them, which is part of `engine`.
 
 import argparse
 import asyncio
+import gc
 import json
 import statistics
 import time
@@ -33,6 +34,7 @@ from service.engine.warming import warm
 Inputs = dict[str, npt.NDArray[Any]]
 Answer = dict[str, npt.NDArray[Any]]
 NUM_ITEMS = 2000
+YOUNG = 10_000, 20, 20  # how often garbage is looked for, as in the service
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,9 @@ def measure(session: Session, *, threads: int, rounds: int, longest: int, num_it
     wall: dict[str, list[float]] = {way: [] for way in ways}
     cpu: dict[str, list[float]] = {way: [] for way in ways}
     answers: dict[str, list[Answer]] = {}
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*YOUNG)
     for _ in range(rounds):
         for way, run in ways.items():
             began, began_cpu = time.perf_counter(), time.process_time()
@@ -160,7 +165,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("lengths.json"))
     args = parser.parse_args()
     points = []
-    print("| model | alike | padding | items a batch | items/s: loop, alone, engine | CPU µs an item | engine / loop |")
+    print(
+        "| model | alike | padding | a batch | items/s: loop, alone, engine | CPU µs an item | engine / loop, / alone |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in args.models or sorted(path.parent.name for path in args.bundles.glob("*/current")):
         bundle = open_bundle(args.bundles / name / current_version(args.bundles / name))
@@ -173,7 +180,8 @@ def main() -> None:
             f"| {name} | {point.alike:,} of {point.items:,} | {point.waste:.1%} | {point.items_a_batch:.1f} "
             f"| {point.loop_per_s:,.0f}, {point.alone_per_s:,.0f}, {point.engine_per_s:,.0f} "
             f"| {point.loop_cpu_us:.0f}, {point.alone_cpu_us:.0f}, {point.engine_cpu_us:.0f} "
-            f"(tasks {point.tasks_cpu_us:.1f}) | {point.engine_per_s / point.loop_per_s:.2f} |",
+            f"(tasks {point.tasks_cpu_us:.1f}) "
+            f"| {point.engine_per_s / point.loop_per_s:.2f}, {point.engine_per_s / point.alone_per_s:.2f} |",
             flush=True,
         )
     args.output.write_text(json.dumps({"points": [asdict(point) for point in points]}, indent=1) + "\n")

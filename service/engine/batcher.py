@@ -66,7 +66,7 @@ class Batcher:
     def quick(self, requests: Sequence[Request]) -> list[Batch]:
         """These requests, in their order, as batches that are quick, without any queueing.
 
-        None unless all are alike; none for a request that is a full batch by itself: a thread may as well have it.
+        None unless all are alike; none for a request that is half a batch by itself: a thread may as well have it.
         """
         pieces: list[Piece] = []
         longest = 0
@@ -84,7 +84,7 @@ class Batcher:
         batches: list[Batch] = []
         for piece in pieces:
             if not batches or batches[-1].num_rows + piece.count > room:
-                if piece.count > room or piece.count >= full or not self.is_quick(piece.count, longest):
+                if piece.count > room or 2 * piece.count >= full or not self.is_quick(piece.count, longest):
                     return []
                 batches.append(Batch(batcher=self))
             batches[-1].add(piece)
@@ -254,8 +254,8 @@ class Batcher:
                 if room <= 0 or self._wastes(batch, piece):
                     return
                 if piece.count > room:
-                    if batch.num_rows and key != batch.pieces[0].key:
-                        return  # part of a piece might waste more than the whole
+                    if batch.num_rows:
+                        return  # whole requests are not copied, and part of one might waste more than all of it
                     piece = piece.split(room)
                     batch.add(piece)
                     self._left(piece)

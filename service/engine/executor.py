@@ -22,7 +22,7 @@ from service.engine.counters import Counters
 from service.engine.gate import Gate
 from service.engine.layout import Array, Tensors
 from service.engine.limits import INLINE_S, Limits
-from service.engine.request import Request
+from service.engine.request import NOTHING, Request
 from service.engine.schedule import Call, Schedule
 from service.engine.session import Session
 from service.errors import EkibenError
@@ -131,7 +131,7 @@ class Executor:
             if request.future.cancelled():
                 request.settled()
                 request.batcher.counters.cancelled_items += request.batcher.discard(request)
-        request.pieces, request.failures = [], {}  # which lead back to it: only the collector would free them
+        request.pieces, request.failures = (), NOTHING  # which lead back to it: only the collector would free them
 
     def submit(self, call: Call) -> None:
         with self._lock:

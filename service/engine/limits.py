@@ -9,7 +9,7 @@ INLINE_S = 0.001  # the longest that the event loop may be held up by computing
 class Limits:
     """How much one batch and one queue hold, and how long a client waits that did not say."""
 
-    max_batch_items: int = 32
+    max_batch_items: int = 48
     max_batch_steps: int = 8192  # of a batch, padding included
     max_queue_items: int = 2048
     max_waste: float = 0.2  # share of a batch that may be padding

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from service.engine.batcher import Batcher
 
 Rows = Any  # a slice, or int64 row numbers
+NOTHING: dict[Any, Any] = {}  # never written to: most requests need no dictionary of their own
 
 
 class Request:
@@ -59,8 +60,8 @@ class Request:
         self.gone = False  # nothing of it is to be computed any more
         self.alarm: dict[Request, None] | None = None  # who is given up at the same moment
         self.pieces: Sequence[Piece] = ()  # as it was cut
-        self.values: dict[str, Array] = {}
-        self.failures: dict[int, Exception] = {}  # by row
+        self.values: dict[str, Array] = NOTHING
+        self.failures: dict[int, Exception] = NOTHING  # by row
 
     def take(self, piece: "Piece", result: dict[str, Array] | Exception) -> None:
         """Results of a piece, rows and steps as in the batch, or why it has none."""
@@ -70,7 +71,7 @@ class Request:
         if isinstance(result, Exception):
             rows = np.arange(self.num_rows)[piece.rows]
             failed = rows[result.rows] if isinstance(result, NotFiniteError) else rows
-            self.failures.update(dict.fromkeys(failed.tolist(), result))
+            self.failures = self.failures | dict.fromkeys(failed.tolist(), result)
         else:
             fitted = self.layout.fit(result, self.num_steps)
             if piece.is_whole:
@@ -96,9 +97,11 @@ class Request:
             self.alarm = None
 
     def _place(self, rows: Rows, part: Mapping[str, Array]) -> None:
+        if not self.values:
+            self.values = {
+                name: np.zeros((self.num_rows, *value.shape[1:]), value.dtype) for name, value in part.items()
+            }
         for name, value in part.items():
-            if name not in self.values:
-                self.values[name] = np.zeros((self.num_rows, *value.shape[1:]), value.dtype)
             self.values[name][rows] = value
 
     def _error(self) -> EkibenError:

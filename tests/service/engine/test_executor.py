@@ -59,7 +59,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def measure_slow(runner: Runner, session: FakeSession, gate: threading.Event) -> None:
     """Batches take 3.2 s, as far as the runner knows, and a measurement is fresh; the gate is closed again."""
-    for num_rows in (1, 32):
+    for num_rows in (1, runner.limits.max_batch_items):
         for _ in range(70):
             runner.observe(session, num_rows, 8, 3.2)  # type: ignore[arg-type]
     gate.set()
@@ -73,7 +73,7 @@ def run(scenario: Coroutine[Any, Any, Any]) -> Any:
 
 
 def test_batches_form_while_a_thread_is_busy(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner, session = make(threads=1), FakeSession(gate=gate)
+    runner, session = make(threads=1, limits=Limits(max_batch_items=32)), FakeSession(gate=gate)
 
     async def scenario() -> None:
         tasks = [start(runner, session, 5, first=0)]
