@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-EVERY_S = 0.25
+EVERY_S = 1.0  # 10 ms of a core each time, so not often
 
 
 @dataclass(frozen=True, kw_only=True)

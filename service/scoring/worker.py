@@ -4,6 +4,7 @@ Jobs and shards come as JSON lines on standard input, events go as JSON lines to
 because the coordinator is done or dead, the worker ends; a shard that it has begun is committed, which harms nobody.
 """
 
+import gc
 import json
 import logging
 import os
@@ -53,6 +54,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the coordinator decides what becomes of it
         events.send(event="unfit", detail=str(error))
         return
+    gc.collect()
+    gc.freeze()  # what was imported is no garbage: collections need not look for it there
     events.send(event="ready")
     for line in sys.stdin:
         shard = Shard.from_json(json.loads(line))
