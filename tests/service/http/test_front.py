@@ -141,7 +141,9 @@ def test_when_to_come_back_is_rounded_up_and_given_in_milliseconds_too() -> None
 
 
 class Refusing:
-    """An engine that refuses before a body is awaited, or before it is parsed."""
+    """A busy engine that refuses before a body is awaited, or before it is parsed."""
+
+    is_busy = True
 
     def __init__(self, *, unread: bool) -> None:
         self._unread = unread
