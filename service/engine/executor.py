@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from service.engine.admission import Admission
@@ -49,6 +49,7 @@ class Executor:
         self._lonely = 0
         self._schedule = Schedule()
         self._gate = Gate(slots, limits, self.admission)
+        self.judged: Mapping[str, object] = self._gate.judged
         self._alarms = Alarms(self._expire)
         self._arrivals: dict[asyncio.AbstractEventLoop, list[Request]] = {}  # since the last look
 
@@ -63,10 +64,6 @@ class Executor:
     def is_busy(self) -> bool:
         """May a request have to wait?"""
         return self._running > 0 or bool(self._schedule)
-
-    def judges(self, path: str) -> bool:
-        """May a request to this path be refused before it is read?"""
-        return self._gate.judges(path)
 
     def stay_away_s(self, visitor: Visitor, now: float) -> float:
         return self._gate.stay_away_s(visitor, now)

@@ -41,15 +41,11 @@ class Gate:
         self._limits = limits
         self._admission = admission
         self._appointments = Appointments(slots)
-        self._demands: dict[str, Demand] = {}  # by path
-
-    def judges(self, path: str) -> bool:
-        """Might who asks there be refused before anybody reads what it asks? On any thread."""
-        return path in self._demands
+        self.judged: dict[str, Demand] = {}  # paths: who asks there might be refused before anybody reads what it asks
 
     def stay_away_s(self, visitor: Visitor, now: float) -> float:
         """A quick look, on any thread: the seconds for which this visitor is to stay away, or 0: it should knock."""
-        demand = self._demands.get(visitor.path)
+        demand = self.judged.get(visitor.path)
         if demand is None or demand.closed_until <= now or visitor.deadline - now > demand.closed_for_s:
             return 0.0
         seconds = self._appointments.ahead_s(by_address(visitor.path, visitor.address), now)
@@ -63,12 +59,12 @@ class Gate:
         Who was not refused lately gets as far as having its body read, which may show that it was told to come now: it
         is to knock again then. That takes about as long as it waits (`lag_s`) before anybody looks at it.
         """
-        demand = self._demands.get(visitor.path)
+        demand = self.judged.get(visitor.path)
         if demand is None or visitor.due_s:
             return None
         if demand.until < now:
             if demand.until + PROBE_S < now:
-                del self._demands[visitor.path]
+                del self.judged[visitor.path]
                 return None
             demand.until = now + PROBE_S
         else:
@@ -107,7 +103,7 @@ class Gate:
         foretold_s, excess_s = self._forecast(now, request.deadline, demand, returns=returns)
         if excess_s > 0 and now < batcher.observed_at + PROBE_S:
             if visitor is not None:
-                self._demands[visitor.path] = demand
+                self.judged[visitor.path] = demand
                 if not returns:
                     self._close(demand, visitor, now, excess_s)
             return self._refuse("overloaded", demand, visitor, now, excess_s)

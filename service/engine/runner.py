@@ -38,6 +38,7 @@ class Runner:
         """`threads` is how many batches are computed at the same time."""
         self.limits = limits or Limits()
         self._executor = Executor(threads, self.limits)
+        self.judged = self._executor.judged  # paths: a request there might be refused before it is read; see `knock`
         self._seats = Seats(self.limits.max_generations)
         self._batchers: dict[int, Batcher] = {}  # by the id of a session that lives
         self._counters: dict[tuple[str, str], Counters] = {}
@@ -46,10 +47,6 @@ class Runner:
     def is_busy(self) -> bool:
         """May a request have to wait?"""
         return self._executor.is_busy
-
-    def judges(self, path: str) -> bool:
-        """Might a request to this path be refused before it is read?"""
-        return self._executor.judges(path)
 
     def knock(self, path: str, address: str, timeout_s: float | None, lag_s: float = 0.0) -> Visitor | float:
         """Before anything of a request is read: who may go on, or for how many seconds it is to stay away.

@@ -6,7 +6,7 @@ no body of the framework's own making reaches a client. Paths that are not ours 
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
@@ -44,15 +44,16 @@ class Front:
         if route is None:
             return await self.app(scope, receive, send)
         request = AsgiRequest(scope, receive)
-        found = self.knock(request) if self.judges(request.path) else None
+        found = self.knock(request) if request.path in self.judged else None
         with suppress(ClientGoneError):
             reply = found if isinstance(found, Reply) else await self.answer(route, request, found)
             await respond(send, reply, with_body=scope["method"] != "HEAD")
         return None
 
-    def judges(self, path: str) -> bool:
-        """Is there a reason to `knock` before a request to this path is answered? On any thread."""
-        return self._host().runner.judges(path)
+    @property
+    def judged(self) -> Container[str]:
+        """The paths for which there is a reason to `knock` before a request is answered; false if there is none."""
+        return self._host().runner.judged
 
     def knock(self, request: Request, lag_s: float = 0.0) -> Reply | Visitor | None:
         """A refusal before anything is read, or whom `answer` is to be told of. On any thread.

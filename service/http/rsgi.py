@@ -95,7 +95,8 @@ class Door:
     def __call__(self, watcher: Any) -> None:
         visitor, now, ahead = None, time.monotonic(), self._handed_over - self._begun
         try:
-            if self._front.judges(watcher.scope.path):
+            judged = self._front.judged
+            if judged and watcher.scope.path in judged:
                 found = self._front.knock(RsgiRequest(watcher.scope, watcher.proto), ahead * self._each_s)
                 if isinstance(found, Reply):
                     _respond(watcher.proto, found)

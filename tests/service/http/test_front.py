@@ -144,14 +144,12 @@ class Refusing:
     """A busy engine that refuses before a body is awaited, or before it is parsed."""
 
     is_busy = True
+    judged = ("/classify",)
 
     def __init__(self, *, unread: bool) -> None:
         self._unread = unread
         self.visitor = Visitor("/classify", "", time.monotonic() + 5)
         self.asked: list[Any] = []
-
-    def judges(self, path: str) -> bool:
-        return path == "/classify"
 
     def knock(self, *visitor: Any) -> Any:
         self.asked.append(visitor)

@@ -145,7 +145,7 @@ def test_what_granians_thread_hands_over_is_answered_on_the_event_loop() -> None
 
 def test_who_would_be_late_is_refused_by_granians_thread() -> None:
     class Late:
-        judges = staticmethod(lambda path: path == "/classify")
+        judged = ("/classify",)
         knock = staticmethod(lambda *_: 3.0)
 
     watcher = handed_over(Late, Watcher(Protocol(), scope("/classify", content_length="9")))
@@ -159,9 +159,7 @@ def test_the_wait_for_the_event_loop_counts() -> None:
     knocks, seen = [], []
 
     class Patient:
-        @staticmethod
-        def judges(path: str) -> bool:
-            return True
+        judged = ("/classify",)
 
         @staticmethod
         def knock(*visitor: Any) -> Visitor:
@@ -200,7 +198,7 @@ def test_the_wait_for_the_event_loop_counts() -> None:
 
 def test_an_engine_in_trouble_does_not_end_granians_thread() -> None:
     class Broken:
-        judges = staticmethod(lambda path: 1 / 0)
+        judged = 1  # holds nothing
 
     assert handed_over(Broken, Watcher(Protocol(), scope("/livez", "GET"))).proto.answers[0][0] == 200
 
@@ -208,10 +206,7 @@ def test_an_engine_in_trouble_does_not_end_granians_thread() -> None:
 def test_granian_hears_of_a_task_that_was_cancelled() -> None:
     class Cancelled:
         is_busy = True
-
-        @staticmethod
-        def judges(_: str) -> bool:
-            return False
+        judged = ()
 
         @staticmethod
         def read(*_: Any) -> None:
