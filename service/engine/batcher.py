@@ -160,6 +160,8 @@ class Batcher:
         if num_steps:
             lengths = inputs["lengths"]
             steps = lengths.item() if num_rows == 1 else int(lengths.sum())
+            if not self.layout.mixes:  # rows are computed at the bucket of the longest, however they are padded
+                num_steps = steps if num_rows == 1 else int(lengths.max())
             counters.padded_steps += num_rows * self.layout.computed_steps(num_steps) - steps
         counters.requests += 1
         counters.items += num_rows

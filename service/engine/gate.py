@@ -31,7 +31,8 @@ class Demand:
     counters: Counters
     work_s: float
     run_s: float
-    until: float  # then a request is looked at again
+    until: float  # then one is let in, to learn whether it is still so; a second later it is forgotten
+    probed: bool = False
     closed_until: float = 0.0  # till then there is no place for who has no more than
     closed_for_s: float = 0.0  # to wait
 
@@ -63,10 +64,10 @@ class Gate:
         if demand is None or visitor.due_s:
             return None
         if demand.until < now:
-            if demand.until + PROBE_S < now:
+            if demand.probed:
                 del self.judged[visitor.path]
                 return None
-            demand.until = now + PROBE_S
+            demand.probed, demand.until = True, now + PROBE_S
         else:
             returns = self._returns(visitor, now)
             _, excess_s = self._forecast(now, visitor.deadline, demand, returns=returns, lag_s=2 * lag_s)
@@ -78,7 +79,8 @@ class Gate:
                 reason: Refusal = "unread" if visitor.body is None else "overloaded"
                 return self._refuse(reason, demand, visitor, now, excess_s) if returns or known else None
         visitor.due_s = demand.work_s
-        self._admission.queued(visitor.deadline, visitor.due_s)
+        if visitor.due_s:
+            self._admission.queued(visitor.deadline, visitor.due_s)
         return None
 
     def forget(self, visitor: Visitor) -> None:

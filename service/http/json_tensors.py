@@ -4,6 +4,7 @@ Invariant: what `read_tensors` returns is what `read_json` would, but that the f
 arrays; whatever is unusual is left to `read_json`, and whatever is wrong is found there.
 """
 
+from codecs import BOM_UTF8 as BOM
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ MAX_BYTES = 1 << 20  # simdjson takes 14 times as much memory while it reads
 
 def read_tensors(body: bytes) -> dict[str, Any] | None:
     """The document, or None if it is small or has anything but flat lists of numbers of the type that they announce."""
-    if not MIN_BYTES <= len(body) <= MAX_BYTES:
+    if not MIN_BYTES <= len(body) <= MAX_BYTES or body.startswith(BOM):  # simdjson skips it, orjson refuses it
         return None
     try:
         document: Any = simdjson.Parser().parse(body)
@@ -32,7 +33,7 @@ def read_tensors(body: bytes) -> dict[str, Any] | None:
                 num_lists += 1
             inputs.append(tensor)
             num_lists += type(tensor.get("shape")) is list
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError):  # the last: nested too deep
         return None
     num_lists += type(found.get("outputs")) is list
     return found if body.count(b"[") == num_lists else None  # or lists are nested, which buffers do not show

@@ -46,9 +46,9 @@ Samples = dict[tuple[str, str, Labels], float]  # (family, suffix, labels) -> va
 def samples(host: Host) -> Samples:
     """What this process has to say."""
     found: Samples = {}
-    for (route, status), count in host.traffic.answers.items():
+    for (route, status), count in list(host.traffic.answers.items()):
         found["ekiben_http_requests", "_total", (("route", route), ("status", str(status)))] = count
-    for route, histogram in host.traffic.seconds.items():
+    for route, histogram in list(host.traffic.seconds.items()):
         found |= _histogram("ekiben_http_request_seconds", (("route", route),), histogram)
     found["ekiben_http_in_flight", "", ()] = host.traffic.in_flight
     found["ekiben_ready_workers", "", ()] = float(not host.draining and host.repository.ready)
@@ -127,7 +127,7 @@ def _engine(counters: Counters) -> Samples:
         ("steps", "", ""): counters.steps,
         ("padding_steps", "", ""): counters.padded_steps,
         ("decoder_steps", "", ""): counters.decoder_steps,
-        **{("refused", "reason", reason): count for reason, count in counters.refused.items()},
+        **{("refused", "reason", reason): count for reason, count in list(counters.refused.items())},
     }
     found: Samples = {}
     for (name, label, value), count in values.items():

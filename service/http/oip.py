@@ -74,7 +74,7 @@ def _understand(head: bytes, manifest: Manifest, *, is_all: bool) -> tuple[Ask, 
     if ask is None:
         ask = _read(document, manifest)
         _keep(frame, ask, manifest)
-    if not is_all and data.count(None) == len(data):
+    if not is_all and all(numbers is None for numbers in data):
         _keep(head, ask, manifest)
     return ask, data
 

@@ -131,6 +131,17 @@ def test_the_work_that_waits_is_known() -> None:
     assert admission.total_s == 0
 
 
+def test_alone_as_in_a_batch_steps_are_those_that_were_computed() -> None:
+    inputs = {name: np.pad(value, [(0, 0), (0, 61), (0, 0)]) if value.ndim == 3 and name == "series" else value
+              for name, value in rows(3).items()}  # fmt: skip
+    queue = batcher(length_buckets=(8, 16, 32, 64))
+    queue.note_alone(inputs, 1, 1e-4)
+    assert (queue.counters.steps, queue.counters.padded_steps) == (3, 5)
+    mixing = batcher()
+    mixing.note_alone(inputs, 1, 1e-4)
+    assert (mixing.counters.steps, mixing.counters.padded_steps) == (3, 61)
+
+
 def ask(queue: Batcher, *lengths: int) -> Request:
     """A request that is not queued."""
     return Request(

@@ -205,3 +205,31 @@ def test_nobody_is_refused_for_a_latency_that_nobody_knows(work_known: bool) -> 
     if not work_known:
         engine.queue.latency = type(engine.queue.latency)()
     assert (engine.ask(timeout_s=0.5) is None) != work_known
+
+
+def test_what_one_request_took_is_not_held_against_others_for_long() -> None:
+    """One that could never be in time is refused; those who come after it, to an idle engine, are not."""
+    engine = Engine()
+    visitor = Visitor("/path", "large", NOW + 3)
+    large = Request(
+        SESSION,  # type: ignore[arg-type]
+        engine.queue,
+        rows(*[8] * 40),
+        None,
+        num_rows=40,
+        items="",
+        arrived=NOW,
+        deadline=NOW + 3,
+        loop=LOOP,
+        visitor=visitor,
+    )
+    assert engine.gate.refusal(large, engine.queue.pieces(large), NOW) is not None
+    assert engine.gate.judged
+    for half_seconds in range(1, 40):
+        now = NOW + half_seconds / 2
+        small = Visitor("/path", f"{half_seconds}", now + 6, body=b"")
+        refusal = engine.gate.knock(small, now)
+        engine.gate.forget(small)
+        assert refusal is None or now < NOW + 3 * PROBE_S
+    assert not engine.gate.judged
+    assert engine.admission.total_s == 0

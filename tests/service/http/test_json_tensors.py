@@ -1,5 +1,6 @@
 """Whether a document is read with arrays or with lists, it means the same, and what is wrong with it is named alike."""
 
+from codecs import BOM_UTF8
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def changed(entry: dict[str, Any], at: int, value: Any) -> dict[str, Any]:
     return {**entry, "data": data}
 
 
+DEEP = b'{"parameters":' + b"[" * 1100 + b"]" * 1100 + b',"inputs":[]}'
 SAME = {
     "an image": body(IMAGES),
     "latents": body(LATENTS),
@@ -105,7 +107,10 @@ def test_any_numbers_mean_what_the_lists_mean(numbers: list[Any]) -> None:
     assert meaning(read_tensors(content) or read_json(content)) == meaning(read_json(content))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"inputs":[', b"\xff", b'{"id":"\\ud800","inputs":[]}', b"NaN"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'{"inputs":[', b"\xff", b'{"id":"\\ud800","inputs":[]}', b"NaN", BOM_UTF8 + body(IMAGES), DEEP],
+)
 def test_what_is_no_json_is_left_to_those_who_say_where(content: bytes) -> None:
     assert read_tensors(content) is None
 

@@ -81,6 +81,23 @@ def test_what_is_understood_once_is_so_for_other_numbers_only(client: TestClient
         assert "/inputs/0/data" in wrong.json()["error"]
 
 
+@pytest.mark.parametrize("blanks", [0, 9000])
+def test_numbers_in_json_and_bytes_behind_it_may_be_mixed(blanks: int, client: TestClient) -> None:
+    """However long the JSON is: a long one is read in another way."""
+    series = np.arange(12, dtype=np.float32).reshape(1, 6, 2)
+    entry = {"name": "series", "shape": [1, 6, 2], "datatype": "FP32"}
+    lengths = {"name": "lengths", "shape": [1], "datatype": "INT64", "parameters": {"binary_data_size": 8}}
+    path = "/v2/models/tiny-series/infer"
+    head = orjson.dumps({"inputs": [{**entry, "data": series.ravel().tolist()}, lengths]}) + b" " * blanks
+    headers = {"inference-header-content-length": str(len(head))}
+    content = head + np.array([6]).tobytes()
+    mixed = client.post(path, content=content, headers=headers)
+    plain = {"inputs": [{**entry, "data": series.tolist()}, {**lengths, "parameters": {}, "data": [6]}]}
+    assert mixed.status_code == 200
+    assert mixed.json()["outputs"] == client.post(path, json=plain).json()["outputs"]
+    assert client.post(path, content=content + b"x", headers=headers).status_code == 422
+
+
 def test_what_is_nested_deeper_than_can_be_written_is_refused(client: TestClient) -> None:
     deep = b'{"inputs":[],"parameters":{"a":' + b"[" * 500 + b"]" * 500 + b"}}"
     answer = client.post(INFER, content=deep, headers={"content-type": "application/json"})
