@@ -156,7 +156,7 @@ class _Driver(threading.Thread):
         )
         assert process.stdin is not None
         if self._core is not None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):  # forbidden here, or the core or the process is gone: it works anywhere
                 os.sched_setaffinity(process.pid, {self._core})
         try:
             process.stdin.write(self._job.model_dump_json() + "\n")

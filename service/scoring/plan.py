@@ -1,7 +1,7 @@
 """The shards of a job: what is computed and committed as one.
 
-Invariant: the plan follows from the input and the options alone. A shard's key covers the bytes of its rows, their
-place, the bundle's version and every option, so a record under that key can only be of this very work.
+Invariant: the plan follows from the input and the options alone. A shard's key covers the bytes of its rows, what
+gives them meaning, their place, the bundle's version and every option: a record under that key is of this very work.
 """
 
 import csv
@@ -118,11 +118,12 @@ def _plan_file(job: Job, file: InputFile, file_number: int, limit: int | None) -
         return
     want = file_want(job, file)
     left = limit
-    identity = json.dumps(job.identity(), sort_keys=True)
+    identity = json.dumps([job.identity(), want.columns], sort_keys=True)
     try:
         for number, found in enumerate(SOURCES[file.format].spans(file, want, shard_rows=job.shard_rows)):
             span = found if left is None or found.rows <= left else replace(found, rows=left)
-            key = digest(identity, file.name, str(span.first_row), str(span.rows), span.digest)
+            place = (span.first_row, span.rows, span.skip, span.first_line)
+            key = digest(identity, file.name, *map(str, place), span.digest)
             yield Shard(file_number=file_number, number=number, key=key, file=file, span=span)
             left = None if left is None else left - span.rows
             if left == 0:

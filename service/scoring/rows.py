@@ -30,7 +30,7 @@ class Span:
     rows: int
     start: int
     stop: int
-    digest: str  # blake3 of the very bytes that hold these rows
+    digest: str  # blake3 of the very bytes that hold these rows, and of the layout that gives them meaning
     skip: int = 0  # rows to pass over after `start`
     first_line: int = 1
     names: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class Source(Protocol):
         ...
 
     def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:
-        """Cut the file into shards, hashing what each of them will read."""
+        """Cut the file into shards, hashing what each of them will read and the layout it is read by."""
         ...
 
     def open(self, file: InputFile, want: Want) -> Reader: ...

@@ -7,7 +7,7 @@ job's answer; until then it holds whole shards of that job only, and calling it 
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from service.tasks.body import parse
 SHARD_ROWS = {"image-classifier": 16384, "language-model": 64, "image-generator": 256}  # else SEQUENCE_SHARD_ROWS
 SEQUENCE_SHARD_ROWS = 4096
 PLANNED_AHEAD = 8
+LINES: frozenset[Format] = frozenset({"jsonl", "openai", "text"})
 REQUEST_FIELDS: Mapping[str, frozenset[str]] = {
     "image-classifier": frozenset({"top_k"}),
     "text-classifier": frozenset({"top_k", "truncate"}),
@@ -84,6 +85,8 @@ def score(
     Raises ScoringError if the job cannot begin, or the folder holds another one.
     """
     began = time.monotonic()
+    if workers is not None and workers < 1:
+        raise ScoringError(f"--workers {workers}: expected at least 1")
     name, version = resolve(model, Path(bundles))
     manifest = read_manifest(Path(bundles), name, version)
     files = find_files([str(path) for path in inputs], output=Path(output), wanted=input_format)
@@ -112,13 +115,14 @@ def score(
             return Result(summary=summary, failures=(), computed=0, seconds=time.monotonic() - began)
         bar = Bar(f"{name} {version}", shown=progress)
         try:
-            outcome = _run(job, files, ledger, bar, engine=ENGINES[engine], workers=workers)
+            outcome, planned = _run(job, files, ledger, bar, engine=ENGINES[engine], workers=workers)
         finally:
             bar.close()
         summary = None
         seconds = time.monotonic() - began
         if not outcome.failures and not outcome.stopped:
             summary = summarize(job, manifest, len(files), ledger.records())
+            planned.check(job, summary)
             timing = {"rows": bar.rows, "seconds": seconds, "rows_per_s": bar.rows / seconds}
             documents = {"summary.json": encode(summary), "timing.json": encode(timing)}
             ledger.finish({**documents, "confidence.png": confidence_picture(summary)}, stamps)
@@ -129,30 +133,53 @@ def score(
         ledger.close()
 
 
+@dataclass(kw_only=True)
+class _Plan:
+    """What was planned so far, and what could not be read for it."""
+
+    unread: list[str] = field(default_factory=list)
+    shards: int = 0
+    rows: int = 0
+    whole: bool = False  # planned to the end
+
+    def check(self, job: Job, summary: Mapping[str, Any]) -> None:
+        """Raises ScoringError unless the summary is of all that was planned."""
+        blank = job.input_format in LINES  # blank lines are planned, but are no rows
+        rows = summary["rows"] <= self.rows if blank else summary["rows"] == self.rows
+        if not (self.whole and rows and summary["shards"] == self.shards):
+            raise ScoringError(
+                f"{job.output} holds {summary['shards']} shards of {summary['rows']} rows, planned were "
+                f"{self.shards} of {self.rows}{'' if self.whole else ' and more'}: the job is not done"
+            )
+
+
 def _run(
     job: Job, files: Sequence[InputFile], ledger: Ledger, bar: Bar, *, engine: Engine, workers: int | None
-) -> Outcome:
+) -> tuple[Outcome, _Plan]:
     ledger.resume()
-    unread: list[str] = []
-    shards = ahead(_missing(job, files, ledger, bar, unread), PLANNED_AHEAD)
+    planned = _Plan()
+    shards = ahead(_missing(job, files, ledger, bar, planned), PLANNED_AHEAD)
     try:
         outcome = engine(job, shards, workers=workers, report=bar)
     finally:
         shards.close()  # type: ignore[attr-defined]
-    outcome.failures[:0] = unread
-    return outcome
+    outcome.failures[:0] = planned.unread
+    return outcome, planned
 
 
-def _missing(job: Job, files: Sequence[InputFile], ledger: Ledger, bar: Bar, unread: list[str]) -> Iterator[Shard]:
+def _missing(job: Job, files: Sequence[InputFile], ledger: Ledger, bar: Bar, planned: _Plan) -> Iterator[Shard]:
     """The shards that are not committed yet. A file that cannot be read is noted, the others go on."""
     for item in plan(job, files):
         if isinstance(item, ReadError):
-            unread.append(str(item))
+            planned.unread.append(str(item))
         elif not isinstance(item, Shard):
             ledger.check_planned(item)
-        elif ledger.committed(item) is None:
-            bar.planned(item.span.rows)
-            yield item
+        else:
+            planned.shards, planned.rows = planned.shards + 1, planned.rows + item.span.rows
+            if ledger.committed(item) is None:
+                bar.planned(item.span.rows)
+                yield item
+    planned.whole = True
 
 
 def _job(

@@ -5,6 +5,7 @@ worker waits for. What a shard commits depends on the shard and the job alone.
 """
 
 import logging
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -30,6 +31,8 @@ from service.scoring.sources import SOURCES
 
 CONFIDENCE_BINS = 20
 LOGGED_REASONS = 20  # of one shard; every reason is in its file, every row is in the log
+LOGGED_CHARS = 300  # of a reason or a name in the log
+LOGGED_BYTES = 4000  # of a line: what a pipe that workers share takes as one is 4,096
 AHEAD = 2  # chunks that are read before they are needed
 
 log = logging.getLogger(__name__)
@@ -171,7 +174,7 @@ class _Rejects:
         self._log(rows, scored.faults, indexes)
 
     def _log(self, rows: Rows, faults: Mapping[int, str], indexes: Sequence[int]) -> None:
-        """A line for each reason; beyond `LOGGED_REASONS` of them, one for all others."""
+        """A line for each reason, more if it has many rows; beyond `LOGGED_REASONS` of them, one for all others."""
         found: dict[str, list[int]] = {}
         for i in indexes:
             reason = faults[i]
@@ -180,8 +183,11 @@ class _Rejects:
             told = reason if reason in self._reasons else f"see rejects/part-{self._shard.name}.jsonl"
             found.setdefault(told, []).append(int(rows.numbers[i]))
         for reason, numbers in found.items():
-            where = f"row {numbers[0]}" if len(numbers) == 1 else f"rows {ranges(numbers)}"
-            log.warning("shard %s: %s, %s: %s", self._shard.name, self._shard.file.name, where, _printable(reason))
+            begin, end = f"shard {self._shard.name}: {loggable(self._shard.file.name)}, ", f": {loggable(reason)}"
+            room = LOGGED_BYTES - len(f"{begin}rows {end}\n".encode())
+            for part in textwrap.wrap(ranges(numbers), room, break_on_hyphens=False):
+                where = part.removesuffix(",")
+                log.warning("%s%s %s%s", begin, "row" if where.isdecimal() else "rows", where, end)
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -193,6 +199,12 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def loggable(text: str) -> str:
+    """On one line and not long, whatever a stranger's file holds."""
+    escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: LOGGED_CHARS + 1])
+    return escaped if len(escaped) <= LOGGED_CHARS else escaped[: LOGGED_CHARS - 1] + "…"
 
 
 def _rows(context: Context, shard: Shard) -> Iterator[Rows]:

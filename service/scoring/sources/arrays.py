@@ -44,13 +44,15 @@ class ArraySource:
         return tuple(_layout(file))
 
     def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:
-        tensors = [tensor for name, tensor in _layout(file).items() if name in want.columns]
+        wanted = {name: tensor for name, tensor in _layout(file).items() if name in want.columns}
+        tensors = list(wanted.values())
+        layout = json.dumps([(name, tensor.dtype.str, tensor.shape[1:]) for name, tensor in wanted.items()]).encode()
         total = tensors[0].shape[0] if tensors else 0
         rows = max(1, min(shard_rows, SHARD_BYTES // max(sum(tensor.row_bytes for tensor in tensors), 1)))
         streams = [Stream(file) for _ in tensors]
         for first in range(0, total, rows):
             count = min(rows, total - first)
-            digest = blake3()
+            digest = blake3(layout)
             for stream, tensor in zip(streams, tensors, strict=True):
                 stream.seek(tensor.offset + first * tensor.row_bytes)
                 left = count * tensor.row_bytes

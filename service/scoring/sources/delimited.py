@@ -7,6 +7,7 @@ that is never closed is one fault; the reader goes on behind it.
 
 import csv
 import io
+import json
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -90,6 +91,7 @@ class CsvSource:
         return _names(first) if header else tuple(str(i) for i in range(len(first)))
 
     def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:
+        layout = json.dumps(self.columns(file, header=want.header)).encode()  # of every record, wherever it is
         stream = Stream(file)
         records = _Records(stream, stop=None, line=1, hashed=True)
         found = iter(records)
@@ -107,13 +109,13 @@ class CsvSource:
                 digest=records.hash.hexdigest(),
             )
 
-        records.hash = blake3()
+        records.hash = blake3(layout)
         for _ in found:
             rows += 1
             if rows == shard_rows or records.position - start >= SHARD_BYTES:
                 yield span()
                 start, first_line, first_row, rows = records.position, records.line, first_row + rows, 0
-                records.hash = blake3()
+                records.hash = blake3(layout)
         if rows:
             yield span()
         stream.close()

@@ -58,7 +58,7 @@ def _fault(own: Any, url: Any, body: Any) -> str | None:
             if value is not None and value != ONLY[name]:
                 return f"body/{name}: only {ONLY[name]!r} is supported, got {value!r:.40}"
         elif name not in FREE and name not in FIELDS:
-            return f"body/{name}: not supported"
+            return f"body: {name!r:.40} is not supported"
     return None
 
 

@@ -4,6 +4,7 @@ Only the columns that are wanted are read and hashed. Pages are read as they are
 the size of a row group.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,11 +27,12 @@ class ParquetSource:
         system, path = file_system(file.uri)
         with _open(file) as parquet, system.open_input_file(path) as raw:
             groups = [_Group(parquet.metadata.row_group(i), want) for i in range(parquet.metadata.num_row_groups)]
+            layout = json.dumps([str(field) for field in parquet.schema_arrow if field.name in want.columns]).encode()
             first_row = i = 0
             while i < len(groups):
                 rows = max(1, min(shard_rows, SHARD_BYTES * groups[i].rows // max(groups[i].size, 1)))
                 if groups[i].rows > rows:
-                    yield from _cut(i, groups[i].digest(raw), groups[i].rows, first_row=first_row, rows=rows)
+                    yield from _cut(i, groups[i].digest(raw, layout), groups[i].rows, first_row=first_row, rows=rows)
                     first_row += groups[i].rows
                     i += 1
                     continue
@@ -38,7 +40,7 @@ class ParquetSource:
                 digests = blake3()
                 while i < len(groups) and taken + groups[i].rows <= shard_rows and size <= SHARD_BYTES:
                     taken, size = taken + groups[i].rows, size + groups[i].size
-                    digests.update(groups[i].digest(raw).encode())
+                    digests.update(groups[i].digest(raw, layout).encode())
                     i += 1
                 if taken:
                     yield Span(first_row=first_row, rows=taken, start=start, stop=i, digest=digests.hexdigest())
@@ -105,8 +107,8 @@ class _Group:
             for column in wanted
         ]
 
-    def digest(self, raw: Any) -> str:
-        found, buffer = blake3(), memoryview(bytearray(BUFFER_BYTES))
+    def digest(self, raw: Any, layout: bytes) -> str:
+        found, buffer = blake3(layout), memoryview(bytearray(BUFFER_BYTES))
         for start, stored in self._ranges:
             raw.seek(start)
             left = stored

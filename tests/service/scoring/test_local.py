@@ -1,5 +1,6 @@
 """Processes that are killed, and two that want the same."""
 
+import errno
 import json
 import os
 import random
@@ -92,6 +93,23 @@ def test_a_worker_for_every_core_stays_on_its_own(
     count = len(own) + more
     run.score(NAMES[family], [source], tmp_path / "out", bundles=served_bundles, device="cpu", workers=count)
     assert sorted(seen) == (sorted([core] for core in own) if not more else [sorted(own)] * count)
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EINVAL, errno.ESRCH])
+def test_a_worker_that_cannot_be_kept_on_a_core_works_all_the_same(
+    code: int, make: Make, served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, source = make("csv", 20)
+    refused = []
+
+    def refuse(pid: int, places: set[int]) -> None:
+        refused.append(places)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("os.sched_setaffinity", refuse)
+    count = len(os.sched_getaffinity(0))
+    result = run.score(NAMES[family], [source], tmp_path / "out", bundles=served_bundles, device="cpu", workers=count)
+    assert (result.failures, result.computed, len(refused)) == ((), 20, count)
 
 
 def test_two_jobs_on_one_folder_share_the_work(make: Make, score: Score, served_bundles: Path, tmp_path: Path) -> None:

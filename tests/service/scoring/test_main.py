@@ -63,6 +63,15 @@ def test_a_job_that_cannot_begin_is_exit_code_1(
     assert json.loads(capsys.readouterr().out)["failures"]
 
 
+@pytest.mark.parametrize("workers", ["0", "-1"])
+def test_fewer_workers_than_one_are_refused(
+    workers: str, command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command("--column", "text=body", "--workers", workers) == 1
+    assert f"--workers {workers}: expected at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--column", "text"), ("--output-format", "xml"), ("--nonsense",), ("--workers", "many"), ("--set", "=3")],

@@ -3,6 +3,8 @@
 import gzip
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from service.scoring.files import find_files
@@ -47,6 +49,23 @@ def test_a_key_changes_with_any_option_and_any_byte(folder: Path) -> None:
     (folder / "in" / "b.csv").write_bytes(content[:-3] + b"X" + content[-2:])
     after = keys()
     assert [a == b for a, b in zip(before, after, strict=True)] == [True] * 5 + [False]
+
+
+def test_another_part_of_a_row_group_in_the_same_place_has_another_key(tmp_path: Path) -> None:
+    """12 rows that are groups of 4 and 8, or of 6 and 8, in shards of 2: the last group's bytes are the same."""
+
+    def keys(first: int) -> dict[int, str]:
+        schema = pa.schema([("text", pa.string())])
+        (tmp_path / "in").mkdir(exist_ok=True)
+        with pq.ParquetWriter(tmp_path / "in" / "a.parquet", schema) as writer:
+            for group in (texts(first), texts(8, seed=1)):
+                writer.write_table(pa.table({"text": group}, schema=schema))
+        items = planned(tmp_path, shard_rows=2, input_format="parquet")
+        return {item.span.first_row: item.key for item in items if isinstance(item, Shard)}
+
+    before, after = keys(4), keys(6)
+    assert keys(4) == before
+    assert not [row for row in range(6, 12, 2) if before[row] == after[row]]
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(0, []), (3, [3]), (4, [4]), (11, [4, 4, 2, 1]), (99, [4, 4, 2, 4, 4, 2])])

@@ -3,18 +3,24 @@
 import base64
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from service.engine.model import Model
-from service.scoring.job import ScoringError
+from service.scoring import run
+from service.scoring.engine import Outcome, Report
+from service.scoring.job import Job, ScoringError
+from service.scoring.plan import Shard
+from service.scoring.rows import Rows
 from service.tasks.replay import answer_now
-from tests.service.scoring.conftest import Score, predictions, tree
-from tests.service.scoring.inputs import FORMATS, items, requests, texts, write_csv, write_jsonl
+from tests.service.scoring.conftest import Score, predictions, run_here, tree
+from tests.service.scoring.inputs import FORMATS, images, items, requests, texts, write_csv, write_jsonl, write_parquet
 
 ROWS = 40
 Make = Callable[[str, int], tuple[str, Path]]
@@ -146,6 +152,119 @@ def test_a_changed_input_is_noticed(change: str, make: Make, score: Score, tmp_p
         score(family, source, tmp_path / "out")
     left = {name: content for name, content in tree(tmp_path / "out").items() if name.startswith("predictions")}
     assert left == parts
+
+
+def csv_of(path: Path, *, changed: bool) -> Path:
+    names = ("title", "body") if changed else ("body", "title")
+    return write_csv(path.with_suffix(".csv"), dict(zip(names, (texts(33), texts(33, seed=1)), strict=True)))
+
+
+def csv_without_header(path: Path, *, changed: bool) -> Path:
+    """Only the first record differs, by its width, which the others are held against."""
+    path.with_suffix(".csv").write_text("a,b,c\n"[2 * changed :] + "".join(f"{text},x\n" for text in texts(32)))
+    return path.with_suffix(".csv")
+
+
+def parquet_of(path: Path, *, changed: bool) -> Path:
+    names = ("title", "body") if changed else ("body", "title")
+    columns = dict(zip(names, (texts(33), texts(33, seed=1)), strict=True))
+    return write_parquet(path.with_suffix(".parquet"), columns, group=16)
+
+
+def npy_of(path: Path, *, changed: bool) -> Path:
+    np.save(path.with_suffix(".npy"), images(33).view(np.int8 if changed else np.uint8))
+    return path.with_suffix(".npy")
+
+
+def shaped_npy(path: Path, *, changed: bool) -> Path:
+    np.save(path.with_suffix(".npy"), images(33).reshape((33, 16) if changed else (33, 4, 4)))
+    return path.with_suffix(".npy")
+
+
+def safetensors_of(path: Path, *, changed: bool) -> Path:
+    save_file({"image": images(33).view(np.int8 if changed else np.uint8)}, path.with_suffix(".safetensors"))
+    return path.with_suffix(".safetensors")
+
+
+def jsonl_of(path: Path, *, changed: bool) -> Path:
+    """Only the first object differs, by its names, which say what goes with every row."""
+    first, *others = ({"text": text, "note": "x"} for text in texts(33))
+    rows = [{"text": first["text"], "remark": "x"} if changed else first, *others]
+    path.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path.with_suffix(".jsonl")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    "case",
+    [
+        (csv_of, "text-classifier", {"columns": {"text": "body"}}),
+        (csv_without_header, "text-classifier", {"columns": {"text": "0"}, "header": False}),
+        (parquet_of, "text-classifier", {"columns": {"text": "body"}, "keep": ("title",)}),
+        (npy_of, "image-classifier", {}),
+        (shaped_npy, "image-classifier", {}),
+        (safetensors_of, "image-classifier", {}),
+        (jsonl_of, "text-classifier", {"keep": ("*",)}),
+    ],
+)
+def test_bytes_that_mean_something_else_are_a_changed_input(
+    case: tuple[Callable[..., Path], str, dict[str, Any]],
+    finished: bool,
+    score: Score,
+    tmp_path: Path,
+) -> None:
+    (write, family, options), output = case, tmp_path / "out"
+    source = write(tmp_path / "in", changed=False)
+    score(family, source, output, **options)
+    if not finished:  # as after a kill: some shards are there, the first is not
+        (output / "_ledger" / "done.json").unlink()
+        (output / "_ledger" / "shards" / "00000-000000.json").unlink()
+    before = {name: content for name, content in tree(output).items() if name.startswith("predictions/")}
+    assert write(tmp_path / "in", changed=True) == source
+    with pytest.raises(ScoringError, match=r"the input changed: shard 00000-00000[01] "):
+        score(family, source, output, **options)
+    after = {name: content for name, content in tree(output).items() if name.startswith("predictions/")}
+    assert all(after[name] == content for name, content in before.items() if "000000." not in name)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_fewer_workers_than_one_are_refused(workers: int, make: Make, score: Score, tmp_path: Path) -> None:
+    family, source = make("csv", 3)
+    with pytest.raises(ScoringError, match=f"--workers {workers}: expected at least 1"):
+        score(family, source, tmp_path / "out", workers=workers)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("left", [0, 1, 20])
+def test_a_job_is_not_done_by_an_engine_that_leaves_shards_undone(
+    left: int, make: Make, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lazy(job: Job, shards: Iterator[Shard], *, workers: int | None, report: Report) -> Outcome:
+        return run_here(job, islice(shards, left), workers=workers, report=report)
+
+    family, source = make("csv", 400)
+    monkeypatch.setitem(run.ENGINES, "lazy", lazy)
+    with pytest.raises(ScoringError, match=f"holds {left} shards of {left * 16} rows, planned were .* not done"):
+        score(family, source, tmp_path / "out", engine="lazy")
+    assert not (tmp_path / "out" / "summary.json").exists()
+    assert score(family, source, tmp_path / "out").computed == 400 - left * 16
+
+
+def test_rows_that_are_lost_are_noticed(
+    make: Make, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, source = make("csv", 40)
+    before = Rows.before
+    monkeypatch.setattr(Rows, "before", lambda rows, end: before(rows, end - 1))
+    with pytest.raises(ScoringError, match="holds 3 shards of 37 rows, planned were 3 of 40: the job is not done"):
+        score(family, source, tmp_path / "out")
+
+
+def test_blank_lines_are_planned_but_no_rows(score: Score, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(texts(20)) + "\n\n \n")
+    summary = score("text-classifier", tmp_path / "a.txt", tmp_path / "out").summary
+    assert summary is not None
+    assert summary["rows"] == 20
 
 
 def test_another_file_in_the_input_is_noticed(score: Score, tmp_path: Path) -> None:

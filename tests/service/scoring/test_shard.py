@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from service.scoring.rows import CHUNK_ROWS
-from service.scoring.shard import LOGGED_REASONS
+from service.scoring.shard import LOGGED_BYTES, LOGGED_CHARS, LOGGED_REASONS, loggable
 from service.scoring.sources.stream import Stream
 from tests.service.scoring.conftest import Score, predictions, rejects, tree
 from tests.service.scoring.inputs import (
@@ -279,6 +279,44 @@ def test_every_reject_is_logged_however_many_reasons_there_are(
         .getMessage()
         .endswith(f"rows {2 * CHUNK_ROWS}-{count - 1}: see rejects/part-00000-000000.jsonl")
     )
+
+
+def test_lines_of_the_log_are_short_enough_for_a_pipe_that_workers_share(
+    score: Score, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [None if i % 2 else "the" for i in range(CHUNK_ROWS)]
+    source = write_jsonl(tmp_path / ("ä" * 120 + ".jsonl"), {"text": rows})
+    score("text-classifier", source, tmp_path / "out", shard_rows=CHUNK_ROWS)
+    lines = [record.getMessage() for record in caplog.records]
+    assert max(len(line.encode()) for line in lines) < LOGGED_BYTES
+    assert len(lines) > 1
+    found = [re.fullmatch(r"shard 00000-000000: ä+.jsonl, rows? ([0-9, ]+[0-9]): text: .*", line) for line in lines]
+    assert [int(number) for where in found if where for number in where[1].split(", ")] == list(range(1, CHUNK_ROWS, 2))
+
+
+def test_a_stranger_cannot_write_lines_of_the_log(
+    score: Score, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["evil\nshard 00000-000000: all is well \x1b[2J", "é" * 1_000_000]
+    lines = [
+        {"custom_id": "x", "url": "/v1/completions", "body": {"prompt": "a", name: 1}, "note": "fine"} for name in names
+    ]
+    source = tmp_path / "a\x1b[2J\n.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    score("language-model", source, tmp_path / "out", input_format="openai", request={})
+    assert [row["reason"][:12] for row in rejects(tmp_path / "out")] == ["body: 'evil\\", "body: 'ééééé"]
+    assert [record.getMessage() for record in caplog.records] == [
+        r"shard 00000-000000: a\x1b[2J\n.jsonl, row 0: body: 'evil\nshard 00000-000000: all is well \ is not supported",
+        f"shard 00000-000000: a\\x1b[2J\\n.jsonl, row 1: body: '{'é' * 39} is not supported",
+    ]
+
+
+@pytest.mark.parametrize("text", ["x" * 2_000_000, "\n" * 400, "\U000e0001" * 400, "\ud800" * 400, "🙂" * 400])
+def test_what_is_logged_is_printable_and_short(text: str) -> None:
+    logged = loggable(text)
+    assert logged.isprintable()
+    assert len(logged) == LOGGED_CHARS
+    assert loggable("as it is: é 🙂") == "as it is: é 🙂"
 
 
 def test_hive_partitions_and_several_files(score: Score, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_each_line_gets_what_its_body_asks_for(score: Score, models: dict[str, M
         (line("x", url="/v1/chat/completions", prompt="a"), "url: expected /v1/completions"),
         (line(None, prompt="a"), "custom_id: expected a text"),
         (line("x", prompt="a", n=2), "body/n: only 1 is supported, got 2"),
-        (line("x", prompt="a", frequency_penalty=1), "body/frequency_penalty: not supported"),
+        (line("x", prompt="a", frequency_penalty=1), "body: 'frequency_penalty' is not supported"),
         (line("x", prompt="a", temperature="hot"), "request/temperature"),
         (line("x"), "request/prompt"),
         ({"custom_id": "x", "url": "/v1/completions", "body": []}, "body: expected an object"),
