@@ -158,12 +158,18 @@ def test_after_one_was_refused_a_quick_look_tells_the_others_for_a_moment() -> N
     assert set(engine.gate.judged) == {"/path"}
 
 
-def test_who_would_be_read_too_late_is_refused_unread_even_if_it_is_new() -> None:
+def crowded() -> tuple[Engine, float]:
+    """One has been refused and ten are being computed; all have as long to wait as is returned."""
     engine = Engine()
     timeout_s = 3.05 / USED
     for i in range(21):
         engine.ask(i, timeout_s=timeout_s)
     engine.queue.take(NOW)
+    return engine, timeout_s
+
+
+def test_who_would_be_read_too_late_is_refused_unread_even_if_it_is_new() -> None:
+    engine, timeout_s = crowded()
 
     def knock(lag_s: float) -> EkibenError | None:
         engine.connections += 1
@@ -179,11 +185,7 @@ def test_who_would_be_read_too_late_is_refused_unread_even_if_it_is_new() -> Non
 
 
 def test_what_is_still_to_be_read_takes_part_in_the_reckoning() -> None:
-    engine = Engine()
-    timeout_s = 3.05 / USED
-    for i in range(21):
-        engine.ask(i, timeout_s=timeout_s)
-    engine.queue.take(NOW)
+    engine, timeout_s = crowded()
     visitors = [Visitor("/path", f"{i}", NOW + timeout_s) for i in range(11)]
     assert [engine.gate.knock(visitor, NOW) for visitor in visitors] == [None] * 11
     assert [visitor.due_s > 0 for visitor in visitors] == [True] * 10 + [False]  # who is new is read, but not let in
