@@ -40,8 +40,14 @@ def test_no_more_than_the_depth_is_made_before_it_is_wanted() -> None:
 
 
 def test_closing_ends_the_thread() -> None:
-    before = threading.active_count()
-    found = ahead(iter(range(10**9)), 2)
+    made_on: list[threading.Thread] = []
+
+    def items() -> Iterator[int]:
+        made_on.append(threading.current_thread())
+        yield from range(10**9)
+
+    found = ahead(items(), 2)
     next(found)
+    assert made_on[0].is_alive()
     found.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == before
+    assert not made_on[0].is_alive()
