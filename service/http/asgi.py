@@ -1,8 +1,10 @@
 """The little of ASGI that the routes need: a request's headers, its body read once, an answer in two messages."""
 
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from service.engine.appointments import Visitor
 from service.http.exchange import ClientGoneError, Reply, announced, too_large
 
 Message = MutableMapping[str, Any]
@@ -13,7 +15,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class AsgiRequest:
-    __slots__ = ("_headers", "_receive", "_scope", "method", "path")
+    __slots__ = ("_headers", "_receive", "_scope", "came", "method", "path", "visitor")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._scope = scope
@@ -21,6 +23,8 @@ class AsgiRequest:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.came = time.monotonic()
+        self.visitor: Visitor | None = None
 
     @property
     def query(self) -> str:

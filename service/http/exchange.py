@@ -5,6 +5,7 @@ Invariant: no more than `limit` bytes of a body are ever held; a body that annou
 
 from typing import NamedTuple, Protocol
 
+from service.engine.appointments import Visitor
 from service.errors import EkibenError
 
 Headers = list[tuple[str, str]]
@@ -30,6 +31,8 @@ class Request(Protocol):
 
     method: str
     path: str  # percent-decoded
+    came: float  # when it was taken from the network, as `time.monotonic` says
+    visitor: Visitor | None  # who asks, once the engine was asked about them
 
     @property
     def query(self) -> str:

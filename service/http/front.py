@@ -11,7 +11,6 @@ from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
 
-from service.engine.appointments import Visitor
 from service.errors import EkibenError
 from service.http import health, metrics, native, oip
 from service.http.asgi import App, AsgiRequest, Receive, Scope, Send, respond
@@ -44,9 +43,9 @@ class Front:
         if route is None:
             return await self.app(scope, receive, send)
         request = AsgiRequest(scope, receive)
-        found = self.knock(request) if request.path in self.judged else None
+        refusal = self.knock(request) if request.path in self.judged else None
         with suppress(ClientGoneError):
-            reply = found if isinstance(found, Reply) else await self.answer(route, request, found)
+            reply = refusal or await self.answer(route, request)
             await respond(send, reply, with_body=scope["method"] != "HEAD")
         return None
 
@@ -55,8 +54,12 @@ class Front:
         """The paths for which there is a reason to `knock` before a request is answered; false if there is none."""
         return self._host().runner.judged
 
-    def knock(self, request: Request, lag_s: float = 0.0) -> Reply | Visitor | None:
-        """A refusal before anything is read, or whom `answer` is to be told of. On any thread.
+    @property
+    def max_body_bytes(self) -> int:
+        return self._host().max_body_bytes
+
+    def knock(self, request: Request, lag_s: float = 0.0) -> Reply | None:
+        """A refusal before anything is read; who is not refused is the request's visitor then. On any thread.
 
         `lag_s` is how long it would wait for the event loop.
         """
@@ -69,16 +72,15 @@ class Front:
                 return None
             found = host.runner.knock(request.path, address(request), _timeout_s(request), lag_s)
             if not isinstance(found, float):
-                return found
+                request.visitor = found
+                return None
             reply = _too_late(route.dialect, found)
         except EkibenError as error:
             reply = route.dialect(error)
         host.traffic.count(route.name, reply.status, time.perf_counter() - began)
         return reply
 
-    async def answer(
-        self, route: Route, request: Request, visitor: Visitor | None = None, came: float | None = None
-    ) -> Reply:
+    async def answer(self, route: Route, request: Request) -> Reply:
         """The answer, or an error in the route's words; raises ClientGoneError if there is nobody to tell."""
         began = time.perf_counter()
         host = self._host()
@@ -87,7 +89,7 @@ class Front:
             if request.method not in route.methods:
                 raise EkibenError("method-not-allowed", f"expected {' or '.join(route.methods)}, got {request.method}")
             if isinstance(route, Work):
-                reply = await self._work(host, route, request, visitor, came)
+                reply = await self._work(host, route, request)
             else:
                 assert isinstance(route, Page), "there are no others"
                 reply = await route.answer(host, request)
@@ -104,9 +106,7 @@ class Front:
             host.traffic.count(route.name, status, time.perf_counter() - began)
         return reply
 
-    async def _work(
-        self, host: Host, route: Work, request: Request, visitor: Visitor | None, came: float | None
-    ) -> Reply:
+    async def _work(self, host: Host, route: Work, request: Request) -> Reply:
         runner, work = host.runner, None
         host.traffic.in_flight += 1
         try:
@@ -114,20 +114,20 @@ class Front:
                 raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
             timeout_s = _timeout_s(request)
             if timeout_s is not None:
-                at_most(timeout_s if came is None else came + timeout_s - time.monotonic())
+                at_most(request.came + timeout_s - time.monotonic())
             work = self._watch.begin(request)
             body = await request.body(host.max_body_bytes)
             work.has_body = True
-            if visitor is not None or runner.is_busy:
-                visitor = runner.read(visitor, request.path, address(request), body)
+            if request.visitor is not None or runner.is_busy:
+                request.visitor = runner.read(request.visitor, request.path, address(request), body)
             return await route.answer(host, request, body)
         except asyncio.CancelledError as cancelled:
             raise (cancelled if work is None else work.why(cancelled)) from None
         finally:
             if work is not None:
                 self._watch.end(work)
-            if visitor is not None:
-                runner.forget(visitor)
+            if request.visitor is not None:
+                runner.forget(request.visitor)
             host.traffic.in_flight -= 1
 
 

@@ -6,6 +6,7 @@ What is not theirs goes to the ASGI application behind them.
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable
 from contextvars import Context
 from typing import Any
 
@@ -13,9 +14,11 @@ from granian.rsgi import HTTPProtocol, ProtocolClosed  # type: ignore[attr-defin
 from granian.rsgi import Scope as RsgiScope
 
 from service.engine.appointments import Visitor
+from service.errors import EkibenError
 from service.http.asgi import App, Message, Scope
 from service.http.exchange import ClientGoneError, Reply, announced, too_large
 from service.http.front import Front, find_route
+from service.http.route import Work
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +26,17 @@ SHARE_OF_LAST = 0.05  # of what was measured last in an average
 
 
 class RsgiRequest:
-    __slots__ = ("_headers", "_protocol", "_scope", "method", "path")
+    __slots__ = ("_body", "_headers", "_protocol", "_scope", "came", "method", "path", "visitor")
 
     def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
         self._scope = scope
         self._protocol = protocol
         self._headers = scope.headers
+        self._body: Awaitable[bytes] | None = None
         self.method = scope.method
         self.path = scope.path
+        self.came = time.monotonic()
+        self.visitor: Visitor | None = None
 
     @property
     def query(self) -> str:
@@ -45,10 +51,17 @@ class RsgiRequest:
         value: str = self._headers.get(name, "")
         return value
 
+    def fetch(self, limit: int) -> None:
+        """Have a body of known length read, for `body` to find it. Raises EkibenError("body-too-large")."""
+        if announced(self, limit) is not None:
+            self._body = self._protocol()
+
     async def body(self, limit: int) -> bytes:
         try:
-            if announced(self, limit) is not None:
-                return await self._protocol()
+            if self._body is None:
+                self.fetch(limit)
+            if self._body is not None:
+                return await self._body
             parts, size = [], 0
             async for part in self._protocol:
                 parts.append(part)
@@ -63,19 +76,14 @@ class RsgiRequest:
         await self._protocol.client_disconnect()
 
 
-async def handle(
-    front: Front,
-    scope: RsgiScope,
-    protocol: HTTPProtocol,
-    visitor: Visitor | None = None,
-    came: float | None = None,
-) -> None:
-    """Answer one request; `visitor` is who asks, if it has knocked, and `came` when (`time.monotonic`)."""
-    route = find_route(scope.path)
+async def handle(front: Front, scope: RsgiScope, protocol: HTTPProtocol, request: RsgiRequest | None = None) -> None:
+    """Answer one request, which `request` is if somebody has looked at it already."""
+    request = request or RsgiRequest(scope, protocol)
+    route = find_route(request.path)
     if route is None:
         return await _pass_on(front.app, scope, protocol)
     try:
-        reply = await front.answer(route, RsgiRequest(scope, protocol), visitor, came)
+        reply = await front.answer(route, request)
     except ClientGoneError:
         return None
     _respond(protocol, reply)
@@ -83,7 +91,10 @@ async def handle(
 
 
 class Door:
-    """What granian's own thread does with each request: refuse it there and then, or have the event loop answer."""
+    """What granian's own thread does with each request: refuse it there and then, or have the event loop answer.
+
+    The body is asked for here, so that it is there when the event loop wants it, which would else wait once more.
+    """
 
     def __init__(self, front: Front, loop: asyncio.AbstractEventLoop, context: Context, _: Any) -> None:
         self._front = front
@@ -93,30 +104,35 @@ class Door:
         self._each_s = 0.0  # that a request handed over waits for each before it
 
     def __call__(self, watcher: Any) -> None:
-        visitor, now, ahead = None, time.monotonic(), self._handed_over - self._begun
+        request = RsgiRequest(watcher.scope, watcher.proto)
+        ahead = self._handed_over - self._begun
         try:
             judged = self._front.judged
-            if judged and watcher.scope.path in judged:
-                found = self._front.knock(RsgiRequest(watcher.scope, watcher.proto), ahead * self._each_s)
-                if isinstance(found, Reply):
-                    _respond(watcher.proto, found)
+            if judged and request.path in judged:
+                refusal = self._front.knock(request, ahead * self._each_s)
+                if refusal is not None:
+                    _respond(watcher.proto, refusal)
                     return
-                visitor = found
+            route = find_route(request.path)
+            if isinstance(route, Work) and request.method in route.methods:
+                request.fetch(self._front.max_body_bytes)
+        except EkibenError:
+            pass  # it is told when it is answered
         except Exception:  # which would end granian's thread
             log.exception("a request that nobody looked at before it is answered")
         self._handed_over += 1
-        self._loop.call_soon_threadsafe(self._begin, watcher, visitor, now, ahead + 1, context=self._context)
+        self._loop.call_soon_threadsafe(self._begin, watcher, request, ahead + 1, context=self._context)
 
-    def _begin(self, watcher: Any, visitor: Visitor | None, came: float, place: int) -> None:
+    def _begin(self, watcher: Any, request: RsgiRequest, place: int) -> None:
         self._begun += 1
-        self._each_s += SHARE_OF_LAST * ((time.monotonic() - came) / place - self._each_s)
-        watcher.taskref(self._loop.create_task(_watched(self._front, watcher, visitor, came)))
+        self._each_s += SHARE_OF_LAST * ((time.monotonic() - request.came) / place - self._each_s)
+        watcher.taskref(self._loop.create_task(_watched(self._front, watcher, request)))
 
 
-async def _watched(front: Front, watcher: Any, visitor: Visitor | None, came: float) -> None:
+async def _watched(front: Front, watcher: Any, request: RsgiRequest) -> None:
     """`handle`, for granian to know how it ended."""
     try:
-        await handle(front, watcher.scope, watcher.proto, visitor, came)
+        await handle(front, watcher.scope, watcher.proto, request)
     except BaseException as error:  # noqa: BLE001 - as granian does
         watcher.err(error)
         return

@@ -143,6 +143,51 @@ def test_what_granians_thread_hands_over_is_answered_on_the_event_loop() -> None
     assert watcher.ended == [None]
 
 
+@pytest.mark.parametrize(
+    ("asked", "fetched", "status"),
+    [
+        (scope("/classify", content_length="2"), True, 415),
+        (scope("/classify", content_length="11"), False, 413),  # more than may come
+        (scope("/classify"), False, 415),  # how much will come is not known
+        (scope("/classify", "GET", content_length="2"), False, 405),
+        (scope("/livez", "GET"), False, 200),
+        (scope("/elsewhere", content_length="2"), False, 204),
+    ],
+)
+def test_granians_thread_asks_for_the_body_of_what_will_be_computed(asked: Any, fetched: bool, status: int) -> None:
+    class Counted(Protocol):
+        calls = 0
+
+        def __call__(self) -> Any:
+            self.calls += 1
+            return super().__call__()
+
+    class Idle:
+        judged: tuple[str, ...] = ()
+        is_busy = False
+
+    async def main() -> tuple[int, int, list[int]]:
+        host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Idle)
+        front = Front(elsewhere, host=lambda: host)
+        door = Door(front, asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
+        protocol = Counted(b"[]")
+        watcher = Watcher(protocol, asked)
+        door(watcher)
+        before = protocol.calls
+        while not watcher.ended:
+            await asyncio.sleep(0)
+        return before, protocol.calls, [status for status, _, _ in protocol.answers]
+
+    async def elsewhere(_: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    before, calls, statuses = asyncio.run(main())
+    assert (before, statuses) == (fetched, [status])
+    assert calls <= 1, "a body is there once"
+
+
 def test_who_would_be_late_is_refused_by_granians_thread() -> None:
     class Late:
         judged = ("/classify",)
