@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,9 @@ def _load(*, drain_s: float, shared: Path | None, core: int | None) -> Any:
     if core is not None:
         os.sched_setaffinity(0, {core})
     sys.setswitchinterval(SWITCH_S)
+    if len(os.sched_getaffinity(0)) == 1:
+        with suppress(OSError):  # where that is forbidden
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # no thread interrupts another for each request
     front = application()
     granian._futures._cbsched_aioschedule = partial(Door, front)  # it has no other place for what is done at once
     return Worker(front, drain_s=drain_s, shared=shared)

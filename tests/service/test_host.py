@@ -183,6 +183,26 @@ def test_a_worker_that_is_killed_takes_only_its_own_requests_with_it(granian: St
     wait_until(lambda: counted(granian, "ekiben_ready_workers") == 2)
 
 
+def policies(process: psutil.Process) -> set[int]:
+    found = set()
+    for thread in process.threads():
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            found.add(os.sched_getscheduler(thread.id))
+    return found
+
+
+def test_threads_that_share_one_core_do_not_interrupt_each_other(served_bundles: Path, tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:1])
+    try:
+        with served(GRANIAN, served_bundles, tmp_path) as started:
+            assert classify(started.port)[0] == 200
+            (worker,) = psutil.Process(started.process.pid).children()
+            assert policies(worker) == {os.SCHED_BATCH}
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def counted_or_nothing(host: Started) -> float:
     try:
         return counted(host, "ekiben_ready_workers")
