@@ -7,6 +7,9 @@ peak is measured first, with clients who ask again as soon as they are answered,
 requests come by a Poisson process at twice that rate (an open loop: a slow answer does not slow the next request down),
 all with the same deadline. A share of those who are refused obeys: it asks the same again when it was told to. The
 peak is measured again at the end, should other work have slowed the first: what is reported is a share of the better.
+
+Clients are never on the machine that serves them, so where there are more cores than workers the generator has the last
+one to itself and the service the others, for the peak as for the overload; else, or with `--together`, they share them.
 """
 
 import argparse
@@ -55,6 +58,8 @@ DATATYPES = {"uint8": "UINT8", "int64": "INT64"}
 class Result:
     workload: str
     workers: int
+    service_on: list[int]  # cores
+    generator_on: list[int]
     seconds: float
     peak_per_s: float
     offered_of_peak: float
@@ -76,17 +81,36 @@ class Result:
     rss_growth: float  # of the last fifth over the fifth after the warm-up
 
 
+def apart(workers: int, *, together: bool) -> tuple[list[int], list[int]]:
+    """The cores of the service and of the generator."""
+    cores = sorted(os.sched_getaffinity(0))
+    return (cores, cores) if together or workers >= len(cores) else (cores[:-1], cores[-1:])
+
+
 @contextmanager
-def service(bundles: Path, workers: int) -> Iterator[tuple[psutil.Process, int]]:
+def service(bundles: Path, workers: int, cores: list[int]) -> Iterator[tuple[psutil.Process, int]]:
     port = free_port()
     command = [sys.executable, "-m", "service", "--host", HOST, "--port", str(port), "--workers", str(workers)]
     environment = {**os.environ, "EKIBEN_BUNDLES": str(bundles.resolve())}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as server:
+    with on(cores):
+        server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    with server:
         try:
             wait_until_ready(f"http://{HOST}:{port}")
             yield psutil.Process(server.pid), port
         finally:
             server.terminate()
+
+
+@contextmanager
+def on(cores: list[int]) -> Iterator[None]:
+    """What is started meanwhile runs on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def request(bundles: Path, workload: Workload) -> tuple[bytes, int]:
@@ -111,9 +135,10 @@ def request(bundles: Path, workload: Workload) -> tuple[bytes, int]:
     return head.encode() + document + content, len(head) + document.index(b"0" * 8)
 
 
-def generate(load: dict[str, Any]) -> dict[str, Any]:
+def generate(load: dict[str, Any], cores: list[int]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.engine.generator"]
-    done = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, check=False)
+    with on(cores):
+        done = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     return json.loads(done.stdout)
@@ -143,11 +168,12 @@ class Watch(threading.Thread):
 def measure(name: str, workers: int, args: argparse.Namespace) -> Result:
     workload = WORKLOADS[name]
     template, number_at = request(args.bundles, workload)
-    with service(args.bundles, workers) as (process, port):
+    service_on, generator_on = apart(workers, together=args.together)
+    with service(args.bundles, workers, service_on) as (process, port):
 
-        def load(deadline_ms: int, **more: Any) -> dict[str, Any]:
+        def asked(deadline_ms: int, **more: Any) -> dict[str, Any]:
             content = template.replace(b"%d", b"%d" % deadline_ms, 1)
-            return {
+            load = {
                 "host": HOST,
                 "port": port,
                 "request": content.decode("latin-1"),
@@ -156,21 +182,20 @@ def measure(name: str, workers: int, args: argparse.Namespace) -> Result:
                 "seed": 0,
                 **more,
             }
+            return generate(load, generator_on)
 
         def peak_per_s() -> float:
             each_s = args.seconds / 15
-            found = [generate(load(10_000, clients=clients, seconds=each_s, obey=0)) for clients in workload.clients]
+            found = [asked(10_000, clients=clients, seconds=each_s, obey=0) for clients in workload.clients]
             return float(max(one["good_per_s"] for one in found))
 
-        generate(load(10_000, clients=workload.clients[0], seconds=args.seconds / 30, obey=0))
+        asked(10_000, clients=workload.clients[0], seconds=args.seconds / 30, obey=0)
         peak = peak_per_s()
         watch = Watch(process)
         watch.start()
         began, cpu_s = time.monotonic(), watch.cpu_s()
         rate = args.times * peak
-        found = generate(
-            load(workload.deadline_ms, rate=rate, seconds=args.seconds, warm_up_s=args.seconds / 6, obey=args.obey)
-        )
+        found = asked(workload.deadline_ms, rate=rate, seconds=args.seconds, warm_up_s=args.seconds / 6, obey=args.obey)
         cores = (watch.cpu_s() - cpu_s) / (time.monotonic() - began)
         watch.end()
         peak = max(peak, peak_per_s())
@@ -183,6 +208,8 @@ def measure(name: str, workers: int, args: argparse.Namespace) -> Result:
     return Result(
         workload=f"{name}: {workload.model}, {workload.rows} rows, {workload.deadline_ms} ms",
         workers=workers,
+        service_on=service_on,
+        generator_on=generator_on,
         seconds=args.seconds,
         peak_per_s=round(peak, 1),
         offered_of_peak=round(found["sent"] / args.seconds / peak, 3),
@@ -211,6 +238,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--times", type=float, default=2, help="of the peak")
     parser.add_argument("--obey", type=float, default=0.02, help="share of the refused who come back as told")
+    parser.add_argument("--together", action="store_true", help="the generator shares the cores of the service")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("overload.json"))
     args = parser.parse_args()
     results = []
