@@ -63,10 +63,10 @@ class Batcher:
             pieces.append(Piece(request, bucket, where, rows.size, int(lengths.max()), int(lengths.sum())))
         return pieces
 
-    def quick(self, requests: Sequence[Request]) -> list[Batch]:
+    def quick(self, requests: Sequence[Request], *, beside: bool = True) -> list[Batch]:
         """These requests, in their order, as batches that are quick, without any queueing.
 
-        None unless all are alike; none for a request that is half a batch by itself: a thread may as well have it.
+        None unless all are alike; none if one is half a batch by itself and a thread can run `beside` this one.
         """
         pieces: list[Piece] = []
         longest = 0
@@ -84,7 +84,11 @@ class Batcher:
         batches: list[Batch] = []
         for piece in pieces:
             if not batches or batches[-1].num_rows + piece.count > room:
-                if piece.count > room or 2 * piece.count >= full or not self.is_quick(piece.count, longest):
+                if (
+                    piece.count > room
+                    or (beside and 2 * piece.count >= full)
+                    or not self.is_quick(piece.count, longest)
+                ):
                     return []
                 batches.append(Batch(batcher=self))
             batches[-1].add(piece)

@@ -195,7 +195,7 @@ class Executor:
         self._lonely = self._lonely + 1 if len(arrived) == 1 else 0
         left_s = INLINE_S
         begun = 0
-        for batch in arrived[0].batcher.quick(arrived) if arrived else ():
+        for batch in arrived[0].batcher.quick(arrived, beside=self._slots > 1) if arrived else ():
             if left_s <= 0 or not self._begin(batch):
                 break
             begun += len(batch.pieces)

@@ -172,6 +172,7 @@ def test_what_is_slow_or_unlike_is_queued() -> None:
     assert queue.quick([*alike, ask(queue, 10, 50)]) == [], "of two lengths"
     assert queue.quick([*alike, ask(other, 10)]) == [], "for another model"
     assert queue.quick([*alike, ask(queue, *[10] * 8)]) == [], "a full batch by itself"
+    assert len(queue.quick([*alike, ask(queue, *[10] * 8)], beside=False)) == 2, "there is no other thread for it"
     alike[0].future.cancel()
     assert queue.quick(alike) == [], "nobody waits for it"
 
