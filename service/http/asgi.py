@@ -1,5 +1,6 @@
 """The little of ASGI that the routes need: a request's headers, its body read once, an answer in two messages."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -55,7 +56,10 @@ class AsgiRequest:
             message = await self._receive()
         raise ClientGoneError
 
-    async def gone(self) -> None:
+    def gone(self) -> asyncio.Future[None]:
+        return asyncio.ensure_future(self._until_gone())
+
+    async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

@@ -3,6 +3,7 @@
 Invariant: no more than `limit` bytes of a body are ever held; a body that announces more is refused before it is read.
 """
 
+import asyncio
 from typing import NamedTuple, Protocol
 
 from service.engine.appointments import Visitor
@@ -48,8 +49,8 @@ class Request(Protocol):
     async def body(self, limit: int) -> bytes:
         """The whole body, to be read once. Raises EkibenError("body-too-large") or ClientGoneError."""
 
-    async def gone(self) -> None:
-        """Returns when the client has left, and if it stays, perhaps never; to be asked once the body is read."""
+    def gone(self) -> "asyncio.Future[None]":
+        """Done when the client has left, and if it stays, perhaps never; to be asked once the body is read."""
 
 
 def address(request: Request) -> str:

@@ -24,7 +24,7 @@ class Work:
         self.has_body = False
         self.verdict: Exception | None = None  # why it was ended from here
         self._task = task
-        self._gone: asyncio.Task[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
 
     def end(self, verdict: Exception) -> None:
         self.verdict = verdict
@@ -40,15 +40,17 @@ class Work:
     def look(self) -> None:
         """Have an eye on the client from now on."""
         if self._gone is None:
-            self._gone = asyncio.create_task(self._until_gone())
+            self._gone = self.request.gone()
+            self._gone.add_done_callback(self._left)
 
     def done(self) -> None:
-        if self._gone is not None:
-            self._gone.cancel()
+        gone, self._gone = self._gone, None
+        if gone is not None:
+            gone.cancel()
 
-    async def _until_gone(self) -> None:
-        await self.request.gone()
-        self.end(ClientGoneError())
+    def _left(self, gone: "asyncio.Future[None]") -> None:
+        if gone is self._gone:
+            self.end(ClientGoneError())
 
 
 class Watch:

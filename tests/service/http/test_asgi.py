@@ -57,7 +57,10 @@ def test_a_client_that_leaves_is_noticed() -> None:
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    asyncio.run(asyncio.wait_for(request(receive).gone(), 5))
+    async def notice() -> None:
+        await asyncio.wait_for(request(receive).gone(), 5)
+
+    asyncio.run(notice())
 
 
 def test_headers_and_query() -> None:

@@ -25,8 +25,11 @@ class Client:
     async def body(self, _: int) -> bytes:
         return b""
 
-    async def gone(self) -> None:
+    def gone(self) -> asyncio.Future[None]:
         self.looked += 1
+        return asyncio.ensure_future(self._until_gone())
+
+    async def _until_gone(self) -> None:
         await self.left.wait()
 
 
