@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints/dev.txt
 	@touch $@
 
 lock: $(VENV)/.installed ## write constraints/ anew from pyproject.toml
-	@for name in serve gpu "dev serve train ray"; do \
+	@for name in serve "gpu ray" "ray serve" "dev serve train ray"; do \
 	    set -- $$name; file=$$1; \
 	    $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	        $$(printf -- '--group %s ' $$name) pyproject.toml -o constraints/$$file.txt; done

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from service.scoring.files import InputFile
 
-CHUNK_ROWS = 4096  # rows that are in memory together; also how far texts are sorted by length
+CHUNK_ROWS = 8192  # rows that are in memory together; also how far texts are sorted by length
 CHUNK_BYTES = 16 << 20
 SHARD_BYTES = 64 << 20  # a shard is cut here even if it has few rows
 MAX_ROW_BYTES = 16 << 20  # one record of a text format, one picture

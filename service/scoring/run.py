@@ -33,7 +33,7 @@ from service.tasks.body import parse
 
 SHARD_ROWS = {"image-classifier": 16384, "language-model": 64, "image-generator": 256}  # else SEQUENCE_SHARD_ROWS
 SEQUENCE_SHARD_ROWS = 4096
-PLANNED_AHEAD = 8
+PLANNED_AHEAD = 2  # few, so that a worker finds in the cache what was hashed just now
 LINES: frozenset[Format] = frozenset({"jsonl", "openai", "text"})
 REQUEST_FIELDS: Mapping[str, frozenset[str]] = {
     "image-classifier": frozenset({"top_k"}),
@@ -85,8 +85,9 @@ def score(
     Raises ScoringError if the job cannot begin, or the folder holds another one.
     """
     began = time.monotonic()
-    if workers is not None and workers < 1:
-        raise ScoringError(f"--workers {workers}: expected at least 1")
+    for option, number in (("workers", workers), ("shard-rows", shard_rows)):
+        if number is not None and number < 1:
+            raise ScoringError(f"--{option} {number}: expected at least 1")
     name, version = resolve(model, Path(bundles))
     manifest = read_manifest(Path(bundles), name, version)
     files = find_files([str(path) for path in inputs], output=Path(output), wanted=input_format)

@@ -73,7 +73,10 @@ class ParquetWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._file = path.open("wb")
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        self._writer = pq.ParquetWriter(self._file, _without_marks(schema), use_dictionary=texts)
+        numbers = {field.name: "DELTA_BINARY_PACKED" for field in schema if pa.types.is_integer(field.type)}
+        self._writer = pq.ParquetWriter(
+            self._file, _without_marks(schema), use_dictionary=texts, column_encoding=numbers
+        )
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(_plain_texts(table))

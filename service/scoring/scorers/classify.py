@@ -31,7 +31,7 @@ class ImageScorer:
         images, kept, faults = self._read(rows)
         if not len(images):
             return Scored(kept=[], columns=ranked(self._none(), self._labels, self._top_k)["columns"], faults=faults)
-        probabilities = run(self._model, {"images": images}, "probabilities")
+        probabilities = run(self._model, "images", images, "probabilities")
         return Scored(kept=kept, faults=faults, **ranked(probabilities, self._labels, self._top_k))
 
     def close(self) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from service.bundle import Tensors
 from service.engine.model import Model
 from service.scoring.rows import Rows
 from service.tasks.ranking import best
@@ -38,17 +37,15 @@ class Scorer(Protocol):
     def close(self) -> None: ...
 
 
-def run(model: Model, inputs: Tensors, output: str) -> npt.NDArray[Any]:
-    """One output of the session for at least one row, computed a batch at a time."""
-    total = len(next(iter(inputs.values())))
-    whole: npt.NDArray[Any] | None = None
+def run(model: Model, name: str, rows: npt.NDArray[Any], output: str) -> npt.NDArray[Any]:
+    """One output of the session, of one input (`name`) of at least one row, computed a batch at a time."""
     compute, names = model.session.compute, [output]
-    for begin in range(0, total, BATCH):
-        part = compute({name: value[begin : begin + BATCH] for name, value in inputs.items()}, names)[output]
-        if whole is None:
-            whole = np.empty((total, *part.shape[1:]), part.dtype)
-        whole[begin : begin + BATCH] = part  # the session's own memory is free again at once, and still in the cache
-    assert whole is not None
+    first = compute({name: rows[:BATCH]}, names)[output]
+    whole = np.empty((len(rows), *first.shape[1:]), first.dtype)
+    whole[:BATCH] = first
+    for begin in range(BATCH, len(rows), BATCH):
+        # copied at once: the session's own memory is free again, and still in the cache
+        whole[begin : begin + BATCH] = compute({name: rows[begin : begin + BATCH]}, names)[output]
     return whole
 
 

@@ -227,11 +227,12 @@ def test_bytes_that_mean_something_else_are_a_changed_input(
     assert all(after[name] == content for name, content in before.items() if "000000." not in name)
 
 
-@pytest.mark.parametrize("workers", [0, -1])
-def test_fewer_workers_than_one_are_refused(workers: int, make: Make, score: Score, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [0, -1])
+@pytest.mark.parametrize("option", ["workers", "shard_rows"])
+def test_less_than_one_is_refused(option: str, number: int, make: Make, score: Score, tmp_path: Path) -> None:
     family, source = make("csv", 3)
-    with pytest.raises(ScoringError, match=f"--workers {workers}: expected at least 1"):
-        score(family, source, tmp_path / "out", workers=workers)
+    with pytest.raises(ScoringError, match=f"--{option.replace('_', '-')} {number}: expected at least 1"):
+        score(family, source, tmp_path / "out", **{option: number})
     assert not (tmp_path / "out").exists()
 
 

@@ -57,6 +57,16 @@ def test_parquet(tmp_path: Path) -> None:
         assert row == {**want, "note": note}
 
 
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int32(), pa.uint64()])
+def test_whole_numbers_are_stored_as_differences(kind: pa.DataType, tmp_path: Path) -> None:
+    table = pa.table({"a.b": pa.array([3, None, 100, 5], kind)})
+    sink = Sink(tmp_path / "a", "parquet", table.schema)
+    sink.write(table)
+    sink.close()
+    assert pq.read_table(tmp_path / "a") == table
+    assert "DELTA_BINARY_PACKED" in pq.ParquetFile(tmp_path / "a").metadata.row_group(0).column(0).encodings
+
+
 def test_csv(tmp_path: Path) -> None:
     with write(tmp_path / "a", "csv", [50]).open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -41,6 +41,6 @@ def test_runs_are_batches_in_order(models: dict[str, Model], monkeypatch: pytest
             sizes.append(len(inputs["images"]))
             return model.session.run(inputs, outputs)
 
-    found = run(replace(model, session=Session()), given, "probabilities")  # type: ignore[arg-type]
+    found = run(replace(model, session=Session()), "images", given["images"], "probabilities")  # type: ignore[arg-type]
     assert sizes == [7, 7, 6]
     assert np.array_equal(found, model.session.run(given, ["probabilities"])["probabilities"])
