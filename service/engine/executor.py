@@ -294,6 +294,8 @@ class Executor:
                     request.take(piece, result)
                 except Exception as error:  # an answer of another shape than declared is this request's trouble alone
                     log.exception("%s: its answer does not fit", request.layout.where)
+                    with self._lock:
+                        request.batcher.discard(request)
                     request.fail(error)
         if outcomes:
             last = outcomes[-1][0].request  # one of each batch teaches enough

@@ -249,6 +249,27 @@ def test_an_answer_of_a_wrong_shape_is_its_own_request_s_trouble(make: Callable[
     assert runner.pending == 0
 
 
+def test_nothing_more_is_computed_for_whose_answer_has_a_wrong_shape(
+    make: Callable[..., Runner], gate: threading.Event
+) -> None:
+    runner, session = make(threads=1, limits=Limits(max_batch_items=2)), FakeSession()
+    run_well = session.run
+
+    def run_badly(inputs: Answer, outputs: Any = None) -> Answer:
+        if session.batches:
+            assert gate.wait(30)
+        return {**run_well(inputs, outputs), "logits": np.zeros(len(inputs["lengths"]), np.float32)}
+
+    session.run = run_badly  # type: ignore[method-assign]
+
+    async def scenario() -> None:
+        with pytest.raises(IndexError):
+            await start(runner, session, 5, 5, 5, 5, 5, 5)
+        assert runner.counters()[0].queued_items == 0
+
+    run(scenario())
+
+
 def test_a_call_is_given_up_at_its_deadline(make: Callable[..., Runner], gate: threading.Event) -> None:
     runner = make(threads=1)
 
