@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-INLINE_S = 0.001  # the longest that the event loop may be held up by computing
+INLINE_S = 0.002  # the longest that the event loop may be held up by computing
 
 
 @dataclass(frozen=True, kw_only=True)

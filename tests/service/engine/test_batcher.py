@@ -10,7 +10,7 @@ from service.engine.batch import Batch
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
 from service.engine.layout import Layout
-from service.engine.limits import Limits
+from service.engine.limits import INLINE_S, Limits
 from service.engine.request import Request
 from tests.service.bundles import example_inputs
 from tests.service.engine.fakes import LOOP, FakeSession, manifest, rows
@@ -149,7 +149,7 @@ def ask(queue: Batcher, *lengths: int) -> Request:
     )  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("full_s", "sizes"), [(8e-4, [8, 8, 3]), (1.2e-3, [4, 4, 4, 4, 3])])
+@pytest.mark.parametrize(("full_s", "sizes"), [(0.8 * INLINE_S, [8, 8, 3]), (1.2 * INLINE_S, [4, 4, 4, 4, 3])])
 def test_what_came_together_is_cut_into_quick_batches(full_s: float, sizes: list[int]) -> None:
     queue = batcher(Limits(max_batch_items=8))
     for num_rows in (1, 2, 4, 8):
