@@ -1,8 +1,8 @@
 """The threads of a runner, and what they do next.
 
 A free thread takes the most urgent work there is; nothing waits for a batch to fill. What is done within two
-milliseconds runs on the event loop itself, without a change of threads, together with every request that has already been read.
-Everything here is guarded by one lock, which is never held while a model computes.
+milliseconds runs on the event loop itself, without a change of threads, together with every request that has already
+been read. Everything here is guarded by one lock, which is never held while a model computes.
 """
 
 import asyncio
