@@ -73,7 +73,9 @@ class ParquetWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._file = path.open("wb")
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        numbers = {field.name: "DELTA_BINARY_PACKED" for field in schema if pa.types.is_integer(field.type)}
+        inner = tuple(f"{field.name}." for field in schema if pa.types.is_nested(field.type))  # begin paths of leaves
+        whole = [field.name for field in schema if pa.types.is_integer(field.type)]
+        numbers = {name: "DELTA_BINARY_PACKED" for name in whole if not name.startswith(inner)}
         self._writer = pq.ParquetWriter(
             self._file, _without_marks(schema), use_dictionary=texts, column_encoding=numbers
         )

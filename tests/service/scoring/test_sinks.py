@@ -67,6 +67,15 @@ def test_whole_numbers_are_stored_as_differences(kind: pa.DataType, tmp_path: Pa
     assert "DELTA_BINARY_PACKED" in pq.ParquetFile(tmp_path / "a").metadata.row_group(0).column(0).encodings
 
 
+@pytest.mark.parametrize("inner", ["x", 0.5, True])
+def test_a_number_may_be_called_as_a_part_of_another_column_is(inner: object, tmp_path: Path) -> None:
+    table = pa.table({"a.b": [1, 2], "a": [{"b": inner}, None]})
+    sink = Sink(tmp_path / "a", "parquet", table.schema)
+    sink.write(table)
+    sink.close()
+    assert pq.read_table(tmp_path / "a") == table
+
+
 def test_csv(tmp_path: Path) -> None:
     with write(tmp_path / "a", "csv", [50]).open(newline="") as file:
         rows = list(csv.DictReader(file))
