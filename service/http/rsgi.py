@@ -6,7 +6,6 @@ What is not theirs goes to the ASGI application behind them.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
 from contextvars import Context
 from typing import Any
 
@@ -32,7 +31,7 @@ class RsgiRequest:
         self._scope = scope
         self._protocol = protocol
         self._headers = scope.headers
-        self._body: Awaitable[bytes] | None = None
+        self._body: asyncio.Future[bytes] | None = None  # asked for, awaited by nobody yet
         self.method = scope.method
         self.path = scope.path
         self.came = time.monotonic()
@@ -54,14 +53,16 @@ class RsgiRequest:
     def fetch(self, limit: int) -> None:
         """Have a body of known length read, for `body` to find it. Raises EkibenError("body-too-large")."""
         if announced(self, limit) is not None:
-            self._body = self._protocol()
+            body: Any = self._protocol()
+            self._body = body
 
     async def body(self, limit: int) -> bytes:
         try:
             if self._body is None:
                 self.fetch(limit)
-            if self._body is not None:
-                return await self._body
+            body, self._body = self._body, None
+            if body is not None:
+                return await body
             parts, size = [], 0
             async for part in self._protocol:
                 parts.append(part)
@@ -71,6 +72,11 @@ class RsgiRequest:
             return b"".join(parts)
         except ProtocolClosed:
             raise ClientGoneError from None
+
+    def drop(self) -> None:
+        """A body that nobody awaited is read no further: nothing would limit how long it takes."""
+        if self._body is not None:
+            self._body.cancel()
 
     def gone(self) -> "asyncio.Future[None]":
         gone: Any = self._protocol.client_disconnect()  # it has what a future has, so it needs no task
@@ -84,10 +90,11 @@ async def handle(front: Front, scope: RsgiScope, protocol: HTTPProtocol, request
     if route is None:
         return await _pass_on(front.app, scope, protocol)
     try:
-        reply = await front.answer(route, request)
+        _respond(protocol, await front.answer(route, request))
     except ClientGoneError:
         return None
-    _respond(protocol, reply)
+    finally:
+        request.drop()
     return None
 
 

@@ -219,6 +219,8 @@ def test_sigterm_lets_nothing_new_in_and_finishes_what_it_let_in(served_bundles:
         status, headers, refused = classify(host.port)
         assert (status, json.loads(refused)["code"]) == (503, "not-ready")
         assert headers["retry-after"] == "1"
+        late = half_a_request(host.port)
+        assert late.recv(13) == b"HTTP/1.1 503 "
         assert ask(host.port, "GET", "/v2/health/ready")[0] == 503
         assert ask(host.port, "GET", "/livez")[0] == 200
         slow.sendall(IMAGES[10:].encode())
@@ -227,7 +229,8 @@ def test_sigterm_lets_nothing_new_in_and_finishes_what_it_let_in(served_bundles:
         assert answer.status == 200
         assert json.loads(answer.read())["predictions"]
         slow.close()
-        assert host.process.wait(timeout=20) == 0
+        assert host.process.wait(timeout=20) == 0, "nobody waits for the body of who was refused"
+        late.close()
 
 
 def test_a_stuck_request_does_not_outlive_the_grace_period(served_bundles: Path, tmp_path: Path) -> None:

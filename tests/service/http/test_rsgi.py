@@ -188,6 +188,34 @@ def test_granians_thread_asks_for_the_body_of_what_will_be_computed(asked: Any, 
     assert calls <= 1, "a body is there once"
 
 
+@pytest.mark.parametrize(
+    ("draining", "headers", "status"), [(True, {}, 503), (False, {"x_request_timeout_ms": "0"}, 422)]
+)
+def test_nobody_waits_for_the_body_of_who_is_refused_before_it_is_here(
+    draining: bool, headers: dict[str, str], status: int
+) -> None:
+    class Slow(Protocol):
+        def __call__(self) -> Any:
+            self.body = asyncio.get_running_loop().create_future()
+            return self.body
+
+    class Idle:
+        judged: tuple[str, ...] = ()
+        is_busy = False
+
+    async def main() -> tuple[list[int], bool]:
+        host: Any = SimpleNamespace(draining=draining, traffic=Traffic(), max_body_bytes=10, runner=Idle)
+        door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
+        protocol = Slow()
+        watcher = Watcher(protocol, scope("/classify", content_length="9", **headers))
+        door(watcher)
+        while not watcher.ended:
+            await asyncio.sleep(0)
+        return [status for status, _, _ in protocol.answers], protocol.body.cancelled()
+
+    assert asyncio.run(main()) == ([status], True)
+
+
 def test_who_would_be_late_is_refused_by_granians_thread() -> None:
     class Late:
         judged = ("/classify",)
