@@ -15,6 +15,7 @@ import asyncio
 import gc
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.engine.session import Session
 from service.engine.warming import warm
+from service.host import SWITCH_S
 
 Inputs = dict[str, npt.NDArray[Any]]
 Answer = dict[str, npt.NDArray[Any]]
@@ -130,6 +132,7 @@ def measure(session: Session, *, threads: int, rounds: int, longest: int, num_it
     gc.collect()
     gc.freeze()
     gc.set_threshold(*YOUNG)
+    sys.setswitchinterval(SWITCH_S)
     for _ in range(rounds):
         for way, run in ways.items():
             began, began_cpu = time.perf_counter(), time.process_time()

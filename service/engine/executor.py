@@ -114,8 +114,10 @@ class Executor:
             request.loop.call_soon(request.loop.call_soon, self._drain, request.loop)  # those half read come along
             return
         arrived.append(request)
-        full = len(arrived) % self._limits.max_batch_items == 0
-        if full and not request.batcher.is_quick(request.num_rows, request.num_steps):
+        batcher, num_steps = request.batcher, request.num_steps
+        if len(arrived) % self._limits.max_batch_items == 0 and not batcher.is_quick(
+            batcher.room(num_steps), num_steps
+        ):
             self._arrivals[request.loop] = []  # enough for a thread to begin with
             self._queue(arrived)
             with self._lock:

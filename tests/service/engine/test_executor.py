@@ -119,6 +119,20 @@ def test_what_is_quick_runs_on_the_event_loop_with_all_that_were_read(make: Call
     assert runner.counters()[0].inline_batches == 41
 
 
+def test_threads_begin_with_full_batches_that_are_not_quick_while_more_arrives(make: Callable[..., Runner]) -> None:
+    runner, session = make(threads=2, limits=Limits(max_batch_items=4)), FakeSession()
+
+    async def scenario() -> None:
+        for num_rows, seconds in ((1, 1e-4), (4, 0.5)):
+            for _ in range(20):
+                runner.observe(session, num_rows, 8, seconds)  # type: ignore[arg-type]
+        await asyncio.gather(*(start(runner, session, 8, first=i) for i in range(8)))
+
+    run(scenario())
+    assert "MainThread" not in session.threads
+    assert sorted(session.rows) == [*range(8)]
+
+
 def test_what_is_slow_leaves_the_event_loop_free(make: Callable[..., Runner], gate: threading.Event) -> None:
     runner, session = make(threads=1), FakeSession(gate=gate)
 
