@@ -90,6 +90,16 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text!r}")
+    return share
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service.scoring", description="Score files, each row exactly once."
@@ -126,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--shard-rows", type=int, metavar="N", help="rows that are committed together")
     add("--limit", type=int, metavar="N", help="only the first N rows")
-    add("--max-rejects", type=float, default=0.0, metavar="SHARE", help="exit code 3 above this share of rows (0)")
+    add("--max-rejects", type=_share, default=0.0, metavar="SHARE", help="exit code 3 above this share of rows (0)")
     add("--json", action="store_true", help="print the result as JSON")
     return parser
 

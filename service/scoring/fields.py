@@ -18,10 +18,11 @@ class Field:
     name: str
     names: tuple[str, ...]
     required: bool = True
+    sparse: bool = False  # null is the same as none, and changes no column of the output
 
 
 SEQUENCE = Field(name="sequence", names=("sequence", "sequences", "series", "array"))
-SEED = Field(name="seed", names=("seed",), required=False)
+SEED = Field(name="seed", names=("seed",), required=False, sparse=True)
 
 FIELDS: Mapping[str, tuple[Field, ...]] = {  # by family
     "image-classifier": (Field(name="image", names=("image", "images", "pixels", "array")),),
@@ -30,13 +31,13 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {  # by family
     "series-tagger": (
         SEQUENCE,
         Field(name="length", names=("length", "lengths"), required=False),
-        Field(name="state", names=("state", "states"), required=False),
+        Field(name="state", names=("state", "states"), required=False, sparse=True),
     ),
     "language-model": (
         Field(name="prompt", names=("prompt", "prompts", "text")),
         SEED,
         *(
-            Field(name=name, names=(name,), required=False)
+            Field(name=name, names=(name,), required=False, sparse=name != "logprobs")
             for name in ("max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs")
         ),
     ),
@@ -45,9 +46,12 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {  # by family
 
 
 def map_columns(
-    family: str, asked: Mapping[str, str], columns: Sequence[str], *, others: Iterable[str]
+    family: str, asked: Mapping[str, str], columns: Sequence[str], *, others: Iterable[str], sparse: bool = False
 ) -> dict[str, str]:
-    """field -> column. `others` are columns that are spoken for: the id and what is kept."""
+    """field -> column. `others` are columns that are spoken for: the id and what is kept.
+
+    `sparse`: rows may have columns beside `columns`; a field that any row may lack then takes that of its name.
+    """
     fields = {field.name: field for field in FIELDS[family]}
     unknown = sorted(set(asked) - set(fields))
     if unknown:
@@ -68,6 +72,8 @@ def map_columns(
                     f"there are {', '.join(map(repr, columns)) or 'none'}"
                 )
             found[field.name] = left[0]
+        if sparse and field.name not in found and field.sparse:
+            found[field.name] = field.name
     return found
 
 

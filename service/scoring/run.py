@@ -196,11 +196,7 @@ def _job(
 ) -> Job:
     family = manifest.parameters.family
     _check_request(manifest, request)
-    first = files[0]
-    try:
-        columns = SOURCES[first.format].columns(first, header=options["header"])
-    except (OSError, EOFError, ValueError) as error:
-        raise ScoringError(f"{first.name}: {describe(error)}") from error
+    first, columns = _first_with_columns(files, header=options["header"])
     if first.format == "openai" and id_column is None:
         id_column = "custom_id"
     if first.format == "openai" and options["sink"] == "jsonl" and keep:
@@ -215,7 +211,7 @@ def _job(
             model=manifest.name,
             version=manifest.version,
             input_format=first.format,
-            columns=map_columns(family, asked, columns, others=others),
+            columns=map_columns(family, asked, columns, others=others, sparse=first.format == "jsonl"),
             id_column=id_column,
             keep=keep,
             request=request,
@@ -225,6 +221,18 @@ def _job(
     except ValidationError as error:
         fault = error.errors()[0]
         raise ScoringError(f"option {fault['loc'][0]}: {fault['msg']}, got {fault['input']!r}") from error
+
+
+def _first_with_columns(files: Sequence[InputFile], *, header: bool) -> tuple[InputFile, tuple[str, ...]]:
+    """The first file that is not empty; the very first if all are."""
+    for file in files:
+        try:
+            columns = SOURCES[file.format].columns(file, header=header)
+        except (OSError, EOFError, ValueError) as error:
+            raise ScoringError(f"{file.name}: {describe(error)}") from error
+        if columns:
+            return file, columns
+    return files[0], ()
 
 
 def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:

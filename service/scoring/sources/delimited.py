@@ -29,7 +29,7 @@ class _Records:
     def __init__(self, stream: Stream, *, stop: int | None, line: int, hashed: bool = False) -> None:
         self.position, self.line = stream.position, line
         self.hash = blake3()
-        self._hashed = hashed
+        self._hashed, self._ended = hashed, False
         self._stream, self._stop = stream, stop
         delimiter = "\t" if ".tsv" in stream.file.name.lower() else ","
         self._reader = csv.reader(self._lines(), delimiter=delimiter)
@@ -46,6 +46,8 @@ class _Records:
                 fields = f"not CSV: {error}" + (f" (lines {line} to {self.line - 1})" if self.line > line + 1 else "")
             if fields == [TOO_LONG]:
                 fields = TOO_LONG
+            elif self._ended and not isinstance(fields, str):  # csv looked for more: it was inside quotes
+                fields = f"not CSV: a quote is never closed (lines {line} to {self.line - 1})"
             if fields:
                 yield line, fields
 
@@ -71,6 +73,7 @@ class _Records:
             for text in io.TextIOWrapper(io.BytesIO(content), encoding="latin-1", newline="\n"):
                 self._advance(len(text), text.encode("latin-1") if self._hashed else b"")
                 yield text
+        self._ended = True
 
     def _advance(self, size: int, content: bytes) -> None:
         self.position += size
@@ -88,7 +91,7 @@ class CsvSource:
             stream.close()
         if isinstance(first, str):
             raise ScoringError(f"{file.name}: line 1: {first}")
-        return _names(first) if header else tuple(str(i) for i in range(len(first)))
+        return _names(file, first) if header else tuple(str(i) for i in range(len(first)))
 
     def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:
         layout = json.dumps(self.columns(file, header=want.header)).encode()  # of every record, wherever it is
@@ -167,9 +170,9 @@ def _utf8(text: str) -> str:
     return text if text.isascii() else text.encode("latin-1").decode()
 
 
-def _names(fields: Sequence[str]) -> tuple[str, ...]:
+def _names(file: InputFile, fields: Sequence[str]) -> tuple[str, ...]:
     names = tuple(_utf8(field) for field in fields)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ScoringError(f"the header names {', '.join(map(repr, twice))} more than once")
+        raise ScoringError(f"{file.name}: the header names {', '.join(map(repr, twice))} more than once")
     return names

@@ -32,6 +32,23 @@ def test_columns_that_fit(family, asked, columns, others, found) -> None:  # typ
 
 
 @pytest.mark.parametrize(
+    ("family", "columns", "found"),
+    [
+        (
+            "language-model",
+            ["p"],
+            {"prompt": "p", **{name: name for name in ("seed", "max_tokens", "temperature", "top_k", "top_p", "stop")}},
+        ),
+        ("series-tagger", ["sequence", "states"], {"sequence": "sequence", "state": "states"}),
+        ("series-tagger", ["sequence"], {"sequence": "sequence", "state": "state"}),
+        ("text-classifier", ["text"], {"text": "text"}),
+    ],
+)
+def test_fields_that_only_some_rows_have(family: str, columns: list[str], found: dict[str, str]) -> None:
+    assert map_columns(family, {}, columns, others=(), sparse=True) == found
+
+
+@pytest.mark.parametrize(
     ("asked", "columns", "message"),
     [
         ({}, ["a", "b"], "which column is the text? Say --column text=NAME; there are 'a', 'b'"),

@@ -74,7 +74,14 @@ def test_fewer_workers_than_one_are_refused(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--column", "text"), ("--output-format", "xml"), ("--nonsense",), ("--workers", "many"), ("--set", "=3")],
+    [
+        ("--column", "text"),
+        ("--output-format", "xml"),
+        ("--nonsense",),
+        ("--workers", "many"),
+        ("--set", "=3"),
+        *(("--max-rejects", share) for share in ("-0.1", "1.1", "nan", "few")),
+    ],
 )
 def test_a_wrong_command_is_exit_code_2(arguments: tuple[str, ...], command: Command) -> None:
     with pytest.raises(SystemExit) as left:

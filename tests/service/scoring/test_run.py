@@ -268,6 +268,26 @@ def test_blank_lines_are_planned_but_no_rows(score: Score, tmp_path: Path) -> No
     assert summary["rows"] == 20
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_an_empty_file_before_the_others_is_passed_over(suffix: str, score: Score, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / f"a.{suffix}").touch()
+    {"csv": write_csv, "jsonl": write_jsonl}[suffix](folder / f"b.{suffix}", {"text": texts(3)})
+    summary = score("text-classifier", folder, tmp_path / "out").summary
+    assert summary is not None
+    assert summary["scored"] == 3
+
+
+def test_what_a_later_line_asks_for_is_done_or_refused(score: Score, tmp_path: Path) -> None:
+    lines = [{"prompt": "a"}, {"prompt": "a", "max_tokens": 2, "seed": 7}, {"prompt": "a", "temperature": "hot"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    summary = score("language-model", tmp_path / "a.jsonl", tmp_path / "out").summary
+    assert summary is not None
+    assert summary["rejected"] == 1
+    assert [row["seed"] for row in predictions(tmp_path / "out")] == [0, 7]
+
+
 def test_another_file_in_the_input_is_noticed(score: Score, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -93,6 +93,22 @@ def test_a_quote_that_is_never_closed_swallows_a_bounded_stretch(read: Read, tmp
     assert len(found) > 80
 
 
+@pytest.mark.parametrize("size", [1, 2, 10])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n2,lost\n3,lost\n"])
+def test_a_quote_that_the_end_of_the_file_closes_is_one_fault(
+    size: int, end: bytes, read: Read, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.csv", HEADER + b'0,"before"\n1,"never closed' + end)
+    before, bad = read(path, size)
+    assert (before[1]["text"], before[2]) == ("before", None)
+    assert "a quote is never closed (lines 3 to" in str(bad[2])
+
+
+def test_the_last_line_needs_no_end(read: Read, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HEADER + b'0,"two\nlines"')
+    assert read(path) == [(0, {"id": "0", "text": "two\nlines"}, None)]
+
+
 def test_a_stray_quote_is_a_character(read: Read, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", HEADER + b'0,5" pipe\n1,plain\n2,"quoted ""x"" "\n')
     assert [values["text"] for _, values, _ in read(path, 1)] == ['5" pipe', "plain", 'quoted "x" ']
@@ -114,7 +130,7 @@ def test_an_empty_file_has_no_rows(content: bytes, read: Read, tmp_path: Path) -
 
 
 def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ScoringError, match="the header names 'a' more than once"):
+    with pytest.raises(ScoringError, match=r"a\.csv: the header names 'a' more than once"):
         spans_of(write(tmp_path / "a.csv", b"a,a\n1,2\n"), 1)
 
 
