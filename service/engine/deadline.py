@@ -12,7 +12,12 @@ _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 def within(timeout_s: float) -> None:
     """From now on, what this task asks of the engine is to be answered within `timeout_s`."""
-    _deadline.set(time.monotonic() + timeout_s)
+    until(time.monotonic() + timeout_s)
+
+
+def until(end: float) -> None:
+    """The same as a moment on the clock of `time.monotonic`."""
+    _deadline.set(end)
 
 
 def deadline() -> float | None:

@@ -3,18 +3,16 @@
 Invariant: of several limits the shortest holds; without any, the engine's own does.
 """
 
-import time
-
-from service.engine.deadline import deadline, within
+from service.engine.deadline import deadline, until
 from service.errors import EkibenError
 
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
 
-def at_most(timeout_s: float) -> None:
-    """The request of this task is of no use after `timeout_s` from now."""
+def at_most(timeout_s: float, came: float) -> None:
+    """The request of this task is of no use `timeout_s` after it came (`time.monotonic`)."""
     end = deadline()
-    within(timeout_s if end is None else min(timeout_s, end - time.monotonic()))
+    until(came + timeout_s if end is None else min(came + timeout_s, end))
 
 
 def read_timeout_ms(value: str) -> float:

@@ -114,7 +114,7 @@ class Front:
                 raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
             timeout_s = _timeout_s(request)
             if timeout_s is not None:
-                at_most(request.came + timeout_s - time.monotonic())
+                at_most(timeout_s, request.came)
             work = self._watch.begin(request)
             body = await request.body(host.max_body_bytes)
             work.has_body = True

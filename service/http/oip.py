@@ -55,7 +55,7 @@ async def _infer(host: Host, request: Request, body: bytes) -> Reply:
     ask, data = _understand(body[:offset], manifest, is_all=offset == len(body))
     tensors = arrays(ask.tensors, data, body, offset)
     if ask.timeout_s:
-        at_most(ask.timeout_s)
+        at_most(ask.timeout_s, request.came)
     check_values(tensors, ask.rules)
     outputs = await host.runner.run(model.session, tensors, ask.outputs)
     clear_padding(outputs, tensors, manifest)
