@@ -60,9 +60,11 @@ class RsgiRequest:
         try:
             if self._body is None:
                 self.fetch(limit)
-            body, self._body = self._body, None
-            if body is not None:
-                return await body
+            if self._body is not None:
+                try:
+                    return await self._body
+                finally:
+                    self._body = None  # what it raises leads back here: granian's futures would never be freed
             parts, size = [], 0
             async for part in self._protocol:
                 parts.append(part)

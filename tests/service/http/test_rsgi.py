@@ -1,11 +1,13 @@
 """What granian hands over becomes a request, and an ASGI application's messages become an answer."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import pytest
 from granian.rsgi import ProtocolClosed
@@ -214,6 +216,28 @@ def test_nobody_waits_for_the_body_of_who_is_refused_before_it_is_here(
         return [status for status, _, _ in protocol.answers], protocol.body.cancelled()
 
     assert asyncio.run(main()) == ([status], True)
+
+
+def test_nothing_is_left_of_a_client_that_leaves() -> None:
+    """Not even for the collector, which does not see what granian's objects hold."""
+
+    class Left(Protocol):
+        def __call__(self) -> Any:
+            body = asyncio.get_running_loop().create_future()
+            body.set_exception(ProtocolClosed())
+            return body
+
+    async def main() -> Any:
+        host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Runner())
+        protocol = Left()
+        await handle(Front(None, host=lambda: host), scope("/classify", content_length="9"), protocol)  # type: ignore[arg-type]
+        return ref(protocol)
+
+    gc.disable()
+    try:
+        assert asyncio.run(main())() is None
+    finally:
+        gc.enable()
 
 
 def test_who_would_be_late_is_refused_by_granians_thread() -> None:
