@@ -5,7 +5,9 @@ Everything else is set by EKIBEN_* environment variables (docs have the table).
 
 import argparse
 import os
+import socket
 import sys
+from ipaddress import ip_address
 
 
 def main() -> None:
@@ -21,6 +23,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f"--workers: expected at least 1, got {args.workers}")
+    try:
+        _probe(args.host, args.port)
+    except (OSError, OverflowError, ValueError) as error:
+        parser.error(f"--host {args.host} --port {args.port}: {getattr(error, 'strerror', None) or error}")
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     from service.host import Host  # noqa: PLC0415 - the application takes seconds to import: not for --help
     from service.settings import SettingsError, load_settings  # noqa: PLC0415
@@ -30,6 +36,15 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(str(error))
     Host(settings, address=args.host, port=args.port, workers=args.workers).run()
+
+
+def _probe(host: str, port: int) -> None:
+    """Raises OSError, OverflowError or ValueError if one cannot listen there, on the same terms as granian's socket."""
+    address = ip_address(host)
+    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        probe.bind((str(address), port))
 
 
 if __name__ == "__main__":

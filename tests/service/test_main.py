@@ -1,6 +1,7 @@
 """The command: few options, and a sentence for what cannot be."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -27,6 +28,9 @@ def test_the_options_are_few() -> None:
     ("arguments", "settings", "said"),
     [
         (("--workers", "0"), {}, "--workers: expected at least 1, got 0"),
+        (("--port", "65536"), {}, "--host 127.0.0.1 --port 65536: "),
+        (("--port", "-1"), {}, "--host 127.0.0.1 --port -1: "),
+        (("--host", "here"), {}, "--host here --port 3000: 'here' does not appear to be an IPv4 or IPv6 address"),
         ((), {"EKIBEN_GRACE_S": "never"}, "EKIBEN_GRACE_S='never'"),
         ((), {"EKIBEN_GRACES": "1"}, "no such setting: EKIBEN_GRACES"),
     ],
@@ -37,3 +41,12 @@ def test_what_cannot_be_is_said(arguments: tuple[str, ...], settings: dict[str, 
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert os.linesep in done.stderr
+
+
+def test_a_port_that_another_has_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run("--port", str(port))
+    assert done.returncode == 2
+    assert f"--host 127.0.0.1 --port {port}: Address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
