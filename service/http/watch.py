@@ -79,13 +79,15 @@ class Watch:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        for work in self._works:
-            if work.has_body:
-                if work.began < now - TICK_S:
-                    work.look()
-            elif work.began < now - self._body_timeout_s and work.verdict is None:
-                work.end(EkibenError("timeout", f"the body did not arrive within {self._body_timeout_s:g} s"))
-        if self._works:
-            loop.call_later(TICK_S, self._tick, loop)
-        else:
-            self._loop = None
+        try:
+            for work in self._works:
+                if work.has_body:
+                    if work.began < now - TICK_S:
+                        work.look()
+                elif work.began < now - self._body_timeout_s and work.verdict is None:
+                    work.end(EkibenError("timeout", f"the body did not arrive within {self._body_timeout_s:g} s"))
+        finally:  # whatever one client does, the others are looked after
+            if self._works:
+                loop.call_later(TICK_S, self._tick, loop)
+            else:
+                self._loop = None

@@ -90,6 +90,30 @@ def test_a_client_that_stays_is_answered_and_watched_no_longer() -> None:
     asyncio.run(play())
 
 
+def test_a_client_that_cannot_be_watched_leaves_the_others_watched() -> None:
+    class Odd(Client):
+        def gone(self) -> asyncio.Future[None]:
+            self.looked += 1
+            raise RuntimeError("no way to tell")
+
+    async def play() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+        scene = Scene()
+        scene.client = Odd()
+        odd = await scene.looked_after()
+        scene.done.set()
+        assert await odd == "answer"
+        scene.client, scene.done = Client(), asyncio.Event()
+        task = await asyncio.wait_for(scene.looked_after(), 20)
+        scene.client.left.set()
+        with pytest.raises(ClientGoneError):
+            await task
+
+    failures: list[BaseException] = []
+    asyncio.run(play())
+    assert {str(failure) for failure in failures} == {"no way to tell"}
+
+
 def test_an_answer_at_once_costs_no_watcher() -> None:
     async def play() -> None:
         scene = Scene()
