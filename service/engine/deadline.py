@@ -4,19 +4,13 @@ A door says so once, on arrival; the engine reads it wherever the work has got t
 set it and to what that task awaits, never to another request.
 """
 
-import time
 from contextvars import ContextVar
 
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
-def within(timeout_s: float) -> None:
-    """From now on, what this task asks of the engine is to be answered within `timeout_s`."""
-    until(time.monotonic() + timeout_s)
-
-
 def until(end: float) -> None:
-    """The same as a moment on the clock of `time.monotonic`."""
+    """From now on, what this task asks of the engine is to be answered by `end` on the clock of `time.monotonic`."""
     _deadline.set(end)
 
 

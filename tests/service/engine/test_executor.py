@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.deadline import within
+from service.engine import deadline
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
@@ -40,6 +40,10 @@ def gate() -> Iterator[threading.Event]:
     gate = threading.Event()
     yield gate
     gate.set()
+
+
+def within(timeout_s: float) -> None:
+    deadline.until(time.monotonic() + timeout_s)
 
 
 def start(runner: Runner, session: Any, *lengths: int, first: float = 1.0, timeout_s: float = 20.0) -> asyncio.Task:

@@ -164,12 +164,8 @@ def test_granians_thread_asks_for_the_body_of_what_will_be_computed(asked: Any, 
             self.calls += 1
             return super().__call__()
 
-    class Idle:
-        judged: tuple[str, ...] = ()
-        is_busy = False
-
     async def main() -> tuple[int, int, list[int]]:
-        host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Idle)
+        host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Runner())
         front = Front(elsewhere, host=lambda: host)
         door = Door(front, asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
         protocol = Counted(b"[]")
@@ -201,12 +197,8 @@ def test_nobody_waits_for_the_body_of_who_is_refused_before_it_is_here(
             self.body = asyncio.get_running_loop().create_future()
             return self.body
 
-    class Idle:
-        judged: tuple[str, ...] = ()
-        is_busy = False
-
     async def main() -> tuple[list[int], bool]:
-        host: Any = SimpleNamespace(draining=draining, traffic=Traffic(), max_body_bytes=10, runner=Idle)
+        host: Any = SimpleNamespace(draining=draining, traffic=Traffic(), max_body_bytes=10, runner=Runner())
         door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
         protocol = Slow()
         watcher = Watcher(protocol, scope("/classify", content_length="9", **headers))
