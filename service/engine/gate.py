@@ -20,6 +20,8 @@ from service.errors import EkibenError
 PROBE_S = 1.0  # after so long without a measurement, what should be late is let in, to measure again
 USED = 0.6  # of the time that a request has: on its way here and back it loses some that nobody sees here
 USED_BY_RETURNERS = 0.8  # so there is always room for those who come back as told
+LINE = 0.1  # of that time, for the line of those who are still to be read
+LINE_OF_RETURNERS = 0.2
 CLOSED = 0.02  # of that time nobody is let in once somebody was not: to look again costs more than it gains
 PLACES = 0.8  # of a queue: for all others
 
@@ -58,7 +60,8 @@ class Gate:
         """Why nobody needs to read what this visitor asks, or None: then `forget` is to follow.
 
         Who was not refused lately gets as far as having its body read, which may show that it was told to come now: it
-        is to knock again then. That takes about as long as it waits (`lag_s`) before anybody looks at it.
+        is to knock again then. `lag_s` is how long it takes until that is read: it has waited about as long already,
+        unseen, and if the line is long, nobody joins it.
         """
         demand = self.judged.get(visitor.path)
         if demand is None or visitor.due_s:
@@ -71,13 +74,18 @@ class Gate:
         else:
             returns = self._returns(visitor, now)
             _, excess_s = self._forecast(now, visitor.deadline, demand, returns=returns, lag_s=2 * lag_s)
+            crowded = lag_s > (LINE_OF_RETURNERS if returns else LINE) * (visitor.deadline - now)
+            if crowded:
+                demand.until = now + PROBE_S  # how long the line is, is measured without letting in anybody
+                excess_s = max(excess_s, lag_s)
             if excess_s > 0:
                 if not returns:
                     self._close(demand, visitor, now, excess_s)
-                known = visitor.body is not None or visitor.fingerprints()[0] in self._appointments
-                known = known or 2 * lag_s > USED * (visitor.deadline - now)
-                reason: Refusal = "unread" if visitor.body is None else "overloaded"
-                return self._refuse(reason, demand, visitor, now, excess_s) if returns or known else None
+                told = crowded or returns or visitor.body is not None
+                if told or visitor.fingerprints()[0] in self._appointments:
+                    reason: Refusal = "unread" if visitor.body is None else "overloaded"
+                    return self._refuse(reason, demand, visitor, now, excess_s)
+                return None
         visitor.due_s = demand.work_s
         if visitor.due_s:
             self._admission.queued(visitor.deadline, visitor.due_s)

@@ -17,17 +17,18 @@ from service.errors import EkibenError
 from service.http.asgi import App, Message, Scope
 from service.http.exchange import ClientGoneError, Reply, announced, too_large
 from service.http.front import Front, find_route
+from service.http.line import Line
 from service.http.route import Work
 
 log = logging.getLogger(__name__)
 
-SHARE_OF_LAST = 0.05  # of what was measured last in an average
+SHORT_BYTES = 1 << 14  # of a body that is sent together with what announces it
 
 
 class RsgiRequest:
-    __slots__ = ("_body", "_headers", "_protocol", "_scope", "came", "method", "path", "visitor")
+    __slots__ = ("_body", "_headers", "_line", "_protocol", "_scope", "came", "method", "path", "place", "visitor")
 
-    def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
+    def __init__(self, scope: RsgiScope, protocol: HTTPProtocol, line: Line | None = None) -> None:
         self._scope = scope
         self._protocol = protocol
         self._headers = scope.headers
@@ -36,6 +37,8 @@ class RsgiRequest:
         self.path = scope.path
         self.came = time.monotonic()
         self.visitor: Visitor | None = None
+        self.place = 0  # in the line
+        self._line = line
 
     @property
     def query(self) -> str:
@@ -50,11 +53,17 @@ class RsgiRequest:
         value: str = self._headers.get(name, "")
         return value
 
-    def fetch(self, limit: int) -> None:
-        """Have a body of known length read, for `body` to find it. Raises EkibenError("body-too-large")."""
-        if announced(self, limit) is not None:
-            body: Any = self._protocol()
-            self._body = body
+    def fetch(self, limit: int) -> bool:
+        """Have a body of known length read, for `body` to find it; should it be here already?
+
+        Raises EkibenError("body-too-large").
+        """
+        length = announced(self, limit)
+        if length is None:
+            return False
+        body: Any = self._protocol()
+        self._body = body
+        return length <= SHORT_BYTES
 
     async def body(self, limit: int) -> bytes:
         try:
@@ -62,9 +71,12 @@ class RsgiRequest:
                 self.fetch(limit)
             if self._body is not None:
                 try:
-                    return await self._body
+                    body = await self._body
                 finally:
                     self._body = None  # what it raises leads back here: granian's futures would never be freed
+                if self._line is not None:
+                    self._line.served(self, time.monotonic())
+                return body
             parts, size = [], 0
             async for part in self._protocol:
                 parts.append(part)
@@ -75,10 +87,15 @@ class RsgiRequest:
         except ProtocolClosed:
             raise ClientGoneError from None
 
+    def late(self) -> None:
+        if self._line is not None:
+            self._line.leave(self)
+
     def drop(self) -> None:
         """A body that nobody awaited is read no further: nothing would limit how long it takes."""
         if self._body is not None:
             self._body.cancel()
+        self.late()
 
     def gone(self) -> "asyncio.Future[None]":
         gone: Any = self._protocol.client_disconnect()  # it has what a future has, so it needs no task
@@ -110,32 +127,31 @@ class Door:
         self._front = front
         self._loop = loop
         self._context = context
-        self._handed_over = self._begun = 0  # each written by one thread
-        self._each_s = 0.0  # that a request handed over waits for each before it
+        self._line = Line()
 
     def __call__(self, watcher: Any) -> None:
-        request = RsgiRequest(watcher.scope, watcher.proto)
-        ahead = self._handed_over - self._begun
+        request = RsgiRequest(watcher.scope, watcher.proto, self._line)
+        short = False
         try:
             judged = self._front.judged
             if judged and request.path in judged:
-                refusal = self._front.knock(request, ahead * self._each_s)
+                refusal = self._front.knock(request, self._line.wait_s(request.came))
                 if refusal is not None:
                     _respond(watcher.proto, refusal)
                     return
             route = find_route(request.path)
             if isinstance(route, Work) and request.method in route.methods:
-                request.fetch(self._front.max_body_bytes)
+                short = request.fetch(self._front.max_body_bytes)
         except EkibenError:
             pass  # it is told when it is answered
         except Exception:  # which would end granian's thread
             log.exception("a request that nobody looked at before it is answered")
-        self._handed_over += 1
-        self._loop.call_soon_threadsafe(self._begin, watcher, request, ahead + 1, context=self._context)
+        self._line.join(request)
+        self._loop.call_soon_threadsafe(self._begin, watcher, request, short, context=self._context)
 
-    def _begin(self, watcher: Any, request: RsgiRequest, place: int) -> None:
-        self._begun += 1
-        self._each_s += SHARE_OF_LAST * ((time.monotonic() - request.came) / place - self._each_s)
+    def _begin(self, watcher: Any, request: RsgiRequest, short: bool) -> None:
+        if not short:  # what else it waits for is not the line
+            self._line.served(request, time.monotonic())
         watcher.taskref(self._loop.create_task(_watched(self._front, watcher, request)))
 
 

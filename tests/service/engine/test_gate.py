@@ -1,12 +1,13 @@
 """Refusals: why, with how long to stay away, and not for those who come back as told."""
 
+import numpy as np
 import pytest
 
 from service.engine.admission import Admission
 from service.engine.appointments import Visitor
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
-from service.engine.gate import CLOSED, PROBE_S, USED, Gate
+from service.engine.gate import CLOSED, LINE, PROBE_S, USED, Gate
 from service.engine.layout import Layout
 from service.engine.limits import Limits
 from service.engine.request import Request
@@ -179,9 +180,28 @@ def test_who_would_be_read_too_late_is_refused_unread_even_if_it_is_new() -> Non
         return refusal
 
     assert knock(0.0) is None
-    assert knock(0.4 * USED * timeout_s) is None  # it is to be read, since it is new
-    assert knock(0.6 * USED * timeout_s) is not None
+    assert knock(0.9 * LINE * timeout_s) is None  # it is to be read, since it is new
+    assert knock(1.1 * LINE * timeout_s) is not None
     assert engine.queue.counters.refused["unread"] == 1
+
+
+def test_a_long_line_keeps_a_path_judged_and_has_room_for_who_comes_as_told() -> None:
+    engine, timeout_s = crowded()
+
+    def knock(address: str, now: float, line: float) -> EkibenError | None:
+        return engine.gate.knock(Visitor("/path", address, now + timeout_s), now, line * timeout_s)
+
+    refusal = knock("a", NOW, 1.5 * LINE)
+    assert refusal is not None
+    assert refusal.retry_after_s is not None
+    then = NOW + refusal.retry_after_s
+    assert then > NOW + PROBE_S
+    for now in np.arange(NOW, then, PROBE_S / 2):
+        assert knock(f"{now}", now, 1.5 * LINE) is not None  # nobody is let in to learn whether it is still so
+    engine.queue.clear()
+    assert knock("b", then, 1.5 * LINE) is not None
+    assert knock("a", then, 1.5 * LINE) is None
+    assert knock("b", then + PROBE_S + 0.1, 0.0) is None
 
 
 def test_what_is_still_to_be_read_takes_part_in_the_reckoning() -> None:
