@@ -4,15 +4,17 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
-    """The items, made on a thread of their own, at most `depth` of them before they are asked for.
+@contextmanager
+def ahead(items: Iterator[Item], depth: int) -> Iterator[Iterator[Item]]:
+    """The items, made from now on by a thread of their own, at most `depth` of them before they are asked for.
 
-    An error of the iterator is raised where its item would have come. Closing the generator ends the thread.
+    An error of the iterator is raised where its item would have come. The thread ends with the context.
     """
     made: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
@@ -33,13 +35,16 @@ def ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
         except BaseException as error:  # noqa: BLE001 - raised again where the items are awaited
             put(error)
 
-    thread = threading.Thread(target=make, name="ahead", daemon=True)
-    thread.start()
-    try:
+    def take() -> Iterator[Item]:
         while (entry := made.get()) is not None:
             if isinstance(entry, BaseException):
                 raise entry
             yield entry[0]
+
+    thread = threading.Thread(target=make, name="ahead", daemon=True)
+    thread.start()
+    try:
+        yield take()
     finally:
         stop.set()
         thread.join()

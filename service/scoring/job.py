@@ -16,7 +16,7 @@ from service.engine.device import Device
 
 Format = Literal["parquet", "csv", "jsonl", "openai", "text", "npy", "safetensors", "images", "tar"]
 SinkFormat = Literal["parquet", "csv", "jsonl"]
-OUTPUT_VERSION = 4  # of the layout and meaning of what is written
+OUTPUT_VERSION = 5  # of the layout and meaning of what is written
 
 
 class ScoringError(Exception):

@@ -101,7 +101,7 @@ def plan(job: Job, files: Sequence[InputFile]) -> Iterator[Shard | Planned | Rea
     for file_number, file in enumerate(files):
         count = rows = 0
         try:
-            for shard in _plan_file(job, file, file_number, left):
+            for shard in _plan_file(job, file, file_number, left, last=file_number == len(files) - 1):
                 count, rows = count + 1, rows + shard.span.rows
                 yield shard
         except ReadError as error:
@@ -113,14 +113,14 @@ def plan(job: Job, files: Sequence[InputFile]) -> Iterator[Shard | Planned | Rea
         left = None if left is None else left - rows
 
 
-def _plan_file(job: Job, file: InputFile, file_number: int, limit: int | None) -> Iterator[Shard]:
+def _plan_file(job: Job, file: InputFile, file_number: int, limit: int | None, *, last: bool) -> Iterator[Shard]:
     if limit == 0:
         return
     want = file_want(job, file)
     left = limit
     identity = json.dumps([job.identity(), want.columns], sort_keys=True)
     try:
-        for number, found in enumerate(SOURCES[file.format].spans(file, want, shard_rows=job.shard_rows)):
+        for number, found in enumerate(SOURCES[file.format].spans(file, want, shard_rows=job.shard_rows, last=last)):
             span = found if left is None or found.rows <= left else replace(found, rows=left)
             place = (span.first_row, span.rows, span.skip, span.first_line)
             key = digest(identity, file.name, *map(str, place), span.digest)

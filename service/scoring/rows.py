@@ -19,6 +19,9 @@ CHUNK_BYTES = 16 << 20
 SHARD_BYTES = 64 << 20  # a shard is cut here even if it has few rows
 MAX_ROW_BYTES = 16 << 20  # one record of a text format, one picture
 
+TAPER = 8  # what is left of a job is cut into so many shards at least,
+LEAST_ROWS = 1024  # none smaller than this
+
 Column: TypeAlias = pa.Array | npt.NDArray[Any] | Sequence[Any]
 
 
@@ -30,7 +33,7 @@ class Span:
     rows: int
     start: int
     stop: int
-    digest: str  # blake3 of the very bytes that hold these rows, and of the layout that gives them meaning
+    digest: str  # xxh3 (128 bits) of the very bytes that hold these rows, and of the layout that gives them meaning
     skip: int = 0  # rows to pass over after `start`
     first_line: int = 1
     names: tuple[str, ...] = ()
@@ -59,6 +62,11 @@ class Rows:
         )
 
 
+def tapered(shard_rows: int, left: int) -> int:
+    """Rows of the next shard when `left` are the last of a job, so that its workers end at about the same time."""
+    return max(min(shard_rows, left // TAPER), min(shard_rows, max(shard_rows // TAPER, LEAST_ROWS)))
+
+
 class Reader(Protocol):
     """An open file; stays where it was, so that spans in order are read without going back."""
 
@@ -82,8 +90,11 @@ class Source(Protocol):
         """The names of the columns, from as little of the file as will do."""
         ...
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:
-        """Cut the file into shards, hashing what each of them will read and the layout it is read by."""
+    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:
+        """Cut the file into shards, hashing what each of them will read and the layout it is read by.
+
+        Of the `last` file of a job, if it says beforehand how many rows it has, shards get smaller to its end.
+        """
         ...
 
     def open(self, file: InputFile, want: Want) -> Reader: ...

@@ -31,7 +31,7 @@ from service.scoring.summary import confidence_picture, encode, summarize
 from service.tasks import TASKS
 from service.tasks.body import parse
 
-SHARD_ROWS = {"image-classifier": 16384, "language-model": 64, "image-generator": 256}  # else SEQUENCE_SHARD_ROWS
+SHARD_ROWS = {"image-classifier": 32768, "language-model": 64, "image-generator": 256}  # else SEQUENCE_SHARD_ROWS
 SEQUENCE_SHARD_ROWS = 4096
 PLANNED_AHEAD = 2  # few, so that a worker finds in the cache what was hashed just now
 LINES: frozenset[Format] = frozenset({"jsonl", "openai", "text"})
@@ -159,11 +159,8 @@ def _run(
 ) -> tuple[Outcome, _Plan]:
     ledger.resume()
     planned = _Plan()
-    shards = ahead(_missing(job, files, ledger, bar, planned), PLANNED_AHEAD)
-    try:
+    with ahead(_missing(job, files, ledger, bar, planned), PLANNED_AHEAD) as shards:
         outcome = engine(job, shards, workers=workers, report=bar)
-    finally:
-        shards.close()  # type: ignore[attr-defined]
     outcome.failures[:0] = planned.unread
     return outcome, planned
 

@@ -90,8 +90,8 @@ def _compute(context: Context, shard: Shard, progress: Callable[[int, int], None
     sink: Sink | None = None
     shape = partial(responses, tokenizer=context.model.tokenizer) if is_openai_batch(job) else joined
     try:
-        with rejects:
-            for rows in ahead(_rows(context, shard), AHEAD):
+        with rejects, ahead(_rows(context, shard), AHEAD) as found:
+            for rows in found:
                 scored = context.scorer.score(rows)
                 table = shape(job, shard.file, rows, scored)
                 if sink is None:

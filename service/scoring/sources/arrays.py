@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from blake3 import blake3
+from xxhash import xxh3_128
 
 from service.scoring.files import InputFile
 from service.scoring.job import ScoringError
-from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, Rows, Span, Want
+from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, Rows, Span, Want, tapered
 from service.scoring.sources.stream import BLOCK_BYTES, Stream
 
 MAX_HEADER_BYTES = 1 << 20
@@ -43,16 +43,17 @@ class ArraySource:
     def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
         return tuple(_layout(file))
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:
+    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:
         wanted = {name: tensor for name, tensor in _layout(file).items() if name in want.columns}
         tensors = list(wanted.values())
         layout = json.dumps([(name, tensor.dtype.str, tensor.shape[1:]) for name, tensor in wanted.items()]).encode()
         total = tensors[0].shape[0] if tensors else 0
-        rows = max(1, min(shard_rows, SHARD_BYTES // max(sum(tensor.row_bytes for tensor in tensors), 1)))
+        most = max(1, min(shard_rows, SHARD_BYTES // max(sum(tensor.row_bytes for tensor in tensors), 1)))
         streams = [Stream(file) for _ in tensors]
-        for first in range(0, total, rows):
-            count = min(rows, total - first)
-            digest = blake3(layout)
+        first = 0
+        while first < total:
+            count = min(tapered(most, total - first) if last else most, total - first)
+            digest = xxh3_128(layout)
             for stream, tensor in zip(streams, tensors, strict=True):
                 stream.seek(tensor.offset + first * tensor.row_bytes)
                 left = count * tensor.row_bytes
@@ -61,6 +62,7 @@ class ArraySource:
                     digest.update(part)
                     left -= len(part)
             yield Span(first_row=first, rows=count, start=first, stop=first + count, digest=digest.hexdigest())
+            first += count
         for stream in streams:
             stream.close()
 

@@ -109,7 +109,7 @@ class JsonSource:
         finally:
             stream.close()
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
+    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:  # noqa: ARG002
         return line_spans(file, shard_rows=shard_rows)
 
     def open(self, file: InputFile, want: Want) -> JsonReader:
@@ -120,7 +120,7 @@ class TextSource:
     def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
         return ("text",)
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
+    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:  # noqa: ARG002
         return line_spans(file, shard_rows=shard_rows)
 
     def open(self, file: InputFile, want: Want) -> TextReader:

@@ -23,7 +23,7 @@ class OpenAiSource:
     def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
         return ("custom_id", *FIELDS)
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
+    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:  # noqa: ARG002
         return line_spans(file, shard_rows=shard_rows)
 
     def open(self, file: InputFile, want: Want) -> "OpenAiReader":

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from blake3 import blake3
+from xxhash import xxh3_128
 
 from service.scoring.files import InputFile, file_system
-from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, Rows, Span, Want
+from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, Rows, Span, Want, tapered
 
 BUFFER_BYTES = 1 << 18  # what is read at once stays in the cache of a core
 
@@ -23,22 +23,29 @@ class ParquetSource:
         with _open(file) as parquet:
             return tuple(parquet.schema_arrow.names)
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:
+    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:
         system, path = file_system(file.uri)
         with _open(file) as parquet, system.open_input_file(path) as raw:
             groups = [_Group(parquet.metadata.row_group(i), want) for i in range(parquet.metadata.num_row_groups)]
             layout = json.dumps([str(field) for field in parquet.schema_arrow if field.name in want.columns]).encode()
+            total = sum(group.rows for group in groups)
+
+            def room(group: _Group) -> int:
+                most = tapered(shard_rows, total - first_row) if last else shard_rows
+                return max(1, min(most, SHARD_BYTES * group.rows // max(group.size, 1)))
+
             first_row = i = 0
             while i < len(groups):
-                rows = max(1, min(shard_rows, SHARD_BYTES * groups[i].rows // max(groups[i].size, 1)))
+                start, taken, size, rows = i, 0, 0, room(groups[i])
                 if groups[i].rows > rows:
-                    yield from _cut(i, groups[i].digest(raw, layout), groups[i].rows, first_row=first_row, rows=rows)
-                    first_row += groups[i].rows
-                    i += 1
+                    digest, i = groups[i].digest(raw, layout), i + 1
+                    while taken < groups[start].rows:
+                        rows = min(room(groups[start]), groups[start].rows - taken)
+                        yield Span(first_row=first_row, rows=rows, start=start, stop=i, skip=taken, digest=digest)
+                        taken, first_row = taken + rows, first_row + rows
                     continue
-                start, taken, size = i, 0, 0
-                digests = blake3()
-                while i < len(groups) and taken + groups[i].rows <= shard_rows and size <= SHARD_BYTES:
+                digests = xxh3_128()
+                while i < len(groups) and taken + groups[i].rows <= rows and size <= SHARD_BYTES:
                     taken, size = taken + groups[i].rows, size + groups[i].size
                     digests.update(groups[i].digest(raw, layout).encode())
                     i += 1
@@ -108,7 +115,7 @@ class _Group:
         ]
 
     def digest(self, raw: Any, layout: bytes) -> str:
-        found, buffer = blake3(layout), memoryview(bytearray(BUFFER_BYTES))
+        found, buffer = xxh3_128(layout), memoryview(bytearray(BUFFER_BYTES))
         for start, stored in self._ranges:
             raw.seek(start)
             left = stored
@@ -119,18 +126,6 @@ class _Group:
                 found.update(buffer[:size])
                 left -= size
         return found.hexdigest()
-
-
-def _cut(group: int, digest: str, total: int, *, first_row: int, rows: int) -> Iterator[Span]:
-    for skip in range(0, total, rows):
-        yield Span(
-            first_row=first_row + skip,
-            rows=min(rows, total - skip),
-            start=group,
-            stop=group + 1,
-            skip=skip,
-            digest=digest,
-        )
 
 
 def _open(file: InputFile) -> pq.ParquetFile:

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, cast
 
-from blake3 import blake3
+from xxhash import xxh3_128
 
 from service.scoring.files import InputFile, is_picture, walk
 from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, Rows, Span, Want
@@ -37,7 +37,7 @@ class FolderSource:
     def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
         return COLUMNS
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
+    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:  # noqa: ARG002
         root = Path(file.uri)
         names = (path.relative_to(root).as_posix() for path in walk(root) if is_picture(path.name))
         yield from _spans((_read(root, name) for name in names), min(shard_rows, MAX_NAMES), named=True)
@@ -61,7 +61,7 @@ class TarSource:
     def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
         return COLUMNS
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
+    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:  # noqa: ARG002
         stream = Stream(file)
         yield from _spans(_members(stream, 0), shard_rows, named=False)
         stream.close()
@@ -107,7 +107,7 @@ def _spans(pictures: Iterator[_Picture], shard_rows: int, *, named: bool) -> Ite
     first = 0
     held: list[str] = []
     start = size = 0
-    digest = blake3()
+    digest = xxh3_128()
 
     def span() -> Span:
         names = tuple(held) if named else ()
@@ -122,7 +122,7 @@ def _spans(pictures: Iterator[_Picture], shard_rows: int, *, named: bool) -> Ite
         size += picture.size
         if len(held) == shard_rows or size >= SHARD_BYTES:
             yield span()
-            first, held, size, digest = first + len(held), [], 0, blake3()
+            first, held, size, digest = first + len(held), [], 0, xxh3_128()
     if held:
         yield span()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from blake3 import blake3
+from xxhash import xxh3_128
 
 from service.scoring.files import InputFile, file_system
 from service.scoring.rows import MAX_ROW_BYTES, SHARD_BYTES, Span
@@ -143,7 +143,7 @@ class _OpenSpan:
     def __init__(self, *, first_row: int, start: int) -> None:
         self.first_row, self.start = first_row, start
         self.rows = self.size = 0
-        self._hash = blake3()
+        self._hash = xxh3_128()
 
     def add(self, content: bytes, *, rows: int, size: int) -> None:
         self.rows += rows

@@ -10,7 +10,8 @@ from service.scoring.ahead import ahead
 
 
 def test_items_come_in_order() -> None:
-    assert list(ahead(iter(range(100)), 3)) == list(range(100))
+    with ahead(iter(range(100)), 3) as found:
+        assert list(found) == list(range(100))
 
 
 def test_an_error_comes_where_its_item_would_have() -> None:
@@ -18,10 +19,10 @@ def test_an_error_comes_where_its_item_would_have() -> None:
         yield 1
         raise KeyError("two")
 
-    found = ahead(items(), 5)
-    assert next(found) == 1
-    with pytest.raises(KeyError, match="two"):
-        next(found)
+    with ahead(items(), 5) as found:
+        assert next(found) == 1
+        with pytest.raises(KeyError, match="two"):
+            next(found)
 
 
 def test_no_more_than_the_depth_is_made_before_it_is_wanted() -> None:
@@ -32,22 +33,22 @@ def test_no_more_than_the_depth_is_made_before_it_is_wanted() -> None:
             made.append(i)
             yield i
 
-    found = ahead(items(), 2)
-    assert next(found) == 0
-    time.sleep(0.1)
-    assert len(made) <= 5
-    found.close()  # type: ignore[attr-defined]
+    with ahead(items(), 2) as found:
+        assert next(found) == 0
+        time.sleep(0.1)
+        assert len(made) <= 5
 
 
-def test_closing_ends_the_thread() -> None:
+def test_it_begins_before_anybody_asks_and_ends_with_the_context() -> None:
     made_on: list[threading.Thread] = []
+    began = threading.Event()
 
     def items() -> Iterator[int]:
         made_on.append(threading.current_thread())
+        began.set()
         yield from range(10**9)
 
-    found = ahead(items(), 2)
-    next(found)
-    assert made_on[0].is_alive()
-    found.close()  # type: ignore[attr-defined]
+    with ahead(items(), 2):
+        assert began.wait(20)
+        assert made_on[0].is_alive()
     assert not made_on[0].is_alive()

@@ -14,11 +14,11 @@ from service.scoring.sources import SOURCES
 Read = Callable[..., list[tuple[int, dict[str, Any], str | None]]]
 
 
-def spans_of(path: Path, shard_rows: int, *, header: bool = True, wanted: Any = None) -> list[Span]:
+def spans_of(path: Path, shard_rows: int, *, header: bool = True, wanted: Any = None, last: bool = False) -> list[Span]:
     [file] = find_files([str(path)], output=Path("/nowhere"), wanted=wanted)
     source = SOURCES[file.format]
     want = Want(columns=source.columns(file, header=header), header=header)
-    return list(source.spans(file, want, shard_rows=shard_rows))
+    return list(source.spans(file, want, shard_rows=shard_rows, last=last))
 
 
 @pytest.fixture
@@ -27,11 +27,13 @@ def read() -> Read:
     return read_all
 
 
-def read_all(path: Path, shard_rows: int = 7, *, header: bool = True, wanted: Any = None, seed: int = 0) -> Any:
+def read_all(
+    path: Path, shard_rows: int = 7, *, header: bool = True, wanted: Any = None, seed: int = 0, last: bool = False
+) -> Any:
     [file] = find_files([str(path)], output=Path("/nowhere"), wanted=wanted)
     source = SOURCES[file.format]
     want = Want(columns=source.columns(file, header=header), header=header)
-    spans = list(source.spans(file, want, shard_rows=shard_rows))
+    spans = list(source.spans(file, want, shard_rows=shard_rows, last=last))
     random.Random(seed).shuffle(spans)
     reader = source.open(file, want)
     found = []

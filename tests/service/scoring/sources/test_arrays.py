@@ -8,13 +8,21 @@ import pytest
 from safetensors.numpy import save_file
 
 from service.scoring.job import ScoringError
-from tests.service.scoring.sources.conftest import Read
+from tests.service.scoring.sources.conftest import Read, read_all, spans_of
 
 
 def test_rows_of_an_array(read: Read, tmp_path: Path) -> None:
     array = np.arange(40 * 6, dtype=np.float32).reshape(40, 2, 3)
     np.save(tmp_path / "a.npy", array)
     assert np.array_equal([values["array"] for _, values, _ in read(tmp_path / "a.npy", 7)], array)
+
+
+def test_shards_of_the_last_file_get_smaller(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(40_000))
+    sizes = [span.rows for span in spans_of(tmp_path / "a.npy", 8192, last=True)]
+    assert (sum(sizes), sizes[0], max(sizes[-4:])) == (40_000, 5000, 1024)
+    found = read_all(tmp_path / "a.npy", 8192, last=True)
+    assert [number for number, _, _ in found] == list(range(40_000))
 
 
 def test_rows_of_several_tensors(read: Read, tmp_path: Path) -> None:

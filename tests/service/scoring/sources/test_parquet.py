@@ -25,6 +25,17 @@ def test_every_row_comes_once_whatever_the_groups_and_shards(
     assert all(span.rows <= size for span in spans_of(path, size))
 
 
+@pytest.mark.parametrize("group", [300, 5000, 1 << 20])
+def test_shards_of_the_last_file_get_smaller(group: int, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": range(40_000)}), tmp_path / "a.parquet", row_group_size=group)
+    sizes = [span.rows for span in spans_of(tmp_path / "a.parquet", 8192, last=True)]
+    assert sum(sizes) == 40_000
+    assert max(sizes) <= 8192 // 1.6
+    assert max(sizes[-4:]) <= 1024
+    found = read_all(tmp_path / "a.parquet", 8192, last=True)
+    assert [values["id"] for _, values, _ in found] == list(range(40_000))
+
+
 def test_a_large_group_is_read_in_parts_and_wide_rows_make_small_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
