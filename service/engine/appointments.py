@@ -35,6 +35,7 @@ class Visitor:
     body: bytes | None = None
     returns: bool = False  # as told
     due_s: float = 0.0
+    crowded: bool = False  # in a long line, and nobody there knew what it asks for
 
     def fingerprints(self) -> Fingerprints:
         """By each of them it may be known again; of large bodies only samples are looked at."""

@@ -72,6 +72,10 @@ class Executor:
         with self._lock:
             return self._gate.knock(visitor, now, lag_s)
 
+    def judge(self, visitor: Visitor, batcher: Batcher, num_rows: int, num_steps: int, now: float) -> None:
+        with self._lock:
+            self._gate.judge(visitor, batcher, num_rows, num_steps, now)
+
     def forget(self, visitor: Visitor) -> None:
         if visitor.due_s:
             with self._lock:

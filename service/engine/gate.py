@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from service.engine.admission import Admission, Forecast
 from service.engine.appointments import Appointments, Visitor, by_address
+from service.engine.batcher import Batcher
 from service.engine.counters import Counters, Refusal
 from service.engine.limits import Limits
 from service.engine.request import Piece, Request
@@ -20,8 +21,10 @@ from service.errors import EkibenError
 PROBE_S = 1.0  # after so long without a measurement, what should be late is let in, to measure again
 USED = 0.6  # of the time that a request has: on its way here and back it loses some that nobody sees here
 USED_BY_RETURNERS = 0.8  # so there is always room for those who come back as told
-LINE = 0.1  # of that time, for the line of those who are still to be read
-LINE_OF_RETURNERS = 0.2
+LINE = 0.025  # of that time, for the line of those who are still to be read, if it has been long for
+PATIENCE_S = 0.2
+LINE_OF_RETURNERS = 0.1
+LINE_AT_FIRST = 0.3  # there and back; a burst is none the worse for it
 CLOSED = 0.02  # of that time nobody is let in once somebody was not: to look again costs more than it gains
 PLACES = 0.8  # of a queue: for all others
 
@@ -34,6 +37,7 @@ class Demand:
     work_s: float
     run_s: float
     until: float  # then one is let in, to learn whether it is still so; a second later it is forgotten
+    since: float
     probed: bool = False
     closed_until: float = 0.0  # till then there is no place for who has no more than
     closed_for_s: float = 0.0  # to wait
@@ -64,7 +68,11 @@ class Gate:
         unseen, and if the line is long, nobody joins it.
         """
         demand = self.judged.get(visitor.path)
-        if demand is None or visitor.due_s:
+        if demand is None:
+            if lag_s > LINE * (visitor.deadline - now):
+                visitor.crowded = True
+            return None
+        if visitor.due_s:
             return None
         if demand.until < now:
             if demand.probed:
@@ -74,7 +82,10 @@ class Gate:
         else:
             returns = self._returns(visitor, now)
             _, excess_s = self._forecast(now, visitor.deadline, demand, returns=returns, lag_s=2 * lag_s)
-            crowded = lag_s > (LINE_OF_RETURNERS if returns else LINE) * (visitor.deadline - now)
+            line = LINE_OF_RETURNERS if returns else LINE
+            if now < demand.since + PATIENCE_S:
+                line = LINE_AT_FIRST
+            crowded = lag_s > line * (visitor.deadline - now)
             if crowded:
                 demand.until = now + PROBE_S  # how long the line is, is measured without letting in anybody
                 excess_s = max(excess_s, lag_s)
@@ -97,6 +108,13 @@ class Gate:
             self._admission.left(visitor.deadline, visitor.due_s)
             visitor.due_s = 0.0
 
+    def judge(self, visitor: Visitor, batcher: Batcher, num_rows: int, num_steps: int, now: float) -> None:
+        """From now on it is known what those ask for who come where this visitor came, which was in a long line."""
+        visitor.crowded = False
+        row_s, run_s = batcher.cost(num_steps)
+        demand = Demand(batcher.counters, row_s * num_rows, run_s, now + PROBE_S, now)
+        self.judged.setdefault(visitor.path, demand)
+
     def refusal(self, request: Request, pieces: Sequence[Piece], now: float) -> EkibenError | None:
         """Why the request must not be queued, or None if it may."""
         batcher, visitor = request.batcher, request.visitor
@@ -106,7 +124,9 @@ class Gate:
             piece.price_s = row_s * piece.count
             work_s += piece.price_s
             run_s = max(run_s, late_s)
-        demand = Demand(batcher.counters, work_s, run_s, now + PROBE_S)
+        judged = None if visitor is None else self.judged.get(visitor.path)
+        since = now if judged is None else judged.since
+        demand = Demand(batcher.counters, work_s, run_s, now + PROBE_S, since)
         returns = visitor is not None and self._returns(visitor, now)
         if batcher.num_rows and batcher.num_rows + request.num_rows > self._places(returns):
             return self._refuse("queue-full", demand, visitor, now, 0.0)

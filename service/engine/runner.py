@@ -100,13 +100,16 @@ class Runner:
         if end <= now:
             batcher.counters.refused["late"] += 1
             raise too_late()
+        visitor = _visitor.get()
+        if visitor is not None and visitor.crowded:
+            executor.judge(visitor, batcher, num_rows, layout.num_steps(inputs), now)
         if executor.is_quiet(loop) and batcher.is_quick(num_rows, layout.num_steps(inputs)):
             answer = executor.run_alone(batcher, session, inputs, outputs, num_rows)
             if answer is not None:
                 return answer
         request = Request(
             session, batcher, inputs, outputs,
-            num_rows=num_rows, items=items, arrived=now, deadline=end, loop=loop, visitor=_visitor.get(),
+            num_rows=num_rows, items=items, arrived=now, deadline=end, loop=loop, visitor=visitor,
         )  # fmt: skip
         executor.arrive(request)
         try:

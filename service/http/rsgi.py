@@ -22,6 +22,7 @@ from service.http.route import Work
 
 log = logging.getLogger(__name__)
 
+LONG_S = 0.005  # a shorter line is of no interest
 SHORT_BYTES = 1 << 14  # of a body that is sent together with what announces it
 
 
@@ -133,15 +134,15 @@ class Door:
         request = RsgiRequest(watcher.scope, watcher.proto, self._line)
         short = False
         try:
-            judged = self._front.judged
-            if judged and request.path in judged:
-                refusal = self._front.knock(request, self._line.wait_s(request.came))
+            wait_s = self._line.wait_s(request.came)
+            if wait_s > LONG_S or request.path in self._front.judged:
+                refusal = self._front.knock(request, wait_s)
                 if refusal is not None:
                     _respond(watcher.proto, refusal)
                     return
             route = find_route(request.path)
             if isinstance(route, Work) and request.method in route.methods:
-                short = request.fetch(self._front.max_body_bytes)
+                short = request.fetch(self._front.max_body_bytes) and not request.header("expect")
         except EkibenError:
             pass  # it is told when it is answered
         except Exception:  # which would end granian's thread

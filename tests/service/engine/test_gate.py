@@ -7,7 +7,7 @@ from service.engine.admission import Admission
 from service.engine.appointments import Visitor
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
-from service.engine.gate import CLOSED, LINE, PROBE_S, USED, Gate
+from service.engine.gate import CLOSED, LINE, LINE_AT_FIRST, PATIENCE_S, PROBE_S, USED, Gate
 from service.engine.layout import Layout
 from service.engine.limits import Limits
 from service.engine.request import Request
@@ -172,17 +172,20 @@ def crowded() -> tuple[Engine, float]:
 def test_who_would_be_read_too_late_is_refused_unread_even_if_it_is_new() -> None:
     engine, timeout_s = crowded()
 
-    def knock(lag_s: float) -> EkibenError | None:
+    def knock(line: float, now: float) -> EkibenError | None:
         engine.connections += 1
-        visitor = Visitor("/path", f"new {engine.connections}", NOW + timeout_s)
-        refusal = engine.gate.knock(visitor, NOW, lag_s)
+        visitor = Visitor("/path", f"new {engine.connections}", now + timeout_s)
+        refusal = engine.gate.knock(visitor, now, line * timeout_s)
         engine.gate.forget(visitor)
         return refusal
 
-    assert knock(0.0) is None
-    assert knock(0.9 * LINE * timeout_s) is None  # it is to be read, since it is new
-    assert knock(1.1 * LINE * timeout_s) is not None
-    assert engine.queue.counters.refused["unread"] == 1
+    assert knock(0.0, NOW) is None
+    assert knock(0.9 * LINE_AT_FIRST, NOW) is None  # it is to be read, since it is new; and this may be a burst
+    assert knock(1.1 * LINE_AT_FIRST, NOW) is not None
+    later = NOW + PATIENCE_S + 0.01
+    assert knock(0.9 * LINE, later) is None
+    assert knock(1.1 * LINE, later) is not None
+    assert engine.queue.counters.refused["unread"] == 2
 
 
 def test_a_long_line_keeps_a_path_judged_and_has_room_for_who_comes_as_told() -> None:
@@ -191,17 +194,43 @@ def test_a_long_line_keeps_a_path_judged_and_has_room_for_who_comes_as_told() ->
     def knock(address: str, now: float, line: float) -> EkibenError | None:
         return engine.gate.knock(Visitor("/path", address, now + timeout_s), now, line * timeout_s)
 
-    refusal = knock("a", NOW, 1.5 * LINE)
+    refusal = knock("a", NOW, 1.1 * LINE_AT_FIRST)
     assert refusal is not None
     assert refusal.retry_after_s is not None
     then = NOW + refusal.retry_after_s
     assert then > NOW + PROBE_S
-    for now in np.arange(NOW, then, PROBE_S / 2):
+    for now in np.arange(NOW + PROBE_S / 2, then, PROBE_S / 2):
         assert knock(f"{now}", now, 1.5 * LINE) is not None  # nobody is let in to learn whether it is still so
     engine.queue.clear()
     assert knock("b", then, 1.5 * LINE) is not None
     assert knock("a", then, 1.5 * LINE) is None
     assert knock("b", then + PROBE_S + 0.1, 0.0) is None
+
+
+def test_a_long_line_alone_is_a_reason_to_judge_once_it_is_known_what_is_asked() -> None:
+    engine = Engine()
+    visitor = Visitor("/path", "a", NOW + 1.0)
+    assert engine.gate.knock(visitor, NOW, 0.9 * LINE) is None
+    assert not visitor.crowded
+    assert engine.gate.knock(visitor, NOW, 1.1 * LINE) is None
+    assert (visitor.crowded, engine.gate.judged) == (True, {})
+    engine.gate.judge(visitor, engine.queue, num_rows=2, num_steps=8, now=NOW)
+    assert not visitor.crowded
+    demand = engine.gate.judged["/path"]
+    assert (demand.work_s, demand.run_s) == pytest.approx((0.2, 1.0))
+
+    def knock(lag_s: float, now: float) -> EkibenError | None:
+        visitor = Visitor("/path", "b", now + 10.0)
+        refusal = engine.gate.knock(visitor, now, lag_s)
+        engine.gate.forget(visitor)
+        return refusal
+
+    assert knock(1.0, NOW) is None
+    later = NOW + PATIENCE_S + 0.01
+    assert knock(1.0, later) is not None
+    assert knock(0.1, later) is None
+    engine.gate.judge(visitor, engine.queue, num_rows=2, num_steps=8, now=later)
+    assert engine.gate.judged["/path"] is demand, "how long the line has been long is not forgotten"
 
 
 def test_what_is_still_to_be_read_takes_part_in_the_reckoning() -> None:

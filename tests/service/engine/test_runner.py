@@ -228,6 +228,27 @@ def test_what_was_done_is_counted(runner: Runner) -> None:
     assert (counters.queued_items, counters.compute_s.count, counters.queue_s.count) == (0, 3, 3)
 
 
+def test_who_comes_along_a_long_line_teaches_what_is_asked_there(runner: Runner) -> None:
+    """Nothing was refused until then; who comes next is refused unread if the line is that long."""
+    session = FakeSession()
+    seconds_in_line = 10.0
+
+    async def scenario() -> None:
+        first = runner.knock("/path", "a", 20.0, seconds_in_line)
+        assert not isinstance(first, float)
+        assert not runner.judged
+        await runner.run(session, rows(8))  # type: ignore[arg-type]  # of another task
+        assert not runner.judged
+        visitor = runner.read(first, "/path", "a", b"1")
+        await runner.run(session, rows(8))  # type: ignore[arg-type]
+        runner.forget(visitor)
+
+    asyncio.run(scenario())
+    assert set(runner.judged) == {"/path"}
+    assert isinstance(runner.knock("/path", "b", 20.0, seconds_in_line), float)
+    assert not isinstance(runner.knock("/path", "c", 20.0), float)
+
+
 def test_the_grid_covers_every_batch_that_can_be(runner: Runner, sessions: dict[str, Session]) -> None:
     assert runner.grid(sessions["image-classifier"]) == [(1, 0), (2, 0), (4, 0), (8, 0)]
     grid = runner.grid(FakeSession(max_steps=500))  # type: ignore[arg-type]

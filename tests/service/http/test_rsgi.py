@@ -19,7 +19,8 @@ from service.errors import EkibenError
 from service.http import watch
 from service.http.exchange import ClientGoneError, address
 from service.http.front import Front
-from service.http.rsgi import SHORT_BYTES, Door, RsgiRequest, handle
+from service.http.line import Line
+from service.http.rsgi import LONG_S, SHORT_BYTES, Door, RsgiRequest, handle
 from service.http.traffic import Traffic
 
 
@@ -287,11 +288,17 @@ def test_the_wait_for_the_event_loop_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "late", "waits"),
-    [(2, False, True), (2, True, False), (SHORT_BYTES + 1, False, False), (None, False, False)],
-    ids=["short", "short, of a slow client", "long", "of unknown length"],
+    ("headers", "late", "waits"),
+    [
+        ({"content_length": "2"}, False, True),
+        ({"content_length": "2"}, True, False),
+        ({"content_length": "2", "expect": "100-continue"}, False, False),
+        ({"content_length": f"{SHORT_BYTES + 1}"}, False, False),
+        ({}, False, False),
+    ],
+    ids=["short", "short, of a slow client", "short, of a client who waits", "long", "of unknown length"],
 )
-def test_who_waits_for_a_short_body_is_in_line(length: int | None, late: bool, waits: bool) -> None:
+def test_who_waits_for_a_short_body_is_in_line(headers: dict[str, str], late: bool, waits: bool) -> None:
     """A long one is on its way; and granian asks for one of unknown length when somebody reads it."""
     lags: list[float] = []
 
@@ -315,7 +322,7 @@ def test_who_waits_for_a_short_body_is_in_line(length: int | None, late: bool, w
     async def main() -> None:
         host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=1 << 20, runner=Judging())
         door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
-        asked = scope("/classify", **({} if length is None else {"content_length": str(length)}))
+        asked = scope("/classify", **headers)
         first, second = Watcher(Slow(), asked), Watcher(Slow(), scope("/classify", content_length="2"))
         door(first)
         for _ in range(10):
@@ -340,6 +347,30 @@ def test_who_waits_for_a_short_body_is_in_line(length: int | None, late: bool, w
         asyncio.run(main())
     assert (lags[-2] > 0) == waits
     assert lags[-1] == 0, "nobody is in line any more"
+
+
+def test_a_long_line_is_told_to_the_engine_though_nobody_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    lags: list[float] = []
+
+    class Asked(Runner):
+        def knock(self, *visitor: Any) -> Visitor | float:
+            lags.append(visitor[-1])
+            return super().knock(*visitor)
+
+    async def main() -> None:
+        host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Asked())
+        door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
+        for wait_s in (LONG_S / 2, 2 * LONG_S):
+            monkeypatch.setattr(Line, "wait_s", lambda *_, wait_s=wait_s: wait_s)
+            for path in ("/classify", "/livez"):
+                watcher = Watcher(Protocol(b"[]"), scope(path, content_length="2"))
+                door(watcher)
+                while not watcher.ended:
+                    await asyncio.sleep(0)
+                assert watcher.proto.answers[0][0] != 503
+
+    asyncio.run(main())
+    assert lags == [2 * LONG_S]
 
 
 def test_an_engine_in_trouble_does_not_end_granians_thread() -> None:
