@@ -14,13 +14,15 @@ from service.engine.admission import Admission, Forecast
 from service.engine.appointments import Appointments, Visitor, by_address
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters, Refusal
-from service.engine.limits import Limits
+from service.engine.limits import LONG_S, Limits
 from service.engine.request import Piece, Request
 from service.errors import EkibenError
 
 PROBE_S = 1.0  # after so long without a measurement, what should be late is let in, to measure again
 USED = 0.6  # of the time that a request has: on its way here and back it loses some that nobody sees here
 USED_BY_RETURNERS = 0.8  # so there is always room for those who come back as told
+LATER = 0.4  # of what may be used, once others have been refused for a while: a long queue answers nobody sooner
+BATCHES = 4  # that may wait even then
 LINE = 0.025  # of that time, for the line of those who are still to be read, if it has been long for
 PATIENCE_S = 0.2
 LINE_OF_RETURNERS = 0.1
@@ -69,7 +71,7 @@ class Gate:
         """
         demand = self.judged.get(visitor.path)
         if demand is None:
-            if lag_s > LINE * (visitor.deadline - now):
+            if lag_s > max(LINE * (visitor.deadline - now), LONG_S):
                 visitor.crowded = True
             return None
         if visitor.due_s:
@@ -85,7 +87,7 @@ class Gate:
             line = LINE_OF_RETURNERS if returns else LINE
             if now < demand.since + PATIENCE_S:
                 line = LINE_AT_FIRST
-            crowded = lag_s > line * (visitor.deadline - now)
+            crowded = lag_s > max(line * (visitor.deadline - now), LONG_S)
             if crowded:
                 demand.until = now + PROBE_S  # how long the line is, is measured without letting in anybody
                 excess_s = max(excess_s, lag_s)
@@ -151,8 +153,10 @@ class Gate:
         return places if returns or not self._appointments else int(places * PLACES)
 
     def _forecast(self, now: float, deadline: float, demand: Demand, *, returns: bool, lag_s: float = 0.0) -> Forecast:
-        kept_s = (1 - (USED_BY_RETURNERS if returns else USED)) * (deadline - now) + lag_s
-        return self._admission.forecast(now, deadline, demand.work_s, demand.run_s, kept_s)
+        used_s = (USED_BY_RETURNERS if returns else USED) * (deadline - now)
+        if now >= demand.since + PATIENCE_S:
+            used_s = max(LATER * used_s, min(used_s, BATCHES * demand.run_s))
+        return self._admission.forecast(now, deadline, demand.work_s, demand.run_s, deadline - now - used_s + lag_s)
 
     def _close(self, demand: Demand, visitor: Visitor, now: float, excess_s: float) -> None:
         demand.closed_for_s = visitor.deadline - now

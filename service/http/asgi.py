@@ -56,8 +56,6 @@ class AsgiRequest:
             message = await self._receive()
         raise ClientGoneError
 
-    def late(self) -> None: ...
-
     def gone(self) -> asyncio.Future[None]:
         return asyncio.ensure_future(self._until_gone())
 

@@ -49,9 +49,6 @@ class Request(Protocol):
     async def body(self, limit: int) -> bytes:
         """The whole body, to be read once. Raises EkibenError("body-too-large") or ClientGoneError."""
 
-    def late(self) -> None:
-        """Its body is long in coming; may be called again."""
-
     def gone(self) -> "asyncio.Future[None]":
         """Done when the client has left, and if it stays, perhaps never; to be asked once the body is read."""
 

@@ -1,54 +1,49 @@
-"""The line that requests wait in before anybody reads them: how long who joins it now will wait.
+"""The line in front of the event loop: how long granian's one thread takes to come to what is handed to it.
 
-granian's thread brings requests and then their bodies in the order they came. So a body that came with its request is
-behind everything that came before it, and the time until it is here says how long the line is. Invariant: a client who
-is slow, or has much to send, does not make the line look any longer.
+It brings requests, then their bodies, in the order they came. What is in line is granian's own and cannot be counted,
+so a marker goes the same way: a future of granian's, cancelled at once, is dropped by that thread when its turn comes,
+and with it what it was cancelled with. No client has a part in that, so none can make the line look longer.
 """
 
-from collections import deque
-from typing import Protocol
+import time
+from typing import Any
 
-STEP = 1.05  # by which a measurement moves the median
-LEAST_S = 1e-6
-RECENT = 8  # the shortest wait of so many counts: a slow client among them does not
-
-
-class Waiting(Protocol):
-    came: float  # as `time.monotonic` says
-    place: int  # from one on; 0: not in the line
+EVERY_S = 0.002  # at most so often
+LOST_S = 2.0  # a marker that takes longer will never come
 
 
 class Line:
-    """Joined and asked on one thread, left on another."""
+    """Used by granian's thread alone."""
 
     def __init__(self) -> None:
-        self._joined = self._left = 0  # each written by one thread
-        self._each_s = LEAST_S  # that one waits for each in the line, in the median
-        self._recent_s: deque[float] = deque((0.0,), maxlen=RECENT)
-        self._served_at = 0.0
+        self._sent_at = 0.0  # of the marker under way; 0: there is none
+        self._back_at = 0.0
+        self._took_s = 0.0
 
-    def wait_s(self, now: float) -> float:
-        """How long who joins now will wait; what somebody has just waited takes as long to be gone."""
-        wait_s = (self._joined - self._left) * self._each_s
-        recent_s = min(self._recent_s)
-        return recent_s if recent_s > wait_s and now - self._served_at < recent_s else wait_s
+    def look(self, protocol: Any, now: float) -> float:
+        """How long whoever joins now will wait; `protocol` is granian's end of any request that is not answered yet."""
+        if self._sent_at:
+            under_way_s = now - self._sent_at
+            if under_way_s < LOST_S:
+                return max(under_way_s, self._took_s)
+            self._sent_at = self._took_s = 0.0
+        elif now - self._back_at > max(self._took_s, EVERY_S):
+            self._took_s = 0.0
+        if now - self._back_at >= EVERY_S:
+            self._sent_at = now
+            protocol.client_disconnect().cancel(Marker(self))
+        return self._took_s
 
-    def join(self, request: Waiting) -> None:
-        request.place = self._joined - self._left + 1
-        self._joined += 1
+    def back(self, now: float) -> None:
+        if self._sent_at:
+            self._took_s, self._sent_at, self._back_at = now - self._sent_at, 0.0, now
 
-    def served(self, request: Waiting, now: float) -> None:
-        """Its turn has come."""
-        if request.place:
-            wait_s = now - request.came
-            self._recent_s.append(wait_s)
-            self._served_at = now
-            longer = wait_s > request.place * self._each_s
-            self._each_s = self._each_s * STEP if longer else max(self._each_s / STEP, LEAST_S)
-            self.leave(request)
 
-    def leave(self, request: Waiting) -> None:
-        """It waits no longer, or for something else."""
-        if request.place:
-            request.place = 0
-            self._left += 1
+class Marker:
+    __slots__ = ("_line",)
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def __del__(self) -> None:
+        self._line.back(time.monotonic())

@@ -13,6 +13,7 @@ from granian.rsgi import HTTPProtocol, ProtocolClosed  # type: ignore[attr-defin
 from granian.rsgi import Scope as RsgiScope
 
 from service.engine.appointments import Visitor
+from service.engine.limits import LONG_S
 from service.errors import EkibenError
 from service.http.asgi import App, Message, Scope
 from service.http.exchange import ClientGoneError, Reply, announced, too_large
@@ -22,14 +23,13 @@ from service.http.route import Work
 
 log = logging.getLogger(__name__)
 
-LONG_S = 0.005  # a shorter line is of no interest
-SHORT_BYTES = 1 << 14  # of a body that is sent together with what announces it
+SHARE_OF_LAST = 0.05  # of what was measured last in an average
 
 
 class RsgiRequest:
-    __slots__ = ("_body", "_headers", "_line", "_protocol", "_scope", "came", "method", "path", "place", "visitor")
+    __slots__ = ("_body", "_headers", "_protocol", "_scope", "came", "method", "path", "visitor")
 
-    def __init__(self, scope: RsgiScope, protocol: HTTPProtocol, line: Line | None = None) -> None:
+    def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
         self._scope = scope
         self._protocol = protocol
         self._headers = scope.headers
@@ -38,8 +38,6 @@ class RsgiRequest:
         self.path = scope.path
         self.came = time.monotonic()
         self.visitor: Visitor | None = None
-        self.place = 0  # in the line
-        self._line = line
 
     @property
     def query(self) -> str:
@@ -54,17 +52,11 @@ class RsgiRequest:
         value: str = self._headers.get(name, "")
         return value
 
-    def fetch(self, limit: int) -> bool:
-        """Have a body of known length read, for `body` to find it; should it be here already?
-
-        Raises EkibenError("body-too-large").
-        """
-        length = announced(self, limit)
-        if length is None:
-            return False
-        body: Any = self._protocol()
-        self._body = body
-        return length <= SHORT_BYTES
+    def fetch(self, limit: int) -> None:
+        """Have a body of known length read, for `body` to find it. Raises EkibenError("body-too-large")."""
+        if announced(self, limit) is not None:
+            body: Any = self._protocol()
+            self._body = body
 
     async def body(self, limit: int) -> bytes:
         try:
@@ -72,12 +64,9 @@ class RsgiRequest:
                 self.fetch(limit)
             if self._body is not None:
                 try:
-                    body = await self._body
+                    return await self._body
                 finally:
                     self._body = None  # what it raises leads back here: granian's futures would never be freed
-                if self._line is not None:
-                    self._line.served(self, time.monotonic())
-                return body
             parts, size = [], 0
             async for part in self._protocol:
                 parts.append(part)
@@ -88,15 +77,10 @@ class RsgiRequest:
         except ProtocolClosed:
             raise ClientGoneError from None
 
-    def late(self) -> None:
-        if self._line is not None:
-            self._line.leave(self)
-
     def drop(self) -> None:
         """A body that nobody awaited is read no further: nothing would limit how long it takes."""
         if self._body is not None:
             self._body.cancel()
-        self.late()
 
     def gone(self) -> "asyncio.Future[None]":
         gone: Any = self._protocol.client_disconnect()  # it has what a future has, so it needs no task
@@ -128,13 +112,15 @@ class Door:
         self._front = front
         self._loop = loop
         self._context = context
+        self._handed_over = self._begun = 0  # each written by one thread
+        self._each_s = 0.0  # that a request handed over waits for each before it
         self._line = Line()
 
     def __call__(self, watcher: Any) -> None:
-        request = RsgiRequest(watcher.scope, watcher.proto, self._line)
-        short = False
+        request = RsgiRequest(watcher.scope, watcher.proto)
+        ahead = self._handed_over - self._begun
         try:
-            wait_s = self._line.wait_s(request.came)
+            wait_s = max(self._line.look(watcher.proto, request.came), ahead * self._each_s)
             if wait_s > LONG_S or request.path in self._front.judged:
                 refusal = self._front.knock(request, wait_s)
                 if refusal is not None:
@@ -142,17 +128,17 @@ class Door:
                     return
             route = find_route(request.path)
             if isinstance(route, Work) and request.method in route.methods:
-                short = request.fetch(self._front.max_body_bytes) and not request.header("expect")
+                request.fetch(self._front.max_body_bytes)
         except EkibenError:
             pass  # it is told when it is answered
         except Exception:  # which would end granian's thread
             log.exception("a request that nobody looked at before it is answered")
-        self._line.join(request)
-        self._loop.call_soon_threadsafe(self._begin, watcher, request, short, context=self._context)
+        self._handed_over += 1
+        self._loop.call_soon_threadsafe(self._begin, watcher, request, ahead + 1, context=self._context)
 
-    def _begin(self, watcher: Any, request: RsgiRequest, short: bool) -> None:
-        if not short:  # what else it waits for is not the line
-            self._line.served(request, time.monotonic())
+    def _begin(self, watcher: Any, request: RsgiRequest, place: int) -> None:
+        self._begun += 1
+        self._each_s += SHARE_OF_LAST * ((time.monotonic() - request.came) / place - self._each_s)
         watcher.taskref(self._loop.create_task(_watched(self._front, watcher, request)))
 
 

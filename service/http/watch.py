@@ -11,7 +11,6 @@ from service.errors import EkibenError
 from service.http.exchange import ClientGoneError, Request
 
 TICK_S = 0.01
-LATE_S = 1.0  # a body that takes longer takes its client's time, not the service's
 
 
 class Work:
@@ -85,10 +84,7 @@ class Watch:
                 if work.has_body:
                     if work.began < now - TICK_S:
                         work.look()
-                    continue
-                if work.began < now - LATE_S:
-                    work.request.late()
-                if work.began < now - self._body_timeout_s and work.verdict is None:
+                elif work.began < now - self._body_timeout_s and work.verdict is None:
                     work.end(EkibenError("timeout", f"the body did not arrive within {self._body_timeout_s:g} s"))
         finally:  # whatever one client does, the others are looked after
             if self._works:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -143,6 +144,41 @@ def test_granian_has_the_place_where_its_own_thread_refuses() -> None:
     ours = list(inspect.signature(partial(Door, None)).parameters)  # type: ignore[arg-type]
     assert len(inspect.signature(_futures._cbsched_aioschedule).parameters) == len(ours) == 3
     assert "_cbsched_aioschedule(loop, self._ctx, cb)" in inspect.getsource(_futures._CBSchedulerAIO)
+
+
+MARKED = """
+import asyncio, time
+from service.http.line import Line
+
+line = Line()
+
+async def app(scope, protocol):
+    line.look(protocol, time.monotonic())
+    began = time.monotonic()
+    while line._sent_at and time.monotonic() < began + 20:
+        await asyncio.sleep(0.001)
+    protocol.response_str(200, [], "lost" if line._sent_at else "back")
+"""
+
+
+def test_granian_drops_what_a_future_was_cancelled_with_on_its_way(tmp_path: Path) -> None:
+    """Nor is this: where it does not, no line ever looks long, or each does for two seconds."""
+    (tmp_path / "marked.py").write_text(MARKED)
+    command = (sys.executable, "-m", "granian", "--interface", "rsgi", "--host", "127.0.0.1", "marked:app")
+    env = environment(PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen([*command, "--port", str(port)], env=env, cwd=tmp_path) as server:
+        try:
+            for _ in range(200):
+                with contextlib.suppress(OSError):
+                    status, _, answer = ask(port, "POST", "/", b"x")
+                    break
+                time.sleep(0.1)
+            assert (status, answer) == (200, b"back")
+        finally:
+            server.terminate()
 
 
 def test_a_worker_that_is_killed_takes_only_its_own_requests_with_it(granian: Started) -> None:

@@ -8,8 +8,9 @@ from service.engine.appointments import Visitor
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
 from service.engine.gate import CLOSED, LINE, LINE_AT_FIRST, PATIENCE_S, PROBE_S, USED, Gate
+from service.engine.latency import Latency
 from service.engine.layout import Layout
-from service.engine.limits import Limits
+from service.engine.limits import LONG_S, Limits
 from service.engine.request import Request
 from service.errors import EkibenError
 from tests.service.engine.fakes import LOOP, FakeSession, rows
@@ -231,6 +232,37 @@ def test_a_long_line_alone_is_a_reason_to_judge_once_it_is_known_what_is_asked()
     assert knock(0.1, later) is None
     engine.gate.judge(visitor, engine.queue, num_rows=2, num_steps=8, now=later)
     assert engine.gate.judged["/path"] is demand, "how long the line has been long is not forgotten"
+
+
+def test_a_short_line_is_of_no_interest_however_little_time_there_is() -> None:
+    engine, _ = crowded()
+    later = NOW + PATIENCE_S + 0.01
+    until = engine.gate.judged["/path"].until
+    for timeout_s in (0.001, -1.0):  # whose time is up already among them
+        engine.gate.knock(Visitor("/path", "hasty", later + timeout_s, b"body"), later, 0.9 * LONG_S)
+    assert engine.gate.judged["/path"].until == until, "nobody else is kept out for it"
+
+
+@pytest.mark.parametrize(("batch_s", "at_first", "later"), [(0.1, 295, 112), (1.0, 20, 20)])
+def test_a_queue_is_shorter_once_others_have_been_refused_for_a_while(
+    batch_s: float, at_first: int, later: int
+) -> None:
+    """But never shorter than a few batches, or nothing would be computed together."""
+    engine = Engine()
+    engine.queue.latency = Latency()
+    engine.queue.observe(10, 8, batch_s)
+
+    def let_in(now: float) -> int:
+        engine.queue.clear()
+        engine.queue.observed_at = now
+        count = 0
+        while engine.ask(count, now=now, timeout_s=3.05 / USED) is None:
+            count += 1
+        return count
+
+    assert let_in(NOW) == pytest.approx(at_first, abs=1)
+    assert let_in(NOW + 0.9 * PATIENCE_S) == pytest.approx(at_first, abs=1)
+    assert let_in(NOW + 1.1 * PATIENCE_S) == pytest.approx(later, abs=1)
 
 
 def test_what_is_still_to_be_read_takes_part_in_the_reckoning() -> None:

@@ -1,55 +1,60 @@
-"""How long the line is, from what those in it waited."""
+"""How long the line is, from a marker that goes along it."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from service.http.line import RECENT, Line
+from service.http.line import EVERY_S, LOST_S, Line, Marker
 
 
-def joined(line: Line, came: float) -> Any:
-    request = SimpleNamespace(came=came, place=0)
-    line.join(request)
-    return request
+class Protocol:
+    """Holds what its futures were cancelled with, as granian does until its thread comes to them."""
+
+    def __init__(self) -> None:
+        self.held: list[Marker] = []
+
+    def client_disconnect(self) -> Any:
+        return self
+
+    def cancel(self, reason: Marker) -> None:
+        self.held.append(reason)
 
 
-def passed(line: Line, now: float, *waits_s: float) -> None:
-    """As many as that waited so long, each alone in line."""
-    for wait_s in waits_s:
-        line.served(joined(line, now - wait_s), now)
+def test_a_marker_says_how_long_the_line_is_even_before_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    line, granian = Line(), Protocol()
+    assert line.look(granian, 1.0) == 0.0
+    assert line.look(granian, 1.25) == 0.25
+    assert len(granian.held) == 1, "one at a time"
+    monkeypatch.setattr("time.monotonic", lambda: 1.5)
+    granian.held.clear()
+    assert line.look(granian, 1.5) == 0.5
+    assert line.look(granian, 1.5 + EVERY_S) == 0.5, "what one has just waited takes as long to be gone"
+    assert len(granian.held) == 1
+    assert line.look(granian, 2.2) == pytest.approx(0.7 - EVERY_S)
+    monkeypatch.setattr("time.monotonic", lambda: 1.6)
+    granian.held.clear()
+    assert line.look(granian, 1.65) == pytest.approx(0.1 - EVERY_S)
+    monkeypatch.setattr("time.monotonic", lambda: 1.7)
+    granian.held.clear()
+    assert line.look(granian, 3.0) == 0.0
+    assert len(granian.held) == 1
 
 
-def test_who_comes_waits_for_all_who_are_there() -> None:
-    line = Line()
-    assert line.wait_s(0.0) == 0.0
-    passed(line, 0.0, *[0.01] * 200)
-    then = 1.0  # when nobody has waited lately
-    assert line.wait_s(then) == 0.0
-    first, second = joined(line, then), joined(line, then)
-    assert (first.place, second.place) == (1, 2)
-    assert line.wait_s(then) == pytest.approx(0.02, rel=0.06)
-    line.served(first, then + 0.01)
-    assert joined(line, then).place == 2
-    line.leave(second)
-    line.leave(second)
-    line.served(second, then + 9.0)
-    assert line.wait_s(then) == pytest.approx(0.01, rel=0.06)
+def test_not_every_request_sends_a_marker(monkeypatch: pytest.MonkeyPatch) -> None:
+    line, granian = Line(), Protocol()
+    line.look(granian, 1.0)
+    monkeypatch.setattr("time.monotonic", lambda: 1.0001)
+    granian.held.clear()
+    line.look(granian, 1.0002)
+    assert not granian.held
+    line.look(granian, 1.0001 + EVERY_S)
+    assert len(granian.held) == 1
 
 
-def test_a_line_that_was_long_just_now_still_is() -> None:
-    line = Line()
-    passed(line, 5.0, *[0.3] * RECENT)
-    assert line.wait_s(5.2) == pytest.approx(0.3)
-    assert line.wait_s(5.31) == 0.0
-
-
-def test_slow_clients_do_not_make_it_longer() -> None:
-    line = Line()
-    passed(line, 0.0, *[0.01] * 200)
-    for _ in range(50):
-        passed(line, 1.0, 0.9, 0.01, 0.01)
-    assert line.wait_s(1.0) == pytest.approx(0.01)
-    passed(line, 1.0, *[0.9, 0.01] * 100)
-    joined(line, 2.0)
-    assert line.wait_s(2.0) == pytest.approx(0.01, rel=0.11)
+def test_a_marker_that_is_lost_harms_nobody() -> None:
+    line, granian = Line(), Protocol()
+    line.look(granian, 1.0)
+    assert line.look(granian, 1.0 + LOST_S / 2) == LOST_S / 2
+    assert line.look(granian, 1.0 + LOST_S) == 0.0
+    assert len(granian.held) == 2
+    assert line.look(granian, 1.0 + LOST_S + 0.1) == pytest.approx(0.1)

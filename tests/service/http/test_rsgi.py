@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +14,23 @@ from granian.rsgi import ProtocolClosed
 
 from service.engine.appointments import Visitor
 from service.engine.deadline import deadline
+from service.engine.limits import LONG_S
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http import watch
 from service.http.exchange import ClientGoneError, address
 from service.http.front import Front
 from service.http.line import Line
-from service.http.rsgi import LONG_S, SHORT_BYTES, Door, RsgiRequest, handle
+from service.http.rsgi import Door, RsgiRequest, handle
 from service.http.traffic import Traffic
+
+
+class Gone:
+    """granian's future of a client that has left."""
+
+    def cancel(self, _: Any = None) -> None: ...
+
+    def __await__(self) -> Iterator[None]:
+        yield from ()
 
 
 class Protocol:
@@ -43,7 +52,8 @@ class Protocol:
                 raise ProtocolClosed
             yield part
 
-    async def client_disconnect(self) -> None: ...
+    def client_disconnect(self) -> Any:
+        return Gone()
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.answers.append((status, headers, body))
@@ -283,70 +293,7 @@ def test_the_wait_for_the_event_loop_counts() -> None:
             seen.clear()
 
     asyncio.run(main())
-    assert max(knocks[:4]) < 1e-4, "nobody has waited yet"
-    assert knocks[1] < knocks[4] < knocks[5]
-
-
-@pytest.mark.parametrize(
-    ("headers", "late", "waits"),
-    [
-        ({"content_length": "2"}, False, True),
-        ({"content_length": "2"}, True, False),
-        ({"content_length": "2", "expect": "100-continue"}, False, False),
-        ({"content_length": f"{SHORT_BYTES + 1}"}, False, False),
-        ({}, False, False),
-    ],
-    ids=["short", "short, of a slow client", "short, of a client who waits", "long", "of unknown length"],
-)
-def test_who_waits_for_a_short_body_is_in_line(headers: dict[str, str], late: bool, waits: bool) -> None:
-    """A long one is on its way; and granian asks for one of unknown length when somebody reads it."""
-    lags: list[float] = []
-
-    class Judging(Runner):
-        def __init__(self) -> None:
-            super().__init__()
-            self.judged = {"/classify": None}
-
-        def knock(self, *visitor: Any) -> Visitor:
-            lags.append(visitor[-1])
-            return Visitor("/classify", "", 0.0)
-
-    class Slow(Protocol):
-        def __call__(self) -> Any:
-            self.body = asyncio.get_running_loop().create_future()
-            return self.body
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            yield await self()
-
-    async def main() -> None:
-        host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=1 << 20, runner=Judging())
-        door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
-        asked = scope("/classify", **headers)
-        first, second = Watcher(Slow(), asked), Watcher(Slow(), scope("/classify", content_length="2"))
-        door(first)
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert first.task is not None
-        if late:
-            await asyncio.sleep(5 * watch.TICK_S)
-        door(second)
-        while second.task is None:
-            await asyncio.sleep(0)
-        for watcher in (first, second):
-            watcher.proto.body.set_result(b"{}")
-        while not (first.ended and second.ended):
-            await asyncio.sleep(0)
-        door(third := Watcher(Protocol(), scope("/classify", content_length="2")))
-        while not third.ended:
-            await asyncio.sleep(0)
-
-    with pytest.MonkeyPatch.context() as patch:
-        if late:
-            patch.setattr(watch, "LATE_S", 0.0)
-        asyncio.run(main())
-    assert (lags[-2] > 0) == waits
-    assert lags[-1] == 0, "nobody is in line any more"
+    assert max(knocks[:4]) < knocks[4] < knocks[5]
 
 
 def test_a_long_line_is_told_to_the_engine_though_nobody_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +308,7 @@ def test_a_long_line_is_told_to_the_engine_though_nobody_was_refused(monkeypatch
         host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Asked())
         door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
         for wait_s in (LONG_S / 2, 2 * LONG_S):
-            monkeypatch.setattr(Line, "wait_s", lambda *_, wait_s=wait_s: wait_s)
+            monkeypatch.setattr(Line, "look", lambda *_, wait_s=wait_s: wait_s)
             for path in ("/classify", "/livez"):
                 watcher = Watcher(Protocol(b"[]"), scope(path, content_length="2"))
                 door(watcher)

@@ -17,16 +17,13 @@ class Client:
 
     def __init__(self) -> None:
         self.left = asyncio.Event()
-        self.looked = self.lates = 0
+        self.looked = 0
 
     def header(self, _: str) -> str:
         return ""
 
     async def body(self, _: int) -> bytes:
         return b""
-
-    def late(self) -> None:
-        self.lates += 1
 
     def gone(self) -> asyncio.Future[None]:
         self.looked += 1
@@ -137,21 +134,6 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
         assert scene.client.looked == 0
 
     asyncio.run(play())
-
-
-def test_a_client_is_told_apart_whose_body_is_long_in_coming(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "LATE_S", 0.0)
-
-    async def play(*, has_body: bool) -> int:
-        scene = Scene(has_body=has_body)
-        task = asyncio.create_task(scene.run())
-        await asyncio.sleep(10 * watch.TICK_S)
-        scene.done.set()
-        assert await task == "answer"
-        return scene.client.lates
-
-    assert asyncio.run(play(has_body=False)) > 0
-    assert asyncio.run(play(has_body=True)) == 0
 
 
 def test_the_cancellation_of_somebody_else_is_none_of_a_client() -> None:
