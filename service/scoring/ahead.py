@@ -11,10 +11,11 @@ Item = TypeVar("Item")
 
 
 @contextmanager
-def ahead(items: Iterator[Item], depth: int) -> Iterator[Iterator[Item]]:
+def ahead(items: Iterator[Item | None], depth: int, *, wait_s: float | None = None) -> Iterator[Iterator[Item]]:
     """The items, made from now on by a thread of their own, at most `depth` of them before they are asked for.
 
-    An error of the iterator is raised where its item would have come. The thread ends with the context.
+    None is left out. An error of the iterator is raised where its item would have come. The thread ends with the
+    context, after the item that it is at; if that takes longer than `wait_s` it is left behind, to end by itself.
     """
     made: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
@@ -28,9 +29,10 @@ def ahead(items: Iterator[Item], depth: int) -> Iterator[Iterator[Item]]:
     def make() -> None:
         try:
             for item in items:
-                put((item,))
                 if stop.is_set():
                     return
+                if item is not None:
+                    put((item,))
             put(None)
         except BaseException as error:  # noqa: BLE001 - raised again where the items are awaited
             put(error)
@@ -47,4 +49,4 @@ def ahead(items: Iterator[Item], depth: int) -> Iterator[Iterator[Item]]:
         yield take()
     finally:
         stop.set()
-        thread.join()
+        thread.join(wait_s)

@@ -34,6 +34,7 @@ from service.tasks.body import parse
 SHARD_ROWS = {"image-classifier": 32768, "language-model": 64, "image-generator": 256}  # else SEQUENCE_SHARD_ROWS
 SEQUENCE_SHARD_ROWS = 4096
 PLANNED_AHEAD = 2  # few, so that a worker finds in the cache what was hashed just now
+LEFT_BEHIND_S = 1.0  # planning that does not end when the job does
 LINES: frozenset[Format] = frozenset({"jsonl", "openai", "text"})
 REQUEST_FIELDS: Mapping[str, frozenset[str]] = {
     "image-classifier": frozenset({"top_k"}),
@@ -159,14 +160,14 @@ def _run(
 ) -> tuple[Outcome, _Plan]:
     ledger.resume()
     planned = _Plan()
-    with ahead(_missing(job, files, ledger, bar, planned), PLANNED_AHEAD) as shards:
+    with ahead(_missing(job, files, ledger, bar, planned), PLANNED_AHEAD, wait_s=LEFT_BEHIND_S) as shards:
         outcome = engine(job, shards, workers=workers, report=bar)
     outcome.failures[:0] = planned.unread
     return outcome, planned
 
 
-def _missing(job: Job, files: Sequence[InputFile], ledger: Ledger, bar: Bar, planned: _Plan) -> Iterator[Shard]:
-    """The shards that are not committed yet. A file that cannot be read is noted, the others go on."""
+def _missing(job: Job, files: Sequence[InputFile], ledger: Ledger, bar: Bar, planned: _Plan) -> Iterator[Shard | None]:
+    """The shards that are not committed yet, None for those that are. A file that cannot be read is noted."""
     for item in plan(job, files):
         if isinstance(item, ReadError):
             planned.unread.append(str(item))
@@ -177,6 +178,8 @@ def _missing(job: Job, files: Sequence[InputFile], ledger: Ledger, bar: Bar, pla
             if ledger.committed(item) is None:
                 bar.planned(item.span.rows)
                 yield item
+            else:
+                yield None
     planned.whole = True
 
 
@@ -247,8 +250,10 @@ def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:
 
 
 def _run_ray(job: Job, shards: Iterator[Shard], *, workers: int | None, report: Bar) -> Outcome:
-    from service.scoring.ray import run_ray  # noqa: PLC0415 - ray is an extra
-
+    try:
+        from service.scoring.ray import run_ray  # noqa: PLC0415 - ray is an extra
+    except ModuleNotFoundError as error:
+        raise ScoringError(f"--engine ray needs the dependency group `ray`: {error}") from error
     return run_ray(job, shards, workers=workers, report=report)
 
 

@@ -52,3 +52,31 @@ def test_it_begins_before_anybody_asks_and_ends_with_the_context() -> None:
         assert began.wait(20)
         assert made_on[0].is_alive()
     assert not made_on[0].is_alive()
+
+
+def test_a_thread_that_has_nothing_to_give_ends_all_the_same() -> None:
+    threads: list[threading.Thread] = []
+
+    def items() -> Iterator[int | None]:
+        threads.append(threading.current_thread())
+        while True:
+            yield None
+
+    with ahead(items(), 2):
+        while not threads:
+            time.sleep(0.001)
+    assert not threads[0].is_alive()
+
+
+def test_a_thread_that_does_not_end_is_left_behind() -> None:
+    hangs, ends = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        hangs.set()
+        ends.wait(20)
+        yield 1
+
+    with ahead(items(), 2, wait_s=0.01):
+        assert hangs.wait(20)
+    assert not ends.is_set()
+    ends.set()

@@ -3,6 +3,7 @@
 import base64
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -249,6 +250,15 @@ def test_a_job_is_not_done_by_an_engine_that_leaves_shards_undone(
         score(family, source, tmp_path / "out", engine="lazy")
     assert not (tmp_path / "out" / "summary.json").exists()
     assert score(family, source, tmp_path / "out").computed == 400 - left * 16
+
+
+def test_ray_is_asked_for_by_name_where_it_is_missing(
+    make: Make, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "service.scoring.ray", None)
+    family, source = make("csv", 3)
+    with pytest.raises(ScoringError, match="needs the dependency group `ray`"):
+        score(family, source, tmp_path / "out", engine="ray")
 
 
 def test_rows_that_are_lost_are_noticed(
