@@ -39,7 +39,7 @@ class Demand:
     work_s: float
     run_s: float
     until: float  # then one is let in, to learn whether it is still so; a second later it is forgotten
-    since: float
+    since: float  # so long it has been judged
     probed: bool = False
     closed_until: float = 0.0  # till then there is no place for who has no more than
     closed_for_s: float = 0.0  # to wait

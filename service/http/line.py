@@ -13,7 +13,7 @@ LOST_S = 2.0  # a marker that takes longer will never come
 
 
 class Line:
-    """Used by granian's thread alone."""
+    """Used by granian's thread alone, which also brings the markers back."""
 
     def __init__(self) -> None:
         self._sent_at = 0.0  # of the marker under way; 0: there is none
