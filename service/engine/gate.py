@@ -21,12 +21,11 @@ from service.errors import EkibenError
 PROBE_S = 1.0  # after so long without a measurement, what should be late is let in, to measure again
 USED = 0.6  # of the time that a request has: on its way here and back it loses some that nobody sees here
 USED_BY_RETURNERS = 0.8  # so there is always room for those who come back as told
-LATER = 0.4  # of what may be used, once others have been refused for a while: a long queue answers nobody sooner
-BATCHES = 4  # that may wait even then
-LINE = 0.025  # of that time, for the line of those who are still to be read, if it has been long for
-PATIENCE_S = 0.2
-LINE_OF_RETURNERS = 0.1
-LINE_AT_FIRST = 0.3  # there and back; a burst is none the worse for it
+LINE = 0.3  # of that time, for the line before anybody is read, there and back: a burst is none the worse for it
+PATIENCE_S = 0.2  # of refusing; it is no burst then, and a long queue or line answers nobody sooner, so these hold:
+USED_LATER = 0.4  # of what is used at first
+BATCHES = 4  # that may wait even so
+LINE_LATER, LINE_OF_RETURNERS = 0.025, 0.1
 CLOSED = 0.02  # of that time nobody is let in once somebody was not: to look again costs more than it gains
 PLACES = 0.8  # of a queue: for all others
 
@@ -71,7 +70,7 @@ class Gate:
         """
         demand = self.judged.get(visitor.path)
         if demand is None:
-            if lag_s > max(LINE * (visitor.deadline - now), LONG_S):
+            if lag_s > max(LINE_LATER * (visitor.deadline - now), LONG_S):
                 visitor.crowded = True
             return None
         if visitor.due_s:
@@ -84,9 +83,7 @@ class Gate:
         else:
             returns = self._returns(visitor, now)
             _, excess_s = self._forecast(now, visitor.deadline, demand, returns=returns, lag_s=2 * lag_s)
-            line = LINE_OF_RETURNERS if returns else LINE
-            if now < demand.since + PATIENCE_S:
-                line = LINE_AT_FIRST
+            line = LINE if now < demand.since + PATIENCE_S else LINE_OF_RETURNERS if returns else LINE_LATER
             crowded = lag_s > max(line * (visitor.deadline - now), LONG_S)
             if crowded:
                 demand.until = now + PROBE_S  # how long the line is, is measured without letting in anybody
@@ -155,7 +152,7 @@ class Gate:
     def _forecast(self, now: float, deadline: float, demand: Demand, *, returns: bool, lag_s: float = 0.0) -> Forecast:
         used_s = (USED_BY_RETURNERS if returns else USED) * (deadline - now)
         if now >= demand.since + PATIENCE_S:
-            used_s = max(LATER * used_s, min(used_s, BATCHES * demand.run_s))
+            used_s = max(USED_LATER * used_s, min(used_s, BATCHES * demand.run_s))
         return self._admission.forecast(now, deadline, demand.work_s, demand.run_s, deadline - now - used_s + lag_s)
 
     def _close(self, demand: Demand, visitor: Visitor, now: float, excess_s: float) -> None:

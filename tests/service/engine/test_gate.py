@@ -7,7 +7,7 @@ from service.engine.admission import Admission
 from service.engine.appointments import Visitor
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
-from service.engine.gate import CLOSED, LINE, LINE_AT_FIRST, PATIENCE_S, PROBE_S, USED, Gate
+from service.engine.gate import CLOSED, LINE, LINE_LATER, PATIENCE_S, PROBE_S, USED, Gate
 from service.engine.latency import Latency
 from service.engine.layout import Layout
 from service.engine.limits import LONG_S, Limits
@@ -181,11 +181,11 @@ def test_who_would_be_read_too_late_is_refused_unread_even_if_it_is_new() -> Non
         return refusal
 
     assert knock(0.0, NOW) is None
-    assert knock(0.9 * LINE_AT_FIRST, NOW) is None  # it is to be read, since it is new; and this may be a burst
-    assert knock(1.1 * LINE_AT_FIRST, NOW) is not None
+    assert knock(0.9 * LINE, NOW) is None  # it is to be read, since it is new; and this may be a burst
+    assert knock(1.1 * LINE, NOW) is not None
     later = NOW + PATIENCE_S + 0.01
-    assert knock(0.9 * LINE, later) is None
-    assert knock(1.1 * LINE, later) is not None
+    assert knock(0.9 * LINE_LATER, later) is None
+    assert knock(1.1 * LINE_LATER, later) is not None
     assert engine.queue.counters.refused["unread"] == 2
 
 
@@ -195,25 +195,25 @@ def test_a_long_line_keeps_a_path_judged_and_has_room_for_who_comes_as_told() ->
     def knock(address: str, now: float, line: float) -> EkibenError | None:
         return engine.gate.knock(Visitor("/path", address, now + timeout_s), now, line * timeout_s)
 
-    refusal = knock("a", NOW, 1.1 * LINE_AT_FIRST)
+    refusal = knock("a", NOW, 1.1 * LINE)
     assert refusal is not None
     assert refusal.retry_after_s is not None
     then = NOW + refusal.retry_after_s
     assert then > NOW + PROBE_S
     for now in np.arange(NOW + PROBE_S / 2, then, PROBE_S / 2):
-        assert knock(f"{now}", now, 1.5 * LINE) is not None  # nobody is let in to learn whether it is still so
+        assert knock(f"{now}", now, 1.5 * LINE_LATER) is not None  # nobody is let in to learn whether it is still so
     engine.queue.clear()
-    assert knock("b", then, 1.5 * LINE) is not None
-    assert knock("a", then, 1.5 * LINE) is None
+    assert knock("b", then, 1.5 * LINE_LATER) is not None
+    assert knock("a", then, 1.5 * LINE_LATER) is None
     assert knock("b", then + PROBE_S + 0.1, 0.0) is None
 
 
 def test_a_long_line_alone_is_a_reason_to_judge_once_it_is_known_what_is_asked() -> None:
     engine = Engine()
     visitor = Visitor("/path", "a", NOW + 1.0)
-    assert engine.gate.knock(visitor, NOW, 0.9 * LINE) is None
+    assert engine.gate.knock(visitor, NOW, 0.9 * LINE_LATER) is None
     assert not visitor.crowded
-    assert engine.gate.knock(visitor, NOW, 1.1 * LINE) is None
+    assert engine.gate.knock(visitor, NOW, 1.1 * LINE_LATER) is None
     assert (visitor.crowded, engine.gate.judged) == (True, {})
     engine.gate.judge(visitor, engine.queue, num_rows=2, num_steps=8, now=NOW)
     assert not visitor.crowded
