@@ -68,9 +68,9 @@ class Executor:
     def stay_away_s(self, visitor: Visitor, now: float) -> float:
         return self._gate.stay_away_s(visitor, now)
 
-    def knock(self, visitor: Visitor, now: float, lag_s: float = 0.0) -> EkibenError | None:
+    def knock(self, visitor: Visitor, now: float, lag_s: float = 0.0, line_s: float = 0.0) -> EkibenError | None:
         with self._lock:
-            return self._gate.knock(visitor, now, lag_s)
+            return self._gate.knock(visitor, now, lag_s, line_s)
 
     def judge(self, visitor: Visitor, batcher: Batcher, num_rows: int, num_steps: int, now: float) -> None:
         with self._lock:

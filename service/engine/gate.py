@@ -14,18 +14,15 @@ from service.engine.admission import Admission, Forecast
 from service.engine.appointments import Appointments, Visitor, by_address
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters, Refusal
-from service.engine.limits import LONG_S, Limits
+from service.engine.limits import Limits
 from service.engine.request import Piece, Request
 from service.errors import EkibenError
 
 PROBE_S = 1.0  # after so long without a measurement, what should be late is let in, to measure again
 USED = 0.6  # of the time that a request has: on its way here and back it loses some that nobody sees here
 USED_BY_RETURNERS = 0.8  # so there is always room for those who come back as told
-LINE = 0.3  # of that time, for the line before anybody is read, there and back: a burst is none the worse for it
-PATIENCE_S = 0.2  # of refusing; it is no burst then, and a long queue or line answers nobody sooner, so these hold:
-USED_LATER = 0.4  # of what is used at first
-BATCHES = 4  # that may wait even so
-LINE_LATER, LINE_OF_RETURNERS = 0.025, 0.1
+LINE = 0.025  # of that time, for a line of those who are still to be read that does not get shorter
+LINE_OF_RETURNERS = 0.1
 CLOSED = 0.02  # of that time nobody is let in once somebody was not: to look again costs more than it gains
 PLACES = 0.8  # of a queue: for all others
 
@@ -38,7 +35,6 @@ class Demand:
     work_s: float
     run_s: float
     until: float  # then one is let in, to learn whether it is still so; a second later it is forgotten
-    since: float  # so long it has been judged
     probed: bool = False
     closed_until: float = 0.0  # till then there is no place for who has no more than
     closed_for_s: float = 0.0  # to wait
@@ -61,16 +57,16 @@ class Gate:
             demand.counters.refused["unread"] += 1
         return seconds
 
-    def knock(self, visitor: Visitor, now: float, lag_s: float = 0.0) -> EkibenError | None:
+    def knock(self, visitor: Visitor, now: float, lag_s: float = 0.0, line_s: float = 0.0) -> EkibenError | None:
         """Why nobody needs to read what this visitor asks, or None: then `forget` is to follow.
 
         Who was not refused lately gets as far as having its body read, which may show that it was told to come now: it
-        is to knock again then. `lag_s` is how long it takes until that is read: it has waited about as long already,
-        unseen, and if the line is long, nobody joins it.
+        is to knock again then. That takes about as long as it waits (`lag_s`) before anybody looks at it. Nobody is let
+        in who would join a line that stands, if that (`line_s`, 0: there is none) takes too much of its time.
         """
         demand = self.judged.get(visitor.path)
         if demand is None:
-            if lag_s > max(LINE_LATER * (visitor.deadline - now), LONG_S):
+            if line_s > max(LINE * (visitor.deadline - now), 0.0):
                 visitor.crowded = True
             return None
         if visitor.due_s:
@@ -83,19 +79,16 @@ class Gate:
         else:
             returns = self._returns(visitor, now)
             _, excess_s = self._forecast(now, visitor.deadline, demand, returns=returns, lag_s=2 * lag_s)
-            line = LINE if now < demand.since + PATIENCE_S else LINE_OF_RETURNERS if returns else LINE_LATER
-            crowded = lag_s > max(line * (visitor.deadline - now), LONG_S)
+            crowded = line_s > max((LINE_OF_RETURNERS if returns else LINE) * (visitor.deadline - now), 0.0)
             if crowded:
-                demand.until = now + PROBE_S  # how long the line is, is measured without letting in anybody
-                excess_s = max(excess_s, lag_s)
+                excess_s = max(excess_s, line_s)
             if excess_s > 0:
                 if not returns:
                     self._close(demand, visitor, now, excess_s)
-                told = crowded or returns or visitor.body is not None
-                if told or visitor.fingerprints()[0] in self._appointments:
-                    reason: Refusal = "unread" if visitor.body is None else "overloaded"
-                    return self._refuse(reason, demand, visitor, now, excess_s)
-                return None
+                known = visitor.body is not None or visitor.fingerprints()[0] in self._appointments
+                known = known or crowded or 2 * lag_s > USED * (visitor.deadline - now)
+                reason: Refusal = "unread" if visitor.body is None else "overloaded"
+                return self._refuse(reason, demand, visitor, now, excess_s) if returns or known else None
         visitor.due_s = demand.work_s
         if visitor.due_s:
             self._admission.queued(visitor.deadline, visitor.due_s)
@@ -111,8 +104,7 @@ class Gate:
         """From now on it is known what those ask for who come where this visitor came, which was in a long line."""
         visitor.crowded = False
         row_s, run_s = batcher.cost(num_steps)
-        demand = Demand(batcher.counters, row_s * num_rows, run_s, now + PROBE_S, now)
-        self.judged.setdefault(visitor.path, demand)
+        self.judged.setdefault(visitor.path, Demand(batcher.counters, row_s * num_rows, run_s, now + PROBE_S))
 
     def refusal(self, request: Request, pieces: Sequence[Piece], now: float) -> EkibenError | None:
         """Why the request must not be queued, or None if it may."""
@@ -123,9 +115,7 @@ class Gate:
             piece.price_s = row_s * piece.count
             work_s += piece.price_s
             run_s = max(run_s, late_s)
-        judged = None if visitor is None else self.judged.get(visitor.path)
-        since = now if judged is None else judged.since
-        demand = Demand(batcher.counters, work_s, run_s, now + PROBE_S, since)
+        demand = Demand(batcher.counters, work_s, run_s, now + PROBE_S)
         returns = visitor is not None and self._returns(visitor, now)
         if batcher.num_rows and batcher.num_rows + request.num_rows > self._places(returns):
             return self._refuse("queue-full", demand, visitor, now, 0.0)
@@ -150,10 +140,8 @@ class Gate:
         return places if returns or not self._appointments else int(places * PLACES)
 
     def _forecast(self, now: float, deadline: float, demand: Demand, *, returns: bool, lag_s: float = 0.0) -> Forecast:
-        used_s = (USED_BY_RETURNERS if returns else USED) * (deadline - now)
-        if now >= demand.since + PATIENCE_S:
-            used_s = max(USED_LATER * used_s, min(used_s, BATCHES * demand.run_s))
-        return self._admission.forecast(now, deadline, demand.work_s, demand.run_s, deadline - now - used_s + lag_s)
+        kept_s = (1 - (USED_BY_RETURNERS if returns else USED)) * (deadline - now) + lag_s
+        return self._admission.forecast(now, deadline, demand.work_s, demand.run_s, kept_s)
 
     def _close(self, demand: Demand, visitor: Visitor, now: float, excess_s: float) -> None:
         demand.closed_for_s = visitor.deadline - now

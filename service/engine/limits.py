@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-LONG_S = 0.005  # a line that takes less than this is of no interest
 INLINE_S = 0.002  # the longest that the event loop may be held up by computing
 
 

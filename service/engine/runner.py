@@ -48,17 +48,19 @@ class Runner:
         """May a request have to wait?"""
         return self._executor.is_busy
 
-    def knock(self, path: str, address: str, timeout_s: float | None, lag_s: float = 0.0) -> Visitor | float:
+    def knock(
+        self, path: str, address: str, timeout_s: float | None, lag_s: float = 0.0, line_s: float = 0.0
+    ) -> Visitor | float:
         """Before anything of a request is read: who may go on, or for how many seconds it is to stay away.
 
-        `address` is who asks, `lag_s` how long it has to wait until it is read. Room may be kept for the visitor until
-        what it asks is run, or `forget` is called.
+        `address` is who asks, `lag_s` how long it has to wait until it is read, and `line_s` how much of that in a line
+        that does not get shorter. Room may be kept for the visitor until what it asks is run, or `forget` is called.
         """
         now = time.monotonic()
         visitor = Visitor(path, address, now + (self.limits.timeout_s if timeout_s is None else timeout_s))
         seconds = self._executor.stay_away_s(visitor, now)
         if not seconds:
-            refusal = self._executor.knock(visitor, now, lag_s)
+            refusal = self._executor.knock(visitor, now, lag_s, line_s)
             seconds = 0.0 if refusal is None else refusal.retry_after_s or 1.0
         return seconds or visitor
 

@@ -58,10 +58,10 @@ class Front:
     def max_body_bytes(self) -> int:
         return self._host().max_body_bytes
 
-    def knock(self, request: Request, lag_s: float = 0.0) -> Reply | None:
+    def knock(self, request: Request, lag_s: float = 0.0, line_s: float = 0.0) -> Reply | None:
         """A refusal before anything is read; who is not refused is the request's visitor then. On any thread.
 
-        `lag_s` is how long it would wait for the event loop.
+        `lag_s` is how long it would wait until it is read, `line_s` how much of that in a line that gets no shorter.
         """
         began = time.perf_counter()
         host, route = self._host(), find_route(request.path)
@@ -70,7 +70,7 @@ class Front:
         try:
             if (announced(request, host.max_body_bytes) or LONG_BYTES) >= LONG_BYTES:
                 return None
-            found = host.runner.knock(request.path, address(request), _timeout_s(request), lag_s)
+            found = host.runner.knock(request.path, address(request), _timeout_s(request), lag_s, line_s)
             if not isinstance(found, float):
                 request.visitor = found
                 return None
@@ -124,11 +124,11 @@ class Front:
         except asyncio.CancelledError as cancelled:
             raise (cancelled if work is None else work.why(cancelled)) from None
         finally:
-            if work is not None:
-                self._watch.end(work)
+            host.traffic.in_flight -= 1
             if request.visitor is not None:
                 runner.forget(request.visitor)
-            host.traffic.in_flight -= 1
+            if work is not None:
+                self._watch.end(work)
 
 
 @lru_cache

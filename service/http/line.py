@@ -10,6 +10,9 @@ from typing import Any
 
 EVERY_S = 0.002  # at most so often
 LOST_S = 2.0  # a marker that takes longer will never come
+LONG_S = 0.005
+PATIENCE_S = 0.2  # a line that is shorter again within that is a burst's or a pause's, and harms nobody
+IN_A_ROW = 3  # long markers, at least, before a line is said to stand: one is as long as a pause
 
 
 class Line:
@@ -19,9 +22,21 @@ class Line:
         self._sent_at = 0.0  # of the marker under way; 0: there is none
         self._back_at = 0.0
         self._took_s = 0.0
+        self._in_a_row = 0  # that were long
+        self._long_since = self._long_until = 0.0
+        self._stands = False
 
     def look(self, protocol: Any, now: float) -> float:
-        """How long whoever joins now will wait; `protocol` is granian's end of any request that is not answered yet."""
+        """How long whoever joins a line that does not get shorter will wait; 0 if there is none.
+
+        `protocol` is granian's end of any request that is not answered yet.
+        """
+        wait_s = self._measure(protocol, now)
+        if self._stands and wait_s < LONG_S and now - self._long_until > PATIENCE_S:
+            self._stands = False
+        return wait_s if self._stands and wait_s >= LONG_S else 0.0
+
+    def _measure(self, protocol: Any, now: float) -> float:
         if self._sent_at:
             under_way_s = now - self._sent_at
             if under_way_s < LOST_S:
@@ -35,8 +50,19 @@ class Line:
         return self._took_s
 
     def back(self, now: float) -> None:
-        if self._sent_at:
-            self._took_s, self._sent_at, self._back_at = now - self._sent_at, 0.0, now
+        if not self._sent_at:
+            return
+        sent_at, self._sent_at, self._back_at = self._sent_at, 0.0, now
+        self._took_s = now - sent_at
+        if self._took_s < LONG_S:
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        self._long_until = now
+        if self._in_a_row == 1:
+            self._long_since = sent_at
+        if self._in_a_row >= IN_A_ROW and now - self._long_since >= PATIENCE_S:
+            self._stands = True
 
 
 class Marker:

@@ -13,7 +13,6 @@ from granian.rsgi import HTTPProtocol, ProtocolClosed  # type: ignore[attr-defin
 from granian.rsgi import Scope as RsgiScope
 
 from service.engine.appointments import Visitor
-from service.engine.limits import LONG_S
 from service.errors import EkibenError
 from service.http.asgi import App, Message, Scope
 from service.http.exchange import ClientGoneError, Reply, announced, too_large
@@ -84,6 +83,9 @@ class RsgiRequest:
 
     def gone(self) -> "asyncio.Future[None]":
         gone: Any = self._protocol.client_disconnect()  # it has what a future has, so it needs no task
+        if not hasattr(gone, "add_done_callback"):  # unless the client is known to have left
+            gone = asyncio.get_running_loop().create_future()
+            gone.set_result(None)
         return gone
 
 
@@ -120,9 +122,9 @@ class Door:
         request = RsgiRequest(watcher.scope, watcher.proto)
         ahead = self._handed_over - self._begun
         try:
-            wait_s = max(self._line.look(watcher.proto, request.came), ahead * self._each_s)
-            if wait_s > LONG_S or request.path in self._front.judged:
-                refusal = self._front.knock(request, wait_s)
+            line_s = self._line.look(watcher.proto, request.came)
+            if line_s or request.path in self._front.judged:
+                refusal = self._front.knock(request, max(line_s, ahead * self._each_s), line_s)
                 if refusal is not None:
                     _respond(watcher.proto, refusal)
                     return

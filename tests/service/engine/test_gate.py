@@ -1,16 +1,14 @@
 """Refusals: why, with how long to stay away, and not for those who come back as told."""
 
-import numpy as np
 import pytest
 
 from service.engine.admission import Admission
 from service.engine.appointments import Visitor
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
-from service.engine.gate import CLOSED, LINE, LINE_LATER, PATIENCE_S, PROBE_S, USED, Gate
-from service.engine.latency import Latency
+from service.engine.gate import CLOSED, LINE, PROBE_S, USED, Gate
 from service.engine.layout import Layout
-from service.engine.limits import LONG_S, Limits
+from service.engine.limits import Limits
 from service.engine.request import Request
 from service.errors import EkibenError
 from tests.service.engine.fakes import LOOP, FakeSession, rows
@@ -173,96 +171,59 @@ def crowded() -> tuple[Engine, float]:
 def test_who_would_be_read_too_late_is_refused_unread_even_if_it_is_new() -> None:
     engine, timeout_s = crowded()
 
-    def knock(line: float, now: float) -> EkibenError | None:
+    def knock(lag_s: float) -> EkibenError | None:
         engine.connections += 1
-        visitor = Visitor("/path", f"new {engine.connections}", now + timeout_s)
-        refusal = engine.gate.knock(visitor, now, line * timeout_s)
+        visitor = Visitor("/path", f"new {engine.connections}", NOW + timeout_s)
+        refusal = engine.gate.knock(visitor, NOW, lag_s)
         engine.gate.forget(visitor)
         return refusal
 
-    assert knock(0.0, NOW) is None
-    assert knock(0.9 * LINE, NOW) is None  # it is to be read, since it is new; and this may be a burst
-    assert knock(1.1 * LINE, NOW) is not None
-    later = NOW + PATIENCE_S + 0.01
-    assert knock(0.9 * LINE_LATER, later) is None
-    assert knock(1.1 * LINE_LATER, later) is not None
-    assert engine.queue.counters.refused["unread"] == 2
+    assert knock(0.0) is None
+    assert knock(0.4 * USED * timeout_s) is None  # it is to be read, since it is new
+    assert knock(0.6 * USED * timeout_s) is not None
+    assert engine.queue.counters.refused["unread"] == 1
 
 
-def test_a_long_line_keeps_a_path_judged_and_has_room_for_who_comes_as_told() -> None:
+def test_nobody_joins_a_line_that_takes_too_much_of_its_time() -> None:
     engine, timeout_s = crowded()
+    engine.queue.clear()
 
-    def knock(address: str, now: float, line: float) -> EkibenError | None:
-        return engine.gate.knock(Visitor("/path", address, now + timeout_s), now, line * timeout_s)
+    def knock(address: str, line: float, now: float = NOW, *, body: bytes | None = None) -> EkibenError | None:
+        visitor = Visitor("/path", address, now + timeout_s, body)
+        refusal = engine.gate.knock(visitor, now, 0.0, line * timeout_s)
+        engine.gate.forget(visitor)
+        return refusal
 
-    refusal = knock("a", NOW, 1.1 * LINE)
+    until = engine.gate.judged["/path"].until
+    assert knock("a", 0.9 * LINE) is None
+    refusal = knock("b", 1.1 * LINE)
     assert refusal is not None
     assert refusal.retry_after_s is not None
+    assert engine.queue.counters.refused["unread"] == 1
+    assert engine.gate.judged["/path"].until == until, "the line says nothing about what is asked"
     then = NOW + refusal.retry_after_s
-    assert then > NOW + PROBE_S
-    for now in np.arange(NOW + PROBE_S / 2, then, PROBE_S / 2):
-        assert knock(f"{now}", now, 1.5 * LINE_LATER) is not None  # nobody is let in to learn whether it is still so
-    engine.queue.clear()
-    assert knock("b", then, 1.5 * LINE_LATER) is not None
-    assert knock("a", then, 1.5 * LINE_LATER) is None
-    assert knock("b", then + PROBE_S + 0.1, 0.0) is None
+    engine.gate.judged["/path"].until = then + PROBE_S
+    assert knock("c", 1.1 * LINE, then) is not None
+    assert knock("b", 1.1 * LINE, then) is None, "who comes as told passes the others"
 
 
 def test_a_long_line_alone_is_a_reason_to_judge_once_it_is_known_what_is_asked() -> None:
     engine = Engine()
     visitor = Visitor("/path", "a", NOW + 1.0)
-    assert engine.gate.knock(visitor, NOW, 0.9 * LINE_LATER) is None
-    assert not visitor.crowded
-    assert engine.gate.knock(visitor, NOW, 1.1 * LINE_LATER) is None
-    assert (visitor.crowded, engine.gate.judged) == (True, {})
+    for line_s, crowds in ((0.9 * LINE, False), (1.1 * LINE, True), (0.0, True)):
+        assert engine.gate.knock(visitor, NOW, 0.0, line_s) is None
+        assert visitor.crowded == crowds
+    late = Visitor("/path", "a", NOW - 1.0)
+    assert engine.gate.knock(late, NOW) is None
+    assert (late.crowded, engine.gate.judged) == (False, {})
     engine.gate.judge(visitor, engine.queue, num_rows=2, num_steps=8, now=NOW)
     assert not visitor.crowded
     demand = engine.gate.judged["/path"]
     assert (demand.work_s, demand.run_s) == pytest.approx((0.2, 1.0))
-
-    def knock(lag_s: float, now: float) -> EkibenError | None:
-        visitor = Visitor("/path", "b", now + 10.0)
-        refusal = engine.gate.knock(visitor, now, lag_s)
-        engine.gate.forget(visitor)
-        return refusal
-
-    assert knock(1.0, NOW) is None
-    later = NOW + PATIENCE_S + 0.01
-    assert knock(1.0, later) is not None
-    assert knock(0.1, later) is None
-    engine.gate.judge(visitor, engine.queue, num_rows=2, num_steps=8, now=later)
-    assert engine.gate.judged["/path"] is demand, "how long the line has been long is not forgotten"
-
-
-def test_a_short_line_is_of_no_interest_however_little_time_there_is() -> None:
-    engine, _ = crowded()
-    later = NOW + PATIENCE_S + 0.01
-    until = engine.gate.judged["/path"].until
-    for timeout_s in (0.001, -1.0):  # whose time is up already among them
-        engine.gate.knock(Visitor("/path", "hasty", later + timeout_s, b"body"), later, 0.9 * LONG_S)
-    assert engine.gate.judged["/path"].until == until, "nobody else is kept out for it"
-
-
-@pytest.mark.parametrize(("batch_s", "at_first", "later"), [(0.1, 295, 112), (1.0, 20, 20)])
-def test_a_queue_is_shorter_once_others_have_been_refused_for_a_while(
-    batch_s: float, at_first: int, later: int
-) -> None:
-    """But never shorter than a few batches, or nothing would be computed together."""
-    engine = Engine()
-    engine.queue.latency = Latency()
-    engine.queue.observe(10, 8, batch_s)
-
-    def let_in(now: float) -> int:
-        engine.queue.clear()
-        engine.queue.observed_at = now
-        count = 0
-        while engine.ask(count, now=now, timeout_s=3.05 / USED) is None:
-            count += 1
-        return count
-
-    assert let_in(NOW) == pytest.approx(at_first, abs=1)
-    assert let_in(NOW + 0.9 * PATIENCE_S) == pytest.approx(at_first, abs=1)
-    assert let_in(NOW + 1.1 * PATIENCE_S) == pytest.approx(later, abs=1)
+    assert engine.gate.knock(Visitor("/path", "b", NOW + 10.0), NOW, 0.0, 1.0) is not None
+    assert engine.gate.knock(Visitor("/path", "c", NOW + 10.0), NOW) is None
+    engine.gate.judge(visitor, engine.queue, num_rows=3, num_steps=8, now=NOW)
+    assert engine.gate.judged["/path"] is demand
 
 
 def test_what_is_still_to_be_read_takes_part_in_the_reckoning() -> None:

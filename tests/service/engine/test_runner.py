@@ -234,7 +234,7 @@ def test_who_comes_along_a_long_line_teaches_what_is_asked_there(runner: Runner)
     seconds_in_line = 10.0
 
     async def scenario() -> None:
-        first = runner.knock("/path", "a", 20.0, seconds_in_line)
+        first = runner.knock("/path", "a", 20.0, 0.0, seconds_in_line)
         assert not isinstance(first, float)
         assert not runner.judged
         await runner.run(session, rows(8))  # type: ignore[arg-type]  # of another task
@@ -245,7 +245,7 @@ def test_who_comes_along_a_long_line_teaches_what_is_asked_there(runner: Runner)
 
     asyncio.run(scenario())
     assert set(runner.judged) == {"/path"}
-    assert isinstance(runner.knock("/path", "b", 20.0, seconds_in_line), float)
+    assert isinstance(runner.knock("/path", "b", 20.0, 0.0, seconds_in_line), float)
     assert not isinstance(runner.knock("/path", "c", 20.0), float)
 
 

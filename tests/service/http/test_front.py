@@ -171,7 +171,7 @@ def test_the_engine_may_refuse_before_a_body_is_awaited() -> None:
     exchange.request("POST", "/classify", iter([]), **headers)
     assert (exchange.problem["code"], host.traffic.answers) == ("overloaded", {("/classify", 503): 1})
     assert (b"retry-after", b"2") in exchange.sent[0]["headers"]
-    assert host.runner.asked == [("/classify", "1.2.3.4", 1.5, 0.0)]
+    assert host.runner.asked == [("/classify", "1.2.3.4", 1.5, 0.0, 0.0)]
 
 
 def test_the_engine_may_refuse_before_a_body_is_parsed() -> None:
@@ -181,7 +181,11 @@ def test_the_engine_may_refuse_before_a_body_is_parsed() -> None:
     exchange.request("POST", "/classify", whole(b"what?"), content_length="5")
     assert exchange.problem["code"] == "overloaded"
     visitor = host.runner.visitor
-    assert host.runner.asked == [("/classify", ":0", None, 0.0), (visitor, "/classify", ":0", b"what?"), (visitor,)]
+    assert host.runner.asked == [
+        ("/classify", ":0", None, 0.0, 0.0),
+        (visitor, "/classify", ":0", b"what?"),
+        (visitor,),
+    ]
     assert host.traffic.in_flight == 0
 
 

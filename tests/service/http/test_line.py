@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.http.line import EVERY_S, LOST_S, Line, Marker
+from service.http.line import EVERY_S, IN_A_ROW, LONG_S, LOST_S, PATIENCE_S, Line, Marker
 
 
 class Protocol:
@@ -12,49 +12,78 @@ class Protocol:
 
     def __init__(self) -> None:
         self.held: list[Marker] = []
+        self.sent = 0
 
     def client_disconnect(self) -> Any:
         return self
 
     def cancel(self, reason: Marker) -> None:
         self.held.append(reason)
+        self.sent += 1
 
 
-def test_a_marker_says_how_long_the_line_is_even_before_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    line, granian = Line(), Protocol()
-    assert line.look(granian, 1.0) == 0.0
-    assert line.look(granian, 1.25) == 0.25
-    assert len(granian.held) == 1, "one at a time"
-    monkeypatch.setattr("time.monotonic", lambda: 1.5)
-    granian.held.clear()
-    assert line.look(granian, 1.5) == 0.5
-    assert line.look(granian, 1.5 + EVERY_S) == 0.5, "what one has just waited takes as long to be gone"
-    assert len(granian.held) == 1
-    assert line.look(granian, 2.2) == pytest.approx(0.7 - EVERY_S)
-    monkeypatch.setattr("time.monotonic", lambda: 1.6)
-    granian.held.clear()
-    assert line.look(granian, 1.65) == pytest.approx(0.1 - EVERY_S)
-    monkeypatch.setattr("time.monotonic", lambda: 1.7)
-    granian.held.clear()
-    assert line.look(granian, 3.0) == 0.0
-    assert len(granian.held) == 1
+class Scene:
+    """A line that takes `wait_s` for whoever joins it; somebody does every millisecond."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1.0
+        self.line, self.granian = Line(), Protocol()
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+        self._comes_back: float | None = None
+
+    def play(self, seconds: float, wait_s: float) -> list[float]:
+        looks = []
+        for _ in range(round(seconds * 1000)):
+            self.now += 0.001
+            if self._comes_back is not None and self.now >= self._comes_back:
+                self._comes_back = None
+                self.granian.held.clear()
+            looks.append(self.line.look(self.granian, self.now))
+            if self.granian.held and self._comes_back is None:
+                self._comes_back = self.now + wait_s
+        return looks
 
 
-def test_not_every_request_sends_a_marker(monkeypatch: pytest.MonkeyPatch) -> None:
-    line, granian = Line(), Protocol()
-    line.look(granian, 1.0)
-    monkeypatch.setattr("time.monotonic", lambda: 1.0001)
-    granian.held.clear()
-    line.look(granian, 1.0002)
-    assert not granian.held
-    line.look(granian, 1.0001 + EVERY_S)
-    assert len(granian.held) == 1
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
 
 
-def test_a_marker_that_is_lost_harms_nobody() -> None:
-    line, granian = Line(), Protocol()
-    line.look(granian, 1.0)
-    assert line.look(granian, 1.0 + LOST_S / 2) == LOST_S / 2
-    assert line.look(granian, 1.0 + LOST_S) == 0.0
-    assert len(granian.held) == 2
-    assert line.look(granian, 1.0 + LOST_S + 0.1) == pytest.approx(0.1)
+def test_a_line_that_stands_is_as_long_as_it_takes_a_marker(scene: Scene) -> None:
+    looks = scene.play(1.0, 0.03)
+    began = next(i for i, look in enumerate(looks) if look)
+    assert PATIENCE_S <= began / 1000 <= PATIENCE_S + 0.07
+    assert min(looks[began:]) >= 0.029
+    assert max(looks) <= 0.035
+    assert scene.play(2 * PATIENCE_S, 0.0)[-1] == 0.0
+    looks = scene.play(1.5, 0.4)
+    assert looks[-1] >= 0.39, "before the next marker is back, too"
+
+
+def test_a_line_that_swings_still_stands(scene: Scene) -> None:
+    scene.play(1.0, 0.03)
+    looks = [look for _ in range(10) for look in scene.play(0.05, 0.001) + scene.play(0.05, 0.03)]
+    assert sum(look > 0 for look in looks) > 300
+
+
+@pytest.mark.parametrize("pause_s", [0.02, 0.3, 1.0])
+def test_pauses_are_no_line_however_often_they_come(pause_s: float, scene: Scene) -> None:
+    looks = [
+        look for _ in range(20) for look in scene.play(0.3, 0.0) + scene.play(0.002, pause_s) + scene.play(pause_s, 0)
+    ]
+    assert max(looks) == 0.0
+
+
+def test_what_takes_less_is_of_no_interest(scene: Scene) -> None:
+    assert max(scene.play(1.0, LONG_S - 0.0015)) == 0.0
+
+
+def test_not_every_request_sends_a_marker(scene: Scene) -> None:
+    scene.play(1.0, 0.0)
+    assert 0.2 / EVERY_S < scene.granian.sent <= 1.0 / EVERY_S + 1
+
+
+def test_a_marker_that_is_lost_harms_nobody(scene: Scene) -> None:
+    assert max(scene.play(LOST_S + 0.5, 1e9)) == 0.0
+    assert scene.granian.sent == 2
+    assert IN_A_ROW > 1

@@ -14,7 +14,6 @@ from granian.rsgi import ProtocolClosed
 
 from service.engine.appointments import Visitor
 from service.engine.deadline import deadline
-from service.engine.limits import LONG_S
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.exchange import ClientGoneError, address
@@ -222,6 +221,27 @@ def test_nobody_waits_for_the_body_of_who_is_refused_before_it_is_here(
     assert asyncio.run(main()) == ([status], True)
 
 
+def test_a_client_that_granian_knows_to_have_left_has_left() -> None:
+    """granian answers then with an object that can be awaited and nothing else."""
+
+    class Empty:
+        def __await__(self) -> Iterator[None]:
+            yield from ()
+
+    class Left(Protocol):
+        def client_disconnect(self) -> Any:
+            return Empty()
+
+    async def main() -> bool:
+        left = asyncio.Event()
+        gone = RsgiRequest(scope(), Left()).gone()  # type: ignore[arg-type]
+        gone.add_done_callback(lambda _: left.set())
+        await asyncio.wait_for(left.wait(), 20)
+        return gone.cancel()
+
+    assert asyncio.run(main()) is False
+
+
 def test_nothing_is_left_of_a_client_that_leaves() -> None:
     """Not even for the collector, which does not see what granian's objects hold."""
 
@@ -264,7 +284,7 @@ def test_the_wait_for_the_event_loop_counts() -> None:
 
         @staticmethod
         def knock(*visitor: Any) -> Visitor:
-            knocks.append(visitor[-1])
+            knocks.append(visitor[-2])
             return Visitor("/classify", "", 0.0)
 
         @staticmethod
@@ -293,7 +313,8 @@ def test_the_wait_for_the_event_loop_counts() -> None:
             seen.clear()
 
     asyncio.run(main())
-    assert max(knocks[:4]) < knocks[4] < knocks[5]
+    assert knocks[:4] == [0.0] * 4
+    assert 0 < knocks[4] < knocks[5]
 
 
 def test_a_long_line_is_told_to_the_engine_though_nobody_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,7 +328,7 @@ def test_a_long_line_is_told_to_the_engine_though_nobody_was_refused(monkeypatch
     async def main() -> None:
         host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Asked())
         door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
-        for wait_s in (LONG_S / 2, 2 * LONG_S):
+        for wait_s in (0.0, 0.5):
             monkeypatch.setattr(Line, "look", lambda *_, wait_s=wait_s: wait_s)
             for path in ("/classify", "/livez"):
                 watcher = Watcher(Protocol(b"[]"), scope(path, content_length="2"))
@@ -317,7 +338,7 @@ def test_a_long_line_is_told_to_the_engine_though_nobody_was_refused(monkeypatch
                 assert watcher.proto.answers[0][0] != 503
 
     asyncio.run(main())
-    assert lags == [2 * LONG_S]
+    assert lags == [0.5]
 
 
 def test_an_engine_in_trouble_does_not_end_granians_thread() -> None:
