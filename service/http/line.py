@@ -1,8 +1,8 @@
-"""The line in front of the event loop: how long granian's one thread takes to come to what is handed to it.
+"""The line before a request is read: how long granian's one thread and the event loop take to come to what is there.
 
-It brings requests, then their bodies, in the order they came. What is in line is granian's own and cannot be counted,
-so a marker goes the same way: a future of granian's, cancelled at once, is dropped by that thread when its turn comes,
-and with it what it was cancelled with. No client has a part in that, so none can make the line look longer.
+The thread brings requests, then their bodies, in the order they came. What is in its line is granian's own and cannot
+be counted, so a marker goes the same way: a future of granian's, cancelled at once, is dropped by that thread when its
+turn comes, and with it what it was cancelled with. No client has a part in that, so none can make the line look longer.
 """
 
 import time
@@ -12,6 +12,7 @@ EVERY_S = 0.002  # at most so often
 LOST_S = 2.0  # a marker that takes longer will never come
 LONG_S = 0.005
 PATIENCE_S = 0.2  # a line that is shorter again within that is a burst's or a pause's, and harms nobody
+CALM_S = 1.0  # a line that was short for so long stands no more
 IN_A_ROW = 3  # long markers, at least, before a line is said to stand: one is as long as a pause
 
 
@@ -22,17 +23,19 @@ class Line:
         self._sent_at = 0.0  # of the marker under way; 0: there is none
         self._back_at = 0.0
         self._took_s = 0.0
+        self._behind_s = 0.0
         self._in_a_row = 0  # that were long
         self._long_since = self._long_until = 0.0
         self._stands = False
 
-    def look(self, protocol: Any, now: float) -> float:
+    def look(self, protocol: Any, now: float, behind_s: float) -> float:
         """How long whoever joins a line that does not get shorter will wait; 0 if there is none.
 
-        `protocol` is granian's end of any request that is not answered yet.
+        `protocol` is granian's end of a request that is not answered yet, `behind_s` how far the event loop is behind.
         """
-        wait_s = self._measure(protocol, now)
-        if self._stands and wait_s < LONG_S and now - self._long_until > PATIENCE_S:
+        self._behind_s = behind_s
+        wait_s = max(self._measure(protocol, now), behind_s)
+        if self._stands and wait_s < LONG_S and now - self._long_until > CALM_S:
             self._stands = False
         return wait_s if self._stands and wait_s >= LONG_S else 0.0
 
@@ -54,7 +57,7 @@ class Line:
             return
         sent_at, self._sent_at, self._back_at = self._sent_at, 0.0, now
         self._took_s = now - sent_at
-        if self._took_s < LONG_S:
+        if max(self._took_s, self._behind_s) < LONG_S:
             self._in_a_row = 0
             return
         self._in_a_row += 1

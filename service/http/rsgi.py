@@ -122,9 +122,10 @@ class Door:
         request = RsgiRequest(watcher.scope, watcher.proto)
         ahead = self._handed_over - self._begun
         try:
-            line_s = self._line.look(watcher.proto, request.came)
+            behind_s = ahead * self._each_s
+            line_s = self._line.look(watcher.proto, request.came, behind_s)
             if line_s or request.path in self._front.judged:
-                refusal = self._front.knock(request, max(line_s, ahead * self._each_s), line_s)
+                refusal = self._front.knock(request, max(line_s, behind_s), line_s)
                 if refusal is not None:
                     _respond(watcher.proto, refusal)
                     return

@@ -153,7 +153,7 @@ from service.http.line import Line
 line = Line()
 
 async def app(scope, protocol):
-    line.look(protocol, time.monotonic())
+    line.look(protocol, time.monotonic(), 0.0)
     began = time.monotonic()
     while line._sent_at and time.monotonic() < began + 20:
         await asyncio.sleep(0.001)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.http.line import EVERY_S, IN_A_ROW, LONG_S, LOST_S, PATIENCE_S, Line, Marker
+from service.http.line import CALM_S, EVERY_S, IN_A_ROW, LONG_S, LOST_S, PATIENCE_S, Line, Marker
 
 
 class Protocol:
@@ -31,14 +31,14 @@ class Scene:
         monkeypatch.setattr("time.monotonic", lambda: self.now)
         self._comes_back: float | None = None
 
-    def play(self, seconds: float, wait_s: float) -> list[float]:
+    def play(self, seconds: float, wait_s: float, behind_s: float = 0.0) -> list[float]:
         looks = []
         for _ in range(round(seconds * 1000)):
             self.now += 0.001
             if self._comes_back is not None and self.now >= self._comes_back:
                 self._comes_back = None
                 self.granian.held.clear()
-            looks.append(self.line.look(self.granian, self.now))
+            looks.append(self.line.look(self.granian, self.now, behind_s))
             if self.granian.held and self._comes_back is None:
                 self._comes_back = self.now + wait_s
         return looks
@@ -55,7 +55,9 @@ def test_a_line_that_stands_is_as_long_as_it_takes_a_marker(scene: Scene) -> Non
     assert PATIENCE_S <= began / 1000 <= PATIENCE_S + 0.07
     assert min(looks[began:]) >= 0.029
     assert max(looks) <= 0.035
-    assert scene.play(2 * PATIENCE_S, 0.0)[-1] == 0.0
+    assert scene.play(0.1, 0.0)[-1] == 0.0
+    assert scene.play(CALM_S, 0.0)[-1] == 0.0
+    assert max(scene.play(PATIENCE_S, 0.03)) == 0.0, "it has to stand again first"
     looks = scene.play(1.5, 0.4)
     assert looks[-1] >= 0.39, "before the next marker is back, too"
 
@@ -72,6 +74,13 @@ def test_pauses_are_no_line_however_often_they_come(pause_s: float, scene: Scene
         look for _ in range(20) for look in scene.play(0.3, 0.0) + scene.play(0.002, pause_s) + scene.play(pause_s, 0)
     ]
     assert max(looks) == 0.0
+
+
+def test_an_event_loop_that_stays_behind_is_a_line_too(scene: Scene) -> None:
+    looks = scene.play(1.0, 0.0, 0.03)
+    assert looks[-1] == 0.03
+    assert max(looks[: round(PATIENCE_S * 1000)]) == 0.0
+    assert scene.play(0.1, 0.0)[-1] == 0.0
 
 
 def test_what_takes_less_is_of_no_interest(scene: Scene) -> None:
