@@ -11,9 +11,9 @@ from typing import Any
 EVERY_S = 0.002  # at most so often
 LOST_S = 2.0  # a marker that takes longer will never come
 LONG_S = 0.005
-PATIENCE_S = 0.2  # a line that is shorter again within that is a burst's or a pause's, and harms nobody
-CALM_S = 1.0  # a line that was short for so long stands no more
-IN_A_ROW = 3  # long markers, at least, before a line is said to stand: one is as long as a pause
+SPAN_S = 0.5  # of time that is looked back on
+AT_ONCE = 0.25  # of that a single marker says at most: a pause is no line
+STANDS, ENDS = 0.6, 0.2  # a line stands if it was long for more of it than this, until it was for less
 
 
 class Line:
@@ -24,8 +24,7 @@ class Line:
         self._back_at = 0.0
         self._took_s = 0.0
         self._behind_s = 0.0
-        self._in_a_row = 0  # that were long
-        self._long_since = self._long_until = 0.0
+        self._share = 0.0  # of the time just past that the line was long
         self._stands = False
 
     def look(self, protocol: Any, now: float, behind_s: float) -> float:
@@ -35,8 +34,6 @@ class Line:
         """
         self._behind_s = behind_s
         wait_s = max(self._measure(protocol, now), behind_s)
-        if self._stands and wait_s < LONG_S and now - self._long_until > CALM_S:
-            self._stands = False
         return wait_s if self._stands and wait_s >= LONG_S else 0.0
 
     def _measure(self, protocol: Any, now: float) -> float:
@@ -55,17 +52,13 @@ class Line:
     def back(self, now: float) -> None:
         if not self._sent_at:
             return
-        sent_at, self._sent_at, self._back_at = self._sent_at, 0.0, now
-        self._took_s = now - sent_at
-        if max(self._took_s, self._behind_s) < LONG_S:
-            self._in_a_row = 0
-            return
-        self._in_a_row += 1
-        self._long_until = now
-        if self._in_a_row == 1:
-            self._long_since = sent_at
-        if self._in_a_row >= IN_A_ROW and now - self._long_since >= PATIENCE_S:
-            self._stands = True
+        long = max(now - self._sent_at, self._behind_s) >= LONG_S
+        if self._sent_at - self._back_at > SPAN_S:
+            self._share = 0.0  # nobody has come meanwhile
+        weight = min((now - self._back_at) / SPAN_S, AT_ONCE)
+        self._share += weight * (long - self._share)
+        self._stands = self._share > (ENDS if self._stands else STANDS)
+        self._took_s, self._sent_at, self._back_at = now - self._sent_at, 0.0, now
 
 
 class Marker:

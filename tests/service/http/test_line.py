@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.http.line import CALM_S, EVERY_S, IN_A_ROW, LONG_S, LOST_S, PATIENCE_S, Line, Marker
+from service.http.line import EVERY_S, LONG_S, LOST_S, Line, Marker
 
 
 class Protocol:
@@ -50,36 +50,40 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def test_a_line_that_stands_is_as_long_as_it_takes_a_marker(scene: Scene) -> None:
-    looks = scene.play(1.0, 0.03)
+    looks = scene.play(2.0, 0.03)
     began = next(i for i, look in enumerate(looks) if look)
-    assert PATIENCE_S <= began / 1000 <= PATIENCE_S + 0.07
+    assert began >= 200, "it may be a burst"
     assert min(looks[began:]) >= 0.029
     assert max(looks) <= 0.035
     assert scene.play(0.1, 0.0)[-1] == 0.0
-    assert scene.play(CALM_S, 0.0)[-1] == 0.0
-    assert max(scene.play(PATIENCE_S, 0.03)) == 0.0, "it has to stand again first"
-    looks = scene.play(1.5, 0.4)
+    scene.play(2.0, 0.0)
+    assert max(scene.play(0.2, 0.03)) == 0.0, "it has to stand again first"
+    looks = scene.play(3.0, 0.4)
     assert looks[-1] >= 0.39, "before the next marker is back, too"
 
 
 def test_a_line_that_swings_still_stands(scene: Scene) -> None:
-    scene.play(1.0, 0.03)
+    scene.play(2.0, 0.03)
     looks = [look for _ in range(10) for look in scene.play(0.05, 0.001) + scene.play(0.05, 0.03)]
     assert sum(look > 0 for look in looks) > 300
 
 
-@pytest.mark.parametrize("pause_s", [0.02, 0.3, 1.0])
-def test_pauses_are_no_line_however_often_they_come(pause_s: float, scene: Scene) -> None:
-    looks = [
-        look for _ in range(20) for look in scene.play(0.3, 0.0) + scene.play(0.002, pause_s) + scene.play(pause_s, 0)
-    ]
+@pytest.mark.parametrize(("pause_s", "every_s"), [(0.02, 0.1), (0.3, 1.0), (1.0, 3.0), (1.5, 60.0)])
+def test_pauses_are_no_line_however_often_they_come(pause_s: float, every_s: float, scene: Scene) -> None:
+    looks: list[float] = []
+    for _ in range(20):
+        looks += scene.play(0.01, pause_s)
+        scene.now += pause_s
+        looks += scene.play(0.05, 0.0)
+        scene.now += max(every_s - pause_s - 1.0, 0.0)  # when nobody comes
+        looks += scene.play(min(every_s - pause_s, 1.0), 0.0)
     assert max(looks) == 0.0
 
 
 def test_an_event_loop_that_stays_behind_is_a_line_too(scene: Scene) -> None:
-    looks = scene.play(1.0, 0.0, 0.03)
+    looks = scene.play(2.0, 0.0, 0.03)
     assert looks[-1] == 0.03
-    assert max(looks[: round(PATIENCE_S * 1000)]) == 0.0
+    assert max(looks[:200]) == 0.0
     assert scene.play(0.1, 0.0)[-1] == 0.0
 
 
@@ -95,4 +99,3 @@ def test_not_every_request_sends_a_marker(scene: Scene) -> None:
 def test_a_marker_that_is_lost_harms_nobody(scene: Scene) -> None:
     assert max(scene.play(LOST_S + 0.5, 1e9)) == 0.0
     assert scene.granian.sent == 2
-    assert IN_A_ROW > 1
