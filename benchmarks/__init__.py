@@ -1,0 +1,3 @@
+"""Measurements."""
+
+import service as service  # what is measured reports to nobody, as in service

@@ -1,0 +1,3 @@
+"""Exports, proven to be the same model."""
+
+import service as service  # before onnxruntime, which else reports its use

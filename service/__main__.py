@@ -4,7 +4,6 @@ Everything else is set by EKIBEN_* environment variables (docs have the table).
 """
 
 import argparse
-import os
 import socket
 import sys
 from ipaddress import ip_address
@@ -27,7 +26,6 @@ def main() -> None:
         _probe(args.host, args.port)
     except (OSError, OverflowError, ValueError) as error:
         parser.error(f"--host {args.host} --port {args.port}: {getattr(error, 'strerror', None) or error}")
-    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     from service.host import Host  # noqa: PLC0415 - the application takes seconds to import: not for --help
     from service.settings import SettingsError, load_settings  # noqa: PLC0415
 

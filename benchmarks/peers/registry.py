@@ -28,8 +28,7 @@ class Peer:
         return form.get(model) if isinstance(form, dict) else form
 
 
-UNTRACKED = {"BENTOML_DO_NOT_TRACK": "True"}
-EKIBEN = {"EKIBEN_BUNDLES": "{bundles}", **UNTRACKED}
+EKIBEN = {"EKIBEN_BUNDLES": "{bundles}"}
 NATIVE = {"mnist-cnn": "ekiben", "news-lstm": "ekiben"}
 
 HOST = ("{python}", "-m", "service", "--port", "{port}", "--workers", "{workers}")
@@ -71,10 +70,8 @@ PEERS: dict[str, Peer] = {
         forms={"json": "plain", "binary": "raw"},
         workers=(1,),
     ),
-    "bentoml": Peer(environment="bentoml", module="bentoml", settings=UNTRACKED, forms={"json": "rows"}),
-    "bentoml-batch": Peer(
-        environment="bentoml", module="bentoml", variant="batch", settings=UNTRACKED, forms={"json": "rows"}
-    ),
+    "bentoml": Peer(environment="bentoml", module="bentoml", forms={"json": "rows"}),
+    "bentoml-batch": Peer(environment="bentoml", module="bentoml", variant="batch", forms={"json": "rows"}),
     "limit-granian": Peer(environment="limits", module="granian", forms={"json": "plain", "binary": "raw"}),
     "limit-noop": Peer(environment="limits", module="noop", forms={"json": "plain", "binary": "raw"}, check="status"),
     "limit-ort": Peer(environment="limits", module="raw_ort", forms={"binary": "raw"}),

@@ -26,7 +26,6 @@ os.environ |= {  # read where ray.serve is imported
     "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{PROXY}/server-state",
     "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-    "RAY_USAGE_STATS_ENABLED": "0",
     "HOME": str(HOME),  # it keeps a token there
 }
 
