@@ -52,6 +52,7 @@ class Executor:
         self.judged: Mapping[str, object] = self._gate.judged
         self._alarms = Alarms(self._expire)
         self._arrivals: dict[asyncio.AbstractEventLoop, list[Request]] = {}  # since the last look
+        self._resuming: asyncio.AbstractEventLoop | None = None  # which goes on with what is queued in its next turn
 
     def is_quiet(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Is a request likely to be the only one, now and among those that have been read already?"""
@@ -208,6 +209,18 @@ class Executor:
             left_s -= self._compute(batch, time.monotonic(), here=loop)
         if begun < len(arrived):
             self._queue(arrived[begun:])
+        self._go_on(loop, left_s)
+
+    def _resume(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._resuming = None
+        self._go_on(loop, INLINE_S)
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop, left_s: float) -> None:
+        """Compute here what is queued and done before `left_s` is over; have others do the rest.
+
+        Those are threads, or the event loop in its next turn where the one thread would only take turns with it.
+        """
         while left_s > 0:
             now = time.monotonic()
             with self._lock:
@@ -219,7 +232,11 @@ class Executor:
                     self._wake()
             left_s -= self._compute(queued, now, here=loop)
         with self._lock:
-            self._wake()
+            if self._slots > 1 or self._running or not self._schedule.is_quick(INLINE_S):
+                self._wake()
+            elif self._resuming is None or self._resuming.is_closed():
+                self._resuming = loop
+                loop.call_soon(self._resume, loop)
 
     def _queue(self, requests: Sequence[Request]) -> None:
         now = time.monotonic()

@@ -86,6 +86,11 @@ class Schedule:
         urgent = self._urgent(limit_s)
         return None if urgent is None else urgent[1].take(now)
 
+    def is_quick(self, limit_s: float) -> bool:
+        """Is what comes next a batch that should be done within `limit_s`, and nothing but batches queued?"""
+        urgent = self._urgent(None)
+        return not self._calls and urgent is not None and urgent[1].fits(limit_s)
+
     def clear(self) -> list[Request | Call]:
         """Forget everything; returns who waits for it."""
         dropped: list[Request | Call] = [call for *_, call in self._calls]

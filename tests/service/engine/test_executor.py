@@ -17,7 +17,7 @@ from service.engine import deadline
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from tests.service.engine.fakes import POISON, FakeSession, rows
+from tests.service.engine.fakes import LOOP, POISON, FakeSession, rows
 
 Answer = dict[str, np.ndarray]
 
@@ -121,6 +121,67 @@ def test_what_is_quick_runs_on_the_event_loop_with_all_that_were_read(make: Call
     assert len(session.batches[0]) == 8
     assert session.rows == [*range(8), *range(40)]
     assert runner.counters()[0].inline_batches == 41
+
+
+def observe(runner: Runner, session: FakeSession, **seconds_of: float) -> None:
+    for num_rows, seconds in seconds_of.items():
+        for _ in range(20):
+            runner.observe(session, int(num_rows.removeprefix("of_")), 8, seconds)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ended_before", [False, True])
+def test_where_one_thread_would_only_take_turns_quick_batches_all_run_on_the_event_loop(
+    make: Callable[..., Runner], ended_before: bool
+) -> None:
+    runner, session = make(threads=1, limits=Limits(max_batch_items=4)), FakeSession(seconds=0.0012)
+    if ended_before:  # as if a loop had ended between two of its turns
+        runner._executor._resuming = LOOP
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while len(session.rows) < 80:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        observe(runner, session, of_1=1e-3, of_4=1.2e-3)
+        await asyncio.gather(count_turns(), *(start(runner, session, 8, first=i) for i in range(80)))
+
+    run(scenario())
+    assert session.threads == {"MainThread"}
+    assert session.rows == [*range(80)]
+    assert turns >= 10, "others have their turn between them"
+
+
+def test_quick_batches_do_not_keep_the_one_thread_from_what_is_more_urgent(make: Callable[..., Runner]) -> None:
+    runner, quick, slow = make(threads=1, limits=Limits(max_batch_items=1)), FakeSession(seconds=1e-3), FakeSession()
+
+    async def scenario() -> None:
+        observe(runner, quick, of_1=1e-3)
+        observe(runner, slow, of_1=0.1)
+        tasks = [start(runner, quick, 8, first=i) for i in range(60)]
+        tasks.append(start(runner, slow, 8, timeout_s=5))
+        await until(slow.began.is_set)
+        assert len(quick.rows) < 30
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+    assert slow.threads != {"MainThread"}
+
+
+def test_a_call_is_not_passed_over_by_quick_batches(make: Callable[..., Runner]) -> None:
+    runner, quick = make(threads=1, limits=Limits(max_batch_items=1)), FakeSession(seconds=1e-3)
+
+    async def scenario() -> int:
+        observe(runner, quick, of_1=1e-3)
+        tasks = [start(runner, quick, 8, first=i) for i in range(60)]
+        within(5)
+        called = asyncio.create_task(runner.call(lambda: len(quick.rows)))
+        await asyncio.gather(*tasks)
+        return await called
+
+    assert run(scenario()) < 30
 
 
 def test_threads_begin_with_full_batches_that_are_not_quick_while_more_arrives(make: Callable[..., Runner]) -> None:

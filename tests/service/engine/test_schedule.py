@@ -122,3 +122,19 @@ def test_an_answer_after_the_deadline_is_dropped() -> None:
             await call.future
 
     asyncio.run(scenario())
+
+
+def test_what_comes_next_is_quick_or_not() -> None:
+    schedule = Schedule()
+    assert not schedule.is_quick(0.002)
+    schedule.add(batcher(4, seconds=0.001))
+    assert schedule.is_quick(0.002)
+    assert not schedule.is_quick(0.0005)
+    schedule.add(batcher(5, seconds=0.1))
+    assert schedule.is_quick(0.002)
+    schedule.add(batcher(3, seconds=0.1))
+    assert not schedule.is_quick(0.002)
+    assert deadlines(schedule) == [3, 4, 5]
+    schedule.add(batcher(4, seconds=0.001))
+    schedule.add(call(9))
+    assert not schedule.is_quick(0.002), "a call is for a thread"
