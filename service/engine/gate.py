@@ -66,8 +66,7 @@ class Gate:
         """
         demand = self.judged.get(visitor.path)
         if demand is None:
-            if line_s > max(LINE * (visitor.deadline - now), 0.0):
-                visitor.crowded = True
+            visitor.crowded = visitor.crowded or _is_long(line_s, LINE, visitor, now)
             return None
         if visitor.due_s:
             return None
@@ -79,7 +78,7 @@ class Gate:
         else:
             returns = self._returns(visitor, now)
             _, excess_s = self._forecast(now, visitor.deadline, demand, returns=returns, lag_s=2 * lag_s)
-            crowded = line_s > max((LINE_OF_RETURNERS if returns else LINE) * (visitor.deadline - now), 0.0)
+            crowded = _is_long(line_s, LINE_OF_RETURNERS if returns else LINE, visitor, now)
             if crowded:
                 excess_s = max(excess_s, line_s)
             if excess_s > 0:
@@ -159,3 +158,8 @@ class Gate:
             return EkibenError("overloaded", detail, retry_after_s=max(math.ceil(wait_s), 1.0))
         retry_after_s = self._appointments.make(now, visitor.fingerprints(), demand.work_s, wait_s)
         return EkibenError("overloaded", detail, retry_after_s=retry_after_s)
+
+
+def _is_long(line_s: float, share: float, visitor: Visitor, now: float) -> bool:
+    """Does a line take more than this share of the time that the visitor has?"""
+    return line_s > max(share * (visitor.deadline - now), 0.0)

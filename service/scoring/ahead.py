@@ -1,10 +1,9 @@
 """Work that runs ahead of who needs it."""
 
-import contextlib
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -22,7 +21,7 @@ def ahead(items: Iterator[Item | None], depth: int, *, wait_s: float | None = No
 
     def put(entry: tuple[Item] | BaseException | None) -> None:
         while not stop.is_set():
-            with contextlib.suppress(queue.Full):
+            with suppress(queue.Full):
                 made.put(entry, timeout=0.1)
                 return
 
