@@ -36,7 +36,6 @@ MOST_PATHS = 64  # remembered; a client may make them long
 class Ask(NamedTuple):
     """What the JSON of a request asks for; `wanted` says of each output whether it is answered as bytes."""
 
-    id: str | None
     timeout_s: float
     wanted: dict[str, bool]
     outputs: tuple[str, ...]
@@ -45,38 +44,48 @@ class Ask(NamedTuple):
     heads: dict[tuple[Any, ...], bytes]  # shapes of the outputs -> the JSON before them, if all are answered as bytes
 
 
-_kept: dict[tuple[str, str, bytes], Ask] = {}  # by what JSON says without numbers: clients repeat it
+_kept: dict[tuple[str, str, bytes], Ask] = {}  # by what JSON says without numbers and id: clients repeat it
 
 
 async def _infer(host: Host, request: Request, body: bytes) -> Reply:
     model = _model(host, request.path)
     manifest = model.manifest
     offset = _head_size(request, len(body))
-    ask, data = _understand(body[:offset], manifest, is_all=offset == len(body))
+    ask, request_id, data = _understand(body[:offset], manifest, is_all=offset == len(body))
     tensors = arrays(ask.tensors, data, body, offset)
     if ask.timeout_s:
         at_most(ask.timeout_s, request.came)
     check_values(tensors, ask.rules)
     outputs = await host.runner.run(model.session, tensors, ask.outputs)
     clear_padding(outputs, tensors, manifest)
-    return _reply(manifest, ask, outputs)
+    return _reply(manifest, ask, request_id, outputs)
 
 
-def _understand(head: bytes, manifest: Manifest, *, is_all: bool) -> tuple[Ask, Sequence[Any]]:
-    """What is asked, and the `data` of each tensor; if the head `is_all`, its numbers make it unlike any other."""
+def _understand(head: bytes, manifest: Manifest, *, is_all: bool) -> tuple[Ask, str | None, Sequence[Any]]:
+    """What is asked, under which id, and the `data` of each tensor; if the head `is_all`, no other is like it."""
     ask = None if is_all else _kept.get((manifest.name, manifest.version, head))
     if ask is not None:
-        return ask, (None,) * len(ask.tensors)
+        return ask, None, (None,) * len(ask.tensors)
     document = read_tensors(head) or read_json(head)
-    data = take_data(document)
+    data, request_id = take_data(document), _take_id(document)
     frame = _frame(document)
     ask = _kept.get((manifest.name, manifest.version, frame))
     if ask is None:
         ask = _read(document, manifest)
         _keep(frame, ask, manifest)
-    if not is_all and all(numbers is None for numbers in data):
+    if request_id is None and not is_all and all(numbers is None for numbers in data):
         _keep(head, ask, manifest)
-    return ask, data
+    return ask, request_id, data
+
+
+def _take_id(document: Any) -> str | None:
+    """Remove the `id` from a document."""
+    if type(document) is not dict or "id" not in document:
+        return None
+    request_id = document.pop("id")
+    if type(request_id) is not str:
+        raise wrong("/id", "a string", request_id)
+    return request_id
 
 
 def _frame(document: Any) -> bytes:
@@ -87,47 +96,45 @@ def _frame(document: Any) -> bytes:
 
 
 def _keep(key: bytes, ask: Ask, manifest: Manifest) -> None:
-    if ask.id is None and 0 < len(key) <= LONGEST_KEPT:
+    if 0 < len(key) <= LONGEST_KEPT:
         if len(_kept) >= MOST_KEPT:
             _kept.clear()
         _kept[manifest.name, manifest.version, key] = ask
 
 
 def _read(document: Any, manifest: Manifest) -> Ask:
-    """What a document asks, its tensors' data aside."""
+    """What a document asks, its tensors' data and its id aside."""
     if type(document) is not dict:
         raise wrong("", "a JSON object", document)
     if not document.keys() <= REQUEST_FIELDS:
         unknown = min(document.keys() - REQUEST_FIELDS)
         raise refuse(f"/{unknown}", f"unknown field; the fields are {', '.join(sorted(REQUEST_FIELDS))}")
-    if "id" in document and type(document["id"]) is not str:
-        raise wrong("/id", "a string", document["id"])
     parameters = _parameters(document.get("parameters"), {"timeout", "binary_data_output"}, "/parameters")
     timeout_s = _limit(parameters["timeout"]) if "timeout" in parameters else 0.0
     wanted = _wanted(document.get("outputs"), manifest, _flag(parameters, "binary_data_output", "/parameters"))
     tensors = read_inputs(document.get("inputs"), manifest)
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     rules = read_rules(shapes, manifest, {tensor.name: tensor.where for tensor in tensors})
-    return Ask(document.get("id"), timeout_s, wanted, tuple(wanted), tensors, rules, {})
+    return Ask(timeout_s, wanted, tuple(wanted), tensors, rules, {})
 
 
-def _reply(manifest: Manifest, ask: Ask, outputs: Mapping[str, Array]) -> Reply:
+def _reply(manifest: Manifest, ask: Ask, request_id: str | None, outputs: Mapping[str, Array]) -> Reply:
     raw = [outputs[name].tobytes() for name, as_bytes in ask.wanted.items() if as_bytes]
-    if len(raw) < len(ask.wanted):
-        head = _announce(manifest, ask, outputs)
+    if request_id is not None or len(raw) < len(ask.wanted):
+        head = _announce(manifest, ask, request_id, outputs)
     else:
         shapes = tuple([outputs[name].shape for name in ask.outputs])
-        head = ask.heads.get(shapes) or ask.heads.setdefault(shapes, _announce(manifest, ask, outputs))
+        head = ask.heads.get(shapes) or ask.heads.setdefault(shapes, _announce(manifest, ask, None, outputs))
     if not raw:
         return Reply(JSON, head)
     return Reply(BINARY, b"".join([head, *raw]), [("inference-header-content-length", str(len(head)))])
 
 
-def _announce(manifest: Manifest, ask: Ask, outputs: Mapping[str, Array]) -> bytes:
+def _announce(manifest: Manifest, ask: Ask, request_id: str | None, outputs: Mapping[str, Array]) -> bytes:
     """The JSON of an answer, with the numbers of those outputs that are not answered as bytes."""
     answer: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
-    if ask.id is not None:
-        answer["id"] = ask.id
+    if request_id is not None:
+        answer["id"] = request_id
     answer["outputs"] = entries = []
     for name, as_bytes in ask.wanted.items():
         value = outputs[name]

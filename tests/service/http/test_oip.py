@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from service.engine.deadline import deadline
 from service.engine.runner import Runner
 from service.errors import EkibenError
+from service.http import oip
 from service.http.asgi import AsgiRequest
 from tests.service.bundles import FAMILIES, NAMES, example_inputs, golden_cases
 
@@ -66,6 +67,39 @@ def test_requests_with_the_same_json_are_answered_by_their_own_bytes(client: Tes
     assert answers[0] == answers[2] != answers[1]
     body, headers = binary(document, PIXELS.tobytes()[:-1])
     assert client.post(INFER, content=body, headers=headers).status_code == 422
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_a_request_that_differs_in_its_id_is_understood_once(
+    as_bytes: bool, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = [{"name": "logits", "parameters": {"binary_data": as_bytes}}]
+    read, understood = oip._read, []
+    monkeypatch.setattr(oip, "_kept", {})
+    monkeypatch.setattr(oip, "_read", lambda *args: understood.append(args) or read(*args))
+
+    def answer(request_id: str | None, pixels: Any) -> Any:
+        named = {} if request_id is None else {"id": request_id}
+        if as_bytes:
+            body, headers = binary(
+                {**named, "inputs": [{**ENTRY, "parameters": {"binary_data_size": 16}}], "outputs": outputs},
+                pixels.tobytes(),
+            )
+            reply = client.post(INFER, content=body, headers=headers)
+            size = int(reply.headers["inference-header-content-length"])
+            found = orjson.loads(reply.content[:size])
+            assert len(reply.content) == size + found["outputs"][0]["parameters"]["binary_data_size"]
+            numbers = reply.content[size:]
+        else:
+            asked = {**named, "inputs": [{**ENTRY, "data": pixels.tolist()}], "outputs": outputs}
+            found = client.post(INFER, json=asked).json()
+            numbers = found["outputs"][0]["data"]
+        assert found.get("id") == request_id
+        return numbers
+
+    for request_id in ("one", None, "other", "", "one", 'odd "\u20ac\n', None):
+        assert answer(request_id, PIXELS) == answer(None, PIXELS) != answer(request_id, 255 - PIXELS)
+    assert len(understood) == 1
 
 
 def test_what_is_understood_once_is_so_for_other_numbers_only(client: TestClient) -> None:
