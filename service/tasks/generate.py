@@ -162,9 +162,9 @@ def _read_prompts(prompt: Any, manifest: Manifest) -> dict[str, Any]:
 
 
 def _max_tokens(request: GenerateRequest, longest_prompt: int, context: int) -> int:
-    room = context - longest_prompt
     if request.max_tokens is None:
-        return min(DEFAULT_MAX_TOKENS, room)
+        return DEFAULT_MAX_TOKENS  # or what the context has left, for each prompt by itself
+    room = context - longest_prompt
     if request.max_tokens > room:
         raise wrong(
             "/max_tokens",

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from starlette.testclient import TestClient
 
 from service.http.problems import STATUS
-from tests.service.bundles import NAMES
+from tests.service.bundles import CONTEXT, NAMES
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (4, 4), dtype=np.uint8)
 IMAGES, SERIES, TEXTS = {"model": "tiny-images"}, {"model": "tiny-series"}, {"model": "tiny-texts"}
@@ -48,6 +48,19 @@ def test_sequences_texts_and_prompts_are_answered(client: TestClient) -> None:
     assert len(series.json()["predictions"]) == 2
     assert [p["tokens"] for p in texts.json()["predictions"]] == [1, 3]
     assert letters.json()["completions"][0]["tokens"] == 5
+
+
+def test_a_prompt_gets_as_many_tokens_beside_a_long_one_as_alone(client: TestClient) -> None:
+    prompts = ["the ", "a" * (CONTEXT - 7)]
+
+    def completions(prompt: str | list[str]) -> list[dict[str, Any]]:
+        answer = client.post("/generate", json={**LETTERS, "prompt": prompt, "seed": 1})
+        found: list[dict[str, Any]] = answer.json()["completions"]
+        return found
+
+    together = completions(prompts)
+    assert together == [completions(prompt)[0] for prompt in prompts]
+    assert [completion["tokens"] for completion in together] == [64, 7]
 
 
 def test_generated_pictures_come_as_json_or_as_one_png(client: TestClient) -> None:
