@@ -5,6 +5,7 @@ worker leaves its samples in a shared folder every second, and what the dead hav
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -42,6 +43,8 @@ GAUGES = {name for name, (kind, _) in FAMILIES.items() if kind == "gauge"}
 Labels = tuple[tuple[str, str], ...]
 Samples = dict[tuple[str, str, Labels], float]  # (family, suffix, labels) -> value
 
+log = logging.getLogger(__name__)
+
 
 def samples(host: Host) -> Samples:
     """What this process has to say."""
@@ -75,6 +78,7 @@ class Sharing:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._own = folder / f"{os.getpid()}.json"
+        self._works = True
 
     def leave(self, own: Samples) -> None:
         content = orjson.dumps([[family, suffix, labels, value] for (family, suffix, labels), value in own.items()])
@@ -99,9 +103,23 @@ class Sharing:
         """Leave this worker's samples again and again, until cancelled, and once more then."""
         with suppress(asyncio.CancelledError):
             while True:
-                self.leave(samples(host))
+                self._try_to_leave(samples(host))
                 await asyncio.sleep(SHARE_EVERY_S)
-        self.leave(samples(host))
+        self._try_to_leave(samples(host))
+
+    def _try_to_leave(self, own: Samples) -> None:
+        """Say once that it fails, and once that it works again."""
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)  # whoever tidies up temporary folders may have taken it
+            self.leave(own)
+        except OSError as error:
+            if self._works:
+                log.error("/metrics of other workers lacks what is new here: cannot write %s: %s", self._own, error)
+            self._works = False
+        else:
+            if not self._works:
+                log.info("/metrics of other workers is whole again: %s is written", self._own)
+            self._works = True
 
 
 class _Collected:

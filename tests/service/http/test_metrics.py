@@ -15,6 +15,7 @@ from service.engine.counters import Counters
 from service.http import metrics
 from service.http.metrics import FAMILIES, Samples, Sharing, exposition, samples
 from service.http.traffic import Traffic
+from tests.e2e.serving import until
 
 
 def a_host() -> Any:
@@ -110,6 +111,39 @@ def test_samples_are_left_again_and_again(tmp_path: Path, monkeypatch: pytest.Mo
 
     asyncio.run(scene())
     assert b'"status","200"]],2]' in (tmp_path / f"{os.getpid()}.json").read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_is_said_once_and_written_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(metrics, "SHARE_EVERY_S", 0.001)
+    folder = tmp_path / "shared"
+    tried = []
+    host = a_host()
+
+    def described() -> list[dict[str, str]]:
+        tried.append(1)
+        return []
+
+    async def tries(num: int) -> None:
+        before = len(tried)
+        await until(lambda: len(tried) >= before + num)
+
+    async def scene() -> None:
+        host.repository.describe = described
+        folder.write_text("")  # where the folder was
+        task = asyncio.create_task(Sharing(folder).keep(host))
+        await tries(5)
+        folder.unlink()
+        await tries(2)
+        assert (folder / f"{os.getpid()}.json").exists()
+        task.cancel()
+        await task
+
+    with caplog.at_level("INFO"):
+        asyncio.run(scene())
+    assert [record.levelname for record in caplog.records if record.name == metrics.__name__] == ["ERROR", "INFO"]
+    assert "cannot write" in caplog.text
 
 
 def test_the_application_shows_its_own(client: TestClient) -> None:
