@@ -7,6 +7,7 @@ and the bytes it returns are the bytes that were hashed.
 
 import hashlib
 import json
+import os
 import re
 import stat
 from collections.abc import Mapping
@@ -83,6 +84,7 @@ __all__ = [
 ]
 
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_CURRENT_BYTES = 100
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -118,9 +120,12 @@ class Bundle:
 def current_version(folder: Path) -> str:
     """The version that `bundles/NAME/current` names."""
     try:
-        version = (folder / "current").read_text().strip()
+        content = _read_at_once(folder / "current", max_bytes=MAX_CURRENT_BYTES)
+        version = content.decode().strip()
     except FileNotFoundError:
         raise BundleError(f"{folder.name}: no file `current` in {folder}; export the model first") from None
+    except _UnfitError as error:
+        raise BundleError(f"{folder.name}: `current` {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{folder.name}: cannot read `current`: {error}") from error
     if not re.fullmatch("[0-9a-f]{12}", version):
@@ -188,16 +193,33 @@ def _read_file(folder: Path, where: str, name: str, file: File) -> bytes:
 
 
 def _read_plain(folder: Path, where: str, name: str, *, max_bytes: int) -> bytes:
-    path = folder / name
     try:
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode):
+        if (folder / name).is_symlink():
             raise BundleError(f"{where}: {name} is not a plain file")
-        if found.st_size > max_bytes:
-            raise BundleError(f"{where}: {name} has {found.st_size} bytes, expected at most {max_bytes}")
-        return path.read_bytes()
+        return _read_at_once(folder / name, max_bytes=max_bytes)
     except OSError as error:
         raise BundleError(f"{where}: cannot read {name}: {error.strerror}") from error
+    except _UnfitError as error:
+        raise BundleError(f"{where}: {name} {error}") from error
+
+
+def _read_at_once(path: Path, *, max_bytes: int) -> bytes:
+    """The content of a plain file, through links; nothing else is waited for. Raises OSError, _UnfitError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait for its writer
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise _UnfitError("is not a plain file")
+        if found.st_size > max_bytes:
+            raise _UnfitError(f"has {found.st_size} bytes, expected at most {max_bytes}")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(max_bytes + 1)  # it may have grown
+    finally:
+        os.close(descriptor)
+
+
+class _UnfitError(ValueError):
+    """A file that cannot be part of a bundle; the message says why, after its name."""
 
 
 def _read_golden(content: bytes, manifest: Manifest, where: str) -> tuple[GoldenCase, ...]:

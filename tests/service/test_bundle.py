@@ -251,7 +251,15 @@ def test_the_current_version_is_a_version(folder: Path) -> None:
     with pytest.raises(BundleError, match="tiny-texts: no file `current`"):
         current_version(folder.parent)
     current.mkdir()
-    with pytest.raises(BundleError, match="tiny-texts: cannot read `current`"):
+    with pytest.raises(BundleError, match="tiny-texts: `current` is not a plain file"):
+        current_version(folder.parent)
+    current.rmdir()
+    os.mkfifo(current)  # reading it would wait for a writer
+    with pytest.raises(BundleError, match="tiny-texts: `current` is not a plain file"):
+        current_version(folder.parent)
+    current.unlink()
+    current.write_bytes(b"0" * 1000)
+    with pytest.raises(BundleError, match="tiny-texts: `current` has 1000 bytes, expected at most 100"):
         current_version(folder.parent)
 
 
