@@ -20,6 +20,9 @@ MODEL, MANIFEST, GOLDEN, REQUESTS, TOKENIZER, CARD = (
     "card.md",
 )
 
+MODEL_NAME = "^[a-z0-9]+(-[a-z0-9]+)*$"
+MAX_MODEL_NAME = 64
+
 Task = Literal["classify", "sequence-predict", "generate"]
 Dtype = Literal["uint8", "int64", "float32"]
 Axes = tuple[int | str, ...]
@@ -268,7 +271,7 @@ class Manifest(Frozen):
     """`version` is `content_version()` of all the rest."""
 
     format_version: Literal[1] = 1
-    name: str = Field(pattern="^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)
+    name: str = Field(pattern=MODEL_NAME, max_length=MAX_MODEL_NAME)
     version: str = Field(pattern="^[0-9a-f]{12}$")
     task: Task
     summary: str

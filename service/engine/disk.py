@@ -3,11 +3,13 @@
 Invariant: a look reads `current` and the directory, never a bundle's files; two looks with equal stamps saw the same.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle import current_version
 from service.errors import BundleError
+from service.manifest import MAX_MODEL_NAME, MODEL_NAME
 
 CURRENT = "current"
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -22,9 +24,11 @@ class Found:
     stamp: Stamp
 
 
-def model_names(root: Path) -> list[str]:
-    """The folders of models, sorted; raises OSError."""
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+def model_names(root: Path) -> tuple[list[str], list[str]]:
+    """The folders of models, and those that have names that no model may have, hidden ones aside; raises OSError."""
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = [name for name in folders if re.fullmatch(MODEL_NAME, name) and len(name) <= MAX_MODEL_NAME]
+    return names, [name for name in folders if name not in names]
 
 
 def look(folder: Path) -> Found:

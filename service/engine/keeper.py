@@ -39,13 +39,17 @@ class Keeper:
         self._at_once = at_once
         self._turns: dict[str, threading.Lock] = {}
         self._slow: set[Version] = set()
+        self._passed_over: set[str] = set()
 
     def scan(self, *, first: bool = False) -> None:
         """Note which models there are and which have left; load none."""
         try:
-            names = model_names(self._root)
+            names, others = model_names(self._root)
         except OSError as error:
             return self._in_trouble(f"cannot read the folder of bundles {self._root}: {error.strerror}")
+        for other in set(others) - self._passed_over:
+            log.warning("%r in %s is passed over: no model may have this name", other, str(self._root))
+        self._passed_over = set(others)
         for name in names:
             known = name in self._catalog and not self._catalog[name].gone
             if not known and (first or look(self._root / name).version is not None):  # else it is still being written

@@ -9,11 +9,11 @@ from service.engine.disk import look, model_names
 from tests.service.bundles import write_bundle
 
 
-def test_models_are_the_folders_that_are_not_hidden(tmp_path: Path) -> None:
-    for name in ("b", "a", ".draft"):
+def test_models_are_the_folders_whose_names_a_model_may_have(tmp_path: Path) -> None:
+    for name in ("b-2", "a", "m" * 64, ".draft", "lost+found", "Mine", "m" * 65):
         (tmp_path / name).mkdir()
     (tmp_path / "README").write_text("")
-    assert model_names(tmp_path) == ["a", "b"]
+    assert model_names(tmp_path) == (["a", "b-2", "m" * 64], ["Mine", "lost+found", "m" * 65])
     with pytest.raises(FileNotFoundError):
         model_names(tmp_path / "nowhere")
 

@@ -199,6 +199,15 @@ def test_the_last_model_gone_is_not_ready(watched: Watched) -> None:
     assert "is empty: export a model first" in (watched.catalog.not_ready_because() or "")
 
 
+def test_a_folder_that_no_model_may_be_called_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "lost+found").mkdir()
+    watched = Watched(tmp_path)
+    watched.poll()
+    assert watched.catalog.names() == [NAME]
+    assert watched.catalog.not_ready_because() is None
+    assert caplog.text.count("'lost+found'") == 1
+
+
 def test_unload_and_load(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         watched.keeper.unload(NAME, None)
