@@ -5,6 +5,7 @@ Invariant: of several limits the shortest holds; without any, the engine's own d
 
 from service.engine.deadline import deadline, until
 from service.errors import EkibenError
+from service.http.exchange import whole_number
 
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
@@ -17,7 +18,8 @@ def at_most(timeout_s: float, came: float) -> None:
 
 def read_timeout_ms(value: str) -> float:
     """The seconds of an `X-Request-Timeout-Ms` header."""
-    if not (value.isascii() and value.isdigit()) or not 1 <= int(value[:12]) <= MAX_TIMEOUT_MS:
+    timeout_ms = whole_number(value)
+    if timeout_ms is None or not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
         detail = f"X-Request-Timeout-Ms: expected 1 to {MAX_TIMEOUT_MS}, got {value[:40]!r}"
         raise EkibenError("invalid-request", detail)
-    return int(value) / 1e3
+    return timeout_ms / 1e3

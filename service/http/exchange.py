@@ -12,6 +12,7 @@ from service.errors import EkibenError
 Headers = list[tuple[str, str]]
 
 JSON = "application/json"
+MAX_DIGITS = 18
 
 
 class ClientGoneError(Exception):
@@ -66,12 +67,19 @@ def media_type(request: Request) -> str:
 def announced(request: Request, limit: int) -> int | None:
     """The length of a body, if it is known before; raises EkibenError("body-too-large")."""
     text = request.header("content-length")
-    if not text.isdecimal():
-        return None
-    length = int(text)
-    if length > limit:
+    length = whole_number(text)
+    if length is not None and length > limit:
         raise too_large(f"{length} bytes", limit)
     return length
+
+
+def whole_number(text: str) -> int | None:
+    """What decimal digits say, or None if `text` is anything else; of a number with more digits the first few, which
+    are more than any limit.
+    """
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return int(text if len(text) <= MAX_DIGITS else text.lstrip("0")[: MAX_DIGITS + 1] or "0")
 
 
 def too_large(got: str, limit: int) -> EkibenError:

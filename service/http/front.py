@@ -77,6 +77,8 @@ class Front:
             reply = _too_late(route.dialect, found)
         except EkibenError as error:
             reply = route.dialect(error)
+        except Exception:  # noqa: BLE001 - as in `answer`
+            reply = route.dialect(failure(request.method, request.path))
         host.traffic.count(route.name, reply.status, time.perf_counter() - began)
         return reply
 

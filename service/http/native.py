@@ -7,7 +7,7 @@ import orjson
 
 from service.bundle import Task
 from service.errors import EkibenError
-from service.http.exchange import JSON, Reply, Request, media_type
+from service.http.exchange import JSON, Reply, Request, media_type, whole_number
 from service.http.json_body import read_json
 from service.http.route import Host, Page, Work
 from service.tasks import TASKS
@@ -46,8 +46,9 @@ def _endpoint(task: Task) -> Work:
 
 async def _classify_upload(host: Host, request: Request, content: bytes) -> Reply:
     query: dict[str, Any] = dict(parse_qsl(request.query, keep_blank_values=True))
-    if query.get("top_k", "").isdecimal():
-        query["top_k"] = int(query["top_k"][:9])
+    top_k = whole_number(query.get("top_k", ""))
+    if top_k is not None:
+        query["top_k"] = top_k
     upload = parse(Upload, query)
     model = find(host.repository, upload.model, "classify")
     return Reply(JSON, orjson.dumps(await classify_upload(model, host.runner, content, upload.top_k)))

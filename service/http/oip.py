@@ -14,7 +14,7 @@ from service.bundle import Manifest, TensorSpec
 from service.engine.model import Model
 from service.errors import EkibenError
 from service.http.deadline import at_most
-from service.http.exchange import JSON, Reply, Request, media_type
+from service.http.exchange import JSON, Reply, Request, media_type, whole_number
 from service.http.json_body import read_json
 from service.http.json_tensors import read_tensors
 from service.http.oip_tensors import DATATYPES, Array, Tensor, arrays, output_entry, read_inputs, take_data
@@ -154,13 +154,14 @@ def _head_size(request: Request, size: int) -> int:
         raise EkibenError("unsupported-media-type", f"expected content type {expected}, got {media_type(request)}")
     if request.header("content-encoding") not in {"", "identity"}:
         raise EkibenError("unsupported-media-type", "expected a body without content encoding")
-    length = request.header("inference-header-content-length")
-    if not length:
+    given = request.header("inference-header-content-length")
+    if not given:
         return size
-    if not (length.isascii() and length.isdigit()) or int(length[:12]) > size:
+    length = whole_number(given)
+    if length is None or length > size:
         expected = f"expected 0 to {size}, the size of the body"
-        raise EkibenError("invalid-request", f"Inference-Header-Content-Length: {expected}, got {length[:40]!r}")
-    return int(length)
+        raise EkibenError("invalid-request", f"Inference-Header-Content-Length: {expected}, got {given[:40]!r}")
+    return length
 
 
 def _parameters(given: Any, known: set[str], where: str) -> dict[str, Any]:

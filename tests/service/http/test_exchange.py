@@ -4,7 +4,7 @@ import pytest
 
 from service.errors import EkibenError
 from service.http.asgi import AsgiRequest
-from service.http.exchange import announced, media_type
+from service.http.exchange import announced, media_type, whole_number
 
 
 def request(**headers: bytes) -> AsgiRequest:
@@ -21,6 +21,14 @@ def test_the_announced_length() -> None:
     assert announced(request(content_length=b"10"), 10) == 10
     assert announced(request(), 10) is None
     assert announced(request(content_length=b"-1"), 10) is None
-    with pytest.raises(EkibenError, match="at most 10 bytes, got 11 bytes") as caught:
-        announced(request(content_length=b"11"), 10)
-    assert caught.value.slug == "body-too-large"
+    assert announced(request(content_length=b"0" * 5000 + b"10"), 10) == 10
+    for length in (b"11", b"0" * 5000 + b"11", b"11" * 5000):
+        with pytest.raises(EkibenError, match="at most 10 bytes, got 11") as caught:
+            announced(request(content_length=length), 10)
+        assert caught.value.slug == "body-too-large"
+
+
+def test_a_whole_number_is_digits_and_however_long_it_is_no_small_one() -> None:
+    assert [whole_number(text) for text in ("0", "00", "007", "9" * 18, "0" * 9000 + "12")] == [0, 0, 7, 10**18 - 1, 12]
+    assert all((whole_number(text) or 0) >= 10**18 for text in ("1" + "0" * 18, "9" * 9000, "0" * 30 + "1" * 19))
+    assert [whole_number(text) for text in ("", "-1", "+1", "1.0", "1_0", " 1", "\u00b2", "\u0663")] == [None] * 8

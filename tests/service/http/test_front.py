@@ -200,6 +200,34 @@ def test_a_body_that_may_be_on_its_way_is_read_first(headers: dict[str, str]) ->
     assert host.runner.asked == [(None, "/classify", ":0", b"what?")]
 
 
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"x_request_timeout_ms": "0" * 5000 + "1"}, "overloaded"),
+        ({"x_request_timeout_ms": "0" * 5000}, "invalid-request"),
+        ({"x_request_timeout_ms": "9" * 5000}, "invalid-request"),
+        ({"content_length": "9" * 5000}, "body-too-large"),
+        ({"content_length": "0" * 5000 + "1"}, "overloaded"),
+    ],
+)
+def test_a_long_number_in_a_header_is_refused_as_any_other_before_a_body_is_read(
+    headers: dict[str, str], code: str
+) -> None:
+    host = host_with(KeyError())
+    host.runner = Refusing(unread=True)
+    exchange = Exchange(host)
+    exchange.request("POST", "/classify", whole(b""), **{"content_length": "1", **headers})
+    assert exchange.problem["code"] == code
+
+
+def test_what_nobody_foresaw_before_a_body_is_read_is_told_in_our_words() -> None:
+    host = host_with(KeyError())
+    host.runner = SimpleNamespace(judged=("/classify",), is_busy=True)
+    exchange = Exchange(host)
+    exchange.request("POST", "/classify", iter([]), content_length="1")
+    assert (exchange.problem["code"], exchange.problem["status"]) == ("internal", 500)
+
+
 @pytest.mark.parametrize(("method", "code"), [("POST", "invalid-request"), ("GET", "method-not-allowed")])
 def test_who_asks_wrongly_is_told_so_even_when_all_are_refused(method: str, code: str) -> None:
     host = host_with(KeyError())

@@ -84,6 +84,18 @@ def test_models_are_listed_and_shown(client: TestClient) -> None:
     assert (head.status_code, head.content) == (200, b"")
 
 
+def test_the_top_k_of_an_upload_is_read_as_a_number_however_long(client: TestClient) -> None:
+    def upload(top_k: str) -> Any:
+        return client.post(
+            f"/classify?model=tiny-images&top_k={top_k}", content=PNG, headers={"content-type": "image/png"}
+        )
+
+    assert len(upload("0" * 5000 + "2").json()["predictions"][0]["top"]) == 2
+    for top_k in ("0" * 12, "9" * 5000, "-1", "%D9%A3"):
+        assert upload(top_k).status_code == 422
+        assert upload(top_k).json()["errors"][0]["pointer"] == "/top_k"
+
+
 def test_readiness_is_said(client: TestClient) -> None:
     assert client.get("/readyz").json() == {"ready": True}
     assert client.get("/livez").status_code == 200

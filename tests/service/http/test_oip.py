@@ -287,7 +287,8 @@ def test_a_body_that_cannot_be_read_is_refused(client: TestClient) -> None:
     assert refused(b"") == (400, "malformed-json")
     assert refused(b"{}", content_type="image/png") == (415, "unsupported-media-type")
     assert refused(b"{}", content_encoding="gzip") == (415, "unsupported-media-type")
-    for length in ("3", "-1", "x", "9" * 40):
+    for length in ("3", "-1", "x", "9" * 40, "9" * 5000, "0" * 12 + "3"):
         assert refused(b"{}", inference_header_content_length=length) == (422, "invalid-request")
     assert refused(b"{}" + bytes(9), inference_header_content_length="2") == (422, "invalid-request")
+    assert refused(b"[]", inference_header_content_length="0" * 5000 + "1") == (400, "malformed-json")
     assert refused(bytes(70000)) == (413, "body-too-large")
