@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.engine.device import DeviceWish
@@ -41,9 +41,9 @@ class Settings(BaseSettings):
         default=30_000, ge=1, le=86_400_000, description="what is not answered in time is refused or given up"
     )
     queue_items: int = Field(default=2048, ge=1, description="items that wait for one model at most")
-    max_batch_items: int = Field(default=48, ge=1, description="items that are computed together at most")
+    max_batch_items: int = Field(default=48, ge=1, le=1024, description="items that are computed together at most")
     max_batch_steps: int = Field(
-        default=8192, ge=1, description="steps (tokens) in one batch at most, padding included"
+        default=8192, ge=1, le=1 << 20, description="steps (tokens) in one batch at most, padding included"
     )
     max_generations: int = Field(default=64, ge=1, description="texts that are generated at a time at most")
     max_body_bytes: int = Field(default=16 << 20, ge=1 << 10, description="a larger request body is refused with 413")
@@ -61,6 +61,13 @@ class Settings(BaseSettings):
     grace_s: float = Field(
         default=25.0, gt=0, le=3600, description="after SIGTERM: seconds until whatever is still there is killed"
     )
+
+    @field_validator("bundles", mode="before")
+    @classmethod
+    def _is_named(cls, bundles: object) -> object:
+        if bundles == "":
+            raise ValueError("expected a folder")
+        return bundles
 
     @property
     def limits(self) -> Limits:

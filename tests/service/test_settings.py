@@ -35,6 +35,20 @@ def test_names_every_bad_value(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("EKIBEN_BUNDLES", "", "expected a folder"),
+        ("EKIBEN_MAX_BATCH_ITEMS", "1000000", "less than or equal to 1024"),
+        ("EKIBEN_MAX_BATCH_STEPS", "100000000", "less than or equal to 1048576"),
+    ],
+)
+def test_what_can_never_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"{name}='{value}': .*{said}"):
+        load_settings()
+
+
 def test_a_misspelt_setting_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EKIBEN_TREADS", "4")
     with pytest.raises(SettingsError, match=r"no such setting: EKIBEN_TREADS; there are .*EKIBEN_THREADS"):
