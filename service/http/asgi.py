@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from service.engine.appointments import Visitor
-from service.http.exchange import ClientGoneError, Reply, announced, too_large
+from service.http.exchange import UNREADABLE, ClientGoneError, Reply, announced, too_large
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+BLANKS = " \t"  # around a value, not of it
 
 
 class AsgiRequest:
@@ -21,7 +22,7 @@ class AsgiRequest:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._scope = scope
         self._receive = receive
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of several the first
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.came = time.monotonic()
@@ -38,7 +39,8 @@ class AsgiRequest:
         return f"{host}:{port}"
 
     def header(self, name: str) -> str:
-        return self._headers.get(name.encode(), b"").decode("latin-1")
+        value = self._headers.get(name.encode(), b"")
+        return value.decode().strip(BLANKS) if value.isascii() else UNREADABLE
 
     async def body(self, limit: int) -> bytes:
         announced(self, limit)

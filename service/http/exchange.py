@@ -13,6 +13,7 @@ Headers = list[tuple[str, str]]
 
 JSON = "application/json"
 MAX_DIGITS = 18
+UNREADABLE = "\ufffd"  # in place of a header's value that is not ASCII, of which hosts make different texts
 
 
 class ClientGoneError(Exception):
@@ -45,7 +46,7 @@ class Request(Protocol):
         """The address that its connection comes from."""
 
     def header(self, name: str) -> str:
-        """The value of a header (`name` in lower case), or the empty string."""
+        """The first value of a header (`name` in lower case), the empty string if it is not there, or UNREADABLE."""
 
     async def body(self, limit: int) -> bytes:
         """The whole body, to be read once. Raises EkibenError("body-too-large") or ClientGoneError."""

@@ -15,7 +15,7 @@ from granian.rsgi import Scope as RsgiScope
 from service.engine.appointments import Visitor
 from service.errors import EkibenError
 from service.http.asgi import App, Message, Scope
-from service.http.exchange import ClientGoneError, Reply, announced, too_large
+from service.http.exchange import UNREADABLE, ClientGoneError, Reply, announced, too_large
 from service.http.front import Front, find_route
 from service.http.line import Line
 from service.http.route import Work
@@ -48,8 +48,10 @@ class RsgiRequest:
         return client
 
     def header(self, name: str) -> str:
-        value: str = self._headers.get(name, "")
-        return value
+        if name not in self._headers:
+            return ""
+        value: str | None = self._headers.get(name)
+        return UNREADABLE if value is None else value
 
     def fetch(self, limit: int) -> None:
         """Have a body of known length read, for `body` to find it. Raises EkibenError("body-too-large")."""

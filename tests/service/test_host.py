@@ -78,6 +78,15 @@ REQUESTS: dict[str, tuple[str, str, str | bytes, dict[str, str]]] = {
         "POST", "/v2/models/tiny-images/infer", BINARY.encode() + PIXELS.tobytes(),
         {"inference-header-content-length": str(len(BINARY))},
     ),
+    "blanks around a number": (
+        "POST", "/v2/models/tiny-images/infer", BINARY.encode() + PIXELS.tobytes(),
+        {"inference-header-content-length": f"\t {len(BINARY)} \t"},
+    ),
+    "a header twice": (
+        "POST", "/classify", IMAGES, {**JSON, "X-Request-Timeout-Ms": "first", "x-request-timeout-ms": "5000"},
+    ),
+    "a header that is not ASCII": ("POST", "/classify", IMAGES, {**JSON, "x-request-timeout-ms": "\xff"}),
+    "a content type that is not ASCII": ("POST", "/classify", IMAGES, {"content-type": "application/json; x=\xff"}),
     "server": ("GET", "/v2", b"", {}),
     "metadata": ("GET", "/v2/models/tiny-tags", b"", {}),
     "model ready": ("GET", "/v2/models/tiny-tags/ready", b"", {}),

@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import EkibenError
 from service.http.asgi import AsgiRequest, respond
-from service.http.exchange import ClientGoneError, Reply
+from service.http.exchange import UNREADABLE, ClientGoneError, Reply
 
 
 def read(*messages: dict[str, Any], limit: int = 10, length: bytes | None = None) -> bytes:
@@ -68,6 +68,11 @@ def test_headers_and_query() -> None:
     assert asked.header("accept") == "image/png"
     assert asked.header("x-other") == ""
     assert asked.query == "a=%20b"
+
+
+def test_of_a_header_that_is_there_twice_the_first_counts_without_the_blanks_around_it() -> None:
+    asked = request(None, (b"a", b"\t 1 \t"), (b"a", b"2"), (b"b", b"\xff1"), (b"b", b"2"), (b"c", b""))
+    assert [asked.header(name) for name in "abc"] == ["1", UNREADABLE, ""]
 
 
 @pytest.mark.parametrize("with_body", [True, False])

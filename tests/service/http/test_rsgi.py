@@ -16,7 +16,7 @@ from service.engine.appointments import Visitor
 from service.engine.deadline import deadline
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http.exchange import ClientGoneError, address
+from service.http.exchange import UNREADABLE, ClientGoneError, address
 from service.http.front import Front
 from service.http.line import Line
 from service.http.rsgi import Door, RsgiRequest, handle
@@ -66,7 +66,7 @@ class Protocol:
         return SimpleNamespace(send_bytes=send_bytes)
 
 
-def scope(path: str = "/x", method: str = "POST", **headers: str) -> Any:
+def scope(path: str = "/x", method: str = "POST", **headers: str | None) -> Any:
     return SimpleNamespace(
         proto="http", http_version="1.1", scheme="http", client="127.0.0.1:5", server="127.0.0.1:3000", method=method,
         path=path, query_string="a=%20b", headers={name.replace("_", "-"): value for name, value in headers.items()},
@@ -101,6 +101,14 @@ def test_headers_and_query_and_address() -> None:
     assert (request.client, address(request)) == ("127.0.0.1:5", "127.0.0.1:5")
     assert address(RsgiRequest(scope(x_forwarded_for="::1"), Protocol())) == "::1"  # type: ignore[arg-type]
     assert (request.header("accept"), request.header("x-other"), request.query) == ("image/png", "", "a=%20b")
+
+
+def test_a_header_that_granian_has_but_does_not_give_is_not_taken_for_none() -> None:
+    asked = scope(x_request_timeout_ms=None)  # as it says of a value that is not ASCII
+    watcher = handed_over(Runner(), Watcher(Protocol(b"{}"), scope("/classify", x_request_timeout_ms=None)))
+    assert RsgiRequest(asked, Protocol()).header("x-request-timeout-ms") == UNREADABLE  # type: ignore[arg-type]
+    ((status, _, answer),) = watcher.proto.answers
+    assert (status, b"X-Request-Timeout-Ms: expected" in answer) == (422, True)
 
 
 def answered(app: Any, protocol: Protocol, asked: Any) -> Protocol:
