@@ -4,8 +4,10 @@ Everything else is set by EKIBEN_* environment variables (docs have the table).
 """
 
 import argparse
+import multiprocessing
 import socket
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from ipaddress import ip_address
 
 
@@ -26,13 +28,18 @@ def main() -> None:
         _probe(args.host, args.port)
     except (OSError, OverflowError, ValueError) as error:
         parser.error(f"--host {args.host} --port {args.port}: {getattr(error, 'strerror', None) or error}")
-    from service.host import Host  # noqa: PLC0415 - the application takes seconds to import: not for --help
+    from service.engine.device import resolve_device  # noqa: PLC0415 - imports take seconds: not for --help
+    from service.errors import DeviceError  # noqa: PLC0415
+    from service.host import Host  # noqa: PLC0415
     from service.settings import SettingsError, load_settings  # noqa: PLC0415
 
     try:
         settings = load_settings()
-    except SettingsError as error:
-        sys.exit(str(error))
+        if settings.device == "cuda":  # tried in a process of its own: with CUDA in this one, no worker could use it
+            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as apart:
+                apart.submit(resolve_device, settings.device).result()
+    except (SettingsError, DeviceError) as error:
+        sys.exit(" ".join(str(error).split()))
     Host(settings, address=args.host, port=args.port, workers=args.workers).run()
 
 

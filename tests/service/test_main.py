@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.e2e.serving import ROOT, environment
+from tests.service.engine.test_device import no_gpu_build
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -41,6 +42,14 @@ def test_what_cannot_be_is_said(arguments: tuple[str, ...], settings: dict[str, 
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert os.linesep in done.stderr
+
+
+@no_gpu_build
+def test_a_device_that_is_not_there_is_said_once() -> None:
+    done = run("--workers", "2", EKIBEN_DEVICE="cuda")
+    assert done.returncode == 1
+    (line,) = (done.stdout + done.stderr).splitlines()
+    assert line.startswith("device 'cuda' was asked for, this onnxruntime has only ")
 
 
 def test_a_port_that_another_has_is_said() -> None:
