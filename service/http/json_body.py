@@ -6,8 +6,7 @@ other wrong value: with a pointer at each.
 
 import json
 import math
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ from service.errors import EkibenError, Fault
 from service.tasks.body import MAX_FAULTS, describe, invalid, pointer
 
 MAX_SEARCHED_BYTES = 1 << 20  # the search is Python's; a larger body is told the line and column only
+SEARCHED = {float, list, dict}
 
 
 def read_json(body: bytes) -> Any:
@@ -33,23 +33,30 @@ def read_json(body: bytes) -> Any:
 def _not_finite(body: bytes) -> list[Fault]:
     if len(body) > MAX_SEARCHED_BYTES:
         return []
+    faults: list[Fault] = []
     try:
-        places = ((path, value) for path, value in _floats(json.loads(body), ()) if not math.isfinite(value))
-        return [
-            Fault(pointer=pointer(*path), detail=f"expected a finite number, got {describe(value)}")
-            for path, value in islice(places, MAX_FAULTS)
-        ]
+        _collect(json.loads(body), [], faults)
     except (ValueError, RecursionError):
         return []
+    return faults
 
 
-def _floats(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], float]]:
+def _collect(value: Any, path: list[str | int], faults: list[Fault]) -> None:
+    """Add the first numbers below `path` that are not finite, as far as there is room for them."""
     match value:
-        case float():
-            yield path, value
+        case float() if not math.isfinite(value):
+            faults.append(Fault(pointer=pointer(*path), detail=f"expected a finite number, got {describe(value)}"))
+            return
         case list():
-            for i, item in enumerate(value):
-                yield from _floats(item, (*path, i))
+            items: Iterable[tuple[str | int, Any]] = enumerate(value)
         case dict():
-            for key, item in value.items():
-                yield from _floats(item, (*path, key))
+            items = value.items()
+        case _:
+            return
+    for key, item in items:
+        if len(faults) == MAX_FAULTS:
+            return
+        if type(item) in SEARCHED:
+            path.append(key)
+            _collect(item, path, faults)
+            path.pop()

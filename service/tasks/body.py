@@ -7,6 +7,7 @@ nothing at all.
 
 import json
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,16 +41,18 @@ BodyT = TypeVar("BodyT", bound=Body)
 
 def parse(request: type[BodyT], content: Any) -> BodyT:
     """Read a decoded JSON document as `request`; raises EkibenError("invalid-request"), a fault for each mistake."""
+    if type(content) is dict and len(content) > len(request.model_fields) + MAX_FAULTS:
+        raise _flood(request, content)
     try:
         return request.model_validate(content)
     except ValidationError as error:
         raise invalid(tuple(_fault(request, item) for item in error.errors(include_url=False))) from None
 
 
-def invalid(faults: Sequence[Fault]) -> EkibenError:
-    """The error of a request that was parsed and is wrong; a flood of faults is cut and counted."""
+def invalid(faults: Sequence[Fault], count: int = 0) -> EkibenError:
+    """The error of a request that was parsed and is wrong; a flood of faults is cut, and counted if `count` is not."""
     first = faults[0]
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    more = f" (and {max(count, len(faults)) - 1} more)" if max(count, len(faults)) > 1 else ""
     where = f"{first.pointer}: " if first.pointer else ""
     return EkibenError("invalid-request", f"{where}{first.detail}{more}", tuple(faults[:MAX_FAULTS]))
 
@@ -84,6 +87,18 @@ def describe(value: Any) -> str:
             return f"a value of type {type(value).__name__}"
 
 
+def _flood(request: type[Body], content: dict[str, Any]) -> EkibenError:
+    """The error of more unknown fields than are named, without an object for each of them."""
+    fields = request.model_fields
+    first = islice((name for name in content if name not in fields), MAX_FAULTS)
+    faults = [Fault(pointer=pointer(name), detail=_unknown(request)) for name in first]
+    return invalid(faults, len(content) - sum(name in content for name in fields))
+
+
+def _unknown(request: type[Body]) -> str:
+    return f"unknown field; the fields are {', '.join(request.model_fields)}"
+
+
 def _fault(request: type[Body], error: ErrorDetails) -> Fault:
     where = pointer(*error["loc"])
     got = describe(error["input"])
@@ -91,7 +106,7 @@ def _fault(request: type[Body], error: ErrorDetails) -> Fault:
         case "missing":
             detail = "this field is required"
         case "extra_forbidden":
-            detail = f"unknown field; the fields are {', '.join(request.model_fields)}"
+            detail = _unknown(request)
         case "model_type" | "model_attributes_type":
             detail = f"expected a JSON object, got {got}"
         case _:

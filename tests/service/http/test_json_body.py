@@ -1,9 +1,12 @@
 """JSON is read as RFC 8259 has it; NaN and Infinity are pointed at."""
 
+import sys
+
 import pytest
 
 from service.errors import EkibenError
 from service.http.json_body import MAX_SEARCHED_BYTES, read_json
+from service.tasks.body import MAX_FAULTS
 
 
 def test_a_document_is_read() -> None:
@@ -38,6 +41,32 @@ def test_numbers_that_are_none_are_pointed_at() -> None:
         ("/sequences/1/0", "expected a finite number, got -Infinity"),
         ("/a~1b", "expected a finite number, got Infinity"),
     ]
+
+
+def test_of_many_only_the_first_are_pointed_at() -> None:
+    with pytest.raises(EkibenError) as caught:
+        read_json(b"[[" + b"NaN," * 20 + b"1],[NaN]]")
+    assert [fault.pointer for fault in caught.value.faults] == [f"/0/{i}" for i in range(MAX_FAULTS)]
+
+
+def test_how_deep_a_number_lies_costs_nothing() -> None:
+    depth, width = 100, 1000
+    calls = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event == "call"  # of a Python function, or the resumption of a generator
+
+    body = b"[" * depth + b"0.5," * width + b"NaN" + b"]" * depth
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        with pytest.raises(EkibenError) as caught:
+            read_json(body)
+    finally:
+        sys.setprofile(before)
+    assert caught.value.faults[0].pointer == "/0" * (depth - 1) + f"/{width}"
+    assert calls < 2 * (depth + width)  # not depth * width
 
 
 def test_a_huge_body_is_not_searched() -> None:

@@ -8,6 +8,8 @@ from pydantic import Field
 from service.errors import EkibenError
 from service.tasks.body import MAX_FAULTS, Body, describe, invalid, parse, pointer
 
+UNKNOWN = "unknown field; the fields are model, count, price, fast, parts"
+
 
 class Order(Body):
     count: int = Field(default=1, ge=1, le=9)
@@ -59,6 +61,26 @@ def test_a_flood_of_faults_is_cut_and_counted() -> None:
     with pytest.raises(EkibenError, match="and 99 more") as caught:
         parse(Order, {"model": "a", "parts": ["x"] * 100})
     assert len(caught.value.faults) == MAX_FAULTS
+
+
+def test_a_flood_of_unknown_fields_is_not_given_to_pydantic(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"model": "a"} | {f"x/{i}": i for i in range(1000)}
+    with monkeypatch.context() as patch:
+        patch.setattr(Order, "model_validate", None)
+        with pytest.raises(EkibenError) as caught:
+            parse(Order, fields)
+    assert caught.value.detail == f"/x~10: {UNKNOWN} (and 999 more)"
+    assert [fault.pointer for fault in caught.value.faults] == [f"/x~1{i}" for i in range(MAX_FAULTS)]
+
+
+@pytest.mark.parametrize("count", [MAX_FAULTS - 1, MAX_FAULTS, MAX_FAULTS + 40])
+def test_few_and_many_unknown_fields_are_told_in_the_same_words(count: int) -> None:
+    full = {"model": "a", "count": 1, "price": 1.0, "fast": True, "parts": []}
+    with pytest.raises(EkibenError) as caught:
+        parse(Order, full | {f"x{i}": i for i in range(count)})
+    assert caught.value.detail == f"/x0: {UNKNOWN} (and {count - 1} more)"
+    assert {fault.detail for fault in caught.value.faults} == {UNKNOWN}
+    assert [fault.pointer for fault in caught.value.faults] == [f"/x{i}" for i in range(min(count, MAX_FAULTS))]
 
 
 def test_whole_numbers_are_numbers() -> None:
