@@ -1,7 +1,8 @@
 """Domain errors on the wire: the only place that knows which HTTP status a slug has.
 
 Invariant: every answer that is not a success is one problem+json document (RFC 9457) with `code` and `errors`, the
-places in the request that it speaks of; it never holds a stack trace, nor anything that the client did not send.
+places in the request that it speaks of; it never holds a stack trace, nor anything that the client did not send, nor
+without limit what it did.
 """
 
 import math
@@ -15,6 +16,7 @@ from service.errors import EkibenError, Slug
 from service.http.exchange import Headers
 
 PROBLEM_JSON = "application/problem+json"
+MAX_CHARS = 1000  # of a sentence or a pointer: it may repeat what was sent
 RETRY_AFTER_S = 1.0  # where nobody knows better
 STATUS: Mapping[Slug, HTTPStatus] = {
     "malformed-json": HTTPStatus.BAD_REQUEST,
@@ -66,5 +68,6 @@ def _members(error: EkibenError) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    """Half a surrogate pair, which JSON can smuggle in, has no UTF-8 form."""
+    """At most `MAX_CHARS` of it; half a surrogate pair, which JSON can smuggle in, has no UTF-8 form and is escaped."""
+    text = text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
     return text.encode("utf-8", "backslashreplace").decode()
