@@ -1,7 +1,8 @@
 """Pictures on the wire: base64 PNG or JPEG, raw bytes, and pixel lists in; PNG out.
 
-Invariant: a picture is decoded only after its header has said that it has exactly the size that the model takes, so no
-upload can make the service allocate more than one model input. Nothing is scaled, and no transparency is guessed away.
+Invariant: a picture is decoded only after its header has said that it has exactly the size that the model takes, so its
+pixels take no more than one model input. What stands beside the pixels is bounded, too: in bytes, in pieces, and in
+what the compressed ones inflate to. Nothing is scaled or cut to fewer bits, and no transparency is guessed away.
 """
 
 import base64
@@ -14,16 +15,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
+from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
 
 from service.bundle import Image
 from service.errors import EkibenError
 from service.tasks.arrays import pixels
 from service.tasks.body import refuse, wrong
 
-FORMATS = ("PNG", "JPEG")
+PNG_START = b"\x89PNG\r\n\x1a\n"
+JPEG_START = b"\xff\xd8\xff"
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 GRID_GAP = 2
+MAX_BYTES_PER_PIXEL = 8  # noise, saved as badly as can be, takes 6
+MAX_EXTRA_BYTES = 1 << 20  # beside the pixels: EXIF, thumbnails, and the colour profile of a printing press, half of it
+MAX_READS = 256  # of pieces of any size, beside one for each KiB; writers make pieces of 8 KiB and more
+MAX_TEXT_BYTES = 1 << 16  # that a PNG's compressed text, or its colour profile, inflates to: 20 times sRGB's
+
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
 
 
 def read_images(items: Sequence[Any], image: Image, where: str) -> npt.NDArray[np.uint8]:
@@ -56,15 +64,18 @@ def image_shape(image: Image) -> tuple[int, ...]:
 
 def decode_picture(content: bytes, image: Image, where: str) -> npt.NDArray[np.uint8]:
     """PNG or JPEG bytes of exactly the model's size, in the model's mode."""
+    max_bytes = image.width * image.height * MAX_BYTES_PER_PIXEL + MAX_EXTRA_BYTES
+    if len(content) > max_bytes:
+        raise refuse(where, f"expected at most {max_bytes} bytes for {_size(image)}, got {len(content)}")
+    if not content.startswith((PNG_START, JPEG_START)):
+        raise refuse(where, f"expected a PNG or JPEG image, got {len(content)} bytes that are none")
     try:
-        with Pillow.open(BytesIO(content), formats=FORMATS) as file:
+        with (PngImagePlugin.PngImageFile if content.startswith(PNG_START) else _Jpeg)(_Pieces(content)) as file:
             _check_header(file, image, where)
             picture = _opaque(file, where) if file.has_transparency_data else file
             return np.asarray(picture.convert(image.mode), np.uint8)
     except EkibenError:
         raise
-    except UnidentifiedImageError:
-        raise refuse(where, f"expected a PNG or JPEG image, got {len(content)} bytes that are none") from None
     except Exception as error:  # noqa: BLE001 - Pillow's readers raise whatever a broken file makes them meet
         raise refuse(where, f"expected a PNG or JPEG image, got a broken one: {error}") from None
 
@@ -91,6 +102,27 @@ def grid(images_BHW: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return canvas_HW
 
 
+class _Pieces(BytesIO):
+    """A file that is not read in pieces without end: Pillow takes microseconds for an empty one."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._reads_left = MAX_READS + len(content) // 1024
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise ValueError("it is in too many small pieces")
+        return super().read(size)
+
+
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """Of whose EXIF data nothing is wanted: Pillow would look there for a resolution, and warn of every broken tag."""
+
+    def getexif(self) -> Pillow.Exif:
+        return Pillow.Exif()
+
+
 def _from_base64(text: str, where: str) -> bytes:
     """Base64, bare or as the data URL that a browser makes."""
     if text.startswith("data:image/"):
@@ -104,11 +136,13 @@ def _from_base64(text: str, where: str) -> bytes:
     return content
 
 
-def _check_header(picture: Pillow.Image, image: Image, where: str) -> None:
+def _check_header(picture: ImageFile.ImageFile, image: Image, where: str) -> None:
     if picture.size != (image.width, image.height):
         raise refuse(where, f"expected {_size(image)}, got {picture.height} x {picture.width}")
     if picture.mode not in EIGHT_BIT_MODES:
         raise refuse(where, f"expected 8 bits a channel, got Pillow mode {picture.mode}")
+    if any(";16" in str(tile.args) for tile in picture.tile):  # which Pillow would cut, not round, to 8
+        raise refuse(where, "expected 8 bits a channel, got 16")
 
 
 def _opaque(picture: Pillow.Image, where: str) -> Pillow.Image:
