@@ -4,11 +4,26 @@ Everything else is set by EKIBEN_* environment variables (docs have the table).
 """
 
 import argparse
+import logging.config
 import multiprocessing
 import socket
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from ipaddress import ip_address
+
+LOGGING = {  # of this process and, since they are forked, of its workers; granian adds its own, to stdout
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "format": "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s",
+            "datefmt": "%Y-%m-%dT%H:%M:%S%z",
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+    "root": {"level": "WARNING", "handlers": ["stderr"]},
+    "loggers": {"service": {"level": "INFO"}},
+}
 
 
 def main() -> None:
@@ -40,6 +55,7 @@ def main() -> None:
                 apart.submit(resolve_device, settings.device).result()
     except (SettingsError, DeviceError) as error:
         sys.exit(" ".join(str(error).split()))
+    logging.config.dictConfig(LOGGING)
     Host(settings, address=args.host, port=args.port, workers=args.workers).run()
 
 

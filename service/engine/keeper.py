@@ -176,7 +176,6 @@ class Keeper:
 
     def _swap(self, version: Version) -> None:
         before = self._catalog[version.name].serving
-        self._catalog.update(version.name, Entry.swapped)
         log.info(
             "%s %s READY on %s, %.1e from PyTorch, in %.2f s%s",
             version.name,
@@ -186,6 +185,7 @@ class Keeper:
             version.load_s or 0.0,
             f"; {before.version} drains" if before is not None else "",
         )
+        self._catalog.update(version.name, Entry.swapped)
 
     def _in_trouble(self, trouble: str | None) -> None:
         if trouble is not None and trouble != self._catalog.trouble:

@@ -1,14 +1,18 @@
 """The command: few options, and a sentence for what cannot be."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.serving import ROOT, environment
+from tests.service.bundles import NAMES
 from tests.service.engine.test_device import no_gpu_build
+from tests.service.test_host import GRANIAN, served
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -59,3 +63,12 @@ def test_a_port_that_another_has_is_said() -> None:
     assert done.returncode == 2
     assert f"--host 127.0.0.1 --port {port}: Address already in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_workers_log_when_a_model_is_ready(served_bundles: Path, tmp_path: Path) -> None:
+    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
+        pass
+    line = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} INFO (\d+) service\.\S+: (\S+) [0-9a-f]{12} READY on "
+    said = re.findall(line, (tmp_path / "log").read_text(), re.MULTILINE)
+    assert {name for _, name in said} == set(NAMES.values())
+    assert str(host.process.pid) not in {pid for pid, _ in said}
