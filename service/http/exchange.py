@@ -65,6 +65,13 @@ def media_type(request: Request) -> str:
     return request.header("content-type").partition(";")[0].strip().lower()
 
 
+def check_encoding(request: Request) -> None:
+    """Raises EkibenError("unsupported-media-type") for a body that would have to be decoded first."""
+    encoding = request.header("content-encoding")
+    if encoding not in {"", "identity"}:
+        raise EkibenError("unsupported-media-type", f"expected a body without content encoding, got {encoding[:40]!r}")
+
+
 def announced(request: Request, limit: int) -> int | None:
     """The length of a body, if it is known before; raises EkibenError("body-too-large")."""
     text = request.header("content-length")

@@ -15,7 +15,7 @@ from service.errors import EkibenError
 from service.http import health, metrics, native, oip
 from service.http.asgi import App, AsgiRequest, Receive, Scope, Send, respond
 from service.http.deadline import at_most, read_timeout_ms
-from service.http.exchange import ClientGoneError, Reply, Request, address, announced
+from service.http.exchange import ClientGoneError, Reply, Request, address, announced, check_encoding
 from service.http.foreign import Translated, failure
 from service.http.route import Dialect, Host, Page, Route, Work
 from service.http.watch import Watch
@@ -117,6 +117,7 @@ class Front:
             timeout_s = _timeout_s(request)
             if timeout_s is not None:
                 at_most(timeout_s, request.came)
+            check_encoding(request)
             work = self._watch.begin(request)
             body = await request.body(host.max_body_bytes)
             work.has_body = True

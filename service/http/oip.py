@@ -17,9 +17,18 @@ from service.http.deadline import at_most
 from service.http.exchange import JSON, Reply, Request, media_type, whole_number
 from service.http.json_body import read_json
 from service.http.json_tensors import read_tensors
-from service.http.oip_tensors import DATATYPES, Array, Tensor, arrays, output_entry, read_inputs, take_data
+from service.http.oip_tensors import (
+    DATATYPES,
+    Array,
+    Tensor,
+    arrays,
+    check_fields,
+    output_entry,
+    read_inputs,
+    take_data,
+)
 from service.http.route import Host, Page, Route, Work, in_oip
-from service.tasks.body import describe, refuse, wrong
+from service.tasks.body import describe, pointer, refuse, wrong
 from service.tasks.tensors import Rule, check_values, clear_padding, read_rules
 
 EXTENSIONS = ("binary_tensor_data",)
@@ -27,6 +36,7 @@ PLATFORM = "onnx_onnxv1"
 BINARY = "application/octet-stream"
 MEDIA_TYPES = {"", "application/json", "application/octet-stream"}
 REQUEST_FIELDS = {"id", "parameters", "inputs", "outputs"}
+OUTPUT_FIELDS = {"name", "parameters"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 MAX_TIMEOUT_US = 24 * 3600 * 10**6
 MOST_KEPT, LONGEST_KEPT = 256, 2048  # heads, bytes of one
@@ -106,9 +116,7 @@ def _read(document: Any, manifest: Manifest) -> Ask:
     """What a document asks, its tensors' data and its id aside."""
     if type(document) is not dict:
         raise wrong("", "a JSON object", document)
-    if not document.keys() <= REQUEST_FIELDS:
-        unknown = min(document.keys() - REQUEST_FIELDS)
-        raise refuse(f"/{unknown}", f"unknown field; the fields are {', '.join(sorted(REQUEST_FIELDS))}")
+    check_fields(document, REQUEST_FIELDS, "")
     parameters = _parameters(document.get("parameters"), {"timeout", "binary_data_output"}, "/parameters")
     timeout_s = _limit(parameters["timeout"]) if "timeout" in parameters else 0.0
     wanted = _wanted(document.get("outputs"), manifest, _flag(parameters, "binary_data_output", "/parameters"))
@@ -152,8 +160,6 @@ def _head_size(request: Request, size: int) -> int:
     if request.header("content-type") not in MEDIA_TYPES and media_type(request) not in MEDIA_TYPES:
         expected = "application/json or application/octet-stream"
         raise EkibenError("unsupported-media-type", f"expected content type {expected}, got {media_type(request)}")
-    if request.header("content-encoding") not in {"", "identity"}:
-        raise EkibenError("unsupported-media-type", "expected a body without content encoding")
     given = request.header("inference-header-content-length")
     if not given:
         return size
@@ -171,7 +177,7 @@ def _parameters(given: Any, known: set[str], where: str) -> dict[str, Any]:
         raise wrong(where, "an object", given)
     unknown = given.keys() - known
     if unknown:
-        raise refuse(f"{where}/{min(unknown)}", f"not supported here; supported: {', '.join(sorted(known))}")
+        raise refuse(where + pointer(min(unknown)), f"not supported here; supported: {', '.join(sorted(known))}")
     return given
 
 
@@ -199,8 +205,9 @@ def _wanted(entries: Any, manifest: Manifest, as_bytes: bool) -> dict[str, bool]
     wanted: dict[str, bool] = {}
     for number, entry in enumerate(entries):
         where = f"/outputs/{number}"
-        if type(entry) is not dict or not entry.keys() <= {"name", "parameters"}:
+        if type(entry) is not dict:
             raise wrong(where, "an object with name and parameters", entry)
+        check_fields(entry, OUTPUT_FIELDS, where)
         name = entry.get("name")
         if type(name) is not str or name not in known or name in wanted:
             expected = f"one of {', '.join(output.name for output in manifest.outputs)}, each once"

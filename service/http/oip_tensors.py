@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from service.bundle import Manifest, TensorSpec
 from service.errors import EkibenError
-from service.tasks.body import describe, refuse, wrong
+from service.tasks.body import describe, pointer, refuse, wrong
 from service.tasks.tensors import DTYPES, shape_problem
 
 Array = npt.NDArray[Any]
@@ -92,11 +92,17 @@ def output_entry(name: str, value: Array) -> dict[str, Any]:
     return {"name": name, "datatype": DATATYPE_OF[value.dtype], "shape": value.shape}
 
 
+def check_fields(document: dict[str, Any], known: set[str], where: str) -> None:
+    """Raises EkibenError("invalid-request") that names a field which is not among the `known`."""
+    if not document.keys() <= known:
+        unknown = min(document.keys() - known)
+        raise refuse(where + pointer(unknown), f"unknown field; the fields are {', '.join(sorted(known))}")
+
+
 def _spec_of(entry: Any, specs: Mapping[str, TensorSpec], seen: Mapping[str, str], where: str) -> TensorSpec:
     if type(entry) is not dict:
         raise wrong(where, "a tensor: an object with name, shape, datatype and data", entry)
-    if not entry.keys() <= INPUT_FIELDS:
-        raise refuse(where, f"unknown field; the fields are {', '.join(sorted(INPUT_FIELDS))}")
+    check_fields(entry, INPUT_FIELDS, where)
     name = entry.get("name")
     if type(name) is not str or name not in specs:
         raise wrong(f"{where}/name", f"one of {', '.join(specs)}", name)
@@ -112,9 +118,9 @@ def _shape_of(entry: dict[str, Any], spec: TensorSpec, where: str) -> tuple[int,
     shape = entry.get("shape")
     if type(shape) is not list:
         raise wrong(f"{where}/shape", "a list of sizes", shape)
-    for size in shape:
+    for number, size in enumerate(shape):
         if type(size) is not int or not 0 <= size < MAX_SIZE:
-            raise wrong(f"{where}/shape", "a list of sizes", shape)
+            raise wrong(f"{where}/shape/{number}", f"a size of 0 to {MAX_SIZE - 1}", size)
     problem = shape_problem(shape, spec)
     if problem is not None:
         raise refuse(f"{where}/shape", problem)
@@ -130,7 +136,7 @@ def _binary_size(entry: dict[str, Any], where: str) -> int | None:
         raise wrong(f"{where}/parameters", "an object", parameters)
     unknown = parameters.keys() - {"binary_data_size"}
     if unknown:
-        raise refuse(f"{where}/parameters/{min(unknown)}", "not supported; an input takes binary_data_size")
+        raise refuse(f"{where}/parameters{pointer(min(unknown))}", "not supported; an input takes binary_data_size")
     if "binary_data_size" not in parameters:
         return None
     size = parameters["binary_data_size"]

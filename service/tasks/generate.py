@@ -44,9 +44,8 @@ class GenerateRequest(Body):
     top_p: float = Field(default=1.0, gt=0, le=1, description="draw from the most probable tokens of this joint mass")
     stop: list[Any] = Field(
         default=[],
-        max_length=MAX_STOPS,
         description=f"up to {MAX_STOPS} texts that end a completion and are not part of it",
-        json_schema_extra={"items": {"type": "string"}},
+        json_schema_extra={"items": {"type": "string"}, "maxItems": MAX_STOPS},
     )
     logprobs: bool = Field(default=False, description="give each token with its log probability")
     count: int | None = Field(default=None, ge=1, description="models that draw: how many pictures (1 if not given)")
@@ -175,6 +174,8 @@ def _max_tokens(request: GenerateRequest, longest_prompt: int, context: int) -> 
 
 
 def _read_stops(stops: list[Any]) -> tuple[str, ...]:
+    if len(stops) > MAX_STOPS:
+        raise wrong("/stop", f"at most {MAX_STOPS} texts", stops)
     for i, stop in enumerate(stops):
         if not isinstance(stop, str) or not 1 <= len(stop) <= MAX_STOP_CHARS:
             raise wrong(f"/stop/{i}", f"a text of 1 to {MAX_STOP_CHARS} characters", stop)

@@ -4,7 +4,7 @@ import pytest
 
 from service.errors import EkibenError
 from service.http.asgi import AsgiRequest
-from service.http.exchange import announced, media_type, whole_number
+from service.http.exchange import announced, check_encoding, media_type, whole_number
 
 
 def request(**headers: bytes) -> AsgiRequest:
@@ -15,6 +15,14 @@ def request(**headers: bytes) -> AsgiRequest:
 def test_a_media_type_has_no_parameters_and_no_case() -> None:
     assert media_type(request(content_type=b" Application/JSON ; charset=utf-8")) == "application/json"
     assert media_type(request()) == ""
+
+
+def test_a_body_that_would_have_to_be_decoded_is_refused() -> None:
+    check_encoding(request())
+    check_encoding(request(content_encoding=b"identity"))
+    with pytest.raises(EkibenError, match="expected a body without content encoding, got 'gzip'") as caught:
+        check_encoding(request(content_encoding=b"gzip"))
+    assert caught.value.slug == "unsupported-media-type"
 
 
 def test_the_announced_length() -> None:

@@ -120,6 +120,10 @@ FAILURES: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
         "POST", "/classify", {"content": b"\x80", "headers": {"content-type": "application/vnd.bentoml+pickle"}},
         "unsupported-media-type", "",
     ),
+    "gzip": (
+        "POST", "/classify", {"content": b"\x1f\x8b", "headers": {**JSON, "content-encoding": "gzip"}},
+        "unsupported-media-type", "",
+    ),
     "too large": ("POST", "/classify", {"content": b" " * 65537, "headers": JSON}, "body-too-large", ""),
     "too large, in chunks": (
         "POST", "/classify", {"content": iter([b" " * 40000] * 2), "headers": JSON}, "body-too-large", "",

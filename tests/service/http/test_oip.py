@@ -235,6 +235,13 @@ FAILURES: dict[str, tuple[str, str, Any, int, str, str]] = {
     "wrong method": ("GET", INFER, None, 405, "method-not-allowed", ""),
     "a list": ("POST", INFER, [], 422, "invalid-request", ""),
     "unknown field": ("POST", INFER, {**GOOD, "input": 1}, 422, "invalid-request", "/input"),
+    "unknown field with a slash": ("POST", INFER, {**GOOD, "a/b~c": 1}, 422, "invalid-request", "/a~1b~0c"),
+    "unknown field of an output": (
+        "POST", INFER, {**GOOD, "outputs": [{"name": "logits", "x/y": 1}]}, 422, "invalid-request", "/outputs/0/x~1y",
+    ),
+    "unknown parameter with a slash": (
+        "POST", INFER, {**GOOD, "parameters": {"a/b": 1}}, 422, "invalid-request", "/parameters/a~1b",
+    ),
     "an id of a number": ("POST", INFER, {**GOOD, "id": 1}, 422, "invalid-request", "/id"),
     "no inputs": ("POST", INFER, {}, 422, "invalid-request", "/inputs"),
     "parameters": ("POST", INFER, {**GOOD, "parameters": 1}, 422, "invalid-request", "/parameters"),

@@ -63,7 +63,7 @@ WRONG: dict[str, tuple[str, Any, bytes, str, str]] = {
     "no list": (DIGITS, {}, b"", "/inputs", "a list of tensors"),
     "no tensors": (DIGITS, [], b"", "/inputs", "a list of tensors"),
     "no object": (DIGITS, [3], b"", "/inputs/0", "an object with name"),
-    "a field": (DIGITS, [entry("images", IMAGES, dataz=[])], b"", "/inputs/0", "unknown field"),
+    "a field": (DIGITS, [entry("images", IMAGES, **{"d/z~": []})], b"", "/inputs/0/d~1z~0", "unknown field"),
     "name": (DIGITS, [entry("image", IMAGES)], b"", "/inputs/0/name", "expected one of images, got 'image'"),
     "twice": (DIGITS, [entry("images", IMAGES)] * 2, b"", "/inputs/1/name", "already"),
     "missing": ("series-classifier", [entry("lengths", np.ones(1, np.int64))], b"", "/inputs", "missing: series"),
@@ -71,7 +71,12 @@ WRONG: dict[str, tuple[str, Any, bytes, str, str]] = {
         DIGITS, [entry("images", IMAGES, datatype="INT64")], b"", "/inputs/0/datatype", "UINT8, got 'INT64'",
     ),
     "shape": (DIGITS, [entry("images", IMAGES, shape=[1, 16])], b"", "/inputs/0/shape", r"\[batch, 4, 4\]"),
-    "a negative size": (DIGITS, [entry("images", IMAGES, shape=[-1, 4, 4])], b"", "/inputs/0/shape", "sizes"),
+    "a negative size": (
+        DIGITS, [entry("images", IMAGES, shape=[-1, 4, 4])], b"", "/inputs/0/shape/0", "a size of 0 to .*, got -1",
+    ),
+    "a size of text": (
+        DIGITS, [entry("images", IMAGES, shape=[1, 4, "4"])], b"", "/inputs/0/shape/2", "a size of 0 to .*, got '4'",
+    ),
     "a huge size": (
         DIGITS, [entry("images", IMAGES, shape=[2**30, 4, 4])], b"", "/inputs/0/data", "17179869184 numbers",
     ),
@@ -104,6 +109,9 @@ WRONG: dict[str, tuple[str, Any, bytes, str, str]] = {
     "shared memory": (
         DIGITS, [entry("images", IMAGES, parameters={"shared_memory_region": "x"})], b"",
         "/inputs/0/parameters/shared_memory_region", "not supported",
+    ),
+    "an odd parameter": (
+        DIGITS, [entry("images", IMAGES, parameters={"a/b": 1})], b"", "/inputs/0/parameters/a~1b", "not supported",
     ),
     "data given twice": (
         DIGITS, [{**entry("images", IMAGES), "parameters": SIZE}], bytes(16),

@@ -90,7 +90,7 @@ def test_logprobs_belong_to_the_tokens(ask: Ask) -> None:
         ({"prompt": "a", "top_p": 0}, "/top_p", "expected greater than 0, got 0"),
         ({"prompt": "a", "top_p": 1.1}, "/top_p", "expected less than or equal to 1, got 1.1"),
         ({"prompt": "a", "top_k": -1}, "/top_k", "greater than or equal to 0, got -1"),
-        ({"prompt": "a", "stop": ["a"] * 5}, "/stop", "at most 4 items"),
+        ({"prompt": "a", "stop": ["a"] * 5}, "/stop", "expected at most 4 texts, got a list of 5"),
         ({"prompt": "a", "stop": [""]}, "/stop/0", "expected a text of 1 to 64 characters, got ''"),
         ({"prompt": "a", "stop": "."}, "/stop", "expected a valid list, got '.'"),
         ({"prompt": "a", "seed": -1}, "/seed", "greater than or equal to 0, got -1"),
