@@ -38,7 +38,8 @@ def _endpoint(task: Task) -> Work:
         asked = parse(TASKS[task].request, read_json(body))
         model = find(host.repository, asked.model, task)
         if isinstance(asked, GenerateRequest) and "image/png" in request.header("accept"):
-            return Reply(PNG, await generate_grid(model, host.runner, asked))
+            png, seed = await generate_grid(model, host.runner, asked)
+            return Reply(PNG, png, [("x-seed", str(seed))])
         return Reply(JSON, orjson.dumps(await TASKS[task].handle(model, host.runner, asked)))
 
     return Work(name=ENDPOINTS[task], answer=answer)

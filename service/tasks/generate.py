@@ -94,7 +94,7 @@ async def generate(model: Model, runner: Runner, request: GenerateRequest) -> Do
     """Continue every prompt, or draw `count` pictures; answers with a `GenerateAnswer`."""
     manifest = model.manifest
     check_task(manifest, "generate")
-    seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+    seed = _seed(request)
     head = {"model": manifest.name, "version": manifest.version, "seed": seed}
     match manifest.parameters:
         case LanguageModel() as parameters:
@@ -106,15 +106,19 @@ async def generate(model: Model, runner: Runner, request: GenerateRequest) -> Do
             raise AssertionError(f"{manifest.parameters.family} is no family of this task")
 
 
-async def generate_grid(model: Model, runner: Runner, request: GenerateRequest) -> bytes:
-    """All pictures of the request in one PNG."""
+async def generate_grid(model: Model, runner: Runner, request: GenerateRequest) -> tuple[bytes, int]:
+    """All pictures of the request in one PNG, and their seed."""
     check_task(model.manifest, "generate")
     if not isinstance(model.manifest.parameters, ImageGenerator):
         raise refuse(
             "/model", f"expected a model that draws for `Accept: image/png`, {model.manifest.name} writes text"
         )
-    seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-    return encode_png(grid(await _draw(model, runner, model.manifest.parameters, request, seed)))
+    seed = _seed(request)
+    return encode_png(grid(await _draw(model, runner, model.manifest.parameters, request, seed))), seed
+
+
+def _seed(request: GenerateRequest) -> int:
+    return secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
 
 
 async def _complete(

@@ -71,6 +71,15 @@ def test_generated_pictures_come_as_json_or_as_one_png(client: TestClient) -> No
     canvas = decoded(grid.content)
     assert canvas.shape == (4 + 2 + 4, 4 + 2 + 4)
     assert np.array_equal(canvas[6:, 6:], images[3])
+    assert grid.headers["x-seed"] == "9"
+
+
+def test_one_png_tells_the_seed_that_was_drawn_for_it(client: TestClient) -> None:
+    drawn = [client.post("/generate", json=PICTURES, headers={"accept": "image/png"}) for _ in range(3)]
+    seeds = [int(picture.headers["x-seed"]) for picture in drawn]
+    assert len(set(seeds)) == 3
+    again = client.post("/generate", json={**PICTURES, "seed": seeds[0]}, headers={"accept": "image/png"})
+    assert again.content == drawn[0].content
 
 
 def test_models_are_listed_and_shown(client: TestClient) -> None:

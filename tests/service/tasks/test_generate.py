@@ -147,7 +147,9 @@ def test_latents_are_normal_and_each_row_its_own() -> None:
 
 def test_the_grid_is_all_pictures(ask: Ask, models: dict[str, Model], runner: Runner) -> None:
     request = GenerateRequest(model="tiny-pictures", count=2, seed=4)
-    canvas = pixels(asyncio.run(generate_grid(models["image-generator"], runner, request)))
+    png, seed = asyncio.run(generate_grid(models["image-generator"], runner, request))
+    canvas = pixels(png)
+    assert seed == 4
     assert canvas.shape == (4, 4 + 2 + 4)
     first, second = (pixels(png) for png in ask("image-generator", count=2, seed=4)["images"])
     assert np.array_equal(canvas[:, :4], first)
