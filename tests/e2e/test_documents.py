@@ -69,6 +69,13 @@ def test_commands_of_make_exist() -> None:
     assert named <= targets
 
 
+def test_commands_of_bentoml_report_to_nobody() -> None:
+    lines = (line for page in PAGES for _, _, code in BLOCK.findall(page.read_text()) for line in code.splitlines())
+    commands = [line for line in lines if "bin/bentoml " in line]
+    assert commands
+    assert all("BENTOML_DO_NOT_TRACK=True " in command for command in commands)
+
+
 def test_generated_tables_are_fresh() -> None:
     for page in PAGES:
         text = page.read_text()
