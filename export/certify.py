@@ -1,8 +1,9 @@
 """Gate 4, invariance: whether an item's answer depends on the items that happen to share its batch.
 
 Items are answered alone, then again in batches of strangers, at every position, under padding that is garbage, by the
-session that serves. The cheapest strategy under which not one bit ever differs is kept: `bitwise`. Where none is, the
-level is `tolerance`, with the largest difference, and no strategy is paid for.
+session that serves; then every row of many batches of any size, length and width. The cheapest strategy under which not
+one bit ever differs is kept: `bitwise`. Where none is, the level is `tolerance`, with the largest difference, and no
+strategy is paid for.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from export.candidate import Candidate, ExportError
 from export.cases import Array
-from export.probes import NUM_PROBES, Probes, probes, prompts
+from export.probes import NUM_PROBES, Probes, probes, prompts, row_alone
 from service.bundle import GoldenCase, Invariance, LanguageModel, Tensors
 from service.engine.alone import moves, trimmed
 from service.engine.parity import compare
@@ -59,8 +60,11 @@ def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certific
         return plain
     for invariance in _strategies(candidate):
         served = candidate.with_invariance(invariance)
-        if all(comparison.is_equal for comparison in _comparisons(served)) and not any(moves(served.session, cases)):
-            return _measure(served, invariance)
+        if (compared := _all_equal(served)) and not any(moves(served.session, cases)):
+            found = invariance.model_copy(update={"level": "bitwise"})
+            return Certificate(
+                invariance=found, worst=dict.fromkeys(plain.worst, 0.0), equal=compared, compared=compared
+            )
     measured = max([plain.invariance.measured, *moved])
     return replace(plain, invariance=plain.invariance.model_copy(update={"level": "tolerance", "measured": measured}))
 
@@ -87,12 +91,23 @@ def _measure(candidate: Candidate, invariance: Invariance) -> Certificate:
     return Certificate(invariance=invariance.model_copy(update=found), worst=worst, equal=equal, compared=compared)
 
 
+def _all_equal(candidate: Candidate) -> int:
+    """How many comparisons there are; 0 as soon as one differs."""
+    compared = 0
+    for comparison in _comparisons(candidate):
+        if not comparison.is_equal:
+            return 0
+        compared += 1
+    return compared
+
+
 def _comparisons(candidate: Candidate) -> Iterator[_Comparison]:
     rng, session = np.random.default_rng(1), candidate.session
     for group in probes(candidate, session, rng):
         if group.capacity is not None:
             yield from _read(candidate, session, group.capacity, rng)
         yield from _batched(group, session, candidate.manifest.limits.max_items, rng)
+        yield from _crowded(group, session)
 
 
 def _read(candidate: Candidate, session: Session, capacity: int, rng: np.random.Generator) -> Iterator[_Comparison]:
@@ -116,6 +131,16 @@ def _batched(group: Probes, session: Session, max_items: int, rng: np.random.Gen
                 yield from _compared(alone[number], row, f"position {place} of a batch of {batch}{cache}")
 
 
+def _crowded(group: Probes, session: Session) -> Iterator[_Comparison]:
+    for crowd in group.crowds():
+        answers, batch = session.run(crowd), len(next(iter(crowd.values())))
+        for place in range(batch):
+            item = row_alone(crowd, place)
+            row = {name: value[place : place + 1] for name, value in answers.items()}
+            where = f"position {place} of a batch of {batch}, inputs {_axes(item)} alone and {_axes(crowd)} there"
+            yield from _compared(session.run(item), row, where)
+
+
 def _compared(alone: Tensors, batched: Tensors, where: str) -> Iterator[_Comparison]:
     for name, expected in alone.items():
         yield _Comparison(output=name, where=where, alone=expected, batched=trimmed(batched[name], expected))
@@ -130,9 +155,18 @@ def _difference(candidate: Candidate, comparison: _Comparison) -> float:
     return difference.worst
 
 
+def _axes(inputs: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in inputs.items()}
+
+
 def _how(candidate: Candidate) -> str:
     what = f"{NUM_PROBES} items alone and in batches of 1 to {candidate.manifest.limits.max_items}"
     if isinstance(candidate.manifest.parameters, LanguageModel):
-        how = "single steps at every capacity of the cache, at every position among random others, unused slots garbage"
-        return f"{what}: {how}; prompts alone; one thread on the CPU"
-    return f"{what} with random others, at every position, padded with garbage; one thread on the CPU"
+        steps = (
+            "single steps at every capacity of the cache, at every position among random others, unused slots garbage"
+        )
+        crowds = "every row of random batches of any size, after any number of tokens"
+        return f"{what}: {steps}; {crowds}; prompts alone; one thread on the CPU"
+    others = "with random others, at every position, padded with garbage"
+    ragged = "" if candidate.manifest.limits.max_steps is None else ", length and width"
+    return f"{what} {others}; every row of random batches of any size{ragged}; one thread on the CPU"

@@ -2,6 +2,9 @@
 
 Every batch is one that the engine can form: rows of all lengths, padded with garbage, of a model that shares batches;
 of a language model, which reads each prompt alone, single steps of rows whose caches have the same capacity.
+
+A few items are put at every place (`Probes`). Kernels take rows and steps in groups of 4, 8, 16 or more and treat what
+is left over otherwise, so there are crowds too: many batches of any size, length and width, every row of which counts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,14 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from export.candidate import Candidate
-from export.cases import Array, Source, draw
+from export.cases import SOURCES, Array, Source, draw
 from service.bundle import LanguageModel, Tensors
 from service.engine.decoder import cache_capacity
 from service.engine.session import Session
 from service.engine.shapes import FIRST_CAPACITY, doubling
 
+RAGGED = frozenset({"ids", "series"})
 NUM_PROBES = 4
 STEPS_LEFT = 2  # tokens that a probe's cache has room for
+NUM_CROWDS = 64  # of 1, 2, 3, ... steps; as many again of any width beyond
+MOST_ROWS, FEWEST_ROWS = 64, 4  # a crowd has at most so many rows, and at most
+MOST_STEPS = 2048  # in all of its rows, so that long models take no longer; but as many as FEWEST_ROWS it may have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +42,26 @@ class Probes:
             return self._ragged(chosen, batch, padding, rng)
         return self._steps(chosen, batch, self.capacity, rng)
 
+    def crowds(self) -> Iterator[Tensors]:
+        """Batches whose rows are all guests: the same ones for a model with the same limits."""
+        limits = self.candidate.manifest.limits
+        rng = np.random.default_rng((limits.max_items, limits.max_steps or 0, self.capacity or 0))
+        widths = _widths(limits.max_steps if self.capacity is None else None, rng)
+        for steps, number in zip(widths, rng.permutation(len(widths)).tolist(), strict=True):
+            batch = 1 + number % min(limits.max_items, MOST_ROWS, max(FEWEST_ROWS, MOST_STEPS // (steps or 1)))
+            if self.capacity is not None:
+                yield self._steps({place: self._cut(rng) for place in range(batch)}, batch, self.capacity, rng)
+                continue
+            run, manifest = self.candidate.run, self.candidate.manifest
+            source = SOURCES[rng.integers(len(SOURCES))]
+            drawn, shift = draw(run, manifest, batch=batch, steps=steps, source=source, rng=rng), rng.integers(batch)
+            yield {name: np.roll(array, shift, axis=0) for name, array in drawn.inputs.items()}
+
+    def _cut(self, rng: np.random.Generator) -> Tensors:
+        """One of the items after fewer of its tokens: what a cache holds of a token does not depend on later ones."""
+        item = self.items[rng.integers(len(self.items))]
+        return {**item, "past_lengths": rng.integers(1, item["past_lengths"] + 1)}
+
     def _ragged(
         self, guests: Mapping[int, Tensors], batch: int, padding: float, rng: np.random.Generator
     ) -> dict[str, Array]:
@@ -45,7 +72,7 @@ class Probes:
         crowd = draw(run, manifest, batch=batch, steps=steps, source="random", rng=rng).inputs
         for place, guest in guests.items():
             for name, array in guest.items():
-                if name in {"ids", "series"}:
+                if name in RAGGED:
                     crowd[name][place, : array.shape[1]] = array[0]
                 else:
                     crowd[name][place] = array[0]
@@ -77,6 +104,14 @@ def probes(candidate: Candidate, session: Session, rng: np.random.Generator) -> 
     for capacity in doubling(FIRST_CAPACITY, longest):
         items = (_step(candidate, session, n, capacity, rng) for n in range(NUM_PROBES))
         yield Probes(candidate=candidate, items=tuple(items), capacity=capacity)
+
+
+def row_alone(crowd: Tensors, row: int) -> Tensors:
+    """A row of a crowd as if it had come alone: no wider than it is long."""
+    width = int(crowd["lengths"][row]) if "lengths" in crowd else None
+    return {
+        name: array[row : row + 1, :width] if name in RAGGED else array[row : row + 1] for name, array in crowd.items()
+    }
 
 
 def prompts(candidate: Candidate, capacity: int, rng: np.random.Generator) -> Iterator[tuple[Tensors, Tensors]]:
@@ -133,3 +168,14 @@ def _step(
 
 def _source(number: int) -> Source:
     return "test" if number % 2 else "random"
+
+
+def _widths(longest: int | None, rng: np.random.Generator) -> list[int | None]:
+    """Of the crowds; those beyond the first are spread evenly over orders of magnitude."""
+    if longest is None:
+        return [None] * NUM_CROWDS
+    again = [1 + number % longest for number in range(2 * NUM_CROWDS)]
+    if longest <= NUM_CROWDS:
+        return list(again)
+    beyond = np.exp(rng.uniform(np.log(NUM_CROWDS + 1), np.log(longest + 1), NUM_CROWDS)).astype(int)
+    return [*again[:NUM_CROWDS], *beyond.tolist()]

@@ -47,6 +47,16 @@ def odd_width(graph: onnx.GraphProto, logits: str) -> str:
     return node(graph, "Cast", [size(graph, "series", 1)], to=onnx.TensorProto.FLOAT)
 
 
+def one_width(graph: onnx.GraphProto, logits: str) -> str:
+    five = node(graph, "Equal", [size(graph, "series", 1), number(graph, 5, "int64")])
+    return node(graph, "Cast", [five], to=onnx.TensorProto.FLOAT)
+
+
+def one_size(graph: onnx.GraphProto, logits: str) -> str:
+    eleven = node(graph, "Equal", [size(graph, logits, 0), number(graph, 11, "int64")])
+    return node(graph, "Cast", [eleven], to=onnx.TensorProto.FLOAT)
+
+
 def neighbours(graph: onnx.GraphProto, logits: str) -> str:
     return node(graph, "ReduceMean", [logits, number(graph, [0], "int64")], keepdims=1)
 
@@ -75,7 +85,13 @@ def test_a_session_without_a_leak_is_certified(candidates: Candidates, name: str
 
 @pytest.mark.parametrize(
     ("leak", "strategy"),
-    [(batch_of_one, "minimum-batch-2"), (ragged_batch, "batch-buckets"), (odd_width, "length-buckets")],
+    [
+        (batch_of_one, "minimum-batch-2"),
+        (ragged_batch, "batch-buckets"),
+        (one_size, "batch-buckets"),
+        (odd_width, "length-buckets"),
+        (one_width, "length-buckets"),
+    ],
 )
 def test_the_cheapest_strategy_that_helps_is_found(candidates: Candidates, leak: Leak, strategy: str) -> None:
     """tiny-lstm, whose own kernels need none, made to depend on the shape that it runs at."""

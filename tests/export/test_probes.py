@@ -1,9 +1,13 @@
 """Probes are put unchanged where they are said to be, among strangers of other lengths."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from export.probes import garbage, probes
+from export.candidate import Candidate
+from export.probes import garbage, probes, row_alone
+from service.bundle import Tensors
 from service.engine.session import Session
 from tests.export.conftest import Candidates
 
@@ -59,3 +63,53 @@ def test_garbage_has_no_past_and_a_noisy_cache(candidates: Candidates) -> None:
     assert not inputs["past_lengths"].any()
     assert inputs["past_key_0"].shape[2] == 5
     assert np.abs(inputs["past_key_0"]).max() > 10
+
+
+def crowds_of(candidate: Candidate) -> list[Tensors]:
+    groups = probes(candidate, session_of(candidate), np.random.default_rng(0))
+    return [crowd for group in groups for crowd in group.crowds()]
+
+
+@pytest.mark.parametrize("max_steps", [11, 300])
+def test_crowds_have_every_length_up_to_64_and_any_beyond(max_steps: int, candidates: Candidates) -> None:
+    candidate = candidates("tiny-lstm")
+    limits = candidate.manifest.limits.model_copy(update={"max_steps": max_steps})
+    candidate = replace(candidate, manifest=candidate.manifest.model_copy(update={"limits": limits}))
+    crowds = crowds_of(candidate)
+    widths = {crowd["series"].shape[1] for crowd in crowds}
+    assert set(range(1, min(64, max_steps) + 1)) <= widths
+    assert 0.9 * max_steps < max(widths) <= max_steps
+    for crowd in crowds:
+        assert crowd["lengths"].max() == crowd["series"].shape[1]
+    assert len({int(crowd["lengths"].argmax()) for crowd in crowds}) > 8
+    assert {int(length) for crowd in crowds for length in crowd["lengths"]} >= set(range(1, min(64, max_steps) + 1))
+    for one, other in zip(crowds, crowds_of(candidate), strict=True):
+        for name, array in one.items():
+            np.testing.assert_array_equal(array, other[name])
+
+
+def test_crowds_have_every_size(candidates: Candidates) -> None:
+    candidate = candidates("tiny-picture")
+    assert {len(crowd["images"]) for crowd in crowds_of(candidate)} == set(
+        range(1, candidate.manifest.limits.max_items + 1)
+    )
+
+
+def test_steps_of_a_crowd_have_the_caches_of_real_prompts(candidates: Candidates) -> None:
+    candidate = candidates("tiny-language")
+    (group,) = probes(candidate, session_of(candidate), np.random.default_rng(0))
+    pasts = set()
+    for crowd in group.crowds():
+        for cache, past in zip(crowd["past_key_0"], crowd["past_lengths"], strict=True):
+            pasts.add(int(past))
+            assert any(np.array_equal(cache[:, :past], item["past_key_0"][0, :, :past]) for item in group.items)
+    assert pasts == set(range(1, max(int(item["past_lengths"][0]) for item in group.items) + 1))
+
+
+def test_a_row_of_a_crowd_is_alone_without_padding(candidates: Candidates) -> None:
+    crowd = crowds_of(candidates("tiny-tagger"))[9]
+    for row, length in enumerate(crowd["lengths"]):
+        alone = row_alone(crowd, row)
+        np.testing.assert_array_equal(alone["series"], crowd["series"][row : row + 1, :length])
+        np.testing.assert_array_equal(alone["h"], crowd["h"][row : row + 1])
+        assert alone["lengths"] == [length]
