@@ -39,9 +39,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f"--workers: expected at least 1, got {args.workers}")
+    if not 1 <= args.port <= 65535:
+        parser.error(f"--port: expected 1 to 65535, got {args.port}")
     try:
         _probe(args.host, args.port)
-    except (OSError, OverflowError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(f"--host {args.host} --port {args.port}: {getattr(error, 'strerror', None) or error}")
     from service.engine.device import resolve_device  # noqa: PLC0415 - imports take seconds: not for --help
     from service.errors import DeviceError  # noqa: PLC0415
@@ -60,7 +62,7 @@ def main() -> None:
 
 
 def _probe(host: str, port: int) -> None:
-    """Raises OSError, OverflowError or ValueError if one cannot listen there, on the same terms as granian's socket."""
+    """Raises OSError or ValueError if one cannot listen there, on the same terms as granian's socket."""
     address = ip_address(host)
     with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
