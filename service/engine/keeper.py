@@ -134,7 +134,8 @@ class Keeper:
         entry, found = self._catalog[name], self._found(name)
         if found is None:
             return
-        if entry.model is not None and entry.model.manifest.version == found.version:  # back to what is served
+        served = entry.model is not None and entry.model.manifest.version == found.version
+        if served and (self._root / name / str(found.version)).is_dir():  # back to it; if removed, loading says so
             self._catalog.update(name, lambda e: replace(e, candidate=None, stamp=found.stamp))
             return
         self._attempt(name, found)

@@ -199,6 +199,22 @@ def test_the_last_model_gone_is_not_ready(watched: Watched) -> None:
     assert "is empty: export a model first" in (watched.catalog.not_ready_because() or "")
 
 
+def test_a_served_version_whose_folder_is_removed_serves_on_and_is_told(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = watched.root / NAME / watched.first
+    folder.rename(watched.root / ".away")
+    for _ in range(3):
+        watched.poll()
+    assert watched.serves == watched.first
+    assert watched.failed is not None
+    assert "cannot read manifest.json: No such file" in watched.failed
+    assert caplog.text.count(f"{watched.first} goes on serving") == 1
+    (watched.root / ".away").rename(folder)
+    watched.poll()
+    assert (watched.serves, watched.failed) == (watched.first, None)
+
+
 def test_a_folder_that_no_model_may_be_called_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "lost+found").mkdir()
     watched = Watched(tmp_path)
