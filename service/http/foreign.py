@@ -78,7 +78,7 @@ def _in_our_words(scope: Scope, status: int, retry_after: bytes) -> EkibenError:
     slug = SLUGS.get(status, "invalid-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
     match slug:
         case "unknown-route":
-            detail = f"there is no {scope['path']}; the routes are listed at /docs.json"
+            detail = f"there is no {scope['path']}; the endpoints are described at /docs.json"
         case "method-not-allowed":
             detail = f"{scope['path']} does not take {scope['method']}"
         case _:

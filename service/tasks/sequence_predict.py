@@ -1,4 +1,4 @@
-"""POST /sequence-predict: texts or series of numbers of any length in, labels out.
+"""POST /sequence-predict: texts or series of numbers of any length up to a limit in, labels out.
 
 Invariant: rows are padded only to the longest of their own request and their lengths go with them, so an answer does
 not depend on the padding. A stateful model keeps nothing between requests: its state travels with the client.
