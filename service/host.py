@@ -19,10 +19,11 @@ from typing import Any
 
 import granian._futures
 from granian.asgi import LifespanProtocol
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.server.mp import MPServer, WorkerProcess
 
 from service.app import Ekiben, application, running
+from service.engine.watchdog import Watchdog, kill
 from service.http.front import Front
 from service.http.metrics import Sharing
 from service.http.rsgi import Door, handle
@@ -48,6 +49,7 @@ class Host(MPServer):
             port=port,
             workers=workers,
             interface=Interfaces.RSGI,
+            http=HTTPModes.http1,  # to tell which is spoken, it would wait without end for a first byte
             websockets=False,
             backlog=2048,
             backpressure=MAX_CONNECTIONS,
@@ -57,11 +59,12 @@ class Host(MPServer):
         )
         self._grace_s = settings.grace_s
         self._drain_s = settings.drain_s
+        self._hang_s = settings.hang_s
 
     def run(self) -> None:
         with tempfile.TemporaryDirectory(prefix="ekiben-") as folder:
             shared = Path(folder) if self.workers > 1 else None
-            loader = partial(_load, drain_s=self._drain_s, shared=shared)
+            loader = partial(_load, parent=os.getpid(), drain_s=self._drain_s, hang_s=self._hang_s, shared=shared)
             self.serve(target_loader=loader, wrap_loader=False)
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]
@@ -107,7 +110,12 @@ class Host(MPServer):
         super()._stop_workers()
 
 
-def _load(*, drain_s: float, shared: Path | None, core: int | None) -> Any:
+def _load(*, parent: int, drain_s: float, hang_s: float, shared: Path | None, core: int | None) -> Any:
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:  # Linux
+        prctl(PR_SET_PDEATHSIG, LEAVE)  # a parent that is killed can ask nobody to leave
+        if os.getppid() != parent:
+            sys.exit(1)
     if core is not None:
         os.sched_setaffinity(0, {core})
     sys.setswitchinterval(SWITCH_S)
@@ -116,15 +124,16 @@ def _load(*, drain_s: float, shared: Path | None, core: int | None) -> Any:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # no thread interrupts another for each request
     front = application()
     granian._futures._cbsched_aioschedule = partial(Door, front)  # it has no other place for what is done at once
-    return Worker(front, drain_s=drain_s, shared=shared)
+    return Worker(front, drain_s=drain_s, hang_s=hang_s, shared=shared)
 
 
 class Worker:
     """The application in one worker, from its start to its leaving: an RSGI application."""
 
-    def __init__(self, front: Front, *, drain_s: float, shared: Path | None) -> None:
+    def __init__(self, front: Front, *, drain_s: float, hang_s: float, shared: Path | None) -> None:
         self._front = front
         self._drain_s = drain_s
+        self._hang_s = hang_s
         self._shared = shared
         self._lifespan = LifespanProtocol(front.app)
         self._tasks: list[asyncio.Task[Any]] = []
@@ -151,10 +160,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (LEAVE, signal.SIGINT):  # a terminal sends Ctrl-C to workers too
             loop.add_signal_handler(number, self._leave)
-        prctl = getattr(ctypes.CDLL(None), "prctl", None)
-        if prctl is not None:  # Linux
-            prctl(PR_SET_PDEATHSIG, LEAVE)  # a parent that is killed can ask nobody to leave
         host = running()
+        Watchdog(loop, host.runner.stuck_at, self._hang_s, kill).start()
         if self._shared is not None:
             host.sharing = Sharing(self._shared)
             self._tasks.append(loop.create_task(host.sharing.keep(host)))

@@ -16,20 +16,24 @@ TICKS_PER_S = 128
 class Alarms:
     def __init__(self, ring: Callable[[Sequence[Request]], None]) -> None:
         self._ring = ring
-        self._ticks: dict[tuple[asyncio.AbstractEventLoop, int], dict[Request, None]] = {}
+        self._ticks: dict[asyncio.AbstractEventLoop, dict[int, dict[Request, None]]] = {}
 
     def set(self, request: Request) -> None:
         """To be called on the request's event loop."""
         tick = math.ceil(request.deadline * TICKS_PER_S)
-        key = request.loop, tick
-        waiting = self._ticks.get(key)
+        ticks = self._ticks.get(request.loop)
+        if ticks is None:
+            open_ones = {loop: ticks for loop, ticks in list(self._ticks.items()) if not loop.is_closed()}
+            ticks = {}
+            self._ticks = {**open_ones, request.loop: ticks}
+        waiting = ticks.get(tick)
         if waiting is None:
-            waiting = self._ticks[key] = {}
-            request.loop.call_later(max(tick / TICKS_PER_S - time.monotonic(), 0.0), self._fire, key)
+            waiting = ticks[tick] = {}
+            request.loop.call_later(max(tick / TICKS_PER_S - time.monotonic(), 0.0), self._fire, ticks, tick)
         waiting[request] = None
         request.alarm = waiting
 
-    def _fire(self, key: tuple[asyncio.AbstractEventLoop, int]) -> None:
-        waiting = self._ticks.pop(key)
+    def _fire(self, ticks: dict[int, dict[Request, None]], tick: int) -> None:
+        waiting = ticks.pop(tick)
         if waiting:
             self._ring(list(waiting))

@@ -32,6 +32,9 @@ class Catalog:
             raise EkibenError("unknown-model", f"no model {name!r}; there are: {', '.join(self._entries) or 'none'}")
         return entry
 
+    def find(self, name: str) -> Entry | None:
+        return self._entries.get(name)
+
     def all(self) -> list[Entry]:
         return list(self._entries.values())
 

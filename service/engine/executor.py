@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 from service.engine.admission import Admission
 from service.engine.alarms import Alarms
@@ -46,13 +47,14 @@ class Executor:
         self._threads: list[threading.Thread] = []
         self._waiting = 0  # threads that look for work when notified
         self._running = 0  # slots taken
+        self._released = 0  # slots, since the start
         self._lonely = 0
         self._schedule = Schedule()
         self._gate = Gate(slots, limits, self.admission)
         self.judged: Mapping[str, object] = self._gate.judged
         self._alarms = Alarms(self._expire)
         self._arrivals: dict[asyncio.AbstractEventLoop, list[Request]] = {}  # since the last look
-        self._resuming: asyncio.AbstractEventLoop | None = None  # which goes on with what is queued in its next turn
+        self._resuming: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # go on with what is queued in their next turn
 
     def is_quiet(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Is a request likely to be the only one, now and among those that have been read already?"""
@@ -65,6 +67,11 @@ class Executor:
     def is_busy(self) -> bool:
         """May a request have to wait?"""
         return self._running > 0 or bool(self._schedule)
+
+    def stuck_at(self) -> int | None:
+        """While every slot is taken: a number that changes with every run that ends."""
+        with self._lock:
+            return self._released if self._running >= self._slots else None
 
     def stay_away_s(self, visitor: Visitor, now: float) -> float:
         return self._gate.stay_away_s(visitor, now)
@@ -213,13 +220,14 @@ class Executor:
 
     def _resume(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
-            self._resuming = None
+            self._resuming.discard(loop)
         self._go_on(loop, INLINE_S)
 
     def _go_on(self, loop: asyncio.AbstractEventLoop, left_s: float) -> None:
         """Compute here what is queued and done before `left_s` is over; have others do the rest.
 
-        Those are threads, or the event loop in its next turn where the one thread would only take turns with it.
+        Those are threads, or the event loop in its next turn, for a request of its own, where the one thread there is
+        would only take turns with it.
         """
         while left_s > 0:
             now = time.monotonic()
@@ -232,10 +240,10 @@ class Executor:
                     self._wake()
             left_s -= self._compute(queued, now, here=loop)
         with self._lock:
-            if self._slots > 1 or self._running or not self._schedule.is_quick(INLINE_S):
+            if self._slots > 1 or self._running or not self._schedule.is_quick(INLINE_S, loop):
                 self._wake()
-            elif self._resuming is None or self._resuming.is_closed():
-                self._resuming = loop
+            elif loop not in self._resuming:
+                self._resuming.add(loop)
                 loop.call_soon(self._resume, loop)
 
     def _queue(self, requests: Sequence[Request]) -> None:
@@ -281,10 +289,14 @@ class Executor:
             if isinstance(job, Call):
                 _tell(job.loop, job.run())
                 with self._lock:
-                    self._running -= 1
+                    self._release()
             else:
                 self._compute(job, time.monotonic(), here=None)
             del job  # an idle thread keeps no model alive
+
+    def _release(self) -> None:
+        self._running -= 1
+        self._released += 1
 
     def _next_job(self) -> Batch | Call | None:
         now = time.monotonic()
@@ -298,7 +310,7 @@ class Executor:
         outcomes = compute(batch.pieces) if batch.pieces else []
         ended = time.monotonic()
         with self._lock:
-            self._running -= 1
+            self._release()
             self.admission.ends(batch)
             batch.batcher.note(batch, outcomes, began, ended, inline=here is not None)
         for loop in {piece.request.loop for piece, _ in outcomes} | {request.loop for request in batch.expired}:

@@ -74,7 +74,8 @@ class Heartbeat:
         return beat if beat is not None and beat.version == version else None
 
     def _version(self, name: str) -> Version | None:
-        return self._catalog[name].serving if name in self._catalog else None
+        entry = self._catalog.find(name)
+        return None if entry is None else entry.serving
 
 
 def _in_words(error: Exception, version: Version) -> str:

@@ -48,6 +48,10 @@ class Runner:
         """May a request have to wait?"""
         return self._executor.is_busy
 
+    def stuck_at(self) -> int | None:
+        """While nothing more could be begun: a number that changes with whatever ends."""
+        return self._executor.stuck_at()
+
     def knock(
         self, path: str, address: str, timeout_s: float | None, lag_s: float = 0.0, line_s: float = 0.0
     ) -> Visitor | float:

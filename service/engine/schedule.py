@@ -86,10 +86,13 @@ class Schedule:
         urgent = self._urgent(limit_s)
         return None if urgent is None else urgent[1].take(now)
 
-    def is_quick(self, limit_s: float) -> bool:
-        """Is what comes next a batch that should be done within `limit_s`, and nothing but batches queued?"""
+    def is_quick(self, limit_s: float, loop: asyncio.AbstractEventLoop) -> bool:
+        """Is what comes next a request of this loop, in a batch that should be done within `limit_s`, and no call?"""
         urgent = self._urgent(None)
-        return not self._calls and urgent is not None and urgent[1].fits(limit_s)
+        if self._calls or urgent is None or not urgent[1].fits(limit_s):
+            return False
+        piece = urgent[1].urgent()
+        return piece is not None and piece.request.loop is loop
 
     def clear(self) -> list[Request | Call]:
         """Forget everything; returns who waits for it."""

@@ -44,6 +44,15 @@ def answer_now(model: Model, body: dict[str, Any]) -> dict[str, Any]:
         runner.close()
 
 
+async def replay_apart(model: Model, cases: Sequence[RequestCase]) -> None:
+    """`replay_requests` on a runner of its own: what hangs there takes no thread from those who are served."""
+    runner = Runner()
+    try:
+        await replay_requests(model, runner, cases)
+    finally:
+        runner.close(timeout_s=0)
+
+
 async def replay_requests(model: Model, runner: Runner, cases: Sequence[RequestCase]) -> None:
     """Answer every case; raises BundleError that names the case, the place in the answer, and both values."""
     where = f"{model.manifest.name}/{model.manifest.version}: requests.jsonl"

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -14,8 +15,11 @@ import psutil
 import pytest
 
 from benchmarks.engine.kills import Load
+from service.bundle import MODEL, open_bundle
 from tests.e2e.serving import ROOT, environment, free_port, until
+from tests.service.bodies import body
 from tests.service.conftest import served_bundles
+from tests.service.engine.versions import NAME, endless_graph, publish, request_file
 from tests.service.test_host import GRANIAN, IMAGES, ask, classify, counted, half_a_request, served, wait_until
 
 __all__ = ["served_bundles"]
@@ -109,3 +113,43 @@ def test_workers_leave_when_their_parent_is_killed(served_bundles: Path, tmp_pat
         slow.close()
         assert answer.status == 200, said
         assert not psutil.wait_procs(workers, timeout=20)[1]
+
+
+def test_workers_leave_when_their_parent_is_killed_while_they_start(served_bundles: Path, tmp_path: Path) -> None:
+    env = environment(EKIBEN_BUNDLES=str(served_bundles), BENTOML_HOME=str(tmp_path))
+    command = [*GRANIAN, "--port", str(free_port()), "--workers", "2"]
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    parent = psutil.Process(process.pid)
+    wait_until(lambda: len(parent.children()) == 2)
+    workers = parent.children()
+    process.kill()
+    process.wait(timeout=20)
+    wait_until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
+
+
+@pytest.mark.parametrize("slow", [True, False], ids=["on its thread", "on its event loop"])
+def test_a_worker_that_will_answer_nobody_any_more_is_replaced(slow: bool, tmp_path: Path) -> None:
+    """A request whose computing never ends takes the one thread of a worker, or its event loop."""
+    files = {MODEL: endless_graph(num_turns=20_000 if slow else 1)}
+    draft = open_bundle(tmp_path / "drafts" / NAME / publish(tmp_path / "drafts", 0, files=files))
+    root = tmp_path / "bundles"
+    publish(root, 0, files=files | request_file(draft, body("image-classifier")))
+    with served(GRANIAN, root, tmp_path, EKIBEN_THREADS="1", EKIBEN_HANG_S="2", EKIBEN_HEARTBEAT_S="60") as host:
+        (worker,) = psutil.Process(host.process.pid).children()
+        wait_until(lambda: classify(host.port)[0] == 200)
+        white = json.dumps({"model": NAME, "images": [[[255] * 4] * 4]})
+        with socket.create_connection(("127.0.0.1", host.port)) as asking:
+            asking.sendall(
+                f"POST /classify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(white)}\r\n\r\n{white}".encode()
+            )
+            wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        wait_until(lambda: answered(host.port) == 200)
+    assert "this process ends" in (tmp_path / "log").read_text()
+
+
+def answered(port: int) -> int:
+    try:
+        return classify(port)[0]
+    except OSError:  # nobody listens yet
+        return 0

@@ -70,3 +70,15 @@ def test_the_settled_are_not_kept_until_their_deadline() -> None:
         assert session() is None
 
     asyncio.run(scenario())
+
+
+def test_an_event_loop_that_has_ended_is_not_kept() -> None:
+    alarms = Alarms(lambda _: None)
+
+    async def ask_for_later() -> "weakref.ref[asyncio.AbstractEventLoop]":
+        alarms.set(ask(time.monotonic() + 1000))
+        return weakref.ref(asyncio.get_running_loop())
+
+    loops = [asyncio.run(ask_for_later()) for _ in range(5)]
+    gc.collect()
+    assert sum(loop() is not None for loop in loops) <= 1

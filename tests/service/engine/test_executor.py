@@ -129,13 +129,14 @@ def observe(runner: Runner, session: FakeSession, **seconds_of: float) -> None:
             runner.observe(session, int(num_rows.removeprefix("of_")), 8, seconds)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("ended_before", [False, True])
+@pytest.mark.parametrize("other", ["none", "ended", "asleep"])
 def test_where_one_thread_would_only_take_turns_quick_batches_all_run_on_the_event_loop(
-    make: Callable[..., Runner], ended_before: bool
+    make: Callable[..., Runner], other: str
 ) -> None:
+    """Another event loop that was to go on in its next turn, and has none, keeps nobody waiting."""
     runner, session = make(threads=1, limits=Limits(max_batch_items=4)), FakeSession(seconds=0.0012)
-    if ended_before:  # as if a loop had ended between two of its turns
-        runner._executor._resuming = LOOP
+    asleep = asyncio.new_event_loop()
+    runner._executor._resuming.update({"none": [], "ended": [LOOP], "asleep": [asleep]}[other])
     turns = 0
 
     async def count_turns() -> None:
@@ -149,9 +150,34 @@ def test_where_one_thread_would_only_take_turns_quick_batches_all_run_on_the_eve
         await asyncio.gather(count_turns(), *(start(runner, session, 8, first=i) for i in range(80)))
 
     run(scenario())
+    asleep.close()
     assert session.threads == {"MainThread"}
     assert session.rows == [*range(80)]
     assert turns >= 10, "others have their turn between them"
+
+
+def test_it_is_told_when_every_thread_is_taken_and_whether_any_run_ends(
+    make: Callable[..., Runner], gate: threading.Event
+) -> None:
+    runner, session = make(threads=1), FakeSession(gate=gate)
+
+    async def scenario() -> None:
+        await measure_slow(runner, session, gate)
+        seen = []
+        for _ in range(2):
+            assert runner.stuck_at() is None
+            task = start(runner, session, 8)
+            await until(session.began.is_set)
+            seen += [runner.stuck_at(), runner.stuck_at()]
+            gate.set()
+            await task
+            await until(lambda: runner.stuck_at() is None)
+            gate.clear()
+            session.began.clear()
+        assert None not in seen
+        assert seen[0] == seen[1] != seen[2] == seen[3]
+
+    run(scenario())
 
 
 def test_quick_batches_do_not_keep_the_one_thread_from_what_is_more_urgent(make: Callable[..., Runner]) -> None:

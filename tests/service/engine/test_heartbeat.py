@@ -147,3 +147,20 @@ def test_it_holds_no_version_between_two_checks(catalog: Catalog, heartbeat: Hea
     until(lambda: not catalog.update(NAME, Entry.swept).draining)
     closing.set()
     thread.join(20)
+
+
+def test_a_model_that_is_removed_while_it_is_looked_for_is_not_checked(
+    catalog: Catalog, heartbeat: Heartbeat, reports: Reports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contains = Catalog.__contains__
+
+    def remove_at_once(self: Catalog, name: str) -> bool:
+        found = contains(self, name)
+        self.remove(name)
+        return found
+
+    monkeypatch.setattr(Catalog, "__contains__", remove_at_once)
+    heartbeat.check(NAME)
+    catalog.remove(NAME)
+    heartbeat.check(NAME)
+    assert not reports

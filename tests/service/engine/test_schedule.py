@@ -16,6 +16,8 @@ from service.engine.schedule import Call, Schedule
 from tests.service.engine.fakes import LOOP, FakeSession, rows
 
 SESSION = FakeSession()
+OTHER = asyncio.new_event_loop()
+OTHER.close()
 
 
 def call(deadline: float) -> Call:
@@ -126,15 +128,16 @@ def test_an_answer_after_the_deadline_is_dropped() -> None:
 
 def test_what_comes_next_is_quick_or_not() -> None:
     schedule = Schedule()
-    assert not schedule.is_quick(0.002)
+    assert not schedule.is_quick(0.002, LOOP)
     schedule.add(batcher(4, seconds=0.001))
-    assert schedule.is_quick(0.002)
-    assert not schedule.is_quick(0.0005)
+    assert schedule.is_quick(0.002, LOOP)
+    assert not schedule.is_quick(0.0005, LOOP)
+    assert not schedule.is_quick(0.002, OTHER), "it is for the event loop of its request"
     schedule.add(batcher(5, seconds=0.1))
-    assert schedule.is_quick(0.002)
+    assert schedule.is_quick(0.002, LOOP)
     schedule.add(batcher(3, seconds=0.1))
-    assert not schedule.is_quick(0.002)
+    assert not schedule.is_quick(0.002, LOOP)
     assert deadlines(schedule) == [3, 4, 5]
     schedule.add(batcher(4, seconds=0.001))
     schedule.add(call(9))
-    assert not schedule.is_quick(0.002), "a call is for a thread"
+    assert not schedule.is_quick(0.002, LOOP), "a call is for a thread"

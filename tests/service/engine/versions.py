@@ -34,6 +34,20 @@ from tests.service.bundles import (
 FAMILY, NAME = "image-classifier", "tiny-images"
 TICK_S = 0.02
 
+ENDLESS = """
+(uint8[batch, 4, 4] images) => (float[batch, 3] logits, float[batch, 3] probabilities) {
+  pixels = Cast <to = 1> (images)
+  flat = Flatten (pixels)
+  start = Gemm (flat, w, b)
+  darkest = ReduceMin <keepdims = 0> (flat)
+  is_white = Equal (darkest, white)
+  number = Cast <to = 7> (is_white)
+  many = Mul (number, lots)
+  turns = Add (many, one)
+  logits = Loop (turns, go, start) <body = turn (int64 i, bool more, float[batch, 3] seen)
+    => (bool again, float[batch, 3] kept) { again = Identity (more)  kept = Identity (seen) }>
+  probabilities = Softmax <axis = -1> (logits)
+}"""
 SLOW = """
 (uint8[batch, 4, 4] images) => (float[batch, 3] logits, float[batch, 3] probabilities) {
   pixels = Cast <to = 1> (images)
@@ -77,6 +91,21 @@ def slow_graph(num_turns: int) -> bytes:
     """The right answers after a loop of so many turns (some 500,000 a second)."""
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {OPSET}]>\ntiny_images {SLOW.strip()}')
     constants = {**weights(FAMILY), "turns": np.asarray(num_turns), "go": np.asarray(True)}
+    model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def endless_graph(num_turns: int) -> bytes:
+    """The right answers after a loop of so many turns; for a batch with a white image it never ends."""
+    model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {OPSET}]>\ntiny_images {ENDLESS.strip()}')
+    constants = {
+        **weights(FAMILY),
+        "one": np.asarray(num_turns),
+        "go": np.asarray(True),
+        "white": np.asarray(255, np.float32),
+        "lots": np.asarray(1 << 50),
+    }
     model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
     content: bytes = model.SerializeToString(deterministic=True)
     return content

@@ -13,7 +13,7 @@ from service.engine.repository import Model
 from service.engine.runner import Runner
 from service.errors import BundleError, EkibenError
 from service.tasks.images import encode_png, to_base64
-from service.tasks.replay import answer_now, compare_answers, replay_requests
+from service.tasks.replay import answer_now, compare_answers, replay_apart, replay_requests
 from tests.service.bodies import BODIES, body
 
 
@@ -80,3 +80,14 @@ def test_a_case_that_is_refused_says_why(models: dict[str, Model], runner: Runne
 def test_a_case_for_another_model_is_refused(models: dict[str, Model]) -> None:
     with pytest.raises(EkibenError, match="expected 'tiny-texts', got 'tiny-tags'"):
         answer_now(models["text-classifier"], {"model": "tiny-tags", "texts": ["rice"]})
+
+
+def test_cases_are_replayed_apart_from_those_who_are_served(models: dict[str, Model]) -> None:
+    model = models["image-classifier"]
+    good = RequestCase(
+        request=body("image-classifier"), answer={**answer_now(model, body("image-classifier")), "version": "0" * 12}
+    )
+    asyncio.run(replay_apart(model, [good]))
+    bad = RequestCase(request=good.request, answer={**good.answer, "predictions": []})
+    with pytest.raises(BundleError, match="case 1: /predictions"):
+        asyncio.run(replay_apart(model, [good, bad]))
