@@ -4,6 +4,7 @@ A model takes the *raw* tensors of a request (uint8 pixels, unscaled series, tok
 layer is its preprocessing, so training, export and service cannot disagree about it.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +45,8 @@ class Split:
 class Data:
     """A data set ready to train on. `sha256` names each source that was read; `note` goes on the model's card.
 
-    Raises ValueError where a split is empty or lacks targets, labels repeat, or a target is none of them.
+    Raises ValueError where a split is empty or lacks targets, labels repeat, a target is none of them, or what is in
+    `config` cannot be written as JSON.
     """
 
     name: str
@@ -60,6 +62,14 @@ class Data:
     def __post_init__(self) -> None:
         if len(set(self.labels)) < len(self.labels):
             raise ValueError(f"data {self.name!r}: two labels are the same: {', '.join(self.labels)}")
+        for key, value in self.config.items():
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"data {self.name!r}: config[{key!r}] cannot be written as JSON: {error}; "
+                    "numpy's values become Python's by .item() and .tolist()"
+                ) from None
         for name in ("train", "validation", "test"):
             split = getattr(self, name)
             if not len(split):
@@ -90,7 +100,8 @@ class Tolerance:
 class Recipe:
     """One model of the registry. `build(**config)` makes the untrained module from a checkpoint's config alone.
 
-    Raises ValueError where no bundle could be named so, or there is no such family.
+    Raises ValueError where no bundle could be named so, there is no such family, items have steps and no limit, or a
+    number that counts something is below 1.
     """
 
     name: str
@@ -112,7 +123,7 @@ class Recipe:
     evaluations: int = 20  # on the validation split, spread over the run
     patience: int = 8  # evaluations without a better one until the run stops early
     max_items: int = 64  # limits of the served model
-    max_steps: int | None = None  # longest series, text or context
+    max_steps: int | None = None  # longest series, text or context; None for images alone
     tolerance: Tolerance = Tolerance()
 
     def __post_init__(self) -> None:
@@ -121,3 +132,12 @@ class Recipe:
         if self.family not in get_args(FamilyName):
             known = ", ".join(get_args(FamilyName))
             raise ValueError(f"recipe {self.name!r}: there is no family {self.family!r}; there are {known}")
+        if self.max_steps is None and self.family not in ("image-classifier", "image-generator"):
+            raise ValueError(
+                f"recipe {self.name!r}: a {self.family} needs max_steps, the longest item that is served: "
+                "export proves it at lengths up to that"
+            )
+        for name in ("batch_size", "steps", "steps_real", "evaluations", "max_items", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"recipe {self.name!r}: {name} is {value}, expected 1 or more")

@@ -53,3 +53,25 @@ def test_a_split_that_is_empty_or_lacks_targets_is_refused(part: str) -> None:
         replace(data, **{part: empty})
     with pytest.raises(ValueError, match=f"the {part} split has {len(split)} items and 3 targets"):
         replace(data, **{part: replace(split, targets=split.targets[:3])})
+
+
+@pytest.mark.parametrize("name", ["tiny-series", "tiny-tagger", "tiny-language"])
+def test_items_with_steps_need_a_limit(name: str) -> None:
+    with pytest.raises(ValueError, match=f"a {RECIPES[name].family} needs max_steps"):
+        replace(RECIPES[name], max_steps=None)
+
+
+@pytest.mark.parametrize("field", ["batch_size", "steps", "steps_real", "evaluations", "max_items", "max_steps"])
+def test_what_is_counted_is_at_least_one(field: str) -> None:
+    assert replace(RECIPES["tiny-series"], **{field: 1})
+    with pytest.raises(ValueError, match=f"recipe 'tiny-series': {field} is 0, expected 1 or more"):
+        replace(RECIPES["tiny-series"], **{field: 0})
+
+
+@pytest.mark.parametrize(
+    "value", [np.float32(0.3), [np.float32(0.3)], np.array([0.3])], ids=["number", "list", "array"]
+)
+def test_a_config_that_no_checkpoint_can_hold_is_refused_before_training(value: object) -> None:
+    data = RECIPES["tiny-plain"].load(None)
+    with pytest.raises(ValueError, match=r"config\['mean'\] cannot be written as JSON: .*\.tolist\(\)"):
+        replace(data, config={**data.config, "mean": value})

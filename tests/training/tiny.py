@@ -154,9 +154,9 @@ RECIPES = {
             "tiny-images", "image-classifier", pictures, Glance, ema=0.9, augment=jitter(shift=1), label_smoothing=0.1
         ),
         _recipe("tiny-plain", "image-classifier", pictures, Glance),
-        _recipe("tiny-series", "series-classifier", series, Listen, augment=noise(0.1)),
-        _recipe("tiny-series-calm", "series-classifier", series, Listen),
-        _recipe("tiny-tagger", "series-tagger", series, Follow),
+        _recipe("tiny-series", "series-classifier", series, Listen, max_steps=16, augment=noise(0.1)),
+        _recipe("tiny-series-calm", "series-classifier", series, Listen, max_steps=16),
+        _recipe("tiny-tagger", "series-tagger", series, Follow, max_steps=16),
         _recipe("tiny-language", "language-model", letters, Spell, max_steps=64),
         _recipe("tiny-gan", "image-generator", digits, mnist_gan.MnistGan, learner=mnist_gan.Adversarial, ema=0.9),
     )
