@@ -60,7 +60,7 @@ def _check_operators(candidate: Candidate, operators: Counter[str]) -> None:
     model = candidate.run.model
     served = getattr(model, "generator", model)  # a discriminator is not exported
     parts = list(served.modules())
-    expected = Counter("Conv" for part in parts if isinstance(part, nn.Conv2d))
+    expected = Counter("Conv" for part in parts if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d))
     for part in parts:
         if isinstance(part, Ragged):
             expected[operator(part.rnn)] += part.rnn.num_layers

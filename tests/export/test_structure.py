@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import onnx
 import pytest
+from torch import Tensor, nn
 
-from export.candidate import Candidate, ExportError
+from export.candidate import Candidate, ExportError, draft
+from export.graph import export_program, release
 from export.structure import check_structure
 from tests.export.conftest import Candidates
+from tests.export.tiny import CHANNELS, CLASSES, RECIPES, make_run, recipe
 
 
 def edited(candidate: Candidate, change: str) -> Candidate:
@@ -50,3 +54,18 @@ def test_operators_are_counted(candidates: Candidates) -> None:
 def test_a_graph_of_another_make_is_refused(candidates: Candidates, change: str, expected: str) -> None:
     with pytest.raises(ExportError, match=f"structure: {expected}"):
         check_structure(edited(candidates("tiny-rnn"), change))
+
+
+class Waves(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(CHANNELS, CLASSES, 3, padding=1)
+
+    def forward(self, series: Tensor, lengths: Tensor) -> Tensor:
+        return self.conv(series.transpose(1, 2))[:, :, 0] / lengths[:, None]
+
+
+def test_convolutions_over_steps_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "tiny-conv", recipe("tiny-conv", "series-classifier", Waves, max_steps=11))
+    run = make_run(tmp_path / "tiny-conv", "tiny-conv")
+    assert check_structure(draft(run, release(export_program(run))))["Conv"] == 1
