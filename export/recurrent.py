@@ -21,12 +21,8 @@ GATES = {"RNN": (0,), "LSTM": (0, 3, 1, 2)}  # where ONNX's gates (LSTM: i o f c
 
 
 def operator(rnn: nn.RNN | nn.LSTM) -> str:
-    """The ONNX operator of a recurrent module."""
-    if isinstance(rnn, nn.LSTM) and not rnn.proj_size:
-        return "LSTM"
-    if isinstance(rnn, nn.RNN) and rnn.nonlinearity == "tanh":
-        return "RNN"
-    raise TypeError(f"expected nn.LSTM or a tanh nn.RNN, got {rnn}")
+    """The ONNX operator of a recurrent module that `Ragged` takes."""
+    return "LSTM" if isinstance(rnn, nn.LSTM) else "RNN"
 
 
 @contextmanager

@@ -48,12 +48,19 @@ class Standardize(nn.Module):
 
 
 class Ragged(nn.Module):
-    """A batch-first `nn.RNN` or `nn.LSTM` that stops each row at its own length."""
+    """A batch-first `nn.LSTM`, or `nn.RNN` of tanh, that reads forward and stops each row at its own length.
+
+    Raises TypeError for any other layer: export has no operator for it.
+    """
 
     def __init__(self, rnn: nn.RNN | nn.LSTM) -> None:
         super().__init__()
-        assert rnn.batch_first
-        assert not rnn.bidirectional
+        is_known = isinstance(rnn, nn.LSTM) or (isinstance(rnn, nn.RNN) and rnn.nonlinearity == "tanh")
+        if not is_known or not rnn.batch_first or rnn.bidirectional or rnn.proj_size:
+            raise TypeError(
+                "Ragged takes an nn.LSTM, or an nn.RNN of tanh, with batch_first=True, in one direction and without "
+                f"proj_size; got nn.{rnn}"
+            )
         self.rnn = rnn
 
     def forward(self, x_BTI: Tensor, lengths_B: Tensor, state: State | None = None) -> tuple[Tensor, State]:

@@ -13,12 +13,6 @@ def test_operators_of_the_recurrent_layers() -> None:
     assert operator(nn.LSTM(2, 3)) == "LSTM"
 
 
-@pytest.mark.parametrize("layer", [nn.RNN(2, 3, nonlinearity="relu"), nn.LSTM(2, 4, proj_size=2)], ids=str)
-def test_a_layer_without_an_operator_is_refused(layer: nn.RNN | nn.LSTM) -> None:
-    with pytest.raises(TypeError, match=r"expected nn.LSTM or a tanh nn.RNN"):
-        operator(layer)
-
-
 def test_the_computing_forward_is_back_whatever_happens() -> None:
     computed = Ragged.forward
 

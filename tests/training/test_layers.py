@@ -54,3 +54,19 @@ def test_state_goes_in(kind: type[nn.RNN] | type[nn.LSTM]) -> None:
     _, state = ragged(x_BTI[:, :2], torch.tensor([2, 2]))
     rest, _ = ragged(x_BTI[:, 2:], torch.tensor([4, 4]), state)
     torch.testing.assert_close(rest, whole[:, 2:])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.GRU(2, 3, batch_first=True),
+        nn.RNN(2, 3, batch_first=True, nonlinearity="relu"),
+        nn.LSTM(2, 4, batch_first=True, proj_size=2),
+        nn.LSTM(2, 3, batch_first=True, bidirectional=True),
+        nn.LSTM(2, 3),
+    ],
+    ids=str,
+)
+def test_a_layer_that_cannot_be_exported_is_refused_before_training(layer: nn.Module) -> None:
+    with pytest.raises(TypeError, match=r"Ragged takes an nn.LSTM, or an nn.RNN of tanh, .*; got nn\.[A-Z]+\(2, "):
+        Ragged(layer)
