@@ -65,6 +65,7 @@ class Loop:
             raise ValueError(
                 f"{recipe.name}: a batch of {recipe.batch_size} cannot be shared by {workers.count} workers"
             )
+        _check_lengths(recipe, data)
         torch.manual_seed(plan.seed)
         self.recipe, self.data, self.plan, self.folder, self.workers = recipe, data, plan, folder, workers
         self.model = recipe.build(**data.config).to(workers.device)
@@ -202,6 +203,18 @@ def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
     pairs = zip(average.state_dict().values(), model.state_dict().values(), strict=True)
     mine, theirs = zip(*((a, m) for a, m in pairs if a.is_floating_point()), strict=True)
     torch._foreach_lerp_(mine, theirs, 1 - decay)
+
+
+def _check_lengths(recipe: Recipe, data: Data) -> None:
+    """Raises ValueError where an item has more steps than the recipe says are served: export would refuse the model."""
+    for name in ("train", "validation", "test"):
+        inputs = getattr(data, name).inputs
+        longest = inputs["lengths"].max() if "lengths" in inputs else inputs["ids"].shape[1] if "ids" in inputs else 0
+        if recipe.max_steps is not None and longest > recipe.max_steps:
+            raise ValueError(
+                f"an item of the {name} split has {longest} steps, max_steps is {recipe.max_steps}: "
+                "raise max_steps of the recipe, or cut the items"
+            )
 
 
 def _better(scores: dict[str, float], best: dict[str, float], metric: str | None) -> bool:

@@ -138,6 +138,27 @@ def test_fewer_items_than_a_batch_train_too(tmp_path: Path) -> None:
     assert loop.progress.step == 30
 
 
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_items_longer_than_are_served_are_refused_before_training(part: str, tmp_path: Path) -> None:
+    data = RECIPES["tiny-series"].load(None)
+    splits = {}
+    for name in ("train", "validation", "test"):
+        split = getattr(data, name)
+        lengths = np.minimum(split.inputs["lengths"], 8)
+        lengths[3] = 9 if name == part else 8
+        splits[name] = replace(split, inputs={**split.inputs, "lengths": lengths})
+    ragged = replace(data, **splits)
+    recipe = replace(RECIPES["tiny-series"], max_steps=9)
+    assert Loop(recipe=recipe, data=ragged, plan=PLAN, folder=tmp_path, workers=WORKERS)
+    with pytest.raises(ValueError, match=f"an item of the {part} split has 9 steps, max_steps is 8: raise max_steps"):
+        Loop(recipe=replace(recipe, max_steps=8), data=ragged, plan=PLAN, folder=tmp_path, workers=WORKERS)
+
+
+def test_windows_longer_than_are_served_are_refused_too(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="an item of the train split has 12 steps, max_steps is 11: raise max_steps"):
+        loop_of(replace(RECIPES["tiny-language"], max_steps=11), tmp_path)
+
+
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
     assert schedule(0.05, 0.1) == pytest.approx(0.5)
     assert schedule(0.1, 0.1) == pytest.approx(1.0)
