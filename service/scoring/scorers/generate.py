@@ -91,8 +91,7 @@ class GenerateScorer:
             yield group
 
     def _together(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Without `max_tokens` each prompt gets what its own length leaves, so it must travel alone."""
-        return self._writes and "max_tokens" in one and _but_prompt(one) == _but_prompt(other)
+        return self._writes and _but_prompt(one) == _but_prompt(other)
 
     def _answer(
         self,

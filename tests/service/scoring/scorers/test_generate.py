@@ -8,6 +8,7 @@ from service.engine.model import Model
 from service.errors import EkibenError
 from service.scoring.rows import Rows
 from service.scoring.scorers.generate import GenerateScorer
+from tests.service.bundles import CONTEXT
 from tests.service.scoring.inputs import prompts
 
 
@@ -25,6 +26,25 @@ def test_a_bad_prompt_fails_alone(models: dict[str, Model]) -> None:
     assert list(found.kept) == [0, 1, 2, 8, 9, 10]
     assert found.columns["text"].to_pylist()[:3] == found.columns["text"].to_pylist()[3:]
     assert all(found.faults[i].startswith("request/prompt") for i in range(3, 8))
+
+
+def test_prompts_of_any_length_travel_together_and_get_what_they_get_alone(
+    models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    ask = GenerateScorer._ask
+
+    def counted(scorer: GenerateScorer, body: dict[str, Any]) -> dict[str, Any]:
+        sizes.append(len(body["prompt"]))
+        return ask(scorer, body)
+
+    monkeypatch.setattr(GenerateScorer, "_ask", counted)
+    given = ["the ", "a" * (CONTEXT - 7)]
+    together = score(models, "language-model", {}, prompt=given)
+    assert sizes == [2]
+    alone = [score(models, "language-model", {}, prompt=[prompt]).columns for prompt in given]
+    assert together.columns["text"].to_pylist() == [columns["text"][0].as_py() for columns in alone]
+    assert together.columns["tokens"].to_pylist() == [64, 7]
 
 
 def test_rows_with_their_own_settings_get_them(models: dict[str, Model]) -> None:
