@@ -83,7 +83,7 @@ class Ekiben:
 
     @bentoml.api(route="/sequence-predict")
     async def sequence_predict(self, request: SequencePredictRequest, /) -> SequencePredictAnswer:
-        """Texts or series of numbers of any length in, labels out."""
+        """Texts or series of numbers in, up to the model's limits.max_steps, labels out."""
         model = find(self.repository, request.model, "sequence-predict")
         return SequencePredictAnswer.model_validate(await sequence_predict(model, self.runner, request))
 
