@@ -52,7 +52,10 @@ class Settings(BaseSettings):
         default=30.0, gt=0, le=3600, description="seconds between two checks of a model against a golden case"
     )
     hang_s: float = Field(
-        default=60.0, gt=0, le=3600, description="a computation, or a stage of loading, that takes longer hangs"
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="computing, or a stage of loading, that takes longer hangs; a worker that can do no more is ended",
     )
 
     drain_s: float = Field(
