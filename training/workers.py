@@ -58,5 +58,6 @@ def gather_workers(device: str) -> Iterator[Workers]:
     distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
         yield Workers(device=local, rank=rank, count=count)
+        distributed.barrier()  # one that leaves while another still talks to it may abort as it ends
     finally:
         distributed.destroy_process_group()
