@@ -129,7 +129,7 @@ async def _complete(
     assert manifest.limits.max_steps is not None, "a text model has a limit"
     check_unused(["count"], request.model_fields_set, manifest, "`prompt`")
     context = manifest.limits.max_steps
-    rows = tokenize(
+    rows = await tokenize(
         _read_prompts(request.prompt, manifest), tokenizer, vocabulary=parameters.vocabulary, max_steps=context - 1
     )
     params = Generation(

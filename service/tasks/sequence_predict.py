@@ -78,7 +78,7 @@ async def sequence_predict(model: Model, runner: Runner, request: SequencePredic
     check_task(manifest, "sequence-predict")
     match manifest.parameters:
         case TextClassifier() as parameters:
-            inputs = _read_texts(model, parameters, request)
+            inputs = await _read_texts(model, parameters, request)
             tokens: list[int] | None = inputs["lengths"].tolist()
         case SeriesClassifier() | SeriesTagger() as parameters:
             inputs = _read_series(manifest, parameters, request)
@@ -126,7 +126,7 @@ def _answer(manifest: Manifest, predictions: list[Document]) -> Document:
     return {"model": manifest.name, "version": manifest.version, "predictions": predictions}
 
 
-def _read_texts(model: Model, parameters: TextClassifier, request: SequencePredictRequest) -> Tensors:
+async def _read_texts(model: Model, parameters: TextClassifier, request: SequencePredictRequest) -> Tensors:
     manifest = model.manifest
     check_unused(["sequences", "states"], request.model_fields_set, manifest, "`texts`")
     if request.texts is None:
@@ -134,7 +134,7 @@ def _read_texts(model: Model, parameters: TextClassifier, request: SequencePredi
     check_items(request.texts, manifest, "/texts")
     assert model.tokenizer is not None, "a text model has one"
     assert manifest.limits.max_steps is not None, "a text model has a limit"
-    rows = tokenize(
+    rows = await tokenize(
         {f"/texts/{i}": text for i, text in enumerate(request.texts)},
         model.tokenizer,
         vocabulary=parameters.vocabulary,

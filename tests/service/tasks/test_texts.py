@@ -1,5 +1,7 @@
 """Texts become ids within the model's limits, or are refused with the limit named."""
 
+import asyncio
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,8 @@ TOKENIZER = Tokenizer.from_str(tokenizer_json("text-classifier"))
 
 
 def ids_of(*texts: Any, truncate: bool = False, vocabulary: int = len(WORDS)) -> list[list[int]]:
-    return tokenize(
-        {f"/texts/{i}": text for i, text in enumerate(texts)},
-        TOKENIZER,
-        vocabulary=vocabulary,
-        max_steps=4,
-        truncate=truncate,
-    )
+    rows = {f"/texts/{i}": text for i, text in enumerate(texts)}
+    return asyncio.run(tokenize(rows, TOKENIZER, vocabulary=vocabulary, max_steps=4, truncate=truncate))
 
 
 def test_each_text_has_its_own_ids() -> None:
@@ -73,3 +70,24 @@ def test_each_text_has_its_ids_or_its_own_fault() -> None:
 
 def test_a_huge_text_is_cut_before_the_tokenizer_reads_it() -> None:
     assert ids_of("rice " * 10**6, truncate=True) == [[6] * 4]
+
+
+def test_many_characters_are_tokenized_while_others_are_served() -> None:
+    """The tokenizer waits for something that only the event loop, in a later turn, will do."""
+    served = Event()
+
+    class Patient:
+        def encode_batch(self, texts: list[str]) -> list[Any]:
+            assert served.wait(10)
+            return TOKENIZER.encode_batch(texts)
+
+    async def serve() -> list[list[int]]:
+        texts = {f"/texts/{i}": "rice " * 80 for i in range(21)}
+        reading = asyncio.ensure_future(
+            tokenize(texts, Patient(), vocabulary=len(WORDS), max_steps=4, truncate=True)  # type: ignore[arg-type]
+        )
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(served.set)
+        return await reading
+
+    assert asyncio.run(serve()) == [[6] * 4] * 21
