@@ -143,11 +143,8 @@ class Batcher:
         seconds = self.latency.foretell(num_rows, num_steps, USUAL)
         return seconds is not None and seconds <= INLINE_S
 
-    def fits(self, limit_s: float) -> bool:
-        """Should the batch that `take` would give now be done within `limit_s`?"""
-        urgent = self.urgent()
-        if urgent is None:
-            return False
+    def fits(self, urgent: Piece, limit_s: float) -> bool:
+        """Should the batch that `take` would give now, with this piece at its head, be done within `limit_s`?"""
         longest = urgent.longest
         seconds = self.latency.foretell(min(self.num_rows, self.room(longest)), longest, USUAL)
         return seconds is not None and seconds <= limit_s

@@ -11,7 +11,7 @@ from typing import Any
 
 from service.engine.batch import Batch
 from service.engine.batcher import Batcher
-from service.engine.request import Request
+from service.engine.request import Piece, Request
 
 
 class Call:
@@ -77,22 +77,21 @@ class Schedule:
         while self._calls and self._calls[0][2].gone:
             heapq.heappop(self._calls)
         urgent = self._urgent(None)
-        if self._calls and (urgent is None or self._calls[0][0] < urgent[0]):
+        if self._calls and (urgent is None or self._calls[0][0] < urgent.deadline):
             return heapq.heappop(self._calls)[2]
-        return None if urgent is None else urgent[1].take(now)
+        return None if urgent is None else urgent.request.batcher.take(now)
 
     def next_batch(self, now: float, limit_s: float) -> Batch | None:
         """The most urgent batch of those that should be done within `limit_s`."""
         urgent = self._urgent(limit_s)
-        return None if urgent is None else urgent[1].take(now)
+        return None if urgent is None else urgent.request.batcher.take(now)
 
     def is_quick(self, limit_s: float, loop: asyncio.AbstractEventLoop) -> bool:
         """Is what comes next a request of this loop, in a batch that should be done within `limit_s`, and no call?"""
         urgent = self._urgent(None)
-        if self._calls or urgent is None or not urgent[1].fits(limit_s):
+        if self._calls or urgent is None:
             return False
-        piece = urgent[1].urgent()
-        return piece is not None and piece.request.loop is loop
+        return urgent.request.loop is loop and urgent.request.batcher.fits(urgent, limit_s)
 
     def clear(self) -> list[Request | Call]:
         """Forget everything; returns who waits for it."""
@@ -102,12 +101,15 @@ class Schedule:
         self._calls, self._batchers = [], {}
         return dropped
 
-    def _urgent(self, limit_s: float | None) -> tuple[float, Batcher] | None:
-        best: tuple[float, Batcher] | None = None
+    def _urgent(self, limit_s: float | None) -> Piece | None:
+        """The most urgent piece, of those whose batch should be done within `limit_s`."""
+        best: Piece | None = None
         for batcher in list(self._batchers):
             urgent = batcher.urgent()
             if urgent is None:
                 del self._batchers[batcher]
-            elif (best is None or urgent.deadline < best[0]) and (limit_s is None or batcher.fits(limit_s)):
-                best = urgent.deadline, batcher
+            elif (best is None or urgent.deadline < best.deadline) and (
+                limit_s is None or batcher.fits(urgent, limit_s)
+            ):
+                best = urgent
         return best
