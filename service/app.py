@@ -24,7 +24,7 @@ from service.settings import load_settings
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest, classify
 from service.tasks.generate import GenerateAnswer, GenerateRequest, generate
 from service.tasks.limits import find
-from service.tasks.replay import replay_apart
+from service.tasks.replay import replay_requests
 from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest, sequence_predict
 
 BENTOML_TIMEOUT_S = 40  # its timer lives on after the answer, so not much longer than ours
@@ -65,7 +65,7 @@ class Ekiben:
         gc.collect()
         gc.freeze()  # what was imported stays: walking it took the collector 50 ms, in the midst of requests
         gc.set_threshold(10_000, 20, 20)  # a request leaves no cycles behind
-        self.repository.start(replay_apart)
+        self.repository.start(replay_requests)
 
     @bentoml.on_shutdown
     def close(self) -> None:

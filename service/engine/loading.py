@@ -4,10 +4,8 @@ Invariant: each stage is bounded in time, and a version that this module calls R
 every request case's answer, and an answer at every shape, on the device that it will serve on.
 """
 
-import asyncio
-import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,10 +18,9 @@ from service.engine.parity import replay
 from service.engine.session import Session
 from service.engine.states import Version
 from service.engine.warming import Batching, warm
-from service.errors import BundleError, DeviceError, EkibenError
+from service.errors import BundleError, DeviceError
 
-SHORT_WAIT_S = 0.05
-ReplayRequests = Callable[[Model, Sequence[RequestCase]], Awaitable[None] | None]
+ReplayRequests = Callable[[Model, Sequence[RequestCase]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +44,7 @@ class Loader:
         yield (version := version.to("VERIFYING", provider=model.session.provider))
         measured = bounded(self.stage_s, replay, model.session, bundle)
         yield (version := replace(version, measured=measured))
-        end = time.monotonic() + self.stage_s
-        bounded(self.stage_s, _replay, self.replay_requests, model, bundle.requests, end)
+        bounded(self.stage_s, self.replay_requests, model, bundle.requests)
         yield (version := version.to("WARMING"))
         warmed = bounded(self.stage_s, warm, model.session, self.batching)
         give_back()
@@ -77,31 +73,3 @@ def in_words(error: Exception, version: Version) -> str:
             return f"{where}: {version.state} hangs: {error}"
         case _:
             return f"{where}: {version.state} failed: {type(error).__name__}: {error}"
-
-
-def _replay(replay_requests: ReplayRequests, model: Model, cases: Sequence[RequestCase], end: float) -> None:
-    """Replay the request cases, again while the service is too busy to take them; gives up at `end`."""
-    while True:
-        try:
-            result = replay_requests(model, cases)
-            if inspect.isawaitable(result):
-                asyncio.run(_awaited(result))
-        except BundleError as error:
-            wait_s = _busy_for(error)
-            if wait_s is None or time.monotonic() + wait_s > end:
-                raise
-            time.sleep(wait_s)
-        else:
-            return
-
-
-def _busy_for(error: BundleError) -> float | None:
-    """How long to wait if a case was refused for want of room, not for being wrong."""
-    cause = error.__cause__
-    if isinstance(cause, EkibenError) and cause.slug in {"overloaded", "timeout"}:
-        return max(cause.retry_after_s or 0.0, SHORT_WAIT_S)
-    return None
-
-
-async def _awaited(result: Awaitable[None]) -> None:
-    await result

@@ -27,6 +27,7 @@ from service.engine.session import Session
 from service.engine.shapes import doubling
 from service.manifest import Manifest
 
+DAY_S = 86_400.0
 Result = TypeVar("Result")
 _visitor: ContextVar[Visitor | None] = ContextVar("visitor", default=None)
 
@@ -199,3 +200,8 @@ class Runner:
     def _counters_of(self, manifest: Manifest) -> Counters:
         name, version = key = manifest.name, manifest.version
         return self._counters.get(key) or self._counters.setdefault(key, Counters(model=name, version=version))
+
+
+def patient_runner() -> Runner:
+    """A runner for work that nobody waits for at a door: nothing of it is ever too late."""
+    return Runner(limits=Limits(timeout_s=DAY_S))

@@ -1,20 +1,15 @@
 """The bundle that a job scores with: found by name and version, proven on this device before the first row."""
 
-import asyncio
 from pathlib import Path
 
 from service.bundle import Manifest, current_version, open_bundle
 from service.engine.device import Device
-from service.engine.limits import Limits
 from service.engine.model import Model, read_tokenizer
 from service.engine.parity import replay
-from service.engine.runner import Runner
 from service.engine.session import Session
 from service.errors import BundleError
 from service.scoring.job import Job, ScoringError
 from service.tasks.replay import replay_requests
-
-DAY_S = 86_400.0
 
 
 def resolve(reference: str, bundles: Path) -> tuple[str, str]:
@@ -48,20 +43,11 @@ def load(job: Job) -> Model:
     return load_bundle(job.bundle, job.device)
 
 
-def patient_runner() -> Runner:
-    """A runner for work that nobody waits for at a door: nothing of it is ever too late."""
-    return Runner(threads=1, limits=Limits(timeout_s=DAY_S))
-
-
 def load_bundle(folder: Path, device: Device) -> Model:
     """A model, verified: its goldens and request cases replayed on this device. Raises BundleError."""
     bundle = open_bundle(folder)
     session = Session(bundle.model, manifest=bundle.manifest, device=device)
     replay(session, bundle)
     model = Model(manifest=bundle.manifest, session=session, tokenizer=read_tokenizer(bundle))
-    runner = patient_runner()
-    try:
-        asyncio.run(replay_requests(model, runner, bundle.requests))
-    finally:
-        runner.close()
+    replay_requests(model, bundle.requests)
     return model

@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from service.bundle import Manifest, RequestCase, SeriesTagger, Tolerance
 from service.engine.parity import compare
 from service.engine.repository import Model
-from service.engine.runner import Runner
+from service.engine.runner import Runner, patient_runner
 from service.errors import BundleError, EkibenError
 from service.tasks import TASKS
 from service.tasks.body import describe, parse, pointer, wrong
@@ -36,29 +36,20 @@ async def answer(model: Model, runner: Runner, body: dict[str, Any]) -> dict[str
 
 
 def answer_now(model: Model, body: dict[str, Any]) -> dict[str, Any]:
-    """`answer` for callers without an event loop, on a runner of its own."""
-    runner = Runner()
+    """`answer` for callers without an event loop, on a runner of its own: what hangs there holds nobody else up."""
+    runner = patient_runner()
     try:
         return asyncio.run(answer(model, runner, body))
-    finally:
-        runner.close()
-
-
-async def replay_apart(model: Model, cases: Sequence[RequestCase]) -> None:
-    """`replay_requests` on a runner of its own: what hangs there takes no thread from those who are served."""
-    runner = Runner()
-    try:
-        await replay_requests(model, runner, cases)
     finally:
         runner.close(timeout_s=0)
 
 
-async def replay_requests(model: Model, runner: Runner, cases: Sequence[RequestCase]) -> None:
+def replay_requests(model: Model, cases: Sequence[RequestCase]) -> None:
     """Answer every case; raises BundleError that names the case, the place in the answer, and both values."""
     where = f"{model.manifest.name}/{model.manifest.version}: requests.jsonl"
     for number, case in enumerate(cases):
         try:
-            got = await answer(model, runner, case.request)
+            got = answer_now(model, case.request)
         except EkibenError as error:
             raise BundleError(f"{where}: case {number} is refused: {error.detail}") from error
         difference = compare_answers(case.answer, got, model.manifest)

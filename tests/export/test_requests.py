@@ -1,13 +1,10 @@
 """Request cases are what the service replays, and every deviation from PyTorch is refused."""
 
-import asyncio
-
 import pytest
 
 from export.asked import served
 from export.candidate import Candidate, ExportError
 from export.requests import check_requests
-from service.engine.runner import Runner
 from service.tasks.replay import replay_requests
 from tests.export.conftest import Candidates
 
@@ -17,7 +14,7 @@ def test_the_cases_pass_the_replay_of_the_service(candidate: Candidate) -> None:
     assert len(cases) >= 4
     assert all("version" not in case.answer for case in cases)
     assert all(case.request["model"] == candidate.manifest.name for case in cases)
-    asyncio.run(replay_requests(served(candidate), Runner(), cases))
+    replay_requests(served(candidate), cases)
 
 
 def test_a_body_that_the_service_refuses_is_named(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from service.bundle import LanguageModel
 from service.engine.model import Model
+from service.engine.runner import patient_runner
 from service.errors import EkibenError
-from service.scoring.model import patient_runner
 from service.scoring.rows import Rows
 from service.scoring.scorers.items import plain, reason, values
 from service.scoring.scorers.scored import Scored

@@ -1,6 +1,5 @@
 """A version on its way to READY: every stage, what it leaves behind, and how each can fail."""
 
-import asyncio
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from service.engine.bounded import HungError
 from service.engine.loading import Loader, ReplayRequests, in_words
 from service.engine.model import Model
 from service.engine.states import Version
-from service.errors import BundleError, DeviceError, EkibenError, Slug
+from service.errors import BundleError, DeviceError
 from tests.service.engine.versions import NAME, accept, let_finish, publish, slow_graph
 
 
@@ -40,37 +39,14 @@ def test_the_stages_in_order(tmp_path: Path) -> None:
     assert len(ready.golden) == 2
 
 
-def test_requests_are_replayed_sync_or_async_after_the_goldens(tmp_path: Path) -> None:
-    async def refuse(model: Model, cases: Sequence[RequestCase]) -> None:
-        await asyncio.sleep(0)
+def test_requests_are_replayed_after_the_goldens(tmp_path: Path) -> None:
+    def refuse(model: Model, cases: Sequence[RequestCase]) -> None:
         raise BundleError(f"{model.manifest.name}: case 0 of {len(cases)}: expected 'dog', got 'cat'")
 
     coming = loader(refuse).stages(Version(name=NAME, version=(v := publish(tmp_path, 1))), tmp_path / NAME / v)
     assert [next(coming).state for _ in range(3)] == ["LOADING", "VERIFYING", "VERIFYING"]
     with pytest.raises(BundleError, match="case 0 of 1"):
         next(coming)
-
-
-@pytest.mark.parametrize("slug", ["overloaded", "timeout"])
-def test_a_busy_service_is_asked_again(slug: Slug, tmp_path: Path) -> None:
-    asked = []
-
-    async def busy(model: Model, cases: Sequence[RequestCase]) -> None:
-        asked.append(model.manifest.version)
-        if len(asked) < 3:
-            raise BundleError("case 0 is refused: too busy") from EkibenError(slug, "too busy")
-
-    version = publish(tmp_path, 1)
-    assert stages(tmp_path, version, loader(busy))[-1].state == "READY"
-    assert asked == [version] * 3
-
-
-def test_a_service_that_stays_busy_is_a_reason(tmp_path: Path) -> None:
-    def busy(model: Model, cases: Sequence[RequestCase]) -> None:
-        raise BundleError("case 0 is refused: too busy") from EkibenError("overloaded", "too busy")
-
-    with pytest.raises(BundleError, match="too busy"):
-        stages(tmp_path, publish(tmp_path, 1), loader(busy, stage_s=1))
 
 
 def test_an_executor_that_hangs_is_noticed(tmp_path: Path) -> None:
@@ -83,8 +59,8 @@ def test_an_executor_that_hangs_is_noticed(tmp_path: Path) -> None:
 def test_a_replay_that_hangs_is_noticed(tmp_path: Path) -> None:
     gate = threading.Event()
 
-    async def hang(model: Model, cases: Sequence[RequestCase]) -> None:
-        await asyncio.to_thread(gate.wait, 60)
+    def hang(model: Model, cases: Sequence[RequestCase]) -> None:
+        gate.wait(60)
 
     with pytest.raises(HungError):
         stages(tmp_path, publish(tmp_path, 1), loader(hang, stage_s=1))

@@ -1,6 +1,5 @@
 """A model is READY only after its goldens and requests were answered; otherwise it says why not."""
 
-import asyncio
 import dataclasses
 import json
 import logging
@@ -133,17 +132,16 @@ def test_goldens_that_differ_fail_with_output_case_and_difference(tmp_path: Path
     assert "'logits' on CPUExecutionProvider is 0.5 away from the PyTorch model" in described["reason"]
 
 
-def test_requests_are_replayed_by_the_callable_sync_or_async(root: Path) -> None:
+def test_requests_are_replayed_by_the_callable(root: Path) -> None:
     seen: list[str] = []
 
-    async def later(model: Model, cases: Sequence[RequestCase]) -> None:
-        await asyncio.sleep(0)
+    def replay(model: Model, cases: Sequence[RequestCase]) -> None:
         if model.manifest.name == "tiny-tags":
             raise BundleError("tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'")
         seen.append(model.manifest.name)
 
     repository = Repository(root, device="cpu")
-    repository.load_all(later)
+    repository.load_all(replay)
     assert seen == [name for name in sorted(NAMES.values()) if name != "tiny-tags"]
     assert repository.not_ready_because() == "tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'"
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.runner import Runner
+from service.engine.runner import Runner, patient_runner
 from service.engine.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import FAMILIES, example_inputs
@@ -338,3 +338,9 @@ def test_failed_requests_leave_nothing_for_the_collector(runner: Runner) -> None
             gc.enable()
 
     assert asyncio.run(garbage()) < 50
+
+
+def test_nothing_is_too_late_for_a_patient_runner() -> None:
+    runner = patient_runner()
+    assert runner.limits.timeout_s >= 3600
+    runner.close()

@@ -1,6 +1,5 @@
 """A stored answer is recognised, and any change in it is named."""
 
-import asyncio
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +9,16 @@ import pytest
 
 from service.bundle import RequestCase
 from service.engine.repository import Model
-from service.engine.runner import Runner
 from service.errors import BundleError, EkibenError
 from service.tasks.images import encode_png, to_base64
-from service.tasks.replay import answer_now, compare_answers, replay_apart, replay_requests
+from service.tasks.replay import answer_now, compare_answers, replay_requests
 from tests.service.bodies import BODIES, body
 
 
 @pytest.mark.parametrize("family", BODIES)
-def test_an_answer_equals_itself(family: str, models: dict[str, Model], runner: Runner) -> None:
+def test_an_answer_equals_itself(family: str, models: dict[str, Model]) -> None:
     case = RequestCase(request=body(family), answer={**answer_now(models[family], body(family)), "version": "0" * 12})
-    asyncio.run(replay_requests(models[family], runner, [case]))
+    replay_requests(models[family], [case])
 
 
 def moved(answer: dict[str, Any], *path: Any, to: Any) -> dict[str, Any]:
@@ -63,31 +61,20 @@ def test_a_change_is_named(
         assert difference.startswith("/" + "/".join(str(step) for step in path))
 
 
-def test_a_changed_case_is_refused_with_its_number(models: dict[str, Model], runner: Runner) -> None:
+def test_a_changed_case_is_refused_with_its_number(models: dict[str, Model]) -> None:
     model = models["text-classifier"]
     good = RequestCase(request=body("text-classifier"), answer=answer_now(model, body("text-classifier")))
     bad = RequestCase(request=good.request, answer=moved(good.answer, "predictions", 0, "label", to="weather"))
     with pytest.raises(BundleError, match="case 1: /predictions/0/label: expected 'weather', got"):
-        asyncio.run(replay_requests(model, runner, [good, bad]))
+        replay_requests(model, [good, bad])
 
 
-def test_a_case_that_is_refused_says_why(models: dict[str, Model], runner: Runner) -> None:
+def test_a_case_that_is_refused_says_why(models: dict[str, Model]) -> None:
     case = RequestCase(request={**body("text-classifier"), "texts": []}, answer={})
     with pytest.raises(BundleError, match="case 0 is refused: /texts: expected 1 to 8 items"):
-        asyncio.run(replay_requests(models["text-classifier"], runner, [case]))
+        replay_requests(models["text-classifier"], [case])
 
 
 def test_a_case_for_another_model_is_refused(models: dict[str, Model]) -> None:
     with pytest.raises(EkibenError, match="expected 'tiny-texts', got 'tiny-tags'"):
         answer_now(models["text-classifier"], {"model": "tiny-tags", "texts": ["rice"]})
-
-
-def test_cases_are_replayed_apart_from_those_who_are_served(models: dict[str, Model]) -> None:
-    model = models["image-classifier"]
-    good = RequestCase(
-        request=body("image-classifier"), answer={**answer_now(model, body("image-classifier")), "version": "0" * 12}
-    )
-    asyncio.run(replay_apart(model, [good]))
-    bad = RequestCase(request=good.request, answer={**good.answer, "predictions": []})
-    with pytest.raises(BundleError, match="case 1: /predictions"):
-        asyncio.run(replay_apart(model, [good, bad]))
