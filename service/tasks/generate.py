@@ -130,7 +130,11 @@ async def _complete(
     check_unused(["count"], request.model_fields_set, manifest, "`prompt`")
     context = manifest.limits.max_steps
     rows = await tokenize(
-        _read_prompts(request.prompt, manifest), tokenizer, vocabulary=parameters.vocabulary, max_steps=context - 1
+        _read_prompts(request.prompt, manifest),
+        tokenizer,
+        runner,
+        vocabulary=parameters.vocabulary,
+        max_steps=context - 1,
     )
     params = Generation(
         max_tokens=_max_tokens(request, max(map(len, rows)), context),

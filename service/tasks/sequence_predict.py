@@ -78,7 +78,7 @@ async def sequence_predict(model: Model, runner: Runner, request: SequencePredic
     check_task(manifest, "sequence-predict")
     match manifest.parameters:
         case TextClassifier() as parameters:
-            inputs = await _read_texts(model, parameters, request)
+            inputs = await _read_texts(model, runner, parameters, request)
             tokens: list[int] | None = inputs["lengths"].tolist()
         case SeriesClassifier() | SeriesTagger() as parameters:
             inputs = _read_series(manifest, parameters, request)
@@ -126,7 +126,9 @@ def _answer(manifest: Manifest, predictions: list[Document]) -> Document:
     return {"model": manifest.name, "version": manifest.version, "predictions": predictions}
 
 
-async def _read_texts(model: Model, parameters: TextClassifier, request: SequencePredictRequest) -> Tensors:
+async def _read_texts(
+    model: Model, runner: Runner, parameters: TextClassifier, request: SequencePredictRequest
+) -> Tensors:
     manifest = model.manifest
     check_unused(["sequences", "states"], request.model_fields_set, manifest, "`texts`")
     if request.texts is None:
@@ -137,6 +139,7 @@ async def _read_texts(model: Model, parameters: TextClassifier, request: Sequenc
     rows = await tokenize(
         {f"/texts/{i}": text for i, text in enumerate(request.texts)},
         model.tokenizer,
+        runner,
         vocabulary=parameters.vocabulary,
         max_steps=manifest.limits.max_steps,
         truncate=request.truncate,

@@ -4,7 +4,6 @@ Invariant: every row has 1 to `max_steps` ids and each id is below the vocabular
 the client asked for it.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,24 +12,36 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.tasks.body import refuse, wrong
 
 MAX_CHARS_PER_STEP = 100  # a text beyond is too long whatever its tokens are
-QUICK_CHARS = 8_192  # about 2 ms; what has more is tokenized on a thread, since nobody else is served meanwhile
+QUICK_CHARS = 8_192  # tokenized in about 2 ms
 
 
 async def tokenize(
-    texts: Mapping[str, Any], tokenizer: Tokenizer, *, vocabulary: int, max_steps: int, truncate: bool | None = None
+    texts: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    runner: Runner,
+    *,
+    vocabulary: int,
+    max_steps: int,
+    truncate: bool | None = None,
 ) -> list[list[int]]:
-    """The ids of each text, which stands under its JSON pointer. Raises the first error of `tokenize_each`."""
-    read = partial(tokenize_each, texts, tokenizer, vocabulary=vocabulary, max_steps=max_steps, truncate=truncate)
-    num_chars = sum(len(text) for text in texts.values() if isinstance(text, str))
+    """The ids of each text, which stands under its JSON pointer. Raises the first error of `tokenize_each`.
+
+    More than QUICK_CHARS characters are work for the runner, where some of them at a time take their turn among what
+    others have asked for.
+    """
+    read = partial(tokenize_each, tokenizer=tokenizer, vocabulary=vocabulary, max_steps=max_steps, truncate=truncate)
+    is_quick = sum(map(_num_chars, texts.values())) <= QUICK_CHARS
     rows = []
-    for row in read() if num_chars <= QUICK_CHARS else await asyncio.to_thread(read):
-        if isinstance(row, EkibenError):
-            raise row
-        rows.append(row)
+    for portion in [texts] if is_quick else _portions(texts):
+        for row in read(portion) if is_quick else await runner.call(read, portion):
+            if isinstance(row, EkibenError):
+                raise row
+            rows.append(row)
     return rows
 
 
@@ -58,6 +69,23 @@ def pad_ids(rows: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.N
     for i, row in enumerate(rows):
         ids_BT[i, : len(row)] = row
     return ids_BT, lengths_B
+
+
+def _portions(texts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The texts in order, in portions of QUICK_CHARS characters at most or of one text."""
+    portions: list[dict[str, Any]] = [{}]
+    left = QUICK_CHARS
+    for where, text in texts.items():
+        if _num_chars(text) > left and portions[-1]:
+            portions.append({})
+            left = QUICK_CHARS
+        portions[-1][where] = text
+        left -= _num_chars(text)
+    return portions
+
+
+def _num_chars(text: Any) -> int:
+    return len(text) if isinstance(text, str) else 0
 
 
 def _fault(text: Any, where: str, max_chars: int, truncate: bool | None) -> EkibenError | None:

@@ -1,23 +1,30 @@
 """Texts become ids within the model's limits, or are refused with the limit named."""
 
 import asyncio
-from threading import Event
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.tasks.texts import MAX_CHARS_PER_STEP, pad_ids, tokenize, tokenize_each
+from service.tasks.texts import MAX_CHARS_PER_STEP, QUICK_CHARS, pad_ids, tokenize, tokenize_each
 from tests.service.bundles import WORDS, tokenizer_json
 
 TOKENIZER = Tokenizer.from_str(tokenizer_json("text-classifier"))
 
 
-def ids_of(*texts: Any, truncate: bool = False, vocabulary: int = len(WORDS)) -> list[list[int]]:
+def ids_of(
+    *texts: Any, truncate: bool = False, vocabulary: int = len(WORDS), tokenizer: Any = TOKENIZER
+) -> list[list[int]]:
     rows = {f"/texts/{i}": text for i, text in enumerate(texts)}
-    return asyncio.run(tokenize(rows, TOKENIZER, vocabulary=vocabulary, max_steps=4, truncate=truncate))
+    runner = Runner()
+    try:
+        return asyncio.run(tokenize(rows, tokenizer, runner, vocabulary=vocabulary, max_steps=4, truncate=truncate))
+    finally:
+        runner.close()
 
 
 def test_each_text_has_its_own_ids() -> None:
@@ -72,22 +79,33 @@ def test_a_huge_text_is_cut_before_the_tokenizer_reads_it() -> None:
     assert ids_of("rice " * 10**6, truncate=True) == [[6] * 4]
 
 
-def test_many_characters_are_tokenized_while_others_are_served() -> None:
-    """The tokenizer waits for something that only the event loop, in a later turn, will do."""
-    served = Event()
+class Watched:
+    """A tokenizer that notes what it is given, and on which thread."""
 
-    class Patient:
-        def encode_batch(self, texts: list[str]) -> list[Any]:
-            assert served.wait(10)
-            return TOKENIZER.encode_batch(texts)
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, str]] = []
 
-    async def serve() -> list[list[int]]:
-        texts = {f"/texts/{i}": "rice " * 80 for i in range(21)}
-        reading = asyncio.ensure_future(
-            tokenize(texts, Patient(), vocabulary=len(WORDS), max_steps=4, truncate=True)  # type: ignore[arg-type]
-        )
-        await asyncio.sleep(0)
-        asyncio.get_running_loop().call_soon(served.set)
-        return await reading
+    def encode_batch(self, texts: list[str]) -> list[Any]:
+        self.calls.append((sum(map(len, texts)), threading.current_thread().name))
+        return TOKENIZER.encode_batch(texts)
 
-    assert asyncio.run(serve()) == [[6] * 4] * 21
+
+def test_few_characters_are_tokenized_at_once() -> None:
+    watched = Watched()
+    assert ids_of(*["rice " * 80] * 20, truncate=True, tokenizer=watched) == [[6] * 4] * 20
+    assert watched.calls == [(8000, threading.current_thread().name)]
+
+
+def test_many_characters_take_turns_with_what_others_asked_for() -> None:
+    watched = Watched()
+    texts = ["train " * 60, "rice " * 10**6] * 30
+    assert ids_of(*texts, truncate=True, tokenizer=watched) == [[2] * 4, [6] * 4] * 30
+    assert sum(num_chars for num_chars, _ in watched.calls) == 60 * 4 * MAX_CHARS_PER_STEP - 30 * 40
+    assert all(num_chars <= QUICK_CHARS for num_chars, _ in watched.calls)
+    assert {thread for _, thread in watched.calls} == {"runner-0"}
+
+
+def test_of_many_characters_the_first_fault_is_told() -> None:
+    with pytest.raises(EkibenError) as caught:
+        ids_of(*["rice " * 80] * 40, "x" * 401, None)
+    assert caught.value.faults[0].pointer == "/texts/0"
