@@ -1,7 +1,6 @@
 """Work on the runner's threads: answers come back, the event loop stays free, the gone take their queue with them."""
 
 import asyncio
-import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +15,7 @@ from service.engine.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.engine.fakes import POISON, FakeSession, rows
+from tests.service.garbage import garbage_of
 
 
 @pytest.fixture
@@ -329,13 +329,7 @@ def test_failed_requests_leave_nothing_for_the_collector(runner: Runner) -> None
 
     async def garbage() -> int:
         await fail(2)
-        gc.collect()
-        gc.disable()
-        try:
-            await fail(50)
-            return gc.collect()
-        finally:
-            gc.enable()
+        return await garbage_of(fail(50))
 
     assert asyncio.run(garbage()) < 50
 

@@ -1,7 +1,6 @@
 """A request is answered exactly once: with its answer, or in its route's words."""
 
 import asyncio
-import gc
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.front import LONG_BYTES, ROUTES, Front, find_route
 from service.http.traffic import Traffic
+from tests.service.garbage import garbage_of
 
 CLASSIFY = {"model": "tiny-images", "images": [[[1] * 4] * 4]}
 
@@ -315,13 +315,7 @@ def test_refused_requests_leave_nothing_for_the_collector() -> None:
 
     async def garbage() -> int:
         await ask(1)
-        gc.collect()
-        gc.disable()
-        try:
-            await ask(50)
-            return gc.collect()
-        finally:
-            gc.enable()
+        return await garbage_of(ask(50))
 
     assert asyncio.run(garbage()) < 50
     assert host.traffic.answers["/classify", 503] == 51
