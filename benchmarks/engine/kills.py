@@ -19,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,11 +79,10 @@ class Load:
             await asyncio.sleep(0.02)
             began, ready = time.monotonic(), False
             try:
-                connection = await Connection.open(self.port)
-                ready = (await connection.ask("GET", "/readyz")).status == 200
-                if ready:
-                    self.untrue += not self._is_right(await self._ask(connection))
-                connection.close()
+                with closing(await Connection.open(self.port)) as connection:
+                    ready = (await connection.ask("GET", "/readyz")).status == 200
+                    if ready:
+                        self.untrue += not self._is_right(await self._ask(connection))
             except FAILED:
                 self.untrue += ready and not self._killed_since(began)
 
@@ -90,20 +90,17 @@ class Load:
         """When a new connection got a right answer; waits for it."""
         while True:
             try:
-                connection = await Connection.open(self.port)
-                answer = await self._ask(connection)
-                connection.close()
-                if self._is_right(answer):
-                    return time.monotonic()
+                with closing(await Connection.open(self.port)) as connection:
+                    if self._is_right(await self._ask(connection)):
+                        return time.monotonic()
             except FAILED:
                 pass
             await asyncio.sleep(0.005)
 
     async def ready_workers(self) -> int:
         try:
-            connection = await Connection.open(self.port)
-            text = (await connection.ask("GET", "/metrics")).body.decode()
-            connection.close()
+            with closing(await Connection.open(self.port)) as connection:
+                text = (await connection.ask("GET", "/metrics")).body.decode()
         except FAILED:
             return 0
         found = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("ekiben_ready_workers ")]
