@@ -97,6 +97,7 @@ def address(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         BENTOML_CONTAINERIZED="true",
         PATH=f"{venv / 'bin'}:{os.environ['PATH']}",
         VIRTUAL_ENV=str(venv),
+        PYTHONDONTWRITEBYTECODE="1",  # the bento stays as it was built, for the tests that look at it
     )
     env.pop("PYTHONPATH", None)
     command = ["bash", str(bento / "env" / "docker" / "entrypoint.sh"), "serve"]
