@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.serving import ROOT, environment
+from tests.e2e.serving import ROOT, environment, free_port
 from tests.service.bundles import NAMES
 from tests.service.engine.test_device import no_gpu_build
 from tests.service.test_host import GRANIAN, served
@@ -41,7 +41,7 @@ def test_the_options_are_few() -> None:
     ],
 )
 def test_what_cannot_be_is_said(arguments: tuple[str, ...], settings: dict[str, str], said: str) -> None:
-    done = run(*arguments, **settings)
+    done = run(*(arguments or ("--port", str(free_port()))), **settings)
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -50,7 +50,7 @@ def test_what_cannot_be_is_said(arguments: tuple[str, ...], settings: dict[str, 
 
 @no_gpu_build
 def test_a_device_that_is_not_there_is_said_once() -> None:
-    done = run("--workers", "2", EKIBEN_DEVICE="cuda")
+    done = run("--workers", "2", "--port", str(free_port()), EKIBEN_DEVICE="cuda")
     assert done.returncode == 1
     (line,) = (done.stdout + done.stderr).splitlines()
     assert line.startswith("device 'cuda' was asked for, this onnxruntime has only ")
