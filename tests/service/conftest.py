@@ -1,6 +1,5 @@
 """The real application over tiny bundles whose request cases were answered by the task code; one a process."""
 
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from service.engine.session import Session
 from service.tasks.replay import answer_now
 from tests.service.bodies import body
 from tests.service.bundles import FAMILIES, bundle_files, write_bundle
+from tests.service.engine.versions import until
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +46,5 @@ def client(served_bundles: Path) -> Iterator[TestClient]:
 
             app = Ekiben.to_asgi()
         with TestClient(app, raise_server_exceptions=False) as client:
-            for _ in range(200):
-                if client.get("/readyz").status_code == 200:
-                    break
-                time.sleep(0.05)
+            until(lambda: client.get("/readyz").status_code == 200)
             yield client

@@ -62,7 +62,7 @@ from starlette.testclient import TestClient
 from service.app import Ekiben
 with TestClient(Ekiben.to_asgi()) as client:
     first = client.get("/livez").status_code
-    for _ in range(100):
+    for _ in range(1200):  # a minute
         ready = client.get("/readyz")
         if ready.status_code == 200 or "empty" in ready.text:
             break

@@ -311,9 +311,9 @@ def test_late_answers_are_given_up_at_the_deadline(make: Callable[..., Runner], 
     runner, session = make(threads=1), FakeSession(gate=gate)
 
     async def scenario() -> None:
-        running = start(runner, session, 5, first=1, timeout_s=0.05)
+        running = start(runner, session, 5, first=1, timeout_s=1)
         await until(session.began.is_set)
-        queued = start(runner, session, 5, first=2, timeout_s=0.05)
+        queued = start(runner, session, 5, first=2, timeout_s=1)
         for task in (running, queued):
             with pytest.raises(EkibenError, match="before the deadline") as caught:
                 await task
