@@ -20,7 +20,7 @@ from tests.e2e.serving import ROOT, environment, free_port, until
 from tests.service.bodies import body
 from tests.service.conftest import served_bundles
 from tests.service.engine.versions import NAME, endless_graph, publish, request_file
-from tests.service.test_host import GRANIAN, IMAGES, ask, classify, counted, half_a_request, served, wait_until
+from tests.service.test_host import GRANIAN, IMAGES, ask, classify, counted, ended, half_a_request, served, wait_until
 
 __all__ = ["served_bundles"]
 NUM_CLIENTS = 8
@@ -94,7 +94,7 @@ def test_a_worker_that_is_stuck_does_not_outlive_the_grace_period(served_bundles
         os.kill(workers[0].pid, signal.SIGSTOP)
         host.process.terminate()
         host.process.wait(timeout=30)
-        assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+        assert all(ended(worker) for worker in workers)
 
 
 def test_workers_leave_when_their_parent_is_killed(served_bundles: Path, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_workers_leave_when_their_parent_is_killed_while_they_start(served_bundl
     workers = parent.children()
     process.kill()
     process.wait(timeout=20)
-    wait_until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers))
+    wait_until(lambda: all(ended(worker) for worker in workers))
 
 
 @pytest.mark.parametrize("slow", [True, False], ids=["on its thread", "on its event loop"])
@@ -143,7 +143,7 @@ def test_a_worker_that_will_answer_nobody_any_more_is_replaced(slow: bool, tmp_p
                 f"POST /classify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
                 f"content-length: {len(white)}\r\n\r\n{white}".encode()
             )
-            wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+            wait_until(lambda: ended(worker))
         wait_until(lambda: answered(host.port) == 200)
     assert "this process ends" in (tmp_path / "log").read_text()
 
