@@ -13,7 +13,7 @@ from tests.e2e.serving import ROOT, SERVE, Started, environment, start
 from tests.service.bundles import FAMILIES, NAMES, bundle_files, golden_cases, write_bundle
 from tests.service.conftest import served_bundles
 from tests.service.engine.versions import NAME, flip_byte, publish, slow_graph
-from tests.service.test_host import GRANIAN, ask, classify, wait_until
+from tests.service.test_host import GRANIAN, Answer, ask, classify, wait_until
 
 __all__ = ["served_bundles"]
 HOSTS = pytest.mark.parametrize("command", [GRANIAN, SERVE], ids=["granian", "bentoml"])
@@ -51,6 +51,16 @@ def spoil(root: Path) -> None:
     )
 
 
+def refusal(answer: Answer) -> tuple[int, str]:
+    """The status of a problem, and its detail."""
+    status, _, said = answer
+    return status, json.loads(said).get("detail", "")
+
+
+def readiness(host: Started) -> tuple[int, str]:
+    return refusal(ask(host.port, "GET", "/readyz"))
+
+
 def models(host: Started) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in json.loads(ask(host.port, "GET", "/models")[2])["models"]}
 
@@ -63,17 +73,21 @@ def test_every_fault_is_told_and_the_mended_service_is_ready(
     spoil(root)
     env = environment(EKIBEN_BUNDLES=str(root), BENTOML_HOME=str(tmp_path), EKIBEN_HANG_S="4", EKIBEN_POLL_S="0.1")
     with start(command, env=env, cwd=ROOT, log=log, status=503) as host:
-        wait_until(lambda: {row["state"] for row in models(host).values()} == {"FAILED"}, 60)
-        shown, said, why = models(host), log.read_text(), json.loads(ask(host.port, "GET", "/readyz")[2])
-        assert set(shown) == set(NAMES.values())
+        reasons: dict[str, str] = {}
+
+        def all_have_failed() -> bool:
+            """Once: they are tried again after some seconds, and each in its own time."""
+            reasons.update({name: row["reason"] for name, row in models(host).items() if row["state"] == "FAILED"})
+            return set(reasons) == set(NAMES.values())
+
+        wait_until(all_have_failed, 60)
+        said = log.read_text()
         for family, words in WORDS.items():
-            reason = shown[NAMES[family]]["reason"]
-            assert words in reason
-            assert reason in said
-            assert reason in why["detail"]
+            assert words in reasons[NAMES[family]]
+            assert reasons[NAMES[family]] in said
+        wait_until(lambda: all(reason in readiness(host)[1] for reason in reasons.values()), 60)
         assert ask(host.port, "GET", "/livez")[0] == 200
-        status, _, answer = classify(host.port)
-        assert (status, json.loads(answer)["detail"]) == (503, shown[NAME]["reason"])
+        wait_until(lambda: refusal(classify(host.port)) == (503, reasons[NAME]), 60)
         for family in FAMILIES:
             shutil.rmtree(root / NAMES[family])
             shutil.copytree(served_bundles / NAMES[family], root / NAMES[family])
@@ -88,6 +102,6 @@ def test_an_empty_folder_is_told(command: tuple[str, ...], tmp_path: Path) -> No
     env = environment(EKIBEN_BUNDLES=str(root), BENTOML_HOME=str(tmp_path))
     with start(command, env=env, cwd=ROOT, log=log, status=503) as host:
         words = f"the folder of bundles {root} is empty: export a model first"
-        wait_until(lambda: json.loads(ask(host.port, "GET", "/readyz")[2])["detail"] == words)
+        wait_until(lambda: readiness(host) == (503, words))
         assert models(host) == {}
         assert words in log.read_text()
