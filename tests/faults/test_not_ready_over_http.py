@@ -80,18 +80,18 @@ def test_every_fault_is_told_and_the_mended_service_is_ready(
             reasons.update({name: row["reason"] for name, row in models(host).items() if row["state"] == "FAILED"})
             return set(reasons) == set(NAMES.values())
 
-        wait_until(all_have_failed, 60)
+        wait_until(all_have_failed)
         said = log.read_text()
         for family, words in WORDS.items():
             assert words in reasons[NAMES[family]]
             assert reasons[NAMES[family]] in said
-        wait_until(lambda: all(reason in readiness(host)[1] for reason in reasons.values()), 60)
+        wait_until(lambda: all(reason in readiness(host)[1] for reason in reasons.values()))
         assert ask(host.port, "GET", "/livez")[0] == 200
-        wait_until(lambda: refusal(classify(host.port)) == (503, reasons[NAME]), 60)
+        wait_until(lambda: refusal(classify(host.port)) == (503, reasons[NAME]))
         for family in FAMILIES:
             shutil.rmtree(root / NAMES[family])
             shutil.copytree(served_bundles / NAMES[family], root / NAMES[family])
-        wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 200, 60)
+        wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 200)
         assert classify(host.port)[0] == 200
 
 
