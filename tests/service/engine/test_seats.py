@@ -1,5 +1,7 @@
 """Seats are bounded, given back whatever happens, and the wait for one is told."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from service.engine.seats import Seats
@@ -34,7 +36,7 @@ def test_a_generation_that_fails_gives_its_seats_back() -> None:
 
 def test_the_wait_follows_from_how_long_generations_took(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("service.engine.seats.time.monotonic", lambda: now)
+    monkeypatch.setattr("service.engine.seats.time", SimpleNamespace(monotonic=lambda: now))
     seats = Seats(2)
     for _ in range(3):
         with seats.take(2):

@@ -1,5 +1,6 @@
 """How long the line is, from a marker that goes along it."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1.0
         self.line, self.granian = Line(), Protocol()
-        monkeypatch.setattr("time.monotonic", lambda: self.now)
+        monkeypatch.setattr("service.http.line.time", SimpleNamespace(monotonic=lambda: self.now))
         self._comes_back: float | None = None
 
     def play(self, seconds: float, wait_s: float, behind_s: float = 0.0) -> list[float]:
