@@ -1,5 +1,6 @@
 """Processes that are killed, and two that want the same."""
 
+import contextlib
 import errno
 import json
 import os
@@ -83,16 +84,18 @@ def test_a_worker_for_every_core_stays_on_its_own(
     family, source = make("csv", 100)
     own = os.sched_getaffinity(0)
     others = psutil.Process().children()  # of other tests
-    seen: list[list[int]] = []
+    seen: dict[int, list[int]] = {}  # of each worker, when it was last there
 
     def done(bar: Bar, rows: int, rejects: int) -> None:
-        workers = [child for child in psutil.Process().children() if child not in others]
-        seen[:] = [worker.cpu_affinity() for worker in workers]  # type: ignore[misc]
+        for worker in psutil.Process().children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it had no more to do, and left
+                if worker not in others:
+                    seen[worker.pid] = worker.cpu_affinity()  # type: ignore[assignment]
 
     monkeypatch.setattr(Bar, "done", done)
     count = len(own) + more
     run.score(NAMES[family], [source], tmp_path / "out", bundles=served_bundles, device="cpu", workers=count)
-    assert sorted(seen) == (sorted([core] for core in own) if not more else [sorted(own)] * count)
+    assert sorted(seen.values()) == (sorted([core] for core in own) if not more else [sorted(own)] * count)
 
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EINVAL, errno.ESRCH])
