@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from service.engine import deadline
+from service.engine.latency import WINDOW
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
@@ -124,8 +125,9 @@ def test_what_is_quick_runs_on_the_event_loop_with_all_that_were_read(make: Call
 
 
 def observe(runner: Runner, session: FakeSession, **seconds_of: float) -> None:
+    """So often that it stays the usual, however long some batches take here."""
     for num_rows, seconds in seconds_of.items():
-        for _ in range(20):
+        for _ in range(WINDOW):
             runner.observe(session, int(num_rows.removeprefix("of_")), 8, seconds)  # type: ignore[arg-type]
 
 
