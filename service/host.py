@@ -6,6 +6,7 @@ let in; it is gone within the grace period whatever hangs, and until it has clos
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -37,6 +38,9 @@ RESTLESS_S = 5.5  # from its start: a worker that ends by itself sooner cannot s
 OPEN_AT_LAST_S = 30.0  # a worker that is not ready by then says itself why
 SWITCH_S = 5e-4  # threads that compute, or refuse, wait that long for the interpreter at most
 MAX_CONNECTIONS = 8192  # in one worker; how much of what they ask is let in is the engine's to say
+
+
+log = logging.getLogger(__name__)
 
 
 class Host(MPServer):
@@ -84,8 +88,6 @@ class Host(MPServer):
             self.main_loop_interrupt.clear()
             if self.interrupt_signal:
                 return
-            if self.reload_signal:
-                self._reload(*spawning)
             gone = [worker for worker in self.wrks if not worker.is_alive()]
             if any(self._cannot_start(worker) for worker in gone):
                 return  # `interrupt_children` names it, so we end with an error
@@ -93,6 +95,12 @@ class Host(MPServer):
             for worker in gone:
                 time.sleep(max(worker.birth + BREATH_S - time.monotonic(), 0))
                 self._respawn_workers([worker.idx], *spawning)
+
+    def signal_handler_reload(self, *_: Any) -> None:
+        """granian would end workers that answer, and wait for none that follows."""
+        log.info(
+            "SIGHUP: nothing to do; new versions of models are served as they come, settings are read at the start"
+        )
 
     def _cannot_start(self, worker: WorkerProcess) -> bool:
         replaced = self.respawned_wrks.get(worker.idx)

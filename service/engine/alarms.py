@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from service.engine.request import Request
 
 TICKS_PER_S = 128
+AHEAD_S = 60.0  # who has longer is asked again then, as a moment is kept until it comes
 
 
 class Alarms:
@@ -20,7 +21,8 @@ class Alarms:
 
     def set(self, request: Request) -> None:
         """To be called on the request's event loop."""
-        tick = math.ceil(request.deadline * TICKS_PER_S)
+        now = time.monotonic()
+        tick = math.ceil(min(request.deadline, now + AHEAD_S) * TICKS_PER_S)
         ticks = self._ticks.get(request.loop)
         if ticks is None:
             open_ones = {loop: ticks for loop, ticks in list(self._ticks.items()) if not loop.is_closed()}
@@ -29,11 +31,14 @@ class Alarms:
         waiting = ticks.get(tick)
         if waiting is None:
             waiting = ticks[tick] = {}
-            request.loop.call_later(max(tick / TICKS_PER_S - time.monotonic(), 0.0), self._fire, ticks, tick)
+            request.loop.call_later(max(tick / TICKS_PER_S - now, 0.0), self._fire, ticks, tick)
         waiting[request] = None
         request.alarm = waiting
 
     def _fire(self, ticks: dict[int, dict[Request, None]], tick: int) -> None:
         waiting = ticks.pop(tick)
-        if waiting:
-            self._ring(list(waiting))
+        due = [request for request in waiting if request.deadline <= tick / TICKS_PER_S]
+        if due:
+            self._ring(due)
+        for request in waiting.keys() - due:
+            self.set(request)

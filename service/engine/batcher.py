@@ -49,7 +49,9 @@ class Batcher:
     def _cut(self, request: Request) -> Sequence[Piece]:
         layout = self.layout
         if not layout.ragged:
-            return (Piece(request, layout.key(request.inputs), slice(0, request.num_rows), request.num_rows),)
+            num_rows, size = request.num_rows, request.num_steps
+            key = layout.key(request.inputs)
+            return (Piece(request, key, slice(0, num_rows), num_rows, size, num_rows * size),)
         lengths_B = request.inputs["lengths"]
         if request.num_rows == 1:
             length = lengths_B.item()
@@ -157,8 +159,8 @@ class Batcher:
         """Count and measure a request that was run as it came."""
         counters = self.counters
         num_steps = self.layout.num_steps(inputs)
-        steps = num_rows
-        if num_steps:
+        steps = num_rows * max(num_steps, 1)
+        if self.layout.ragged:
             lengths = inputs["lengths"]
             steps = lengths.item() if num_rows == 1 else int(lengths.sum())
             if not self.layout.mixes:  # rows are computed at the bucket of the longest, however they are padded

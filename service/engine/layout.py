@@ -43,8 +43,12 @@ class Layout:
         specs = (*manifest.inputs, *manifest.outputs) if self.ragged else ()
         self._has_steps = frozenset(spec.name for spec in specs if spec.shape[1:2] == ("steps",))
         self._fits_steps = any(spec.name in self._has_steps for spec in manifest.outputs)
-        self._fixed = not any(isinstance(axis, str) for _, _, tail, _ in self._inputs for axis in tail)
-        self._steps_of = next((name for name, *_ in self._inputs if name in self._has_steps), None)
+        places: dict[str, tuple[str, int]] = {}  # of each free axis, in one of the inputs
+        for name, _, tail, _ in self._inputs:
+            for place, axis in enumerate(tail, start=1):
+                if isinstance(axis, str):
+                    places.setdefault(axis, (name, place))
+        self._places = tuple(places.values())
 
     def check(self, inputs: Tensors) -> int:
         """The number of rows. Raises ValueError that names the input that does not fit."""
@@ -84,7 +88,7 @@ class Layout:
 
     def key(self, inputs: Tensors) -> tuple[int, ...]:
         """Of a model that is not ragged: requests with equal keys may share a batch."""
-        if self._fixed:
+        if not self._places:
             return ()
         return tuple(
             size
@@ -94,8 +98,13 @@ class Layout:
         )
 
     def num_steps(self, inputs: Tensors) -> int:
-        """Steps that the rows of a request were padded to; 0 if the model is not ragged."""
-        return inputs[self._steps_of].shape[1] if self._steps_of else 0
+        """Steps that the rows of a request were padded to, with whatever else a model has that may be more or less,
+        such as a past; 0 if rows of it all have one size.
+        """
+        size = 0
+        for name, place in self._places:
+            size += inputs[name].shape[place]
+        return size
 
     def bucket(self, length: int) -> int:
         """Of a ragged model: the number of the bucket that a row of this length belongs to."""

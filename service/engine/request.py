@@ -118,7 +118,7 @@ class Request:
 
 
 class Piece:
-    """Rows of one request that wait together. `longest` and `steps` (their sum) are 0 where rows have no length."""
+    """Rows of one request that wait together. `longest` and `steps` (their sum) are 0 where all rows have one size."""
 
     __slots__ = ("count", "deadline", "is_queued", "is_whole", "key", "longest", "price_s", "request", "rows", "steps")
 
@@ -148,10 +148,10 @@ class Piece:
         return head
 
     def _of(self, rows: Array) -> "Piece":
-        if self.longest:
+        if self.request.layout.ragged:
             lengths = self.request.inputs["lengths"][rows]
             piece = Piece(self.request, self.key, rows, rows.size, int(lengths.max()), int(lengths.sum()))
         else:
-            piece = Piece(self.request, self.key, rows, rows.size, 0, 0)
+            piece = Piece(self.request, self.key, rows, rows.size, self.longest, self.longest * rows.size)
         piece.price_s = self.price_s * rows.size / self.count
         return piece

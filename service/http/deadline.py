@@ -16,6 +16,12 @@ def at_most(timeout_s: float, came: float) -> None:
     until(came + timeout_s if end is None else min(came + timeout_s, end))
 
 
+def at_last(timeout_s: float, came: float) -> None:
+    """The same, unless the client has said how long it waits."""
+    if deadline() is None:
+        until(came + timeout_s)
+
+
 def read_timeout_ms(value: str) -> float:
     """The seconds of an `X-Request-Timeout-Ms` header."""
     timeout_ms = whole_number(value)

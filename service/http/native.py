@@ -7,6 +7,7 @@ import orjson
 
 from service.bundle import Task
 from service.errors import EkibenError
+from service.http.deadline import at_last
 from service.http.exchange import JSON, Reply, Request, media_type, whole_number
 from service.http.json_body import read_json
 from service.http.route import Host, Page, Work
@@ -29,6 +30,7 @@ class Upload(Body):
 
 def _endpoint(task: Task) -> Work:
     async def answer(host: Host, request: Request, body: bytes) -> Reply:
+        at_last(host.runner.limits.timeout_s, request.came)
         kind = media_type(request)
         if kind in PICTURES and task == "classify":
             return await _classify_upload(host, request, body)

@@ -6,7 +6,9 @@ entry in a dictionary.
 """
 
 import asyncio
+import time
 
+from service.engine.deadline import deadline
 from service.errors import EkibenError
 from service.http.exchange import ClientGoneError, Request
 
@@ -16,11 +18,12 @@ TICK_S = 0.01
 class Work:
     """What one task does for one request."""
 
-    __slots__ = ("_gone", "_task", "began", "has_body", "request", "verdict")
+    __slots__ = ("_gone", "_task", "began", "body_s", "has_body", "request", "verdict")
 
-    def __init__(self, request: Request, task: asyncio.Task[object], began: float) -> None:
+    def __init__(self, request: Request, task: asyncio.Task[object], began: float, body_s: float) -> None:
         self.request = request
         self.began = began
+        self.body_s = body_s  # that its body has to come
         self.has_body = False
         self.verdict: Exception | None = None  # why it was ended from here
         self._task = task
@@ -54,7 +57,7 @@ class Work:
 
 
 class Watch:
-    """A body must be here within `body_timeout_s`. For one event loop at a time."""
+    """A body must be here within `body_timeout_s`, and before the deadline. For one event loop at a time."""
 
     def __init__(self, body_timeout_s: float) -> None:
         self._body_timeout_s = body_timeout_s
@@ -66,7 +69,9 @@ class Watch:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None, "every request has a task of its own"
-        work = Work(request, task, loop.time())
+        end = deadline()
+        body_s = self._body_timeout_s if end is None else min(self._body_timeout_s, max(end - time.monotonic(), 0.0))
+        work = Work(request, task, loop.time(), body_s)
         self._works[work] = None
         if self._loop is not loop:
             self._loop = loop
@@ -84,8 +89,8 @@ class Watch:
                 if work.has_body:
                     if work.began < now - TICK_S:
                         work.look()
-                elif work.began < now - self._body_timeout_s and work.verdict is None:
-                    work.end(EkibenError("timeout", f"the body did not arrive within {self._body_timeout_s:g} s"))
+                elif work.began < now - work.body_s and work.verdict is None:
+                    work.end(EkibenError("timeout", f"the body did not arrive within {work.body_s:.3g} s"))
         finally:  # whatever one client does, the others are looked after
             if self._works:
                 loop.call_later(TICK_S, self._tick, loop)

@@ -97,6 +97,23 @@ def test_a_worker_that_is_stuck_does_not_outlive_the_grace_period(served_bundles
         assert all(ended(worker) for worker in workers)
 
 
+def test_a_hang_up_ends_nobody(served_bundles: Path, tmp_path: Path) -> None:
+    """Scripts send SIGHUP to have a server read its files again; a terminal that closes sends it to all processes."""
+    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
+        workers = psutil.Process(host.process.pid).children()
+        wait_until(lambda: counted(host, "ekiben_ready_workers") == 2)
+        slow = half_a_request(host.port)
+        wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)
+        os.killpg(host.process.pid, signal.SIGHUP)
+        wait_until(lambda: "SIGHUP: nothing to do" in (tmp_path / "log").read_text())
+        slow.sendall(IMAGES[10:].encode())
+        answer = http.client.HTTPResponse(slow)
+        answer.begin()
+        assert (answer.status, len(json.loads(answer.read())["predictions"])) == (200, 1)
+        slow.close()
+        assert psutil.Process(host.process.pid).children() == workers
+
+
 def test_workers_leave_when_their_parent_is_killed(served_bundles: Path, tmp_path: Path) -> None:
     """They finish what they let in; nobody serves on, unseen, beside a service that is started anew."""
     with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:

@@ -6,6 +6,8 @@ import time
 import weakref
 from collections.abc import Sequence
 
+import pytest
+
 from service.engine.admission import Admission
 from service.engine.alarms import TICKS_PER_S, Alarms
 from service.engine.batcher import Batcher
@@ -70,6 +72,37 @@ def test_the_settled_are_not_kept_until_their_deadline() -> None:
         assert session() is None
 
     asyncio.run(scenario())
+
+
+def test_the_settled_leave_nothing_that_lasts_however_far_their_deadlines_are() -> None:
+    async def scenario() -> int:
+        alarms, loop = Alarms(lambda _: None), asyncio.get_running_loop()
+        for number in range(1000):
+            request = ask(time.monotonic() + 1000 + number)
+            alarms.set(request)
+            request.fail(TimeoutError())
+            assert request.future.exception()
+        return len(alarms._ticks[loop])
+
+    assert asyncio.run(scenario()) < 500
+
+
+def test_a_deadline_that_is_far_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.engine.alarms.AHEAD_S", 0.02)
+    rung: dict[Request, float] = {}
+
+    async def scenario() -> list[Request]:
+        alarms = Alarms(lambda requests: rung.update(dict.fromkeys(requests, time.monotonic())))
+        waiting = [ask(time.monotonic() + delay) for delay in (0.01, 0.1, 0.2)]
+        for request in waiting:
+            alarms.set(request)
+        while len(rung) < len(waiting):
+            await asyncio.sleep(0.001)
+        return waiting
+
+    waiting = asyncio.run(scenario())
+    assert list(rung) == waiting
+    assert all(at >= request.deadline for request, at in rung.items())
 
 
 def test_an_event_loop_that_has_ended_is_not_kept() -> None:

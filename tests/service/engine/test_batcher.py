@@ -186,3 +186,25 @@ def test_models_without_lengths_share_batches_by_shape() -> None:
         for piece in queue.pieces(request):
             queue.push(piece)
     assert [take(queue).num_rows for _ in range(2)] == [3, 4]  # no request is cut that has room in a batch of its own
+
+
+def test_models_without_lengths_are_batched_by_what_a_row_takes() -> None:
+    """A prompt of many tokens, straight to the model's own tensors, is neither quick nor small because others were."""
+    layout = Layout(manifest("language-model"))
+    queue = Batcher(layout, Limits(max_batch_steps=256), Counters(model="m", version="1"), Admission(1))
+    short, long = (
+        example_inputs("language-model", batch=4) | {"ids": np.zeros((4, num_steps), np.int64)} for num_steps in (1, 99)
+    )
+    past = layout.num_steps(short) - 1
+    assert layout.num_steps(long) == 99 + past
+    queue.observe(4, layout.num_steps(short), INLINE_S / 2)
+    assert queue.is_quick(4, layout.num_steps(short))
+    assert not queue.is_quick(4, layout.num_steps(long))
+    queue.note_alone(long, 4, 1.0)
+    assert (queue.counters.steps, queue.counters.padded_steps) == (4 * (99 + past), 0)
+    request = Request(SESSION, queue, long, None, num_rows=4, items="", arrived=0.0, deadline=9.0, loop=LOOP)  # type: ignore[arg-type]
+    for piece in queue.pieces(request):
+        queue.push(piece)
+    batches = [take(queue), take(queue)]
+    assert [batch.num_rows for batch in batches] == [2, 2]
+    assert [batch.steps for batch in batches] == [2 * (99 + past)] * 2

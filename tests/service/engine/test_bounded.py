@@ -1,7 +1,11 @@
 """A call that hangs is given up; one that does not behaves as if it were made here."""
 
 import contextlib
+import signal
+import subprocess
+import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -63,3 +67,22 @@ def test_a_call_that_fails_after_it_was_given_up_keeps_nothing_alive() -> None:
         if thread.name == "bounded-fail_late":
             thread.join(20)
     assert alive() is None
+
+
+STOPPED = """
+import time
+from service.engine.bounded import bounded
+print("begun", flush=True)
+bounded(1.0, time.sleep, 0.2)
+print("done")
+"""
+
+
+def test_a_process_that_was_stopped_for_a_while_hangs_no_call() -> None:
+    child = subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "begun\n"
+    child.send_signal(signal.SIGSTOP)
+    time.sleep(2)
+    child.send_signal(signal.SIGCONT)
+    assert child.communicate(timeout=60)[0] == "done\n"

@@ -6,7 +6,7 @@ import pytest
 
 from service.engine.deadline import deadline
 from service.errors import EkibenError
-from service.http.deadline import at_most, read_timeout_ms
+from service.http.deadline import at_last, at_most, read_timeout_ms
 
 
 def end_of(came: float, *limits_s: float) -> float | None:
@@ -22,6 +22,19 @@ def test_the_shortest_limit_holds() -> None:
     assert end_of(100.0, 5) == 105
     assert end_of(100.0, 5, 60) == 105
     assert end_of(100.0, 60, 5) == 105
+
+
+def test_what_the_client_said_holds_before_what_it_did_not_say() -> None:
+    async def scene(*limits_s: float) -> float | None:
+        for limit_s in limits_s:
+            at_most(limit_s, 100.0)
+        at_last(30, 100.0)
+        at_last(60, 100.0)
+        return deadline()
+
+    assert asyncio.run(scene()) == 130
+    assert asyncio.run(scene(50)) == 150
+    assert asyncio.run(scene(5)) == 105
 
 
 def test_a_header_is_whole_milliseconds() -> None:

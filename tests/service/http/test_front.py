@@ -101,8 +101,11 @@ def test_not_ready_says_why() -> None:
     assert exchange.problem["detail"] == "tiny-images is VERIFYING"
 
 
-def test_a_body_that_never_arrives_is_given_up() -> None:
-    exchange = Exchange(host_with(KeyError()), body_timeout_s=0.01)
+@pytest.mark.parametrize(
+    ("body_timeout_s", "headers"), [(0.01, []), (300, [(b"x-request-timeout-ms", b"10")])], ids=["ours", "its own"]
+)
+def test_a_body_that_never_arrives_is_given_up(body_timeout_s: float, headers: list[tuple[bytes, bytes]]) -> None:
+    exchange = Exchange(host_with(KeyError()), body_timeout_s=body_timeout_s)
 
     async def never() -> Any:
         await asyncio.sleep(60)
@@ -111,7 +114,7 @@ def test_a_body_that_never_arrives_is_given_up() -> None:
         async def send(message: Any) -> None:
             exchange.sent.append(message)
 
-        await exchange.front({"type": "http", "method": "POST", "path": "/classify", "headers": []}, never, send)
+        await exchange.front({"type": "http", "method": "POST", "path": "/classify", "headers": headers}, never, send)
 
     asyncio.run(ask())
     assert exchange.problem["code"] == "timeout"
@@ -247,11 +250,12 @@ def test_the_clients_deadline_reaches_the_engine() -> None:
     host = host_with(KeyError())
     host.repository.get = get
     before = time.monotonic()
+    default_s = host.runner.limits.timeout_s
     for header in ({"x_request_timeout_ms": "1500"}, {}):
         classify(Exchange(host), **header)
-    assert seen[0] is not None
-    assert before + 1.5 <= seen[0] <= time.monotonic() + 1.5
-    assert seen[1] is None
+    for end, limit_s in zip(seen, (1.5, default_s), strict=True):
+        assert end is not None
+        assert before + limit_s <= end <= time.monotonic() + limit_s
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "86400001", "9" * 30])
