@@ -18,12 +18,11 @@ TICK_S = 0.01
 class Work:
     """What one task does for one request."""
 
-    __slots__ = ("_gone", "_task", "began", "body_s", "has_body", "request", "verdict")
+    __slots__ = ("_gone", "_task", "body_s", "has_body", "request", "verdict")
 
-    def __init__(self, request: Request, task: asyncio.Task[object], began: float, body_s: float) -> None:
+    def __init__(self, request: Request, task: asyncio.Task[object], body_s: float) -> None:
         self.request = request
-        self.began = began
-        self.body_s = body_s  # that its body has to come
+        self.body_s = body_s  # that its body has to arrive, since the request came
         self.has_body = False
         self.verdict: Exception | None = None  # why it was ended from here
         self._task = task
@@ -70,8 +69,8 @@ class Watch:
         task = asyncio.current_task(loop)
         assert task is not None, "every request has a task of its own"
         end = deadline()
-        body_s = self._body_timeout_s if end is None else min(self._body_timeout_s, max(end - time.monotonic(), 0.0))
-        work = Work(request, task, loop.time(), body_s)
+        body_s = self._body_timeout_s if end is None else min(self._body_timeout_s, end - request.came)
+        work = Work(request, task, body_s)
         self._works[work] = None
         if self._loop is not loop:
             self._loop = loop
@@ -83,13 +82,13 @@ class Watch:
         work.done()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+        now = time.monotonic()
         try:
             for work in self._works:
                 if work.has_body:
-                    if work.began < now - TICK_S:
+                    if work.request.came < now - TICK_S:
                         work.look()
-                elif work.began < now - work.body_s and work.verdict is None:
+                elif work.request.came < now - work.body_s and work.verdict is None:
                     work.end(EkibenError("timeout", f"the body did not arrive within {work.body_s:.3g} s"))
         finally:  # whatever one client does, the others are looked after
             if self._works:

@@ -1,6 +1,7 @@
 """Work ends when its client leaves or its body takes too long, and only then."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -16,6 +17,7 @@ class Client:
     method, path, query = "POST", "/x", ""
 
     def __init__(self) -> None:
+        self.came = time.monotonic()
         self.left = asyncio.Event()
         self.looked = 0
 
