@@ -124,7 +124,9 @@ def counted(host: Started, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in text.decode().splitlines() if line.startswith(name))
 
 
-@pytest.mark.parametrize(("command", "num_workers"), [((*GRANIAN, "--workers", "2"), 2), (SERVE, 1)])
+@pytest.mark.parametrize(
+    ("command", "num_workers"), [((*GRANIAN, "--workers", "2"), 2), (SERVE, 1)], ids=["granian", "bentoml"]
+)
 def test_metrics_tell_of_all_workers(
     command: tuple[str, ...], num_workers: int, served_bundles: Path, tmp_path: Path
 ) -> None:
