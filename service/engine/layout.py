@@ -43,10 +43,10 @@ class Layout:
         specs = (*manifest.inputs, *manifest.outputs) if self.ragged else ()
         self._has_steps = frozenset(spec.name for spec in specs if spec.shape[1:2] == ("steps",))
         self._fits_steps = any(spec.name in self._has_steps for spec in manifest.outputs)
-        places: dict[str, tuple[str, int]] = {}  # of each free axis, in one of the inputs
+        places: dict[str, tuple[str, int]] = {}  # of each axis that is free, in one of the inputs
         for name, _, tail, _ in self._inputs:
             for place, axis in enumerate(tail, start=1):
-                if isinstance(axis, str):
+                if axis == "steps" or (isinstance(axis, str) and not self.ragged):
                     places.setdefault(axis, (name, place))
         self._places = tuple(places.values())
 
@@ -98,8 +98,8 @@ class Layout:
         )
 
     def num_steps(self, inputs: Tensors) -> int:
-        """Steps that the rows of a request were padded to, with whatever else a model has that may be more or less,
-        such as a past; 0 if rows of it all have one size.
+        """Steps that the rows of a request were padded to, and whatever else a model without lengths leaves free (such
+        as a past); 0 if all of its rows have one size.
         """
         size = 0
         for name, place in self._places:
