@@ -7,6 +7,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextvars import Context
 
 from service.engine.request import Request
 
@@ -31,7 +32,8 @@ class Alarms:
         waiting = ticks.get(tick)
         if waiting is None:
             waiting = ticks[tick] = {}
-            request.loop.call_later(max(tick / TICKS_PER_S - now, 0.0), self._fire, ticks, tick)
+            after_s = max(tick / TICKS_PER_S - now, 0.0)
+            request.loop.call_later(after_s, self._fire, ticks, tick, context=Context())  # the caller's holds its body
         waiting[request] = None
         request.alarm = waiting
 

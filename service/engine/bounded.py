@@ -1,7 +1,8 @@
 """Calls that may hang, given a bound.
 
-Invariant: `bounded` returns or raises no later than its bound, whatever the function does. What hangs keeps its thread
-(nothing can stop native code) but nobody waits for it, not even the end of the process.
+Invariant: `bounded` returns or raises no later than its bound, in time that the process runs, whatever the function
+does. What hangs keeps its thread (nothing can stop native code) but nobody waits for it, not even the end of the
+process.
 """
 
 import threading
@@ -47,8 +48,8 @@ class _Call:
     def run(self) -> None:
         try:
             self.results.append(self._function(*self._args))
-        except Exception as error:  # noqa: BLE001 - raised where the call was made
-            self.error = error
+        except BaseException as error:  # noqa: BLE001 - raised where the call was made, a panic of Rust too
+            self.error = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         if self._dropped:
             self.drop()
 

@@ -44,7 +44,7 @@ class Counters:
     batches: int = 0
     inline_batches: int = 0  # of them on the event loop itself
     bisected_batches: int = 0  # of them taken apart to find the rows that fail
-    steps: int = 0  # what was asked for: steps of all rows, or rows where the model has no steps
+    steps: int = 0  # what was asked for: steps of all rows (and their past), or rows where all have one size
     padded_steps: int = 0  # what padding added to that
     decoder_steps: int = 0  # tokens that were computed for texts: a step of three rows counts three
     queued_items: int = 0  # now

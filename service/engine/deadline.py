@@ -9,8 +9,10 @@ from contextvars import ContextVar
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
-def until(end: float) -> None:
-    """From now on, what this task asks of the engine is to be answered by `end` on the clock of `time.monotonic`."""
+def until(end: float | None) -> None:
+    """From now on, what this task asks of the engine is to be answered by `end` on the clock of `time.monotonic`, if it
+    is not None.
+    """
     _deadline.set(end)
 
 

@@ -51,7 +51,7 @@ class Latency:
         self._nearest: dict[tuple[int, int], tuple[Window, float]] = {}  # by which windows a bucket is foretold
 
     def observe(self, num_rows: int, num_steps: int, seconds: float) -> None:
-        """A batch of `num_rows` rows, padded to `num_steps` steps each (0: no such axis), took `seconds`."""
+        """A batch of `num_rows` rows, padded to `num_steps` steps each (0: all of one size), took `seconds`."""
         key = (num_rows - 1).bit_length(), (num_steps - 1).bit_length()
         window = self._windows.get(key)
         if window is None:

@@ -16,7 +16,7 @@ from weakref import ref
 from service.engine.appointments import Visitor
 from service.engine.batcher import Batcher
 from service.engine.counters import Counters
-from service.engine.deadline import deadline
+from service.engine.deadline import deadline, until
 from service.engine.executor import Executor, too_late
 from service.engine.layout import Array, Layout, Tensors
 from service.engine.limits import Limits
@@ -68,6 +68,11 @@ class Runner:
             refusal = self._executor.knock(visitor, now, lag_s, line_s)
             seconds = 0.0 if refusal is None else refusal.retry_after_s or 1.0
         return seconds or visitor
+
+    def begin(self) -> None:
+        """This task begins with a request, in a context that may be that of another: nothing of that one holds here."""
+        until(None)
+        _visitor.set(None)
 
     def read(self, visitor: Visitor | None, path: str, address: str, body: bytes) -> Visitor:
         """The same for what this task runs from now on, before anybody reads what its body says; to be asked if busy.

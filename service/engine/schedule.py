@@ -36,8 +36,9 @@ class Call:
             return _nothing
         try:
             result = self._function(*self._args)
-        except Exception as error:  # noqa: BLE001 - whatever it raises is its caller's
-            return lambda error=error: self.fail(error)  # type: ignore[misc]
+        except BaseException as error:  # noqa: BLE001 - whatever it raises is its caller's, a panic of Rust too
+            failure = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+            return lambda: self.fail(failure)
         return lambda: self._succeed(result)
 
     def fail(self, error: Exception) -> None:

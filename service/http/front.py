@@ -110,6 +110,7 @@ class Front:
 
     async def _work(self, host: Host, route: Work, request: Request) -> Reply:
         runner, work = host.runner, None
+        runner.begin()
         host.traffic.in_flight += 1
         try:
             if host.draining:
@@ -118,7 +119,7 @@ class Front:
             if timeout_s is not None:
                 at_most(timeout_s, request.came)
             check_encoding(request)
-            work = self._watch.begin(request)
+            work = self._watch.begin(request, runner.limits.timeout_s)
             body = await request.body(host.max_body_bytes)
             work.has_body = True
             if request.visitor is not None or runner.is_busy:

@@ -32,7 +32,10 @@ FAMILIES = {
     "ekiben_engine_refused": ("counter", "Requests refused on arrival, by reason."),
     "ekiben_engine_batches": ("counter", "Batches computed, by where: on the event loop (inline) or on a thread."),
     "ekiben_engine_bisected_batches": ("counter", "Batches taken apart to find the items that fail."),
-    "ekiben_engine_steps": ("counter", "Steps (or items, of a model without steps) that were asked for."),
+    "ekiben_engine_steps": (
+        "counter",
+        "Steps (with a past that was sent; items, of a model without steps) that were asked for.",
+    ),
     "ekiben_engine_padding_steps": ("counter", "Steps that padding added to them."),
     "ekiben_engine_decoder_steps": ("counter", "Steps of texts that are generated: one token of one text each."),
     "ekiben_engine_queue_items": ("gauge", "Items that wait now."),

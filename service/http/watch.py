@@ -7,6 +7,7 @@ entry in a dictionary.
 
 import asyncio
 import time
+from contextvars import Context
 
 from service.engine.deadline import deadline
 from service.errors import EkibenError
@@ -56,25 +57,27 @@ class Work:
 
 
 class Watch:
-    """A body must be here within `body_timeout_s`, and before the deadline. For one event loop at a time."""
+    """A body must be here within `body_timeout_s`. For one event loop at a time."""
 
     def __init__(self, body_timeout_s: float) -> None:
         self._body_timeout_s = body_timeout_s
         self._works: dict[Work, None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None  # whose timer runs
 
-    def begin(self, request: Request) -> Work:
-        """To be called by the task that works, and followed by `end`."""
+    def begin(self, request: Request, timeout_s: float) -> Work:
+        """To be called by the task that works, and followed by `end`; its body must be here before the deadline, which
+        is `timeout_s` after the request came if there is no other.
+        """
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None, "every request has a task of its own"
         end = deadline()
-        body_s = self._body_timeout_s if end is None else min(self._body_timeout_s, end - request.came)
-        work = Work(request, task, body_s)
+        body_s = timeout_s if end is None else end - request.came
+        work = Work(request, task, min(body_s, self._body_timeout_s))
         self._works[work] = None
         if self._loop is not loop:
             self._loop = loop
-            loop.call_later(TICK_S, self._tick, loop)
+            loop.call_later(TICK_S, self._tick, loop, context=Context())  # it outlives this request
         return work
 
     def end(self, work: Work) -> None:

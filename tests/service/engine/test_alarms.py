@@ -5,6 +5,7 @@ import gc
 import time
 import weakref
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import pytest
 
@@ -85,6 +86,33 @@ def test_the_settled_leave_nothing_that_lasts_however_far_their_deadlines_are() 
         return len(alarms._ticks[loop])
 
     assert asyncio.run(scenario()) < 500
+
+
+def test_a_moment_keeps_nothing_of_who_asked_for_it_first() -> None:
+    """Such as the body of its request, which is in the context of the task that queues it."""
+
+    class Body:
+        pass
+
+    holder: ContextVar[Body] = ContextVar("holder")
+
+    async def request() -> "weakref.ref[Body]":
+        body = Body()
+        holder.set(body)
+        asked = ask(time.monotonic() + 30)
+        alarms.set(asked)
+        asked.fail(TimeoutError())
+        assert asked.future.exception()
+        return weakref.ref(body)
+
+    async def scenario() -> None:
+        body = await asyncio.create_task(request())
+        await asyncio.sleep(0)  # the end of the task wakes this one, and is held as long as this turn lasts
+        gc.collect()
+        assert body() is None
+
+    alarms = Alarms(lambda _: None)
+    asyncio.run(scenario())
 
 
 def test_a_deadline_that_is_far_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

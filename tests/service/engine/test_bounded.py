@@ -26,6 +26,19 @@ def test_what_is_raised_goes_through() -> None:
         bounded(20, divmod, 7, 0)
 
 
+def test_a_panic_is_raised_as_an_error() -> None:
+    """Libraries in Rust raise what is no Exception, and would end the thread that asked."""
+
+    class Panic(BaseException):
+        pass
+
+    def panic() -> None:
+        raise Panic("index out of bounds")
+
+    with pytest.raises(RuntimeError, match="Panic: index out of bounds"):
+        bounded(20, panic)
+
+
 def test_a_call_that_hangs_is_given_up() -> None:
     gate = threading.Event()
     with pytest.raises(HungError, match=r"no result within 0\.05 s"):
@@ -73,7 +86,7 @@ STOPPED = """
 import time
 from service.engine.bounded import bounded
 print("begun", flush=True)
-bounded(1.0, time.sleep, 0.2)
+bounded(2.0, lambda: [time.sleep(0.02) for _ in range(20)])
 print("done")
 """
 
@@ -83,6 +96,6 @@ def test_a_process_that_was_stopped_for_a_while_hangs_no_call() -> None:
     assert child.stdout is not None
     assert child.stdout.readline() == "begun\n"
     child.send_signal(signal.SIGSTOP)
-    time.sleep(2)
+    time.sleep(2.5)
     child.send_signal(signal.SIGCONT)
     assert child.communicate(timeout=60)[0] == "done\n"

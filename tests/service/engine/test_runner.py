@@ -338,3 +338,20 @@ def test_nothing_is_too_late_for_a_patient_runner() -> None:
     runner = patient_runner()
     assert runner.limits.timeout_s >= 3600
     runner.close()
+
+
+def test_a_panic_is_its_callers_alone(runner: Runner) -> None:
+    """Libraries in Rust raise what is no Exception."""
+
+    class Panic(BaseException):
+        pass
+
+    def panic() -> None:
+        raise Panic("index out of bounds")
+
+    async def both() -> str:
+        with pytest.raises(RuntimeError, match="Panic: index out of bounds"):
+            await runner.call(panic)
+        return await runner.call(lambda: "next")
+
+    assert asyncio.run(both()) == "next"

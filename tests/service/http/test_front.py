@@ -11,6 +11,7 @@ import pytest
 
 from service.engine.appointments import Visitor
 from service.engine.deadline import deadline
+from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.front import LONG_BYTES, ROUTES, Front, find_route
@@ -102,10 +103,16 @@ def test_not_ready_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body_timeout_s", "headers"), [(0.01, []), (300, [(b"x-request-timeout-ms", b"10")])], ids=["ours", "its own"]
+    ("body_timeout_s", "request_timeout_s", "headers"),
+    [(0.01, 300, []), (300, 0.01, []), (300, 300, [(b"x-request-timeout-ms", b"10")])],
+    ids=["of bodies", "of requests", "its own"],
 )
-def test_a_body_that_never_arrives_is_given_up(body_timeout_s: float, headers: list[tuple[bytes, bytes]]) -> None:
-    exchange = Exchange(host_with(KeyError()), body_timeout_s=body_timeout_s)
+def test_a_body_that_never_arrives_is_given_up(
+    body_timeout_s: float, request_timeout_s: float, headers: list[tuple[bytes, bytes]]
+) -> None:
+    host = host_with(KeyError())
+    host.runner = Runner(limits=Limits(timeout_s=request_timeout_s))
+    exchange = Exchange(host, body_timeout_s=body_timeout_s)
 
     async def never() -> Any:
         await asyncio.sleep(60)
@@ -148,11 +155,14 @@ class Refusing:
 
     is_busy = True
     judged = ("/classify",)
+    limits = Limits()
 
     def __init__(self, *, unread: bool) -> None:
         self._unread = unread
         self.visitor = Visitor("/classify", "", time.monotonic() + 5)
         self.asked: list[Any] = []
+
+    def begin(self) -> None: ...
 
     def knock(self, *visitor: Any) -> Any:
         self.asked.append(visitor)
@@ -256,6 +266,40 @@ def test_the_clients_deadline_reaches_the_engine() -> None:
     for end, limit_s in zip(seen, (1.5, default_s), strict=True):
         assert end is not None
         assert before + limit_s <= end <= time.monotonic() + limit_s
+
+
+def test_a_request_has_no_deadline_of_one_before_it_in_its_task() -> None:
+    """uvicorn begins what is pipelined in the task of the request before."""
+    seen: list[float | None] = []
+
+    def get(_: str) -> Any:
+        seen.append(deadline())
+        raise EkibenError("timeout", "too late")
+
+    host = host_with(KeyError())
+    host.repository.get = get
+    front = Exchange(host).front
+
+    async def both() -> None:
+        for headers in ([(b"x-request-timeout-ms", b"100")], []):
+            pairs = [(b"content-type", b"application/json"), *headers]
+            messages = whole(orjson.dumps(CLASSIFY))
+
+            async def receive(messages: Any = messages) -> Any:
+                return next(messages)
+
+            async def send(message: Any) -> None: ...
+
+            scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"", "headers": pairs}
+            await front(scope, receive, send)
+
+    before = time.monotonic()
+    asyncio.run(both())
+    first, second = seen
+    assert first is not None
+    assert second is not None
+    assert second >= before + host.runner.limits.timeout_s
+    assert first < second
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "86400001", "9" * 30])

@@ -14,6 +14,7 @@ from granian.rsgi import ProtocolClosed
 
 from service.engine.appointments import Visitor
 from service.engine.deadline import deadline
+from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.exchange import UNREADABLE, ClientGoneError, address
@@ -289,6 +290,10 @@ def test_the_wait_for_the_event_loop_counts() -> None:
 
     class Patient:
         judged = ("/classify",)
+        limits = Limits()
+
+        @staticmethod
+        def begin() -> None: ...
 
         @staticmethod
         def knock(*visitor: Any) -> Visitor:
@@ -360,6 +365,10 @@ def test_granian_hears_of_a_task_that_was_cancelled() -> None:
     class Cancelled:
         is_busy = True
         judged = ()
+        limits = Limits()
+
+        @staticmethod
+        def begin() -> None: ...
 
         @staticmethod
         def read(*_: Any) -> None:

@@ -46,7 +46,7 @@ class Scene:
         self._has_body = has_body
 
     async def run(self) -> str:
-        work = self.watch.begin(self.client)
+        work = self.watch.begin(self.client, 60)
         work.has_body = self._has_body
         try:
             await self.done.wait()
