@@ -85,8 +85,14 @@ def test_a_call_that_fails_after_it_was_given_up_keeps_nothing_alive() -> None:
 STOPPED = """
 import time
 from service.engine.bounded import bounded
-print("begun", flush=True)
-bounded(2.0, lambda: [time.sleep(0.02) for _ in range(20)])
+
+def work():
+    for step in range(20):
+        time.sleep(0.02)
+        if step == 4:
+            print("begun", flush=True)
+
+bounded(2.0, work)
 print("done")
 """
 
