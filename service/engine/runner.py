@@ -71,8 +71,10 @@ class Runner:
 
     def begin(self) -> None:
         """This task begins with a request, in a context that may be that of another: nothing of that one holds here."""
-        until(None)
-        _visitor.set(None)
+        if deadline() is not None:
+            until(None)
+        if _visitor.get() is not None:
+            _visitor.set(None)
 
     def read(self, visitor: Visitor | None, path: str, address: str, body: bytes) -> Visitor:
         """The same for what this task runs from now on, before anybody reads what its body says; to be asked if busy.
@@ -94,11 +96,18 @@ class Runner:
         self._executor.forget(visitor)
 
     async def run(
-        self, session: Session, inputs: Tensors, outputs: Sequence[str] | None = None, *, items: str = ""
+        self,
+        session: Session,
+        inputs: Tensors,
+        outputs: Sequence[str] | None = None,
+        *,
+        items: str = "",
+        came: float | None = None,
     ) -> dict[str, Array]:
         """`session.run`, perhaps in a batch with rows of other requests; row i of an answer is of row i of the inputs.
 
-        `items` is the JSON pointer of the list that the rows were sent in; faults point into it. Raises ValueError if
+        `items` is the JSON pointer of the list that the rows were sent in; faults point into it. If there is no deadline,
+        the runner's own limit counts from when the request `came` (`time.monotonic`), or from now. Raises ValueError if
         an input does not fit, EkibenError: invalid-request for numbers that are not finite, overloaded, timeout,
         not-ready, or internal if the model fails on some of the rows.
         """
@@ -108,7 +117,7 @@ class Runner:
         loop = asyncio.get_running_loop()
         executor = self._executor
         now = time.monotonic()
-        end = deadline() or now + self.limits.timeout_s
+        end = deadline() or (now if came is None else came) + self.limits.timeout_s
         if end <= now:
             batcher.counters.refused["late"] += 1
             raise too_late()

@@ -13,7 +13,7 @@ import orjson
 from service.bundle import Manifest, TensorSpec
 from service.engine.model import Model
 from service.errors import EkibenError
-from service.http.deadline import at_last, at_most
+from service.http.deadline import at_most
 from service.http.exchange import JSON, Reply, Request, media_type, whole_number
 from service.http.json_body import read_json
 from service.http.json_tensors import read_tensors
@@ -65,9 +65,8 @@ async def _infer(host: Host, request: Request, body: bytes) -> Reply:
     tensors = arrays(ask.tensors, data, body, offset)
     if ask.timeout_s:
         at_most(ask.timeout_s, request.came)
-    at_last(host.runner.limits.timeout_s, request.came)
     check_values(tensors, ask.rules)
-    outputs = await host.runner.run(model.session, tensors, ask.outputs)
+    outputs = await host.runner.run(model.session, tensors, ask.outputs, came=request.came)
     clear_padding(outputs, tensors, manifest)
     return _reply(manifest, ask, request_id, outputs)
 
