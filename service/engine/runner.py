@@ -106,10 +106,10 @@ class Runner:
     ) -> dict[str, Array]:
         """`session.run`, perhaps in a batch with rows of other requests; row i of an answer is of row i of the inputs.
 
-        `items` is the JSON pointer of the list that the rows were sent in; faults point into it. If there is no deadline,
-        the runner's own limit counts from when the request `came` (`time.monotonic`), or from now. Raises ValueError if
-        an input does not fit, EkibenError: invalid-request for numbers that are not finite, overloaded, timeout,
-        not-ready, or internal if the model fails on some of the rows.
+        `items` is the JSON pointer of the list that the rows were sent in; faults point into it. If there is no
+        deadline, the runner's own limit counts from when the request `came` (`time.monotonic`), or from now. Raises
+        ValueError if an input does not fit, EkibenError: invalid-request for numbers that are not finite, overloaded,
+        timeout, not-ready, or internal if the model fails on some of the rows.
         """
         batcher = self._batchers.get(id(session)) or self._open(session)
         layout = batcher.layout
