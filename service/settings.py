@@ -43,7 +43,10 @@ class Settings(BaseSettings):
     queue_items: int = Field(default=2048, ge=1, description="items that wait for one model at most")
     max_batch_items: int = Field(default=48, ge=1, le=1024, description="items that are computed together at most")
     max_batch_steps: int = Field(
-        default=8192, ge=1, le=1 << 20, description="steps (tokens) in one batch at most, padding included"
+        default=8192,
+        ge=1,
+        le=1 << 20,
+        description="steps (tokens) in one batch at most, padding and a past that is sent included",
     )
     max_generations: int = Field(default=64, ge=1, description="texts that are generated at a time at most")
     max_body_bytes: int = Field(default=16 << 20, ge=1 << 10, description="a larger request body is refused with 413")
