@@ -56,3 +56,8 @@ class BundleError(ValueError):
 
 class DeviceError(RuntimeError):
     """The device that was asked for cannot serve; the message names what was asked and what there is."""
+
+
+def as_exception(error: BaseException) -> Exception:
+    """The error itself, or one that says what it is: a panic in a library of Rust is no Exception."""
+    return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")

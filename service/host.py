@@ -39,7 +39,6 @@ OPEN_AT_LAST_S = 30.0  # a worker that is not ready by then says itself why
 SWITCH_S = 5e-4  # threads that compute, or refuse, wait that long for the interpreter at most
 MAX_CONNECTIONS = 8192  # in one worker; how much of what they ask is let in is the engine's to say
 
-
 log = logging.getLogger(__name__)
 
 

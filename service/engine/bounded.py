@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-LOOKS = 8  # what counts: while the whole process is stopped, the clock goes on
+from service.errors import as_exception
+
+LOOKS = 8  # without a sign of life: what counts, as the clock goes on while the whole process is stopped
 Result = TypeVar("Result")
 
 
@@ -48,8 +50,8 @@ class _Call:
     def run(self) -> None:
         try:
             self.results.append(self._function(*self._args))
-        except BaseException as error:  # noqa: BLE001 - raised where the call was made, a panic of Rust too
-            self.error = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+        except BaseException as error:  # noqa: BLE001 - raised where the call was made
+            self.error = as_exception(error)
         if self._dropped:
             self.drop()
 

@@ -88,14 +88,7 @@ class Layout:
 
     def key(self, inputs: Tensors) -> tuple[int, ...]:
         """Of a model that is not ragged: requests with equal keys may share a batch."""
-        if not self._places:
-            return ()
-        return tuple(
-            size
-            for name, _, tail, _ in self._inputs
-            for axis, size in zip(tail, inputs[name].shape[1:], strict=True)
-            if isinstance(axis, str)
-        )
+        return tuple([inputs[name].shape[place] for name, place in self._places])
 
     def num_steps(self, inputs: Tensors) -> int:
         """Steps that the rows of a request were padded to, and whatever else a model without lengths leaves free (such

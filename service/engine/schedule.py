@@ -12,6 +12,7 @@ from typing import Any
 from service.engine.batch import Batch
 from service.engine.batcher import Batcher
 from service.engine.request import Piece, Request
+from service.errors import as_exception
 
 
 class Call:
@@ -36,8 +37,8 @@ class Call:
             return _nothing
         try:
             result = self._function(*self._args)
-        except BaseException as error:  # noqa: BLE001 - whatever it raises is its caller's, a panic of Rust too
-            failure = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+        except BaseException as error:  # noqa: BLE001 - whatever it raises is its caller's
+            failure = as_exception(error)
             return lambda: self.fail(failure)
         return lambda: self._succeed(result)
 

@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Callable
 
-log = logging.getLogger(__name__)
+from service.engine.bounded import LOOKS
 
-LOOKS = 8  # without a sign of life
+log = logging.getLogger(__name__)
 
 
 class Watchdog(threading.Thread):

@@ -1,7 +1,6 @@
 """Workers of a real server that are killed, stopped or interrupted: what is lost, what is said, what comes back."""
 
 import asyncio
-import http.client
 import json
 import os
 import signal
@@ -20,7 +19,18 @@ from tests.e2e.serving import ROOT, environment, free_port, until
 from tests.service.bodies import body
 from tests.service.conftest import served_bundles
 from tests.service.engine.versions import NAME, endless_graph, publish, request_file
-from tests.service.test_host import GRANIAN, IMAGES, ask, classify, counted, ended, half_a_request, served, wait_until
+from tests.service.test_host import (
+    GRANIAN,
+    IMAGES,
+    ask,
+    classify,
+    counted,
+    ended,
+    finished,
+    served,
+    under_way,
+    wait_until,
+)
 
 __all__ = ["served_bundles"]
 NUM_CLIENTS = 8
@@ -74,16 +84,12 @@ def test_a_worker_that_cannot_start_ends_the_service_with_its_reason(served_bund
 def test_ctrl_c_drains_as_sigterm_does(served_bundles: Path, tmp_path: Path) -> None:
     """A terminal sends SIGINT to the parent and to every worker."""
     with served(GRANIAN, served_bundles, tmp_path, EKIBEN_DRAIN_S="2") as host:
-        slow = half_a_request(host.port)
-        wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)
+        slow = under_way(host)
         os.killpg(host.process.pid, signal.SIGINT)
         wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 503)
         assert classify(host.port)[0] == 503
-        slow.sendall(IMAGES[10:].encode())
-        answer = http.client.HTTPResponse(slow)
-        answer.begin()
-        assert (answer.status, len(json.loads(answer.read())["predictions"])) == (200, 1)
-        slow.close()
+        status, said = finished(slow)
+        assert (status, len(json.loads(said)["predictions"])) == (200, 1)
         assert host.process.wait(timeout=20) == 0
 
 
@@ -102,15 +108,11 @@ def test_a_hang_up_ends_nobody(served_bundles: Path, tmp_path: Path) -> None:
     with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
         workers = psutil.Process(host.process.pid).children()
         wait_until(lambda: counted(host, "ekiben_ready_workers") == 2)
-        slow = half_a_request(host.port)
-        wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)
+        slow = under_way(host)
         os.killpg(host.process.pid, signal.SIGHUP)
         wait_until(lambda: "SIGHUP: nothing to do" in (tmp_path / "log").read_text())
-        slow.sendall(IMAGES[10:].encode())
-        answer = http.client.HTTPResponse(slow)
-        answer.begin()
-        assert (answer.status, len(json.loads(answer.read())["predictions"])) == (200, 1)
-        slow.close()
+        status, said = finished(slow)
+        assert (status, len(json.loads(said)["predictions"])) == (200, 1)
         assert psutil.Process(host.process.pid).children() == workers
 
 
@@ -119,16 +121,11 @@ def test_workers_leave_when_their_parent_is_killed(served_bundles: Path, tmp_pat
     with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
         workers = psutil.Process(host.process.pid).children()
         wait_until(lambda: counted(host, "ekiben_ready_workers") == 2)
-        slow = half_a_request(host.port)
-        wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)
+        slow = under_way(host)
         host.process.kill()
         wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 503)
-        slow.sendall(IMAGES[10:].encode())
-        answer = http.client.HTTPResponse(slow)
-        answer.begin()
-        said = answer.read()
-        slow.close()
-        assert answer.status == 200, said
+        status, said = finished(slow)
+        assert status == 200, said
         assert not psutil.wait_procs(workers, timeout=20)[1]
 
 

@@ -252,8 +252,7 @@ def counted_or_nothing(host: Started) -> float:
 
 def test_sigterm_lets_nothing_new_in_and_finishes_what_it_let_in(served_bundles: Path, tmp_path: Path) -> None:
     with served(GRANIAN, served_bundles, tmp_path, EKIBEN_DRAIN_S="2") as host:
-        slow = half_a_request(host.port)
-        wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)
+        slow = under_way(host)
         host.process.send_signal(signal.SIGTERM)
         wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 503)
         status, headers, refused = classify(host.port)
@@ -263,12 +262,9 @@ def test_sigterm_lets_nothing_new_in_and_finishes_what_it_let_in(served_bundles:
         assert late.recv(13) == b"HTTP/1.1 503 "
         assert ask(host.port, "GET", "/v2/health/ready")[0] == 503
         assert ask(host.port, "GET", "/livez")[0] == 200
-        slow.sendall(IMAGES[10:].encode())
-        answer = http.client.HTTPResponse(slow)
-        answer.begin()
-        assert answer.status == 200
-        assert json.loads(answer.read())["predictions"]
-        slow.close()
+        status, said = finished(slow)
+        assert status == 200
+        assert json.loads(said)["predictions"]
         assert host.process.wait(timeout=20) == 0, "nobody waits for the body of who was refused"
         late.close()
 
@@ -276,8 +272,7 @@ def test_sigterm_lets_nothing_new_in_and_finishes_what_it_let_in(served_bundles:
 def test_a_stuck_request_does_not_outlive_the_grace_period(served_bundles: Path, tmp_path: Path) -> None:
     settings = {"EKIBEN_DRAIN_S": "0", "EKIBEN_GRACE_S": "4"}
     with served(GRANIAN, served_bundles, tmp_path, **settings) as host:
-        stuck = half_a_request(host.port)
-        wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)
+        stuck = under_way(host)
         workers = psutil.Process(host.process.pid).children(recursive=True)
         host.process.send_signal(signal.SIGTERM)
         host.process.wait(timeout=20)
@@ -296,6 +291,22 @@ def ended(process: psutil.Process) -> bool:
 def half_a_request(port: int) -> socket.socket:
     """A client that has sent a head and ten bytes of a body."""
     return send(port, "/classify", len(IMAGES), IMAGES[:10].encode())
+
+
+def under_way(host: Started) -> socket.socket:
+    """`half_a_request` that the service has let in."""
+    client = half_a_request(host.port)
+    wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)
+    return client
+
+
+def finished(client: socket.socket) -> tuple[int, bytes]:
+    """The client sends the rest of its body: status and body of the answer."""
+    with client:
+        client.sendall(IMAGES[10:].encode())
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        return answer.status, answer.read()
 
 
 def send(port: int, path: str, length: int, content: bytes) -> socket.socket:

@@ -6,7 +6,8 @@ from itertools import count
 
 import pytest
 
-from service.engine.watchdog import LOOKS, Watchdog
+from service.engine.bounded import LOOKS
+from service.engine.watchdog import Watchdog
 
 
 class Loop:

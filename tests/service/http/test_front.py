@@ -33,6 +33,9 @@ class Exchange:
         raise AssertionError("not a route of ours")
 
     def request(self, method: str, path: str, messages: Iterator[dict[str, Any]], **headers: str) -> None:
+        asyncio.run(self.ask(method, path, messages, **headers))
+
+    async def ask(self, method: str, path: str, messages: Iterator[dict[str, Any]], **headers: str) -> None:
         async def receive() -> Any:
             return next(messages)
 
@@ -41,7 +44,7 @@ class Exchange:
 
         pairs = [(key.replace("_", "-").encode(), value.encode()) for key, value in headers.items()]
         scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": pairs}
-        asyncio.run(self.front(scope, receive, send))
+        await self.front(scope, receive, send)
 
     @property
     def problem(self) -> dict[str, Any]:
@@ -250,7 +253,7 @@ def test_who_asks_wrongly_is_told_so_even_when_all_are_refused(method: str, code
     assert (exchange.problem["code"], host.runner.asked) == (code, [])
 
 
-def test_the_clients_deadline_reaches_the_engine() -> None:
+def host_that_notes_deadlines() -> tuple[Any, list[float | None]]:
     seen: list[float | None] = []
 
     def get(_: str) -> Any:
@@ -259,6 +262,11 @@ def test_the_clients_deadline_reaches_the_engine() -> None:
 
     host = host_with(KeyError())
     host.repository.get = get
+    return host, seen
+
+
+def test_the_clients_deadline_reaches_the_engine() -> None:
+    host, seen = host_that_notes_deadlines()
     before = time.monotonic()
     default_s = host.runner.limits.timeout_s
     for header in ({"x_request_timeout_ms": "1500"}, {}):
@@ -270,28 +278,12 @@ def test_the_clients_deadline_reaches_the_engine() -> None:
 
 def test_a_request_has_no_deadline_of_one_before_it_in_its_task() -> None:
     """uvicorn begins what is pipelined in the task of the request before."""
-    seen: list[float | None] = []
-
-    def get(_: str) -> Any:
-        seen.append(deadline())
-        raise EkibenError("timeout", "too late")
-
-    host = host_with(KeyError())
-    host.repository.get = get
-    front = Exchange(host).front
+    host, seen = host_that_notes_deadlines()
 
     async def both() -> None:
-        for headers in ([(b"x-request-timeout-ms", b"100")], []):
-            pairs = [(b"content-type", b"application/json"), *headers]
+        for header in ({"x_request_timeout_ms": "100"}, {}):
             messages = whole(orjson.dumps(CLASSIFY))
-
-            async def receive(messages: Any = messages) -> Any:
-                return next(messages)
-
-            async def send(message: Any) -> None: ...
-
-            scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"", "headers": pairs}
-            await front(scope, receive, send)
+            await Exchange(host).ask("POST", "/classify", messages, content_type="application/json", **header)
 
     before = time.monotonic()
     asyncio.run(both())
