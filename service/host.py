@@ -168,7 +168,7 @@ class Worker:
         for number in (LEAVE, signal.SIGINT):  # a terminal sends Ctrl-C to workers too
             loop.add_signal_handler(number, self._leave)
         host = running()
-        Watchdog(loop, host.runner.stuck_at, self._hang_s, kill).start()
+        Watchdog(loop, host.runner.progress_token, self._hang_s, kill).start()
         if self._shared is not None:
             host.sharing = Sharing(self._shared)
             self._tasks.append(loop.create_task(host.sharing.keep(host)))

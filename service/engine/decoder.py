@@ -62,7 +62,7 @@ async def generate_tokens(
     groups: dict[int, list[_Row]] = {}
     for row in rows:
         groups.setdefault(row.capacity, []).append(row)
-    with runner.generating(len(rows)):
+    with runner.generation_slots(len(rows)):
         for capacity, members in groups.items():
             batch = _Batch(session, capacity, len(members), partial(runner.count_steps, session))
             for row in members:

@@ -1,17 +1,17 @@
-"""What the engine holds to, whatever is asked of it."""
+"""Bounds that hold for every batch and every queue."""
 
 from dataclasses import dataclass
 
-INLINE_S = 0.002  # the longest that the event loop may be held up by computing
+INLINE_BUDGET_S = 0.002  # the longest computation that may hold up an event loop
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much one batch and one queue hold, and how long a client waits that did not say."""
+    """Sizes of one batch and one queue, and the default deadline of a request."""
 
     max_batch_items: int = 48
-    max_batch_steps: int = 8192  # of a batch, padding included
+    max_batch_steps: int = 8192  # padding included
     max_queue_items: int = 2048
     max_waste: float = 0.2  # share of a batch that may be padding
-    max_generations: int = 64  # rows of text that are generated at a time
+    max_generations: int = 64  # texts that are generated at the same time
     timeout_s: float = 30.0

@@ -19,18 +19,18 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog(threading.Thread):
-    """`stuck_at` gives a number while nothing more could be computed, a new one with whatever ends, else None."""
+    """`progress_token` gives a number while nothing more could be computed, a new one with whatever ends, else None."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        stuck_at: Callable[[], int | None],
+        progress_token: Callable[[], int | None],
         hang_s: float,
         end: Callable[[], None],
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._loop = loop
-        self._stuck_at = stuck_at
+        self._stuck_at = progress_token
         self._hang_s = hang_s
         self._end = end
         self._turned = True  # has the event loop, since the last look?
@@ -55,10 +55,10 @@ class Watchdog(threading.Thread):
         if self._turned:
             self._turned = False
             self._loop.call_soon_threadsafe(self._turn)
-        stuck_at = self._stuck_at()
-        is_same = stuck_at is not None and stuck_at == self._was_stuck_at
+        progress_token = self._stuck_at()
+        is_same = progress_token is not None and progress_token == self._was_stuck_at
         self._stuck_looks = self._stuck_looks + 1 if is_same else 0
-        self._was_stuck_at = stuck_at
+        self._was_stuck_at = progress_token
         if self._idle_looks > LOOKS:
             return "the event loop has been held up"
         return "every thread that computes has been busy with the same" if self._stuck_looks > LOOKS else None

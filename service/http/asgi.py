@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from service.engine.appointments import Visitor
+from service.engine.admission.retry_schedule import Visitor
 from service.http.exchange import UNREADABLE, ClientGoneError, Reply, announced, too_large
 
 Message = MutableMapping[str, Any]

@@ -6,7 +6,7 @@ Invariant: no more than `limit` bytes of a body are ever held; a body that annou
 import asyncio
 from typing import NamedTuple, Protocol
 
-from service.engine.appointments import Visitor
+from service.engine.admission.retry_schedule import Visitor
 from service.errors import EkibenError
 
 Headers = list[tuple[str, str]]

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 
-from service.engine.counters import BOUNDS_S, Counters, Histogram
+from service.engine.metrics import BOUNDS_S, Counters, Histogram
 from service.http.exchange import Reply, Request
 from service.http.route import Host, Page
 

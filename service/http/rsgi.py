@@ -12,7 +12,7 @@ from typing import Any
 from granian.rsgi import HTTPProtocol, ProtocolClosed  # type: ignore[attr-defined]  # re-exported, not listed
 from granian.rsgi import Scope as RsgiScope
 
-from service.engine.appointments import Visitor
+from service.engine.admission.retry_schedule import Visitor
 from service.errors import EkibenError
 from service.http.asgi import App, Message, Scope
 from service.http.exchange import UNREADABLE, ClientGoneError, Reply, announced, too_large

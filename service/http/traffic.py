@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 
-from service.engine.counters import Histogram
+from service.engine.metrics import Histogram
 
 
 class Traffic:

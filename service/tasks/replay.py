@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from service.bundle import Manifest, RequestCase, SeriesTagger, Tolerance
 from service.engine.parity import compare
 from service.engine.repository import Model
-from service.engine.runner import Runner, patient_runner
+from service.engine.runner import Runner, untimed_runner
 from service.errors import BundleError, EkibenError
 from service.tasks import TASKS
 from service.tasks.body import describe, parse, pointer, wrong
@@ -37,7 +37,7 @@ async def answer(model: Model, runner: Runner, body: dict[str, Any]) -> dict[str
 
 def answer_now(model: Model, body: dict[str, Any]) -> dict[str, Any]:
     """`answer` for callers without an event loop, on a runner of its own: what hangs there holds nobody else up."""
-    runner = patient_runner()
+    runner = untimed_runner()
     try:
         return asyncio.run(answer(model, runner, body))
     finally:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from service.bundle import LanguageModel
 from service.engine.model import Model
-from service.engine.runner import patient_runner
+from service.engine.runner import untimed_runner
 from service.errors import EkibenError
 from service.scoring.rows import Rows
 from service.scoring.scorers.items import plain, reason, values
@@ -36,7 +36,7 @@ class GenerateScorer:
         self._columns = columns
         self._request = request
         self._writes = isinstance(model.manifest.parameters, LanguageModel)
-        self._runner = patient_runner()
+        self._runner = untimed_runner()
         self._loop = asyncio.new_event_loop()
 
     def score(self, rows: Rows) -> Scored:

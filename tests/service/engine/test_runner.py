@@ -1,4 +1,4 @@
-"""Work on the runner's threads: answers come back, the event loop stays free, the gone take their queue with them."""
+"""The runner returns the session's answers, keeps the event loop free, and computes nothing for cancelled callers."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.runner import Runner, patient_runner
+from service.engine.runner import Runner, untimed_runner
 from service.engine.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import FAMILIES, example_inputs
@@ -50,7 +50,7 @@ def test_each_caller_gets_its_own_answer(sessions: dict[str, Session], runner: R
         np.testing.assert_array_equal(answer["logits"], session.run(one)["logits"])
 
 
-def test_no_more_than_the_threads_compute_at_once() -> None:
+def test_no_more_jobs_than_threads_compute_at_once() -> None:
     runner, running, seen = Runner(threads=2), 0, []
     lock, both = threading.Lock(), threading.Barrier(2, timeout=30)
 
@@ -71,7 +71,7 @@ def test_no_more_than_the_threads_compute_at_once() -> None:
     assert max(seen) == 2
 
 
-def test_the_loop_stays_free_and_the_cancelled_are_never_computed(runner: Runner) -> None:
+def test_the_event_loop_stays_free_and_cancelled_calls_never_run(runner: Runner) -> None:
     began, go_on, computed = threading.Event(), threading.Event(), []
 
     def slow() -> str:
@@ -96,7 +96,7 @@ def test_the_loop_stays_free_and_the_cancelled_are_never_computed(runner: Runner
     assert computed == [0, 2]
 
 
-def test_what_has_begun_ends_without_harm_when_its_caller_is_gone(runner: Runner) -> None:
+def test_a_running_call_ends_after_its_caller_was_cancelled(runner: Runner) -> None:
     began, go_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def slow() -> None:
@@ -118,7 +118,7 @@ def test_what_has_begun_ends_without_harm_when_its_caller_is_gone(runner: Runner
     assert ended.is_set()
 
 
-def test_closed_is_closed(runner: Runner) -> None:
+def test_a_closed_runner_refuses_calls(runner: Runner) -> None:
     runner.close()
     runner.close()
     with pytest.raises(EkibenError, match="shutting down") as caught:
@@ -131,7 +131,7 @@ def rows_of(inputs: dict[str, np.ndarray], chosen: list[int]) -> dict[str, np.nd
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_rows_of_strangers_in_one_batch_get_their_own_answers(
+def test_rows_of_different_requests_in_one_batch_get_their_own_answers(
     family: str, sessions: dict[str, Session], runner: Runner
 ) -> None:
     session = sessions[family]
@@ -199,7 +199,7 @@ def test_numbers_that_are_not_finite_are_refused_by_row(bad: float, runner: Runn
     assert [fault.pointer for fault in caught.value.faults] == ["/sequences/1"]
 
 
-def test_bad_numbers_are_named_wherever_their_rows_were_computed(runner: Runner) -> None:
+def test_rows_that_are_not_finite_are_named_whatever_their_batch(runner: Runner) -> None:
     session, lengths = FakeSession(), (3, 60, 4, 50, 3)  # never in one batch: too much of it would be padding
     inputs = rows(*lengths)
     inputs["series"][[1, 4], 0, 1] = np.nan
@@ -210,7 +210,7 @@ def test_bad_numbers_are_named_wherever_their_rows_were_computed(runner: Runner)
     assert counters.items == counters.executed_items + counters.failed_items == 5
 
 
-def test_what_was_done_is_counted(runner: Runner) -> None:
+def test_counters_add_up(runner: Runner) -> None:
     session = FakeSession()
     bad = rows(4, first=POISON)
 
@@ -228,35 +228,14 @@ def test_what_was_done_is_counted(runner: Runner) -> None:
     assert (counters.queued_items, counters.compute_s.count, counters.queue_s.count) == (0, 3, 3)
 
 
-def test_who_comes_along_a_long_line_teaches_what_is_asked_there(runner: Runner) -> None:
-    """Nothing was refused until then; who comes next is refused unread if the line is that long."""
-    session = FakeSession()
-    seconds_in_line = 10.0
-
-    async def scenario() -> None:
-        first = runner.knock("/path", "a", 20.0, 0.0, seconds_in_line)
-        assert not isinstance(first, float)
-        assert not runner.judged
-        await runner.run(session, rows(8))  # type: ignore[arg-type]  # of another task
-        assert not runner.judged
-        visitor = runner.read(first, "/path", "a", b"1")
-        await runner.run(session, rows(8))  # type: ignore[arg-type]
-        runner.forget(visitor)
-
-    asyncio.run(scenario())
-    assert set(runner.judged) == {"/path"}
-    assert isinstance(runner.knock("/path", "b", 20.0, 0.0, seconds_in_line), float)
-    assert not isinstance(runner.knock("/path", "c", 20.0), float)
-
-
-def test_the_grid_covers_every_batch_that_can_be(runner: Runner, sessions: dict[str, Session]) -> None:
+def test_the_grid_covers_every_possible_batch(runner: Runner, sessions: dict[str, Session]) -> None:
     assert runner.grid(sessions["image-classifier"]) == [(1, 0), (2, 0), (4, 0), (8, 0)]
     grid = runner.grid(FakeSession(max_steps=500))  # type: ignore[arg-type]
     assert {rows for rows, steps in grid if steps == 500} == {1, 2, 4, 8, 16}  # 16 x 500 is all that a batch holds
     assert {rows for rows, steps in grid if steps == 8} == {1, 2, 4, 8, 16, 32, 48}
 
 
-def test_where_lengths_have_bounds_the_grid_has_them_all(runner: Runner) -> None:
+def test_the_grid_holds_every_length_bucket(runner: Runner) -> None:
     session = FakeSession(max_steps=48)
     session.length_buckets = (8, 24, 48)  # type: ignore[attr-defined]
     assert {steps for _, steps in runner.grid(session)} == {8, 24, 48}  # type: ignore[arg-type]
@@ -286,7 +265,7 @@ WHOLE = ("image-classifier", "text-classifier")
     ("family", "harm"),
     [(family, harm) for family in FAMILIES for harm in HARMS if not (harm == "not finite" and family in WHOLE)],
 )
-def test_of_32_at_once_one_is_bad_and_31_are_answered(
+def test_one_bad_request_of_32_does_not_harm_the_others(
     family: str, harm: str, sessions: dict[str, Session], runner: Runner
 ) -> None:
     inputs = example_inputs(family, batch=32, seed=3)
@@ -318,8 +297,8 @@ def test_of_32_at_once_one_is_bad_and_31_are_answered(
             np.testing.assert_allclose(answers[row][key], value, rtol=1e-5, atol=1e-6)
 
 
-def test_failed_requests_leave_nothing_for_the_collector(runner: Runner) -> None:
-    """Their errors' traces would keep their inputs until it comes."""
+def test_failed_requests_leave_no_garbage(runner: Runner) -> None:
+    """The tracebacks of their errors would keep their inputs alive until the collector runs."""
     session = FakeSession()
 
     async def fail(times: int) -> None:
@@ -334,14 +313,14 @@ def test_failed_requests_leave_nothing_for_the_collector(runner: Runner) -> None
     assert asyncio.run(garbage()) < 50
 
 
-def test_nothing_is_too_late_for_a_patient_runner() -> None:
-    runner = patient_runner()
+def test_requests_of_an_untimed_runner_have_hours() -> None:
+    runner = untimed_runner()
     assert runner.limits.timeout_s >= 3600
     runner.close()
 
 
-def test_a_panic_is_its_callers_alone(runner: Runner) -> None:
-    """Libraries in Rust raise what is no Exception."""
+def test_a_panic_fails_its_own_call_only(runner: Runner) -> None:
+    """Libraries written in Rust raise what is no Exception."""
 
     class Panic(BaseException):
         pass

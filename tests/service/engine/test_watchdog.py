@@ -45,12 +45,12 @@ def test_threads_that_are_all_busy_with_the_same_are_noticed_and_those_that_get_
     released = count()
     watchdog = Watchdog(Loop(), lambda: next(released), 1.0, lambda: None)  # type: ignore[arg-type]
     assert looks(watchdog, 3 * LOOKS) == [None] * 3 * LOOKS
-    stuck_at: list[int | None] = [7]
-    watchdog = Watchdog(Loop(), lambda: stuck_at[0], 1.0, lambda: None)  # type: ignore[arg-type]
+    progress_token: list[int | None] = [7]
+    watchdog = Watchdog(Loop(), lambda: progress_token[0], 1.0, lambda: None)  # type: ignore[arg-type]
     assert looks(watchdog, LOOKS) == [None] * LOOKS
-    stuck_at[0] = None  # one is free
+    progress_token[0] = None  # one is free
     assert looks(watchdog, 2) == [None] * 2
-    stuck_at[0] = 7
+    progress_token[0] = 7
     reasons = looks(watchdog, LOOKS + 2)
     assert reasons[:LOOKS] == [None] * LOOKS
     assert reasons[-1] == "every thread that computes has been busy with the same"

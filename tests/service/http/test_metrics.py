@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from service.engine.counters import Counters
+from service.engine.metrics import Counters
 from service.http import metrics
 from service.http.metrics import FAMILIES, Samples, Sharing, exposition, samples
 from service.http.traffic import Traffic

@@ -12,7 +12,7 @@ from weakref import ref
 import pytest
 from granian.rsgi import ProtocolClosed
 
-from service.engine.appointments import Visitor
+from service.engine.admission.retry_schedule import Visitor
 from service.engine.deadline import deadline
 from service.engine.limits import Limits
 from service.engine.runner import Runner

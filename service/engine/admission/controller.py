@@ -1,0 +1,110 @@
+"""Admission control: a request is admitted only if it, and every request admitted before it, will be answered in time.
+
+A refusal names the time to come back, and reserves computing for that time. A client that returns on time may use more
+of its deadline and of the queue than others, so it finds a place; a client that returns too early while requests are
+being refused is refused again before its body is read. `try_admit` may be called from any thread.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from threading import RLock
+
+from service.engine.admission.retry_schedule import RetrySchedule
+from service.engine.batching.backlog import Backlog
+from service.engine.batching.cost_model import CostEstimate
+from service.engine.context import UNRESERVED, Permit, RequestContext
+from service.engine.limits import Limits
+from service.engine.metrics import Counters, Refusal
+from service.errors import EkibenError
+
+DEADLINE_BUDGET = 0.6  # share of its time that a request may spend in the engine; the rest is for the way here and back
+RETRY_BUDGET = 0.8  # the same for a client that returns on time
+QUEUE_SHARE = 0.8  # of a queue, for all other requests while clients are expected to return
+SHED_INTERVAL = 0.02  # share of its timeout for which a refusal turns early clients with no longer timeout away
+MAX_AGE_S = 1.0  # of a measurement: after that a request is admitted to measure again
+TOO_LATE = "the deadline would be missed"
+
+
+class AdmissionController:
+    def __init__(
+        self, slots: int, limits: Limits, backlog: Backlog, lock: RLock, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`slots` is the number of batches that compute at the same time; `lock` guards the backlog."""
+        self._limits = limits
+        self._backlog = backlog
+        self._lock = lock
+        self._clock = clock
+        self._retries = RetrySchedule(slots)
+        self._shedding_until = 0.0
+        self._shedding_timeout_s = 0.0  # for requests with no longer timeout than this
+
+    @property
+    def expects_retries(self) -> bool:
+        """Are there clients that were refused and may return?"""
+        return bool(self._retries)
+
+    def try_admit(self, context: RequestContext, cost: CostEstimate | None = None) -> Permit:
+        """Admit a request, or raise EkibenError overloaded with the time to come back.
+
+        Without a cost the request has not been read: only a client that returns too early is refused then, and the
+        permit reserves what a client that returns on time asked for before. With its cost the request joins a queue
+        next; the queue accounts for its work, so the permit reserves nothing.
+        """
+        with self._lock:
+            now = self._clock()
+            return self._admit_unread(context, now) if cost is None else self._admit(context, cost, now)
+
+    def _admit_unread(self, context: RequestContext, now: float) -> Permit:
+        self._retries.drop_expired(now)
+        client = context.client, context.route
+        if now < self._shedding_until and context.timeout_s <= self._shedding_timeout_s:
+            upcoming = self._retries.upcoming(client, now)
+            if upcoming is not None:
+                earlier, retry_after_s = upcoming
+                raise _refusal("unread", TOO_LATE, earlier.counters, retry_after_s)
+        reservation = self._retries.redeem(client, now)
+        if reservation is None:
+            return UNRESERVED
+        context.is_retry = True
+        self._backlog.add(context.deadline, reservation.work_s)
+        return Permit(reservation.work_s, release=partial(self._release, context.deadline))
+
+    def _admit(self, context: RequestContext, cost: CostEstimate, now: float) -> Permit:
+        if self._retries and not context.is_retry:
+            context.is_retry = self._retries.redeem((context.client, context.route), now) is not None
+        max_rows = self._limits.max_queue_items
+        if self._retries and not context.is_retry:
+            max_rows = int(max_rows * QUEUE_SHARE)
+        if cost.queued_rows and cost.queued_rows + cost.num_rows > max_rows:
+            raise self._refuse("queue-full", "the queue is full", context, cost, now)
+        remaining_s = context.deadline - now
+        reserved_s = (1 - (RETRY_BUDGET if context.is_retry else DEADLINE_BUDGET)) * remaining_s
+        predicted_s, late_s = self._backlog.predict(now, context.deadline, cost.work_s, cost.batch_s, reserved_s)
+        if late_s > 0 and now < cost.measured_at + MAX_AGE_S:
+            if not context.is_retry:
+                # No queue gets shorter faster than `late_s` seconds of computing in so many seconds.
+                interval_s = max(late_s / self._backlog.error_ratio, SHED_INTERVAL * context.timeout_s)
+                self._shedding_until, self._shedding_timeout_s = now + interval_s, context.timeout_s
+            raise self._refuse("overloaded", TOO_LATE, context, cost, now, wait_s=late_s)
+        return Permit(predicted_s=predicted_s)
+
+    def _release(self, deadline: float, work_s: float) -> None:
+        with self._lock:
+            self._backlog.remove(deadline, work_s)
+
+    def _refuse(
+        self, reason: Refusal, detail: str, context: RequestContext, cost: CostEstimate, now: float, wait_s: float = 0.0
+    ) -> EkibenError:
+        if not context.client:
+            return _refusal(reason, detail, cost.counters, max(math.ceil(wait_s), 1.0))
+        client = context.client, context.route
+        retry_after_s = self._retries.reserve(now, client, cost.counters, work_s=cost.work_s, wait_s=wait_s)
+        return _refusal(reason, detail, cost.counters, retry_after_s)
+
+
+def _refusal(reason: Refusal, detail: str, counters: Counters, retry_after_s: float) -> EkibenError:
+    counters.refused[reason] += 1
+    detail = f"{detail}; {counters.queued_items} items are waiting"
+    return EkibenError("overloaded", detail, retry_after_s=retry_after_s)

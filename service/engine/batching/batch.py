@@ -1,0 +1,124 @@
+"""A batch: rows of several requests that run together, with a value or an error for every row.
+
+A batch that fails is bisected until the rows that make the model fail stand alone. Slices that hold a number that is
+not finite are taken out before.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from service.engine.batching.collate import Array, NotFiniteError
+from service.engine.batching.request import Request, RequestSlice
+from service.engine.metrics import Counters
+
+SliceResult = tuple[RequestSlice, dict[str, Array] | Exception]
+
+log = logging.getLogger(__name__)
+
+
+class BatchSource(Protocol):
+    """The queue that a batch was taken from, as seen from the batch."""
+
+    counters: Counters
+
+    def count_admitted(self, request: Request) -> None:
+        """Count a request of a batch that was never queued."""
+
+    def predict_batch_s(self, batch: "Batch") -> float:
+        """Seconds that the batch usually takes; 0 if unknown."""
+
+    def record_batch(
+        self, batch: "Batch", results: Sequence[SliceResult], started_at: float, ended_at: float, *, inline: bool
+    ) -> None:
+        """Count and measure a batch that was computed."""
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Batch:
+    """Slices that run together, and requests whose deadline passed before their slices could join."""
+
+    queue: BatchSource
+    slices: list[RequestSlice] = field(default_factory=list)
+    num_rows: int = 0
+    longest: int = 0
+    steps: int = 0  # of all rows, without padding
+    expired: list[Request] = field(default_factory=list)
+
+    def add(self, part: RequestSlice) -> None:
+        self.slices.append(part)
+        self.num_rows += part.num_rows
+        self.steps += part.steps
+        self.longest = max(self.longest, part.longest)
+
+
+def compute(slices: Sequence[RequestSlice]) -> list[SliceResult]:
+    """The result of every row; all slices are of one session."""
+    try:
+        return _run(slices)
+    except NotFiniteError:
+        return _run_finite(slices)
+    except Exception as error:  # noqa: BLE001 - onnxruntime raises bare subclasses of Exception
+        head, rest = _halves(slices)
+        if not rest:
+            log.error("%s: one row fails: %s", head[0].request.collator.model, error)
+            return [(head[0], error.with_traceback(None))]  # its traceback holds this frame
+        return compute(head) + compute(rest)
+
+
+def _run(slices: Sequence[RequestSlice]) -> list[SliceResult]:
+    first = slices[0].request
+    collator = first.collator
+    if len(slices) == 1 and slices[0].is_whole:
+        collator.check_finite(first.inputs)
+        return [(slices[0], first.session.run(first.inputs, first.outputs))]
+    batch = collator.collate([part.inputs() for part in slices], max(part.longest for part in slices))
+    collator.check_finite(batch)
+    answer = first.session.run(batch, _union(slices))
+    results: list[SliceResult] = []
+    start = 0
+    for part in slices:
+        names = part.request.outputs
+        end = start + part.num_rows
+        results.append((part, {name: answer[name][start:end] for name in (answer if names is None else names)}))
+        start = end
+    return results
+
+
+def _run_finite(slices: Sequence[RequestSlice]) -> list[SliceResult]:
+    """Refuse the slices that hold numbers that are not finite, and run the others."""
+    refused: list[SliceResult] = []
+    finite: list[RequestSlice] = []
+    for part in slices:
+        try:
+            part.request.collator.check_finite(part.inputs())
+            finite.append(part)
+        except NotFiniteError as error:
+            refused.append((part, error.with_traceback(None)))
+    return refused + (compute(finite) if finite else [])
+
+
+def _union(slices: Sequence[RequestSlice]) -> Sequence[str] | None:
+    """The outputs that any of the requests asks for."""
+    names = slices[0].request.outputs
+    if all(part.request.outputs == names for part in slices):
+        return names
+    names_of_all: dict[str, None] = {}
+    for part in slices:
+        if part.request.outputs is None:
+            return None
+        names_of_all.update(dict.fromkeys(part.request.outputs))
+    return tuple(names_of_all)
+
+
+def _halves(slices: Sequence[RequestSlice]) -> tuple[list[RequestSlice], list[RequestSlice]]:
+    """Two halves by rows; the second is empty if there is one row."""
+    if len(slices) > 1:
+        middle = len(slices) // 2
+        return list(slices[:middle]), list(slices[middle:])
+    (part,) = slices
+    if part.num_rows == 1:
+        return [part], []
+    head = part.split(part.num_rows // 2)
+    return [head], [part]

@@ -1,0 +1,81 @@
+"""What the engine knows of one request, made once when the request arrives and passed on to all that works for it.
+
+Invariant: a deadline and a permit belong to one request; nothing of one request is visible to another.
+"""
+
+from collections.abc import Callable
+from types import TracebackType
+
+
+class Permit:
+    """A request was admitted. Seconds of computing may be reserved for it until it is queued.
+
+    Leaving the `with` block releases the reservation; releasing it twice changes nothing.
+    """
+
+    __slots__ = ("_release", "predicted_s", "reserved_s")
+
+    def __init__(
+        self,
+        reserved_s: float = 0.0,
+        *,
+        release: Callable[[float], None] | None = None,
+        predicted_s: float = 0.0,
+    ) -> None:
+        self.reserved_s = reserved_s
+        self.predicted_s = predicted_s  # to its answer, uncorrected; 0 if unknown
+        self._release = release
+
+    def release(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            release(self.reserved_s)
+            self.reserved_s = 0.0
+
+    def __enter__(self) -> "Permit":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+UNRESERVED = Permit()  # shared by all requests for which nothing is reserved
+
+
+class RequestContext:
+    """One request, from arrival to answer. Times are those of `time.monotonic`, in seconds."""
+
+    __slots__ = (
+        "client",
+        "deadline",
+        "has_default_deadline",
+        "is_retry",
+        "permit",
+        "received_at",
+        "route",
+        "timeout_s",
+    )
+
+    def __init__(
+        self, *, received_at: float, timeout_s: float | None, default_timeout_s: float, client: str, route: str
+    ) -> None:
+        """`timeout_s` is what the client asked for. `client` and `route` recognise a refused client that comes back;
+        without a client nobody does.
+        """
+        self.received_at = received_at
+        self.has_default_deadline = timeout_s is None
+        self.timeout_s = default_timeout_s if timeout_s is None else timeout_s
+        self.deadline = received_at + self.timeout_s
+        self.client = client
+        self.route = route
+        self.is_retry = False  # it comes at the time that an earlier refusal named
+        self.permit = UNRESERVED
+
+    def tighten_deadline(self, timeout_s: float) -> None:
+        """The client asks for an answer within `timeout_s` of arrival: of several such limits the shortest holds."""
+        if self.has_default_deadline or timeout_s < self.timeout_s:
+            self.timeout_s = timeout_s
+            self.deadline = self.received_at + timeout_s
+        self.has_default_deadline = False

@@ -1,0 +1,52 @@
+"""What the engine did, counted for each version of a model.
+
+All values only grow, except `queued_items`. They are written under the executor's lock and may be read at any time.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+# unread: refused before the body was read; late: the deadline had passed on arrival.
+Refusal = Literal["overloaded", "unread", "queue-full", "late", "stopping"]
+NUM_BINS = 28
+
+
+@dataclass
+class Histogram:
+    """Durations by powers of two: bin i counts those of at most `BOUNDS_S[i]` seconds, the last bin all others."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * NUM_BINS)
+    sum_s: float = 0.0
+    count: int = 0
+
+    def add(self, seconds: float) -> None:
+        self.counts[min(int(seconds * 1e6).bit_length(), NUM_BINS - 1)] += 1
+        self.sum_s += seconds
+        self.count += 1
+
+
+BOUNDS_S = tuple(2**i / 1e6 for i in range(NUM_BINS - 1))
+
+
+@dataclass(kw_only=True)
+class Counters:
+    model: str
+    version: str
+    requests: int = 0  # admitted
+    items: int = 0  # rows of admitted requests
+    executed_items: int = 0  # rows that the model answered
+    failed_items: int = 0  # rows that made the model fail, or whose request held numbers that are not finite
+    cancelled_items: int = 0  # rows whose client disconnected before they were computed
+    expired_items: int = 0  # rows whose deadline passed before they were computed
+    late_items: int = 0  # rows whose deadline passed while they were computed
+    refused: Counter[Refusal] = field(default_factory=Counter)  # requests
+    batches: int = 0
+    inline_batches: int = 0  # batches that ran on the event loop
+    bisected_batches: int = 0  # batches that were bisected to find the rows that fail
+    steps: int = 0  # steps of all rows (and their past), or rows where all have one size
+    padded_steps: int = 0  # steps that padding added
+    decoder_steps: int = 0  # decoded tokens: a step of three rows counts three
+    queued_items: int = 0  # rows that wait now
+    queue_s: Histogram = field(default_factory=Histogram)  # by batch: from the first arrival to the start
+    compute_s: Histogram = field(default_factory=Histogram)  # by batch

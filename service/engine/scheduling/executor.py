@@ -1,0 +1,254 @@
+"""The device threads: each takes the most urgent job, computes it and hands the results to the callers' event loops.
+
+Work-conserving: a free thread takes what is queued at once, nothing waits for a batch to fill. One lock guards all
+state here and below; it is never held while a model computes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from service.engine.admission.controller import AdmissionController
+from service.engine.batching.backlog import Backlog
+from service.engine.batching.batch import Batch, SliceResult, compute
+from service.engine.batching.queue import BatchQueue
+from service.engine.batching.request import EMPTY, Request, RequestStatus
+from service.engine.limits import Limits
+from service.engine.scheduling.deadline_timer import DeadlineTimers
+from service.engine.scheduling.device_task import DeviceTask
+from service.engine.scheduling.scheduler import EdfScheduler
+from service.errors import EkibenError
+
+log = logging.getLogger(__name__)
+
+
+class Executor:
+    def __init__(self, slots: int, limits: Limits) -> None:
+        """`slots` is the number of jobs that compute at the same time, on threads and event loops together."""
+        self.slots = slots
+        self.lock = threading.RLock()
+        self.backlog = Backlog(slots)
+        self.admission = AdmissionController(slots, limits, self.backlog, self.lock)
+        self.pending = 0  # requests and tasks that have arrived and are not answered
+        self.stopped = False
+        self._closed = False
+        self._has_work = threading.Condition(self.lock)
+        self._threads: list[threading.Thread] = []
+        self._idle_threads = 0
+        self._running = 0  # slots in use
+        self._num_finished = 0
+        self._scheduler = EdfScheduler()
+        self._timers = DeadlineTimers(self._expire)
+
+    @property
+    def is_busy(self) -> bool:
+        """May a request have to wait?"""
+        return self._running > 0 or bool(self._scheduler)
+
+    def progress_token(self) -> int | None:
+        """While every slot is in use: a number that changes whenever a job ends."""
+        with self.lock:
+            return self._num_finished if self._running >= self.slots else None
+
+    def enqueue(self, requests: Sequence[tuple[BatchQueue, Request]]) -> None:
+        """Admit these requests to their queues, or fail them. To be called on their event loop."""
+        now = time.monotonic()
+        with self.lock:
+            for queue, request in requests:
+                self._admit(queue, request, now)
+        for _, request in requests:
+            if not request.future.done():
+                self._timers.add(request)
+
+    def leave(self, queue: BatchQueue, request: Request) -> None:
+        """The caller awaits the request no longer."""
+        with self.lock:
+            self.pending -= 1
+            if request.future.cancelled():
+                queue.counters.cancelled_items += queue.discard(request, RequestStatus.CANCELLED)
+                request.on_done()
+        request.slices, request.failures = (), EMPTY  # they refer to the request: only the collector would free them
+
+    def submit(self, task: DeviceTask) -> None:
+        with self.lock:
+            if self._closed:
+                raise shutting_down()
+            self.pending += 1
+            self._scheduler.add_task(task)
+            self.wake()
+        task.timer = task.loop.call_later(max(task.deadline - time.monotonic(), 0.0), task.fail, deadline_passed())
+
+    def withdraw(self, task: DeviceTask) -> None:
+        """The caller awaits the task no longer."""
+        task.cancel()
+        with self.lock:
+            self.pending -= 1
+
+    def claim(self, batch: Batch) -> bool:
+        """Take a slot for a batch that was never queued, if no queued work waits for one."""
+        with self.lock:
+            if self._scheduler or self._running >= self.slots or self.stopped:
+                return False
+            self._running += 1
+            for part in batch.slices:
+                batch.queue.count_admitted(part.request)
+                part.request.context.permit.release()
+            return True
+
+    def claim_queued(self, now: float, budget_s: float) -> Batch | None:
+        """Take a slot and the most urgent batch that usually fits the budget; a thread takes what does not fit."""
+        with self.lock:
+            if self._running >= self.slots:
+                return None
+            batch = self._scheduler.next_batch(now, budget_s)
+            if batch is not None:
+                self._running += 1
+                if self.backlog.total_s > budget_s:
+                    self.wake()
+            return batch
+
+    def compute(self, batch: Batch, started_at: float, *, loop: asyncio.AbstractEventLoop | None) -> float:
+        """Compute a batch whose slot was claimed and deliver its results; returns the seconds that the model took.
+
+        `loop` is the event loop that computes it, None on a thread.
+        """
+        results = compute(batch.slices) if batch.slices else []
+        ended_at = time.monotonic()
+        with self.lock:
+            self._release_slot()
+            self.backlog.finished(batch)
+            batch.queue.record_batch(batch, results, started_at, ended_at, inline=loop is not None)
+        for target in {part.request.loop for part, _ in results} | {request.loop for request in batch.expired}:
+            if target is loop:
+                self._deliver(target, results, batch.expired)
+            else:
+                _post(target, self._deliver, target, results, batch.expired)
+        return ended_at - started_at
+
+    def wake(self) -> None:
+        """Have one more thread look for work, if there is queued work and a free slot."""
+        with self.lock:
+            if self._scheduler and self._running < self.slots:
+                if self._idle_threads:
+                    self._has_work.notify()
+                elif len(self._threads) < self.slots:
+                    name = f"runner-{len(self._threads)}"
+                    thread = threading.Thread(target=self._run_thread, name=name, daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+
+    def raise_if_stopped(self) -> None:
+        if self.stopped:
+            raise shutting_down()
+
+    def close(self, timeout_s: float) -> None:
+        with self.lock:
+            self.stopped = self._closed = True
+            dropped = self._scheduler.clear()
+            self._has_work.notify_all()
+        for waiting in dropped:
+            _post(waiting.loop, waiting.fail, shutting_down())
+        end = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(end - time.monotonic(), 0.0))
+
+    def _admit(self, queue: BatchQueue, request: Request, now: float) -> None:
+        if request.future.done():
+            return
+        slices = queue.slices(request)
+        if self.stopped:
+            queue.counters.refused["stopping"] += 1
+            request.fail(shutting_down())
+            return
+        request.context.permit.release()
+        if self.is_busy:
+            try:
+                permit = self.admission.try_admit(request.context, queue.estimate(request))
+            except EkibenError as refusal:
+                request.fail(refusal.with_traceback(None))
+                return
+            request.predicted_s = permit.predicted_s
+        for part in slices:
+            queue.push(part)
+        self._scheduler.add_queue(queue)
+        queue.count_admitted(request)
+
+    def _expire(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            with self.lock:
+                counters = request.queue.counters
+                expired = request.queue.discard(request, RequestStatus.EXPIRED)
+                counters.expired_items += expired
+                counters.late_items += request.pending_rows - expired
+            request.fail(deadline_passed())
+
+    def _run_thread(self) -> None:
+        while True:
+            with self.lock:
+                while (job := self._next_job()) is None:
+                    if self._closed:
+                        return
+                    self._idle_threads += 1
+                    self._has_work.wait()
+                    self._idle_threads -= 1
+                self._running += 1
+                self.wake()
+            if isinstance(job, DeviceTask):
+                _post(job.loop, job.run())
+                with self.lock:
+                    self._release_slot()
+            else:
+                self.compute(job, time.monotonic(), loop=None)
+            del job  # an idle thread keeps no model alive
+
+    def _release_slot(self) -> None:
+        self._running -= 1
+        self._num_finished += 1
+
+    def _next_job(self) -> Batch | DeviceTask | None:
+        now = time.monotonic()
+        job = self._scheduler.next_job(now) if self._running < self.slots else None
+        if isinstance(job, Batch):
+            self.backlog.started(job, now + job.queue.predict_batch_s(job))
+        return job
+
+    def _deliver(
+        self, loop: asyncio.AbstractEventLoop, results: Sequence[SliceResult], expired: Sequence[Request]
+    ) -> None:
+        """Give the requests of this event loop, on which this runs, their results."""
+        for part, result in results:
+            request = part.request
+            if request.loop is loop:
+                try:
+                    request.deliver(part, result)
+                except Exception as error:  # an output of an undeclared shape fails its own request only
+                    log.exception("%s: an output does not have its declared shape", request.collator.model)
+                    with self.lock:
+                        request.queue.discard(request, RequestStatus.DONE)
+                    request.fail(error)
+        if results:
+            last = results[-1][0].request  # one request of a batch is enough to calibrate
+            if last.predicted_s and not last.pending_rows:
+                with self.lock:
+                    self.backlog.calibrate(last.predicted_s, time.monotonic() - last.arrived_at)
+        for request in expired:
+            if request.loop is loop:
+                request.fail(deadline_passed())
+
+
+def _post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
+    """Call the function on the loop, unless the loop has ended with all its callers."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)
+
+
+def shutting_down() -> EkibenError:
+    return EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
+
+
+def deadline_passed() -> EkibenError:
+    return EkibenError("timeout", "no answer before the deadline")

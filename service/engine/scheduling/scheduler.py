@@ -1,0 +1,64 @@
+"""Earliest deadline first, over the queues of all models and all device tasks.
+
+Not safe to share between threads: the executor holds its lock around every call.
+"""
+
+import heapq
+from itertools import count
+
+from service.engine.batching.batch import Batch
+from service.engine.batching.queue import BatchQueue
+from service.engine.batching.request import Request
+from service.engine.scheduling.device_task import DeviceTask
+
+
+class EdfScheduler:
+    def __init__(self) -> None:
+        self._queues: dict[BatchQueue, None] = {}  # those with queued rows
+        self._tasks: list[tuple[float, int, DeviceTask]] = []
+        self._numbers = count()
+
+    def __bool__(self) -> bool:
+        return bool(self._queues or self._tasks)
+
+    def add_queue(self, queue: BatchQueue) -> None:
+        """Rows were pushed to this queue."""
+        self._queues[queue] = None
+
+    def add_task(self, task: DeviceTask) -> None:
+        heapq.heappush(self._tasks, (task.deadline, next(self._numbers), task))
+
+    def next_job(self, now: float) -> Batch | DeviceTask | None:
+        while self._tasks and self._tasks[0][2].is_cancelled:
+            heapq.heappop(self._tasks)
+        queue, deadline = self._most_urgent(None)
+        if self._tasks and (queue is None or self._tasks[0][0] < deadline):
+            return heapq.heappop(self._tasks)[2]
+        return None if queue is None else queue.next_batch(now)
+
+    def next_batch(self, now: float, budget_s: float) -> Batch | None:
+        """The most urgent of the batches that usually fit the budget."""
+        queue, _ = self._most_urgent(budget_s)
+        return None if queue is None else queue.next_batch(now)
+
+    def clear(self) -> list[Request | DeviceTask]:
+        """Drop everything and return what was dropped."""
+        dropped: list[Request | DeviceTask] = [task for *_, task in self._tasks]
+        for queue in self._queues:
+            dropped += queue.clear()
+        self._tasks, self._queues = [], {}
+        return dropped
+
+    def _most_urgent(self, budget_s: float | None) -> tuple[BatchQueue | None, float]:
+        """The queue with the earliest deadline, and that deadline, among those whose next batch fits the budget."""
+        best: BatchQueue | None = None
+        deadline = 0.0
+        for queue in list(self._queues):
+            first = queue.most_urgent()
+            if first is None:
+                del self._queues[queue]
+            elif (best is None or first.deadline < deadline) and (
+                budget_s is None or queue.fits_budget(first, budget_s)
+            ):
+                best, deadline = queue, first.deadline
+        return best, deadline

@@ -1,0 +1,92 @@
+"""Every row of a batch gets a value or an error, whatever the other rows do."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.engine.batching.batch import compute
+from service.engine.batching.collate import NotFiniteError
+from service.engine.batching.request import Request, RequestSlice
+from tests.service.engine.fakes import POISON, FakeSession, rows
+from tests.service.engine.requests import make_queue, make_request
+
+
+def request(session: FakeSession, firsts: list[int], outputs: tuple[str, ...] | None = None) -> Request:
+    inputs = rows(*[5] * len(firsts))
+    inputs["series"][:, 0, 0] = firsts
+    queue = make_queue(session)
+    request = make_request(queue, inputs, session=session, outputs=outputs, items="/rows")
+    queue.slices(request)
+    return request
+
+
+def slices_of(*requests: Request) -> list[RequestSlice]:
+    return [part for one in requests for part in one.slices]
+
+
+@given(st.lists(st.lists(st.sampled_from([1, 2, 3, POISON]), min_size=1, max_size=5), min_size=1, max_size=6))
+@settings(deadline=None)
+def test_only_the_rows_that_fail_have_errors(groups: list[list[int]]) -> None:
+    session = FakeSession()
+    requests = [request(session, group, ("logits", "next_h")) for group in groups]
+    seen = {one: np.zeros(one.num_rows, int) for one in requests}
+    for part, result in compute(slices_of(*requests)):
+        one = part.request
+        seen[one][part.rows] += 1
+        series = one.inputs["series"][part.rows]
+        if isinstance(result, Exception):
+            assert series[:, 0, 0].tolist() == [POISON]
+        else:
+            assert POISON not in series[:, 0, 0]
+            np.testing.assert_array_equal(result["next_h"], one.inputs["h"][part.rows] + 1)
+            np.testing.assert_array_equal(result["logits"][..., 2], np.cumsum(series[..., 1], axis=1))
+    assert all((times == 1).all() for times in seen.values())
+
+
+def test_one_bad_row_of_32_costs_few_runs() -> None:
+    session = FakeSession()
+    one = request(session, [1] * 20 + [POISON] + [1] * 11)
+    compute(one.slices)
+    assert len(session.batches) <= 2 * 5 + 1
+
+
+def test_pieces_with_numbers_that_are_not_finite_are_taken_out_before_the_model_runs() -> None:
+    session = FakeSession()
+    requests = [request(session, [first, first + 1]) for first in (1, 3, 5)]
+    requests[1].inputs["h"][1, 0, 2] = np.nan
+    results = {part.request: result for part, result in compute(slices_of(*requests))}
+    bad = results.pop(requests[1])
+    assert isinstance(bad, NotFiniteError)
+    assert bad.rows == [1]
+    for one, result in results.items():
+        np.testing.assert_array_equal(result["next_h"], one.inputs["h"] + 1)  # type: ignore[index]
+    assert set(session.rows) == {1, 2, 5, 6}
+
+
+def test_each_request_gets_the_outputs_that_it_asked_for() -> None:
+    session = FakeSession()
+    requests = [request(session, [1], ("next_c",)), request(session, [2], ("logits", "next_h")), request(session, [3])]
+    answers = [result for _, result in compute(slices_of(*requests))]
+    assert [list(answer) for answer in answers] == [  # type: ignore[call-overload]
+        ["next_c"],
+        ["logits", "next_h"],
+        ["logits", "probabilities", "next_h", "next_c"],
+    ]
+
+
+def test_a_request_alone_is_not_copied() -> None:
+    session = FakeSession()
+    one = request(session, [1, 2])
+    seen = []
+    session.run = lambda inputs, outputs=None: seen.append(inputs) or {}  # type: ignore[method-assign]
+    compute(one.slices)
+    assert seen[0] is one.inputs
+
+
+def test_an_error_of_any_kind_belongs_to_its_row(caplog: pytest.LogCaptureFixture) -> None:
+    session = FakeSession()
+    one = request(session, [POISON])
+    ((_, result),) = compute(one.slices)
+    assert isinstance(result, RuntimeError)
+    assert "poisoned" in caplog.text
