@@ -34,7 +34,7 @@ class Backlog:
     def predict(
         self, now: float, deadline: float, work_s: float, batch_s: float, reserved_s: float = 0.0
     ) -> Prediction:
-        """Seconds to the answer, uncorrected, and by how many seconds this or another answer would then be late (0: none).
+        """Seconds to the answer, uncorrected, and by how many seconds this or another answer would be late (0: none).
 
         The request takes `work_s` of computing and its last batch `batch_s`. `reserved_s` of its time to the deadline
         must stay unused.

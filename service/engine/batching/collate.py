@@ -30,7 +30,7 @@ class NotFiniteError(ValueError):
 
 class Collator:
     def __init__(self, manifest: Manifest, length_buckets: Sequence[int] | None = None) -> None:
-        """`length_buckets`: upper bounds of lengths, for a model that must be padded to the same bounds in every batch."""
+        """`length_buckets`: upper bounds of lengths, if the model must be padded to the same bounds in every batch."""
         self.name = manifest.name
         self.model = f"{manifest.name}/{manifest.version}"
         self.is_ragged = any(spec.name == "lengths" and spec.shape == ("batch",) for spec in manifest.inputs)
@@ -108,7 +108,7 @@ class Collator:
         return longest if self.mixes_buckets or not longest else self._bounds[self.length_bucket(longest)]
 
     def collate(self, parts: Sequence[Tensors], num_steps: int) -> dict[str, Array]:
-        """The rows of these inputs as one batch, in their order, cut or padded to `num_steps`, those of the longest row.
+        """The rows of these inputs as one batch, in their order, cut or padded to `num_steps` (of the longest row).
 
         The rows are joined as bytes: numpy releases the interpreter lock for each row that it copies, so a thread that
         assembles a batch would wait for the event loop at every row.

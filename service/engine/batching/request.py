@@ -43,7 +43,8 @@ class RequestQueue(Protocol):
 class Request:
     __slots__ = (
         "arrived_at", "collator", "context", "deadline", "failures", "future", "inputs", "items", "loop", "num_rows",
-        "num_steps", "outputs", "pending_rows", "predicted_s", "queue", "session", "slices", "status", "timer", "values",
+        "num_steps", "outputs", "pending_rows", "predicted_s", "queue", "session", "slices", "status", "timer",
+        "values",
     )  # fmt: skip
 
     def __init__(
