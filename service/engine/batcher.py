@@ -21,7 +21,7 @@ from service.engine.latency import LATE, USUAL, Latency
 from service.engine.layout import Layout, Tensors
 from service.engine.limits import INLINE_S, Limits
 from service.engine.request import Piece, Request
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 
 OBSERVE_EVERY = 4  # one in so many requests that meet no other is measured
 URGENCY = attrgetter("deadline")

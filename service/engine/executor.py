@@ -25,7 +25,7 @@ from service.engine.layout import Array, Tensors
 from service.engine.limits import INLINE_S, Limits
 from service.engine.request import NOTHING, Request
 from service.engine.schedule import Call, Schedule
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 from service.errors import EkibenError
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import numpy as np
 
 from service.engine.appointments import Visitor
 from service.engine.layout import Array, NotFiniteError, Tensors
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 from service.errors import EkibenError, Fault
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from service.engine.limits import Limits
 from service.engine.request import Request
 from service.engine.schedule import Call
 from service.engine.seats import Seats
-from service.engine.session import Session
-from service.engine.shapes import doubling
+from service.engine.sessions.session import Session
+from service.engine.verification.shapes import doubling
 from service.manifest import Manifest
 
 DAY_S = 86_400.0
