@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.bundle import Bundle, Invariance, LanguageModel, Tensors, current_version, open_bundle
-from service.engine.session import Session
-from service.engine.shapes import Shape, inputs_at
+from service.engine.sessions.session import Session
+from service.engine.verification.shapes import Shape, inputs_at
 
 RUNS = 200
 STEPS = 16

@@ -16,7 +16,7 @@ import torch
 from export.cases import Array, Case
 from export.decoder import CachedDecoder
 from service.bundle import LanguageModel, TensorSpec
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 from training.checkpoint import Run
 from training.families import FAMILIES
 

@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from export.candidate import Candidate
-from service.engine.repository import Model
+from service.engine.sessions.model import Model
 
 Body = dict[str, Any]
 Check = Callable[[dict[str, Any]], None]  # raises MismatchError

@@ -27,7 +27,7 @@ from service.bundle import (
     Tolerance,
     first_fault,
 )
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 from service.errors import BundleError
 from training.checkpoint import Run
 from training.families import FAMILIES

@@ -15,8 +15,8 @@ from export.asked import Asked, Body, Check, MismatchError
 from export.candidate import Candidate
 from export.cases import Array, Case
 from service.bundle import ImageGenerator
-from service.engine.parity import compare
-from service.engine.sampling import Sampling, log_probability, sample
+from service.engine.generation.sampling import Sampling, log_probability, sample
+from service.engine.verification.parity import compare
 from service.tasks.generate import latents
 from training.families import FAMILIES
 

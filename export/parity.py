@@ -14,7 +14,7 @@ from export.answers import Answer, by_session, by_torch
 from export.candidate import Candidate, ExportError
 from export.cases import Array, Case, parity_cases
 from service.bundle import Tolerance
-from service.engine.parity import compare
+from service.engine.verification.parity import compare
 
 
 @dataclass(frozen=True, kw_only=True)

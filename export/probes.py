@@ -15,9 +15,9 @@ import numpy as np
 from export.candidate import Candidate
 from export.cases import SOURCES, Array, Source, draw
 from service.bundle import LanguageModel, Tensors
-from service.engine.decoder import cache_capacity
-from service.engine.session import Session
-from service.engine.shapes import FIRST_CAPACITY, doubling
+from service.engine.generation.decoder import cache_capacity
+from service.engine.sessions.session import Session
+from service.engine.verification.shapes import FIRST_CAPACITY, doubling
 
 RAGGED = frozenset({"ids", "series"})
 NUM_PROBES = 4

@@ -45,7 +45,7 @@ def main() -> None:
         _probe(args.host, args.port)
     except (OSError, ValueError) as error:
         parser.error(f"--host {args.host} --port {args.port}: {getattr(error, 'strerror', None) or error}")
-    from service.engine.device import resolve_device  # noqa: PLC0415 - imports take seconds: not for --help
+    from service.engine.sessions.device import resolve_device  # noqa: PLC0415 - imports take seconds: not for --help
     from service.errors import DeviceError  # noqa: PLC0415
     from service.host import Host  # noqa: PLC0415
     from service.settings import SettingsError, load_settings  # noqa: PLC0415

@@ -12,10 +12,10 @@ import bentoml
 from _bentoml_sdk import Service
 from bentoml import get_current_service  # its package looks it up anew at every mention
 
-from service.engine.device import resolve_device
-from service.engine.memory import return_freely
-from service.engine.repository import Repository
+from service.engine.process.memory import return_freely
+from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
+from service.engine.sessions.device import resolve_device
 from service.http.foreign import Translated
 from service.http.front import Front
 from service.http.metrics import Sharing

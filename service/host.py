@@ -24,7 +24,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server.mp import MPServer, WorkerProcess
 
 from service.app import Ekiben, application, running
-from service.engine.watchdog import Watchdog, kill
+from service.engine.process.watchdog import Watchdog, kill
 from service.http.front import Front
 from service.http.metrics import Sharing
 from service.http.rsgi import Door, handle

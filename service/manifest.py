@@ -230,7 +230,7 @@ Strategy = Literal["none", "minimum-batch-2", "batch-buckets", "length-buckets"]
 class Invariance(Frozen):
     """Whether an item's answer depends on its batch: measured over random mates, positions, paddings and sizes.
 
-    `strategy` is how every batch is run (service.engine.canonical), `bounds` the batch sizes or lengths of its buckets,
+    `strategy` is how every batch is run (service.engine.sessions.canonical_shapes), `bounds` the batch sizes or lengths of its buckets,
     ascending.
     """
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.engine.device import DeviceWish
 from service.engine.limits import Limits
+from service.engine.sessions.device import DeviceWish
 
 PREFIX = "EKIBEN_"
 # Set by Kubernetes in every pod beside a service named `ekiben`: addresses, no settings of ours.

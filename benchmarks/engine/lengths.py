@@ -29,8 +29,8 @@ import uvloop
 from service.bundle import LanguageModel, current_version, open_bundle
 from service.engine.limits import Limits
 from service.engine.runner import Runner
-from service.engine.session import Session
-from service.engine.warming import warm
+from service.engine.sessions.session import Session
+from service.engine.verification.warmup import warm
 from service.host import SWITCH_S
 
 Inputs = dict[str, npt.NDArray[Any]]

@@ -33,8 +33,8 @@ from service.bundle import (
     open_bundle,
     pack_golden,
 )
-from service.engine.model import Model, read_tokenizer
-from service.engine.session import Session
+from service.engine.sessions.model import Model, read_tokenizer
+from service.engine.sessions.session import Session
 from service.tasks.limits import ENDPOINTS
 from service.tasks.replay import answer_now
 from service.tasks.tensors import clear_padding

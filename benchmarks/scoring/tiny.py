@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from service.bundle import RequestCase, open_bundle
-from service.engine.model import Model, read_tokenizer
-from service.engine.session import Session
+from service.engine.sessions.model import Model, read_tokenizer
+from service.engine.sessions.session import Session
 from service.tasks.replay import answer_now
 from tests.service.bodies import body
 from tests.service.bundles import FAMILIES, bundle_files, write_bundle

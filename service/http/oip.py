@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from service.bundle import Manifest, TensorSpec
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.http.deadline import at_most
 from service.http.exchange import JSON, Reply, Request, media_type, whole_number

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from service.engine.repository import Repository
+from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.exchange import JSON, Reply, Request

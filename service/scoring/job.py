@@ -12,7 +12,7 @@ import onnxruntime
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.engine.device import Device
+from service.engine.sessions.device import Device
 
 Format = Literal["parquet", "csv", "jsonl", "openai", "text", "npy", "safetensors", "images", "tar"]
 SinkFormat = Literal["parquet", "csv", "jsonl"]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from service.bundle import Manifest
-from service.engine.device import DeviceWish, resolve_device
+from service.engine.sessions.device import DeviceWish, resolve_device
 from service.errors import EkibenError
 from service.scoring.ahead import ahead
 from service.scoring.engine import Engine, Outcome

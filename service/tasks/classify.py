@@ -10,8 +10,8 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.bundle import ImageClassifier
-from service.engine.repository import Model
 from service.engine.runner import Runner
+from service.engine.sessions.model import Model
 from service.tasks.body import Answer, Body, Document
 from service.tasks.images import decode_picture, read_images
 from service.tasks.limits import check_items, check_task

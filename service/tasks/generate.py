@@ -12,10 +12,10 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.bundle import ImageGenerator, LanguageModel, Manifest
-from service.engine.decoder import Generation, generate_tokens
-from service.engine.repository import Model
+from service.engine.generation.decoder import Generation, generate_tokens
+from service.engine.generation.sampling import Sampling
 from service.engine.runner import Runner
-from service.engine.sampling import Sampling
+from service.engine.sessions.model import Model
 from service.tasks.body import Answer, Body, Document, refuse, wrong
 from service.tasks.images import encode_png, grid, to_base64
 from service.tasks.limits import check_items, check_task, check_unused

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from service.bundle import Manifest, Task
-from service.engine.repository import Model, Repository
+from service.engine.repository.repository import Repository
+from service.engine.sessions.model import Model
 from service.errors import EkibenError, Fault
 from service.tasks.body import describe, invalid, wrong
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 
 from service.bundle import Manifest, RequestCase, SeriesTagger, Tolerance
-from service.engine.parity import compare
-from service.engine.repository import Model
 from service.engine.runner import Runner, untimed_runner
+from service.engine.sessions.model import Model
+from service.engine.verification.parity import compare
 from service.errors import BundleError, EkibenError
 from service.tasks import TASKS
 from service.tasks.body import describe, parse, pointer, wrong

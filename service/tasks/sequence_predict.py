@@ -11,8 +11,8 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.bundle import Manifest, SeriesClassifier, SeriesTagger, Tensors, TextClassifier
-from service.engine.repository import Model
 from service.engine.runner import Runner
+from service.engine.sessions.model import Model
 from service.tasks.body import Answer, Body, Document, refuse, wrong
 from service.tasks.limits import check_items, check_task, check_unused
 from service.tasks.ranking import Ranked, TopK, rank

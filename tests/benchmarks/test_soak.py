@@ -13,7 +13,7 @@ from benchmarks.connection import Answer
 from benchmarks.engine.soak import Sample, Workers
 from benchmarks.engine.soak_cases import add_broken, add_version, cases_of
 from service.bundle import open_bundle
-from service.engine.parity import replay
+from service.engine.verification.parity import replay
 from service.errors import BundleError
 from tests.service.bundles import FAMILIES, NAMES
 from tests.service.conftest import served_bundles

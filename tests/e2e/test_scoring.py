@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from tokenizers import Tokenizer
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.scoring.model import load_bundle
 from service.scoring.run import score
 from tests.service.scoring.conftest import predictions

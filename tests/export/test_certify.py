@@ -10,8 +10,8 @@ from onnx import helper, numpy_helper
 
 from export.candidate import Candidate, ExportError
 from export.certify import certify
-from service.engine.alone import Moved
-from service.engine.session import Session
+from service.engine.sessions.session import Session
+from service.engine.verification.batch_invariance import Moved
 from tests.export.conftest import Candidates
 
 Leak = Callable[[onnx.GraphProto, str], str]  # adds nodes that use `logits`, returns what to add to them

@@ -7,7 +7,7 @@ from export.candidate import Candidate
 from export.golden import golden_cases
 from export.graph import EXAMPLE
 from service.bundle import LanguageModel
-from service.engine.parity import compare
+from service.engine.verification.parity import compare
 from tests.export.conftest import Candidates
 from training.families import FAMILIES
 

@@ -8,7 +8,7 @@ import pytest
 from export.candidate import Candidate
 from export.probes import garbage, probes, row_alone
 from service.bundle import Tensors
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 from tests.export.conftest import Candidates
 
 

@@ -8,7 +8,7 @@ from export import write
 from export.candidate import Candidate
 from export.write import write_bundle
 from service.bundle import current_version, open_bundle
-from service.engine.parity import replay
+from service.engine.verification.parity import replay
 from service.errors import BundleError
 from tests.export.conftest import Candidates, Proofs
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.decoder import Generation, generate_tokens
-from service.engine.repository import Repository
+from service.engine.generation.decoder import Generation, generate_tokens
+from service.engine.generation.sampling import Sampling
+from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
-from service.engine.sampling import Sampling
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import write_bundle
 from tests.service.engine.versions import (

@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 from tokenizers import Tokenizer
 
 from service.bundle import RequestCase, open_bundle
-from service.engine.repository import Model
-from service.engine.session import Session
+from service.engine.sessions.model import Model
+from service.engine.sessions.session import Session
 from service.tasks.replay import answer_now
 from tests.service.bodies import body
 from tests.service.bundles import FAMILIES, bundle_files, write_bundle

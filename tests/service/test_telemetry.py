@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SUPPRESSED = ("CI", "TF_BUILD", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS")
-MODULES = ("service.engine.session", "service.scoring.job", "export.candidate", "export.diff")
+MODULES = ("service.engine.sessions.session", "service.scoring.job", "export.candidate", "export.diff")
 
 
 def left_behind(statement: str, home: Path) -> list[str]:

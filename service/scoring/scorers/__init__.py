@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.scoring.scorers.classify import ImageScorer
 from service.scoring.scorers.generate import GenerateScorer
 from service.scoring.scorers.scored import Scorer

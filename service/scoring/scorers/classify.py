@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from service.bundle import ImageClassifier
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.scoring.rows import Rows
 from service.scoring.scorers.items import each, pixel_block, plain, raw_pixels, split, values

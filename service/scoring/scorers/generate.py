@@ -14,8 +14,8 @@ import orjson
 import pyarrow as pa
 
 from service.bundle import LanguageModel
-from service.engine.model import Model
 from service.engine.runner import untimed_runner
+from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.scoring.rows import Rows
 from service.scoring.scorers.items import plain, reason, values

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.scoring.rows import Rows
 from service.tasks.ranking import best
 

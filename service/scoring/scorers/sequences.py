@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from service.bundle import SeriesClassifier, SeriesTagger, Tensors, TextClassifier
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.scoring.rows import Rows
 from service.scoring.scorers.items import attempt, plain, reason, series_rows, split, values

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle import Bundle, open_bundle
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 from tests.service.bundles import FAMILIES, write_bundle
 
 

@@ -18,9 +18,9 @@ from onnx import numpy_helper, parser
 from safetensors.numpy import save
 
 from service.bundle import GOLDEN, MODEL, REQUESTS, Bundle, GoldenCase, RequestCase, pack_golden
-from service.engine.model import Model, read_tokenizer
-from service.engine.repository import Repository
-from service.engine.session import Session
+from service.engine.repository.repository import Repository
+from service.engine.sessions.model import Model, read_tokenizer
+from service.engine.sessions.session import Session
 from service.tasks.replay import answer_now
 from tests.service.bundles import (
     OPSET,

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.scoring import run
 from service.scoring.engine import Outcome, Report, attempt
 from service.scoring.job import Job

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle import ImageClassifier, ImageGenerator, LanguageModel, SeriesTagger, TextClassifier
-from service.engine.decoder import cache_capacity
-from service.engine.model import Model
-from service.engine.sampling import log_probability
+from service.engine.generation.decoder import cache_capacity
+from service.engine.generation.sampling import log_probability
+from service.engine.sessions.model import Model
 from service.tasks.generate import latents
 from service.tasks.images import read_image
 from service.tasks.series import pad_series

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.scoring.job import ScoringError
 from service.tasks.replay import answer_now
 from tests.service.scoring.conftest import Score, rejects, tree

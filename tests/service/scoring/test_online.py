@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from tests.service.bundles import FAMILIES
 from tests.service.scoring.conftest import Score, predictions
 from tests.service.scoring.inputs import FIELD, items, write_jsonl

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.scoring import run
 from service.scoring.engine import Outcome, Report
 from service.scoring.job import Job, ScoringError

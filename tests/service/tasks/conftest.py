@@ -9,9 +9,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from service.bundle import open_bundle
-from service.engine.repository import Model
 from service.engine.runner import Runner
-from service.engine.session import Session
+from service.engine.sessions.model import Model
+from service.engine.sessions.session import Session
 from service.errors import EkibenError
 from service.tasks.replay import answer
 from tests.service.bundles import FAMILIES, NAMES, write_bundle

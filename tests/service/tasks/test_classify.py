@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from service.engine.repository import Model
 from service.engine.runner import Runner
+from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.tasks.classify import A_SEVEN, classify_upload
 from service.tasks.images import to_base64

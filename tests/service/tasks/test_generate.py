@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from service.engine.repository import Model
 from service.engine.runner import Runner
+from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.tasks.generate import MAX_SEED, GenerateRequest, generate_grid, latents
 from tests.service.bundles import CONTEXT, weights

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine.repository import Model
+from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.tasks.limits import ENDPOINTS, check_items, check_unused, find
 

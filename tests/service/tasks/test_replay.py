@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.bundle import RequestCase
-from service.engine.repository import Model
+from service.engine.sessions.model import Model
 from service.errors import BundleError, EkibenError
 from service.tasks.images import encode_png, to_base64
 from service.tasks.replay import answer_now, compare_answers, replay_requests

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.scoring.rows import Rows
 from service.scoring.scorers.classify import ImageScorer
 from tests.service.scoring.inputs import images, png

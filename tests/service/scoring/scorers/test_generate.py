@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.scoring.rows import Rows
 from service.scoring.scorers.generate import GenerateScorer

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.scoring.scorers import scored
 from service.scoring.scorers.scored import ranked, run
 from service.tasks.ranking import rank

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.scoring.rows import Rows
 from service.scoring.scorers.sequences import SeriesScorer, TextScorer, by_length
 from service.tasks.states import pack_state

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.engine.model import Model
+from service.engine.sessions.model import Model
 from service.tasks.replay import answer_now
 from tests.service.scoring.conftest import Score, predictions, rejects
 from tests.service.scoring.inputs import prompts

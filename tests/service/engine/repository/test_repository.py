@@ -1,0 +1,260 @@
+"""A model is READY only after its goldens and requests were answered; otherwise it says why not."""
+
+import dataclasses
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from service.bundle import RequestCase
+from service.engine.repository.repository import Repository
+from service.engine.sessions.model import Model
+from service.errors import BundleError, EkibenError
+from tests.service.bundles import FAMILIES, NAMES, bundle_files, example_inputs, golden_cases, write_bundle
+from tests.service.engine.versions import NAME, accept, publish, row, until
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for family in FAMILIES:
+        write_bundle(tmp_path, family)
+    return tmp_path
+
+
+def version(root: Path, name: str) -> str:
+    return (root / name / "current").read_text().strip()
+
+
+def states(repository: Repository) -> dict[str, str]:
+    return {brief["name"]: brief["state"] for brief in repository.describe()}
+
+
+def test_all_families_become_ready_and_answer(root: Path) -> None:
+    repository = Repository(root, device="cpu")
+    assert not repository.ready
+    repository.load_all(accept)
+    assert repository.ready
+    assert repository.not_ready_because() is None
+    assert states(repository) == {NAMES[family]: "READY" for family in sorted(FAMILIES, key=NAMES.__getitem__)}
+    for family in FAMILIES:
+        model = repository.get(NAMES[family])
+        assert model.manifest.name == NAMES[family]
+        assert set(model.session.run(example_inputs(family))) == {output.name for output in model.manifest.outputs}
+    tokenizer = repository.get("tiny-texts").tokenizer
+    assert tokenizer is not None
+    assert tokenizer.encode("the train").ids == [1, 2]
+    assert repository.get("tiny-images").tokenizer is None
+
+
+def test_descriptions_are_json_and_tell_what_was_measured_here(root: Path) -> None:
+    repository = Repository(root, device="cpu")
+    repository.load_all(accept)
+    for brief in repository.describe():
+        full = json.loads(orjson.dumps(repository.describe_model(brief["name"])))
+        assert full.items() >= brief.items()
+        assert (full["state"], full["reason"], full["device"]) == ("READY", None, "cpu")
+        assert full["provider"] == "CPUExecutionProvider"
+        assert set(full["parity"]) == {output["name"] for output in full["outputs"]}
+        for parity in full["parity"].values():
+            assert (parity["atol"], parity["rtol"], parity["measured_at_export"]) == (1e-5, 1e-4, 2e-7)
+            assert 0 <= parity["measured_here"] <= 1e-5
+        assert full["provenance"]["metrics"] == {"test_accuracy": 0.5}
+        assert full["invariance"]["level"] == "bitwise"
+    assert repository.describe_model("tiny-texts")["labels"] == ["travel", "food", "sport"]
+    assert repository.describe_model("tiny-texts")["limits"] == {"max_items": 8, "max_steps": 6}
+
+
+def test_measured_here_is_measured_here(tmp_path: Path) -> None:
+    first, second = golden_cases("image-classifier")
+    shifted = second.outputs["logits"].copy()
+    shifted[0, 0] += np.float32(4e-6)
+    golden = (first, dataclasses.replace(second, outputs={**second.outputs, "logits": shifted}))
+    write_bundle(tmp_path, "image-classifier", files=bundle_files("image-classifier", golden=golden))
+    repository = Repository(tmp_path, device="cpu")
+    repository.load_all(accept)
+    parity = repository.describe_model("tiny-images")["parity"]
+    assert parity["logits"]["measured_here"] == pytest.approx(4e-6, abs=1e-6)
+    assert parity["probabilities"]["measured_here"] < 1e-6
+
+
+def test_an_empty_folder_is_not_ready(tmp_path: Path) -> None:
+    (tmp_path / ".half-written").mkdir()
+    (tmp_path / "README").write_text("no bundle")
+    repository = Repository(tmp_path, device="cpu")
+    assert "was not looked at yet" in (repository.not_ready_because() or "")
+    repository.load_all(accept)
+    assert not repository.ready
+    assert "is empty: export a model first" in (repository.not_ready_because() or "")
+    assert repository.describe() == []
+
+
+def test_no_folder_is_not_ready(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "nowhere", device="cpu")
+    repository.load_all(accept)
+    assert not repository.ready
+    assert "cannot read the folder of bundles" in (repository.not_ready_because() or "")
+
+
+def test_one_broken_bundle_keeps_the_service_from_being_ready_and_the_others_serve(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = next(path for path in (root / "tiny-series").iterdir() if path.is_dir())
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[100] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    repository = Repository(root, device="cpu")
+    with caplog.at_level(logging.ERROR):
+        repository.load_all(accept)
+    reason = repository.describe_model("tiny-series")["reason"]
+    assert states(repository)["tiny-series"] == "FAILED"
+    assert reason.startswith(f"tiny-series/{folder.name}: model.onnx has sha256")
+    assert repository.not_ready_because() == reason
+    assert reason in caplog.text
+    with pytest.raises(EkibenError, match=r"model\.onnx has sha256") as caught:
+        repository.get("tiny-series")
+    assert caught.value.slug == "not-ready"
+    assert repository.get("tiny-images").manifest.name == "tiny-images"
+
+
+def test_goldens_that_differ_fail_with_output_case_and_difference(tmp_path: Path) -> None:
+    first, second = golden_cases("series-classifier")
+    wrong = dataclasses.replace(first, outputs={**first.outputs, "logits": first.outputs["logits"] + np.float32(0.5)})
+    write_bundle(tmp_path, "series-classifier", files=bundle_files("series-classifier", golden=(wrong, second)))
+    repository = Repository(tmp_path, device="cpu")
+    repository.load_all(accept)
+    described = repository.describe_model("tiny-series")
+    assert described["state"] == "FAILED"
+    assert "golden case 0" in described["reason"]
+    assert "'logits' on CPUExecutionProvider is 0.5 away from the PyTorch model" in described["reason"]
+
+
+def test_requests_are_replayed_by_the_callable(root: Path) -> None:
+    seen: list[str] = []
+
+    def replay(model: Model, cases: Sequence[RequestCase]) -> None:
+        if model.manifest.name == "tiny-tags":
+            raise BundleError("tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'")
+        seen.append(model.manifest.name)
+
+    repository = Repository(root, device="cpu")
+    repository.load_all(replay)
+    assert seen == [name for name in sorted(NAMES.values()) if name != "tiny-tags"]
+    assert repository.not_ready_because() == "tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'"
+
+
+def test_whatever_is_raised_is_a_reason(root: Path) -> None:
+    def broken(model: Model, cases: Sequence[RequestCase]) -> None:
+        raise ZeroDivisionError("by zero")
+
+    repository = Repository(root, device="cpu")
+    repository.load_all(broken)
+    assert set(states(repository).values()) == {"FAILED"}
+    assert (
+        repository.describe_model("tiny-images")["reason"]
+        == f"tiny-images/{version(root, 'tiny-images')}: VERIFYING failed: ZeroDivisionError: by zero"
+    )
+
+
+def test_unknown_models_are_told_what_there_is(root: Path) -> None:
+    repository = Repository(root, device="cpu")
+    repository.load_all(accept)
+    for ask in (repository.get, repository.describe_model):
+        with pytest.raises(EkibenError, match="no model 'mnist'; there are: tiny-images, tiny-letters, ") as caught:
+            ask("mnist")
+        assert caught.value.slug == "unknown-model"
+
+
+def test_loading_goes_on_in_the_background_and_can_be_watched(root: Path) -> None:
+    asked, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def slow(model: Model, cases: Sequence[RequestCase]) -> None:
+        asked.release()
+        assert go_on.acquire(timeout=30)
+
+    repository = Repository(root, device="cpu")
+    repository.start(slow)
+    assert asked.acquire(timeout=30)
+    assert list(states(repository).values()) == ["VERIFYING"] + ["LOADING"] * 5
+    assert (repository.not_ready_because() or "").startswith("tiny-images is VERIFYING; tiny-letters is LOADING")
+    assert repository.describe_model("tiny-images")["parity"]["logits"]["measured_here"] is not None
+    letters = repository.describe_model("tiny-letters")
+    assert {key: value for key, value in letters.items() if value} == {
+        "name": "tiny-letters",
+        "state": "LOADING",
+        "device": "cpu",
+        "heartbeat": {"every_s": 30.0, "passed": 0, "last": None},
+    }
+    with pytest.raises(EkibenError, match="tiny-images is VERIFYING"):
+        repository.get("tiny-images")
+    go_on.release()
+    assert asked.acquire(timeout=30)
+    assert repository.get("tiny-images").manifest.task == "classify"
+    assert not repository.ready
+    go_on.release(10)
+    repository.close()
+
+
+def test_closing_ends_loading_after_the_model_at_hand(root: Path) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(model: Model, cases: Sequence[RequestCase]) -> None:
+        asked.set()
+        assert go_on.wait(30)
+
+    repository = Repository(root, device="cpu")
+    repository.start(slow)
+    assert asked.wait(30)
+    closing = threading.Thread(target=repository.close)
+    closing.start()
+    while not repository._closing.is_set():  # the model at hand waits for us, so this is soon
+        pass
+    go_on.set()
+    closing.join(30)
+    assert list(states(repository).values()) == ["READY"] + ["LOADING"] * 5
+    assert not repository.ready
+
+
+def test_changes_are_followed_in_the_background(tmp_path: Path) -> None:
+    first = publish(tmp_path, 1)
+    repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02)
+    repository.start(accept)
+    until(lambda: repository.ready)
+    assert row(repository)["version"] == first
+    second = publish(tmp_path, 2)
+    until(lambda: row(repository)["version"] == second)
+    until(lambda: row(repository)["draining"] == [])
+    until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 1)
+    repository.unload(NAME)
+    until(lambda: row(repository)["state"] == "UNLOADED")
+    assert repository.not_ready_because() == f"{NAME} was unloaded by request"
+    with pytest.raises(EkibenError, match="was unloaded by request") as caught:
+        repository.get(NAME)
+    assert caught.value.slug == "not-ready"
+    repository.load(NAME)
+    assert repository.ready
+    repository.close()
+    third = publish(tmp_path, 3)
+    repository.refresh()
+    assert row(repository)["version"] != third, "a closed repository loads nothing more"
+
+
+def test_a_change_is_followed_on_request(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    repository = Repository(tmp_path, device="cpu")
+    repository.load_all(accept)
+    second = publish(tmp_path, 2)
+    repository.refresh()
+    assert (row(repository)["version"], row(repository)["draining"]) == (second, [])
+
+
+def test_what_was_not_started_loads_nothing(tmp_path: Path) -> None:
+    repository = Repository(tmp_path, device="cpu")
+    for act in (repository.refresh, lambda: repository.load("m"), lambda: repository.unload("m")):
+        with pytest.raises(EkibenError, match="was not started"):
+            act()
+    repository.close()

@@ -1,0 +1,116 @@
+"""20 versions put in place under the load of 64 clients, 3 of them broken: no answer fails and none is wrong."""
+
+import asyncio
+import gc
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.engine.repository.repository import Repository
+from service.engine.runner import Runner
+from tests.service.engine.versions import (
+    NAME,
+    accept,
+    logits,
+    point,
+    publish,
+    publish_broken,
+    row,
+    until,
+    wrong_golden,
+)
+
+NUM_CLIENTS, NUM_VERSIONS = 64, 20
+BROKEN = (5, 11, 17)
+
+
+class Load:
+    """Clients that ask without a pause, and check every answer against the version that it names."""
+
+    def __init__(self, repository: Repository, runner: Runner) -> None:
+        self.repository = repository
+        self.runner = runner
+        self.numbers: dict[str, int] = {}  # version -> its number
+        self.answers: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.stop = asyncio.Event()
+
+    async def client(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        while not self.stop.is_set():
+            images = rng.integers(0, 256, (int(rng.integers(1, 5)), 4, 4), dtype=np.uint8)
+            model = self.repository.get(NAME)
+            answer = await self.runner.run(model.session, {"images": images}, ["logits"])
+            version = model.manifest.version
+            del model
+            self.answers[version] += 1
+            if not np.allclose(answer["logits"], logits(images, self.numbers[version]), atol=1e-3):
+                self.wrong.append(version)
+            await asyncio.sleep(0)
+
+    async def served(self, version: str, times: int) -> None:
+        end = self.answers[version] + times
+        while self.answers[version] < end:
+            await asyncio.sleep(0.001)
+
+
+def swap(root: Path, repository: Repository, load: Load, number: int) -> str:
+    """Put a version in place and wait until it serves, or was found to be broken; returns the one that serves."""
+    before: str = row(repository)["version"]
+    if number not in BROKEN:
+        (version,) = {publish_known(root, load, number)}
+        until(lambda: row(repository)["version"] == version)
+        return version
+    match BROKEN.index(number):
+        case 0:
+            publish_broken(root, number)
+        case 1:
+            publish(root, number, files=wrong_golden(number))
+        case _:
+            point(root, "0123456789ab")
+    until(lambda: (row(repository)["next"] or {}).get("state") == "FAILED")
+    return before
+
+
+def publish_known(root: Path, load: Load, number: int) -> str:
+    """Tell the clients before the version can answer."""
+    drafts = root.with_name("drafts")
+    drafts.mkdir(exist_ok=True)
+    load.numbers[publish(drafts, number)] = number
+    return publish(root, number)
+
+
+@pytest.mark.timeout(120)
+def test_versions_come_and_go_under_load(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "bundles"
+    root.mkdir()
+    runner = Runner(threads=2)
+    repository = Repository(root, device="cpu", poll_s=0.01, heartbeat_s=0.2)
+
+    async def scenario() -> Load:
+        load = Load(repository, runner)
+        first = publish_known(root, load, 0)
+        await asyncio.to_thread(repository.start, accept)
+        await asyncio.to_thread(until, lambda: repository.ready)
+        clients = [asyncio.create_task(load.client(seed)) for seed in range(NUM_CLIENTS)]
+        await load.served(first, NUM_CLIENTS)
+        for number in range(1, NUM_VERSIONS + 1):
+            serving = await asyncio.to_thread(swap, root, repository, load, number)
+            await load.served(serving, NUM_CLIENTS)
+            assert repository.ready
+        load.stop.set()
+        await asyncio.gather(*clients)
+        return load
+
+    load = asyncio.run(scenario())
+    assert load.wrong == []
+    assert set(load.answers) == set(load.numbers), "every version answered, and no broken one did"
+    assert len(load.numbers) == 1 + NUM_VERSIONS - len(BROKEN)
+    assert min(load.answers.values()) >= NUM_CLIENTS
+    assert caplog.text.count("goes on serving") == len(BROKEN)
+    gc.collect()  # of what the event loop left; it is closed
+    until(lambda: row(repository)["draining"] == [])
+    repository.close()
+    runner.close()

@@ -1,0 +1,146 @@
+"""A session is what its manifest says, and runs where it says."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from service.bundle import Bundle
+from service.engine.sessions import device, session
+from service.engine.sessions.session import Session
+from service.errors import BundleError, DeviceError
+from tests.service.bundles import example_inputs, weights
+
+
+def test_answers_are_those_of_numpy(sessions: dict[str, Session]) -> None:
+    inputs, parts = example_inputs("image-classifier", batch=5), weights("image-classifier")
+    logits = inputs["images"].reshape(5, 16).astype(np.float64) @ parts["w"] + parts["b"]
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    answer = sessions["image-classifier"].run(inputs)
+    assert list(answer) == ["logits", "probabilities"]
+    np.testing.assert_allclose(answer["logits"], logits, atol=1e-5)
+    np.testing.assert_allclose(answer["probabilities"], shares, atol=1e-6)
+
+
+def test_computes_the_outputs_asked_for(sessions: dict[str, Session]) -> None:
+    answer = sessions["series-tagger"].run(example_inputs("series-tagger"), ("next_c", "probabilities"))
+    assert list(answer) == ["next_c", "probabilities"]
+
+
+def test_reports_what_it_runs_on(sessions: dict[str, Session]) -> None:
+    assert {session.provider for session in sessions.values()} == {"CPUExecutionProvider"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        ({}, r"inputs \[\], expected \['images'\]"),
+        ({"images": np.zeros((1, 4, 4), np.uint8), "more": np.zeros(1)}, r"inputs \['images', 'more'\]"),
+        ({"images": np.zeros((1, 4, 4))}, r"input 'images' is float64 \[1, 4, 4\], expected uint8 \[batch, 4, 4\]"),
+        (
+            {"images": np.zeros((1, 4, 5), np.uint8)},
+            r"input 'images' is uint8 \[1, 4, 5\], expected uint8 \[batch, 4, 4\]",
+        ),
+        ({"images": np.zeros((4, 4), np.uint8)}, r"input 'images' is uint8 \[4, 4\]"),
+    ],
+)
+def test_names_the_input_that_does_not_fit(
+    sessions: dict[str, Session], inputs: dict[str, np.ndarray], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match="tiny-images/.*: " + sentence):
+        sessions["image-classifier"].run(inputs)
+
+
+def test_a_graph_that_fails_on_fitting_inputs_is_named(sessions: dict[str, Session]) -> None:
+    inputs = {"ids": np.full((1, 2), 10_000), "lengths": np.array([2])}
+    with pytest.raises(RuntimeError, match=r"tiny-texts/.*: the graph failed: .*Gather"):
+        sessions["text-classifier"].run(inputs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"name": "pixels"}, r"'images': the graph has uint8 \[batch, 4, 4\], the manifest says none"),
+        ({"dtype": "float32"}, r"the graph has uint8 .*, the manifest says float32"),
+        ({"shape": ("batch", 4, 5)}, r"the manifest says uint8 \[batch, 4, 5\]"),
+        ({"shape": (1, 4, 4)}, r"the graph has uint8 \[batch, 4, 4\], the manifest says uint8 \[1, 4, 4\]"),
+    ],
+)
+def test_refuses_a_graph_that_is_not_the_manifest_s(
+    bundles: dict[str, Bundle], changes: dict[str, object], sentence: str
+) -> None:
+    bundle = bundles["image-classifier"]
+    spec = bundle.manifest.inputs[0].model_copy(update=changes)
+    manifest = bundle.manifest.model_copy(update={"inputs": (spec,)})
+    with pytest.raises(BundleError, match=sentence):
+        Session(bundle.model, manifest=manifest, device="cpu")
+
+
+def test_refuses_what_onnxruntime_refuses(bundles: dict[str, Bundle]) -> None:
+    with pytest.raises(BundleError, match=r"tiny-images/.*: onnxruntime refuses the graph: "):
+        Session(b"\x08\x0a", manifest=bundles["image-classifier"].manifest, device="cpu")
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="may have a GPU")
+def test_cuda_is_never_silently_the_cpu(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["image-classifier"]
+    with pytest.raises(DeviceError, match=r"'cuda' was asked for, this onnxruntime has only .*CPUExecutionProvider"):
+        Session(bundle.model, manifest=bundle.manifest, device="cuda")
+
+
+@pytest.mark.skipif(
+    "AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs an idle provider"
+)
+def test_a_provider_that_takes_no_node_is_found_out(
+    bundles: dict[str, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remote provider of the CPU build stands in for a GPU: the session lists it first, the CPU does the work."""
+    idle = {"cuda": [("AzureExecutionProvider", {}), ("CPUExecutionProvider", {})]}
+    for module in (device, session):
+        monkeypatch.setattr(module, "PROVIDERS", idle)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    bundle = bundles["image-classifier"]
+    with pytest.raises(DeviceError, match=r"would run on the CPU, not on AzureExecutionProvider: \[.*Softmax"):
+        Session(bundle.model, manifest=bundle.manifest, device="cuda")
+    monkeypatch.setattr(session, "ON_CPU", frozenset({"Cast", "Flatten", "Gemm", "FusedGemm", "Softmax", "Reshape"}))
+    assert Session(bundle.model, manifest=bundle.manifest, device="cuda").provider == "AzureExecutionProvider"
+
+
+def test_threads_share_a_session(sessions: dict[str, Session]) -> None:
+    session = sessions["text-classifier"]
+    inputs = [example_inputs("text-classifier", batch=1 + seed % 4, seed=seed) for seed in range(64)]
+    alone = [session.run(one)["logits"] for one in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda one: session.run(one)["logits"], inputs))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_under_way_is_known(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["image-classifier"]
+    session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
+    right, gate, began = session.compute, threading.Event(), threading.Event()
+
+    def wait(*args: Any) -> Any:
+        began.set()
+        gate.wait(30)
+        return right(*args)
+
+    session.compute = wait
+    images = np.zeros((1, 4, 4), np.uint8)
+    first = threading.Thread(target=session.run, args=({"images": images},))
+    first.start()
+    began.wait(30)
+    session.compute = right
+    session.run({"images": images})
+    with pytest.raises(ValueError, match="images"):
+        session.run({})
+    before = session.busy_s()
+    assert 0 < before <= session.busy_s()
+    gate.set()
+    first.join()
+    assert session.busy_s() == 0

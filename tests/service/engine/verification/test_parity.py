@@ -1,0 +1,91 @@
+"""One definition of "the same answer"."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from service.bundle import Bundle, open_bundle
+from service.engine.sessions.session import Session
+from service.engine.verification.parity import compare, replay
+from service.errors import BundleError
+from tests.service.bundles import FAMILIES, bundle_files, golden_cases
+
+ARRAYS = hnp.arrays(np.float32, (2, 3), elements=st.floats(-1e3, 1e3, width=32))
+
+
+@given(reference=ARRAYS, served=ARRAYS, atol=st.floats(0, 1), rtol=st.floats(0, 1))
+def test_floats_agree_as_numpy_says(reference: np.ndarray, served: np.ndarray, atol: float, rtol: float) -> None:
+    exact, given_ = reference.astype(np.float64), served.astype(np.float64)
+    difference = compare(reference, served, atol=atol, rtol=rtol)
+    assert difference.within == np.allclose(given_, exact, atol=atol, rtol=rtol)
+    assert difference.worst == np.abs(given_ - exact).max()
+
+
+def test_index_is_where_the_tolerance_is_missed_most() -> None:
+    reference = np.array([[1000.0, 0.0]])
+    difference = compare(reference, np.array([[1000.5, 0.1]]), atol=0.0, rtol=1e-3)
+    assert not difference.within
+    assert difference.index == (0, 1)
+    assert difference.worst == 0.5
+    assert difference.detail == "0.1 at [0, 1], expected 0.0"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_never_agrees(value: float) -> None:
+    broken = np.array([0.0, value])
+    for reference, served in ((broken, broken), (broken, np.zeros(2)), (np.zeros(2), broken)):
+        difference = compare(reference, served, atol=1e9, rtol=1e9)
+        assert not difference.within
+        assert difference.worst == math.inf
+        assert difference.index == (1,)
+
+
+def test_other_shapes_and_kinds_are_infinitely_far() -> None:
+    assert compare(np.zeros((2, 3)), np.zeros((3, 2)), atol=1, rtol=1).detail == "shape [3, 2], expected [2, 3]"
+    difference = compare(np.zeros(2, np.uint8), np.zeros(2), atol=1, rtol=1)
+    assert (difference.within, difference.worst) == (False, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("edges", "size", "within"), [(1, 16, True), (2, 16, False), (3, 3000, True), (4, 3000, False)]
+)
+def test_pixels_may_sit_on_a_rounding_edge(edges: int, size: int, within: bool) -> None:
+    reference = np.full(size, 7, np.uint8)
+    served = reference.copy()
+    served[:edges] -= 1
+    assert compare(reference, served, atol=0, rtol=0).within is within
+
+
+def test_pixels_two_apart_differ() -> None:
+    assert not compare(np.array([255], np.uint8), np.array([253], np.uint8), atol=9, rtol=9).within
+
+
+def test_nothing_agrees_with_nothing() -> None:
+    assert compare(np.zeros((0, 3)), np.zeros((0, 3)), atol=0, rtol=0).within
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_replay_measures_every_output(family: str, bundles: dict[str, Bundle], sessions: dict[str, Session]) -> None:
+    measured = replay(sessions[family], bundles[family])
+    assert set(measured) == {output.name for output in bundles[family].manifest.outputs}
+    assert max(measured.values()) <= 1e-5
+
+
+def test_replay_names_output_case_and_difference(write: Callable[..., Path]) -> None:
+    first, second = golden_cases("image-classifier")
+    logits = second.outputs["logits"].copy()
+    logits[2, 1] += 0.25
+    wrong = dataclasses.replace(second, outputs={**second.outputs, "logits": logits})
+    bundle = open_bundle(write("image-classifier", files=bundle_files("image-classifier", golden=(first, wrong))))
+    session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
+    with pytest.raises(
+        BundleError, match=r"golden case 1 .*'logits' on CPUExecutionProvider is 0\.25 away.* at \[2, 1\]"
+    ):
+        replay(session, bundle)
