@@ -23,8 +23,8 @@ from service.engine.scheduling.coalescer import Coalescer
 from service.engine.scheduling.device_task import DeviceTask
 from service.engine.scheduling.executor import Executor, deadline_passed
 from service.engine.scheduling.inline import InlineRunner
-from service.engine.session import Session
-from service.engine.shapes import doubling
+from service.engine.sessions.session import Session
+from service.engine.verification.shapes import doubling
 from service.manifest import Manifest
 
 DAY_S = 86_400.0

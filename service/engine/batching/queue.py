@@ -21,7 +21,7 @@ from service.engine.batching.cost_model import MEDIAN, SLOW, CostEstimate, CostM
 from service.engine.batching.request import Request, RequestSlice, RequestStatus
 from service.engine.limits import INLINE_BUDGET_S, Limits
 from service.engine.metrics import Counters
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 
 MEASURE_EVERY = 4  # of requests that run alone on the event loop, one in so many is measured
 URGENCY = attrgetter("deadline")

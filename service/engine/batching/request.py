@@ -14,7 +14,7 @@ import numpy as np
 from service.engine.batching.collate import Array, Collator, NotFiniteError, Tensors
 from service.engine.context import RequestContext
 from service.engine.metrics import Counters
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 from service.errors import EkibenError, Fault
 
 Rows = Any  # a slice, or int64 row numbers

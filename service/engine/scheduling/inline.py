@@ -9,7 +9,7 @@ from service.engine.batching.queue import BatchQueue
 from service.engine.batching.request import Request
 from service.engine.limits import INLINE_BUDGET_S
 from service.engine.scheduling.executor import Executor
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 
 Arrivals = list[tuple[BatchQueue, Request]]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.engine.runner import Runner, untimed_runner
-from service.engine.session import Session
+from service.engine.sessions.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.engine.fakes import POISON, FakeSession, rows

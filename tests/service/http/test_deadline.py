@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-
 from service.engine.deadline import deadline
+
 from service.errors import EkibenError
 from service.http.deadline import at_last, at_most, read_timeout_ms
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 import pytest
+from service.engine.deadline import deadline
 
 from service.engine.admission.retry_schedule import Visitor
-from service.engine.deadline import deadline
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError

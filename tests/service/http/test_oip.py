@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from service.engine.deadline import deadline
 from starlette.testclient import TestClient
 
-from service.engine.deadline import deadline
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError

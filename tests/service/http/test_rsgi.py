@@ -11,9 +11,9 @@ from weakref import ref
 
 import pytest
 from granian.rsgi import ProtocolClosed
+from service.engine.deadline import deadline
 
 from service.engine.admission.retry_schedule import Visitor
-from service.engine.deadline import deadline
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
