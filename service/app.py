@@ -16,10 +16,10 @@ from service.engine.device import resolve_device
 from service.engine.memory import return_freely
 from service.engine.repository import Repository
 from service.engine.runner import Runner
-from service.http.foreign import Translated
 from service.http.front import Front
-from service.http.metrics import Sharing
-from service.http.traffic import Traffic
+from service.http.routes.metrics import Sharing
+from service.http.telemetry.request_metrics import Traffic
+from service.http.wire.framework_errors import Translated
 from service.settings import load_settings
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest, classify
 from service.tasks.generate import GenerateAnswer, GenerateRequest, generate

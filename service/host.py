@@ -26,7 +26,7 @@ from granian.server.mp import MPServer, WorkerProcess
 from service.app import Ekiben, application, running
 from service.engine.watchdog import Watchdog, kill
 from service.http.front import Front
-from service.http.metrics import Sharing
+from service.http.routes.metrics import Sharing
 from service.http.rsgi import Door, handle
 from service.settings import Settings
 

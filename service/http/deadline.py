@@ -5,7 +5,7 @@ Invariant: of several limits the shortest holds; without any, the engine's own d
 
 from service.engine.deadline import deadline, until
 from service.errors import EkibenError
-from service.http.exchange import whole_number
+from service.http.wire.messages import whole_number
 
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 

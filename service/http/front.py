@@ -12,13 +12,13 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from service.errors import EkibenError
-from service.http import health, metrics, native, oip
-from service.http.asgi import App, AsgiRequest, Receive, Scope, Send, respond
 from service.http.deadline import at_most, read_timeout_ms
-from service.http.exchange import ClientGoneError, Reply, Request, address, announced, check_encoding
-from service.http.foreign import Translated, failure
 from service.http.route import Dialect, Host, Page, Route, Work
+from service.http.routes import health, metrics, native, oip
 from service.http.watch import Watch
+from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, respond
+from service.http.wire.framework_errors import Translated, failure
+from service.http.wire.messages import ClientGoneError, Reply, Request, address, announced, check_encoding
 
 ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
 LONG_BYTES = 1 << 16  # of a body that may still be on its way: who is answered before it is here loses its connection

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 from service.engine.repository import Repository
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http.exchange import JSON, Reply, Request
-from service.http.problems import PROBLEM_JSON, oip_error, problem, retry_headers, status_of
-from service.http.traffic import Traffic
+from service.http.telemetry.request_metrics import Traffic
+from service.http.wire.errors import PROBLEM_JSON, oip_error, problem, retry_headers, status_of
+from service.http.wire.messages import JSON, Reply, Request
 
 if TYPE_CHECKING:
-    from service.http.metrics import Sharing
+    from service.http.routes.metrics import Sharing
 
 
 class Host(Protocol):

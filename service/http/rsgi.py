@@ -14,11 +14,11 @@ from granian.rsgi import Scope as RsgiScope
 
 from service.engine.appointments import Visitor
 from service.errors import EkibenError
-from service.http.asgi import App, Message, Scope
-from service.http.exchange import UNREADABLE, ClientGoneError, Reply, announced, too_large
 from service.http.front import Front, find_route
 from service.http.line import Line
 from service.http.route import Work
+from service.http.wire.asgi import App, Message, Scope
+from service.http.wire.messages import UNREADABLE, ClientGoneError, Reply, announced, too_large
 
 log = logging.getLogger(__name__)
 

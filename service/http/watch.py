@@ -11,7 +11,7 @@ from contextvars import Context
 
 from service.engine.deadline import deadline
 from service.errors import EkibenError
-from service.http.exchange import ClientGoneError, Request
+from service.http.wire.messages import ClientGoneError, Request
 
 TICK_S = 0.01
 

@@ -15,7 +15,7 @@ from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.front import LONG_BYTES, ROUTES, Front, find_route
-from service.http.traffic import Traffic
+from service.http.telemetry.request_metrics import Traffic
 from tests.service.garbage import garbage_of
 
 CLASSIFY = {"model": "tiny-images", "images": [[[1] * 4] * 4]}

@@ -17,11 +17,11 @@ from service.engine.deadline import deadline
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http.exchange import UNREADABLE, ClientGoneError, address
 from service.http.front import Front
 from service.http.line import Line
 from service.http.rsgi import Door, RsgiRequest, handle
-from service.http.traffic import Traffic
+from service.http.telemetry.request_metrics import Traffic
+from service.http.wire.messages import UNREADABLE, ClientGoneError, address
 
 
 class Gone:

@@ -7,8 +7,8 @@ import pytest
 
 from service.errors import EkibenError
 from service.http import watch
-from service.http.exchange import ClientGoneError
 from service.http.watch import Watch
+from service.http.wire.messages import ClientGoneError
 
 
 class Client:

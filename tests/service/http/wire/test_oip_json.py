@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import EkibenError
-from service.http import json_tensors
-from service.http.json_body import read_json
-from service.http.json_tensors import read_tensors
-from service.http.oip_tensors import arrays, read_inputs, take_data
+from service.http.wire import oip_json as json_tensors
+from service.http.wire.json_body import read_json
+from service.http.wire.oip_json import read_tensors
+from service.http.wire.oip_tensors import arrays, read_inputs, take_data
 from tests.service.tasks.test_tensors import manifest_of
 
 IMAGES = {"name": "images", "shape": [1, 4, 4], "datatype": "UINT8", "data": list(range(16))}

@@ -17,8 +17,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric
 
 from service.engine.counters import BOUNDS_S, Counters, Histogram
-from service.http.exchange import Reply, Request
 from service.http.route import Host, Page
+from service.http.wire.messages import Reply, Request
 
 SHARE_EVERY_S = 1.0
 FAMILIES = {

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from service.http.foreign import Translated
+from service.http.wire.framework_errors import Translated
 
 SCOPE = {"type": "http", "method": "GET", "path": "/x", "headers": []}
 

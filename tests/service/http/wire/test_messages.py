@@ -3,8 +3,8 @@
 import pytest
 
 from service.errors import EkibenError
-from service.http.asgi import AsgiRequest
-from service.http.exchange import announced, check_encoding, media_type, whole_number
+from service.http.wire.asgi import AsgiRequest
+from service.http.wire.messages import announced, check_encoding, media_type, whole_number
 
 
 def request(**headers: bytes) -> AsgiRequest:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from service.errors import EkibenError
-from service.http.asgi import AsgiRequest, respond
-from service.http.exchange import UNREADABLE, ClientGoneError, Reply
+from service.http.wire.asgi import AsgiRequest, respond
+from service.http.wire.messages import UNREADABLE, ClientGoneError, Reply
 
 
 def read(*messages: dict[str, Any], limit: int = 10, length: bytes | None = None) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from service.engine.appointments import Visitor
-from service.http.exchange import UNREADABLE, ClientGoneError, Reply, announced, too_large
+from service.http.wire.messages import UNREADABLE, ClientGoneError, Reply, announced, too_large
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from service.errors import EkibenError, Fault, Slug
-from service.http.problems import MAX_CHARS, STATUS, oip_error, problem, status_of
+from service.http.wire.errors import MAX_CHARS, STATUS, oip_error, problem, status_of
 
 
 @pytest.mark.parametrize("slug", typing.get_args(Slug))

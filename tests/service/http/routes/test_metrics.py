@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from service.engine.counters import Counters
-from service.http import metrics
-from service.http.metrics import FAMILIES, Samples, Sharing, exposition, samples
-from service.http.traffic import Traffic
+from service.http.routes import metrics
+from service.http.routes.metrics import FAMILIES, Samples, Sharing, exposition, samples
+from service.http.telemetry.request_metrics import Traffic
 from tests.e2e.serving import until
 
 

@@ -14,10 +14,11 @@ from service.bundle import Manifest, TensorSpec
 from service.engine.model import Model
 from service.errors import EkibenError
 from service.http.deadline import at_most
-from service.http.exchange import JSON, Reply, Request, media_type, whole_number
-from service.http.json_body import read_json
-from service.http.json_tensors import read_tensors
-from service.http.oip_tensors import (
+from service.http.route import Host, Page, Route, Work, in_oip
+from service.http.wire.json_body import read_json
+from service.http.wire.messages import JSON, Reply, Request, media_type, whole_number
+from service.http.wire.oip_json import read_tensors
+from service.http.wire.oip_tensors import (
     DATATYPES,
     Array,
     Tensor,
@@ -27,7 +28,6 @@ from service.http.oip_tensors import (
     read_inputs,
     take_data,
 )
-from service.http.route import Host, Page, Route, Work, in_oip
 from service.tasks.body import describe, pointer, refuse, wrong
 from service.tasks.tensors import Rule, check_values, clear_padding, read_rules
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from service.errors import EkibenError, Slug
-from service.http.exchange import Headers
+from service.http.wire.messages import Headers
 
 PROBLEM_JSON = "application/problem+json"
 MAX_CHARS = 1000  # of a sentence or a pointer: it may repeat what was sent

@@ -1,8 +1,8 @@
 """Probes: alive means that this process answers, ready that it would answer a request with a right answer now."""
 
 from service.errors import EkibenError
-from service.http.exchange import JSON, Reply, Request
 from service.http.route import Host, Page, in_oip
+from service.http.wire.messages import JSON, Reply, Request
 
 LIVE = Reply(JSON, b'{"live":true}')
 READY = Reply(JSON, b'{"ready":true}')

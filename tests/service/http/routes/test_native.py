@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 from starlette.testclient import TestClient
 
-from service.http.problems import STATUS
+from service.http.wire.errors import STATUS
 from tests.service.bundles import CONTEXT, NAMES
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (4, 4), dtype=np.uint8)

@@ -8,9 +8,9 @@ import orjson
 from service.bundle import Task
 from service.errors import EkibenError
 from service.http.deadline import at_last
-from service.http.exchange import JSON, Reply, Request, media_type, whole_number
-from service.http.json_body import read_json
 from service.http.route import Host, Page, Work
+from service.http.wire.json_body import read_json
+from service.http.wire.messages import JSON, Reply, Request, media_type, whole_number
 from service.tasks import TASKS
 from service.tasks.body import Body, parse
 from service.tasks.classify import classify_upload

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from service.errors import EkibenError
-from service.http.json_body import MAX_SEARCHED_BYTES, read_json
+from service.http.wire.json_body import MAX_SEARCHED_BYTES, read_json
 from service.tasks.body import MAX_FAULTS
 
 

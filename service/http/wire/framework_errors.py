@@ -9,9 +9,9 @@ import secrets
 from http import HTTPStatus
 
 from service.errors import EkibenError, Slug
-from service.http.asgi import App, Message, Receive, Scope, Send, respond
-from service.http.problems import PROBLEM_JSON, STATUS
 from service.http.route import in_problem_json
+from service.http.wire.asgi import App, Message, Receive, Scope, Send, respond
+from service.http.wire.errors import PROBLEM_JSON, STATUS
 
 logger = logging.getLogger(__name__)
 

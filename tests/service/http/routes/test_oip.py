@@ -12,8 +12,8 @@ from service.engine.deadline import deadline
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http import oip
-from service.http.asgi import AsgiRequest
+from service.http.routes import oip
+from service.http.wire.asgi import AsgiRequest
 from tests.service.bundles import FAMILIES, NAMES, example_inputs, golden_cases
 
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}

@@ -1,6 +1,6 @@
 """Answers are counted by route and status."""
 
-from service.http.traffic import Traffic
+from service.http.telemetry.request_metrics import Traffic
 
 
 def test_answers_are_counted() -> None:

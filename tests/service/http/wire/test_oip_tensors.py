@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import EkibenError
-from service.http.oip_tensors import DATATYPES, arrays, output_entry, read_inputs, take_data
+from service.http.wire.oip_tensors import DATATYPES, arrays, output_entry, read_inputs, take_data
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.tasks.test_tensors import manifest_of
 
