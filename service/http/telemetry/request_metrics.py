@@ -1,4 +1,4 @@
-"""What went through the door of this process, counted by route and status: a dictionary entry or two a request."""
+"""Counts and durations of the HTTP requests of this process, by route and status."""
 
 import threading
 from collections import Counter
@@ -6,20 +6,23 @@ from collections import Counter
 from service.engine.counters import Histogram
 
 
-class Traffic:
-    """`in_flight`: work that was let in and is not answered yet, written by the event loop alone."""
+class RequestMetrics:
+    """`in_flight` counts the inference requests that were let in and not yet answered; only the event loop writes it.
+
+    `responses` counts by (route, status), where 499 stands for a client that disconnected before the response.
+    """
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self.answers: Counter[tuple[str, int]] = Counter()  # (route, status); 499: the client left before
-        self.seconds: dict[str, Histogram] = {}
+        self.responses: Counter[tuple[str, int]] = Counter()
+        self.durations: dict[str, Histogram] = {}
         self._lock = threading.Lock()
 
-    def count(self, route: str, status: int, seconds: float) -> None:
-        """May be called from any thread."""
+    def record(self, route: str, status: int, seconds: float) -> None:
+        """Count one response. Thread-safe."""
         with self._lock:
-            self.answers[route, status] += 1
-            histogram = self.seconds.get(route)
+            self.responses[route, status] += 1
+            histogram = self.durations.get(route)
             if histogram is None:
-                histogram = self.seconds[route] = Histogram()
+                histogram = self.durations[route] = Histogram()
             histogram.add(seconds)

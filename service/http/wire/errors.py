@@ -1,8 +1,8 @@
-"""Domain errors on the wire: the only place that knows which HTTP status a slug has.
+"""Domain errors as HTTP responses; this is the only module that maps an error slug to an HTTP status.
 
-Invariant: every answer that is not a success is one problem+json document (RFC 9457) with `code` and `errors`, the
-places in the request that it speaks of; it never holds a stack trace, nor anything that the client did not send, nor
-without limit what it did.
+Invariant: every error response is one document with the members of a problem (RFC 9457), a stable `code` and `errors`,
+which points at the invalid places of the request. It never contains a stack trace or any data that the client did not
+send, and it repeats at most `MAX_CHARS` characters of a value that the client sent.
 """
 
 import math
@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 
 from service.errors import EkibenError, Slug
-from service.http.wire.messages import Headers
+from service.http.wire.messages import JSON, Headers, Response
 
 PROBLEM_JSON = "application/problem+json"
-MAX_CHARS = 1000  # of a sentence or a pointer: it may repeat what was sent
-RETRY_AFTER_S = 1.0  # where nobody knows better
+MAX_CHARS = 1000  # of a sentence or a pointer
+DEFAULT_RETRY_AFTER_S = 1.0
 STATUS: Mapping[Slug, HTTPStatus] = {
     "malformed-json": HTTPStatus.BAD_REQUEST,
     "unsupported-media-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -34,25 +34,24 @@ STATUS: Mapping[Slug, HTTPStatus] = {
 }
 
 
-def status_of(error: EkibenError) -> int:
-    return int(STATUS[error.slug])
+def problem_response(error: EkibenError) -> Response:
+    """Return the error as problem+json (RFC 9457)."""
+    members = _members(error)
+    return Response(PROBLEM_JSON, orjson.dumps(members), _retry_headers(error), members["status"])
 
 
-def problem(error: EkibenError) -> bytes:
-    """The body of an answer that says what went wrong."""
-    return orjson.dumps(_members(error))
+def oip_error_response(error: EkibenError) -> Response:
+    """Return the error as the Open Inference Protocol defines it: `error` is the detail; problem members follow."""
+    members = _members(error)
+    return Response(
+        JSON, orjson.dumps({"error": members["detail"], **members}), _retry_headers(error), members["status"]
+    )
 
 
-def oip_error(error: EkibenError) -> bytes:
-    """The same as the Open Inference Protocol says it: a sentence under `error`, the members of a problem beside it."""
-    return orjson.dumps({"error": printable(error.detail), **_members(error)})
-
-
-def retry_headers(error: EkibenError) -> Headers:
-    """When to ask again, where a repetition makes sense."""
+def _retry_headers(error: EkibenError) -> Headers:
     if STATUS[error.slug] != HTTPStatus.SERVICE_UNAVAILABLE:
         return []
-    seconds = RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
+    seconds = DEFAULT_RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
     return [("retry-after", str(max(math.ceil(seconds), 1))), ("retry-after-ms", str(math.ceil(seconds * 1e3)))]
 
 
@@ -60,14 +59,16 @@ def _members(error: EkibenError) -> dict[str, Any]:
     return {
         "type": f"urn:ekiben:problem:{error.slug}",
         "title": error.slug.replace("-", " ").capitalize(),
-        "status": status_of(error),
-        "detail": printable(error.detail),
+        "status": int(STATUS[error.slug]),
+        "detail": _printable(error.detail),
         "code": error.slug,
-        "errors": [{"pointer": printable(fault.pointer), "detail": printable(fault.detail)} for fault in error.faults],
+        "errors": [
+            {"pointer": _printable(fault.pointer), "detail": _printable(fault.detail)} for fault in error.faults
+        ],
     }
 
 
-def printable(text: str) -> str:
-    """At most `MAX_CHARS` of it; half a surrogate pair, which JSON can smuggle in, has no UTF-8 form and is escaped."""
+def _printable(text: str) -> str:
+    """Truncate to `MAX_CHARS` and escape lone surrogates, which JSON can contain but UTF-8 cannot encode."""
     text = text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
     return text.encode("utf-8", "backslashreplace").decode()

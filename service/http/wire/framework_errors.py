@@ -1,7 +1,7 @@
-"""The framework's own failures, in the service's words.
+"""ASGI middleware that turns failures of the wrapped framework into problem documents.
 
-Invariant: whatever the app behind raises or answers with a status of 400 and above leaves as a problem document; what
-succeeds, and what has begun to stream, passes untouched.
+Invariant: a response with a status of 400 or above and an exception both leave as a problem document. A successful
+response, and any response that has started to stream, passes unchanged.
 """
 
 import logging
@@ -9,11 +9,10 @@ import secrets
 from http import HTTPStatus
 
 from service.errors import EkibenError, Slug
-from service.http.route import in_problem_json
-from service.http.wire.asgi import App, Message, Receive, Scope, Send, respond
-from service.http.wire.errors import PROBLEM_JSON, STATUS
+from service.http.wire.asgi import App, Message, Receive, Scope, Send, send_response
+from service.http.wire.errors import PROBLEM_JSON, STATUS, problem_response
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SLUGS: dict[int, Slug] = {
     **{int(status): slug for slug, status in STATUS.items()},
@@ -24,57 +23,56 @@ SLUGS: dict[int, Slug] = {
 }
 
 
-class Translated:
-    """`app` with its failures translated: an ASGI middleware."""
-
+class ErrorTranslationMiddleware:
     def __init__(self, app: App) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        failed: Message | None = None
+        error_start: Message | None = None
         started = False
 
-        async def watch(message: Message) -> None:
-            nonlocal failed, started
-            if message["type"] == "http.response.start" and _is_foreign(message):
-                failed = message
-            elif failed is None:
+        async def intercept(message: Message) -> None:
+            nonlocal error_start, started
+            if message["type"] == "http.response.start" and _needs_translation(message):
+                error_start = message
+            elif error_start is None:
                 started = True
                 await send(message)
 
         try:
-            await self._app(scope, receive, watch)
+            await self._app(scope, receive, intercept)
         except Exception:
             if started:
                 raise
-            return await respond(send, in_problem_json(failure(scope["method"], scope["path"])))
-        if failed is not None:
-            given = {key.lower(): value for key, value in failed.get("headers", [])}
-            reply = in_problem_json(_in_our_words(scope, failed["status"], given.get(b"retry-after", b"")))
-            methods = sorted(given[b"allow"].decode().split(", ")) if b"allow" in given else []  # a set, in any order
+            return await send_response(send, problem_response(internal_error(scope["method"], scope["path"])))
+        if error_start is not None:
+            headers = {key.lower(): value for key, value in error_start.get("headers", [])}
+            response = problem_response(_translate(scope, error_start["status"], headers.get(b"retry-after", b"")))
+            # Sorted, because the framework lists the allowed methods in arbitrary order.
+            methods = sorted(headers[b"allow"].decode().split(", ")) if b"allow" in headers else []
             allow = [("allow", ", ".join(methods))] if methods else []
-            await respond(send, reply._replace(headers=[*reply.headers, *allow]))
+            await send_response(send, response._replace(headers=[*response.headers, *allow]))
         elif not started:
-            await respond(send, in_problem_json(failure(scope["method"], scope["path"])))
+            await send_response(send, problem_response(internal_error(scope["method"], scope["path"])))
         return None
 
 
-def _is_foreign(start: Message) -> bool:
-    """Is this the start of a failure that is not in our words yet?"""
-    ours = (b"content-type", PROBLEM_JSON.encode())
-    return start["status"] >= HTTPStatus.BAD_REQUEST and ours not in start.get("headers", [])
-
-
-def failure(method: str, path: str) -> EkibenError:
-    """The answer to an exception that is being handled: its trace goes to the log, its number to the client."""
+def internal_error(method: str, path: str) -> EkibenError:
+    """Log the exception that is being handled and return an error that carries only the number of the log entry."""
     number = secrets.token_hex(8)
-    logger.exception("%s %r failed (%s)", method, path, number)
+    log.exception("%s %r failed (%s)", method, path, number)
     return EkibenError("internal", f"the service failed to answer; its log has the cause under {number}")
 
 
-def _in_our_words(scope: Scope, status: int, retry_after: bytes) -> EkibenError:
+def _needs_translation(start: Message) -> bool:
+    """Whether a response starts an error that is not a problem document yet."""
+    translated = (b"content-type", PROBLEM_JSON.encode())
+    return start["status"] >= HTTPStatus.BAD_REQUEST and translated not in start.get("headers", [])
+
+
+def _translate(scope: Scope, status: int, retry_after: bytes) -> EkibenError:
     slug = SLUGS.get(status, "invalid-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
     match slug:
         case "unknown-route":

@@ -1,7 +1,7 @@
-"""JSON bytes to a document.
+"""Parse a JSON body.
 
-Invariant: what is returned is JSON as RFC 8259 has it. The NaN and Infinity that some writers emit are refused like any
-other wrong value: with a pointer at each.
+Invariant: only JSON as RFC 8259 defines it is accepted. NaN and Infinity, which some writers emit, are refused like any
+other invalid value, with a pointer to each.
 """
 
 import json
@@ -14,35 +14,39 @@ import orjson
 from service.errors import EkibenError, Fault
 from service.tasks.body import MAX_FAULTS, describe, invalid, pointer
 
-MAX_SEARCHED_BYTES = 1 << 20  # the search is Python's; a larger body is told the line and column only
-SEARCHED = {float, list, dict}
+# The search for non-finite numbers runs in Python; the error of a larger body names only line and column.
+MAX_SEARCHED_BYTES = 1 << 20
+SEARCHED_TYPES = {float, list, dict}
 
 
-def read_json(body: bytes) -> Any:
-    """Raises EkibenError("malformed-json"), or ("invalid-request") if all that is wrong is numbers that are none."""
+def parse_json(body: bytes) -> Any:
+    """Return the document.
+
+    Raises EkibenError("malformed-json"), or "invalid-request" if non-finite numbers are the only mistake.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        faults = _not_finite(body)
+        faults = _non_finite_faults(body)
         if faults:
             raise invalid(faults) from None
         got = "an empty body" if not body.strip() else f"{error.msg} at line {error.lineno}, column {error.colno}"
         raise EkibenError("malformed-json", f"expected a JSON object, got {got}") from None
 
 
-def _not_finite(body: bytes) -> list[Fault]:
+def _non_finite_faults(body: bytes) -> list[Fault]:
     if len(body) > MAX_SEARCHED_BYTES:
         return []
     faults: list[Fault] = []
     try:
-        _collect(json.loads(body), [], faults)
+        _collect_faults(json.loads(body), [], faults)
     except (ValueError, RecursionError):
         return []
     return faults
 
 
-def _collect(value: Any, path: list[str | int], faults: list[Fault]) -> None:
-    """Add the first numbers below `path` that are not finite, as far as there is room for them."""
+def _collect_faults(value: Any, path: list[str | int], faults: list[Fault]) -> None:
+    """Append the non-finite numbers below `path` to `faults`, up to `MAX_FAULTS`."""
     match value:
         case float() if not math.isfinite(value):
             faults.append(Fault(pointer=pointer(*path), detail=f"expected a finite number, got {describe(value)}"))
@@ -56,7 +60,7 @@ def _collect(value: Any, path: list[str | int], faults: list[Fault]) -> None:
     for key, item in items:
         if len(faults) == MAX_FAULTS:
             return
-        if type(item) in SEARCHED:
+        if type(item) in SEARCHED_TYPES:
             path.append(key)
-            _collect(item, path, faults)
+            _collect_faults(item, path, faults)
             path.pop()

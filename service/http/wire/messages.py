@@ -1,6 +1,6 @@
-"""A request and its answer as the routes see them, whoever hosts.
+"""HTTP requests and responses as the routes see them, independent of the server interface (ASGI or RSGI).
 
-Invariant: no more than `limit` bytes of a body are ever held; a body that announces more is refused before it is read.
+Invariant: at most `limit` bytes of a body are held in memory; a body that declares a larger size is refused unread.
 """
 
 import asyncio
@@ -13,82 +13,83 @@ Headers = list[tuple[str, str]]
 
 JSON = "application/json"
 MAX_DIGITS = 18
-UNREADABLE = "\ufffd"  # in place of a header's value that is not ASCII, of which hosts make different texts
+# Replaces a header value that is not ASCII, because servers decode such values differently.
+UNREADABLE = "\ufffd"
 
 
-class ClientGoneError(Exception):
-    """The client closed its connection before its answer was there; there is nobody to answer."""
+class ClientDisconnectedError(Exception):
+    """The client closed its connection before the response was ready."""
 
 
-class Reply(NamedTuple):
-    """What is answered; the length is added. `headers` is the list's own."""
+class Response(NamedTuple):
+    """A response without `content-length`, which the server adds."""
 
     content_type: str
     body: bytes
-    headers: Headers = []  # noqa: RUF012 - nobody writes to it
+    headers: Headers = []  # noqa: RUF012 - never mutated
     status: int = 200
 
 
-class Request(Protocol):
-    """What the server was asked, before its body is read."""
+class HttpRequest(Protocol):
+    """The head of a request, and access to its body."""
 
     method: str
     path: str  # percent-decoded
-    came: float  # when it was taken from the network, as `time.monotonic` says
-    visitor: Visitor | None  # who asks, once the engine was asked about them
+    received_at: float  # on the clock of `time.monotonic`
+    visitor: Visitor | None  # set by the engine when it admits the request
 
     @property
     def query(self) -> str:
-        """What follows the question mark, as it came."""
+        """The query string, still percent-encoded."""
 
     @property
     def client(self) -> str:
-        """The address that its connection comes from."""
+        """The address of the peer of the connection."""
 
     def header(self, name: str) -> str:
-        """The first value of a header (`name` in lower case), the empty string if it is not there, or UNREADABLE."""
+        """Return the first value of the header `name` (lower case), "" if it is absent, or UNREADABLE."""
 
     async def body(self, limit: int) -> bytes:
-        """The whole body, to be read once. Raises EkibenError("body-too-large") or ClientGoneError."""
+        """Read the whole body; call once. Raises EkibenError("body-too-large") or ClientDisconnectedError."""
 
-    def gone(self) -> "asyncio.Future[None]":
-        """Done when the client has left, and if it stays, perhaps never; to be asked once the body is read."""
+    def disconnected(self) -> "asyncio.Future[None]":
+        """Return a future that resolves when the client disconnects; call after the body has been read."""
 
 
-def address(request: Request) -> str:
-    """Who asks: as a proxy says, or its connection."""
+def client_address(request: HttpRequest) -> str:
+    """Return the address that a proxy reports, or else the address of the connection."""
     return request.header("x-forwarded-for") or request.client
 
 
-def media_type(request: Request) -> str:
-    """The content type without parameters, in lower case."""
+def media_type(request: HttpRequest) -> str:
+    """Return the content type in lower case, without parameters."""
     return request.header("content-type").partition(";")[0].strip().lower()
 
 
-def check_encoding(request: Request) -> None:
-    """Raises EkibenError("unsupported-media-type") for a body that would have to be decoded first."""
+def check_content_encoding(request: HttpRequest) -> None:
+    """Raise EkibenError("unsupported-media-type") for a compressed body."""
     encoding = request.header("content-encoding")
     if encoding not in {"", "identity"}:
         raise EkibenError("unsupported-media-type", f"expected a body without content encoding, got {encoding[:40]!r}")
 
 
-def announced(request: Request, limit: int) -> int | None:
-    """The length of a body, if it is known before; raises EkibenError("body-too-large")."""
-    text = request.header("content-length")
-    length = whole_number(text)
+def declared_length(request: HttpRequest, limit: int) -> int | None:
+    """Return the body size in the `content-length` header, if any; raises EkibenError("body-too-large")."""
+    length = parse_digits(request.header("content-length"))
     if length is not None and length > limit:
-        raise too_large(f"{length} bytes", limit)
+        raise body_too_large(f"{length} bytes", limit)
     return length
 
 
-def whole_number(text: str) -> int | None:
-    """What decimal digits say, or None if `text` is anything else; of a number with more digits the first few, which
-    are more than any limit.
+def parse_digits(text: str) -> int | None:
+    """Parse a string of ASCII digits; return None for any other string.
+
+    A number of more than `MAX_DIGITS` digits is cut to its first `MAX_DIGITS + 1`, which still exceed every limit.
     """
     if not (text.isascii() and text.isdigit()):
         return None
     return int(text if len(text) <= MAX_DIGITS else text.lstrip("0")[: MAX_DIGITS + 1] or "0")
 
 
-def too_large(got: str, limit: int) -> EkibenError:
+def body_too_large(got: str, limit: int) -> EkibenError:
     return EkibenError("body-too-large", f"expected a body of at most {limit} bytes, got {got}")

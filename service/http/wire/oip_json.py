@@ -1,54 +1,59 @@
-"""The JSON of an Open Inference Protocol request, with its tensors as arrays: no Python object for each number.
+"""Parse the JSON of an Open Inference Protocol request without a Python object for each number of a tensor.
 
-Invariant: what `read_tensors` returns is what `read_json` would, but that the flat lists of numbers of `inputs` are
-arrays; whatever is unusual is left to `read_json`, and whatever is wrong is found there.
+Invariant: `parse_tensors` returns the document that `parse_json` would return, except that the flat lists of numbers in
+`inputs` are arrays. It returns None for any unusual or invalid document, which the caller passes to `parse_json`.
 """
 
-from codecs import BOM_UTF8 as BOM
+from codecs import BOM_UTF8
 from typing import Any
 
 import numpy as np
 import simdjson
 
-KINDS = {"UINT8": ("u", np.uint64), "INT64": ("i", np.int64), "FP32": ("d", np.float64)}
-MIN_BYTES = 1 << 13  # below, orjson is as fast
-MAX_BYTES = 1 << 20  # simdjson takes 14 times as much memory while it reads
+# datatype -> (type of the simdjson buffer, type of the array)
+BUFFER_TYPES = {"UINT8": ("u", np.uint64), "INT64": ("i", np.int64), "FP32": ("d", np.float64)}
+MIN_BYTES = 1 << 13  # for smaller bodies orjson is as fast
+MAX_BYTES = 1 << 20  # simdjson needs 14 times the size of the body in memory
 
 
-def read_tensors(body: bytes) -> dict[str, Any] | None:
-    """The document, or None if it is small or has anything but flat lists of numbers of the type that they announce."""
-    if not MIN_BYTES <= len(body) <= MAX_BYTES or body.startswith(BOM):  # simdjson skips it, orjson refuses it
+def parse_tensors(body: bytes) -> dict[str, Any] | None:
+    """Return the document, or None if the size is outside `MIN_BYTES` to `MAX_BYTES` or any `data` is not a flat list
+    of numbers of its declared datatype.
+    """
+    # simdjson skips a byte order mark, which orjson refuses.
+    if not MIN_BYTES <= len(body) <= MAX_BYTES or body.startswith(BOM_UTF8):
         return None
     try:
-        document: Any = simdjson.Parser().parse(body)
-        found = _plain(document, ("inputs",))
-        found["inputs"] = inputs = []
+        parsed: Any = simdjson.Parser().parse(body)
+        document = _to_dict(parsed, exclude="inputs")
+        document["inputs"] = inputs = []
         num_lists = 1
-        for entry in document["inputs"]:
-            tensor = _plain(entry, ("data",))
-            code, dtype = KINDS[tensor["datatype"]]
+        for entry in parsed["inputs"]:
+            tensor = _to_dict(entry, exclude="data")
+            code, dtype = BUFFER_TYPES[tensor["datatype"]]
             data = entry.get("data")
             if data is not None:
                 tensor["data"] = np.frombuffer(data.as_buffer(of_type=code), dtype)
                 num_lists += 1
             inputs.append(tensor)
             num_lists += type(tensor.get("shape")) is list
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError):  # the last: nested too deep
+    # simdjson raises RuntimeError for a document that is nested too deep.
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError):
         return None
-    num_lists += type(found.get("outputs")) is list
-    return found if body.count(b"[") == num_lists else None  # or lists are nested, which buffers do not show
+    num_lists += type(document.get("outputs")) is list
+    # A buffer is flat even if its list was nested, so any further list means that the document is unusual.
+    return document if body.count(b"[") == num_lists else None
 
 
-def _plain(element: Any, but: tuple[str, ...]) -> dict[str, Any]:
-    """An object as a dictionary, without what is at the keys `but`. Raises ValueError if a key is there twice."""
+def _to_dict(element: Any, *, exclude: str) -> dict[str, Any]:
+    """Convert an object to a dictionary without the key `exclude`. Raises ValueError for a duplicate key."""
     keys = list(element.keys())
     if len(set(keys)) != len(keys):
-        raise ValueError("a key is there twice")
-    values = ((key, element[key]) for key in keys if key not in but)
-    return {key: _python(value) for key, value in values}
+        raise ValueError("duplicate key")
+    return {key: _to_python(element[key]) for key in keys if key != exclude}
 
 
-def _python(value: Any) -> Any:
+def _to_python(value: Any) -> Any:
     match value:
         case simdjson.Object():
             return value.as_dict()

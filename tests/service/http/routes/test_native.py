@@ -1,4 +1,4 @@
-"""Every route of the real application, and every way to fail there."""
+"""Every native route of the application, and every failure of a request."""
 
 import base64
 from io import BytesIO
@@ -26,11 +26,11 @@ def file_of(pixels: np.ndarray[Any, Any], kind: str = "PNG") -> bytes:
 PNG = file_of(PIXELS)
 
 
-def decoded(png: str | bytes) -> np.ndarray[Any, Any]:
+def decode(png: str | bytes) -> np.ndarray[Any, Any]:
     return np.asarray(Pillow.open(BytesIO(base64.b64decode(png) if isinstance(png, str) else png)))
 
 
-def test_pixels_base64_and_upload_are_the_same_picture(client: TestClient) -> None:
+def test_pixels_base64_and_upload_give_the_same_prediction(client: TestClient) -> None:
     body = {**IMAGES, "images": [PIXELS.tolist(), base64.b64encode(PNG).decode()]}
     first, second = client.post("/classify", json=body).json()["predictions"]
     upload = client.post("/classify?model=tiny-images&top_k=3", content=PNG, headers={"content-type": "image/png"})
@@ -40,7 +40,7 @@ def test_pixels_base64_and_upload_are_the_same_picture(client: TestClient) -> No
     assert len(first["top"]) == 3
 
 
-def test_sequences_texts_and_prompts_are_answered(client: TestClient) -> None:
+def test_sequences_texts_and_prompts_get_predictions(client: TestClient) -> None:
     series = client.post("/sequence-predict", json={**SERIES, "sequences": [[[0.5, 1]], [[1, 2], [3, 4]]]})
     texts = client.post("/sequence-predict", json={**TEXTS, "texts": ["rice", "the train leaves"]})
     letters = client.post("/generate", json={**LETTERS, "prompt": "the ", "max_tokens": 5, "seed": 1})
@@ -50,50 +50,50 @@ def test_sequences_texts_and_prompts_are_answered(client: TestClient) -> None:
     assert letters.json()["completions"][0]["tokens"] == 5
 
 
-def test_a_prompt_gets_as_many_tokens_beside_a_long_one_as_alone(client: TestClient) -> None:
+def test_a_prompt_gets_as_many_tokens_in_a_list_as_alone(client: TestClient) -> None:
     prompts = ["the ", "a" * (CONTEXT - 7)]
 
     def completions(prompt: str | list[str]) -> list[dict[str, Any]]:
-        answer = client.post("/generate", json={**LETTERS, "prompt": prompt, "seed": 1})
-        found: list[dict[str, Any]] = answer.json()["completions"]
-        return found
+        response = client.post("/generate", json={**LETTERS, "prompt": prompt, "seed": 1})
+        completions: list[dict[str, Any]] = response.json()["completions"]
+        return completions
 
-    together = completions(prompts)
-    assert together == [completions(prompt)[0] for prompt in prompts]
-    assert [completion["tokens"] for completion in together] == [64, 7]
+    from_list = completions(prompts)
+    assert from_list == [completions(prompt)[0] for prompt in prompts]
+    assert [completion["tokens"] for completion in from_list] == [64, 7]
 
 
-def test_generated_pictures_come_as_json_or_as_one_png(client: TestClient) -> None:
+def test_generated_images_are_sent_as_json_or_as_one_png(client: TestClient) -> None:
     body = {**PICTURES, "count": 4, "seed": 9}
-    images = [decoded(image) for image in client.post("/generate", json=body).json()["images"]]
+    images = [decode(image) for image in client.post("/generate", json=body).json()["images"]]
     grid = client.post("/generate", json=body, headers={"accept": "image/png"})
     assert grid.headers["content-type"] == "image/png"
-    canvas = decoded(grid.content)
+    canvas = decode(grid.content)
     assert canvas.shape == (4 + 2 + 4, 4 + 2 + 4)
     assert np.array_equal(canvas[6:, 6:], images[3])
     assert grid.headers["x-seed"] == "9"
 
 
-def test_one_png_tells_the_seed_that_was_drawn_for_it(client: TestClient) -> None:
-    drawn = [client.post("/generate", json=PICTURES, headers={"accept": "image/png"}) for _ in range(3)]
-    seeds = [int(picture.headers["x-seed"]) for picture in drawn]
+def test_a_png_response_names_its_random_seed(client: TestClient) -> None:
+    responses = [client.post("/generate", json=PICTURES, headers={"accept": "image/png"}) for _ in range(3)]
+    seeds = [int(response.headers["x-seed"]) for response in responses]
     assert len(set(seeds)) == 3
-    again = client.post("/generate", json={**PICTURES, "seed": seeds[0]}, headers={"accept": "image/png"})
-    assert again.content == drawn[0].content
+    repeated = client.post("/generate", json={**PICTURES, "seed": seeds[0]}, headers={"accept": "image/png"})
+    assert repeated.content == responses[0].content
 
 
-def test_models_are_listed_and_shown(client: TestClient) -> None:
+def test_models_are_listed_and_described(client: TestClient) -> None:
     listed = client.get("/models").json()["models"]
     assert {model["name"]: model["state"] for model in listed} == dict.fromkeys(sorted(NAMES.values()), "READY")
-    shown = client.get("/models/tiny-images").json()
-    assert shown["labels"] == ["dog", "cat", "owl"]
-    assert shown["provider"] == "CPUExecutionProvider"
+    described = client.get("/models/tiny-images").json()
+    assert described["labels"] == ["dog", "cat", "owl"]
+    assert described["provider"] == "CPUExecutionProvider"
     assert client.get("/models/").json() == client.get("/models").json()
     head = client.head("/models")
     assert (head.status_code, head.content) == (200, b"")
 
 
-def test_the_top_k_of_an_upload_is_read_as_a_number_however_long(client: TestClient) -> None:
+def test_top_k_of_an_upload_may_have_any_number_of_digits(client: TestClient) -> None:
     def upload(top_k: str) -> Any:
         return client.post(
             f"/classify?model=tiny-images&top_k={top_k}", content=PNG, headers={"content-type": "image/png"}
@@ -105,7 +105,7 @@ def test_the_top_k_of_an_upload_is_read_as_a_number_however_long(client: TestCli
         assert upload(top_k).json()["errors"][0]["pointer"] == "/top_k"
 
 
-def test_readiness_is_said(client: TestClient) -> None:
+def test_probes_succeed(client: TestClient) -> None:
     assert client.get("/readyz").json() == {"ready": True}
     assert client.get("/livez").status_code == 200
 
@@ -113,15 +113,15 @@ def test_readiness_is_said(client: TestClient) -> None:
 JSON = {"content-type": "application/json"}
 CLASSIFY = {**IMAGES, "images": [PIXELS.tolist()]}
 FAILURES: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
-    # name: method, path, what is sent, code, pointer
+    # name: method, path, request, code, pointer
     "no body": ("POST", "/classify", {"content": b"", "headers": JSON}, "malformed-json", ""),
     "half a body": ("POST", "/classify", {"content": b'{"model": "a"', "headers": JSON}, "malformed-json", ""),
     "not UTF-8": ("POST", "/classify", {"content": b'{"model": "\xff"}', "headers": JSON}, "malformed-json", ""),
-    "endless nesting": ("POST", "/classify", {"content": b"[" * 9999, "headers": JSON}, "malformed-json", ""),
+    "deep nesting": ("POST", "/classify", {"content": b"[" * 9999, "headers": JSON}, "malformed-json", ""),
     "a list": ("POST", "/classify", {"json": []}, "invalid-request", ""),
     "a form": ("POST", "/classify", {"data": {"model": "tiny-images"}}, "unsupported-media-type", ""),
     "no content type": ("POST", "/classify", {"content": b"{}"}, "unsupported-media-type", ""),
-    "a picture for texts": (
+    "an image for texts": (
         "POST", "/sequence-predict", {"content": PNG, "headers": {"content-type": "image/png"}},
         "unsupported-media-type", "",
     ),
@@ -137,7 +137,7 @@ FAILURES: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
     "too large, in chunks": (
         "POST", "/classify", {"content": iter([b" " * 40000] * 2), "headers": JSON}, "body-too-large", "",
     ),
-    "too large a picture": (
+    "too large an image": (
         "POST", "/classify?model=tiny-images", {"content": bytes(65537), "headers": {"content-type": "image/png"}},
         "body-too-large", "",
     ),
@@ -162,7 +162,7 @@ FAILURES: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
         "POST", "/classify?model=tiny-images", {"content": PNG[:30], "headers": {"content-type": "image/png"}},
         "invalid-request", "",
     ),
-    "an upload for nobody": (
+    "an upload without a model": (
         "POST", "/classify", {"content": PNG, "headers": {"content-type": "image/png"}}, "invalid-request", "/model",
     ),
     "an upload with a bad top_k": (
@@ -186,16 +186,16 @@ FAILURES: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
     "a text that is too long": (
         "POST", "/sequence-predict", {"json": {**TEXTS, "texts": ["rice " * 7]}}, "invalid-request", "/texts/0",
     ),
-    "a foreign state": (
+    "an unknown state": (
         "POST", "/sequence-predict", {"json": {**TAGS, "sequences": [[[1, 2]]], "states": ["A" * 40]}},
         "invalid-request", "/states/0",
     ),
     "no prompt": ("POST", "/generate", {"json": LETTERS}, "invalid-request", "/prompt"),
-    "hot": (
+    "a temperature out of range": (
         "POST", "/generate", {"json": {**LETTERS, "prompt": "a", "temperature": 99}}, "invalid-request", "/temperature",
     ),
-    "too many pictures": ("POST", "/generate", {"json": {**PICTURES, "count": 9}}, "invalid-request", "/count"),
-    "a prompt for pictures": ("POST", "/generate", {"json": {**PICTURES, "prompt": "a"}}, "invalid-request", "/prompt"),
+    "too many images": ("POST", "/generate", {"json": {**PICTURES, "count": 9}}, "invalid-request", "/count"),
+    "a prompt for images": ("POST", "/generate", {"json": {**PICTURES, "prompt": "a"}}, "invalid-request", "/prompt"),
     "a PNG of text": (
         "POST", "/generate", {"json": {**LETTERS, "prompt": "a"}, "headers": {"accept": "image/png"}},
         "invalid-request", "/model",
@@ -203,17 +203,17 @@ FAILURES: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
     "GET of an endpoint": ("GET", "/classify", {}, "method-not-allowed", ""),
     "POST to the models": ("POST", "/models", {"json": {}}, "method-not-allowed", ""),
     "DELETE of a model": ("DELETE", "/models/tiny-images", {}, "method-not-allowed", ""),
-    "model that is not there": ("GET", "/models/x", {}, "unknown-model", ""),
-    "path that is not there": ("GET", "/nothing", {}, "unknown-route", ""),
-    "path below an endpoint": ("POST", "/classify/x", {"json": {}}, "unknown-route", ""),
-    "POST to a page of the framework": ("POST", "/livez", {}, "method-not-allowed", ""),
+    "an absent model": ("GET", "/models/x", {}, "unknown-model", ""),
+    "an unknown path": ("GET", "/nothing", {}, "unknown-route", ""),
+    "a path below an endpoint": ("POST", "/classify/x", {"json": {}}, "unknown-route", ""),
+    "POST to a probe": ("POST", "/livez", {}, "method-not-allowed", ""),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_every_failure_is_a_problem_document(name: str, client: TestClient) -> None:
-    method, path, sent, code, pointer = FAILURES[name]
-    response = client.request(method, path, **sent)
+    method, path, arguments, code, pointer = FAILURES[name]
+    response = client.request(method, path, **arguments)
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
     assert set(problem) == {"type", "title", "status", "detail", "code", "errors"}
@@ -227,7 +227,7 @@ def test_every_failure_is_a_problem_document(name: str, client: TestClient) -> N
     assert ("allow" in response.headers) is (code == "method-not-allowed")
 
 
-def test_the_table_of_failures_leaves_no_slug_out() -> None:
-    """The others need a service in trouble: they have tests of their own."""
-    in_trouble = {"not-ready", "overloaded", "timeout", "internal"}
-    assert {code for *_, code, _ in FAILURES.values()} >= set(STATUS) - in_trouble
+def test_the_failures_cover_every_slug_of_an_invalid_request() -> None:
+    """The other slugs need a service that is not ready, overloaded or failing; other tests cover them."""
+    other_slugs = {"not-ready", "overloaded", "timeout", "internal"}
+    assert {code for *_, code, _ in FAILURES.values()} >= set(STATUS) - other_slugs

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over the real application, byte by byte; tests/clients has its official client."""
+"""The Open Inference Protocol of the application, byte by byte; tests/clients uses the official client."""
 
 import time
 from typing import Any
@@ -12,7 +12,6 @@ from service.engine.deadline import deadline
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http.routes import oip
 from service.http.wire.asgi import AsgiRequest
 from tests.service.bundles import FAMILIES, NAMES, example_inputs, golden_cases
 
@@ -31,12 +30,12 @@ def as_json(inputs: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_json_tensors_are_answered_as_the_graph_does(family: str, client: TestClient) -> None:
+def test_json_tensors_give_the_outputs_of_the_graph(family: str, client: TestClient) -> None:
     case = golden_cases(family)[1]
-    answer = client.post(f"/v2/models/{NAMES[family]}/infer", json={"id": "7", "inputs": as_json(dict(case.inputs))})
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    document = answer.json()
+    response = client.post(f"/v2/models/{NAMES[family]}/infer", json={"id": "7", "inputs": as_json(dict(case.inputs))})
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/json"
+    document = response.json()
     version = client.get(f"/models/{NAMES[family]}").json()["version"]
     assert (document["model_name"], document["model_version"], document["id"]) == (NAMES[family], version, "7")
     assert [output["name"] for output in document["outputs"]] == list(case.outputs)
@@ -57,54 +56,47 @@ def binary(document: dict[str, Any], *tensors: bytes) -> tuple[bytes, dict[str, 
     return head + b"".join(tensors), {"inference-header-content-length": str(len(head))}
 
 
-def test_requests_with_the_same_json_are_answered_by_their_own_bytes(client: TestClient) -> None:
+def test_requests_with_the_same_json_are_computed_from_their_own_bytes(client: TestClient) -> None:
     document = {"inputs": [{**ENTRY, "parameters": {"binary_data_size": 16}}], "outputs": [{"name": "probabilities"}]}
-    answers = []
+    responses = []
     for pixels in (PIXELS, 255 - PIXELS, PIXELS):
         body, headers = binary(document, pixels.tobytes())
-        answers.append(client.post(INFER, content=body, headers=headers).json()["outputs"])
-        asked = {"inputs": [{**ENTRY, "data": pixels.tolist()}], "outputs": document["outputs"]}
-        assert client.post(INFER, json=asked).json()["outputs"] == answers[-1]
-    assert answers[0] == answers[2] != answers[1]
+        responses.append(client.post(INFER, content=body, headers=headers).json()["outputs"])
+        as_numbers = {"inputs": [{**ENTRY, "data": pixels.tolist()}], "outputs": document["outputs"]}
+        assert client.post(INFER, json=as_numbers).json()["outputs"] == responses[-1]
+    assert responses[0] == responses[2] != responses[1]
     body, headers = binary(document, PIXELS.tobytes()[:-1])
     assert client.post(INFER, content=body, headers=headers).status_code == 422
 
 
 @pytest.mark.parametrize("as_bytes", [False, True])
-def test_a_request_that_differs_in_its_id_is_understood_once(
-    as_bytes: bool, client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_that_differ_only_in_their_id_get_the_same_numbers(as_bytes: bool, client: TestClient) -> None:
     outputs = [{"name": "logits", "parameters": {"binary_data": as_bytes}}]
-    read, understood = oip._read, []
-    monkeypatch.setattr(oip, "_kept", {})
-    monkeypatch.setattr(oip, "_read", lambda *args: understood.append(args) or read(*args))
 
-    def answer(request_id: str | None, pixels: Any) -> Any:
+    def numbers(request_id: str | None, pixels: Any) -> Any:
         named = {} if request_id is None else {"id": request_id}
         if as_bytes:
             body, headers = binary(
                 {**named, "inputs": [{**ENTRY, "parameters": {"binary_data_size": 16}}], "outputs": outputs},
                 pixels.tobytes(),
             )
-            reply = client.post(INFER, content=body, headers=headers)
-            size = int(reply.headers["inference-header-content-length"])
-            found = orjson.loads(reply.content[:size])
-            assert len(reply.content) == size + found["outputs"][0]["parameters"]["binary_data_size"]
-            numbers = reply.content[size:]
+            response = client.post(INFER, content=body, headers=headers)
+            size = int(response.headers["inference-header-content-length"])
+            document = orjson.loads(response.content[:size])
+            assert len(response.content) == size + document["outputs"][0]["parameters"]["binary_data_size"]
+            values = response.content[size:]
         else:
-            asked = {**named, "inputs": [{**ENTRY, "data": pixels.tolist()}], "outputs": outputs}
-            found = client.post(INFER, json=asked).json()
-            numbers = found["outputs"][0]["data"]
-        assert found.get("id") == request_id
-        return numbers
+            request = {**named, "inputs": [{**ENTRY, "data": pixels.tolist()}], "outputs": outputs}
+            document = client.post(INFER, json=request).json()
+            values = document["outputs"][0]["data"]
+        assert document.get("id") == request_id
+        return values
 
     for request_id in ("one", None, "other", "", "one", 'odd "\u20ac\n', None):
-        assert answer(request_id, PIXELS) == answer(None, PIXELS) != answer(request_id, 255 - PIXELS)
-    assert len(understood) == 1
+        assert numbers(request_id, PIXELS) == numbers(None, PIXELS) != numbers(request_id, 255 - PIXELS)
 
 
-def test_what_is_understood_once_is_so_for_other_numbers_only(client: TestClient) -> None:
-    """The same frame with other numbers is another question, and each mistake in it is still found."""
+def test_a_cached_request_still_has_its_numbers_checked(client: TestClient) -> None:
     for pixels in (PIXELS, 255 - PIXELS):
         one = client.post(INFER, json={"inputs": [{**ENTRY, "data": pixels.tolist()}]})
         other = client.post(INFER, json={"id": "7", "inputs": [{**ENTRY, "data": pixels.ravel().tolist()}]})
@@ -112,40 +104,40 @@ def test_what_is_understood_once_is_so_for_other_numbers_only(client: TestClient
         assert other.json()["id"] == "7"
         assert "id" not in one.json()
     for data in ([True] * 16, [256] * 16, [1.5] * 16, [0] * 15, None):
-        wrong = client.post(INFER, json={"inputs": [{**ENTRY, "data": data}]})
-        assert wrong.status_code == 422
-        assert "/inputs/0/data" in wrong.json()["error"]
+        invalid = client.post(INFER, json={"inputs": [{**ENTRY, "data": data}]})
+        assert invalid.status_code == 422
+        assert "/inputs/0/data" in invalid.json()["error"]
 
 
-@pytest.mark.parametrize("blanks", [0, 9000])
-def test_numbers_in_json_and_bytes_behind_it_may_be_mixed(blanks: int, client: TestClient) -> None:
-    """However long the JSON is: a long one is read in another way."""
+@pytest.mark.parametrize("num_spaces", [0, 9000])
+def test_one_request_may_mix_json_numbers_and_bytes(num_spaces: int, client: TestClient) -> None:
+    """JSON of at least `oip_json.MIN_BYTES` takes another code path."""
     series = np.arange(12, dtype=np.float32).reshape(1, 6, 2)
     entry = {"name": "series", "shape": [1, 6, 2], "datatype": "FP32"}
     lengths = {"name": "lengths", "shape": [1], "datatype": "INT64", "parameters": {"binary_data_size": 8}}
     path = "/v2/models/tiny-series/infer"
-    head = orjson.dumps({"inputs": [{**entry, "data": series.ravel().tolist()}, lengths]}) + b" " * blanks
+    head = orjson.dumps({"inputs": [{**entry, "data": series.ravel().tolist()}, lengths]}) + b" " * num_spaces
     headers = {"inference-header-content-length": str(len(head))}
     content = head + np.array([6]).tobytes()
     mixed = client.post(path, content=content, headers=headers)
-    plain = {"inputs": [{**entry, "data": series.tolist()}, {**lengths, "parameters": {}, "data": [6]}]}
+    all_json = {"inputs": [{**entry, "data": series.tolist()}, {**lengths, "parameters": {}, "data": [6]}]}
     assert mixed.status_code == 200
-    assert mixed.json()["outputs"] == client.post(path, json=plain).json()["outputs"]
+    assert mixed.json()["outputs"] == client.post(path, json=all_json).json()["outputs"]
     assert client.post(path, content=content + b"x", headers=headers).status_code == 422
 
 
-def test_what_is_nested_deeper_than_can_be_written_is_refused(client: TestClient) -> None:
+def test_a_document_nested_too_deep_to_serialise_is_refused(client: TestClient) -> None:
     deep = b'{"inputs":[],"parameters":{"a":' + b"[" * 500 + b"]" * 500 + b"}}"
-    answer = client.post(INFER, content=deep, headers={"content-type": "application/json"})
-    assert answer.status_code == 422
-    assert "/parameters/a: not supported here" in answer.json()["error"]
+    response = client.post(INFER, content=deep, headers={"content-type": "application/json"})
+    assert response.status_code == 422
+    assert "/parameters/a: not supported here" in response.json()["error"]
 
 
-@pytest.mark.parametrize("ask", ["one", "all", "by name"])
-def test_bytes_are_answered_with_the_numbers_that_json_has(ask: str, client: TestClient) -> None:
+@pytest.mark.parametrize("requested", ["one", "all", "by name"])
+def test_binary_outputs_have_the_same_numbers_as_json(requested: str, client: TestClient) -> None:
     expected = {entry["name"]: entry["data"] for entry in client.post(INFER, json=GOOD).json()["outputs"]}
     document: dict[str, Any] = {"inputs": [{**ENTRY, "parameters": {"binary_data_size": 16}}]}
-    match ask:
+    match requested:
         case "one":
             document["outputs"] = [{"name": "probabilities", "parameters": {"binary_data": True}}, {"name": "logits"}]
         case "all":
@@ -154,28 +146,28 @@ def test_bytes_are_answered_with_the_numbers_that_json_has(ask: str, client: Tes
             document["parameters"] = {"binary_data_output": True}
             document["outputs"] = [{"name": "probabilities"}, {"name": "logits", "parameters": {"binary_data": False}}]
     body, headers = binary(document, PIXELS.tobytes())
-    answer = client.post(INFER, content=body, headers=headers)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == "application/octet-stream"
-    end = int(answer.headers["inference-header-content-length"])
-    found, rest = orjson.loads(answer.content[:end]), answer.content[end:]
-    for output in found["outputs"]:
+    response = client.post(INFER, content=body, headers=headers)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/octet-stream"
+    end = int(response.headers["inference-header-content-length"])
+    head, rest = orjson.loads(response.content[:end]), response.content[end:]
+    for output in head["outputs"]:
         numbers = output.get("data")
         if numbers is None:
             size = output["parameters"]["binary_data_size"]
             numbers, rest = np.frombuffer(rest[:size], "<f4"), rest[size:]
         np.testing.assert_array_equal(np.float32(numbers), np.float32(expected[output["name"]]))
     assert rest == b""
-    assert ("data" in found["outputs"][0]) is False
+    assert ("data" in head["outputs"][0]) is False
 
 
-def test_outputs_are_answered_as_they_are_asked_for(client: TestClient) -> None:
+def test_only_requested_outputs_are_sent(client: TestClient) -> None:
     outputs = client.post(INFER, json={**GOOD, "outputs": [{"name": "probabilities"}]}).json()["outputs"]
     assert [output["name"] for output in outputs] == ["probabilities"]
     assert "id" not in client.post(INFER, json=GOOD).json()
 
 
-def test_metadata_says_what_the_model_takes(client: TestClient) -> None:
+def test_metadata_describes_server_and_model(client: TestClient) -> None:
     server = client.get("/v2").json()
     assert server["name"] == "ekiben"
     assert server["extensions"] == ["binary_tensor_data"]
@@ -192,7 +184,7 @@ def test_metadata_says_what_the_model_takes(client: TestClient) -> None:
     assert client.get(f"/v2/models/tiny-series/versions/{version}/ready").json() == ready
 
 
-def test_a_version_is_only_itself(client: TestClient) -> None:
+def test_a_version_in_the_path_must_be_the_one_that_serves(client: TestClient) -> None:
     version = client.get("/models/tiny-images").json()["version"]
     assert client.post(f"/v2/models/tiny-images/versions/{version}/infer", json=GOOD).status_code == 200
     other = client.post("/v2/models/tiny-images/versions/1/infer", json=GOOD)
@@ -201,27 +193,27 @@ def test_a_version_is_only_itself(client: TestClient) -> None:
 
 
 def test_the_timeout_of_a_request_reaches_the_engine(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counts from when the request came: a body that takes its time does not make it longer."""
-    seen: list[float] = []
-    came: list[float] = []
-    read = AsgiRequest.body
+    """The timeout counts from the arrival of the request head, so a slow body does not extend it."""
+    deadlines: list[float] = []
+    body_starts: list[float] = []
+    read_body = AsgiRequest.body
 
     async def body(request: AsgiRequest, limit: int) -> bytes:
-        came.append(time.monotonic())
-        return await read(request, limit)
+        body_starts.append(time.monotonic())
+        return await read_body(request, limit)
 
     async def run(*_: Any, came: float, **__: Any) -> Any:
-        seen.append(deadline() or came + Limits().timeout_s)
+        deadlines.append(deadline() or came + Limits().timeout_s)
         raise EkibenError("timeout", "too late")
 
     monkeypatch.setattr(AsgiRequest, "body", body)
     monkeypatch.setattr(Runner, "run", run)
     before = time.monotonic()
     for timeout_us, header in ((2_000_000, {}), (9_000_000, {"x-request-timeout-ms": "2000"}), (0, {})):
-        answer = client.post(INFER, json={**GOOD, "parameters": {"timeout": timeout_us}}, headers=header)
-        assert (answer.status_code, answer.json()["error"]) == (504, "too late")
-    for end, at, limit_s in zip(seen, came, (2, 2, Limits().timeout_s), strict=True):
-        assert before + limit_s <= end <= at + limit_s
+        response = client.post(INFER, json={**GOOD, "parameters": {"timeout": timeout_us}}, headers=header)
+        assert (response.status_code, response.json()["error"]) == (504, "too late")
+    for end, body_start, limit_s in zip(deadlines, body_starts, (2, 2, Limits().timeout_s), strict=True):
+        assert before + limit_s <= end <= body_start + limit_s
 
 
 FAILURES: dict[str, tuple[str, str, Any, int, str, str]] = {
@@ -273,28 +265,28 @@ FAILURES: dict[str, tuple[str, str, Any, int, str, str]] = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_every_failure_is_an_error_of_the_protocol(name: str, client: TestClient) -> None:
+def test_every_failure_is_an_error_document_of_the_protocol(name: str, client: TestClient) -> None:
     method, path, document, status, code, pointer = FAILURES[name]
-    answer = client.request(method, path, **({} if document is None else {"json": document}))
-    error = answer.json()
-    assert (answer.status_code, error["code"]) == (status, code), error
-    assert answer.headers["content-type"] == "application/json"
+    response = client.request(method, path, **({} if document is None else {"json": document}))
+    error = response.json()
+    assert (response.status_code, error["code"]) == (status, code), error
+    assert response.headers["content-type"] == "application/json"
     assert error["error"] == error["detail"] != ""
     if pointer:
         assert error["errors"][0]["pointer"] == pointer
 
 
-def test_a_body_that_cannot_be_read_is_refused(client: TestClient) -> None:
-    def refused(content: bytes, **headers: str) -> tuple[int, str]:
-        answer = client.post(INFER, content=content, headers={k.replace("_", "-"): v for k, v in headers.items()})
-        return answer.status_code, answer.json()["code"]
+def test_an_unreadable_body_is_refused(client: TestClient) -> None:
+    def status_and_code(content: bytes, **headers: str) -> tuple[int, str]:
+        response = client.post(INFER, content=content, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        return response.status_code, response.json()["code"]
 
-    assert refused(b"{") == (400, "malformed-json")
-    assert refused(b"") == (400, "malformed-json")
-    assert refused(b"{}", content_type="image/png") == (415, "unsupported-media-type")
-    assert refused(b"{}", content_encoding="gzip") == (415, "unsupported-media-type")
+    assert status_and_code(b"{") == (400, "malformed-json")
+    assert status_and_code(b"") == (400, "malformed-json")
+    assert status_and_code(b"{}", content_type="image/png") == (415, "unsupported-media-type")
+    assert status_and_code(b"{}", content_encoding="gzip") == (415, "unsupported-media-type")
     for length in ("3", "-1", "x", "9" * 40, "9" * 5000, "0" * 12 + "3"):
-        assert refused(b"{}", inference_header_content_length=length) == (422, "invalid-request")
-    assert refused(b"{}" + bytes(9), inference_header_content_length="2") == (422, "invalid-request")
-    assert refused(b"[]", inference_header_content_length="0" * 5000 + "1") == (400, "malformed-json")
-    assert refused(bytes(70000)) == (413, "body-too-large")
+        assert status_and_code(b"{}", inference_header_content_length=length) == (422, "invalid-request")
+    assert status_and_code(b"{}" + bytes(9), inference_header_content_length="2") == (422, "invalid-request")
+    assert status_and_code(b"[]", inference_header_content_length="0" * 5000 + "1") == (400, "malformed-json")
+    assert status_and_code(bytes(70000)) == (413, "body-too-large")

@@ -1,4 +1,4 @@
-"""One document for every error."""
+"""Error responses in both formats."""
 
 import typing
 from collections.abc import Callable
@@ -7,41 +7,65 @@ import orjson
 import pytest
 
 from service.errors import EkibenError, Fault, Slug
-from service.http.wire.errors import MAX_CHARS, STATUS, oip_error, problem, status_of
+from service.http.wire.errors import MAX_CHARS, STATUS, oip_error_response, problem_response
+from service.http.wire.messages import Response
 
 
 @pytest.mark.parametrize("slug", typing.get_args(Slug))
-def test_every_slug_has_a_status_and_a_document(slug: Slug) -> None:
+def test_every_slug_has_a_status_and_a_problem_document(slug: Slug) -> None:
     error = EkibenError(slug, "a sentence", (Fault(pointer="/images/0", detail="wrong"),))
-    assert orjson.loads(problem(error)) == {
+    response = problem_response(error)
+    assert orjson.loads(response.body) == {
         "type": f"urn:ekiben:problem:{slug}",
         "title": slug.replace("-", " ").capitalize(),
-        "status": status_of(error),
+        "status": response.status,
         "detail": "a sentence",
         "code": slug,
         "errors": [{"pointer": "/images/0", "detail": "wrong"}],
     }
-    assert 400 <= status_of(error) < 600
+    assert 400 <= response.status < 600
 
 
-def test_the_table_knows_every_slug_and_no_other() -> None:
+def test_status_table_has_exactly_the_slugs() -> None:
     assert set(STATUS) == set(typing.get_args(Slug))
 
 
-def test_half_a_surrogate_pair_does_not_break_the_document() -> None:
+def test_both_formats_have_the_same_status_headers_and_members() -> None:
+    error = EkibenError("invalid-request", "it is wrong", (Fault(pointer="/inputs/0", detail="expected 1"),))
+    native, oip = problem_response(error), oip_error_response(error)
+    assert native.status == oip.status == 422
+    assert native.content_type == "application/problem+json"
+    assert oip.content_type == "application/json"
+    problem = orjson.loads(native.body)
+    assert problem["errors"] == [{"pointer": "/inputs/0", "detail": "expected 1"}]
+    assert orjson.loads(oip.body) == {"error": "it is wrong", **problem}
+    assert native.headers == oip.headers == []
+
+
+def test_only_unavailable_responses_have_retry_headers() -> None:
+    assert problem_response(EkibenError("timeout", "late")).headers == []
+    retry_headers = [("retry-after", "1"), ("retry-after-ms", "1000")]
+    assert oip_error_response(EkibenError("not-ready", "soon")).headers == retry_headers
+    soon = problem_response(EkibenError("overloaded", "full", retry_after_s=0.0004))
+    assert soon.headers == [("retry-after", "1"), ("retry-after-ms", "1")]
+
+
+def test_lone_surrogates_are_escaped() -> None:
     error = EkibenError("invalid-request", "got '\ud800'", (Fault(pointer="/\ud800", detail="\udfff"),))
-    assert orjson.loads(problem(error))["detail"] == "got '\\ud800'"
+    assert orjson.loads(problem_response(error).body)["detail"] == "got '\\ud800'"
 
 
-@pytest.mark.parametrize("dialect", [problem, oip_error])
-def test_what_was_sent_is_not_repeated_without_limit(dialect: Callable[[EkibenError], bytes]) -> None:
+@pytest.mark.parametrize("error_format", [problem_response, oip_error_response])
+def test_long_client_values_are_truncated(error_format: Callable[[EkibenError], Response]) -> None:
     long = "ü" * 10**6
-    document = orjson.loads(dialect(EkibenError("invalid-request", long, (Fault(pointer="/" + long, detail=long),))))
+    error = EkibenError("invalid-request", long, (Fault(pointer="/" + long, detail=long),))
+    document = orjson.loads(error_format(error).body)
     cut = long[: MAX_CHARS - 1] + "…"
     assert document.pop("error", cut) == cut
     assert document["detail"] == cut
     assert document["errors"] == [{"pointer": "/" + cut[1:], "detail": cut}]
 
 
-def test_a_sentence_that_just_fits_is_whole() -> None:
-    assert orjson.loads(problem(EkibenError("internal", "x" * MAX_CHARS)))["detail"] == "x" * MAX_CHARS
+def test_a_detail_of_exactly_the_maximum_length_is_kept_whole() -> None:
+    response = problem_response(EkibenError("internal", "x" * MAX_CHARS))
+    assert orjson.loads(response.body)["detail"] == "x" * MAX_CHARS

@@ -1,4 +1,4 @@
-"""What the app behind fails with leaves in the service's words; what succeeds passes untouched."""
+"""Failures of the wrapped app become problem documents; successful responses pass unchanged."""
 
 import asyncio
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 import pytest
 
-from service.http.wire.framework_errors import Translated
+from service.http.wire.framework_errors import ErrorTranslationMiddleware
 
 SCOPE = {"type": "http", "method": "GET", "path": "/x", "headers": []}
 
 
-def through(app: Any, scope: dict[str, Any] = SCOPE) -> list[Any]:
+def run(app: Any, scope: dict[str, Any] = SCOPE) -> list[Any]:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -20,11 +20,11 @@ def through(app: Any, scope: dict[str, Any] = SCOPE) -> list[Any]:
     async def receive() -> Any:
         return {"type": "http.request"}
 
-    asyncio.run(Translated(app)(scope, receive, send))
+    asyncio.run(ErrorTranslationMiddleware(app)(scope, receive, send))
     return sent
 
 
-def answering(status: int, *bodies: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> Any:
+def app_that_sends(status: int, *bodies: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": headers or []})
         for i, body in enumerate(bodies):
@@ -33,14 +33,14 @@ def answering(status: int, *bodies: bytes, headers: list[tuple[bytes, bytes]] | 
     return app
 
 
-def test_success_passes_untouched() -> None:
-    sent = through(answering(200, b"a", b"b", headers=[(b"x", b"y")]))
+def test_success_passes_unchanged() -> None:
+    sent = run(app_that_sends(200, b"a", b"b", headers=[(b"x", b"y")]))
     assert sent[0] == {"type": "http.response.start", "status": 200, "headers": [(b"x", b"y")]}
     assert [message["body"] for message in sent[1:]] == [b"a", b"b"]
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "ours"),
+    ("status", "code", "translated"),
     [
         (400, "malformed-json", 400),
         (403, "invalid-request", 422),
@@ -55,55 +55,55 @@ def test_success_passes_untouched() -> None:
         (504, "timeout", 504),
     ],
 )
-def test_every_failure_is_said_in_our_words(status: int, code: str, ours: int) -> None:
-    given = [(b"allow", b"POST"), (b"retry-after", b"3"), (b"content-length", b"16")]
-    start, body = through(answering(status, b'[{"error"', b': "x"}]', headers=given))
-    assert start["status"] == ours
+def test_every_error_status_becomes_a_problem_document(status: int, code: str, translated: int) -> None:
+    headers = [(b"allow", b"POST"), (b"retry-after", b"3"), (b"content-length", b"16")]
+    start, body = run(app_that_sends(status, b'[{"error"', b': "x"}]', headers=headers))
+    assert start["status"] == translated
     assert start["headers"][0] == (b"content-type", b"application/problem+json")
-    again = [(b"retry-after", b"3"), (b"retry-after-ms", b"3000")] if ours == 503 else []
-    assert start["headers"][2:] == [*again, (b"allow", b"POST")]
+    retry = [(b"retry-after", b"3"), (b"retry-after-ms", b"3000")] if translated == 503 else []
+    assert start["headers"][2:] == [*retry, (b"allow", b"POST")]
     assert orjson.loads(body["body"])["code"] == code
 
 
-def test_an_exception_is_logged_and_answered(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_is_logged_and_becomes_an_internal_error(caplog: pytest.LogCaptureFixture) -> None:
     async def app(*_: Any) -> None:
         raise KeyError("secret")
 
-    _, body = through(app)
+    _, body = run(app)
     problem = orjson.loads(body["body"])
     assert problem["code"] == "internal"
     assert "secret" not in problem["detail"]
     assert problem["detail"].split()[-1] in caplog.text
 
 
-def test_no_answer_at_all_is_a_failure() -> None:
+def test_an_app_without_a_response_is_an_internal_error() -> None:
     async def app(*_: Any) -> None: ...
 
-    start, body = through(app)
+    start, body = run(app)
     assert start["status"] == 500
     assert orjson.loads(body["body"])["code"] == "internal"
 
 
-def test_our_own_words_pass_untouched() -> None:
-    twice = Translated(answering(404))
-    once = through(answering(404))
-    assert through(twice) == once
+def test_problem_documents_pass_unchanged() -> None:
+    twice = ErrorTranslationMiddleware(app_that_sends(404))
+    once = run(app_that_sends(404))
+    assert run(twice) == once
 
 
-def test_an_exception_after_the_start_is_the_servers() -> None:
+def test_an_exception_after_the_response_started_propagates() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise KeyError
 
     with pytest.raises(KeyError):
-        through(app)
+        run(app)
 
 
-def test_other_protocols_pass() -> None:
+def test_other_scope_types_pass() -> None:
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["type"])
 
-    through(app, {"type": "lifespan"})
+    run(app, {"type": "lifespan"})
     assert seen == ["lifespan"]

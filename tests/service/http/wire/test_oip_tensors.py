@@ -1,4 +1,4 @@
-"""Tensors on the wire: what is announced is what is read, or it is said what is wrong."""
+"""Input tensors become arrays of the declared type and shape; invalid ones are refused with a pointer."""
 
 from typing import Any
 
@@ -8,40 +8,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import EkibenError
-from service.http.wire.oip_tensors import DATATYPES, arrays, output_entry, read_inputs, take_data
+from service.http.wire.oip_tensors import DATATYPES, build_arrays, output_metadata, parse_inputs, pop_data
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.tasks.test_tensors import manifest_of
 
 
 def entry(name: str, value: Any, **changes: Any) -> dict[str, Any]:
-    announced = {"name": name, "shape": list(value.shape), "datatype": DATATYPES[value.dtype.name]}
-    return {**announced, "data": value.ravel().tolist(), **changes}
+    declared = {"name": name, "shape": list(value.shape), "datatype": DATATYPES[value.dtype.name]}
+    return {**declared, "data": value.ravel().tolist(), **changes}
 
 
-def read(family: str, entries: Any, body: bytes = b"") -> Any:
-    """What follows the JSON is `body`; the JSON itself is here only searched for truth values."""
-    data = take_data({"inputs": entries})
+def parse(family: str, entries: Any, body: bytes = b"") -> Any:
+    """Return the arrays and the pointer of each tensor; `body` follows the JSON.
+
+    The JSON text is only searched for booleans, so "true" stands for all of it.
+    """
+    data = pop_data({"inputs": entries})
     head = b"true" if any(True in numbers for numbers in data if type(numbers) is list) else b""
-    tensors = read_inputs(entries, manifest_of(family))
-    return arrays(tensors, data, head + body, len(head)), {tensor.name: tensor.where for tensor in tensors}
+    tensors = parse_inputs(entries, manifest_of(family))
+    return build_arrays(tensors, data, head + body, len(head)), {tensor.name: tensor.where for tensor in tensors}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("form", ["flat", "nested", "bytes"])
-def test_every_form_gives_the_same_arrays(family: str, form: str) -> None:
+def test_json_and_bytes_give_the_same_arrays(family: str, form: str) -> None:
     inputs = example_inputs(family)
     body = b""
     entries = []
     for name, value in inputs.items():
         if form == "bytes":
-            announced = entry(name, value, parameters={"binary_data_size": value.nbytes})
-            del announced["data"]
+            binary = entry(name, value, parameters={"binary_data_size": value.nbytes})
+            del binary["data"]
             body += value.tobytes()
-            entries.append(announced)
+            entries.append(binary)
         else:
             entries.append(entry(name, value, **({"data": value.tolist()} if form == "nested" else {})))
-    tensors, places = read(family, entries, body)
-    assert places == {name: f"/inputs/{i}" for i, name in enumerate(inputs)}
+    tensors, pointers = parse(family, entries, body)
+    assert pointers == {name: f"/inputs/{i}" for i, name in enumerate(inputs)}
     for name, value in inputs.items():
         assert tensors[name].dtype == value.dtype
         assert tensors[name].flags.c_contiguous
@@ -49,9 +52,9 @@ def test_every_form_gives_the_same_arrays(family: str, form: str) -> None:
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=5, max_size=5))
-def test_float32_arrives_exactly(numbers: list[float]) -> None:
+def test_float32_values_are_exact(numbers: list[float]) -> None:
     value = np.array([numbers], np.float32)
-    tensors, _ = read("image-generator", [entry("latents", value)])
+    tensors, _ = parse("image-generator", [entry("latents", value)])
     assert tensors["latents"].tobytes() == value.tobytes()
 
 
@@ -59,10 +62,10 @@ IMAGES = np.zeros((1, 4, 4), np.uint8)
 LATENTS = np.zeros((1, 5), np.float32)
 SIZE = {"binary_data_size": 16}
 DIGITS, NOISE = "image-classifier", "image-generator"
-WRONG: dict[str, tuple[str, Any, bytes, str, str]] = {
-    "no list": (DIGITS, {}, b"", "/inputs", "a list of tensors"),
+INVALID: dict[str, tuple[str, Any, bytes, str, str]] = {
+    "not a list": (DIGITS, {}, b"", "/inputs", "a list of tensors"),
     "no tensors": (DIGITS, [], b"", "/inputs", "a list of tensors"),
-    "no object": (DIGITS, [3], b"", "/inputs/0", "an object with name"),
+    "not an object": (DIGITS, [3], b"", "/inputs/0", "an object with name"),
     "a field": (DIGITS, [entry("images", IMAGES, **{"d/z~": []})], b"", "/inputs/0/d~1z~0", "unknown field"),
     "name": (DIGITS, [entry("image", IMAGES)], b"", "/inputs/0/name", "expected one of images, got 'image'"),
     "twice": (DIGITS, [entry("images", IMAGES)] * 2, b"", "/inputs/1/name", "already"),
@@ -120,16 +123,16 @@ WRONG: dict[str, tuple[str, Any, bytes, str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_named(name: str) -> None:
-    family, entries, body, pointer, message = WRONG[name]
+@pytest.mark.parametrize("name", INVALID)
+def test_an_invalid_input_is_refused_with_a_pointer(name: str) -> None:
+    family, entries, body, pointer, message = INVALID[name]
     with pytest.raises(EkibenError, match=message) as caught:
-        read(family, entries, body)
+        parse(family, entries, body)
     assert caught.value.slug == "invalid-request"
     assert caught.value.faults[0].pointer == pointer
 
 
-def announced(size: int) -> dict[str, Any]:
+def binary_entry(size: int) -> dict[str, Any]:
     return {"name": "images", "shape": [1, 4, 4], "datatype": "UINT8", "parameters": {"binary_data_size": size}}
 
 
@@ -143,18 +146,18 @@ def announced(size: int) -> dict[str, Any]:
         (16, bytes(17), "expected 16 bytes of JSON and tensors, got 17"),
     ],
 )
-def test_bytes_are_counted(size: int, body: bytes, message: str) -> None:
+def test_the_number_of_bytes_is_checked(size: int, body: bytes, message: str) -> None:
     with pytest.raises(EkibenError, match=message):
-        read("image-classifier", [announced(size)], body)
+        parse("image-classifier", [binary_entry(size)], body)
 
 
-def test_a_truth_value_is_no_number() -> None:
+def test_a_boolean_is_not_a_number() -> None:
     data = [True] + [0] * 15
     with pytest.raises(EkibenError, match=r"a whole number, got true \(entry 0\)"):
-        read("image-classifier", [entry("images", IMAGES, data=data)])
+        parse("image-classifier", [entry("images", IMAGES, data=data)])
 
 
-def test_an_empty_past_is_a_tensor() -> None:
+def test_an_empty_past_becomes_an_empty_array() -> None:
     inputs = example_inputs("language-model", batch=1)
     inputs["past_lengths"] = np.zeros(1, np.int64)
     for name in inputs:
@@ -162,9 +165,9 @@ def test_an_empty_past_is_a_tensor() -> None:
             inputs[name] = np.zeros((1, 2, 0, 4), np.float32)
     for data in ({}, {"data": [[[], []]]}):
         entries = [entry(name, value, **(data if value.size == 0 else {})) for name, value in inputs.items()]
-        tensors, _ = read("language-model", entries)
+        tensors, _ = parse("language-model", entries)
         assert tensors["past_key_0"].shape == (1, 2, 0, 4)
 
 
-def test_an_output_is_announced() -> None:
-    assert output_entry("x", np.zeros((2, 3), np.float32)) == {"name": "x", "datatype": "FP32", "shape": (2, 3)}
+def test_output_metadata_has_name_datatype_and_shape() -> None:
+    assert output_metadata("x", np.zeros((2, 3), np.float32)) == {"name": "x", "datatype": "FP32", "shape": (2, 3)}
