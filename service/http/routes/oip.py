@@ -31,7 +31,7 @@ PATH_CACHE_SIZE = 64  # small, because a client can send long paths
 
 
 async def _infer(state: ServiceState, request: HttpRequest, body: bytes) -> Response:
-    model = _find_model(state, request.path)
+    model = _resolve_model(state, request.path)
     manifest = model.manifest
     offset = json_size(request, len(body))
     parsed, request_id, data = parse_cached(body[:offset], manifest, has_bytes=offset < len(body))
@@ -78,7 +78,7 @@ def _response_head(
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _find_model(state: ServiceState, path: str) -> Model:
+def _resolve_model(state: ServiceState, path: str) -> Model:
     """Return the model that a path names; a version in the path must be the one that serves."""
     name, version = _parse_path(path)
     model = state.repository.get(name)
@@ -100,7 +100,7 @@ async def _server_metadata(_: ServiceState, __: HttpRequest) -> Response:
 
 
 async def _model_metadata(state: ServiceState, request: HttpRequest) -> Response:
-    manifest = _find_model(state, request.path).manifest
+    manifest = _resolve_model(state, request.path).manifest
     document = {
         "name": manifest.name,
         "versions": [manifest.version],
@@ -119,7 +119,7 @@ def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
 async def _model_ready(state: ServiceState, request: HttpRequest) -> Response:
     if state.draining:
         raise EkibenError("not-ready", "the service is shutting down")
-    name = _find_model(state, request.path).manifest.name
+    name = _resolve_model(state, request.path).manifest.name
     return Response(JSON, orjson.dumps({"name": name, "ready": True, "live": True}))
 
 

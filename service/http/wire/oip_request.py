@@ -132,15 +132,15 @@ def _parse(document: Any, manifest: Manifest) -> ParsedRequest:
     return ParsedRequest(timeout_s, binary_outputs, tuple(binary_outputs), tensors, rules, {})
 
 
-def _parse_parameters(given: Any, known: set[str], where: str) -> dict[str, Any]:
-    if given is None:
+def _parse_parameters(parameters: Any, supported: set[str], where: str) -> dict[str, Any]:
+    if parameters is None:
         return {}
-    if type(given) is not dict:
-        raise wrong(where, "an object", given)
-    unknown = given.keys() - known
+    if type(parameters) is not dict:
+        raise wrong(where, "an object", parameters)
+    unknown = parameters.keys() - supported
     if unknown:
-        raise refuse(where + pointer(min(unknown)), f"not supported here; supported: {', '.join(sorted(known))}")
-    return given
+        raise refuse(where + pointer(min(unknown)), f"not supported here; supported: {', '.join(sorted(supported))}")
+    return parameters
 
 
 def _parse_flag(parameters: dict[str, Any], name: str, where: str, *, default: bool) -> bool:
@@ -162,7 +162,7 @@ def _parse_outputs(entries: Any, manifest: Manifest, binary_by_default: bool) ->
         return {output.name: binary_by_default for output in manifest.outputs}
     if type(entries) is not list:
         raise wrong("/outputs", "a list of outputs", entries)
-    known = {output.name for output in manifest.outputs}
+    names = {output.name for output in manifest.outputs}
     binary_outputs: dict[str, bool] = {}
     for number, entry in enumerate(entries):
         where = f"/outputs/{number}"
@@ -170,10 +170,9 @@ def _parse_outputs(entries: Any, manifest: Manifest, binary_by_default: bool) ->
             raise wrong(where, "an object with name and parameters", entry)
         check_fields(entry, OUTPUT_FIELDS, where)
         name = entry.get("name")
-        if type(name) is not str or name not in known or name in binary_outputs:
+        if type(name) is not str or name not in names or name in binary_outputs:
             expected = f"one of {', '.join(output.name for output in manifest.outputs)}, each once"
             raise wrong(f"{where}/name", expected, name)
         parameters = _parse_parameters(entry.get("parameters"), {"binary_data"}, f"{where}/parameters")
-        is_binary = _parse_flag(parameters, "binary_data", f"{where}/parameters", default=binary_by_default)
-        binary_outputs[name] = is_binary
+        binary_outputs[name] = _parse_flag(parameters, "binary_data", f"{where}/parameters", default=binary_by_default)
     return binary_outputs

@@ -55,17 +55,17 @@ def parse_inputs(entries: Any, manifest: Manifest) -> list[InputTensor]:
         raise wrong("/inputs", "a list of tensors", entries)
     specs = {spec.name: spec for spec in manifest.inputs}
     tensors: list[InputTensor] = []
-    places: dict[str, str] = {}
+    pointers: dict[str, str] = {}
     for number, entry in enumerate(entries):
         where = f"/inputs/{number}"
-        spec = _match_spec(entry, specs, places, where)
+        spec = _match_spec(entry, specs, pointers, where)
         shape, dtype = _parse_shape(entry, spec, where), DTYPES[spec.dtype]
         size_bytes, expected = _parse_binary_size(entry, where), prod(shape) * dtype.itemsize
         if size_bytes not in {None, expected}:
             raise wrong(f"{where}/parameters/binary_data_size", f"{expected} for shape {list(shape)}", size_bytes)
         tensors.append(InputTensor(spec.name, where, dtype, shape, size_bytes))
-        places[spec.name] = where
-    missing = [name for name in specs if name not in places]
+        pointers[spec.name] = where
+    missing = [name for name in specs if name not in pointers]
     if missing:
         raise refuse("/inputs", f"missing: {', '.join(missing)}; {manifest.name} takes {', '.join(specs)}")
     return tensors
@@ -96,22 +96,22 @@ def output_metadata(name: str, value: Array) -> dict[str, Any]:
     return {"name": name, "datatype": DATATYPE_OF[value.dtype], "shape": value.shape}
 
 
-def check_fields(document: dict[str, Any], known: set[str], where: str) -> None:
-    """Raise EkibenError("invalid-request") that names a field which is not in `known`."""
-    if not document.keys() <= known:
-        unknown = min(document.keys() - known)
-        raise refuse(where + pointer(unknown), f"unknown field; the fields are {', '.join(sorted(known))}")
+def check_fields(document: dict[str, Any], fields: set[str], where: str) -> None:
+    """Raise EkibenError("invalid-request") for a field that is not in `fields`."""
+    if not document.keys() <= fields:
+        unknown = min(document.keys() - fields)
+        raise refuse(where + pointer(unknown), f"unknown field; the fields are {', '.join(sorted(fields))}")
 
 
-def _match_spec(entry: Any, specs: Mapping[str, TensorSpec], seen: Mapping[str, str], where: str) -> TensorSpec:
+def _match_spec(entry: Any, specs: Mapping[str, TensorSpec], pointers: Mapping[str, str], where: str) -> TensorSpec:
     if type(entry) is not dict:
         raise wrong(where, "a tensor: an object with name, shape, datatype and data", entry)
     check_fields(entry, INPUT_FIELDS, where)
     name = entry.get("name")
     if type(name) is not str or name not in specs:
         raise wrong(f"{where}/name", f"one of {', '.join(specs)}", name)
-    if name in seen:
-        raise refuse(f"{where}/name", f"{name!r} was given already, at {seen[name]}")
+    if name in pointers:
+        raise refuse(f"{where}/name", f"{name!r} was given already, at {pointers[name]}")
     spec = specs[name]
     if entry.get("datatype") != DATATYPES[spec.dtype]:
         raise wrong(f"{where}/datatype", DATATYPES[spec.dtype], entry.get("datatype"))

@@ -45,9 +45,9 @@ def test_json_tensors_give_the_outputs_of_the_graph(family: str, client: TestCli
         assert output["datatype"] == DATATYPES[expected.dtype.name]
         got = np.array(output["data"], expected.dtype).reshape(expected.shape)
         if family == "series-tagger" and output["name"] in {"logits", "probabilities"}:
-            beyond = np.arange(expected.shape[1]) >= case.inputs["lengths"][:, None]
-            assert not got[beyond].any()
-            expected = np.where(beyond[:, :, None], 0, expected)
+            is_padding = np.arange(expected.shape[1]) >= case.inputs["lengths"][:, None]
+            assert not got[is_padding].any()
+            expected = np.where(is_padding[:, :, None], 0, expected)
         np.testing.assert_allclose(got.astype(float), expected.astype(float), atol=1e-6, rtol=1e-5)
 
 
@@ -74,10 +74,10 @@ def test_requests_that_differ_only_in_their_id_get_the_same_numbers(as_bytes: bo
     outputs = [{"name": "logits", "parameters": {"binary_data": as_bytes}}]
 
     def numbers(request_id: str | None, pixels: Any) -> Any:
-        named = {} if request_id is None else {"id": request_id}
+        id_field = {} if request_id is None else {"id": request_id}
         if as_bytes:
             body, headers = binary(
-                {**named, "inputs": [{**ENTRY, "parameters": {"binary_data_size": 16}}], "outputs": outputs},
+                {**id_field, "inputs": [{**ENTRY, "parameters": {"binary_data_size": 16}}], "outputs": outputs},
                 pixels.tobytes(),
             )
             response = client.post(INFER, content=body, headers=headers)
@@ -86,7 +86,7 @@ def test_requests_that_differ_only_in_their_id_get_the_same_numbers(as_bytes: bo
             assert len(response.content) == size + document["outputs"][0]["parameters"]["binary_data_size"]
             values = response.content[size:]
         else:
-            request = {**named, "inputs": [{**ENTRY, "data": pixels.tolist()}], "outputs": outputs}
+            request = {**id_field, "inputs": [{**ENTRY, "data": pixels.tolist()}], "outputs": outputs}
             document = client.post(INFER, json=request).json()
             values = document["outputs"][0]["data"]
         assert document.get("id") == request_id
@@ -98,11 +98,11 @@ def test_requests_that_differ_only_in_their_id_get_the_same_numbers(as_bytes: bo
 
 def test_a_cached_request_still_has_its_numbers_checked(client: TestClient) -> None:
     for pixels in (PIXELS, 255 - PIXELS):
-        one = client.post(INFER, json={"inputs": [{**ENTRY, "data": pixels.tolist()}]})
-        other = client.post(INFER, json={"id": "7", "inputs": [{**ENTRY, "data": pixels.ravel().tolist()}]})
-        assert one.json()["outputs"] == other.json()["outputs"]
-        assert other.json()["id"] == "7"
-        assert "id" not in one.json()
+        nested = client.post(INFER, json={"inputs": [{**ENTRY, "data": pixels.tolist()}]})
+        flat = client.post(INFER, json={"id": "7", "inputs": [{**ENTRY, "data": pixels.ravel().tolist()}]})
+        assert nested.json()["outputs"] == flat.json()["outputs"]
+        assert flat.json()["id"] == "7"
+        assert "id" not in nested.json()
     for data in ([True] * 16, [256] * 16, [1.5] * 16, [0] * 15, None):
         invalid = client.post(INFER, json={"inputs": [{**ENTRY, "data": data}]})
         assert invalid.status_code == 422
@@ -187,9 +187,9 @@ def test_metadata_describes_server_and_model(client: TestClient) -> None:
 def test_a_version_in_the_path_must_be_the_one_that_serves(client: TestClient) -> None:
     version = client.get("/models/tiny-images").json()["version"]
     assert client.post(f"/v2/models/tiny-images/versions/{version}/infer", json=GOOD).status_code == 200
-    other = client.post("/v2/models/tiny-images/versions/1/infer", json=GOOD)
-    assert other.status_code == 404
-    assert version in other.json()["error"]
+    response = client.post("/v2/models/tiny-images/versions/1/infer", json=GOOD)
+    assert response.status_code == 404
+    assert version in response.json()["error"]
 
 
 def test_the_timeout_of_a_request_reaches_the_engine(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,8 +46,8 @@ def test_only_unavailable_responses_have_retry_headers() -> None:
     assert problem_response(EkibenError("timeout", "late")).headers == []
     retry_headers = [("retry-after", "1"), ("retry-after-ms", "1000")]
     assert oip_error_response(EkibenError("not-ready", "soon")).headers == retry_headers
-    soon = problem_response(EkibenError("overloaded", "full", retry_after_s=0.0004))
-    assert soon.headers == [("retry-after", "1"), ("retry-after-ms", "1")]
+    response = problem_response(EkibenError("overloaded", "full", retry_after_s=0.0004))
+    assert response.headers == [("retry-after", "1"), ("retry-after-ms", "1")]
 
 
 def test_lone_surrogates_are_escaped() -> None:
@@ -60,10 +60,10 @@ def test_long_client_values_are_truncated(error_format: Callable[[EkibenError], 
     long = "ü" * 10**6
     error = EkibenError("invalid-request", long, (Fault(pointer="/" + long, detail=long),))
     document = orjson.loads(error_format(error).body)
-    cut = long[: MAX_CHARS - 1] + "…"
-    assert document.pop("error", cut) == cut
-    assert document["detail"] == cut
-    assert document["errors"] == [{"pointer": "/" + cut[1:], "detail": cut}]
+    truncated = long[: MAX_CHARS - 1] + "…"
+    assert document.pop("error", truncated) == truncated
+    assert document["detail"] == truncated
+    assert document["errors"] == [{"pointer": "/" + truncated[1:], "detail": truncated}]
 
 
 def test_a_detail_of_exactly_the_maximum_length_is_kept_whole() -> None:

@@ -85,9 +85,9 @@ def test_an_app_without_a_response_is_an_internal_error() -> None:
 
 
 def test_problem_documents_pass_unchanged() -> None:
-    twice = ErrorTranslationMiddleware(app_that_sends(404))
-    once = run(app_that_sends(404))
-    assert run(twice) == once
+    wrapped = ErrorTranslationMiddleware(app_that_sends(404))
+    expected = run(app_that_sends(404))
+    assert run(wrapped) == expected
 
 
 def test_an_exception_after_the_response_started_propagates() -> None:

@@ -52,20 +52,20 @@ def test_requests_that_differ_only_in_numbers_and_id_are_parsed_once() -> None:
     outputs = [{"name": "logits"}]
     parsed, _, _ = parse({"inputs": [{**ENTRY, "data": [0] * 16}], "outputs": outputs})
     for request_id, number in (("one", 0), (None, 1), ("other", 2), ("", 3), ('odd "\u20ac\n', 4)):
-        named = {} if request_id is None else {"id": request_id}
-        again = parse({**named, "inputs": [{**ENTRY, "data": [number] * 16}], "outputs": outputs})
-        assert again[0] is parsed
-        assert again[1:] == (request_id, [[number] * 16])
+        id_field = {} if request_id is None else {"id": request_id}
+        repeated = parse({**id_field, "inputs": [{**ENTRY, "data": [number] * 16}], "outputs": outputs})
+        assert repeated[0] is parsed
+        assert repeated[1:] == (request_id, [[number] * 16])
 
 
 def test_requests_with_bytes_are_parsed_once_with_or_without_an_id() -> None:
     document = {"inputs": [BINARY_ENTRY], "outputs": [{"name": "logits"}]}
     parsed, _, _ = parse(document, has_bytes=True)
     for request_id in ("one", None, "other", None):
-        named = {} if request_id is None else {"id": request_id}
-        again = parse({**named, **document}, has_bytes=True)
-        assert again[0] is parsed
-        assert (again[1], list(again[2])) == (request_id, [None])
+        id_field = {} if request_id is None else {"id": request_id}
+        repeated = parse({**id_field, **document}, has_bytes=True)
+        assert repeated[0] is parsed
+        assert (repeated[1], list(repeated[2])) == (request_id, [None])
 
 
 def test_the_least_recently_used_request_leaves_the_cache() -> None:
