@@ -16,10 +16,10 @@ from service.engine.process.memory import return_freely
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
-from service.http.foreign import Translated
 from service.http.front import Front
-from service.http.metrics import Sharing
-from service.http.traffic import Traffic
+from service.http.telemetry.multiprocess import MultiprocessMetrics
+from service.http.telemetry.request_metrics import RequestMetrics
+from service.http.wire.framework_errors import ErrorTranslationMiddleware
 from service.settings import load_settings
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest, classify
 from service.tasks.generate import GenerateAnswer, GenerateRequest, generate
@@ -48,8 +48,8 @@ class Ekiben:
         settings = load_settings()
         self.max_body_bytes = settings.max_body_bytes
         self.draining = False
-        self.traffic = Traffic()
-        self.sharing: Sharing | None = None
+        self.request_metrics = RequestMetrics()
+        self.multiprocess_metrics: MultiprocessMetrics | None = None
         threads = min(settings.threads, len(os.sched_getaffinity(0)))  # the host may have given this worker one core
         self.runner = Runner(threads=threads, limits=settings.limits)
         self.repository = Repository(
@@ -100,7 +100,8 @@ class InFront(Service):
     __slots__ = ()
 
     def to_asgi(self, is_main: bool = True) -> Front:
-        self.add_asgi_middleware(Translated)  # its TimeoutMiddleware never answers what raised behind it
+        # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.
+        self.add_asgi_middleware(ErrorTranslationMiddleware)
         return Front(super().to_asgi(is_main), host=running)
 
 

@@ -1,7 +1,7 @@
 """The one error type of the service.
 
 A domain error knows a slug, a sentence for people and the places in the request it speaks of; it knows nothing of HTTP.
-`service.http.problems` holds the only table that turns a slug into a status.
+`service.http.wire.errors` holds the only table that turns a slug into a status.
 """
 
 from dataclasses import dataclass

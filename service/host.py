@@ -26,8 +26,9 @@ from granian.server.mp import MPServer, WorkerProcess
 from service.app import Ekiben, application, running
 from service.engine.process.watchdog import Watchdog, kill
 from service.http.front import Front
-from service.http.metrics import Sharing
+from service.http.routes.metrics import collect_samples
 from service.http.rsgi import Door, handle
+from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.settings import Settings
 
 LEAVE = signal.SIGUSR1  # from the parent: drain, then end
@@ -170,8 +171,8 @@ class Worker:
         host = running()
         Watchdog(loop, host.runner.progress_token, self._hang_s, kill).start()
         if self._shared is not None:
-            host.sharing = Sharing(self._shared)
-            self._tasks.append(loop.create_task(host.sharing.keep(host)))
+            host.multiprocess_metrics = MultiprocessMetrics(self._shared)
+            self._tasks.append(loop.create_task(host.multiprocess_metrics.run(partial(collect_samples, host))))
 
     async def _replace(self) -> None:
         """Of several workers, one that comes later opens its port when it is ready: until then the others serve."""
@@ -198,6 +199,6 @@ class Worker:
     async def _drain(self, host: Ekiben) -> None:
         """Refuse for a while, so that whoever sends requests here learns of it; then end when all is answered."""
         await asyncio.sleep(self._drain_s)
-        while host.traffic.in_flight:
+        while host.request_metrics.in_flight:
             await asyncio.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)  # the host closes the port and ends the application

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from export.table import manifests, markdown
-from service.http.problems import STATUS
+from service.http.wire.errors import STATUS
 from service.settings import table as settings_table
 from tests.e2e.serving import ROOT, SERVE, environment, serving
 

@@ -5,7 +5,7 @@ Invariant: of several limits the shortest holds; without any, the engine's own d
 
 from service.engine.deadline import deadline, until
 from service.errors import EkibenError
-from service.http.exchange import whole_number
+from service.http.wire.messages import parse_digits
 
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
@@ -24,7 +24,7 @@ def at_last(timeout_s: float, came: float) -> None:
 
 def read_timeout_ms(value: str) -> float:
     """The seconds of an `X-Request-Timeout-Ms` header."""
-    timeout_ms = whole_number(value)
+    timeout_ms = parse_digits(value)
     if timeout_ms is None or not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
         detail = f"X-Request-Timeout-Ms: expected 1 to {MAX_TIMEOUT_MS}, got {value[:40]!r}"
         raise EkibenError("invalid-request", detail)

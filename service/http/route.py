@@ -1,62 +1,36 @@
-"""What a route is: whom it answers, how, and in which words it fails."""
+"""The two kinds of routes: a path, the methods it accepts, its handler, and the format of its error responses."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
 
-from service.engine.repository.repository import Repository
-from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http.exchange import JSON, Reply, Request
-from service.http.problems import PROBLEM_JSON, oip_error, problem, retry_headers, status_of
-from service.http.traffic import Traffic
+from service.http.service_state import ServiceState
+from service.http.wire.errors import problem_response
+from service.http.wire.messages import HttpRequest, Response
 
-if TYPE_CHECKING:
-    from service.http.metrics import Sharing
-
-
-class Host(Protocol):
-    """Who serves: looked up for each request, since the framework makes it after the routes."""
-
-    repository: Repository
-    runner: Runner
-    max_body_bytes: int
-    draining: bool
-    traffic: Traffic
-    sharing: "Sharing | None"  # with other workers, if there are any
-
-
-Dialect = Callable[[EkibenError], Reply]
-
-
-def in_problem_json(error: EkibenError) -> Reply:
-    return Reply(PROBLEM_JSON, problem(error), retry_headers(error), status_of(error))
-
-
-def in_oip(error: EkibenError) -> Reply:
-    return Reply(JSON, oip_error(error), retry_headers(error), status_of(error))
+ErrorFormat = Callable[[EkibenError], Response]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """`name` is its path as the metrics show it, so one of few."""
+    """`name` is the value of the metric label `route`: a path whose variable parts are placeholders."""
 
     name: str
     methods: tuple[str, ...]
-    dialect: Dialect = field(default=in_problem_json)
+    error_format: ErrorFormat = field(default=problem_response)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page(Route):
-    """Answered from what is known: never refused, not even while the service shuts down."""
+class ReadRoute(Route):
+    """Reports state of the service; answers under overload and while the service shuts down."""
 
-    answer: Callable[[Host, Request], Awaitable[Reply]]
+    handle: Callable[[ServiceState, HttpRequest], Awaitable[Response]]
     methods: tuple[str, ...] = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work(Route):
-    """Something is computed from the body: within a deadline, for a client that is still there."""
+class InferenceRoute(Route):
+    """Computes a response from the body, within a deadline and only while the client stays connected."""
 
-    answer: Callable[[Host, Request, bytes], Awaitable[Reply]]
+    handle: Callable[[ServiceState, HttpRequest, bytes], Awaitable[Response]]
     methods: tuple[str, ...] = ("POST",)

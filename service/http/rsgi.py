@@ -14,11 +14,11 @@ from granian.rsgi import Scope as RsgiScope
 
 from service.engine.admission.retry_schedule import Visitor
 from service.errors import EkibenError
-from service.http.asgi import App, Message, Scope
-from service.http.exchange import UNREADABLE, ClientGoneError, Reply, announced, too_large
 from service.http.front import Front, find_route
 from service.http.line import Line
-from service.http.route import Work
+from service.http.route import InferenceRoute
+from service.http.wire.asgi import App, Message, Scope
+from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, Response, body_too_large, declared_length
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ SHARE_OF_LAST = 0.05  # of what was measured last in an average
 
 
 class RsgiRequest:
-    __slots__ = ("_body", "_headers", "_protocol", "_scope", "came", "method", "path", "visitor")
+    __slots__ = ("_body", "_headers", "_protocol", "_scope", "method", "path", "received_at", "visitor")
 
     def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
         self._scope = scope
@@ -35,7 +35,7 @@ class RsgiRequest:
         self._body: asyncio.Future[bytes] | None = None  # asked for, awaited by nobody yet
         self.method = scope.method
         self.path = scope.path
-        self.came = time.monotonic()
+        self.received_at = time.monotonic()
         self.visitor: Visitor | None = None
 
     @property
@@ -55,7 +55,7 @@ class RsgiRequest:
 
     def fetch(self, limit: int) -> None:
         """Have a body of known length read, for `body` to find it. Raises EkibenError("body-too-large")."""
-        if announced(self, limit) is not None:
+        if declared_length(self, limit) is not None:
             body: Any = self._protocol()
             self._body = body
 
@@ -73,17 +73,17 @@ class RsgiRequest:
                 parts.append(part)
                 size += len(part)
                 if size > limit:
-                    raise too_large(f"more than {limit}", limit)
+                    raise body_too_large(f"more than {limit}", limit)
             return b"".join(parts)
         except ProtocolClosed:
-            raise ClientGoneError from None
+            raise ClientDisconnectedError from None
 
     def drop(self) -> None:
         """A body that nobody awaited is read no further: nothing would limit how long it takes."""
         if self._body is not None:
             self._body.cancel()
 
-    def gone(self) -> "asyncio.Future[None]":
+    def disconnected(self) -> "asyncio.Future[None]":
         gone: Any = self._protocol.client_disconnect()  # it has what a future has, so it needs no task
         if not hasattr(gone, "add_done_callback"):  # unless the client is known to have left
             gone = asyncio.get_running_loop().create_future()
@@ -99,7 +99,7 @@ async def handle(front: Front, scope: RsgiScope, protocol: HTTPProtocol, request
         return await _pass_on(front.app, scope, protocol)
     try:
         _respond(protocol, await front.answer(route, request))
-    except ClientGoneError:
+    except ClientDisconnectedError:
         return None
     finally:
         request.drop()
@@ -125,14 +125,14 @@ class Door:
         ahead = self._handed_over - self._begun
         try:
             behind_s = ahead * self._each_s
-            line_s = self._line.look(watcher.proto, request.came, behind_s)
+            line_s = self._line.look(watcher.proto, request.received_at, behind_s)
             if line_s or request.path in self._front.judged:
                 refusal = self._front.knock(request, max(line_s, behind_s), line_s)
                 if refusal is not None:
                     _respond(watcher.proto, refusal)
                     return
             route = find_route(request.path)
-            if isinstance(route, Work) and request.method in route.methods:
+            if isinstance(route, InferenceRoute) and request.method in route.methods:
                 request.fetch(self._front.max_body_bytes)
         except EkibenError:
             pass  # it is told when it is answered
@@ -143,7 +143,7 @@ class Door:
 
     def _begin(self, watcher: Any, request: RsgiRequest, place: int) -> None:
         self._begun += 1
-        self._each_s += SHARE_OF_LAST * ((time.monotonic() - request.came) / place - self._each_s)
+        self._each_s += SHARE_OF_LAST * ((time.monotonic() - request.received_at) / place - self._each_s)
         watcher.taskref(self._loop.create_task(_watched(self._front, watcher, request)))
 
 
@@ -157,7 +157,7 @@ async def _watched(front: Front, watcher: Any, request: RsgiRequest) -> None:
     watcher.done()
 
 
-def _respond(protocol: HTTPProtocol, reply: Reply) -> None:
+def _respond(protocol: HTTPProtocol, reply: Response) -> None:
     protocol.response_bytes(reply.status, [("content-type", reply.content_type), *reply.headers], reply.body)
 
 

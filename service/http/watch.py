@@ -11,7 +11,7 @@ from contextvars import Context
 
 from service.engine.deadline import deadline
 from service.errors import EkibenError
-from service.http.exchange import ClientGoneError, Request
+from service.http.wire.messages import ClientDisconnectedError, HttpRequest
 
 TICK_S = 0.01
 
@@ -21,7 +21,7 @@ class Work:
 
     __slots__ = ("_gone", "_task", "body_s", "has_body", "request", "verdict")
 
-    def __init__(self, request: Request, task: asyncio.Task[object], body_s: float) -> None:
+    def __init__(self, request: HttpRequest, task: asyncio.Task[object], body_s: float) -> None:
         self.request = request
         self.body_s = body_s  # that its body has to arrive, since the request came
         self.has_body = False
@@ -43,7 +43,7 @@ class Work:
     def look(self) -> None:
         """Have an eye on the client from now on."""
         if self._gone is None:
-            self._gone = self.request.gone()
+            self._gone = self.request.disconnected()
             self._gone.add_done_callback(self._left)
 
     def done(self) -> None:
@@ -53,7 +53,7 @@ class Work:
 
     def _left(self, gone: "asyncio.Future[None]") -> None:
         if gone is self._gone:
-            self.end(ClientGoneError())
+            self.end(ClientDisconnectedError())
 
 
 class Watch:
@@ -64,7 +64,7 @@ class Watch:
         self._works: dict[Work, None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None  # whose timer runs
 
-    def begin(self, request: Request, timeout_s: float) -> Work:
+    def begin(self, request: HttpRequest, timeout_s: float) -> Work:
         """To be called by the task that works, and followed by `end`; its body must be here before the deadline, which
         is `timeout_s` after the request came if there is no other.
         """
@@ -72,7 +72,7 @@ class Watch:
         task = asyncio.current_task(loop)
         assert task is not None, "every request has a task of its own"
         end = deadline()
-        body_s = timeout_s if end is None else end - request.came
+        body_s = timeout_s if end is None else end - request.received_at
         work = Work(request, task, min(body_s, self._body_timeout_s))
         self._works[work] = None
         if self._loop is not loop:
@@ -89,9 +89,9 @@ class Watch:
         try:
             for work in self._works:
                 if work.has_body:
-                    if work.request.came < now - TICK_S:
+                    if work.request.received_at < now - TICK_S:
                         work.look()
-                elif work.request.came < now - work.body_s and work.verdict is None:
+                elif work.request.received_at < now - work.body_s and work.verdict is None:
                     work.end(EkibenError("timeout", f"the body did not arrive within {work.body_s:.3g} s"))
         finally:  # whatever one client does, the others are looked after
             if self._works:

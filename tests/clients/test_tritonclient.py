@@ -1,4 +1,4 @@
-"""NVIDIA's own client of the Open Inference Protocol, against a real server, for every family."""
+"""NVIDIA's client of the Open Inference Protocol against a real server, for every family."""
 
 import warnings
 from collections.abc import Iterator
@@ -25,15 +25,15 @@ def client(address: str) -> Iterator[Any]:
 
 
 def tensors(inputs: Any, *, binary: bool) -> list[Any]:
-    announced = []
+    infer_inputs = []
     for name, value in inputs.items():
-        announced.append(triton.InferInput(name, value.shape, DATATYPES[value.dtype.name]))
-        announced[-1].set_data_from_numpy(value, binary_data=binary)
-    return announced
+        infer_inputs.append(triton.InferInput(name, value.shape, DATATYPES[value.dtype.name]))
+        infer_inputs[-1].set_data_from_numpy(value, binary_data=binary)
+    return infer_inputs
 
 
 def expected_of(family: str) -> tuple[Any, dict[str, Any]]:
-    """Inputs and what the graph answers, without what lies beyond a row's length."""
+    """Return inputs and the outputs of the graph, with the outputs beyond the length of a row set to zero."""
     case = golden_cases(family)[1]
     outputs = dict(case.outputs)
     if family == "series-tagger":
@@ -44,7 +44,7 @@ def expected_of(family: str) -> tuple[Any, dict[str, Any]]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
-def test_every_family_answers(family: str, binary: bool, client: Any) -> None:
+def test_every_family_returns_the_outputs_of_the_graph(family: str, binary: bool, client: Any) -> None:
     inputs, expected = expected_of(family)
     outputs = [triton.InferRequestedOutput(name, binary_data=binary) for name in expected]
     result = client.infer(NAMES[family], tensors(inputs, binary=binary), outputs=outputs, request_id="a-7")
@@ -57,7 +57,7 @@ def test_every_family_answers(family: str, binary: bool, client: Any) -> None:
         np.testing.assert_allclose(got.astype(float), value.astype(float), atol=1e-6, rtol=1e-5)
 
 
-def test_without_a_list_of_outputs_all_come_as_bytes(client: Any) -> None:
+def test_all_outputs_are_sent_as_bytes_by_default(client: Any) -> None:
     inputs, expected = expected_of("series-classifier")
     result = client.infer("tiny-series", tensors(inputs, binary=False))
     for name, value in expected.items():
@@ -65,7 +65,7 @@ def test_without_a_list_of_outputs_all_come_as_bytes(client: Any) -> None:
         assert "binary_data_size" in result.get_output(name)["parameters"]
 
 
-def test_the_client_learns_the_models(client: Any) -> None:
+def test_the_client_reads_metadata_and_readiness(client: Any) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("tiny-images")
@@ -79,20 +79,20 @@ def test_the_client_learns_the_models(client: Any) -> None:
     assert result.get_response()["model_version"] == version
 
 
-def test_the_client_is_told_what_is_wrong(client: Any) -> None:
-    wrong = tensors({"images": np.zeros((1, 4, 5), np.uint8)}, binary=True)
+def test_the_client_raises_the_error_of_the_service(client: Any) -> None:
+    wrong_shape = tensors({"images": np.zeros((1, 4, 5), np.uint8)}, binary=True)
     with pytest.raises(InferenceServerException, match=r"expected shape \[batch, 4, 4\], got \[1, 4, 5\]") as caught:
-        client.infer("tiny-images", wrong)
+        client.infer("tiny-images", wrong_shape)
     assert caught.value.status() == "422"
     with pytest.raises(InferenceServerException, match="tiny-nothing"):
-        client.infer("tiny-nothing", wrong)
-    poisoned = example_inputs("image-generator")
-    poisoned["latents"][1, 2] = np.nan
+        client.infer("tiny-nothing", wrong_shape)
+    with_nan = example_inputs("image-generator")
+    with_nan["latents"][1, 2] = np.nan
     with pytest.raises(InferenceServerException, match=r"finite numbers, got nan at \[1, 2\]"):
-        client.infer("tiny-pictures", tensors(poisoned, binary=True))
+        client.infer("tiny-pictures", tensors(with_nan, binary=True))
 
 
-def test_a_timeout_is_taken(client: Any) -> None:
+def test_a_request_with_a_timeout_is_computed(client: Any) -> None:
     inputs, expected = expected_of("text-classifier")
     result = client.infer("tiny-texts", tensors(inputs, binary=True), timeout=20_000_000)
     np.testing.assert_allclose(result.as_numpy("logits"), expected["logits"], atol=1e-6)

@@ -15,7 +15,7 @@ from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.front import LONG_BYTES, ROUTES, Front, find_route
-from service.http.traffic import Traffic
+from service.http.telemetry.request_metrics import RequestMetrics
 from tests.service.garbage import garbage_of
 
 CLASSIFY = {"model": "tiny-images", "images": [[[1] * 4] * 4]}
@@ -76,8 +76,8 @@ def host_with(error: Exception) -> Any:
         runner=Runner(),
         max_body_bytes=1000,
         draining=False,
-        traffic=Traffic(),
-        sharing=None,
+        request_metrics=RequestMetrics(),
+        multiprocess_metrics=None,
     )
 
 
@@ -185,7 +185,7 @@ def test_the_engine_may_refuse_before_a_body_is_awaited() -> None:
     exchange = Exchange(host)
     headers = {"x_request_timeout_ms": "1500", "x_forwarded_for": "1.2.3.4", "content_length": "100"}
     exchange.request("POST", "/classify", iter([]), **headers)
-    assert (exchange.problem["code"], host.traffic.answers) == ("overloaded", {("/classify", 503): 1})
+    assert (exchange.problem["code"], host.request_metrics.responses) == ("overloaded", {("/classify", 503): 1})
     assert (b"retry-after", b"2") in exchange.sent[0]["headers"]
     assert host.runner.asked == [("/classify", "1.2.3.4", 1.5, 0.0, 0.0)]
 
@@ -202,7 +202,7 @@ def test_the_engine_may_refuse_before_a_body_is_parsed() -> None:
         (visitor, "/classify", ":0", b"what?"),
         (visitor,),
     ]
-    assert host.traffic.in_flight == 0
+    assert host.request_metrics.in_flight == 0
 
 
 @pytest.mark.parametrize("headers", [{}, {"content_length": f"{LONG_BYTES}"}])
@@ -327,8 +327,8 @@ def test_a_client_that_left_is_not_answered() -> None:
     messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
     exchange.request("POST", "/classify", iter(messages), content_type="application/json")
     assert exchange.sent == []
-    assert exchange.host.traffic.answers == {("/classify", 499): 1}
-    assert exchange.host.traffic.in_flight == 0
+    assert exchange.host.request_metrics.responses == {("/classify", 499): 1}
+    assert exchange.host.request_metrics.in_flight == 0
 
 
 def test_refused_requests_leave_nothing_for_the_collector() -> None:
@@ -358,4 +358,4 @@ def test_refused_requests_leave_nothing_for_the_collector() -> None:
         return await garbage_of(ask(50))
 
     assert asyncio.run(garbage()) < 50
-    assert host.traffic.answers["/classify", 503] == 51
+    assert host.request_metrics.responses["/classify", 503] == 51

@@ -1,26 +1,22 @@
-"""Errors in two dialects, with the same members."""
+"""Defaults of the two kinds of routes."""
 
-import orjson
+from typing import Any
 
-from service.errors import EkibenError, Fault
-from service.http.route import in_oip, in_problem_json
-
-WRONG = EkibenError("invalid-request", "it is wrong", (Fault(pointer="/inputs/0", detail="expected 1"),))
+from service.http.route import InferenceRoute, ReadRoute
+from service.http.wire.errors import problem_response
 
 
-def test_both_dialects_say_the_same() -> None:
-    native, oip = in_problem_json(WRONG), in_oip(WRONG)
-    assert native.status == oip.status == 422
-    assert native.content_type == "application/problem+json"
-    assert oip.content_type == "application/json"
-    problem = orjson.loads(native.body)
-    assert problem["errors"] == [{"pointer": "/inputs/0", "detail": "expected 1"}]
-    assert orjson.loads(oip.body) == {"error": "it is wrong", **problem}
-    assert native.headers == oip.headers == []
+async def handle(*_: Any) -> Any: ...
 
 
-def test_only_what_may_be_repeated_says_when() -> None:
-    assert in_problem_json(EkibenError("timeout", "late")).headers == []
-    assert in_oip(EkibenError("not-ready", "soon")).headers == [("retry-after", "1"), ("retry-after-ms", "1000")]
-    soon = in_problem_json(EkibenError("overloaded", "full", retry_after_s=0.0004))
-    assert soon.headers == [("retry-after", "1"), ("retry-after-ms", "1")]
+def test_read_routes_accept_get_and_head() -> None:
+    assert ReadRoute(name="/x", handle=handle).methods == ("GET", "HEAD")
+
+
+def test_inference_routes_accept_post() -> None:
+    assert InferenceRoute(name="/x", handle=handle).methods == ("POST",)
+
+
+def test_errors_are_problem_documents_by_default() -> None:
+    assert ReadRoute(name="/x", handle=handle).error_format is problem_response
+    assert InferenceRoute(name="/x", handle=handle).error_format is problem_response

@@ -17,11 +17,11 @@ from service.engine.admission.retry_schedule import Visitor
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http.exchange import UNREADABLE, ClientGoneError, address
 from service.http.front import Front
 from service.http.line import Line
 from service.http.rsgi import Door, RsgiRequest, handle
-from service.http.traffic import Traffic
+from service.http.telemetry.request_metrics import RequestMetrics
+from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, client_address
 
 
 class Gone:
@@ -93,14 +93,14 @@ def test_a_body_beyond_the_limit_is_refused(parts: tuple[bytes, ...], headers: d
 
 @pytest.mark.parametrize("headers", [{"content_length": "9"}, {}])
 def test_a_client_that_leaves_is_noticed(headers: dict[str, str]) -> None:
-    with pytest.raises(ClientGoneError):
+    with pytest.raises(ClientDisconnectedError):
         read(b"x", None, **headers)
 
 
 def test_headers_and_query_and_address() -> None:
     request = RsgiRequest(scope(accept="image/png"), Protocol())  # type: ignore[arg-type]
-    assert (request.client, address(request)) == ("127.0.0.1:5", "127.0.0.1:5")
-    assert address(RsgiRequest(scope(x_forwarded_for="::1"), Protocol())) == "::1"  # type: ignore[arg-type]
+    assert (request.client, client_address(request)) == ("127.0.0.1:5", "127.0.0.1:5")
+    assert client_address(RsgiRequest(scope(x_forwarded_for="::1"), Protocol())) == "::1"  # type: ignore[arg-type]
     assert (request.header("accept"), request.header("x-other"), request.query) == ("image/png", "", "a=%20b")
 
 
@@ -113,7 +113,7 @@ def test_a_header_that_granian_has_but_does_not_give_is_not_taken_for_none() -> 
 
 
 def answered(app: Any, protocol: Protocol, asked: Any) -> Protocol:
-    host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Runner())
+    host: Any = SimpleNamespace(draining=False, request_metrics=RequestMetrics(), max_body_bytes=10, runner=Runner())
     asyncio.run(handle(Front(app, host=lambda: host), asked, protocol))  # type: ignore[arg-type]
     return protocol
 
@@ -146,7 +146,7 @@ class Watcher:
 
 
 def handed_over(runner: Any, watcher: Watcher) -> Watcher:
-    host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=runner)
+    host: Any = SimpleNamespace(draining=False, request_metrics=RequestMetrics(), max_body_bytes=10, runner=runner)
 
     async def main() -> None:
         door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
@@ -185,7 +185,9 @@ def test_granians_thread_asks_for_the_body_of_what_will_be_computed(asked: Any, 
             return super().__call__()
 
     async def main() -> tuple[int, int, list[int]]:
-        host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Runner())
+        host: Any = SimpleNamespace(
+            draining=False, request_metrics=RequestMetrics(), max_body_bytes=10, runner=Runner()
+        )
         front = Front(elsewhere, host=lambda: host)
         door = Door(front, asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
         protocol = Counted(b"[]")
@@ -218,7 +220,9 @@ def test_nobody_waits_for_the_body_of_who_is_refused_before_it_is_here(
             return self.body
 
     async def main() -> tuple[list[int], bool]:
-        host: Any = SimpleNamespace(draining=draining, traffic=Traffic(), max_body_bytes=10, runner=Runner())
+        host: Any = SimpleNamespace(
+            draining=draining, request_metrics=RequestMetrics(), max_body_bytes=10, runner=Runner()
+        )
         door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
         protocol = Slow()
         watcher = Watcher(protocol, scope("/classify", content_length="9", **headers))
@@ -243,7 +247,7 @@ def test_a_client_that_granian_knows_to_have_left_has_left() -> None:
 
     async def main() -> bool:
         left = asyncio.Event()
-        gone = RsgiRequest(scope(), Left()).gone()  # type: ignore[arg-type]
+        gone = RsgiRequest(scope(), Left()).disconnected()  # type: ignore[arg-type]
         gone.add_done_callback(lambda _: left.set())
         await asyncio.wait_for(left.wait(), 20)
         return gone.cancel()
@@ -261,7 +265,9 @@ def test_nothing_is_left_of_a_client_that_leaves() -> None:
             return body
 
     async def main() -> Any:
-        host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Runner())
+        host: Any = SimpleNamespace(
+            draining=False, request_metrics=RequestMetrics(), max_body_bytes=10, runner=Runner()
+        )
         protocol = Left()
         await handle(Front(None, host=lambda: host), scope("/classify", content_length="9"), protocol)  # type: ignore[arg-type]
         return ref(protocol)
@@ -308,7 +314,7 @@ def test_the_wait_for_the_event_loop_counts() -> None:
         @staticmethod
         def forget(_: Visitor) -> None: ...
 
-    host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Patient)
+    host: Any = SimpleNamespace(draining=False, request_metrics=RequestMetrics(), max_body_bytes=10, runner=Patient)
     asked = scope("/classify", x_request_timeout_ms="5000", content_length="2")
 
     async def main() -> None:
@@ -339,7 +345,7 @@ def test_a_long_line_is_told_to_the_engine_though_nobody_was_refused(monkeypatch
             return super().knock(*visitor)
 
     async def main() -> None:
-        host: Any = SimpleNamespace(draining=False, traffic=Traffic(), max_body_bytes=10, runner=Asked())
+        host: Any = SimpleNamespace(draining=False, request_metrics=RequestMetrics(), max_body_bytes=10, runner=Asked())
         door = Door(Front(None, host=lambda: host), asyncio.get_running_loop(), copy_context(), None)  # type: ignore[arg-type]
         for wait_s in (0.0, 0.5):
             monkeypatch.setattr(Line, "look", lambda *_, wait_s=wait_s: wait_s)

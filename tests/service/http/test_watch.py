@@ -7,8 +7,8 @@ import pytest
 
 from service.errors import EkibenError
 from service.http import watch
-from service.http.exchange import ClientGoneError
 from service.http.watch import Watch
+from service.http.wire.messages import ClientDisconnectedError
 
 
 class Client:
@@ -17,7 +17,7 @@ class Client:
     method, path, query = "POST", "/x", ""
 
     def __init__(self) -> None:
-        self.came = time.monotonic()
+        self.received_at = time.monotonic()
         self.left = asyncio.Event()
         self.looked = 0
 
@@ -27,7 +27,7 @@ class Client:
     async def body(self, _: int) -> bytes:
         return b""
 
-    def gone(self) -> asyncio.Future[None]:
+    def disconnected(self) -> asyncio.Future[None]:
         self.looked += 1
         return asyncio.ensure_future(self._until_gone())
 
@@ -69,7 +69,7 @@ def test_a_client_that_leaves_ends_the_work() -> None:
         scene = Scene()
         task = await scene.looked_after()
         scene.client.left.set()
-        with pytest.raises(ClientGoneError):
+        with pytest.raises(ClientDisconnectedError):
             await task
         assert scene.cancelled
         assert task.cancelling() == 0
@@ -94,7 +94,7 @@ def test_a_client_that_stays_is_answered_and_watched_no_longer() -> None:
 
 def test_a_client_that_cannot_be_watched_leaves_the_others_watched() -> None:
     class Odd(Client):
-        def gone(self) -> asyncio.Future[None]:
+        def disconnected(self) -> asyncio.Future[None]:
             self.looked += 1
             raise RuntimeError("no way to tell")
 
@@ -108,7 +108,7 @@ def test_a_client_that_cannot_be_watched_leaves_the_others_watched() -> None:
         scene.client, scene.done = Client(), asyncio.Event()
         task = await asyncio.wait_for(scene.looked_after(), 20)
         scene.client.left.set()
-        with pytest.raises(ClientGoneError):
+        with pytest.raises(ClientDisconnectedError):
             await task
 
     failures: list[BaseException] = []

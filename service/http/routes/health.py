@@ -1,0 +1,33 @@
+"""Liveness and readiness probes.
+
+Invariant: a live process answers; a ready service would answer an inference request correctly now.
+"""
+
+from service.errors import EkibenError
+from service.http.route import ReadRoute
+from service.http.service_state import ServiceState
+from service.http.wire.errors import oip_error_response
+from service.http.wire.messages import JSON, HttpRequest, Response
+
+LIVE = Response(JSON, b'{"live":true}')
+READY = Response(JSON, b'{"ready":true}')
+
+
+async def _live(_: ServiceState, __: HttpRequest) -> Response:
+    return LIVE
+
+
+async def _ready(state: ServiceState, _: HttpRequest) -> Response:
+    reason = "the service is shutting down" if state.draining else state.repository.not_ready_because()
+    if reason is not None:
+        raise EkibenError("not-ready", reason)
+    return READY
+
+
+ROUTES = (
+    ReadRoute(name="/livez", handle=_live),
+    ReadRoute(name="/healthz", handle=_live),
+    ReadRoute(name="/readyz", handle=_ready),
+    ReadRoute(name="/v2/health/live", handle=_live, error_format=oip_error_response),
+    ReadRoute(name="/v2/health/ready", handle=_ready, error_format=oip_error_response),
+)

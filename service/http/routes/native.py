@@ -1,0 +1,81 @@
+"""The three inference endpoints and the model list: parse a body, call the handler of the task, write the response."""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from service.bundle import Task
+from service.errors import EkibenError
+from service.http.deadline import at_last
+from service.http.route import InferenceRoute, ReadRoute
+from service.http.service_state import ServiceState
+from service.http.wire.json_body import parse_json
+from service.http.wire.messages import JSON, HttpRequest, Response, media_type, parse_digits
+from service.tasks import TASKS
+from service.tasks.body import Body, parse
+from service.tasks.classify import classify_upload
+from service.tasks.generate import GenerateRequest, generate_grid
+from service.tasks.limits import ENDPOINTS, find
+from service.tasks.ranking import TopK
+
+PNG = "image/png"
+IMAGE_TYPES = {"image/png", "image/jpeg"}
+
+
+class UploadQuery(Body):
+    """The query of a request whose body is one image file."""
+
+    top_k: TopK = 3
+
+
+def _inference_route(task: Task) -> InferenceRoute:
+    async def handle(state: ServiceState, request: HttpRequest, body: bytes) -> Response:
+        at_last(state.runner.limits.timeout_s, request.received_at)
+        content_type = media_type(request)
+        if content_type in IMAGE_TYPES and task == "classify":
+            return await _classify_upload(state, request, body)
+        if content_type != "application/json":
+            accepted = "application/json" + (", image/png or image/jpeg" if task == "classify" else "")
+            got = content_type or "none"
+            raise EkibenError("unsupported-media-type", f"expected content type {accepted}, got {got}")
+        parsed = parse(TASKS[task].request, parse_json(body))
+        model = find(state.repository, parsed.model, task)
+        if isinstance(parsed, GenerateRequest) and "image/png" in request.header("accept"):
+            png, seed = await generate_grid(model, state.runner, parsed)
+            return Response(PNG, png, [("x-seed", str(seed))])
+        return Response(JSON, orjson.dumps(await TASKS[task].handle(model, state.runner, parsed)))
+
+    return InferenceRoute(name=ENDPOINTS[task], handle=handle)
+
+
+async def _classify_upload(state: ServiceState, request: HttpRequest, image: bytes) -> Response:
+    query: dict[str, Any] = dict(parse_qsl(request.query, keep_blank_values=True))
+    top_k = parse_digits(query.get("top_k", ""))
+    if top_k is not None:
+        query["top_k"] = top_k
+    upload = parse(UploadQuery, query)
+    model = find(state.repository, upload.model, "classify")
+    return Response(JSON, orjson.dumps(await classify_upload(model, state.runner, image, upload.top_k)))
+
+
+async def _list_models(state: ServiceState, _: HttpRequest) -> Response:
+    return Response(JSON, orjson.dumps({"models": state.repository.describe()}))
+
+
+async def _show_model(state: ServiceState, request: HttpRequest) -> Response:
+    name = request.path.removeprefix("/models/").rstrip("/")
+    return Response(JSON, orjson.dumps(state.repository.describe_model(name)))
+
+
+ROUTES = (
+    *(_inference_route(task) for task in ENDPOINTS),
+    ReadRoute(name="/models", handle=_list_models),
+    ReadRoute(name="/models/", handle=_list_models),
+)
+MODEL = ReadRoute(name="/models/{model}", handle=_show_model)
+
+
+def match_prefix(path: str) -> ReadRoute | None:
+    """Return the route of a path that contains a model name."""
+    return MODEL if path.startswith("/models/") else None

@@ -1,0 +1,151 @@
+"""The Open Inference Protocol, version 2, over HTTP: inference on the raw tensors of a model, metadata and readiness.
+
+Invariant: a response holds the requested outputs in the requested order, computed by the version that it names. The
+server metadata lists in `EXTENSIONS` only extensions of the protocol that are implemented.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from service.bundle import Manifest, TensorSpec
+from service.engine.sessions.model import Model
+from service.errors import EkibenError
+from service.http.deadline import at_most
+from service.http.route import InferenceRoute, ReadRoute, Route
+from service.http.service_state import ServiceState
+from service.http.wire.errors import oip_error_response
+from service.http.wire.messages import JSON, HttpRequest, Response
+from service.http.wire.oip_request import ParsedRequest, json_size, parse_cached
+from service.http.wire.oip_tensors import DATATYPES, Array, build_arrays, output_metadata
+from service.tasks.body import describe
+from service.tasks.tensors import check_values, clear_padding
+
+EXTENSIONS = ("binary_tensor_data",)
+PLATFORM = "onnx_onnxv1"
+BINARY = "application/octet-stream"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+PATH_CACHE_SIZE = 64  # small, because a client can send long paths
+
+
+async def _infer(state: ServiceState, request: HttpRequest, body: bytes) -> Response:
+    model = _resolve_model(state, request.path)
+    manifest = model.manifest
+    offset = json_size(request, len(body))
+    parsed, request_id, data = parse_cached(body[:offset], manifest, has_bytes=offset < len(body))
+    tensors = build_arrays(parsed.tensors, data, body, offset)
+    if parsed.timeout_s:
+        at_most(parsed.timeout_s, request.received_at)
+    check_values(tensors, parsed.rules)
+    outputs = await state.runner.run(model.session, tensors, parsed.output_names, came=request.received_at)
+    clear_padding(outputs, tensors, manifest)
+    return _response(manifest, parsed, request_id, outputs)
+
+
+def _response(
+    manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Mapping[str, Array]
+) -> Response:
+    raw = [outputs[name].tobytes() for name, is_binary in parsed.binary_outputs.items() if is_binary]
+    if request_id is not None or len(raw) < len(parsed.binary_outputs):
+        head = _response_head(manifest, parsed, request_id, outputs)
+    else:
+        shapes = tuple([outputs[name].shape for name in parsed.output_names])
+        heads = parsed.response_heads
+        head = heads.get(shapes) or heads.setdefault(shapes, _response_head(manifest, parsed, None, outputs))
+    if not raw:
+        return Response(JSON, head)
+    return Response(BINARY, b"".join([head, *raw]), [("inference-header-content-length", str(len(head)))])
+
+
+def _response_head(
+    manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Mapping[str, Array]
+) -> bytes:
+    """Return the JSON of a response, with the numbers of the outputs that are not sent as bytes."""
+    document: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
+    if request_id is not None:
+        document["id"] = request_id
+    document["outputs"] = entries = []
+    for name, is_binary in parsed.binary_outputs.items():
+        value = outputs[name]
+        entry = output_metadata(name, value)
+        if is_binary:
+            entry["parameters"] = {"binary_data_size": value.nbytes}
+        else:
+            entry["data"] = value.ravel()
+        entries.append(entry)
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _resolve_model(state: ServiceState, path: str) -> Model:
+    """Return the model that a path names; a version in the path must be the one that serves."""
+    name, version = _parse_path(path)
+    model = state.repository.get(name)
+    current = model.manifest.version
+    if version not in {None, current}:
+        raise EkibenError("unknown-model", f"{name} serves version {current}, got {describe(version)}")
+    return model
+
+
+@lru_cache(PATH_CACHE_SIZE)
+def _parse_path(path: str) -> tuple[str, str | None]:
+    """Return the model name and the version in a path."""
+    _, _, _, name, *rest = path.split("/")
+    return name, rest[1] if len(rest) >= 2 and rest[0] == "versions" else None
+
+
+async def _server_metadata(_: ServiceState, __: HttpRequest) -> Response:
+    return Response(JSON, orjson.dumps({"name": "ekiben", "version": "2", "extensions": EXTENSIONS}))
+
+
+async def _model_metadata(state: ServiceState, request: HttpRequest) -> Response:
+    manifest = _resolve_model(state, request.path).manifest
+    document = {
+        "name": manifest.name,
+        "versions": [manifest.version],
+        "platform": PLATFORM,
+        "inputs": [_tensor_metadata(spec) for spec in manifest.inputs],
+        "outputs": [_tensor_metadata(spec) for spec in manifest.outputs],
+    }
+    return Response(JSON, orjson.dumps(document))
+
+
+def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
+    shape = [-1 if isinstance(axis, str) else axis for axis in spec.shape]
+    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
+
+
+async def _model_ready(state: ServiceState, request: HttpRequest) -> Response:
+    if state.draining:
+        raise EkibenError("not-ready", "the service is shutting down")
+    name = _resolve_model(state, request.path).manifest.name
+    return Response(JSON, orjson.dumps({"name": name, "ready": True, "live": True}))
+
+
+async def _unknown(_: ServiceState, request: HttpRequest) -> Response:
+    raise EkibenError("unknown-route", f"there is no {request.path}")
+
+
+ROUTES = tuple(
+    ReadRoute(name=name, handle=_server_metadata, error_format=oip_error_response) for name in ("/v2", "/v2/")
+)
+MODEL = ReadRoute(name="/v2/models/{model}", handle=_model_metadata, error_format=oip_error_response)
+UNKNOWN = ReadRoute(name="/v2/...", handle=_unknown, methods=METHODS, error_format=oip_error_response)
+READY = ReadRoute(name="/v2/models/{model}/ready", handle=_model_ready, error_format=oip_error_response)
+INFER = InferenceRoute(name="/v2/models/{model}/infer", handle=_infer, error_format=oip_error_response)
+
+
+def match_prefix(path: str) -> Route | None:
+    """Return the route of a path that contains a model name and perhaps a version."""
+    if not path.startswith("/v2/models/"):
+        return UNKNOWN if path.startswith("/v2/") else None
+    match path.removeprefix("/v2/models/").split("/"):
+        case [_, "infer"] | [_, "versions", _, "infer"]:
+            return INFER
+        case [_, "ready"] | [_, "versions", _, "ready"]:
+            return READY
+        case [_] | [_, "versions", _]:
+            return MODEL
+        case _:
+            return UNKNOWN

@@ -1,0 +1,20 @@
+"""The part of the running service that routes read.
+
+The framework creates the service after the routes, so the router looks it up for each request.
+"""
+
+from typing import Protocol
+
+from service.engine.repository.repository import Repository
+from service.engine.runner import Runner
+from service.http.telemetry.multiprocess import MultiprocessMetrics
+from service.http.telemetry.request_metrics import RequestMetrics
+
+
+class ServiceState(Protocol):
+    repository: Repository
+    runner: Runner
+    max_body_bytes: int
+    draining: bool
+    request_metrics: RequestMetrics
+    multiprocess_metrics: MultiprocessMetrics | None  # None in a service of one worker

@@ -1,0 +1,72 @@
+"""Metrics of several worker processes, summed through files in a shared folder.
+
+Invariant: a scrape of any worker covers all workers, and a counter never decreases. Each worker writes its samples once
+a second, and the counters of a worker that has ended stay in the sum.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+
+from service.http.telemetry.exposition import GAUGES, Samples
+
+PUBLISH_INTERVAL_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class MultiprocessMetrics:
+    """One file of samples for each worker, named by its process id."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / f"{os.getpid()}.json"
+        self._healthy = True
+
+    def publish(self, samples: Samples) -> None:
+        """Write the samples of this worker for the other workers to read."""
+        content = orjson.dumps([[family, suffix, labels, value] for (family, suffix, labels), value in samples.items()])
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_bytes(content)
+        temporary.replace(self._path)
+
+    def merged(self, samples: Samples) -> Samples:
+        """Add the published samples of the other workers, except the gauges of workers that have ended."""
+        total = dict(samples)
+        for path in self._folder.glob("*.json"):
+            if path == self._path:
+                continue
+            alive = Path(f"/proc/{path.stem}").exists()
+            for family, suffix, labels, value in orjson.loads(path.read_bytes()):
+                key = family, suffix, tuple((name, text) for name, text in labels)
+                if alive or family not in GAUGES:
+                    total[key] = total.get(key, 0.0) + value
+        return total
+
+    async def run(self, collect: Callable[[], Samples]) -> None:
+        """Publish the samples of this worker once a second until cancelled, and once more on cancellation."""
+        with suppress(asyncio.CancelledError):
+            while True:
+                self._try_publish(collect())
+                await asyncio.sleep(PUBLISH_INTERVAL_S)
+        self._try_publish(collect())
+
+    def _try_publish(self, samples: Samples) -> None:
+        """Publish, and log only the first failure and the recovery after it."""
+        try:
+            # A cleaner of temporary files may have deleted the folder.
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self.publish(samples)
+        except OSError as error:
+            if self._healthy:
+                log.error("/metrics of other workers is stale for this worker: cannot write %s: %s", self._path, error)
+            self._healthy = False
+        else:
+            if not self._healthy:
+                log.info("/metrics of other workers is complete again: wrote %s", self._path)
+            self._healthy = True

@@ -1,0 +1,83 @@
+"""The part of ASGI that the routes need: request headers, a body that is read once, and a response in two messages."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from service.engine.admission.retry_schedule import Visitor
+from service.http.wire.messages import (
+    UNREADABLE,
+    ClientDisconnectedError,
+    Response,
+    body_too_large,
+    declared_length,
+)
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+OPTIONAL_WHITESPACE = " \t"  # RFC 9110, section 5.6.3
+
+
+class AsgiRequest:
+    __slots__ = ("_headers", "_receive", "_scope", "method", "path", "received_at", "visitor")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._scope = scope
+        self._receive = receive
+        # Reversed, so that the first of several headers of one name is kept.
+        self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.received_at = time.monotonic()
+        self.visitor: Visitor | None = None
+
+    @property
+    def query(self) -> str:
+        query: bytes = self._scope["query_string"]
+        return query.decode("latin-1")
+
+    @property
+    def client(self) -> str:
+        host, port = self._scope.get("client") or ("", 0)
+        return f"{host}:{port}"
+
+    def header(self, name: str) -> str:
+        value = self._headers.get(name.encode(), b"")
+        return value.decode().strip(OPTIONAL_WHITESPACE) if value.isascii() else UNREADABLE
+
+    async def body(self, limit: int) -> bytes:
+        declared_length(self, limit)
+        message = await self._receive()
+        parts: list[bytes] = []
+        size = 0
+        while message["type"] == "http.request":
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise body_too_large(f"more than {limit}", limit)
+            if not message.get("more_body"):
+                return b"".join([*parts, part]) if parts else part
+            parts.append(part)
+            message = await self._receive()
+        raise ClientDisconnectedError
+
+    def disconnected(self) -> asyncio.Future[None]:
+        return asyncio.ensure_future(self._wait_for_disconnect())
+
+    async def _wait_for_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+async def send_response(send: Send, response: Response, *, with_body: bool = True) -> None:
+    headers = [
+        (b"content-type", response.content_type.encode()),
+        (b"content-length", b"%d" % len(response.body)),
+        *((name.encode(), value.encode("latin-1")) for name, value in response.headers),
+    ]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body if with_body else b""})

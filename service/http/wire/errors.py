@@ -1,0 +1,74 @@
+"""Domain errors as HTTP responses; this is the only module that maps an error slug to an HTTP status.
+
+Invariant: every error response is one document with the members of a problem (RFC 9457), a stable `code` and `errors`,
+which points at the invalid places of the request. It never contains a stack trace or any data that the client did not
+send, and it repeats at most `MAX_CHARS` characters of a value that the client sent.
+"""
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+
+from service.errors import EkibenError, Slug
+from service.http.wire.messages import JSON, Headers, Response
+
+PROBLEM_JSON = "application/problem+json"
+MAX_CHARS = 1000  # of a sentence or a pointer
+DEFAULT_RETRY_AFTER_S = 1.0
+STATUS: Mapping[Slug, HTTPStatus] = {
+    "malformed-json": HTTPStatus.BAD_REQUEST,
+    "unsupported-media-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "body-too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "invalid-request": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "unknown-model": HTTPStatus.NOT_FOUND,
+    "unknown-route": HTTPStatus.NOT_FOUND,
+    "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "wrong-task": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
+    "timeout": HTTPStatus.GATEWAY_TIMEOUT,
+    "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+def problem_response(error: EkibenError) -> Response:
+    """Return the error as problem+json (RFC 9457)."""
+    members = _members(error)
+    return Response(PROBLEM_JSON, orjson.dumps(members), _retry_headers(error), members["status"])
+
+
+def oip_error_response(error: EkibenError) -> Response:
+    """Return the error as the Open Inference Protocol defines it: `error` is the detail; problem members follow."""
+    members = _members(error)
+    return Response(
+        JSON, orjson.dumps({"error": members["detail"], **members}), _retry_headers(error), members["status"]
+    )
+
+
+def _retry_headers(error: EkibenError) -> Headers:
+    if STATUS[error.slug] != HTTPStatus.SERVICE_UNAVAILABLE:
+        return []
+    seconds = DEFAULT_RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
+    return [("retry-after", str(max(math.ceil(seconds), 1))), ("retry-after-ms", str(math.ceil(seconds * 1e3)))]
+
+
+def _members(error: EkibenError) -> dict[str, Any]:
+    return {
+        "type": f"urn:ekiben:problem:{error.slug}",
+        "title": error.slug.replace("-", " ").capitalize(),
+        "status": int(STATUS[error.slug]),
+        "detail": _printable(error.detail),
+        "code": error.slug,
+        "errors": [
+            {"pointer": _printable(fault.pointer), "detail": _printable(fault.detail)} for fault in error.faults
+        ],
+    }
+
+
+def _printable(text: str) -> str:
+    """Truncate to `MAX_CHARS` and escape lone surrogates, which JSON can contain but UTF-8 cannot encode."""
+    text = text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,84 @@
+"""ASGI middleware that turns failures of the wrapped framework into problem documents.
+
+Invariant: a response with a status of 400 or above and an exception both leave as a problem document. A successful
+response, and any response that has started to stream, passes unchanged.
+"""
+
+import logging
+import secrets
+from http import HTTPStatus
+
+from service.errors import EkibenError, Slug
+from service.http.wire.asgi import App, Message, Receive, Scope, Send, send_response
+from service.http.wire.errors import PROBLEM_JSON, STATUS, problem_response
+
+log = logging.getLogger(__name__)
+
+SLUGS: dict[int, Slug] = {
+    **{int(status): slug for slug, status in STATUS.items()},
+    404: "unknown-route",
+    422: "invalid-request",
+    429: "overloaded",
+    503: "not-ready",
+}
+
+
+class ErrorTranslationMiddleware:
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        error_start: Message | None = None
+        started = False
+
+        async def intercept(message: Message) -> None:
+            nonlocal error_start, started
+            if message["type"] == "http.response.start" and _needs_translation(message):
+                error_start = message
+            elif error_start is None:
+                started = True
+                await send(message)
+
+        try:
+            await self._app(scope, receive, intercept)
+        except Exception:
+            if started:
+                raise
+            return await send_response(send, problem_response(internal_error(scope["method"], scope["path"])))
+        if error_start is not None:
+            headers = {key.lower(): value for key, value in error_start.get("headers", [])}
+            response = problem_response(_translate(scope, error_start["status"], headers.get(b"retry-after", b"")))
+            # Sorted, because the framework lists the allowed methods in arbitrary order.
+            methods = sorted(headers[b"allow"].decode().split(", ")) if b"allow" in headers else []
+            allow = [("allow", ", ".join(methods))] if methods else []
+            await send_response(send, response._replace(headers=[*response.headers, *allow]))
+        elif not started:
+            await send_response(send, problem_response(internal_error(scope["method"], scope["path"])))
+        return None
+
+
+def internal_error(method: str, path: str) -> EkibenError:
+    """Log the exception that is being handled and return an error that carries only the number of the log entry."""
+    number = secrets.token_hex(8)
+    log.exception("%s %r failed (%s)", method, path, number)
+    return EkibenError("internal", f"the service failed to answer; its log has the cause under {number}")
+
+
+def _needs_translation(start: Message) -> bool:
+    """Whether a response starts an error that is not a problem document yet."""
+    translated = (b"content-type", PROBLEM_JSON.encode())
+    return start["status"] >= HTTPStatus.BAD_REQUEST and translated not in start.get("headers", [])
+
+
+def _translate(scope: Scope, status: int, retry_after: bytes) -> EkibenError:
+    slug = SLUGS.get(status, "invalid-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
+    match slug:
+        case "unknown-route":
+            detail = f"there is no {scope['path']}; the endpoints are described at /docs.json"
+        case "method-not-allowed":
+            detail = f"{scope['path']} does not take {scope['method']}"
+        case _:
+            detail = HTTPStatus(status).description or HTTPStatus(status).phrase
+    return EkibenError(slug, detail, retry_after_s=float(retry_after) if retry_after.isdigit() else None)

@@ -1,0 +1,178 @@
+"""The JSON of an Open Inference Protocol request: parameters, input tensors and requested outputs.
+
+Invariant: a parameter that would change the response is honoured or refused, never ignored. Clients repeat a request
+with other numbers, so the result of parsing everything but the numbers and the `id` is cached.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from service.bundle import Manifest
+from service.errors import EkibenError
+from service.http.wire.json_body import parse_json
+from service.http.wire.messages import HttpRequest, media_type, parse_digits
+from service.http.wire.oip_json import parse_tensors
+from service.http.wire.oip_tensors import InputTensor, check_fields, parse_inputs, pop_data
+from service.tasks.body import pointer, refuse, wrong
+from service.tasks.tensors import Rule, read_rules
+
+MEDIA_TYPES = {"", "application/json", "application/octet-stream"}
+REQUEST_FIELDS = {"id", "parameters", "inputs", "outputs"}
+OUTPUT_FIELDS = {"name", "parameters"}
+MAX_TIMEOUT_US = 24 * 3600 * 10**6
+CACHE_SIZE = 256  # entries
+MAX_CACHED_BYTES = 2048  # of the key of one entry
+
+
+class ParsedRequest(NamedTuple):
+    """A request without its numbers and `id`.
+
+    `binary_outputs` maps each requested output to whether it is sent as bytes. `response_heads` caches the JSON of a
+    response by the shapes of its outputs, for requests whose outputs are all sent as bytes.
+    """
+
+    timeout_s: float  # 0 for none
+    binary_outputs: dict[str, bool]
+    output_names: tuple[str, ...]
+    tensors: Sequence[InputTensor]
+    rules: Sequence[Rule]
+    response_heads: dict[tuple[Any, ...], bytes]
+
+
+# (model, version, cache key) -> request, the least recently used first
+_cache: OrderedDict[tuple[str, str, bytes], ParsedRequest] = OrderedDict()
+
+
+def json_size(request: HttpRequest, body_size: int) -> int:
+    """Return the number of bytes of JSON at the start of the body; binary tensors follow."""
+    if request.header("content-type") not in MEDIA_TYPES and media_type(request) not in MEDIA_TYPES:
+        expected = "application/json or application/octet-stream"
+        raise EkibenError("unsupported-media-type", f"expected content type {expected}, got {media_type(request)}")
+    header = request.header("inference-header-content-length")
+    if not header:
+        return body_size
+    size = parse_digits(header)
+    if size is None or size > body_size:
+        expected = f"expected 0 to {body_size}, the size of the body"
+        raise EkibenError("invalid-request", f"Inference-Header-Content-Length: {expected}, got {header[:40]!r}")
+    return size
+
+
+def parse_cached(
+    head: bytes, manifest: Manifest, *, has_bytes: bool
+) -> tuple[ParsedRequest, str | None, Sequence[Any]]:
+    """Parse the JSON `head` of a request, or return the cached result of an equal one.
+
+    Returns the request, its `id`, and the `data` of each tensor (None for a tensor sent as bytes). `has_bytes` says
+    that bytes follow the JSON. The JSON then often repeats unchanged, so `head` itself serves as a second cache key.
+    """
+    parsed = _get(head, manifest) if has_bytes else None
+    if parsed is not None:
+        return parsed, None, (None,) * len(parsed.tensors)
+    document = parse_tensors(head) or parse_json(head)
+    data, request_id = pop_data(document), _pop_id(document)
+    key = cache_key(document)
+    parsed = _get(key, manifest)
+    if parsed is None:
+        parsed = _parse(document, manifest)
+        _put(key, parsed, manifest)
+    if request_id is None and has_bytes and all(numbers is None for numbers in data):
+        _put(head, parsed, manifest)
+    return parsed, request_id, data
+
+
+def cache_key(document: Any) -> bytes:
+    """Serialise a document whose `data` and `id` were removed; empty, and so never cached, if it is nested too deep."""
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError:
+        return b""
+
+
+def _get(key: bytes, manifest: Manifest) -> ParsedRequest | None:
+    entry = manifest.name, manifest.version, key
+    parsed = _cache.get(entry)
+    if parsed is not None:
+        _cache.move_to_end(entry)
+    return parsed
+
+
+def _put(key: bytes, parsed: ParsedRequest, manifest: Manifest) -> None:
+    if 0 < len(key) <= MAX_CACHED_BYTES:
+        _cache[manifest.name, manifest.version, key] = parsed
+        if len(_cache) > CACHE_SIZE:
+            _cache.popitem(last=False)
+
+
+def _pop_id(document: Any) -> str | None:
+    """Remove the `id` from a document and return it."""
+    if type(document) is not dict or "id" not in document:
+        return None
+    request_id = document.pop("id")
+    if type(request_id) is not str:
+        raise wrong("/id", "a string", request_id)
+    return request_id
+
+
+def _parse(document: Any, manifest: Manifest) -> ParsedRequest:
+    """Parse a document whose `data` and `id` were removed."""
+    if type(document) is not dict:
+        raise wrong("", "a JSON object", document)
+    check_fields(document, REQUEST_FIELDS, "")
+    parameters = _parse_parameters(document.get("parameters"), {"timeout", "binary_data_output"}, "/parameters")
+    timeout_s = _parse_timeout_s(parameters["timeout"]) if "timeout" in parameters else 0.0
+    binary_by_default = _parse_flag(parameters, "binary_data_output", "/parameters", default=False)
+    binary_outputs = _parse_outputs(document.get("outputs"), manifest, binary_by_default)
+    tensors = parse_inputs(document.get("inputs"), manifest)
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    rules = read_rules(shapes, manifest, {tensor.name: tensor.where for tensor in tensors})
+    return ParsedRequest(timeout_s, binary_outputs, tuple(binary_outputs), tensors, rules, {})
+
+
+def _parse_parameters(parameters: Any, supported: set[str], where: str) -> dict[str, Any]:
+    if parameters is None:
+        return {}
+    if type(parameters) is not dict:
+        raise wrong(where, "an object", parameters)
+    unknown = parameters.keys() - supported
+    if unknown:
+        raise refuse(where + pointer(min(unknown)), f"not supported here; supported: {', '.join(sorted(supported))}")
+    return parameters
+
+
+def _parse_flag(parameters: dict[str, Any], name: str, where: str, *, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if type(value) is not bool:
+        raise wrong(f"{where}/{name}", "true or false", value)
+    return value
+
+
+def _parse_timeout_s(timeout_us: Any) -> float:
+    if type(timeout_us) is not int or not 0 <= timeout_us <= MAX_TIMEOUT_US:
+        raise wrong("/parameters/timeout", f"0 (none) to {MAX_TIMEOUT_US} microseconds", timeout_us)
+    return timeout_us / 1e6
+
+
+def _parse_outputs(entries: Any, manifest: Manifest, binary_by_default: bool) -> dict[str, bool]:
+    """Return whether each requested output is sent as bytes; a request that names no output requests all of them."""
+    if entries is None or entries == []:
+        return {output.name: binary_by_default for output in manifest.outputs}
+    if type(entries) is not list:
+        raise wrong("/outputs", "a list of outputs", entries)
+    names = {output.name for output in manifest.outputs}
+    binary_outputs: dict[str, bool] = {}
+    for number, entry in enumerate(entries):
+        where = f"/outputs/{number}"
+        if type(entry) is not dict:
+            raise wrong(where, "an object with name and parameters", entry)
+        check_fields(entry, OUTPUT_FIELDS, where)
+        name = entry.get("name")
+        if type(name) is not str or name not in names or name in binary_outputs:
+            expected = f"one of {', '.join(output.name for output in manifest.outputs)}, each once"
+            raise wrong(f"{where}/name", expected, name)
+        parameters = _parse_parameters(entry.get("parameters"), {"binary_data"}, f"{where}/parameters")
+        binary_outputs[name] = _parse_flag(parameters, "binary_data", f"{where}/parameters", default=binary_by_default)
+    return binary_outputs

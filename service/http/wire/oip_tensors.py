@@ -1,0 +1,212 @@
+"""Tensors of the Open Inference Protocol: numbers in JSON, or raw little-endian bytes after the JSON.
+
+Invariant: an array has exactly the type and shape that its entry declares and the model requires; every byte after the
+JSON belongs to one tensor. Numbers go from the JSON parser to the array without a Python object in between.
+"""
+
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle import Manifest, TensorSpec
+from service.errors import EkibenError
+from service.tasks.body import describe, pointer, refuse, wrong
+from service.tasks.tensors import DTYPES, shape_problem
+
+Array = npt.NDArray[Any]
+DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
+DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
+MAX_UINT8, MAX_AXIS_SIZE = 255, 1 << 31
+INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}
+assert sys.byteorder == "little" and array("l").itemsize == 8 and array("f").itemsize == 4  # noqa: PT018
+
+
+class InputTensor(NamedTuple):
+    """One entry of `inputs` without its `data`.
+
+    `where` is the JSON pointer of the entry. `size_bytes` bytes of the tensor follow the JSON; None means that its
+    numbers are in the JSON.
+    """
+
+    name: str
+    where: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    size_bytes: int | None
+
+
+def pop_data(document: Any) -> list[Any]:
+    """Remove the `data` of every entry of `inputs` and return them; None for an entry without `data`."""
+    entries = document.get("inputs") if type(document) is dict else None
+    if type(entries) is not list:
+        return []
+    return [entry.pop("data", None) if type(entry) is dict else None for entry in entries]
+
+
+def parse_inputs(entries: Any, manifest: Manifest) -> list[InputTensor]:
+    """Parse the entries of `inputs`, which must contain each input of the model exactly once."""
+    if type(entries) is not list or not entries:
+        raise wrong("/inputs", "a list of tensors", entries)
+    specs = {spec.name: spec for spec in manifest.inputs}
+    tensors: list[InputTensor] = []
+    pointers: dict[str, str] = {}
+    for number, entry in enumerate(entries):
+        where = f"/inputs/{number}"
+        spec = _match_spec(entry, specs, pointers, where)
+        shape, dtype = _parse_shape(entry, spec, where), DTYPES[spec.dtype]
+        size_bytes, expected = _parse_binary_size(entry, where), prod(shape) * dtype.itemsize
+        if size_bytes not in {None, expected}:
+            raise wrong(f"{where}/parameters/binary_data_size", f"{expected} for shape {list(shape)}", size_bytes)
+        tensors.append(InputTensor(spec.name, where, dtype, shape, size_bytes))
+        pointers[spec.name] = where
+    missing = [name for name in specs if name not in pointers]
+    if missing:
+        raise refuse("/inputs", f"missing: {', '.join(missing)}; {manifest.name} takes {', '.join(specs)}")
+    return tensors
+
+
+def build_arrays(tensors: Sequence[InputTensor], data: Sequence[Any], body: bytes, offset: int) -> dict[str, Array]:
+    """Build the array of each tensor from its `data`, or from the bytes of the body after `offset`, in order."""
+    arrays: dict[str, Array] = {}
+    at = offset
+    for (name, where, dtype, shape, size_bytes), numbers in zip(tensors, data, strict=True):
+        if size_bytes is None:
+            arrays[name] = _array_from_json(numbers, dtype, shape, f"{where}/data", body[:offset])
+            continue
+        if numbers is not None:
+            raise refuse(f"{where}/data", "given twice: in JSON and, by binary_data_size, as bytes")
+        if 0 < size_bytes <= len(body) - at:
+            arrays[name] = np.frombuffer(body, dtype, size_bytes // dtype.itemsize, at).reshape(shape)
+        elif not size_bytes:
+            arrays[name] = np.empty(shape, dtype)
+        at += size_bytes
+    if at != len(body):
+        raise refuse("/inputs", f"expected {at} bytes of JSON and tensors, got {len(body)}")
+    return arrays
+
+
+def output_metadata(name: str, value: Array) -> dict[str, Any]:
+    """Return the JSON entry of an output without its numbers."""
+    return {"name": name, "datatype": DATATYPE_OF[value.dtype], "shape": value.shape}
+
+
+def check_fields(document: dict[str, Any], fields: set[str], where: str) -> None:
+    """Raise EkibenError("invalid-request") for a field that is not in `fields`."""
+    if not document.keys() <= fields:
+        unknown = min(document.keys() - fields)
+        raise refuse(where + pointer(unknown), f"unknown field; the fields are {', '.join(sorted(fields))}")
+
+
+def _match_spec(entry: Any, specs: Mapping[str, TensorSpec], pointers: Mapping[str, str], where: str) -> TensorSpec:
+    if type(entry) is not dict:
+        raise wrong(where, "a tensor: an object with name, shape, datatype and data", entry)
+    check_fields(entry, INPUT_FIELDS, where)
+    name = entry.get("name")
+    if type(name) is not str or name not in specs:
+        raise wrong(f"{where}/name", f"one of {', '.join(specs)}", name)
+    if name in pointers:
+        raise refuse(f"{where}/name", f"{name!r} was given already, at {pointers[name]}")
+    spec = specs[name]
+    if entry.get("datatype") != DATATYPES[spec.dtype]:
+        raise wrong(f"{where}/datatype", DATATYPES[spec.dtype], entry.get("datatype"))
+    return spec
+
+
+def _parse_shape(entry: dict[str, Any], spec: TensorSpec, where: str) -> tuple[int, ...]:
+    shape = entry.get("shape")
+    if type(shape) is not list:
+        raise wrong(f"{where}/shape", "a list of sizes", shape)
+    for number, size in enumerate(shape):
+        if type(size) is not int or not 0 <= size < MAX_AXIS_SIZE:
+            raise wrong(f"{where}/shape/{number}", f"a size of 0 to {MAX_AXIS_SIZE - 1}", size)
+    problem = shape_problem(shape, spec)
+    if problem is not None:
+        raise refuse(f"{where}/shape", problem)
+    return tuple(shape)
+
+
+def _parse_binary_size(entry: dict[str, Any], where: str) -> int | None:
+    """Return the number of bytes of this tensor after the JSON, or None if its numbers are in the JSON."""
+    parameters = entry.get("parameters")
+    if parameters is None:
+        return None
+    if type(parameters) is not dict:
+        raise wrong(f"{where}/parameters", "an object", parameters)
+    unknown = parameters.keys() - {"binary_data_size"}
+    if unknown:
+        raise refuse(f"{where}/parameters{pointer(min(unknown))}", "not supported; an input takes binary_data_size")
+    if "binary_data_size" not in parameters:
+        return None
+    size = parameters["binary_data_size"]
+    if type(size) is not int or size < 0:
+        raise wrong(f"{where}/parameters/binary_data_size", "a number of bytes", size)
+    return size
+
+
+def _array_from_json(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...], where: str, head: bytes) -> Array:
+    if isinstance(data, np.ndarray):
+        return _narrow(data, dtype, shape, where)
+    flat = _flatten(data, shape, where)
+    # A search for one letter is faster than a search for a word, and both letters are rare in a request.
+    may_hold_bools = (b"r" in head and b"true" in head) or (b"l" in head and b"false" in head)
+    try:
+        if may_hold_bools and bool in set(map(type, flat)):
+            raise TypeError
+        raw: Any = bytes(flat) if dtype == np.uint8 else array(dtype.char, flat)
+    except (TypeError, ValueError, OverflowError):
+        raise _entry_error(flat, dtype, where) from None
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def _narrow(data: Array, dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> Array:
+    """Convert an array of the widest type of its kind to `dtype` and `shape`."""
+    if data.size != prod(shape):
+        raise _count_error(data.tolist(), shape, where)
+    if dtype == np.uint8 and data.size and data.max() > MAX_UINT8:
+        raise _entry_error(data.tolist(), dtype, where)
+    # A float that overflows becomes infinite, which `check_values` refuses later.
+    with np.errstate(over="ignore"):
+        return data.astype(dtype, copy=False).reshape(shape)
+
+
+def _flatten(data: Any, shape: tuple[int, ...], where: str) -> list[Any]:
+    """Return the entries in order, from a flat list or from lists nested as `shape` requires."""
+    if type(data) is not list:
+        raise wrong(where, "a list of numbers", data)
+    if not (data and type(data[0]) is list):
+        if len(data) != prod(shape):
+            raise _count_error(data, shape, where)
+        return data
+    level: list[Any] = [data]
+    for size in shape:
+        if not level:
+            return level
+        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
+            raise refuse(where, f"expected a flat list, or lists nested as shape {list(shape)} says")
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def _count_error(flat: list[Any], shape: tuple[int, ...], where: str) -> EkibenError:
+    return wrong(where, f"{prod(shape)} numbers for shape {list(shape)}", flat)
+
+
+def _entry_error(flat: list[Any], dtype: np.dtype[Any], where: str) -> EkibenError:
+    """Return the error of the first entry that does not fit `dtype`."""
+    is_float = dtype == np.float32
+    minimum, maximum = (0, MAX_UINT8) if dtype == np.uint8 else (-(1 << 63), (1 << 63) - 1)
+    for number, value in enumerate(flat):
+        if type(value) is not int and (type(value) is not float or not is_float):
+            expected = "a number" if is_float else "a whole number"
+        elif not is_float and not minimum <= value <= maximum:
+            expected = f"{minimum} to {maximum}"
+        else:
+            continue
+        return refuse(where, f"expected {expected}, got {describe(value)} (entry {number})")
+    return refuse(where, f"expected numbers that fit {DATATYPE_OF[dtype]}")

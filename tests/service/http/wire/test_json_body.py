@@ -1,0 +1,81 @@
+"""JSON is parsed as RFC 8259 defines it; faults point at NaN and Infinity."""
+
+import gc
+import sys
+
+import pytest
+
+from service.errors import EkibenError
+from service.http.wire.json_body import MAX_SEARCHED_BYTES, parse_json
+from service.tasks.body import MAX_FAULTS
+
+
+def test_a_document_is_parsed() -> None:
+    assert parse_json('{"model": "ö", "images": [[1, 2.5]]}'.encode()) == {"model": "ö", "images": [[1, 2.5]]}
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "expected a JSON object, got an empty body"),
+        (b" \n", "got an empty body"),
+        (b'{"a": 1,\n "b" 2}', "at line 2, column 6"),
+        (b'{"a": 1} x', "at line 1, column 10"),
+        (b"[" * 5000, "at line 1"),
+        (b'"\xff"', "UTF-8"),
+        (b'["\\ud800"]', "at line 1"),
+    ],
+)
+def test_malformed_json_is_refused_with_its_position(body: bytes, detail: str) -> None:
+    with pytest.raises(EkibenError) as caught:
+        parse_json(body)
+    assert caught.value.slug == "malformed-json"
+    assert detail in caught.value.detail
+
+
+def test_faults_point_at_non_finite_numbers() -> None:
+    with pytest.raises(EkibenError) as caught:
+        parse_json(b'{"sequences": [[1, NaN], [-Infinity]], "a/b": 1e999}')
+    assert caught.value.slug == "invalid-request"
+    assert [(fault.pointer, fault.detail) for fault in caught.value.faults] == [
+        ("/sequences/0/1", "expected a finite number, got NaN"),
+        ("/sequences/1/0", "expected a finite number, got -Infinity"),
+        ("/a~1b", "expected a finite number, got Infinity"),
+    ]
+
+
+def test_the_number_of_faults_is_limited() -> None:
+    with pytest.raises(EkibenError) as caught:
+        parse_json(b"[[" + b"NaN," * 20 + b"1],[NaN]]")
+    assert [fault.pointer for fault in caught.value.faults] == [f"/0/{i}" for i in range(MAX_FAULTS)]
+
+
+def test_the_cost_of_a_fault_does_not_grow_with_its_depth() -> None:
+    depth, width = 100, 1000
+    calls = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal calls
+        # A call of a Python function, or the resumption of a generator.
+        calls += event == "call"
+
+    body = b"[" * depth + b"0.5," * width + b"NaN" + b"]" * depth
+    previous = sys.getprofile()
+    # Finalisers that the collector calls must not be counted.
+    gc.disable()
+    sys.setprofile(count)
+    try:
+        with pytest.raises(EkibenError) as caught:
+            parse_json(body)
+    finally:
+        sys.setprofile(previous)
+        gc.enable()
+    assert caught.value.faults[0].pointer == "/0" * (depth - 1) + f"/{width}"
+    # Far below depth * width.
+    assert calls < 2 * (depth + width)
+
+
+def test_a_body_beyond_the_search_limit_is_not_searched() -> None:
+    with pytest.raises(EkibenError) as caught:
+        parse_json(b"[" + b"1," * (MAX_SEARCHED_BYTES // 2) + b"NaN]")
+    assert caught.value.slug == "malformed-json"

@@ -1,0 +1,54 @@
+"""Parsing of request headers."""
+
+import pytest
+
+from service.errors import EkibenError
+from service.http.wire.asgi import AsgiRequest
+from service.http.wire.messages import (
+    check_content_encoding,
+    client_address,
+    declared_length,
+    media_type,
+    parse_digits,
+)
+
+
+def request(**headers: bytes) -> AsgiRequest:
+    pairs = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
+    scope = {"method": "POST", "path": "/x", "headers": pairs, "client": ("1.2.3.4", 5)}
+    return AsgiRequest(scope, None)  # type: ignore[arg-type]
+
+
+def test_client_address_is_the_forwarded_one_or_that_of_the_connection() -> None:
+    assert client_address(request()) == "1.2.3.4:5"
+    assert client_address(request(x_forwarded_for=b"::1")) == "::1"
+
+
+def test_media_type_drops_parameters_and_case() -> None:
+    assert media_type(request(content_type=b" Application/JSON ; charset=utf-8")) == "application/json"
+    assert media_type(request()) == ""
+
+
+def test_check_content_encoding_refuses_compressed_bodies() -> None:
+    check_content_encoding(request())
+    check_content_encoding(request(content_encoding=b"identity"))
+    with pytest.raises(EkibenError, match="expected a body without content encoding, got 'gzip'") as caught:
+        check_content_encoding(request(content_encoding=b"gzip"))
+    assert caught.value.slug == "unsupported-media-type"
+
+
+def test_declared_length_is_limited() -> None:
+    assert declared_length(request(content_length=b"10"), 10) == 10
+    assert declared_length(request(), 10) is None
+    assert declared_length(request(content_length=b"-1"), 10) is None
+    assert declared_length(request(content_length=b"0" * 5000 + b"10"), 10) == 10
+    for length in (b"11", b"0" * 5000 + b"11", b"11" * 5000):
+        with pytest.raises(EkibenError, match="at most 10 bytes, got 11") as caught:
+            declared_length(request(content_length=length), 10)
+        assert caught.value.slug == "body-too-large"
+
+
+def test_parse_digits_accepts_only_digits_and_keeps_long_numbers_large() -> None:
+    assert [parse_digits(text) for text in ("0", "00", "007", "9" * 18, "0" * 9000 + "12")] == [0, 0, 7, 10**18 - 1, 12]
+    assert all((parse_digits(text) or 0) >= 10**18 for text in ("1" + "0" * 18, "9" * 9000, "0" * 30 + "1" * 19))
+    assert [parse_digits(text) for text in ("", "-1", "+1", "1.0", "1_0", " 1", "\u00b2", "\u0663")] == [None] * 8
