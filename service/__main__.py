@@ -11,7 +11,8 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from ipaddress import ip_address
 
-LOGGING = {  # of this process and, since they are forked, of its workers; granian adds its own, to stdout
+# Also for the workers, which are forked. granian adds loggers of its own, to stdout.
+LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
@@ -34,7 +35,7 @@ def main() -> None:
         "--workers",
         type=int,
         default=1,
-        help="processes; one for each GPU; on a CPU up to its cores, and with as many each stays on one",
+        help="worker processes: one for each GPU; on a CPU up to its cores (with as many, each stays on one core)",
     )
     args = parser.parse_args()
     if args.workers < 1:
@@ -42,27 +43,28 @@ def main() -> None:
     if not 1 <= args.port <= 65535:
         parser.error(f"--port: expected 1 to 65535, got {args.port}")
     try:
-        _probe(args.host, args.port)
+        _check_address(args.host, args.port)
     except (OSError, ValueError) as error:
         parser.error(f"--host {args.host} --port {args.port}: {getattr(error, 'strerror', None) or error}")
-    from service.engine.sessions.device import resolve_device  # noqa: PLC0415 - imports take seconds: not for --help
+    from service.engine.sessions.device import resolve_device  # noqa: PLC0415 - slow imports, not needed for --help
     from service.errors import DeviceError  # noqa: PLC0415
-    from service.host import Host  # noqa: PLC0415
+    from service.server.master import Master  # noqa: PLC0415
     from service.settings import SettingsError, load_settings  # noqa: PLC0415
 
     try:
         settings = load_settings()
-        if settings.device == "cuda":  # tried in a process of its own: with CUDA in this one, no worker could use it
-            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as apart:
-                apart.submit(resolve_device, settings.device).result()
+        if settings.device == "cuda":
+            # In a process of its own: workers are forked, and cannot use a CUDA context of their parent.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
+                child.submit(resolve_device, settings.device).result()
     except (SettingsError, DeviceError) as error:
         sys.exit(" ".join(str(error).split()))
     logging.config.dictConfig(LOGGING)
-    Host(settings, address=args.host, port=args.port, workers=args.workers).run()
+    Master(settings, address=args.host, port=args.port, workers=args.workers).run()
 
 
-def _probe(host: str, port: int) -> None:
-    """Raises OSError or ValueError if one cannot listen there, on the same terms as granian's socket."""
+def _check_address(host: str, port: int) -> None:
+    """Raise OSError or ValueError if the address cannot be listened on, with the socket options of granian."""
     address = ip_address(host)
     with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,22 +1,20 @@
-"""The BentoML service, and the only module that knows BentoML.
+"""The BentoML service, and the only module that imports BentoML, private parts included.
 
-`@bentoml.api` declares each endpoint, so that BentoML's OpenAPI page, clients and tools know it; over HTTP the same
-handler is reached through `Front`, which stands before the framework. Invariant: both doors give the same answer, and
-the service says that it is ready only after every model has proved itself on this device.
+`@bentoml.api` declares each endpoint, so that BentoML's OpenAPI page, clients and tools know it; over HTTP the router
+calls the same task handler in front of the framework. Invariant: both ways give the same answer, and the service is
+ready only after every model has passed its checks on this device.
 """
 
-import gc
 import os
 
 import bentoml
 from _bentoml_sdk import Service
 from bentoml import get_current_service  # its package looks it up anew at every mention
 
-from service.engine.process.memory import return_freely
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
-from service.http.front import Front
+from service.http.router import Router
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.framework_errors import ErrorTranslationMiddleware
@@ -26,8 +24,9 @@ from service.tasks.generate import GenerateAnswer, GenerateRequest, generate
 from service.tasks.limits import find
 from service.tasks.replay import replay_requests
 from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest, sequence_predict
+from service.tuning import tune_gc, tune_malloc
 
-BENTOML_TIMEOUT_S = 40  # its timer lives on after the answer, so not much longer than ours
+BENTOML_TIMEOUT_S = 40  # BentoML's timer outlives the answer, so little longer than our default timeout
 
 
 @bentoml.service(
@@ -44,13 +43,14 @@ class Ekiben:
     """
 
     def __init__(self) -> None:
-        return_freely()
+        tune_malloc()
         settings = load_settings()
         self.max_body_bytes = settings.max_body_bytes
+        self.trusted_proxies = settings.trusted_networks
         self.draining = False
         self.request_metrics = RequestMetrics()
         self.multiprocess_metrics: MultiprocessMetrics | None = None
-        threads = min(settings.threads, len(os.sched_getaffinity(0)))  # the host may have given this worker one core
+        threads = min(settings.threads, len(os.sched_getaffinity(0)))  # a worker may have one core
         self.runner = Runner(threads=threads, limits=settings.limits)
         self.repository = Repository(
             settings.bundles,
@@ -62,9 +62,7 @@ class Ekiben:
             loads_at_once=settings.threads,
             batching=self.runner,
         )
-        gc.collect()
-        gc.freeze()  # what was imported stays: walking it took the collector 50 ms, in the midst of requests
-        gc.set_threshold(10_000, 20, 20)  # a request leaves no cycles behind
+        tune_gc()
         self.repository.start(replay_requests)
 
     @bentoml.on_shutdown
@@ -77,44 +75,46 @@ class Ekiben:
 
     @bentoml.api
     async def classify(self, request: ClassifyRequest, /) -> ClassifyAnswer:
-        """Pictures in, labels out."""
+        """Classify images."""
         model = find(self.repository, request.model, "classify")
-        return ClassifyAnswer.model_validate(await classify(model, self.runner, request))
+        return ClassifyAnswer.model_validate(await classify(model, self.runner, request, self.runner.new_context()))
 
     @bentoml.api(route="/sequence-predict")
     async def sequence_predict(self, request: SequencePredictRequest, /) -> SequencePredictAnswer:
-        """Texts or series of numbers in, up to the model's limits.max_steps, labels out."""
+        """Classify texts or series of numbers of up to the model's limits.max_steps steps."""
         model = find(self.repository, request.model, "sequence-predict")
-        return SequencePredictAnswer.model_validate(await sequence_predict(model, self.runner, request))
+        return SequencePredictAnswer.model_validate(
+            await sequence_predict(model, self.runner, request, self.runner.new_context())
+        )
 
     @bentoml.api
     async def generate(self, request: GenerateRequest, /) -> GenerateAnswer:
-        """A prompt is continued, or pictures are drawn."""
+        """Continue a prompt, or draw images."""
         model = find(self.repository, request.model, "generate")
-        return GenerateAnswer.model_validate(await generate(model, self.runner, request))
+        return GenerateAnswer.model_validate(await generate(model, self.runner, request, self.runner.new_context()))
 
 
-class InFront(Service):
-    """The service with our routes outermost, whoever hosts it: what they answer costs nothing of the framework."""
+class RoutedService(Service):
+    """The service with the router in front: what the router answers costs nothing of the framework."""
 
     __slots__ = ()
 
-    def to_asgi(self, is_main: bool = True) -> Front:
+    def to_asgi(self, is_main: bool = True) -> Router:
         # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.
         self.add_asgi_middleware(ErrorTranslationMiddleware)
-        return Front(super().to_asgi(is_main), host=running)
+        return Router(super().to_asgi(is_main), state=running)
 
 
-Ekiben.__class__ = InFront  # type: ignore[method-assign]  # the decorator has made it a Service
+Ekiben.__class__ = RoutedService  # type: ignore[method-assign]  # the decorator has turned the class into a Service
 
 
-def application() -> Front:
-    """The service as an application; one in a process."""
-    front: Front = Ekiben.to_asgi()  # type: ignore[attr-defined]
-    return front
+def application() -> Router:
+    """The service as an ASGI application; one in a process."""
+    router: Router = Ekiben.to_asgi()  # type: ignore[attr-defined]
+    return router
 
 
 def running() -> Ekiben:
-    """The service that the application made when it started."""
+    """The service that the application created when it started."""
     service: Ekiben = get_current_service()
     return service

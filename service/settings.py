@@ -6,6 +6,7 @@ A variable that is misspelt or holds a bad value stops the service with a senten
 
 import os
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -50,6 +51,10 @@ class Settings(BaseSettings):
     )
     max_generations: int = Field(default=64, ge=1, description="texts that are generated at a time at most")
     max_body_bytes: int = Field(default=16 << 20, ge=1 << 10, description="a larger request body is refused with 413")
+    trusted_proxies: str = Field(
+        default="",
+        description="addresses or networks, separated by commas, of proxies whose `X-Forwarded-For` is believed",
+    )
     poll_s: float = Field(default=1.0, gt=0, le=3600, description="seconds between two looks for new versions")
     heartbeat_s: float = Field(
         default=30.0, gt=0, le=3600, description="seconds between two checks of a model against a golden case"
@@ -75,6 +80,16 @@ class Settings(BaseSettings):
             raise ValueError("expected a folder")
         return bundles
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: str) -> str:
+        _networks(proxies)
+        return proxies
+
+    @property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return _networks(self.trusted_proxies)
+
     @property
     def limits(self) -> Limits:
         """What the engine holds to."""
@@ -85,6 +100,11 @@ class Settings(BaseSettings):
             max_generations=self.max_generations,
             timeout_s=self.request_timeout_ms / 1000,
         )
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks in a list separated by commas; raises ValueError that names the part that is none."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def load_settings() -> Settings:

@@ -104,7 +104,7 @@ class Runner:
             queue.counters.refused["late"] += 1
             raise deadline_passed()
         if self._coalescer.is_idle(loop) and queue.is_quick(num_rows, num_steps):
-            answer = self._inline.run_request(queue, session, inputs, outputs, num_rows, num_steps)
+            answer = self._inline.run_request(queue, session, inputs, outputs, num_rows=num_rows, num_steps=num_steps)
             if answer is not None:
                 return answer
         request = Request(

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.http.service_state import ServiceState
 from service.http.wire.errors import problem_response
@@ -32,5 +33,5 @@ class ReadRoute(Route):
 class InferenceRoute(Route):
     """Computes a response from the body, within a deadline and only while the client stays connected."""
 
-    handle: Callable[[ServiceState, HttpRequest, bytes], Awaitable[Response]]
+    handle: Callable[[ServiceState, HttpRequest, bytes, RequestContext], Awaitable[Response]]
     methods: tuple[str, ...] = ("POST",)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.bundle import ImageClassifier
+from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.tasks.body import Answer, Body, Document
@@ -50,18 +51,20 @@ class ClassifyAnswer(Answer):
     predictions: list[ClassPrediction]
 
 
-async def classify(model: Model, runner: Runner, request: ClassifyRequest) -> Document:
+async def classify(model: Model, runner: Runner, request: ClassifyRequest, context: RequestContext) -> Document:
     """Score every picture of the request in one run; answers with a `ClassifyAnswer`."""
     parameters = _parameters(model)
     check_items(request.images, model.manifest, "/images")
     images = read_images(request.images, parameters.image, "/images")
-    return await _score(model, runner, images, request.top_k)
+    return await _score(model, runner, images, request.top_k, context)
 
 
-async def classify_upload(model: Model, runner: Runner, content: bytes, top_k: int) -> Document:
+async def classify_upload(
+    model: Model, runner: Runner, content: bytes, top_k: int, context: RequestContext
+) -> Document:
     """Score one PNG or JPEG that was sent as the body itself."""
     picture = decode_picture(content, _parameters(model).image, "")
-    return await _score(model, runner, picture[None], top_k)
+    return await _score(model, runner, picture[None], top_k, context)
 
 
 def _parameters(model: Model) -> ImageClassifier:
@@ -70,8 +73,10 @@ def _parameters(model: Model) -> ImageClassifier:
     return model.manifest.parameters
 
 
-async def _score(model: Model, runner: Runner, images: npt.NDArray[np.uint8], top_k: int) -> Document:
-    outputs = await runner.run(model.session, {"images": images}, ["probabilities"], items="/images")
+async def _score(
+    model: Model, runner: Runner, images: npt.NDArray[np.uint8], top_k: int, context: RequestContext
+) -> Document:
+    outputs = await runner.run(model.session, {"images": images}, ["probabilities"], context=context, items="/images")
     ranked = rank(outputs["probabilities"], _parameters(model).labels, top_k)
     return {
         "model": model.manifest.name,

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from service.bundle import ImageGenerator, LanguageModel, Manifest
 from service.engine.generation.decoder import Generation, generate_tokens
 from service.engine.generation.sampling import Sampling
+from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.tasks.body import Answer, Body, Document, refuse, wrong
@@ -90,7 +91,7 @@ class GenerateAnswer(Answer):
     images: list[str] | None = Field(default=None, description="base64 PNG")
 
 
-async def generate(model: Model, runner: Runner, request: GenerateRequest) -> Document:
+async def generate(model: Model, runner: Runner, request: GenerateRequest, context: RequestContext) -> Document:
     """Continue every prompt, or draw `count` pictures; answers with a `GenerateAnswer`."""
     manifest = model.manifest
     check_task(manifest, "generate")
@@ -98,15 +99,17 @@ async def generate(model: Model, runner: Runner, request: GenerateRequest) -> Do
     head = {"model": manifest.name, "version": manifest.version, "seed": seed}
     match manifest.parameters:
         case LanguageModel() as parameters:
-            return {**head, "completions": await _complete(model, runner, parameters, request, seed)}
+            return {**head, "completions": await _complete(model, runner, parameters, request, seed, context)}
         case ImageGenerator() as parameters:
-            images_BHW = await _draw(model, runner, parameters, request, seed)
+            images_BHW = await _draw(model, runner, parameters, request, seed, context)
             return {**head, "images": [to_base64(encode_png(image_HW)) for image_HW in images_BHW]}
         case _:
             raise AssertionError(f"{manifest.parameters.family} is no family of this task")
 
 
-async def generate_grid(model: Model, runner: Runner, request: GenerateRequest) -> tuple[bytes, int]:
+async def generate_grid(
+    model: Model, runner: Runner, request: GenerateRequest, context: RequestContext
+) -> tuple[bytes, int]:
     """All pictures of the request in one PNG, and their seed."""
     check_task(model.manifest, "generate")
     if not isinstance(model.manifest.parameters, ImageGenerator):
@@ -114,7 +117,7 @@ async def generate_grid(model: Model, runner: Runner, request: GenerateRequest) 
             "/model", f"expected a model that draws for `Accept: image/png`, {model.manifest.name} writes text"
         )
     seed = _seed(request)
-    return encode_png(grid(await _draw(model, runner, model.manifest.parameters, request, seed))), seed
+    return encode_png(grid(await _draw(model, runner, model.manifest.parameters, request, seed, context))), seed
 
 
 def _seed(request: GenerateRequest) -> int:
@@ -122,26 +125,32 @@ def _seed(request: GenerateRequest) -> int:
 
 
 async def _complete(
-    model: Model, runner: Runner, parameters: LanguageModel, request: GenerateRequest, seed: int
+    model: Model,
+    runner: Runner,
+    parameters: LanguageModel,
+    request: GenerateRequest,
+    seed: int,
+    context: RequestContext,
 ) -> list[Document]:
     manifest, tokenizer = model.manifest, model.tokenizer
     assert tokenizer is not None, "a text model has one"
     assert manifest.limits.max_steps is not None, "a text model has a limit"
     check_unused(["count"], request.model_fields_set, manifest, "`prompt`")
-    context = manifest.limits.max_steps
+    size = manifest.limits.max_steps
     rows = await tokenize(
         _read_prompts(request.prompt, manifest),
         tokenizer,
         runner,
+        context,
         vocabulary=parameters.vocabulary,
-        max_steps=context - 1,
+        max_steps=size - 1,
     )
     params = Generation(
-        max_tokens=_max_tokens(request, max(map(len, rows)), context),
+        max_tokens=_max_tokens(request, max(map(len, rows)), size),
         sampling=Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, seed=seed),
         stops=_read_stops(request.stop),
     )
-    completions = await generate_tokens(model.session, rows, params, runner, tokenizer.decode)
+    completions = await generate_tokens(model.session, rows, params, runner, tokenizer.decode, context)
     found = []
     for completion in completions:
         document: Document = {
@@ -197,11 +206,18 @@ def latents(seed: int, count: int, size: int) -> npt.NDArray[np.float32]:
 
 
 async def _draw(
-    model: Model, runner: Runner, parameters: ImageGenerator, request: GenerateRequest, seed: int
+    model: Model,
+    runner: Runner,
+    parameters: ImageGenerator,
+    request: GenerateRequest,
+    seed: int,
+    context: RequestContext,
 ) -> npt.NDArray[np.uint8]:
     check_unused(TEXT_FIELDS, request.model_fields_set, model.manifest, "`count` and `seed`")
     count = 1 if request.count is None else request.count
     if count > model.manifest.limits.max_items:
         raise wrong("/count", f"a count of 1 to {model.manifest.limits.max_items}", count)
-    outputs = await runner.run(model.session, {"latents": latents(seed, count, parameters.latent_size)}, ["images"])
+    outputs = await runner.run(
+        model.session, {"latents": latents(seed, count, parameters.latent_size)}, ["images"], context=context
+    )
     return outputs["images"]

@@ -32,7 +32,7 @@ async def answer(model: Model, runner: Runner, body: dict[str, Any]) -> dict[str
     request = parse(task.request, body)
     if request.model != model.manifest.name:
         raise wrong("/model", repr(model.manifest.name), request.model)
-    return await task.handle(model, runner, request)
+    return await task.handle(model, runner, request, runner.new_context())
 
 
 def answer_now(model: Model, body: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.tasks.body import refuse, wrong
@@ -24,6 +25,7 @@ async def tokenize(
     texts: Mapping[str, Any],
     tokenizer: Tokenizer,
     runner: Runner,
+    context: RequestContext,
     *,
     vocabulary: int,
     max_steps: int,
@@ -38,7 +40,7 @@ async def tokenize(
     is_quick = sum(map(_num_chars, texts.values())) <= QUICK_CHARS
     rows = []
     for portion in [texts] if is_quick else _portions(texts):
-        for row in read(portion) if is_quick else await runner.call(read, portion):
+        for row in read(portion) if is_quick else await runner.call(read, portion, context=context):
             if isinstance(row, EkibenError):
                 raise row
             rows.append(row)

@@ -13,7 +13,7 @@ from tests.e2e.serving import SERVE, Started
 from tests.service.bodies import body
 from tests.service.bundles import NAMES, bundle_files, onnx_model, write_bundle
 from tests.service.engine.versions import NAME, publish, request_file, slow_graph
-from tests.service.test_host import GRANIAN, ask, counted, send, served, wait_until
+from tests.service.hosts import GRANIAN, ask, counted, send, served, wait_until
 
 NUM_TURNS = 1 << 17  # of the graph's loop: some 0.3 s
 NUM_WHO_STAY, NUM_WHO_LEAVE = 10, 5

@@ -13,7 +13,7 @@ from tests.e2e.serving import ROOT, SERVE, Started, environment, start
 from tests.service.bundles import FAMILIES, NAMES, bundle_files, golden_cases, write_bundle
 from tests.service.conftest import served_bundles
 from tests.service.engine.versions import NAME, flip_byte, publish, slow_graph
-from tests.service.test_host import GRANIAN, Answer, ask, classify, wait_until
+from tests.service.hosts import GRANIAN, Answer, ask, classify, wait_until
 
 __all__ = ["served_bundles"]
 HOSTS = pytest.mark.parametrize("command", [GRANIAN, SERVE], ids=["granian", "bentoml"])

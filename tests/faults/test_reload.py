@@ -18,7 +18,7 @@ from service.bundle import Bundle, open_bundle
 from service.tasks.replay import answer_now
 from tests.e2e.serving import until
 from tests.service.engine.versions import NAME, alone, cut_off, flip_byte, publish, request_file, wrong_golden
-from tests.service.test_host import GRANIAN, served
+from tests.service.hosts import GRANIAN, served
 
 NUM_CLIENTS, NUM_SWAPS, NUM_IMAGES = 64, 20, 16
 BROKEN = {5: "model.onnx has sha256 ", 11: "golden case ", 17: "model.onnx has "}  # swap -> what /models says of it

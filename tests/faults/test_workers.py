@@ -19,7 +19,7 @@ from tests.e2e.serving import ROOT, environment, free_port, until
 from tests.service.bodies import body
 from tests.service.conftest import served_bundles
 from tests.service.engine.versions import NAME, endless_graph, publish, request_file
-from tests.service.test_host import (
+from tests.service.hosts import (
     GRANIAN,
     IMAGES,
     ask,

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.serving import ROOT, environment, free_port
 from tests.service.bundles import NAMES
 from tests.service.engine.sessions.test_device import no_gpu_build
-from tests.service.test_host import GRANIAN, served
+from tests.service.hosts import GRANIAN, served
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

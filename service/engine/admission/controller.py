@@ -78,7 +78,8 @@ class AdmissionController:
         if self._retries and not context.is_retry:
             max_rows = int(max_rows * QUEUE_SHARE)
         if cost.queued_rows and cost.queued_rows + cost.num_rows > max_rows:
-            raise self._refuse("queue-full", "the queue is full", context, cost, now)
+            retry_after_s = self._reserve_retry(context, cost, now, wait_s=0.0)
+            raise _refusal("queue-full", "the queue is full", cost.counters, retry_after_s)
         remaining_s = context.deadline - now
         reserved_s = (1 - (RETRY_BUDGET if context.is_retry else DEADLINE_BUDGET)) * remaining_s
         predicted_s, late_s = self._backlog.predict(now, context.deadline, cost.work_s, cost.batch_s, reserved_s)
@@ -87,21 +88,19 @@ class AdmissionController:
                 # No queue gets shorter faster than `late_s` seconds of computing in so many seconds.
                 interval_s = max(late_s / self._backlog.error_ratio, SHED_INTERVAL * context.timeout_s)
                 self._shedding_until, self._shedding_timeout_s = now + interval_s, context.timeout_s
-            raise self._refuse("overloaded", TOO_LATE, context, cost, now, wait_s=late_s)
+            retry_after_s = self._reserve_retry(context, cost, now, wait_s=late_s)
+            raise _refusal("overloaded", TOO_LATE, cost.counters, retry_after_s)
         return Permit(predicted_s=predicted_s)
 
     def _release(self, deadline: float, work_s: float) -> None:
         with self._lock:
             self._backlog.remove(deadline, work_s)
 
-    def _refuse(
-        self, reason: Refusal, detail: str, context: RequestContext, cost: CostEstimate, now: float, wait_s: float = 0.0
-    ) -> EkibenError:
+    def _reserve_retry(self, context: RequestContext, cost: CostEstimate, now: float, wait_s: float) -> float:
         if not context.client:
-            return _refusal(reason, detail, cost.counters, max(math.ceil(wait_s), 1.0))
+            return max(math.ceil(wait_s), 1.0)
         client = context.client, context.route
-        retry_after_s = self._retries.reserve(now, client, cost.counters, work_s=cost.work_s, wait_s=wait_s)
-        return _refusal(reason, detail, cost.counters, retry_after_s)
+        return self._retries.reserve(now, client, cost.counters, work_s=cost.work_s, wait_s=wait_s)
 
 
 def _refusal(reason: Refusal, detail: str, counters: Counters, retry_after_s: float) -> EkibenError:

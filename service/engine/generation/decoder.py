@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from service.bundle import LanguageModel
 from service.engine.generation.detokenizer import Decode, Transcript
+from service.engine.context import RequestContext
 from service.engine.generation.sampling import Sampling, log_probability, sample
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
@@ -51,14 +52,20 @@ class Completion:
 
 
 async def generate_tokens(
-    session: Session, prompts: Sequence[Sequence[int]], params: Generation, runner: Runner, decode: Decode
+    session: Session,
+    prompts: Sequence[Sequence[int]],
+    params: Generation,
+    runner: Runner,
+    decode: Decode,
+    context: RequestContext | None = None,
 ) -> list[Completion]:
     """Continue every prompt (at least one token, fewer than the context holds); stops between steps when cancelled.
 
     A completion ends at `max_tokens`, or where the context (the model's `max_steps`) is full.
     """
-    context = _context(session)
-    rows = [_Row(prompt, params, decode, context) for prompt in prompts]
+    context = context or runner.new_context()
+    size = _context(session)
+    rows = [_Row(prompt, params, decode, size) for prompt in prompts]
     groups: dict[int, list[_Row]] = {}
     for row in rows:
         groups.setdefault(row.capacity, []).append(row)
@@ -66,9 +73,9 @@ async def generate_tokens(
         for capacity, members in groups.items():
             batch = _Batch(session, capacity, len(members), partial(runner.count_steps, session))
             for row in members:
-                await runner.call(batch.admit, row)
+                await runner.call(batch.admit, row, context=context)
             while batch.rows:
-                await runner.call(batch.step)
+                await runner.call(batch.step, context=context)
     return [row.completion() for row in rows]
 
 

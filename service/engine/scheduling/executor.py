@@ -56,10 +56,9 @@ class Executor:
 
     def enqueue(self, requests: Sequence[tuple[BatchQueue, Request]]) -> None:
         """Admit these requests to their queues, or fail them. To be called on their event loop."""
-        now = time.monotonic()
         with self.lock:
             for queue, request in requests:
-                self._admit(queue, request, now)
+                self._admit(queue, request)
         for _, request in requests:
             if not request.future.done():
                 self._timers.add(request)
@@ -156,7 +155,7 @@ class Executor:
         for thread in self._threads:
             thread.join(max(end - time.monotonic(), 0.0))
 
-    def _admit(self, queue: BatchQueue, request: Request, now: float) -> None:
+    def _admit(self, queue: BatchQueue, request: Request) -> None:
         if request.future.done():
             return
         slices = queue.slices(request)

@@ -1,4 +1,4 @@
-"""Quick computations run on the event loop itself, without a change of threads, for at most `INLINE_BUDGET_S` a turn."""
+"""Quick computations run on the event loop itself, without a change of threads, `INLINE_BUDGET_S` a turn."""
 
 import asyncio
 import time
@@ -24,6 +24,7 @@ class InlineRunner:
         session: Session,
         inputs: Tensors,
         outputs: Sequence[str] | None,
+        *,
         num_rows: int,
         num_steps: int,
     ) -> dict[str, Array] | None:

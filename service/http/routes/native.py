@@ -6,8 +6,8 @@ from urllib.parse import parse_qsl
 import orjson
 
 from service.bundle import Task
+from service.engine.context import RequestContext
 from service.errors import EkibenError
-from service.http.deadline import at_last
 from service.http.route import InferenceRoute, ReadRoute
 from service.http.service_state import ServiceState
 from service.http.wire.json_body import parse_json
@@ -30,11 +30,10 @@ class UploadQuery(Body):
 
 
 def _inference_route(task: Task) -> InferenceRoute:
-    async def handle(state: ServiceState, request: HttpRequest, body: bytes) -> Response:
-        at_last(state.runner.limits.timeout_s, request.received_at)
+    async def handle(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
         content_type = media_type(request)
         if content_type in IMAGE_TYPES and task == "classify":
-            return await _classify_upload(state, request, body)
+            return await _classify_upload(state, request, body, context)
         if content_type != "application/json":
             accepted = "application/json" + (", image/png or image/jpeg" if task == "classify" else "")
             got = content_type or "none"
@@ -42,21 +41,23 @@ def _inference_route(task: Task) -> InferenceRoute:
         parsed = parse(TASKS[task].request, parse_json(body))
         model = find(state.repository, parsed.model, task)
         if isinstance(parsed, GenerateRequest) and "image/png" in request.header("accept"):
-            png, seed = await generate_grid(model, state.runner, parsed)
+            png, seed = await generate_grid(model, state.runner, parsed, context)
             return Response(PNG, png, [("x-seed", str(seed))])
-        return Response(JSON, orjson.dumps(await TASKS[task].handle(model, state.runner, parsed)))
+        return Response(JSON, orjson.dumps(await TASKS[task].handle(model, state.runner, parsed, context)))
 
     return InferenceRoute(name=ENDPOINTS[task], handle=handle)
 
 
-async def _classify_upload(state: ServiceState, request: HttpRequest, image: bytes) -> Response:
+async def _classify_upload(
+    state: ServiceState, request: HttpRequest, image: bytes, context: RequestContext
+) -> Response:
     query: dict[str, Any] = dict(parse_qsl(request.query, keep_blank_values=True))
     top_k = parse_digits(query.get("top_k", ""))
     if top_k is not None:
         query["top_k"] = top_k
     upload = parse(UploadQuery, query)
     model = find(state.repository, upload.model, "classify")
-    return Response(JSON, orjson.dumps(await classify_upload(model, state.runner, image, upload.top_k)))
+    return Response(JSON, orjson.dumps(await classify_upload(model, state.runner, image, upload.top_k, context)))
 
 
 async def _list_models(state: ServiceState, _: HttpRequest) -> Response:

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from service.bundle import Manifest, TensorSpec
+from service.engine.context import RequestContext
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.http.deadline import at_most
 from service.http.route import InferenceRoute, ReadRoute, Route
 from service.http.service_state import ServiceState
 from service.http.wire.errors import oip_error_response
@@ -30,16 +30,16 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PATH_CACHE_SIZE = 64  # small, because a client can send long paths
 
 
-async def _infer(state: ServiceState, request: HttpRequest, body: bytes) -> Response:
+async def _infer(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
     model = _resolve_model(state, request.path)
     manifest = model.manifest
     offset = json_size(request, len(body))
     parsed, request_id, data = parse_cached(body[:offset], manifest, has_bytes=offset < len(body))
     tensors = build_arrays(parsed.tensors, data, body, offset)
     if parsed.timeout_s:
-        at_most(parsed.timeout_s, request.received_at)
+        context.tighten_deadline(parsed.timeout_s)
     check_values(tensors, parsed.rules)
-    outputs = await state.runner.run(model.session, tensors, parsed.output_names, came=request.received_at)
+    outputs = await state.runner.run(model.session, tensors, parsed.output_names, context=context)
     clear_padding(outputs, tensors, manifest)
     return _response(manifest, parsed, request_id, outputs)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from service.engine.admission.retry_schedule import Visitor
+from service.engine.context import RequestContext
 from service.http.wire.messages import (
     UNREADABLE,
     ClientDisconnectedError,
@@ -23,7 +23,7 @@ OPTIONAL_WHITESPACE = " \t"  # RFC 9110, section 5.6.3
 
 
 class AsgiRequest:
-    __slots__ = ("_headers", "_receive", "_scope", "method", "path", "received_at", "visitor")
+    __slots__ = ("_headers", "_receive", "_scope", "context", "method", "path", "received_at")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._scope = scope
@@ -33,7 +33,7 @@ class AsgiRequest:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.received_at = time.monotonic()
-        self.visitor: Visitor | None = None
+        self.context: RequestContext | None = None
 
     @property
     def query(self) -> str:

@@ -4,12 +4,15 @@ Invariant: at most `limit` bytes of a body are held in memory; a body that decla
 """
 
 import asyncio
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import NamedTuple, Protocol
 
-from service.engine.admission.retry_schedule import Visitor
+from service.engine.context import RequestContext
 from service.errors import EkibenError
 
 Headers = list[tuple[str, str]]
+Network = IPv4Network | IPv6Network
 
 JSON = "application/json"
 MAX_DIGITS = 18
@@ -36,7 +39,7 @@ class HttpRequest(Protocol):
     method: str
     path: str  # percent-decoded
     received_at: float  # on the clock of `time.monotonic`
-    visitor: Visitor | None  # set by the engine when it admits the request
+    context: RequestContext | None  # set when the request is seen by admission control
 
     @property
     def query(self) -> str:
@@ -56,9 +59,23 @@ class HttpRequest(Protocol):
         """Return a future that resolves when the client disconnects; call after the body has been read."""
 
 
-def client_address(request: HttpRequest) -> str:
-    """Return the address that a proxy reports, or else the address of the connection."""
-    return request.header("x-forwarded-for") or request.client
+def client_address(request: HttpRequest, trusted_proxies: Sequence[Network]) -> str:
+    """Return the address of the connection, or the last one in `X-Forwarded-For` that is no trusted proxy.
+
+    The header is believed only if the connection comes from a trusted proxy: anybody else could name any address.
+    """
+    if not trusted_proxies or not _is_in(request.client.rpartition(":")[0], trusted_proxies):
+        return request.client
+    addresses = [text.strip() for text in request.header("x-forwarded-for").split(",")]
+    return next((text for text in reversed(addresses) if text and not _is_in(text, trusted_proxies)), request.client)
+
+
+def _is_in(address: str, networks: Sequence[Network]) -> bool:
+    try:
+        parsed = ip_address(address.strip("[]"))
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)
 
 
 def media_type(request: HttpRequest) -> str:

@@ -121,7 +121,7 @@ class GenerateScorer:
 
     def _ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
         request = parse(GenerateRequest, dict(body))
-        return self._loop.run_until_complete(generate(self._model, self._runner, request))
+        return self._loop.run_until_complete(generate(self._model, self._runner, request, self._runner.new_context()))
 
 
 def _number(value: Any) -> Any:

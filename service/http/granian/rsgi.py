@@ -1,0 +1,160 @@
+"""The routes as an RSGI application, granian's own interface: one call reads a body, one call sends a response.
+
+Paths that are not routes go to the ASGI application behind the router.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from granian.rsgi import HTTPProtocol, ProtocolClosed  # type: ignore[attr-defined]  # re-exported, not listed
+from granian.rsgi import Scope as RsgiScope
+
+from service.engine.context import RequestContext
+from service.http.router import Router, find_route
+from service.http.wire.asgi import App, Message, Scope
+from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, Response, body_too_large, declared_length
+
+
+class RsgiRequest:
+    __slots__ = ("_body", "_headers", "_protocol", "_scope", "context", "method", "path", "received_at")
+
+    def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
+        self._scope = scope
+        self._protocol = protocol
+        self._headers = scope.headers
+        self._body: asyncio.Future[bytes] | None = None  # asked for, not awaited yet
+        self.method = scope.method
+        self.path = scope.path
+        self.received_at = time.monotonic()
+        self.context: RequestContext | None = None
+
+    @property
+    def query(self) -> str:
+        return self._scope.query_string
+
+    @property
+    def client(self) -> str:
+        client: str = self._scope.client
+        return client
+
+    def header(self, name: str) -> str:
+        if name not in self._headers:
+            return ""
+        value: str | None = self._headers.get(name)
+        return UNREADABLE if value is None else value
+
+    def fetch(self, limit: int) -> None:
+        """Ask granian for a body of declared length, for `body` to await. Raises EkibenError("body-too-large")."""
+        if declared_length(self, limit) is not None:
+            body: Any = self._protocol()
+            self._body = body
+
+    async def body(self, limit: int) -> bytes:
+        try:
+            if self._body is None:
+                self.fetch(limit)
+            if self._body is not None:
+                try:
+                    return await self._body
+                finally:
+                    # An error of the future holds this frame, so granian's future would never be freed.
+                    self._body = None
+            parts, size = [], 0
+            async for part in self._protocol:
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    raise body_too_large(f"more than {limit}", limit)
+            return b"".join(parts)
+        except ProtocolClosed:
+            raise ClientDisconnectedError from None
+
+    def drop(self) -> None:
+        """Stop reading a body that was not awaited: nothing else limits how long it may take."""
+        if self._body is not None:
+            self._body.cancel()
+
+    def disconnected(self) -> "asyncio.Future[None]":
+        disconnected: Any = self._protocol.client_disconnect()  # behaves like a future, so it needs no task
+        if not hasattr(disconnected, "add_done_callback"):
+            # granian returns a bare awaitable for a client that has already disconnected.
+            disconnected = asyncio.get_running_loop().create_future()
+            disconnected.set_result(None)
+        return disconnected
+
+
+async def answer(router: Router, scope: RsgiScope, protocol: HTTPProtocol, request: RsgiRequest | None = None) -> None:
+    """Answer one request; `request` is what the pre-admission hook made of it, if there is a hook."""
+    request = request or RsgiRequest(scope, protocol)
+    route = find_route(request.path)
+    if route is None:
+        return await _pass_on(router.app, scope, protocol)
+    try:
+        send_response(protocol, await router.respond(route, request))
+    except ClientDisconnectedError:
+        return None
+    finally:
+        request.drop()
+    return None
+
+
+def send_response(protocol: HTTPProtocol, response: Response) -> None:
+    headers = [("content-type", response.content_type), *response.headers]
+    protocol.response_bytes(response.status, headers, response.body)
+
+
+async def _pass_on(app: App, scope: RsgiScope, protocol: HTTPProtocol) -> None:
+    """Have an ASGI application answer the request."""
+    start: Message = {}
+    transport: Any = None
+    has_received = False
+
+    async def receive() -> Message:
+        nonlocal has_received
+        if has_received:
+            await protocol.client_disconnect()
+            return {"type": "http.disconnect"}
+        has_received = True
+        return {"type": "http.request", "body": await protocol(), "more_body": False}
+
+    async def send(message: Message) -> None:
+        nonlocal start, transport
+        if message["type"] == "http.response.start":
+            start = message
+            return
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start["headers"]]
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if transport is None and not more:
+            protocol.response_bytes(start["status"], [pair for pair in headers if pair[0] != "content-length"], body)
+            return
+        if transport is None:
+            transport = protocol.response_stream(start["status"], headers)
+        if body:
+            await transport.send_bytes(body)
+
+    await app(_asgi_scope(scope), receive, send)
+
+
+def _asgi_scope(scope: RsgiScope) -> Scope:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": scope.http_version,
+        "method": scope.method,
+        "scheme": scope.scheme,
+        "path": scope.path,
+        "raw_path": scope.path.encode(),
+        "root_path": "",
+        "query_string": scope.query_string.encode("latin-1"),
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in scope.headers.items()],
+        "client": _address(scope.client),
+        "server": _address(scope.server),
+        "extensions": {},
+        "state": {},
+    }
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    host, _, port = text.rpartition(":")
+    return (host, int(port)) if port.isdecimal() else None

@@ -1,0 +1,142 @@
+"""The router answers the service's own routes in front of the framework.
+
+Invariant: a request is answered exactly once, with its answer or with an error in the format of its route; no exception
+and no error body of the framework reaches a client. Other paths go to the framework.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from http import HTTPStatus
+
+from service.engine.context import RequestContext
+from service.errors import EkibenError
+from service.http.client_watch import RequestSupervisor
+from service.http.route import InferenceRoute, ReadRoute, Route
+from service.http.routes import health, metrics, native, oip
+from service.http.service_state import ServiceState
+from service.http.timeouts import requested_timeout_s
+from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, send_response
+from service.http.wire.framework_errors import ErrorTranslationMiddleware, internal_error
+from service.http.wire.messages import (
+    ClientDisconnectedError,
+    HttpRequest,
+    Response,
+    check_content_encoding,
+    client_address,
+    declared_length,
+)
+
+ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
+# A response before the end of a longer body costs the client its connection, so longer bodies are read first.
+MAX_UNREAD_BYTES = 1 << 16
+CLIENT_CLOSED_REQUEST = 499  # in the metrics; no client receives it
+
+
+@lru_cache(oip.PATH_CACHE_SIZE)
+def find_route(path: str) -> Route | None:
+    return ROUTES.get(path) or native.match_prefix(path) or oip.match_prefix(path)
+
+
+class Router:
+    """An ASGI application. `respond` and `refuse_early` serve other server interfaces."""
+
+    def __init__(self, app: App, *, state: Callable[[], ServiceState], body_timeout_s: float = 30.0) -> None:
+        """`app` is the framework behind the routes."""
+        self.app: App = ErrorTranslationMiddleware(app)
+        self._state = state
+        self._supervisor = RequestSupervisor(body_timeout_s)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = find_route(scope["path"]) if scope["type"] == "http" else None
+        if route is None:
+            return await self.app(scope, receive, send)
+        with suppress(ClientDisconnectedError):
+            response = await self.respond(route, AsgiRequest(scope, receive))
+            await send_response(send, response, with_body=scope["method"] != "HEAD")
+        return None
+
+    @property
+    def max_body_bytes(self) -> int:
+        return self._state().max_body_bytes
+
+    def refuse_early(self, route: InferenceRoute, request: HttpRequest) -> Response | None:
+        """Return a refusal if admission control refuses the request before its body is read. Thread-safe."""
+        state = self._state()
+        if state.draining or not state.runner.expects_retries:
+            return None
+        started_at = time.perf_counter()
+        try:
+            _admit_unread(state, request)
+            return None
+        except EkibenError as error:
+            response = route.error_format(error)
+        except Exception:  # noqa: BLE001 - as in `respond`
+            response = route.error_format(internal_error(request.method, request.path))
+        state.request_metrics.record(route.name, response.status, time.perf_counter() - started_at)
+        return response
+
+    async def respond(self, route: Route, request: HttpRequest) -> Response:
+        """Return the response, an error in the format of the route; raises ClientDisconnectedError."""
+        started_at = time.perf_counter()
+        state = self._state()
+        response: Response | None = None
+        try:
+            if request.method not in route.methods:
+                raise EkibenError("method-not-allowed", f"expected {' or '.join(route.methods)}, got {request.method}")
+            if isinstance(route, InferenceRoute):
+                response = await self._infer(state, route, request)
+            else:
+                assert isinstance(route, ReadRoute), "there are no others"
+                response = await route.handle(state, request)
+        except ClientDisconnectedError:
+            raise
+        except EkibenError as error:  # kept by no variable: its traceback leads to this frame and the body
+            response = route.error_format(error)
+            if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
+                response.headers.append(("allow", ", ".join(route.methods)))
+        except Exception:  # noqa: BLE001 - an unforeseen error is logged under the number that the client gets
+            response = route.error_format(internal_error(request.method, request.path))
+        finally:
+            status = CLIENT_CLOSED_REQUEST if response is None else response.status
+            state.request_metrics.record(route.name, status, time.perf_counter() - started_at)
+        return response
+
+    async def _infer(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response:
+        scope = context = None
+        state.request_metrics.in_flight += 1
+        try:
+            if state.draining:
+                raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
+            context = request.context or _admit_unread(state, request)
+            check_content_encoding(request)
+            scope = self._supervisor.open(request, context.timeout_s)
+            body = await request.body(state.max_body_bytes)
+            scope.has_body = True
+            return await route.handle(state, request, body, context)
+        except asyncio.CancelledError as cancelled:
+            raise (cancelled if scope is None else scope.reason(cancelled)) from None
+        finally:
+            state.request_metrics.in_flight -= 1
+            if context is not None:
+                context.permit.release()
+            if scope is not None:
+                self._supervisor.close(scope)
+
+
+def _admit_unread(state: ServiceState, request: HttpRequest) -> RequestContext:
+    """Make the context of a request, and have admission control see it if clients may return early."""
+    context = state.runner.new_context(
+        received_at=request.received_at,
+        timeout_s=requested_timeout_s(request),
+        client=client_address(request, state.trusted_proxies),
+        route=request.path,
+    )
+    if state.runner.expects_retries:
+        length = declared_length(request, state.max_body_bytes)
+        if length is not None and length < MAX_UNREAD_BYTES:
+            context.permit = state.runner.try_admit(context)
+    request.context = context
+    return context

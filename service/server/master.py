@@ -1,0 +1,105 @@
+"""The master process of the production host: it starts the workers, replaces those that die, and ends them.
+
+Workers are granian's: processes that share a port. This is the only module that overrides private methods of granian's
+server, `_spawn_worker` and `_serve_loop`; tests/service/server/test_master.py fails if granian changes them.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces
+from granian.server.mp import MPServer, WorkerProcess
+
+from service.server.worker import DRAIN_SIGNAL, start_worker
+from service.settings import Settings
+from service.tuning import core_of_worker
+
+KILL_TIMEOUT_S = 3  # for a drained worker to close everything
+RESPAWN_DELAY_S = 0.5  # from the start of a worker to that of its replacement, at least
+CRASH_LOOP_S = 5.5  # a replacement that exits by itself sooner than this cannot start
+MAX_CONNECTIONS = 8192  # of one worker; admission control limits how much work they bring
+
+log = logging.getLogger(__name__)
+
+
+class Master(MPServer):
+    """Workers are forked, with the application already imported."""
+
+    def __init__(self, settings: Settings, *, address: str, port: int, workers: int) -> None:
+        super().__init__(
+            "service.app:Ekiben",
+            address=address,
+            port=port,
+            workers=workers,
+            interface=Interfaces.RSGI,
+            # To detect the protocol, granian would wait for the first byte without a time limit.
+            http=HTTPModes.http1,
+            websockets=False,
+            backlog=2048,
+            backpressure=MAX_CONNECTIONS,
+            respawn_failed_workers=True,
+            respawn_interval=0,
+            workers_kill_timeout=KILL_TIMEOUT_S,
+        )
+        self._grace_s = settings.grace_s
+        self._drain_s = settings.drain_s
+        self._hang_s = settings.hang_s
+
+    def run(self) -> None:
+        """Serve until SIGTERM or Ctrl-C."""
+        with tempfile.TemporaryDirectory(prefix="ekiben-") as folder:
+            shared = Path(folder) if self.workers > 1 else None
+            loader = partial(
+                start_worker, parent=os.getpid(), drain_s=self._drain_s, hang_s=self._hang_s, shared=shared
+            )
+            self.serve(target_loader=loader, wrap_loader=False)
+
+    def signal_handler_reload(self, *_: Any) -> None:
+        """Ignore SIGHUP: granian would end all workers before it starts new ones."""
+        log.info("SIGHUP: nothing to reload; new model versions are loaded as they appear, settings are read at start")
+
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]
+        core = core_of_worker(idx, self.workers)
+        return super()._spawn_worker(idx, target, partial(callback_loader, core=core))
+
+    def _serve_loop(self, *spawning: Any) -> None:
+        """Replace workers until told to end, then drain them; granian ends what is left.
+
+        A worker that was killed is replaced however often that happens. The service ends if a replacement cannot start.
+        granian's own loop gives up in both cases, and may miss one of two workers that die at once.
+        """
+        try:
+            while True:
+                self.main_loop_interrupt.wait()
+                self.main_loop_interrupt.clear()
+                if self.interrupt_signal:
+                    return
+                dead = [worker for worker in self.wrks if not worker.is_alive()]
+                if any(self._is_crash_loop(worker) for worker in dead):
+                    return  # granian reports the worker and exits with an error
+                self.interrupt_children.clear()
+                for worker in dead:
+                    time.sleep(max(worker.birth + RESPAWN_DELAY_S - time.monotonic(), 0))
+                    self._respawn_workers([worker.idx], *spawning)
+        finally:
+            self._drain_workers()
+
+    def _is_crash_loop(self, worker: WorkerProcess) -> bool:
+        replaced_at = self.respawned_wrks.get(worker.idx)
+        exited = worker.inner.exitcode > 0  # negative: killed by a signal
+        return exited and replaced_at is not None and time.monotonic() - replaced_at < CRASH_LOOP_S
+
+    def _drain_workers(self) -> None:
+        """Ask every worker to drain, and wait for them within the grace period."""
+        end = time.monotonic() + max(self._grace_s - KILL_TIMEOUT_S, 0)
+        for worker in self.wrks:
+            worker.interrupt_by_parent = True
+            if worker.is_alive():
+                os.kill(worker.inner.pid, DRAIN_SIGNAL)
+        for worker in self.wrks:
+            worker.join(max(end - time.monotonic(), 0))

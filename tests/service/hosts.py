@@ -1,0 +1,89 @@
+"""Real servers on both hosts, and requests to them."""
+
+import contextlib
+import http.client
+import json
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.serving import ROOT, Started, environment, start
+from tests.service.bodies import body
+
+GRANIAN = (sys.executable, "-m", "service")
+JSON = {"content-type": "application/json"}
+IMAGES = json.dumps(body("image-classifier"))
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def ask(port: int, method: str, path: str, content: str | bytes = b"", **headers: str) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, content, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+    finally:
+        connection.close()
+
+
+def classify(port: int) -> Answer:
+    return ask(port, "POST", "/classify", IMAGES, content_type="application/json")
+
+
+@contextlib.contextmanager
+def served(command: tuple[str, ...], bundles: Path, folder: Path, **settings: str) -> Iterator[Started]:
+    env = environment(EKIBEN_BUNDLES=str(bundles), BENTOML_HOME=str(folder), **settings)
+    with start(command, env=env, cwd=ROOT, log=folder / "log") as started:
+        yield started
+
+
+def counted(host: Started, name: str) -> float:
+    status, headers, text = ask(host.port, "GET", "/metrics")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    return sum(float(line.rpartition(" ")[2]) for line in text.decode().splitlines() if line.startswith(name))
+
+
+def counted_or_nothing(host: Started) -> float:
+    try:
+        return counted(host, "ekiben_ready_workers")
+    except (OSError, http.client.HTTPException):
+        return -1
+
+
+def half_a_request(port: int) -> socket.socket:
+    """Send a head and ten bytes of a body."""
+    return send(port, "/classify", len(IMAGES), IMAGES[:10].encode())
+
+
+def under_way(host: Started) -> socket.socket:
+    """Send half a request, and wait until the service has admitted it."""
+    client = half_a_request(host.port)
+    wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)
+    return client
+
+
+def finished(client: socket.socket) -> tuple[int, bytes]:
+    """Send the rest of the body; return status and body of the answer."""
+    with client:
+        client.sendall(IMAGES[10:].encode())
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        return answer.status, answer.read()
+
+
+def send(port: int, path: str, length: int, content: bytes) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    client.sendall(head.encode() + content)
+    return client
+
+
+def wait_until(condition: Any, timeout_s: float = 60) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)

@@ -1,0 +1,138 @@
+"""granian's requests become our requests, and responses of an ASGI application become granian's."""
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from typing import Any
+from weakref import ref
+
+import pytest
+from granian.rsgi import ProtocolClosed
+
+from service.errors import EkibenError
+from service.http.granian.rsgi import RsgiRequest, answer
+from service.http.router import Router
+from service.http.wire.messages import UNREADABLE, ClientDisconnectedError
+from tests.service.http.granian.fakes import Protocol, scope, state_with
+
+
+def read(*parts: bytes | None, **headers: str) -> bytes:
+    return asyncio.run(RsgiRequest(scope(**headers), Protocol(*parts)).body(10))  # type: ignore[arg-type]
+
+
+def test_a_body_is_read_whole_with_or_without_a_declared_length() -> None:
+    assert read(b"01", b"23", content_length="4") == b"0123"
+    assert read(b"01", b"", b"23") == b"0123"
+    assert read() == b""
+
+
+@pytest.mark.parametrize(("parts", "headers"), [((), {"content_length": "11"}), ((b"x" * 6, b"x" * 5), {})])
+def test_a_body_beyond_the_limit_is_refused(parts: tuple[bytes, ...], headers: dict[str, str]) -> None:
+    with pytest.raises(EkibenError, match="at most 10 bytes") as caught:
+        read(*parts, **headers)
+    assert caught.value.slug == "body-too-large"
+
+
+@pytest.mark.parametrize("headers", [{"content_length": "9"}, {}])
+def test_a_disconnect_while_reading_is_noticed(headers: dict[str, str]) -> None:
+    with pytest.raises(ClientDisconnectedError):
+        read(b"x", None, **headers)
+
+
+def test_headers_query_and_client_are_granians() -> None:
+    request = RsgiRequest(scope(accept="image/png"), Protocol())  # type: ignore[arg-type]
+    assert (request.client, request.query) == ("127.0.0.1:5", "a=%20b")
+    assert (request.header("accept"), request.header("x-other")) == ("image/png", "")
+
+
+def test_a_header_value_that_granian_cannot_decode_is_unreadable() -> None:
+    """granian returns None for a value that is not ASCII; that is not the same as a header that is absent."""
+    request = RsgiRequest(scope(x_request_timeout_ms=None), Protocol())  # type: ignore[arg-type]
+    assert request.header("x-request-timeout-ms") == UNREADABLE
+
+
+def respond(app: Any, protocol: Protocol, asked: Any) -> Protocol:
+    state = state_with()
+    asyncio.run(answer(Router(app, state=lambda: state), asked, protocol))  # type: ignore[arg-type]
+    return protocol
+
+
+def test_a_route_is_answered() -> None:
+    (answer,) = respond(None, Protocol(), scope("/livez", "GET")).responses
+    assert answer == (200, [("content-type", "application/json")], b'{"live":true}')
+
+
+def test_a_disconnected_client_is_not_answered() -> None:
+    assert respond(None, Protocol(None), scope("/classify", content_length="9")).responses == []
+
+
+def test_a_client_that_has_disconnected_already_is_reported_at_once() -> None:
+    """granian returns an object then that can be awaited and nothing else."""
+
+    class Empty:
+        def __await__(self) -> Iterator[None]:
+            yield from ()
+
+    class Leaving(Protocol):
+        def client_disconnect(self) -> Any:
+            return Empty()
+
+    async def main() -> bool:
+        left = asyncio.Event()
+        gone = RsgiRequest(scope(), Leaving()).disconnected()  # type: ignore[arg-type]
+        gone.add_done_callback(lambda _: left.set())
+        await asyncio.wait_for(left.wait(), 20)
+        return gone.cancel()
+
+    assert asyncio.run(main()) is False
+
+
+def test_a_disconnected_client_leaves_no_memory() -> None:
+    """The collector could not free it: it does not see what granian's objects hold."""
+
+    class Leaving(Protocol):
+        def __call__(self) -> Any:
+            body = asyncio.get_running_loop().create_future()
+            body.set_exception(ProtocolClosed())
+            return body
+
+    async def main() -> Any:
+        state = state_with()
+        protocol = Leaving()
+        await answer(Router(None, state=lambda: state), scope("/classify", content_length="9"), protocol)  # type: ignore[arg-type]
+        return ref(protocol)
+
+    gc.disable()
+    try:
+        assert asyncio.run(main())() is None
+    finally:
+        gc.enable()
+
+
+def test_other_paths_go_to_the_application_behind_the_router() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend([scope, await receive(), await receive()])
+        await send({"type": "http.response.start", "status": 201, "headers": [(b"x", b"y"), (b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    (answer,) = respond(app, Protocol(b"in", b"put"), scope("/é", accept="*/*")).responses
+    assert answer == (201, [("x", "y")], b"ok")
+    asked, body, disconnect = seen
+    assert (asked["path"], asked["query_string"], asked["headers"]) == ("/é", b"a=%20b", [(b"accept", b"*/*")])
+    assert (asked["client"], asked["server"]) == (("127.0.0.1", 5), ("127.0.0.1", 3000))
+    assert body == {"type": "http.request", "body": b"input", "more_body": False}
+    assert disconnect == {"type": "http.disconnect"}
+
+
+def test_streamed_responses_are_streamed() -> None:
+    async def app(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for part in (b"a", b"", b"b"):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    protocol = respond(app, Protocol(), scope("/x"))
+    assert protocol.responses == [(200, [], b"")]
+    assert protocol.streamed == [b"a", b"b"]

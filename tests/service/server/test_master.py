@@ -1,0 +1,80 @@
+"""Workers that die are replaced, and only their own requests are lost."""
+
+import http.client
+import inspect
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from granian.server.common import AbstractServer
+from granian.server.mp import MPServer, WorkerProcess
+
+from tests.e2e.serving import Started
+from tests.service.hosts import GRANIAN, classify, counted, counted_or_nothing, served, wait_until
+
+
+@pytest.fixture
+def granian(served_bundles: Path, tmp_path: Path) -> Iterator[Started]:
+    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as started:
+        yield started
+
+
+def test_a_killed_worker_loses_only_its_own_requests(granian: Started) -> None:
+    """With two workers no new connection fails, and the killed worker is replaced."""
+    stop = threading.Event()
+    lost: list[float] = []
+    answered: list[float] = []
+
+    def keep_asking() -> None:
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                status, _, _ = classify(granian.port)
+                assert status == 200
+                answered.append(time.monotonic())
+            except (OSError, http.client.HTTPException):
+                lost.append(began)
+
+    parent = psutil.Process(granian.process.pid)
+    victim = parent.children()[0]
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(keep_asking) for _ in range(4)]
+        try:
+            time.sleep(1)
+            killed = time.monotonic()
+            os.kill(victim.pid, signal.SIGKILL)
+            wait_until(lambda: not victim.is_running())  # the master has reaped it
+            gone = time.monotonic()
+            wait_until(lambda: counted_or_nothing(granian) == 2)
+            time.sleep(1)
+        finally:
+            stop.set()
+    for future in asking:
+        future.result()
+    assert sum(began <= killed for began in lost) <= 4  # what was in flight
+    assert all(began <= gone for began in lost)  # or met the socket of a process that was just dying
+    assert min(time_ for time_ in answered if time_ > killed)
+    assert victim.pid not in {child.pid for child in parent.children()}
+    assert len(parent.children()) == 2
+    wait_until(lambda: counted(granian, "ekiben_ready_workers") == 2)
+
+
+def test_granian_still_has_the_methods_that_are_overridden_and_called() -> None:
+    """They are private: a new version of granian may change them without notice."""
+    assert list(inspect.signature(MPServer._spawn_worker).parameters) == ["self", "idx", "target", "callback_loader"]
+    assert list(inspect.signature(AbstractServer._serve_loop).parameters) == ["self", "spawn_target", "target_loader"]
+    respawn = inspect.signature(AbstractServer._respawn_workers)
+    assert list(respawn.parameters) == ["self", "workers", "spawn_target", "target_loader", "delay"]
+    loop, shutdown = inspect.getsource(AbstractServer._serve_loop), inspect.getsource(AbstractServer.shutdown)
+    for name in ("main_loop_interrupt", "interrupt_signal", "interrupt_children", "wrks", "respawned_wrks"):
+        assert f"self.{name}" in loop, name
+    assert "self._stop_workers()" in shutdown, "ends the workers that did not drain"
+    assert {"birth", "idx", "inner", "interrupt_by_parent"} <= set(
+        inspect.getsource(WorkerProcess.__mro__[1]).replace("self.", " ").replace(":", " ").split()
+    )

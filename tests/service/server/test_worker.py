@@ -1,0 +1,56 @@
+"""A worker that is told to end refuses new requests, answers admitted ones, and is gone within the grace period."""
+
+import json
+import signal
+from pathlib import Path
+
+import psutil
+
+from tests.service.hosts import (
+    GRANIAN,
+    ask,
+    classify,
+    finished,
+    half_a_request,
+    served,
+    under_way,
+    wait_until,
+)
+
+
+def test_sigterm_refuses_new_requests_and_answers_admitted_ones(served_bundles: Path, tmp_path: Path) -> None:
+    with served(GRANIAN, served_bundles, tmp_path, EKIBEN_DRAIN_S="2") as host:
+        slow = under_way(host)
+        host.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 503)
+        status, headers, refused = classify(host.port)
+        assert (status, json.loads(refused)["code"]) == (503, "not-ready")
+        assert headers["retry-after"] == "1"
+        late = half_a_request(host.port)
+        assert late.recv(13) == b"HTTP/1.1 503 "
+        assert ask(host.port, "GET", "/v2/health/ready")[0] == 503
+        assert ask(host.port, "GET", "/livez")[0] == 200
+        status, said = finished(slow)
+        assert status == 200
+        assert json.loads(said)["predictions"]
+        assert host.process.wait(timeout=20) == 0, "the body of a refused request is not awaited"
+        late.close()
+
+
+def test_a_stuck_request_does_not_outlive_the_grace_period(served_bundles: Path, tmp_path: Path) -> None:
+    settings = {"EKIBEN_DRAIN_S": "0", "EKIBEN_GRACE_S": "4"}
+    with served(GRANIAN, served_bundles, tmp_path, **settings) as host:
+        stuck = under_way(host)
+        workers = psutil.Process(host.process.pid).children(recursive=True)
+        host.process.send_signal(signal.SIGTERM)
+        host.process.wait(timeout=20)
+        assert all(ended(worker) for worker in workers)
+        stuck.close()
+
+
+def ended(process: psutil.Process) -> bool:
+    """Has the process ended, reaped or not?"""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,113 @@
+"""Both hosts answer with the same bytes, count what they answered, and notice clients that disconnect."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.serving import SERVE, Started
+from tests.service.bodies import body
+from tests.service.bundles import FAMILIES, NAMES, TASKS, example_inputs
+from tests.service.hosts import GRANIAN, IMAGES, JSON, ask, classify, counted, send, served, wait_until
+
+PIXELS = example_inputs("image-classifier", batch=1)["images"]
+
+
+@pytest.fixture(scope="module")
+def granian(served_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path_factory.mktemp("granian")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def bentoml(served_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    with served(SERVE, served_bundles, tmp_path_factory.mktemp("bentoml")) as started:
+        yield started
+
+
+def infer(**extra: Any) -> dict[str, Any]:
+    return {"inputs": [{"name": "images", "shape": [1, 4, 4], "datatype": "UINT8", **extra}]}
+
+
+BINARY = json.dumps(infer(parameters={"binary_data_size": 16}) | {"parameters": {"binary_data_output": True}})
+REQUESTS: dict[str, tuple[str, str, str | bytes, dict[str, str]]] = {
+    **{family: ("POST", f"/{TASKS[family]}", json.dumps(body(family)), JSON) for family in FAMILIES},
+    "tensors": ("POST", "/v2/models/tiny-images/infer", json.dumps(infer(data=PIXELS.tolist())), {}),
+    "bytes": (
+        "POST", "/v2/models/tiny-images/infer", BINARY.encode() + PIXELS.tobytes(),
+        {"inference-header-content-length": str(len(BINARY))},
+    ),
+    "blanks around a number": (
+        "POST", "/v2/models/tiny-images/infer", BINARY.encode() + PIXELS.tobytes(),
+        {"inference-header-content-length": f"\t {len(BINARY)} \t"},
+    ),
+    "a header twice": (
+        "POST", "/classify", IMAGES, {**JSON, "X-Request-Timeout-Ms": "first", "x-request-timeout-ms": "5000"},
+    ),
+    "a header that is not ASCII": ("POST", "/classify", IMAGES, {**JSON, "x-request-timeout-ms": "\xff"}),
+    "a content type that is not ASCII": ("POST", "/classify", IMAGES, {"content-type": "application/json; x=\xff"}),
+    "server": ("GET", "/v2", b"", {}),
+    "metadata": ("GET", "/v2/models/tiny-tags", b"", {}),
+    "model ready": ("GET", "/v2/models/tiny-tags/ready", b"", {}),
+    "ready": ("GET", "/readyz", b"", {}),
+    "ready in OIP": ("GET", "/v2/health/ready", b"", {}),
+    "alive": ("GET", "/livez", b"", {}),
+    "no such path": ("GET", "/nothing", b"", {}),
+    "no such page of the protocol": ("GET", "/v2/nothing", b"", {}),
+    "wrong method": ("GET", "/classify", b"", {}),
+    "wrong method of the framework": ("POST", "/docs.json", b"", {}),
+    "no JSON": ("POST", "/classify", b"{", JSON),
+    "a wrong item": ("POST", "/classify", json.dumps({**body("image-classifier"), "images": [1]}), JSON),
+    "a wrong tensor": ("POST", "/v2/models/tiny-images/infer", json.dumps(infer(data=[256])), {}),
+    "too large": ("POST", "/classify", b"", {**JSON, "content-length": str(17 << 20)}),
+    "a HEAD": ("HEAD", "/models", b"", {}),
+    "the API's description": ("GET", "/docs.json", b"", {}),
+}  # fmt: skip
+HEADERS_OF_THE_HOST = {"server", "date", "connection", "x-bentoml-request-id"}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_both_hosts_answer_with_the_same_bytes(name: str, granian: Started, bentoml: Started) -> None:
+    method, path, content, headers = REQUESTS[name]
+    answers = []
+    for host in (granian, bentoml):
+        status, got, answer = ask(host.port, method, path, content, **headers)
+        answers.append((status, {key: got[key] for key in got.keys() - HEADERS_OF_THE_HOST}, answer))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "num_workers"), [((*GRANIAN, "--workers", "2"), 2), (SERVE, 1)], ids=["granian", "bentoml"]
+)
+def test_metrics_cover_all_workers(
+    command: tuple[str, ...], num_workers: int, served_bundles: Path, tmp_path: Path
+) -> None:
+    """On hosts of its own: workers publish once a second, so requests of other tests might be counted late."""
+    executed = 'ekiben_engine_items_total{model="tiny-images",outcome="executed"'
+    answered = 'ekiben_http_requests_total{route="/classify",status="200"}'
+    with served(command, served_bundles, tmp_path) as host:
+        wait_until(
+            lambda: counted(host, "ekiben_ready_workers") == num_workers
+        )
+        before = counted(host, executed)
+        for _ in range(12):  # each on a new connection, so on any worker
+            assert classify(host.port)[0] == 200
+        wait_until(lambda: (counted(host, executed), counted(host, answered)) == (before + 12, 12))
+
+
+@pytest.mark.parametrize("host", ["granian", "bentoml"])
+def test_a_disconnect_ends_a_generation(host: str, request: pytest.FixtureRequest) -> None:
+    """Clients ask for seconds of work and disconnect: the work ends."""
+    started: Started = request.getfixturevalue(host)
+    prompts = {"model": NAMES["language-model"], "prompt": ["the "] * 8, "max_tokens": 150, "seed": 1}
+    content = json.dumps(prompts).encode()
+    closed = 'ekiben_http_requests_total{route="/generate",status="499"}'
+    before = counted(started, closed)
+    clients = [send(started.port, "/generate", len(content), content) for _ in range(60)]
+    wait_until(lambda: counted(started, "ekiben_http_in_flight") > 0)
+    for client in clients:
+        client.close()
+    wait_until(lambda: counted(started, "ekiben_http_in_flight") == 0)
+    wait_until(lambda: counted(started, closed) > before)

@@ -1,0 +1,55 @@
+"""Settings of a serving process take effect, where the system allows them."""
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.tuning import core_of_worker
+from tests.service.hosts import GRANIAN, classify, served
+
+
+@pytest.mark.parametrize(
+    ("num_cores", "num_workers", "cores"),
+    [(4, 1, [None]), (4, 2, [None, None]), (2, 2, [10, 11]), (2, 3, [None, None, None]), (1, 1, [None])],
+)
+def test_workers_stay_on_a_core_each_if_there_are_as_many(
+    num_cores: int, num_workers: int, cores: list[int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(10, 10 + num_cores)))
+    assert [core_of_worker(index, num_workers) for index in range(num_workers)] == cores
+
+
+def test_tuning_the_collector_freezes_what_was_imported() -> None:
+    code = (
+        "import gc, json; from service.tuning import tune_gc; "
+        "tune_gc(); print(gc.get_freeze_count() > 1000, gc.get_threshold())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True (10000, 20, 20)"
+    assert gc.get_threshold() != (10_000, 20, 20), "in this process nothing is tuned"
+
+
+def policies(process: psutil.Process) -> set[int]:
+    found = set()
+    for thread in process.threads():
+        with contextlib.suppress(ProcessLookupError):  # the thread has just ended
+            found.add(os.sched_getscheduler(thread.id))
+    return found
+
+
+def test_threads_of_a_worker_on_one_core_do_not_preempt_each_other(served_bundles: Path, tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:1])
+    try:
+        with served(GRANIAN, served_bundles, tmp_path) as started:
+            assert classify(started.port)[0] == 200
+            (worker,) = psutil.Process(started.process.pid).children()
+            assert policies(worker) == {os.SCHED_BATCH}
+    finally:
+        os.sched_setaffinity(0, before)
