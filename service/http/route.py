@@ -23,7 +23,7 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadRoute(Route):
-    """Reports state of the service; answers under overload and while the service shuts down."""
+    """Reports the state of the service, also under overload and during shutdown."""
 
     handle: Callable[[ServiceState, HttpRequest], Awaitable[Response]]
     methods: tuple[str, ...] = ("GET", "HEAD")

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.bundle import ImageGenerator, LanguageModel, Manifest
+from service.engine.context import RequestContext
 from service.engine.generation.decoder import Generation, generate_tokens
 from service.engine.generation.sampling import Sampling
-from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.tasks.body import Answer, Body, Document, refuse, wrong

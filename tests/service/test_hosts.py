@@ -88,9 +88,7 @@ def test_metrics_cover_all_workers(
     executed = 'ekiben_engine_items_total{model="tiny-images",outcome="executed"'
     answered = 'ekiben_http_requests_total{route="/classify",status="200"}'
     with served(command, served_bundles, tmp_path) as host:
-        wait_until(
-            lambda: counted(host, "ekiben_ready_workers") == num_workers
-        )
+        wait_until(lambda: counted(host, "ekiben_ready_workers") == num_workers)
         before = counted(host, executed)
         for _ in range(12):  # each on a new connection, so on any worker
             assert classify(host.port)[0] == 200

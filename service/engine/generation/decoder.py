@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle import LanguageModel
-from service.engine.generation.detokenizer import Decode, Transcript
 from service.engine.context import RequestContext
+from service.engine.generation.detokenizer import Decode, Transcript
 from service.engine.generation.sampling import Sampling, log_probability, sample
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session

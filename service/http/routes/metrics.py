@@ -5,7 +5,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from service.engine.metrics import Counters
 from service.http.route import ReadRoute
 from service.http.service_state import ServiceState
-from service.http.telemetry.exposition import Samples, exposition, histogram_samples
+from service.http.telemetry.exposition import Samples, histogram_samples, render_text
 from service.http.wire.messages import HttpRequest, Response
 
 
@@ -54,8 +54,8 @@ def _engine_samples(counters: Counters) -> Samples:
 async def _metrics(state: ServiceState, _: HttpRequest) -> Response:
     samples = collect_samples(state)
     if state.multiprocess_metrics is not None:
-        samples = state.multiprocess_metrics.merged(samples)
-    return Response(CONTENT_TYPE_PLAIN_0_0_4, exposition(samples))
+        samples = state.multiprocess_metrics.merge(samples)
+    return Response(CONTENT_TYPE_PLAIN_0_0_4, render_text(samples))
 
 
 ROUTES: tuple[ReadRoute, ...] = (ReadRoute(name="/metrics", handle=_metrics),)

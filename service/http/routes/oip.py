@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2, over HTTP: inference on the raw tensors of a model, metadata and readiness.
 
-Invariant: a response holds the requested outputs in the requested order, computed by the version that it names. The
-server metadata lists in `EXTENSIONS` only extensions of the protocol that are implemented.
+Invariant: a response holds the requested outputs in the requested order, computed by the version that it names.
+`EXTENSIONS` names only extensions of the protocol that are implemented.
 """
 
 from collections.abc import Mapping

@@ -17,7 +17,7 @@ FAMILIES = {
         "Responses by route and status; status 499 counts clients that disconnected before the response.",
     ),
     "ekiben_http_request_seconds": ("histogram", "Time from the request head to the response, by route."),
-    "ekiben_http_in_flight": ("gauge", "Inference requests that were let in and are not yet answered."),
+    "ekiben_http_in_flight": ("gauge", "Inference requests in progress."),
     "ekiben_ready_workers": ("gauge", "Worker processes that are ready."),
     "ekiben_model_ready": ("gauge", "Worker processes in which this version of a model is READY."),
     "ekiben_engine_requests": ("counter", "Requests admitted by the engine."),
@@ -32,13 +32,16 @@ FAMILIES = {
     "ekiben_engine_padding_steps": ("counter", "Steps added by padding."),
     "ekiben_engine_decoder_steps": ("counter", "Decoded tokens of generated texts."),
     "ekiben_engine_queue_items": ("gauge", "Items in the queue."),
-    "ekiben_engine_queue_seconds": ("histogram", "Time from the first arrival of a batch to the start of its compute."),
+    "ekiben_engine_queue_seconds": (
+        "histogram",
+        "Time from the arrival of the first item of a batch to its computation.",
+    ),
     "ekiben_engine_compute_seconds": ("histogram", "Time to compute a batch."),
 }
 GAUGES = {name for name, (kind, _) in FAMILIES.items() if kind == "gauge"}
 
 
-def exposition(samples: Mapping[tuple[str, str, Labels], float]) -> bytes:
+def render_text(samples: Mapping[tuple[str, str, Labels], float]) -> bytes:
     """Return the samples in the text format of Prometheus."""
     metrics = {name: Metric(name, text, kind) for name, (kind, text) in FAMILIES.items()}
     for (family, suffix, labels), value in samples.items():

@@ -35,8 +35,8 @@ class MultiprocessMetrics:
         temporary.write_bytes(content)
         temporary.replace(self._path)
 
-    def merged(self, samples: Samples) -> Samples:
-        """Add the published samples of the other workers, except the gauges of workers that have ended."""
+    def merge(self, samples: Samples) -> Samples:
+        """Return `samples` plus those of the other workers, without the gauges of workers that have ended."""
         total = dict(samples)
         for path in self._folder.glob("*.json"):
             if path == self._path:
@@ -64,9 +64,9 @@ class MultiprocessMetrics:
             self.publish(samples)
         except OSError as error:
             if self._healthy:
-                log.error("/metrics of other workers is stale for this worker: cannot write %s: %s", self._path, error)
+                log.error("cannot write %s, so other workers report old metrics of this one: %s", self._path, error)
             self._healthy = False
         else:
             if not self._healthy:
-                log.info("/metrics of other workers is complete again: wrote %s", self._path)
+                log.info("wrote %s again, so other workers report current metrics of this one", self._path)
             self._healthy = True

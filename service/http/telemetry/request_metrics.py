@@ -7,7 +7,7 @@ from service.engine.metrics import Histogram
 
 
 class RequestMetrics:
-    """`in_flight` counts the inference requests that were let in and not yet answered; only the event loop writes it.
+    """`in_flight` is the number of inference requests in progress; only the event loop writes it.
 
     `responses` counts by (route, status), where 499 stands for a client that disconnected before the response.
     """

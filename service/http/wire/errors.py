@@ -1,8 +1,8 @@
 """Domain errors as HTTP responses; this is the only module that maps an error slug to an HTTP status.
 
 Invariant: every error response is one document with the members of a problem (RFC 9457), a stable `code` and `errors`,
-which points at the invalid places of the request. It never contains a stack trace or any data that the client did not
-send, and it repeats at most `MAX_CHARS` characters of a value that the client sent.
+which points at the invalid places of the request. It contains no stack trace and no internal data, and it repeats at
+most `MAX_CHARS` characters of a value that the client sent.
 """
 
 import math
@@ -41,7 +41,7 @@ def problem_response(error: EkibenError) -> Response:
 
 
 def oip_error_response(error: EkibenError) -> Response:
-    """Return the error as the Open Inference Protocol defines it: `error` is the detail; problem members follow."""
+    """Return the error as the Open Inference Protocol requires: the detail under `error`, then the problem members."""
     members = _members(error)
     return Response(
         JSON, orjson.dumps({"error": members["detail"], **members}), _retry_headers(error), members["status"]

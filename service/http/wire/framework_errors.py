@@ -1,7 +1,7 @@
 """ASGI middleware that turns failures of the wrapped framework into problem documents.
 
-Invariant: a response with a status of 400 or above and an exception both leave as a problem document. A successful
-response, and any response that has started to stream, passes unchanged.
+Invariant: an exception, or a response with a status of 400 or above, leaves as a problem document. A successful
+response passes unchanged, and an exception after its start propagates to the server.
 """
 
 import logging
@@ -67,7 +67,7 @@ def internal_error(method: str, path: str) -> EkibenError:
 
 
 def _needs_translation(start: Message) -> bool:
-    """Whether a response starts an error that is not a problem document yet."""
+    """Whether the message starts an error response that is not a problem document yet."""
     translated = (b"content-type", PROBLEM_JSON.encode())
     return start["status"] >= HTTPStatus.BAD_REQUEST and translated not in start.get("headers", [])
 
@@ -78,7 +78,7 @@ def _translate(scope: Scope, status: int, retry_after: bytes) -> EkibenError:
         case "unknown-route":
             detail = f"there is no {scope['path']}; the endpoints are described at /docs.json"
         case "method-not-allowed":
-            detail = f"{scope['path']} does not take {scope['method']}"
+            detail = f"{scope['path']} does not accept {scope['method']}"
         case _:
             detail = HTTPStatus(status).description or HTTPStatus(status).phrase
     return EkibenError(slug, detail, retry_after_s=float(retry_after) if retry_after.isdigit() else None)

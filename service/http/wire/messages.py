@@ -1,6 +1,6 @@
 """HTTP requests and responses as the routes see them, independent of the server interface (ASGI or RSGI).
 
-Invariant: at most `limit` bytes of a body are held in memory; a body that declares a larger size is refused unread.
+Invariant: `HttpRequest.body` returns at most `limit` bytes; a body that declares a larger size is refused unread.
 """
 
 import asyncio
@@ -101,7 +101,7 @@ def declared_length(request: HttpRequest, limit: int) -> int | None:
 def parse_digits(text: str) -> int | None:
     """Parse a string of ASCII digits; return None for any other string.
 
-    A number of more than `MAX_DIGITS` digits is cut to its first `MAX_DIGITS + 1`, which still exceed every limit.
+    At most `MAX_DIGITS + 1` significant digits are kept, because that many already exceed every limit.
     """
     if not (text.isascii() and text.isdigit()):
         return None

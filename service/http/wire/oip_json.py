@@ -17,8 +17,10 @@ MAX_BYTES = 1 << 20  # simdjson needs 14 times the size of the body in memory
 
 
 def parse_tensors(body: bytes) -> dict[str, Any] | None:
-    """Return the document, or None if the size is outside `MIN_BYTES` to `MAX_BYTES` or any `data` is not a flat list
-    of numbers of its declared datatype.
+    """Return the document, or None if the caller must use `parse_json`.
+
+    The document is returned if the body has `MIN_BYTES` to `MAX_BYTES` and every `data` is a flat list of numbers of
+    its declared datatype.
     """
     # simdjson skips a byte order mark, which orjson refuses.
     if not MIN_BYTES <= len(body) <= MAX_BYTES or body.startswith(BOM_UTF8):
@@ -41,7 +43,7 @@ def parse_tensors(body: bytes) -> dict[str, Any] | None:
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError):
         return None
     num_lists += type(document.get("outputs")) is list
-    # A buffer is flat even if its list was nested, so any further list means that the document is unusual.
+    # A buffer does not show whether its list was nested; a nested list means more lists than were counted above.
     return document if body.count(b"[") == num_lists else None
 
 

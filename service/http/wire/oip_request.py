@@ -85,7 +85,7 @@ def parse_cached(
 
 
 def cache_key(document: Any) -> bytes:
-    """Serialise a document whose `data` and `id` were removed; empty, and so never cached, if it is nested too deep."""
+    """Serialise a document without `data` and `id`; b"", which is never cached, if it is nested too deep."""
     try:
         return orjson.dumps(document)
     except orjson.JSONEncodeError:

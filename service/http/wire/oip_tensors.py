@@ -80,7 +80,7 @@ def build_arrays(tensors: Sequence[InputTensor], data: Sequence[Any], body: byte
             arrays[name] = _array_from_json(numbers, dtype, shape, f"{where}/data", body[:offset])
             continue
         if numbers is not None:
-            raise refuse(f"{where}/data", "given twice: in JSON and, by binary_data_size, as bytes")
+            raise refuse(f"{where}/data", "given twice: as JSON numbers and as bytes (binary_data_size)")
         if 0 < size_bytes <= len(body) - at:
             arrays[name] = np.frombuffer(body, dtype, size_bytes // dtype.itemsize, at).reshape(shape)
         elif not size_bytes:
@@ -153,7 +153,7 @@ def _array_from_json(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...], wh
     if isinstance(data, np.ndarray):
         return _narrow(data, dtype, shape, where)
     flat = _flatten(data, shape, where)
-    # A search for one letter is faster than a search for a word, and both letters are rare in a request.
+    # The letters are searched first: that is faster than to search the words, and most requests contain neither.
     may_hold_bools = (b"r" in head and b"true" in head) or (b"l" in head and b"false" in head)
     try:
         if may_hold_bools and bool in set(map(type, flat)):

@@ -111,7 +111,7 @@ def test_a_cached_request_still_has_its_numbers_checked(client: TestClient) -> N
 
 @pytest.mark.parametrize("num_spaces", [0, 9000])
 def test_one_request_may_mix_json_numbers_and_bytes(num_spaces: int, client: TestClient) -> None:
-    """JSON of at least `oip_json.MIN_BYTES` takes another code path."""
+    """A JSON part of more than `oip_json.MIN_BYTES` is parsed by `oip_json`."""
     series = np.arange(12, dtype=np.float32).reshape(1, 6, 2)
     entry = {"name": "series", "shape": [1, 6, 2], "datatype": "FP32"}
     lengths = {"name": "lengths", "shape": [1], "datatype": "INT64", "parameters": {"binary_data_size": 8}}

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.engine.metrics import Histogram
-from service.http.telemetry.exposition import FAMILIES, Samples, exposition, histogram_samples
+from service.http.telemetry.exposition import FAMILIES, Samples, histogram_samples, render_text
 from tests.service.http.telemetry.prometheus import scrape
 
 
@@ -28,6 +28,6 @@ def test_histogram_buckets_are_cumulative() -> None:
 
 
 def test_only_families_with_samples_are_written_with_type_and_help() -> None:
-    text = exposition({("ekiben_http_in_flight", "", ()): 2}).decode()
+    text = render_text({("ekiben_http_in_flight", "", ()): 2}).decode()
     (family,) = text_string_to_metric_families(text)
     assert (family.type, family.documentation) == FAMILIES["ekiben_http_in_flight"]

@@ -35,7 +35,7 @@ def test_workers_add_up_and_counters_of_ended_workers_stay(tmp_path: Path, monke
     publish_as(ended.pid, tmp_path, monkeypatch)
     metrics = MultiprocessMetrics(tmp_path)
     metrics.publish(SAMPLES)  # must not be counted twice
-    seen = scrape(metrics.merged(SAMPLES))
+    seen = scrape(metrics.merge(SAMPLES))
     assert seen["ekiben_http_requests_total,/classify,200"] == 3
     assert seen["ekiben_engine_compute_seconds_bucket,4e-06,m,v"] == 3
     assert seen["ekiben_ready_workers"] == 2
