@@ -6,6 +6,7 @@ ready only after every model has passed its checks on this device.
 """
 
 import os
+from collections.abc import Sequence
 
 import bentoml
 from _bentoml_sdk import Service
@@ -18,6 +19,7 @@ from service.http.router import Router
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.framework_errors import ErrorTranslationMiddleware
+from service.http.wire.messages import Network
 from service.settings import load_settings
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest, classify
 from service.tasks.generate import GenerateAnswer, GenerateRequest, generate
@@ -46,7 +48,7 @@ class Ekiben:
         tune_malloc()
         settings = load_settings()
         self.max_body_bytes = settings.max_body_bytes
-        self.trusted_proxies = settings.trusted_networks
+        self.trusted_proxies: Sequence[Network] = settings.trusted_networks
         self.draining = False
         self.request_metrics = RequestMetrics()
         self.multiprocess_metrics: MultiprocessMetrics | None = None

@@ -30,7 +30,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 READY_TIMEOUT_S = 30.0  # a replacement that is not ready by then opens its port, and says why it is not ready
 
 
-def start_worker(*, parent: int, drain_s: float, hang_s: float, shared: Path | None, core: int | None) -> "Worker":
+def start_worker(*, parent: int, drain_s: float, hang_s: float, shared: Path | None, core: int | None) -> Any:
     """Turn this process into a worker; `shared` is a folder of all workers, if there are several."""
     _drain_with_parent(parent)
     tune_worker(core)

@@ -1,7 +1,6 @@
 """Settings of a serving process take effect, where the system allows them."""
 
 import contextlib
-import gc
 import os
 import subprocess
 import sys
@@ -32,7 +31,6 @@ def test_tuning_the_collector_freezes_what_was_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True (10000, 20, 20)"
-    assert gc.get_threshold() != (10_000, 20, 20), "in this process nothing is tuned"
 
 
 def policies(process: psutil.Process) -> set[int]:

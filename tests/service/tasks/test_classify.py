@@ -53,7 +53,7 @@ def test_alone_and_together_are_the_same(ask: Callable[..., dict[str, Any]]) -> 
 def test_a_raw_upload_is_the_same_picture(
     ask: Callable[..., dict[str, Any]], models: dict[str, Model], runner: Runner
 ) -> None:
-    answer = asyncio.run(classify_upload(models["image-classifier"], runner, png(IMAGES[0]), 3))
+    answer = asyncio.run(classify_upload(models["image-classifier"], runner, png(IMAGES[0]), 3, runner.new_context()))
     assert answer == ask("image-classifier", images=[IMAGES[0].tolist()])
 
 
@@ -78,9 +78,9 @@ def test_what_is_wrong_is_named(refusal: Callable[..., Any], body: dict[str, Any
 
 def test_an_upload_that_is_no_image_is_refused(models: dict[str, Model], runner: Runner) -> None:
     with pytest.raises(EkibenError, match="expected a PNG or JPEG image"):
-        asyncio.run(classify_upload(models["image-classifier"], runner, b"GIF89a", 3))
+        asyncio.run(classify_upload(models["image-classifier"], runner, b"GIF89a", 3, runner.new_context()))
 
 
 def test_a_model_of_another_task_names_its_endpoint(models: dict[str, Model], runner: Runner) -> None:
     with pytest.raises(EkibenError, match="ask /generate, not /classify"):
-        asyncio.run(classify_upload(models["image-generator"], runner, png(IMAGES[0]), 3))
+        asyncio.run(classify_upload(models["image-generator"], runner, png(IMAGES[0]), 3, runner.new_context()))

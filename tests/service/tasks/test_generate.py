@@ -147,7 +147,7 @@ def test_latents_are_normal_and_each_row_its_own() -> None:
 
 def test_the_grid_is_all_pictures(ask: Ask, models: dict[str, Model], runner: Runner) -> None:
     request = GenerateRequest(model="tiny-pictures", count=2, seed=4)
-    png, seed = asyncio.run(generate_grid(models["image-generator"], runner, request))
+    png, seed = asyncio.run(generate_grid(models["image-generator"], runner, request, runner.new_context()))
     canvas = pixels(png)
     assert seed == 4
     assert canvas.shape == (4, 4 + 2 + 4)
@@ -158,4 +158,11 @@ def test_the_grid_is_all_pictures(ask: Ask, models: dict[str, Model], runner: Ru
 
 def test_text_has_no_grid(models: dict[str, Model], runner: Runner) -> None:
     with pytest.raises(EkibenError, match="tiny-letters writes text"):
-        asyncio.run(generate_grid(models["language-model"], runner, GenerateRequest(model="tiny-letters", prompt="a")))
+        asyncio.run(
+            generate_grid(
+                models["language-model"],
+                runner,
+                GenerateRequest(model="tiny-letters", prompt="a"),
+                runner.new_context(),
+            )
+        )

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from service.engine.deadline import deadline
 from starlette.testclient import TestClient
 
+from service.engine.context import RequestContext
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
@@ -202,8 +202,8 @@ def test_the_timeout_of_a_request_reaches_the_engine(client: TestClient, monkeyp
         body_starts.append(time.monotonic())
         return await read_body(request, limit)
 
-    async def run(*_: Any, came: float, **__: Any) -> Any:
-        deadlines.append(deadline() or came + Limits().timeout_s)
+    async def run(*_: Any, context: RequestContext, **__: Any) -> Any:
+        deadlines.append(context.deadline)
         raise EkibenError("timeout", "too late")
 
     monkeypatch.setattr(AsgiRequest, "body", body)

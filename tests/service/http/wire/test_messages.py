@@ -1,5 +1,9 @@
 """Parsing of request headers."""
 
+from ipaddress import ip_network
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from service.errors import EkibenError
@@ -19,9 +23,28 @@ def request(**headers: bytes) -> AsgiRequest:
     return AsgiRequest(scope, None)  # type: ignore[arg-type]
 
 
-def test_client_address_is_the_forwarded_one_or_that_of_the_connection() -> None:
-    assert client_address(request()) == "1.2.3.4:5"
-    assert client_address(request(x_forwarded_for=b"::1")) == "::1"
+PROXIES = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+
+
+@pytest.mark.parametrize(
+    ("connection", "forwarded", "proxies", "client"),
+    [
+        ("9.9.9.9:5", "1.2.3.4", (), "9.9.9.9:5"),
+        ("9.9.9.9:5", "1.2.3.4", PROXIES, "9.9.9.9:5"),
+        ("10.1.2.3:5", "1.2.3.4", PROXIES, "1.2.3.4"),
+        ("::1:5", "2001:db8::7", PROXIES, "2001:db8::7"),
+        ("[::1]:5", "1.2.3.4", PROXIES, "1.2.3.4"),
+        ("10.1.2.3:5", "6.6.6.6, 1.2.3.4, 10.9.9.9", PROXIES, "1.2.3.4"),
+        ("10.1.2.3:5", "", PROXIES, "10.1.2.3:5"),
+        ("10.1.2.3:5", "10.4.4.4", PROXIES, "10.1.2.3:5"),
+        ("unix:", "1.2.3.4", PROXIES, "unix:"),
+    ],
+)
+def test_a_forwarded_address_counts_only_from_a_trusted_proxy(
+    connection: str, forwarded: str, proxies: tuple[Any, ...], client: str
+) -> None:
+    request: Any = SimpleNamespace(client=connection, header=lambda _: forwarded)
+    assert client_address(request, proxies) == client
 
 
 def test_media_type_drops_parameters_and_case() -> None:
