@@ -10,18 +10,14 @@ peak is measured again at the end, because a machine's speed changes within minu
 mean of both, with the number of clients for which that is best.
 
 Clients are never on the machine that serves them, so where there are more cores than workers the generator has the last
-one to itself and the service the others, for the peak as for the overload; else, or with `--together`, they share them.
+one to itself and the service the others, for the peak as for the overload; else, or with `--shared`, they share them.
 """
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +25,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.peers.processes import free_port
-from benchmarks.requests import wait_until_ready
+from benchmarks.engine.server import HOST, ROOT, cpu_s, generate, serve, split_cores
 from service.bundle import current_version, open_bundle
-
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,38 +76,6 @@ class Result:
     rss_growth: float  # of the last fifth over the fifth after the warm-up
 
 
-def apart(workers: int, *, together: bool) -> tuple[list[int], list[int]]:
-    """The cores of the service and of the generator."""
-    cores = sorted(os.sched_getaffinity(0))
-    return (cores, cores) if together or workers >= len(cores) else (cores[:-1], cores[-1:])
-
-
-@contextmanager
-def service(bundles: Path, workers: int, cores: list[int]) -> Iterator[tuple[psutil.Process, int]]:
-    port = free_port()
-    command = [sys.executable, "-m", "service", "--host", HOST, "--port", str(port), "--workers", str(workers)]
-    environment = {**os.environ, "EKIBEN_BUNDLES": str(bundles.resolve())}
-    with on(cores):
-        server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    with server:
-        try:
-            wait_until_ready(f"http://{HOST}:{port}")
-            yield psutil.Process(server.pid), port
-        finally:
-            server.terminate()
-
-
-@contextmanager
-def on(cores: list[int]) -> Iterator[None]:
-    """What is started meanwhile runs on these cores only."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def request(bundles: Path, workload: Workload) -> tuple[bytes, int]:
     """The bytes of a request, and where the eight digits are that make it another."""
     folder = bundles / workload.model
@@ -137,15 +98,6 @@ def request(bundles: Path, workload: Workload) -> tuple[bytes, int]:
     return head.encode() + document + content, len(head) + document.index(b"0" * 8)
 
 
-def generate(load: dict[str, Any], cores: list[int]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.engine.generator"]
-    with on(cores):
-        done = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout)
-
-
 class Watch(threading.Thread):
     """Memory of the service, all its processes together, each second."""
 
@@ -164,14 +116,16 @@ class Watch(threading.Thread):
         self.join()
 
     def cpu_s(self) -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in self._processes)
+        return cpu_s(self._processes)
 
 
-def measure(name: str, workers: int, args: argparse.Namespace) -> Result:
+def measure(
+    name: str, workers: int, args: argparse.Namespace, *, checkout: Path = ROOT, python: str = sys.executable
+) -> Result:
     workload = WORKLOADS[name]
     template, number_at = request(args.bundles, workload)
-    service_on, generator_on = apart(workers, together=args.together)
-    with service(args.bundles, workers, service_on) as (process, port):
+    service_on, generator_on = split_cores(workers, shared=args.shared)
+    with serve(args.bundles, workers, service_on, checkout=checkout, python=python) as (process, port):
 
         def asked(deadline_ms: int, **more: Any) -> dict[str, Any]:
             content = template.replace(b"%d", b"%d" % deadline_ms, 1)
@@ -196,10 +150,10 @@ def measure(name: str, workers: int, args: argparse.Namespace) -> Result:
         measure_peaks()
         watch = Watch(process)
         watch.start()
-        began, cpu_s = time.monotonic(), watch.cpu_s()
+        began, cpu_began = time.monotonic(), watch.cpu_s()
         rate = args.times * max(before for (before,) in peaks.values())
         found = asked(workload.deadline_ms, rate=rate, seconds=args.seconds, warm_up_s=args.seconds / 6, obey=args.obey)
-        cores = (watch.cpu_s() - cpu_s) / (time.monotonic() - began)
+        cores = (watch.cpu_s() - cpu_began) / (time.monotonic() - began)
         watch.end()
         measure_peaks()
     peak = max(sum(found) / len(found) for found in peaks.values())
@@ -243,7 +197,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--times", type=float, default=2, help="of the peak")
     parser.add_argument("--obey", type=float, default=0.02, help="share of the refused who come back as told")
-    parser.add_argument("--together", action="store_true", help="the generator shares the cores of the service")
+    parser.add_argument("--shared", action="store_true", help="the generator shares the cores of the service")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("overload.json"))
     args = parser.parse_args()
     results = []
