@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.engine import overload
 from benchmarks.engine.server import HOST, cpu_s, generate, serve, split_cores
-from benchmarks.peers.bodies import FORMS
+from benchmarks.peers.bodies import FORMATS
 from benchmarks.peers.workloads import MODELS, load_workload
 
 BODIES = {"json": "ekiben", "binary": "v2-binary"}
@@ -33,11 +33,11 @@ Samples = dict[str, dict[str, list[Figures]]]  # cell -> side -> figures of each
 
 def request(bundles: Path, model: str, body: str) -> tuple[bytes, int]:
     """The bytes of a request for one item, and the offset of the eight digits that make each request different."""
-    exchange = FORMS[BODIES[body]].encode(load_workload(bundles / model), slice(0, 1))
-    headers = {**exchange.headers, "Host": HOST, "Content-Length": str(len(exchange.body))}
+    encoded = FORMATS[BODIES[body]].encode(load_workload(bundles / model), slice(0, 1))
+    headers = {**encoded.headers, "Host": HOST, "Content-Length": str(len(encoded.body))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = f"POST {exchange.path} HTTP/1.1\r\n{lines}X-Request-Timeout-Ms: {DEADLINE_S * 1000}\r\nX-Number: "
-    return head.encode() + b"00000000\r\n\r\n" + exchange.body, len(head)
+    head = f"POST {encoded.path} HTTP/1.1\r\n{lines}X-Request-Timeout-Ms: {DEADLINE_S * 1000}\r\nX-Number: "
+    return head.encode() + b"00000000\r\n\r\n" + encoded.body, len(head)
 
 
 def measure_cells(checkout: Path, workers: int, args: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
@@ -48,35 +48,37 @@ def measure_cells(checkout: Path, workers: int, args: argparse.Namespace) -> Ite
         processes = [process, *process.children(recursive=True)]
         for model in args.models:
             for body in args.bodies:
-                content, number_at = request(args.bundles, model, body)
-                load = {"host": HOST, "port": port, "request": content.decode("latin-1"), "number_at": number_at}
-                load |= {"deadline_s": DEADLINE_S, "seed": 0, "obey": 0}
+                content, number_offset = request(args.bundles, model, body)
+                load = {"host": HOST, "port": port, "request": content.decode("latin-1")}
+                load |= {"number_offset": number_offset, "deadline_s": DEADLINE_S, "retry_rate": 0, "seed": 0}
                 for connections in args.connections:
-                    generate({**load, "clients": connections, "seconds": args.seconds / 4}, generator_cores)
+                    generate({**load, "num_clients": connections, "seconds": args.seconds / 4}, generator_cores)
                     before_s = cpu_s(processes)
-                    found = generate({**load, "clients": connections, "seconds": args.seconds}, generator_cores)
+                    found = generate({**load, "num_clients": connections, "seconds": args.seconds}, generator_cores)
                     spent_s = cpu_s(processes) - before_s
                     yield (
                         f"{model}, {body}, workers {workers}, connections {connections}",
                         {
-                            "CPU µs/request": spent_s / found["sent"] * 1e6,
+                            "CPU µs/request": spent_s / found["num_sent"] * 1e6,
                             "requests/s": found["good_per_s"],
-                            "not answered 200": found["sent"] - found["statuses"].get("200", 0),
+                            "not answered 200": found["num_sent"] - found["statuses"].get("200", 0),
                         },
                     )
 
 
 def measure_overload(checkout: Path, workers: int, args: argparse.Namespace) -> Iterator[tuple[str, Figures]]:
-    options = argparse.Namespace(bundles=args.bundles, seconds=args.overload_seconds, times=2, obey=0.02, shared=False)
+    overload_args = argparse.Namespace(
+        bundles=args.bundles, seconds=args.overload_seconds, times=2, retry_rate=0.02, share_cores=False
+    )
     for name in OVERLOAD if args.overload else ():
-        found = overload.measure(name, workers, options, checkout=checkout, python=args.python)
+        found = overload.measure(name, workers, overload_args, checkout=checkout, python=args.python)
         yield (
             f"overload {name}, workers {workers}",
             {
                 "peak, requests/s": found.peak_per_s,
                 "goodput, requests/s": found.goodput_of_peak * found.peak_per_s,
                 "goodput / peak": found.goodput_of_peak,
-                "accepted in time": found.in_time,
+                "accepted in time": found.accepted_in_time,
                 "refused": found.refused,
                 "refusal p50, ms": found.refusal_ms["p50"],
                 "refusal p99, ms": found.refusal_ms["p99"],
@@ -99,7 +101,7 @@ def table(samples: Samples) -> str:
     return "\n".join(lines)
 
 
-def options() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", type=Path, required=True, help="a checkout of the earlier revision")
     parser.add_argument("--new", type=Path, required=True, help="a checkout of the later revision")
@@ -118,7 +120,7 @@ def options() -> argparse.Namespace:
 
 
 def main() -> None:
-    args = options()
+    args = parse_args()
     args.python = str(Path(args.python).absolute())
     samples: Samples = defaultdict(lambda: {"old": [], "new": []})
     for number in range(1, args.rounds + 1):

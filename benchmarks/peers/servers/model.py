@@ -1,6 +1,6 @@
-"""The models as the peers run them, and what the harness told this process.
+"""The models as the peers run them, and the parameters that the benchmark passes in environment variables.
 
-Every peer runs the same session: one thread, no spinning, all graph optimisations. The server around it differs.
+Every peer runs the same session: one thread, no spinning, all graph optimisations. Only the server around it differs.
 """
 
 import json
@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 PORT = int(os.environ.get("PEER_PORT", "0"))
 WORKERS = int(os.environ.get("PEER_WORKERS", "1"))
 VARIANT = os.environ.get("PEER_VARIANT", "")
-HOME = Path(os.environ.get("PEER_HOME", "."))  # an empty folder for what the server has to write
+HOME = Path(os.environ.get("PEER_HOME", "."))  # an empty folder for the files of the server
 FILES: dict[str, str] = json.loads(os.environ.get("PEER_MODELS", "{}"))  # name -> path of the ONNX file
 
 Feeds = dict[str, Any]
@@ -31,19 +31,19 @@ class Model:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.is_image = [given.name for given in self.session.get_inputs()] == ["images"]
+        self.is_image = [tensor.name for tensor in self.session.get_inputs()] == ["images"]
         self.shape = self.session.get_inputs()[0].shape[1:]
         self.path = path
 
     def __reduce__(self) -> tuple[type["Model"], tuple[str]]:
-        """A session cannot go to another process: the model is opened again there."""
+        """A session cannot be pickled: the other process opens the model again."""
         return Model, (self.path,)
 
     def run(self, feeds: Feeds) -> np.ndarray:
         return self.session.run(["probabilities"], feeds)[0]
 
     def run_many(self, requests: Sequence[Feeds]) -> list[np.ndarray]:
-        """One run for several requests, which may have several rows each."""
+        """Run several requests, of one or more rows each, as one batch."""
         if len(requests) == 1:
             return [self.run(requests[0])]
         merged = {name: np.concatenate([feeds[name] for feeds in requests]) for name in requests[0]}
@@ -57,13 +57,13 @@ class Model:
         return {"ids": np.array(document["ids"], np.int64), "lengths": np.array(document["lengths"], np.int64)}
 
     def from_rows(self, rows: np.ndarray) -> Feeds:
-        """Images as they are; a text is one row of its length and its ids."""
+        """Images unchanged; a text is one row with its length and its ids."""
         if self.is_image:
             return {"images": rows}
         return {"ids": rows[:, 1:], "lengths": rows[:, 0]}
 
     def from_bytes(self, content: bytes) -> Feeds:
-        """`from_rows`, the rows one after the other: an image in uint8, a text in int64."""
+        """As `from_rows`, from the bytes of the rows: uint8 for images, int64 for texts."""
         if self.is_image:
             return self.from_rows(np.frombuffer(content, np.uint8).reshape(-1, *self.shape))
         return self.from_rows(np.frombuffer(content, np.int64).reshape(-1, 65))
