@@ -1,4 +1,4 @@
-"""Stock BentoML, without its batching or with it (variant "batch"); its batching requires that the input is one array."""
+"""Stock BentoML, without its batching or with it (variant "batch"). Its batching requires a single input array."""
 
 import os
 import sys
