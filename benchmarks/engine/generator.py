@@ -170,7 +170,7 @@ class Generator:
             self._epoll.modify(connection.socket, select.EPOLLIN | select.EPOLLOUT)
 
     def _receive(self, timeout_s: float) -> None:
-        # select() waits to the microsecond, poll() only to the millisecond.
+        # The timeout of select() has a resolution of microseconds, that of poll() of milliseconds.
         if not select.select([self._epoll], [], [], timeout_s)[0]:
             return
         for descriptor, event in self._epoll.poll(0):

@@ -26,7 +26,7 @@ READY_TIMEOUT_S = 120.0
 
 
 def split_cores(workers: int, *, shared: bool = False) -> tuple[list[int], list[int]]:
-    """The cores of the service and of the generator; the generator gets the last one where the workers leave one."""
+    """The cores of the service and of the generator, which has the last one alone if the workers leave one free."""
     cores = sorted(os.sched_getaffinity(0))
     return (cores, cores) if shared or workers >= len(cores) else (cores[:-1], cores[-1:])
 

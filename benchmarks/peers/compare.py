@@ -12,7 +12,7 @@ BASELINES = ("triton", "fastapi", "bentoml")
 
 
 def comparison(points: Sequence[Point]) -> list[str]:
-    """Lines of a table; each measure takes the best configuration of each side, measure of workers included."""
+    """Lines of a table; each measure takes the best configuration of each side, over all numbers of workers."""
     rows = [row for load in _loads(points) if (row := _row(load, [p for p in points if _load(p) == load]))]
     if not rows:
         return []

@@ -62,7 +62,7 @@ def tables(points: Sequence[Point], failures: Mapping[str, str]) -> str:
     lines = comparison(points)
     for (model, body, rows), group in _group_by_load(points).items():
         connections = sorted({point.connections for point in group if not point.peer.startswith("limit-ort")})
-        columns = [f"{what} c={c}" for what in ("CPU µs", "req/s", "p50/p99 ms") for c in connections]
+        columns = [f"{measure} c={c}" for measure in ("CPU µs", "req/s", "p50/p99 ms") for c in connections]
         lines += [f"### {model}, {TITLES[body]}, {rows} {'item' if rows == 1 else 'items'} a request", ""]
         lines += ["| peer | " + " | ".join(columns) + " | errors |", "| --- |" + " --- |" * (len(columns) + 1)]
         for peer, cells in _sort_by_cpu(group):

@@ -1,4 +1,4 @@
-"""A real server reports the fault of each broken bundle to clients and in its log; it is ready once all are repaired."""
+"""A real server reports the fault of each broken bundle to clients and in its log, until all are repaired."""
 
 import json
 import shutil

@@ -65,14 +65,15 @@ def expected(bundle: Bundle) -> list[Any]:
 class VersionCheckedLoad:
     """Clients that check every response against those of the version that it names.
 
+    `expected` has the responses by version, `versions` the version last seen by each client.
     While `broken` is set, each client reads /models until it reports that reason, and then adds itself to `informed`.
     """
 
     def __init__(self, port: int) -> None:
-        self.expected: dict[str, list[Any]] = {}  # by version
+        self.expected: dict[str, list[Any]] = {}
         self.failed: list[Response] = []
         self.incorrect: list[tuple[str, int]] = []
-        self.versions: list[str] = [""] * NUM_CLIENTS  # last seen by each client
+        self.versions: list[str] = [""] * NUM_CLIENTS
         self.broken: str | None = None
         self.informed: set[int] = set()
         self.stop = False
@@ -131,7 +132,7 @@ class Swaps:
                 publish(self._root, number, files=files, spoil=cut_off)
 
     def _files(self, number: int) -> dict[str, bytes]:
-        """The request cases, whose correct answers need a model that is opened first."""
+        """The request file, with answers from a first copy of the bundle."""
         bundle = open_bundle(self._drafts / NAME / publish(self._drafts, number))
         return request_file(bundle, json_request(IMAGES[0]))
 

@@ -1,4 +1,4 @@
-"""A lower limit: a minimal handler around onnxruntime on granian's native interface (RSGI), with orjson."""
+"""A lower bound of the cost: a minimal handler around onnxruntime on granian's native interface (RSGI), with orjson."""
 
 import os
 import sys

@@ -17,14 +17,16 @@ HOST = "127.0.0.1"
 PORT = int(os.environ.get("PEER_PORT", "0"))
 WORKERS = int(os.environ.get("PEER_WORKERS", "1"))
 VARIANT = os.environ.get("PEER_VARIANT", "")
-HOME = Path(os.environ.get("PEER_HOME", "."))  # an empty folder for the files of the server
-FILES: dict[str, str] = json.loads(os.environ.get("PEER_MODELS", "{}"))  # name -> path of the ONNX file
+# An empty folder for the files of the server.
+HOME = Path(os.environ.get("PEER_HOME", "."))
+# The paths of the ONNX files by model.
+FILES: dict[str, str] = json.loads(os.environ.get("PEER_MODELS", "{}"))
 
 Feeds = dict[str, Any]
 
 
 class Model:
-    """feeds -> probabilities float32 [rows, labels]."""
+    """An onnxruntime session whose `run` returns probabilities float32 [rows, labels]."""
 
     def __init__(self, path: str) -> None:
         options = ort.SessionOptions()
@@ -51,7 +53,7 @@ class Model:
         return np.split(self.run(merged), ends)
 
     def from_json(self, document: dict[str, Any]) -> Feeds:
-        """{"images": [...]} or {"ids": [...], "lengths": [...]}."""
+        """The feeds of {"images": [...]} or {"ids": [...], "lengths": [...]}."""
         if self.is_image:
             return {"images": np.array(document["images"], np.uint8)}
         return {"ids": np.array(document["ids"], np.int64), "lengths": np.array(document["lengths"], np.int64)}

@@ -1,4 +1,4 @@
-"""A lower limit: an ASGI endpoint that reads the body and sends a constant."""
+"""A lower bound of the cost: an ASGI endpoint that reads the body and sends a constant."""
 
 import uvicorn
 

