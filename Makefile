@@ -89,9 +89,9 @@ prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments ove
 bench-scoring: export ## a million rows by scoring and by other ways (minutes)
 	@$(BIN)/python -m benchmarks.scoring
 
-prove-models: $(VENV)/.installed ## train every recipe on the real sets in DATA=FOLDER and hold them to their floors
+prove-models: $(VENV)/.installed ## train every recipe on the real sets in DATA=FOLDER and compare them with their thresholds
 	@test -d "$(DATA)" || { echo "make prove-models DATA=FOLDER"; exit 2; }
 	@for name in $(RECIPES); do \
 	    test -e runs-real/$$name/checkpoint.json || $(BIN)/python -m training $$name --out runs-real/$$name \
-	        --data "$(DATA)/$$($(BIN)/python -m benchmarks.floors --data-of $$name)"; done
-	@$(BIN)/python -m benchmarks.floors runs-real
+	        --data "$(DATA)/$$($(BIN)/python -m benchmarks.thresholds --data-of $$name)"; done
+	@$(BIN)/python -m benchmarks.thresholds runs-real

@@ -1,10 +1,10 @@
-"""CPU time and latency of one request at each endpoint of a running service.
+"""Measure CPU time and latency of one request at each endpoint of a running service.
 
-    make bench                      starts a service on the bundles of this checkout and measures it
+    make bench                      start a service on the bundles of this checkout and measure it
     python -m benchmarks.requests --url http://127.0.0.1:3000 --pid PID
 
-One connection, one request at a time: what a request costs when nothing else is going on. CPU time is that of the
-server's process tree, so other load on the machine changes it less than it changes latency.
+One connection sends one request at a time, so the figures are those of an otherwise idle service. CPU time is that of
+the server's process tree: other load on the machine changes it less than it changes latency.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from PIL import Image
 PORT = 3117
 
 
-def bodies() -> dict[str, tuple[str, dict[str, object]]]:
-    """Title -> path and body."""
+def example_requests() -> dict[str, tuple[str, dict[str, object]]]:
+    """The path and body of each request, by title."""
     rng = np.random.default_rng(0)
     digit = rng.integers(0, 256, (28, 28), dtype=np.uint8)
     png = io.BytesIO()
@@ -54,28 +54,28 @@ def cpu_seconds(root: psutil.Process) -> float:
 
 
 def measure(url: str, root: psutil.Process, *, seconds: float) -> list[tuple[str, float, float, float]]:
-    """Rows of title, CPU microseconds a request, median and 99th percentile latency in milliseconds."""
+    """Rows of title, CPU microseconds per request, median and 99th percentile of latency in milliseconds."""
     address = urllib.parse.urlsplit(url)
     assert address.hostname
     rows = []
-    for title, (path, body) in bodies().items():
+    for title, (path, body) in example_requests().items():
         connection = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
         content = json.dumps(body).encode()
-        latencies: list[float] = []
+        latencies_ms: list[float] = []
         warm_until = time.perf_counter() + seconds / 4
-        stop = warm_until + seconds
-        cpu = 0.0
-        while (start := time.perf_counter()) < stop:
+        end = warm_until + seconds
+        cpu_before_s = 0.0
+        while (start := time.perf_counter()) < end:
             if start < warm_until:
-                latencies, cpu = [], cpu_seconds(root)
+                latencies_ms, cpu_before_s = [], cpu_seconds(root)
             connection.request("POST", path, content, {"content-type": "application/json"})
             response = connection.getresponse()
-            answer = response.read()
+            response_body = response.read()
             if response.status != 200:
-                sys.exit(f"{title}: {response.status} {answer.decode()}")
-            latencies.append((time.perf_counter() - start) * 1e3)
-        spent = (cpu_seconds(root) - cpu) / len(latencies) * 1e6
-        rows.append((title, spent, statistics.median(latencies), float(np.percentile(latencies, 99))))
+                sys.exit(f"{title}: {response.status} {response_body.decode()}")
+            latencies_ms.append((time.perf_counter() - start) * 1e3)
+        cpu_us = (cpu_seconds(root) - cpu_before_s) / len(latencies_ms) * 1e6
+        rows.append((title, cpu_us, statistics.median(latencies_ms), float(np.percentile(latencies_ms, 99))))
         connection.close()
     return rows
 
@@ -98,9 +98,9 @@ def wait_until_ready(url: str, *, timeout_s: float = 120) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--url", help="a running service; without it one is started")
-    parser.add_argument("--pid", type=int, help="with --url: the process whose tree is measured")
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each row")
+    parser.add_argument("--url", help="address of a running service; by default one is started")
+    parser.add_argument("--pid", type=int, help="with --url: the root of the process tree to measure")
+    parser.add_argument("--seconds", type=float, default=4.0, help="duration of each measurement")
     args = parser.parse_args()
     server = None
     if args.url is None:
@@ -119,8 +119,8 @@ def main() -> None:
             server.terminate()
             server.wait(timeout=30)
     print("| request | CPU µs | p50 ms | p99 ms |\n| --- | --- | --- | --- |")
-    for title, cpu, p50, p99 in rows:
-        print(f"| {title} | {cpu:,.0f} | {p50:.2f} | {p99:.2f} |")
+    for title, cpu_us, p50_ms, p99_ms in rows:
+        print(f"| {title} | {cpu_us:,.0f} | {p50_ms:.2f} | {p99_ms:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Workers are killed under load: who loses what, how long until it is served again, and does health tell the truth?
+"""Kill workers under load: count the lost requests, time the recovery, and check that readiness is reported correctly.
 
     python -m benchmarks.engine.kills [--bundles bundles] [--workers 2] [--at-once 1] [--kills 10]
 
-Clients ask without a pause, each on a connection that it keeps, and check every answer; `--at-once` of the workers get
-SIGKILL at the same moment, again and again. `answer` is the time from the kill until a new connection gets a right
-answer, `all ready` until every worker is ready again. A request may fail if it was under way when its worker was
-killed; `refused` counts answers that the service is not ready, `lost otherwise` requests that failed though no worker
-was killed meanwhile. A probe asks /readyz, each time on a new connection; `untrue` counts when it was told 200 and its
-next request on that connection got no right answer.
+Clients send requests without a pause, each on a keep-alive connection, and check every response. Again and again,
+`--at-once` of the workers get SIGKILL at the same moment. `response` is the time from the kill until a new connection
+gets a correct response, `all ready` the time until every worker is ready again. A request may fail if it was pending
+when its worker was killed; `lost without kill` counts requests that failed although no worker was killed meanwhile.
+`refused` counts responses that the service is not ready. A probe sends /readyz, each time on a new connection; `false
+ready` counts the 200s after which the next request on that connection got no correct response.
 """
 
 import argparse
@@ -26,29 +26,30 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.connection import Answer, Connection
+from benchmarks.connection import Connection, Response
 from tests.e2e.serving import ROOT, environment, start
 
 NUM_CLIENTS = 16
-LINGERS_S = 1.0  # a process that was killed may have to wait for its turn to die
+# A killed process may still run for this long before the kernel ends it.
+KILL_DELAY_S = 1.0
 JSON = {"content-type": "application/json"}
-FAILED = (OSError, EOFError)
+CONNECTION_ERRORS = (OSError, EOFError)
 
 
 @dataclass
-class Load:
-    """`body` is asked of /classify, and must be answered with the same bytes every time."""
+class CheckedLoad:
+    """Clients that send `body` to /classify and expect the same bytes in every response."""
 
     port: int
     body: bytes
     kills: list[float] = field(default_factory=list)
     answered: int = 0
     refused: int = 0
-    wrong: int = 0
+    incorrect: int = 0
     lost: int = 0
-    lost_otherwise: int = 0
-    untrue: int = 0
-    right: bytes | None = None
+    lost_without_kill: int = 0
+    false_ready: int = 0
+    expected: bytes | None = None
     stop: bool = False
 
     async def client(self) -> None:
@@ -58,70 +59,72 @@ class Load:
             except OSError:
                 await asyncio.sleep(0.01)
                 continue
-            began = time.monotonic()
+            start = time.monotonic()
             try:
                 while not self.stop:
-                    began = time.monotonic()
-                    answer = await self._ask(connection)
-                    refused = answer.status == 503
+                    start = time.monotonic()
+                    response = await self._classify(connection)
+                    refused = response.status == 503
                     self.refused += refused
                     self.answered += not refused
-                    self.wrong += not refused and not self._is_right(answer)
+                    self.incorrect += not refused and not self._is_correct(response)
                     if refused:
                         await asyncio.sleep(0.01)
-            except FAILED:
+            except CONNECTION_ERRORS:
                 self.lost += 1
-                self.lost_otherwise += not self._killed_since(began)
+                self.lost_without_kill += not self._killed_since(start)
             connection.close()
 
     async def probe(self) -> None:
         while not self.stop:
             await asyncio.sleep(0.02)
-            began, ready = time.monotonic(), False
+            start, ready = time.monotonic(), False
             try:
                 with closing(await Connection.open(self.port)) as connection:
-                    ready = (await connection.ask("GET", "/readyz")).status == 200
+                    ready = (await connection.request("GET", "/readyz")).status == 200
                     if ready:
-                        self.untrue += not self._is_right(await self._ask(connection))
-            except FAILED:
-                self.untrue += ready and not self._killed_since(began)
+                        self.false_ready += not self._is_correct(await self._classify(connection))
+            except CONNECTION_ERRORS:
+                self.false_ready += ready and not self._killed_since(start)
 
-    async def first_right(self) -> float:
-        """When a new connection got a right answer; waits for it."""
+    async def wait_for_correct_response(self) -> float:
+        """Wait until a new connection gets a correct response; return the time."""
         while True:
             try:
                 with closing(await Connection.open(self.port)) as connection:
-                    if self._is_right(await self._ask(connection)):
+                    if self._is_correct(await self._classify(connection)):
                         return time.monotonic()
-            except FAILED:
+            except CONNECTION_ERRORS:
                 pass
             await asyncio.sleep(0.005)
 
     async def ready_workers(self) -> int:
         try:
             with closing(await Connection.open(self.port)) as connection:
-                text = (await connection.ask("GET", "/metrics")).body.decode()
-        except FAILED:
+                text = (await connection.request("GET", "/metrics")).body.decode()
+        except CONNECTION_ERRORS:
             return 0
-        found = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("ekiben_ready_workers ")]
-        return int(float(found[0])) if found else 0
+        values = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith("ekiben_ready_workers ")]
+        return int(float(values[0])) if values else 0
 
-    async def _ask(self, connection: Connection) -> Answer:
-        return await connection.ask("POST", "/classify", self.body, JSON)
+    async def _classify(self, connection: Connection) -> Response:
+        return await connection.request("POST", "/classify", self.body, JSON)
 
-    def _is_right(self, answer: Answer) -> bool:
-        if self.right is None and answer.status == 200:
-            self.right = answer.body
-        return answer.status == 200 and answer.body == self.right
+    def _is_correct(self, response: Response) -> bool:
+        if self.expected is None and response.status == 200:
+            self.expected = response.body
+        return response.status == 200 and response.body == self.expected
 
-    def _killed_since(self, moment: float) -> bool:
-        return any(kill >= moment - LINGERS_S for kill in self.kills)
+    def _killed_since(self, start: float) -> bool:
+        return any(kill >= start - KILL_DELAY_S for kill in self.kills)
 
 
-async def measure(load: Load, parent: psutil.Process, *, workers: int, at_once: int, kills: int) -> dict[str, float]:
+async def measure(
+    load: CheckedLoad, parent: psutil.Process, *, workers: int, at_once: int, kills: int
+) -> dict[str, float]:
     tasks = [asyncio.create_task(load.client()) for _ in range(NUM_CLIENTS)]
     tasks.append(asyncio.create_task(load.probe()))
-    answer_s, ready_s = [], []
+    response_s, ready_s = [], []
     for _ in range(kills):
         while await load.ready_workers() < workers:
             await asyncio.sleep(0.02)
@@ -129,7 +132,7 @@ async def measure(load: Load, parent: psutil.Process, *, workers: int, at_once: 
         load.kills.append(time.monotonic())
         for worker in parent.children()[:at_once]:
             os.kill(worker.pid, signal.SIGKILL)
-        answer_s.append(await load.first_right() - load.kills[-1])
+        response_s.append(await load.wait_for_correct_response() - load.kills[-1])
         await asyncio.sleep(0.05)
         while await load.ready_workers() < workers:
             await asyncio.sleep(0.02)
@@ -137,16 +140,16 @@ async def measure(load: Load, parent: psutil.Process, *, workers: int, at_once: 
     load.stop = True
     await asyncio.gather(*tasks)
     return {
-        "answer, median s": statistics.median(answer_s),
-        "answer, longest s": max(answer_s),
+        "response, median s": statistics.median(response_s),
+        "response, longest s": max(response_s),
         "all ready, median s": statistics.median(ready_s),
         "all ready, longest s": max(ready_s),
         "answered": load.answered,
         "refused": load.refused,
-        "wrong": load.wrong,
+        "incorrect": load.incorrect,
         "lost": load.lost,
-        "lost otherwise": load.lost_otherwise,
-        "untrue": load.untrue,
+        "lost without kill": load.lost_without_kill,
+        "false ready": load.false_ready,
     }
 
 
@@ -164,13 +167,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         env = environment(EKIBEN_BUNDLES=str(args.bundles.resolve()), BENTOML_HOME=folder)
         with start(command, env=env, cwd=ROOT, log=Path(folder) / "log") as server:
-            load = Load(port=server.port, body=body)
+            load = CheckedLoad(port=server.port, body=body)
             parent = psutil.Process(server.process.pid)
-            found = asyncio.run(measure(load, parent, workers=args.workers, at_once=args.at_once, kills=args.kills))
+            results = asyncio.run(measure(load, parent, workers=args.workers, at_once=args.at_once, kills=args.kills))
     print(f"{args.workers} workers, {args.at_once} killed at once, {args.kills} times")
-    for name, value in found.items():
+    for name, value in results.items():
         print(f"{name:>20}  {value:.2f}" if isinstance(value, float) else f"{name:>20}  {value:,}")
-    sys.exit(bool(found["wrong"] or found["lost otherwise"] or found["untrue"]))
+    sys.exit(bool(results["incorrect"] or results["lost without kill"] or results["false ready"]))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""2,000 sequences of random lengths at once: are the answers those of each alone, how much is padding, how fast is it?
+"""Run 2,000 sequences of random lengths at once: correctness of the outputs, share of padding, throughput, CPU time.
 
     python -m benchmarks.engine.lengths [--bundles bundles] [MODEL...]
 
-Every model is asked for one item 2,000 times (models without lengths too). Three ways, in turns, medians of the rounds:
-`loop` is a plain loop over `Session.run`, on one thread without any engine; `alone` is the engine, awaited one item at
-a time; `engine` is the engine asked for all items at the same moment, with as many threads as the service has by
-default. `alike` counts the answers that are bit-equal to those of the loop. Processor time is that of the whole process
-and, unlike the clock, says much the same on a busy machine; `tasks` is what it costs to wait for 2,000 futures in 2,000
-tasks at once, whatever sets them, which is part of `engine`.
+Every model runs 2,000 items (models without lengths too) by three methods, in turn; the figures are medians of the
+rounds. `loop` is a bare loop over `Session.run` on one thread, without the engine. `sequential` is the engine, awaited
+one item at a time. `concurrent` is the engine with all items submitted at the same moment, with as many threads as the
+service has by default. `bit_identical` counts the outputs of `concurrent` that are equal to those of the loop. CPU time
+is that of the whole process and, unlike elapsed time, is much the same on a busy machine. `tasks` is the cost of
+waiting for 2,000 futures in 2,000 tasks, which is part of `concurrent`.
 """
 
 import argparse
@@ -34,32 +34,34 @@ from service.engine.verification.warmup import warm
 from service.host import SWITCH_S
 
 Inputs = dict[str, npt.NDArray[Any]]
-Answer = dict[str, npt.NDArray[Any]]
+Outputs = dict[str, npt.NDArray[Any]]
 NUM_ITEMS = 2000
-YOUNG = 10_000, 20, 20  # how often garbage is looked for, as in the service
+GC_THRESHOLD = 10_000, 20, 20  # as in the service
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
+    """`padding` is the share of the computed steps; `*_per_s` are items, `*_cpu_us` the CPU time of an item."""
+
     model: str
     threads: int
-    alike: int
+    bit_identical: int
     items: int
-    waste: float  # share of what was computed that was padding
-    items_a_batch: float
+    padding: float
+    items_per_batch: float
     loop_per_s: float
-    alone_per_s: float
-    engine_per_s: float
-    loop_cpu_us: float  # of processor time for an item
-    alone_cpu_us: float
-    engine_cpu_us: float
+    sequential_per_s: float
+    concurrent_per_s: float
+    loop_cpu_us: float
+    sequential_cpu_us: float
+    concurrent_cpu_us: float
     tasks_cpu_us: float
 
 
-def item(session: Session, rng: np.random.Generator, longest: int) -> Inputs:
-    """One random row."""
+def random_item(session: Session, rng: np.random.Generator, max_length: int) -> Inputs:
+    """The inputs of one row with random values and a random length."""
     manifest = session.manifest
-    steps = int(rng.integers(1, min(manifest.limits.max_steps or 1, longest) + 1))
+    steps = int(rng.integers(1, min(manifest.limits.max_steps or 1, max_length) + 1))
     inputs: Inputs = {}
     for spec in manifest.inputs:
         shape = [{"batch": 1, "steps": steps}.get(axis, 1) if isinstance(axis, str) else axis for axis in spec.shape]
@@ -68,91 +70,92 @@ def item(session: Session, rng: np.random.Generator, longest: int) -> Inputs:
         elif spec.dtype == "float32":
             inputs[spec.name] = rng.normal(size=shape).astype(np.float32)
         else:
-            most = 256 if spec.dtype == "uint8" else getattr(manifest.parameters, "vocabulary", 2)
-            inputs[spec.name] = rng.integers(0, most, shape).astype(spec.dtype)
+            end = 256 if spec.dtype == "uint8" else getattr(manifest.parameters, "vocabulary", 2)
+            inputs[spec.name] = rng.integers(0, end, shape).astype(spec.dtype)
     return inputs
 
 
-def alike(one: Answer, other: Answer) -> bool:
+def bit_identical(one: Outputs, other: Outputs) -> bool:
     return all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
-def one_by_one(runner: Runner, session: Session, items: list[Inputs], outputs: list[str]) -> list[Answer]:
-    answers: list[Answer] = []
+def sequential(runner: Runner, session: Session, items: list[Inputs], names: list[str]) -> list[Outputs]:
+    results: list[Outputs] = []
 
-    async def in_turn() -> None:  # returns nothing: a loop writes out what its main coroutine returns
-        answers.extend([await runner.run(session, inputs, outputs) for inputs in items])
+    # This coroutine returns nothing, because the event loop formats the result of its main coroutine.
+    async def run() -> None:
+        results.extend([await runner.run(session, inputs, names) for inputs in items])
 
-    uvloop.run(in_turn())
-    return answers
-
-
-def together(runner: Runner, session: Session, items: list[Inputs], outputs: list[str]) -> list[Answer]:
-    answers: list[Answer] = []
-
-    async def all_at_once() -> None:
-        answers.extend(await asyncio.gather(*(runner.run(session, inputs, outputs) for inputs in items)))
-
-    uvloop.run(all_at_once())
-    return answers
+    uvloop.run(run())
+    return results
 
 
-def tasks(num_items: int) -> list[Answer]:
-    """As many tasks that wait for a future each."""
+def concurrent(runner: Runner, session: Session, items: list[Inputs], names: list[str]) -> list[Outputs]:
+    results: list[Outputs] = []
 
-    async def all_at_once() -> None:
+    async def run() -> None:
+        results.extend(await asyncio.gather(*(runner.run(session, inputs, names) for inputs in items)))
+
+    uvloop.run(run())
+    return results
+
+
+def tasks(num_items: int) -> list[Outputs]:
+    """Start as many tasks as there are items; each waits for a future."""
+
+    async def run() -> None:
         futures = [asyncio.get_running_loop().create_future() for _ in range(num_items)]
         asyncio.get_running_loop().call_soon(lambda: [future.set_result(None) for future in futures])
-        await asyncio.gather(*map(_waiting, futures))
+        await asyncio.gather(*map(wait, futures))
 
-    async def _waiting(future: asyncio.Future[None]) -> None:
+    async def wait(future: asyncio.Future[None]) -> None:
         await future
 
-    uvloop.run(all_at_once())
+    uvloop.run(run())
     return []
 
 
-def measure(session: Session, *, threads: int, rounds: int, longest: int, num_items: int) -> Point:
+def measure(session: Session, *, threads: int, rounds: int, max_length: int, num_items: int) -> Point:
     rng = np.random.default_rng(0)
-    items = [item(session, rng, longest) for _ in range(num_items)]
-    outputs = [spec.name for spec in session.manifest.outputs if spec.name != "logits"]
+    items = [random_item(session, rng, max_length) for _ in range(num_items)]
+    names = [spec.name for spec in session.manifest.outputs if spec.name != "logits"]
     limits = Limits(max_queue_items=num_items, timeout_s=600)
-    lone, runner = (Runner(threads=threads, limits=limits) for _ in range(2))
-    warm(session, lone)
+    sequential_runner, runner = (Runner(threads=threads, limits=limits) for _ in range(2))
+    warm(session, sequential_runner)
     warm(session, runner)
-    ways: dict[str, Callable[[], list[Answer]]] = {
-        "loop": lambda: [session.run(inputs, outputs) for inputs in items],
-        "alone": lambda: one_by_one(lone, session, items, outputs),
-        "engine": lambda: together(runner, session, items, outputs),
+    methods: dict[str, Callable[[], list[Outputs]]] = {
+        "loop": lambda: [session.run(inputs, names) for inputs in items],
+        "sequential": lambda: sequential(sequential_runner, session, items, names),
+        "concurrent": lambda: concurrent(runner, session, items, names),
         "tasks": lambda: tasks(num_items),
     }
-    wall: dict[str, list[float]] = {way: [] for way in ways}
-    cpu: dict[str, list[float]] = {way: [] for way in ways}
-    answers: dict[str, list[Answer]] = {}
+    elapsed_s: dict[str, list[float]] = {method: [] for method in methods}
+    cpu_s: dict[str, list[float]] = {method: [] for method in methods}
+    outputs: dict[str, list[Outputs]] = {}
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*YOUNG)
+    gc.set_threshold(*GC_THRESHOLD)
     sys.setswitchinterval(SWITCH_S)
     for _ in range(rounds):
-        for way, run in ways.items():
-            began, began_cpu = time.perf_counter(), time.process_time()
-            answers[way] = run()
-            wall[way].append(time.perf_counter() - began)
-            cpu[way].append(time.process_time() - began_cpu)
-    lone.close()
+        for method, run in methods.items():
+            start, cpu_before_s = time.perf_counter(), time.process_time()
+            outputs[method] = run()
+            elapsed_s[method].append(time.perf_counter() - start)
+            cpu_s[method].append(time.process_time() - cpu_before_s)
+    sequential_runner.close()
     runner.close()
     (counters,) = runner.counters()
-    cpu_us = {f"{way}_cpu_us": statistics.median(cpu[way]) / num_items * 1e6 for way in ways}
+    cpu_us = {f"{method}_cpu_us": statistics.median(cpu_s[method]) / num_items * 1e6 for method in methods}
     return Point(
         model=session.manifest.name,
         threads=threads,
-        alike=sum(map(alike, answers["loop"], answers["engine"])),
+        bit_identical=sum(map(bit_identical, outputs["loop"], outputs["concurrent"])),
         items=num_items,
-        waste=counters.padded_steps / (counters.steps + counters.padded_steps),
-        items_a_batch=counters.executed_items / counters.batches,
-        loop_per_s=num_items / statistics.median(wall["loop"]),
-        alone_per_s=num_items / statistics.median(wall["alone"]),
-        engine_per_s=num_items / statistics.median(wall["engine"]),
+        padding=counters.padded_steps / (counters.steps + counters.padded_steps),
+        items_per_batch=counters.executed_items / counters.batches,
+        loop_per_s=num_items / statistics.median(elapsed_s["loop"]),
+        sequential_per_s=num_items / statistics.median(elapsed_s["sequential"]),
+        concurrent_per_s=num_items / statistics.median(elapsed_s["concurrent"]),
         **cpu_us,
     )
 
@@ -163,28 +166,34 @@ def main() -> None:
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--longest", type=int, default=128, help="lengths are uniform from 1 to this")
+    parser.add_argument("--max-length", type=int, default=128, help="lengths are uniform from 1 to this value")
     parser.add_argument("--items", type=int, default=NUM_ITEMS)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("lengths.json"))
     args = parser.parse_args()
     points = []
     print(
-        "| model | alike | padding | a batch | items/s: loop, alone, engine | CPU µs an item | engine / loop, / alone |"
+        "| model | bit-identical | padding | items per batch | items/s: loop, sequential, concurrent "
+        "| CPU µs per item | concurrent / loop, / sequential |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in args.models or sorted(path.parent.name for path in args.bundles.glob("*/current")):
         bundle = open_bundle(args.bundles / name / current_version(args.bundles / name))
+        # The decoder of a language model forms its own batches.
         if isinstance(bundle.manifest.parameters, LanguageModel):
-            continue  # the decoder forms its own batches
+            continue
         session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
-        point = measure(session, threads=args.threads, rounds=args.rounds, longest=args.longest, num_items=args.items)
+        point = measure(
+            session, threads=args.threads, rounds=args.rounds, max_length=args.max_length, num_items=args.items
+        )
         points.append(point)
         print(
-            f"| {name} | {point.alike:,} of {point.items:,} | {point.waste:.1%} | {point.items_a_batch:.1f} "
-            f"| {point.loop_per_s:,.0f}, {point.alone_per_s:,.0f}, {point.engine_per_s:,.0f} "
-            f"| {point.loop_cpu_us:.0f}, {point.alone_cpu_us:.0f}, {point.engine_cpu_us:.0f} "
+            f"| {name} | {point.bit_identical:,} of {point.items:,} | {point.padding:.1%} "
+            f"| {point.items_per_batch:.1f} "
+            f"| {point.loop_per_s:,.0f}, {point.sequential_per_s:,.0f}, {point.concurrent_per_s:,.0f} "
+            f"| {point.loop_cpu_us:.0f}, {point.sequential_cpu_us:.0f}, {point.concurrent_cpu_us:.0f} "
             f"(tasks {point.tasks_cpu_us:.1f}) "
-            f"| {point.engine_per_s / point.loop_per_s:.2f}, {point.engine_per_s / point.alone_per_s:.2f} |",
+            f"| {point.concurrent_per_s / point.loop_per_s:.2f}, "
+            f"{point.concurrent_per_s / point.sequential_per_s:.2f} |",
             flush=True,
         )
     args.output.write_text(json.dumps({"points": [asdict(point) for point in points]}, indent=1) + "\n")

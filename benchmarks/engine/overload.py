@@ -1,27 +1,24 @@
-"""Twice as many requests as the service can answer, for a minute, whether or not it keeps up.
+"""Offer the service twice as many requests as it can answer, in an open loop.
 
     python -m benchmarks.engine.overload [--bundles bundles] [--workload heavy light] [--workers 1 2] [--seconds 60]
 
-Over HTTP against `python -m service`, binary tensors, from a process of its own (`benchmarks.engine.generator`). The
-peak is measured first, with clients who ask again as soon as they are answered, the best of a few numbers of them. Then
-requests come by a Poisson process at twice that rate (an open loop: a slow answer does not slow the next request down),
-all with the same deadline. A share of those who are refused obeys: it asks the same again when it was told to. The
-peak is measured again at the end, because a machine's speed changes within minutes: what is reported is a share of the
-mean of both, with the number of clients for which that is best.
+The requests carry binary tensors over HTTP to `python -m service`, from a separate process
+(`benchmarks.engine.generator`). The peak is measured first, in a closed loop with several numbers of clients. Then
+requests arrive by a Poisson process at twice the peak, all with the same deadline; a slow response does not slow the
+next request down. A share of the refused requests is retried after the time given by Retry-After. The peak is measured
+again at the end, because the speed of a machine changes within minutes. Goodput is reported as a share of the mean of
+both measurements, for the number of clients with the highest mean.
 
-Clients are never on the machine that serves them, so where there are more cores than workers the generator has the last
-one to itself and the service the others, for the peak as for the overload; else, or with `--together`, they share them.
+In production, clients do not run on the machine of the service. Where there are more cores than workers, the generator
+therefore has the last core to itself, for the peak as for the overload; otherwise, or with `--share-cores`, generator
+and service share all cores.
 """
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,94 +26,69 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.peers.processes import free_port
-from benchmarks.requests import wait_until_ready
+from benchmarks.engine.server import HOST, ROOT, cpu_s, generate, serve, split_cores
 from service.bundle import current_version, open_bundle
-
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What is asked, and by how many clients at a time when the peak is measured."""
+    """One kind of request, and the numbers of clients with which its peak is measured.
+
+    `steps` is the length of each row of a model that takes sequences.
+    """
 
     model: str
     rows: int
     deadline_ms: int
-    clients: tuple[int, ...]
-    steps: int = 0  # of each row, where the model has any
+    num_clients: tuple[int, ...]
+    steps: int = 0
 
 
+# Body size and compute time of a request: heavy 25 KB and 0.7 ms, long 33 KB and 2.6 ms, light 1 KB and 0.02 ms.
 WORKLOADS = {
-    "heavy": Workload(model="cifar10-cnn", rows=8, deadline_ms=200, clients=(16, 64)),  # 25 KB, 0.7 ms of computing
-    "long": Workload(model="news-attention-dot", rows=8, steps=512, deadline_ms=200, clients=(8, 32)),  # 33 KB, 2.6 ms
-    "light": Workload(model="mnist-cnn", rows=1, deadline_ms=200, clients=(32, 128)),  # 1 KB, 0.02 ms
+    "heavy": Workload(model="cifar10-cnn", rows=8, deadline_ms=200, num_clients=(16, 64)),
+    "long": Workload(model="news-attention-dot", rows=8, steps=512, deadline_ms=200, num_clients=(8, 32)),
+    "light": Workload(model="mnist-cnn", rows=1, deadline_ms=200, num_clients=(32, 128)),
 }
 DATATYPES = {"uint8": "UINT8", "int64": "INT64"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
+    """`peaks_per_s` has, by number of clients, the peak before and after the overload; `rss_mib` one value per second.
+
+    `rss_growth` compares the last fifth of the overload with the fifth after the warm-up. `generator_cpu` and
+    `service_cpu` are CPU seconds per second.
+    """
+
     workload: str
     workers: int
-    service_on: list[int]  # cores
-    generator_on: list[int]
+    service_cores: list[int]
+    generator_cores: list[int]
     seconds: float
-    peaks_per_s: dict[int, list[float]]  # by number of clients, before and after
+    peaks_per_s: dict[int, list[float]]
     peak_per_s: float
     offered_of_peak: float
     goodput_of_peak: float
     accepted: int
-    in_time: float
+    accepted_in_time: float
     refused: int
     refusal_ms: dict[str, float]
-    answer_ms: dict[str, float]
-    returned: int
-    returned_accepted: float
+    response_ms: dict[str, float]
+    retried: int
+    retried_accepted: float
     retry_after_s: dict[str, int]
     failures: dict[str, int]
-    sent_late_ms: dict[str, float]
-    connections: int
-    generator_cores: float
-    service_cores: float
-    rss_mib: list[float]  # each second
-    rss_growth: float  # of the last fifth over the fifth after the warm-up
-
-
-def apart(workers: int, *, together: bool) -> tuple[list[int], list[int]]:
-    """The cores of the service and of the generator."""
-    cores = sorted(os.sched_getaffinity(0))
-    return (cores, cores) if together or workers >= len(cores) else (cores[:-1], cores[-1:])
-
-
-@contextmanager
-def service(bundles: Path, workers: int, cores: list[int]) -> Iterator[tuple[psutil.Process, int]]:
-    port = free_port()
-    command = [sys.executable, "-m", "service", "--host", HOST, "--port", str(port), "--workers", str(workers)]
-    environment = {**os.environ, "EKIBEN_BUNDLES": str(bundles.resolve())}
-    with on(cores):
-        server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    with server:
-        try:
-            wait_until_ready(f"http://{HOST}:{port}")
-            yield psutil.Process(server.pid), port
-        finally:
-            server.terminate()
-
-
-@contextmanager
-def on(cores: list[int]) -> Iterator[None]:
-    """What is started meanwhile runs on these cores only."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+    send_delay_ms: dict[str, float]
+    num_connections: int
+    generator_cpu: float
+    service_cpu: float
+    rss_mib: list[float]
+    rss_growth: float
 
 
 def request(bundles: Path, workload: Workload) -> tuple[bytes, int]:
-    """The bytes of a request, and where the eight digits are that make it another."""
+    """The bytes of a request, and the offset of the eight digits that make each request different."""
     folder = bundles / workload.model
     rng = np.random.default_rng(0)
     tensors, content = [], b""
@@ -137,101 +109,98 @@ def request(bundles: Path, workload: Workload) -> tuple[bytes, int]:
     return head.encode() + document + content, len(head) + document.index(b"0" * 8)
 
 
-def generate(load: dict[str, Any], cores: list[int]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.engine.generator"]
-    with on(cores):
-        done = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout)
+class MemorySampler(threading.Thread):
+    """Samples the resident memory of all processes of the service once a second."""
 
-
-class Watch(threading.Thread):
-    """Memory of the service, all its processes together, each second."""
-
-    def __init__(self, root: psutil.Process) -> None:
+    def __init__(self, processes: list[psutil.Process]) -> None:
         super().__init__(daemon=True)
         self.rss_mib: list[float] = []
-        self._processes = [root, *root.children(recursive=True)]
-        self._ended = threading.Event()
+        self._processes = processes
+        self._stopped = threading.Event()
 
     def run(self) -> None:
-        while not self._ended.wait(1.0):
+        while not self._stopped.wait(1.0):
             self.rss_mib.append(round(sum(process.memory_info().rss for process in self._processes) / 2**20, 1))
 
-    def end(self) -> None:
-        self._ended.set()
+    def stop(self) -> None:
+        self._stopped.set()
         self.join()
 
-    def cpu_s(self) -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in self._processes)
 
-
-def measure(name: str, workers: int, args: argparse.Namespace) -> Result:
+def measure(
+    name: str, workers: int, args: argparse.Namespace, *, checkout: Path = ROOT, python: str = sys.executable
+) -> Result:
     workload = WORKLOADS[name]
-    template, number_at = request(args.bundles, workload)
-    service_on, generator_on = apart(workers, together=args.together)
-    with service(args.bundles, workers, service_on) as (process, port):
+    template, number_offset = request(args.bundles, workload)
+    service_cores, generator_cores = split_cores(workers, shared=args.share_cores)
+    with serve(args.bundles, workers, service_cores, checkout=checkout, python=python) as (process, port):
 
-        def asked(deadline_ms: int, **more: Any) -> dict[str, Any]:
+        def run_load(deadline_ms: int, **parameters: Any) -> dict[str, Any]:
             content = template.replace(b"%d", b"%d" % deadline_ms, 1)
             load = {
                 "host": HOST,
                 "port": port,
                 "request": content.decode("latin-1"),
-                "number_at": number_at + len(content) - len(template),
+                "number_offset": number_offset + len(content) - len(template),
                 "deadline_s": deadline_ms / 1e3,
                 "seed": 0,
-                **more,
+                **parameters,
             }
-            return generate(load, generator_on)
+            return generate(load, generator_cores)
 
-        peaks: dict[int, list[float]] = {clients: [] for clients in workload.clients}
+        def run_closed_loop(num_clients: int, seconds: float) -> float:
+            return float(run_load(10_000, num_clients=num_clients, seconds=seconds, retry_rate=0)["good_per_s"])
+
+        peaks: dict[int, list[float]] = {num_clients: [] for num_clients in workload.num_clients}
 
         def measure_peaks() -> None:
-            for clients, found in peaks.items():
-                found.append(float(asked(10_000, clients=clients, seconds=args.seconds / 12, obey=0)["good_per_s"]))
+            for num_clients, values in peaks.items():
+                values.append(run_closed_loop(num_clients, args.seconds / 12))
 
-        asked(10_000, clients=workload.clients[0], seconds=args.seconds / 30, obey=0)
+        run_closed_loop(workload.num_clients[0], args.seconds / 30)
         measure_peaks()
-        watch = Watch(process)
-        watch.start()
-        began, cpu_s = time.monotonic(), watch.cpu_s()
-        rate = args.times * max(before for (before,) in peaks.values())
-        found = asked(workload.deadline_ms, rate=rate, seconds=args.seconds, warm_up_s=args.seconds / 6, obey=args.obey)
-        cores = (watch.cpu_s() - cpu_s) / (time.monotonic() - began)
-        watch.end()
+        processes = [process, *process.children(recursive=True)]
+        memory = MemorySampler(processes)
+        memory.start()
+        start, cpu_before_s = time.monotonic(), cpu_s(processes)
+        found = run_load(
+            workload.deadline_ms,
+            rate=args.times * max(before for (before,) in peaks.values()),
+            seconds=args.seconds,
+            warm_up_s=args.seconds / 6,
+            retry_rate=args.retry_rate,
+        )
+        service_cpu = (cpu_s(processes) - cpu_before_s) / (time.monotonic() - start)
+        memory.stop()
         measure_peaks()
-    peak = max(sum(found) / len(found) for found in peaks.values())
+    peak = max(sum(values) / len(values) for values in peaks.values())
     statuses = dict(found["statuses"])
     good, refused = statuses.pop("200", 0), statuses.pop("503", 0)
     late = statuses.pop("504", 0) + statuses.pop("200 late", 0)
-    warm = watch.rss_mib[int(args.seconds / 6) :]
-    fifth = max(len(warm) // 5, 1)
-    returned = sum(found["returned"].values())
+    after_warm_up = memory.rss_mib[int(args.seconds / 6) :]
+    fifth = max(len(after_warm_up) // 5, 1)
+    retried = sum(found["retry_statuses"].values())
+    unchanged = ("refusal_ms", "response_ms", "retry_after_s", "send_delay_ms", "num_connections", "generator_cpu")
     return Result(
         workload=f"{name}: {workload.model}, {workload.rows} rows, {workload.deadline_ms} ms",
         workers=workers,
-        service_on=service_on,
-        generator_on=generator_on,
+        service_cores=service_cores,
+        generator_cores=generator_cores,
         seconds=args.seconds,
-        peaks_per_s={clients: [round(each, 1) for each in found] for clients, found in peaks.items()},
+        peaks_per_s={num_clients: [round(each, 1) for each in values] for num_clients, values in peaks.items()},
         peak_per_s=round(peak, 1),
-        offered_of_peak=round(found["sent"] / args.seconds / peak, 3),
+        offered_of_peak=round(found["num_sent"] / args.seconds / peak, 3),
         goodput_of_peak=round(found["good_per_s"] / peak, 4),
         accepted=good + late,
-        in_time=round(good / max(good + late, 1), 5),
+        accepted_in_time=round(good / max(good + late, 1), 5),
         refused=refused,
-        returned=returned,
-        returned_accepted=round(1 - found["returned"].get("503", 0) / max(returned, 1), 4),
+        retried=retried,
+        retried_accepted=round(1 - found["retry_statuses"].get("503", 0) / max(retried, 1), 4),
         failures=statuses,
-        service_cores=round(cores, 3),
-        rss_mib=watch.rss_mib,
-        rss_growth=round(float(np.mean(warm[-fifth:]) / np.mean(warm[:fifth])) - 1, 5),
-        **{
-            key: found[key]
-            for key in ("refusal_ms", "answer_ms", "retry_after_s", "sent_late_ms", "connections", "generator_cores")
-        },
+        service_cpu=round(service_cpu, 3),
+        rss_mib=memory.rss_mib,
+        rss_growth=round(float(np.mean(after_warm_up[-fifth:]) / np.mean(after_warm_up[:fifth])) - 1, 5),
+        **{key: found[key] for key in unchanged},
     )
 
 
@@ -241,9 +210,9 @@ def main() -> None:
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--times", type=float, default=2, help="of the peak")
-    parser.add_argument("--obey", type=float, default=0.02, help="share of the refused who come back as told")
-    parser.add_argument("--together", action="store_true", help="the generator shares the cores of the service")
+    parser.add_argument("--times", type=float, default=2, help="offered load as a multiple of the peak")
+    parser.add_argument("--retry-rate", type=float, default=0.02, help="share of the refused requests that is retried")
+    parser.add_argument("--share-cores", action="store_true", help="run the generator on the cores of the service")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("overload.json"))
     args = parser.parse_args()
     results = []

@@ -1,7 +1,7 @@
-"""What the soak asks, what each version answers to it, and second versions of bundles, with weights of their own.
+"""The requests of the soak, the response expected of each version, and second versions of bundles with other weights.
 
-Requests are the bundles' own request cases, pictures as uploads, and golden inputs as tensors, in JSON and as bytes. An
-answer is known before it is asked for: from the version's session and task code alone in this process.
+The requests are the request cases of the bundles, their images as uploads, and the golden inputs as tensors, in JSON
+and as bytes. The expected responses are computed in this process, with the session and the task code of each version.
 """
 
 import base64
@@ -19,7 +19,7 @@ import orjson
 from onnx import numpy_helper
 from safetensors.numpy import save
 
-from benchmarks.connection import Answer
+from benchmarks.connection import Response
 from service.bundle import (
     GOLDEN,
     MANIFEST,
@@ -40,44 +40,44 @@ from service.tasks.replay import answer_now
 from service.tasks.tensors import clear_padding
 
 DATATYPES = {"float32": "FP32", "int64": "INT64", "uint8": "UINT8"}
-GROWTH = np.float32(1.02)  # of the weights of a second version
-Answers = dict[str, Any]  # version -> what it answers
+WEIGHT_SCALE = np.float32(1.02)  # of a second version
+Expected = dict[str, Any]  # version -> content of the response
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """`read` gives the version of an answer and what it says."""
+    """`parse` returns the version and the content of a response; `expected` has the correct content of each version."""
 
     kind: str
     path: str
     body: bytes
     headers: dict[str, str]
-    read: Callable[[Answer], tuple[str, Any]]
-    answers: Answers
+    parse: Callable[[Response], tuple[str, Any]]
+    expected: Expected
 
-    def maker(self, answer: Answer) -> str | None:
-        """The version that made the answer, if it is right."""
-        if answer.status != 200:
+    def matching_version(self, response: Response) -> str | None:
+        """The version that the response names, or None if the response is not the expected one of that version."""
+        if response.status != 200:
             return None
-        version, said = self.read(answer)
-        return version if version in self.answers and said == self.answers[version] else None
+        version, content = self.parse(response)
+        return version if version in self.expected and content == self.expected[version] else None
 
 
-def put(root: Path, name: str, version: str) -> None:
-    """Let `current` name this version."""
-    draft = root / name / ".current"
-    draft.write_text(version + "\n")
-    draft.replace(root / name / "current")
+def set_current(root: Path, name: str, version: str) -> None:
+    """Write the version into the model's file `current`, atomically."""
+    temporary = root / name / ".current"
+    temporary.write_text(version + "\n")
+    temporary.replace(root / name / "current")
 
 
 def add_version(root: Path, name: str) -> tuple[str, str]:
-    """Write a second version, right in itself, beside the current one; returns both."""
+    """Write a second, valid version beside the current one; return both."""
     first = current_version(root / name)
     bundle = open_bundle(root / name / first)
     graph = onnx.load_from_string(bundle.model)
     for tensor in graph.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * GROWTH, tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * WEIGHT_SCALE, tensor.name))
     content: bytes = graph.SerializeToString(deterministic=True)
     model = _model(bundle, content)
     golden = [
@@ -86,45 +86,47 @@ def add_version(root: Path, name: str) -> tuple[str, str]:
     ]
     cases = [{"request": case.request, "answer": answer_now(model, case.request)} for case in bundle.requests]
     lines = "".join(json.dumps(case, ensure_ascii=False) + "\n" for case in cases)
-    return first, _write(root, bundle, {MODEL: content, GOLDEN: save(pack_golden(golden)), REQUESTS: lines.encode()})
+    return first, _write_version(
+        root, bundle, {MODEL: content, GOLDEN: save(pack_golden(golden)), REQUESTS: lines.encode()}
+    )
 
 
-def add_broken(root: Path, name: str) -> str:
-    """A version whose graph has one byte that is not what its manifest says."""
+def add_broken_version(root: Path, name: str) -> str:
+    """Write a version whose graph differs from its manifest in one byte."""
     bundle = open_bundle(root / name / current_version(root / name))
-    version = _write(root, bundle, {REQUESTS: (bundle.folder / REQUESTS).read_bytes() + b" "})
+    version = _write_version(root, bundle, {REQUESTS: (bundle.folder / REQUESTS).read_bytes() + b" "})
     content = bytearray((root / name / version / MODEL).read_bytes())
     content[len(content) // 2] ^= 1
     (root / name / version / MODEL).write_bytes(content)
     return version
 
 
-def cases_of(root: Path, name: str, versions: tuple[str, ...]) -> list[Case]:
-    """What a model is asked, with the answers of these versions."""
+def make_cases(root: Path, name: str, versions: tuple[str, ...]) -> list[Case]:
+    """The cases of a model, with the responses expected of these versions."""
     bundles = [open_bundle(root / name / version) for version in versions]
     models = [_model(bundle, bundle.model) for bundle in bundles]
     first = bundles[0]
     cases = []
     for case in first.requests:
-        cases.append(_native(case.request, models))
+        cases.append(_json_case(case.request, models))
         if first.manifest.task == "classify" and isinstance(case.request["images"][0], str):
-            cases.append(_upload(case.request["images"][0], models))
+            cases.append(_upload_case(case.request["images"][0], models))
     for golden in first.golden:
         shape = golden.inputs["ids"].shape if "ids" in golden.inputs else (1, 1)
         if first.manifest.parameters.family != "language-model" or 1 in shape:
-            cases += [_tensors(golden.inputs, models, as_bytes=as_bytes) for as_bytes in (False, True)]
+            cases += [_tensor_case(golden.inputs, models, as_bytes=as_bytes) for as_bytes in (False, True)]
     return cases
 
 
-def _write(root: Path, bundle: Bundle, changed: dict[str, bytes]) -> str:
-    """The bundle with these files changed, sealed anew."""
+def _write_version(root: Path, bundle: Bundle, files: dict[str, bytes]) -> str:
+    """Write a copy of the bundle with these files replaced and a new manifest; return its version."""
     fields = bundle.manifest.model_dump(mode="json", exclude={"version"})
-    for file, content in changed.items():
+    for file, content in files.items():
         fields["files"][file] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     manifest = Manifest.sealed(**fields)
     folder = root / manifest.name / manifest.version
     shutil.copytree(bundle.folder, folder)
-    for file, content in changed.items():
+    for file, content in files.items():
         (folder / file).write_bytes(content)
     (folder / MANIFEST).write_text(manifest.to_json())
     return manifest.version
@@ -135,40 +137,40 @@ def _model(bundle: Bundle, content: bytes) -> Model:
     return Model(manifest=bundle.manifest, session=session, tokenizer=read_tokenizer(bundle))
 
 
-def _native(request: dict[str, Any], models: list[Model]) -> Case:
+def _json_case(request: dict[str, Any], models: list[Model]) -> Case:
     return Case(
         kind=f"{ENDPOINTS[models[0].manifest.task]} JSON",
         path=ENDPOINTS[models[0].manifest.task],
         body=json.dumps(request).encode(),
         headers={"content-type": "application/json"},
-        read=_read_native,
-        answers={model.manifest.version: _document(answer_now(model, request)) for model in models},
+        parse=_parse_json,
+        expected={model.manifest.version: _without_version(answer_now(model, request)) for model in models},
     )
 
 
-def _upload(picture: str, models: list[Model]) -> Case:
+def _upload_case(image: str, models: list[Model]) -> Case:
     name = models[0].manifest.name
-    request = {"model": name, "images": [picture], "top_k": 2}
+    request = {"model": name, "images": [image], "top_k": 2}
     return Case(
         kind="/classify upload",
         path=f"/classify?model={name}&top_k=2",
-        body=base64.b64decode(picture),
-        headers={"content-type": "image/jpeg" if picture.startswith("/9j/") else "image/png"},
-        read=_read_native,
-        answers={model.manifest.version: _document(answer_now(model, request)) for model in models},
+        body=base64.b64decode(image),
+        headers={"content-type": "image/jpeg" if image.startswith("/9j/") else "image/png"},
+        parse=_parse_json,
+        expected={model.manifest.version: _without_version(answer_now(model, request)) for model in models},
     )
 
 
-def _read_native(answer: Answer) -> tuple[str, Any]:
-    document = orjson.loads(answer.body)
-    return document["version"], _document(document)
+def _parse_json(response: Response) -> tuple[str, Any]:
+    document = orjson.loads(response.body)
+    return document["version"], _without_version(document)
 
 
-def _document(answer: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in answer.items() if key != "version"}
+def _without_version(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key != "version"}
 
 
-def _tensors(inputs: Tensors, models: list[Model], *, as_bytes: bool) -> Case:
+def _tensor_case(inputs: Tensors, models: list[Model], *, as_bytes: bool) -> Case:
     manifest = models[0].manifest
     entries, raw = [], b""
     for name, value in inputs.items():
@@ -186,8 +188,8 @@ def _tensors(inputs: Tensors, models: list[Model], *, as_bytes: bool) -> Case:
         path=f"/v2/models/{manifest.name}/infer",
         body=head + raw,
         headers={"inference-header-content-length": str(len(head))} if as_bytes else {},
-        read=lambda answer: _read_tensors(answer, manifest),
-        answers={model.manifest.version: _outputs(model, inputs) for model in models},
+        parse=lambda response: _parse_tensors(response, manifest),
+        expected={model.manifest.version: _outputs(model, inputs) for model in models},
     )
 
 
@@ -197,14 +199,14 @@ def _outputs(model: Model, inputs: Tensors) -> list[bytes]:
     return [value.tobytes() for value in outputs.values()]
 
 
-def _read_tensors(answer: Answer, manifest: Manifest) -> tuple[str, list[bytes]]:
-    size = int(answer.headers.get("inference-header-content-length", len(answer.body)))
-    head, found = orjson.loads(answer.body[:size]), []
+def _parse_tensors(response: Response, manifest: Manifest) -> tuple[str, list[bytes]]:
+    size = int(response.headers.get("inference-header-content-length", len(response.body)))
+    head, tensors = orjson.loads(response.body[:size]), []
     for entry, spec in zip(head["outputs"], manifest.outputs, strict=True):
         if "data" in entry:
-            found.append(np.asarray(entry["data"], spec.dtype).tobytes())
+            tensors.append(np.asarray(entry["data"], spec.dtype).tobytes())
         else:
             end = size + entry["parameters"]["binary_data_size"]
-            found.append(answer.body[size:end])
+            tensors.append(response.body[size:end])
             size = end
-    return head["model_version"], found
+    return head["model_version"], tensors

@@ -1,7 +1,7 @@
-"""The forms in which peers take a request and give an answer: one pair of functions for each form.
+"""The wire formats of the peers: how a request is encoded and how a response is decoded.
 
-`encode` makes the body of some items of a workload, `decode` gets the probabilities [rows, labels] out of a reply. No
-form carries more than another: rows go in, probabilities come out.
+`encode` makes the request for some items of a workload, `decode` reads the probabilities [rows, labels] from a
+response. All formats carry the same content: rows go in, probabilities come out.
 """
 
 import json
@@ -21,34 +21,34 @@ V2 = {"uint8": "UINT8", "int64": "INT64"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exchange:
+class EncodedRequest:
     path: str
     headers: Mapping[str, str]
     body: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
-    """`top`: the answer holds only the highest probabilities, in descending order."""
+class WireFormat:
+    """With `top`, a response holds only that many of the highest probabilities, in descending order."""
 
-    encode: Callable[[Workload, slice], Exchange]
+    encode: Callable[[Workload, slice], EncodedRequest]
     decode: Callable[[Mapping[str, str], bytes], Array]
     top: int | None = None
 
 
-def _json(path: str, document: Any) -> Exchange:
-    return Exchange(path=path, headers=JSON, body=json.dumps(document, separators=(",", ":")).encode())
+def _json(path: str, document: Any) -> EncodedRequest:
+    return EncodedRequest(path=path, headers=JSON, body=json.dumps(document, separators=(",", ":")).encode())
 
 
-def _packed(workload: Workload, items: slice) -> Array:
-    """Images as they are; a text is one row of its length and its ids."""
+def _pack_rows(workload: Workload, items: slice) -> Array:
+    """Images unchanged; a text is one row with its length and its ids."""
     rows = workload.rows(items)
     return rows["images"] if "images" in rows else np.column_stack([rows["lengths"], rows["ids"]])
 
 
-def plain(prefix: str = "/") -> Form:
+def json_format(prefix: str = "/") -> WireFormat:
     """{"images": [...]} or {"ids": [...], "lengths": [...]} -> {"probabilities": [...]}."""
-    return Form(
+    return WireFormat(
         encode=lambda workload, items: _json(
             prefix + workload.model, {name: rows.tolist() for name, rows in workload.rows(items).items()}
         ),
@@ -56,21 +56,23 @@ def plain(prefix: str = "/") -> Form:
     )
 
 
-def raw(prefix: str = "/") -> Form:
-    """The rows' bytes one after the other -> float32 bytes."""
-    return Form(
-        encode=lambda workload, items: Exchange(
-            path=prefix + workload.model, headers=BYTES, body=np.ascontiguousarray(_packed(workload, items)).tobytes()
+def raw_format(prefix: str = "/") -> WireFormat:
+    """The bytes of the rows one after the other -> float32 bytes."""
+    return WireFormat(
+        encode=lambda workload, items: EncodedRequest(
+            path=prefix + workload.model,
+            headers=BYTES,
+            body=np.ascontiguousarray(_pack_rows(workload, items)).tobytes(),
         ),
         decode=lambda _, body: np.frombuffer(body, np.float32),
     )
 
 
-def _encode_rows(workload: Workload, items: slice) -> Exchange:
-    return _json(f"/{workload.model}", {"rows": _packed(workload, items).tolist()})
+def _encode_rows(workload: Workload, items: slice) -> EncodedRequest:
+    return _json(f"/{workload.model}", {"rows": _pack_rows(workload, items).tolist()})
 
 
-def _encode_instances(workload: Workload, items: slice) -> Exchange:
+def _encode_instances(workload: Workload, items: slice) -> EncodedRequest:
     rows = workload.rows(items)
     if "images" in rows:
         instances = rows["images"].tolist()
@@ -81,14 +83,14 @@ def _encode_instances(workload: Workload, items: slice) -> Exchange:
 
 
 def _v2_inputs(workload: Workload, items: slice, *, columns: bool) -> dict[str, Array]:
-    """`columns`: lengths as [rows, 1], for a server that takes no one-dimensional input with a batch axis."""
+    """With `columns`, lengths have the shape [rows, 1], for servers that require a second axis after the batch axis."""
     return {name: rows[:, None] if columns and rows.ndim == 1 else rows for name, rows in workload.rows(items).items()}
 
 
-def v2_json(*, columns: bool = False) -> Form:
+def v2_json(*, columns: bool = False) -> WireFormat:
     """Open Inference Protocol v2, tensors as flat JSON lists."""
 
-    def encode(workload: Workload, items: slice) -> Exchange:
+    def encode(workload: Workload, items: slice) -> EncodedRequest:
         inputs = [
             {"name": name, "shape": rows.shape, "datatype": V2[rows.dtype.name], "data": rows.ravel().tolist()}
             for name, rows in _v2_inputs(workload, items, columns=columns).items()
@@ -100,13 +102,13 @@ def v2_json(*, columns: bool = False) -> Form:
         (output,) = json.loads(body)["outputs"]
         return np.array(output["data"]).reshape(output["shape"])
 
-    return Form(encode=encode, decode=decode)
+    return WireFormat(encode=encode, decode=decode)
 
 
-def v2_binary(*, columns: bool = False) -> Form:
-    """Open Inference Protocol v2 with its extension for binary tensors, in both directions."""
+def v2_binary(*, columns: bool = False) -> WireFormat:
+    """Open Inference Protocol v2 with its binary tensor extension, in both directions."""
 
-    def encode(workload: Workload, items: slice) -> Exchange:
+    def encode(workload: Workload, items: slice) -> EncodedRequest:
         tensors = _v2_inputs(workload, items, columns=columns)
         inputs = [
             {
@@ -119,7 +121,7 @@ def v2_binary(*, columns: bool = False) -> Form:
         ]
         outputs = [{"name": "probabilities", "parameters": {"binary_data": True}}]
         head = json.dumps({"inputs": inputs, "outputs": outputs}, separators=(",", ":")).encode()
-        return Exchange(
+        return EncodedRequest(
             path=f"/v2/models/{workload.model}/infer",
             headers={**BYTES, "Inference-Header-Content-Length": str(len(head))},
             body=head + b"".join(np.ascontiguousarray(rows).tobytes() for rows in tensors.values()),
@@ -130,11 +132,11 @@ def v2_binary(*, columns: bool = False) -> Form:
         (output,) = json.loads(body[:head])["outputs"]
         return np.frombuffer(body[head:], np.float32).reshape(output["shape"])
 
-    return Form(encode=encode, decode=decode)
+    return WireFormat(encode=encode, decode=decode)
 
 
-def _encode_native(workload: Workload, items: slice) -> Exchange:
-    """Ekiben's own endpoints: pixels to /classify, texts (tokenised by the service) to /sequence-predict."""
+def _encode_native(workload: Workload, items: slice) -> EncodedRequest:
+    """Ekiben's native endpoints: pixels to /classify, texts (tokenised by the service) to /sequence-predict."""
     if "images" in workload.inputs:
         return _json("/classify", {"model": workload.model, "images": workload.inputs["images"][items].tolist()})
     return _json("/sequence-predict", {"model": workload.model, "texts": workload.texts[items]})
@@ -145,17 +147,17 @@ def _decode_native(_headers: Mapping[str, str], body: bytes) -> Array:
     return np.array([[entry["probability"] for entry in prediction["top"]] for prediction in predictions])
 
 
-FORMS: dict[str, Form] = {
-    "plain": plain(),
-    "raw": raw(),
-    "raw-route": raw("/raw/"),
-    "rows": Form(encode=_encode_rows, decode=lambda _, body: np.array(json.loads(body))),
-    "v1": Form(encode=_encode_instances, decode=lambda _, body: np.array(json.loads(body)["predictions"])),
-    "torchserve": plain("/predictions/"),
-    "torchserve-raw": raw("/predictions/"),
+FORMATS: dict[str, WireFormat] = {
+    "json": json_format(),
+    "raw": raw_format(),
+    "raw-route": raw_format("/raw/"),
+    "rows": WireFormat(encode=_encode_rows, decode=lambda _, body: np.array(json.loads(body))),
+    "v1": WireFormat(encode=_encode_instances, decode=lambda _, body: np.array(json.loads(body)["predictions"])),
+    "torchserve": json_format("/predictions/"),
+    "torchserve-raw": raw_format("/predictions/"),
     "v2-json": v2_json(),
     "v2-binary": v2_binary(),
     "v2-json-columns": v2_json(columns=True),
     "v2-binary-columns": v2_binary(columns=True),
-    "ekiben": Form(encode=_encode_native, decode=_decode_native, top=3),
+    "ekiben": WireFormat(encode=_encode_native, decode=_decode_native, top=3),
 }

@@ -1,4 +1,4 @@
-"""A closed-loop load generator for machines without wrk: slower, the same arguments in spirit, the same line of JSON.
+"""A closed-loop load generator for machines without wrk: slower, with the same line of JSON as output.
 
 python -m benchmarks.peers.client URL FOLDER CONNECTIONS SECONDS
 """
@@ -25,9 +25,9 @@ async def main(url: str, folder: Path, connections: int, seconds: float) -> None
         nonlocal errors
         while (start := time.perf_counter()) < begin + seconds:
             try:
-                async with session.post(url, data=next(bodies), headers=headers) as reply:
-                    await reply.read()
-                    errors += reply.status != 200
+                async with session.post(url, data=next(bodies), headers=headers) as response:
+                    await response.read()
+                    errors += response.status != 200
                 latencies_s.append(time.perf_counter() - start)
             except (aiohttp.ClientError, TimeoutError):
                 errors += 1
@@ -35,9 +35,9 @@ async def main(url: str, folder: Path, connections: int, seconds: float) -> None
     connector, timeout = aiohttp.TCPConnector(limit=connections), aiohttp.ClientTimeout(total=5)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         await asyncio.gather(*(loop(session) for _ in range(connections)))
-    took_s = time.perf_counter() - begin
+    elapsed_s = time.perf_counter() - begin
     p50_ms, p99_ms = np.percentile(latencies_s or [float("nan")], [50, 99]) * 1e3
-    result = {"requests": len(latencies_s), "seconds": took_s, "p50_ms": p50_ms, "p99_ms": p99_ms, "errors": errors}
+    result = {"requests": len(latencies_s), "seconds": elapsed_s, "p50_ms": p50_ms, "p99_ms": p99_ms, "errors": errors}
     print(json.dumps(result))
 
 

@@ -1,4 +1,4 @@
-"""One load point: a closed loop over some connections for some seconds, and the CPU time that the server spent."""
+"""Measure one load point: a closed loop over some connections for some seconds, with the CPU time of the server."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.bodies import Exchange, Form
+from benchmarks.peers.bodies import EncodedRequest, WireFormat
 from benchmarks.peers.processes import PeerError, Server
 from benchmarks.peers.workloads import NUM_FULL, Workload
 
@@ -26,7 +26,7 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What `results.json` holds of one load of one peer."""
+    """The entry of `results.json` for one load of one peer."""
 
     peer: str
     model: str
@@ -52,14 +52,14 @@ def generator() -> str:
 
 
 def measure(
-    peer: str, server: Server, load: Load, workload: Workload, form: Form, *, seconds: int, warm_up_s: int
+    peer: str, server: Server, load: Load, workload: Workload, wire_format: WireFormat, *, seconds: int, warm_up_s: int
 ) -> Point:
-    """After `warm_up_s` under the same load, which do not count."""
-    exchanges = [form.encode(workload, slice(i, i + load.rows)) for i in range(0, NUM_FULL, load.rows)]
+    """Run the load for `seconds`, after a warm-up under the same load."""
+    requests = [wire_format.encode(workload, slice(i, i + load.rows)) for i in range(0, NUM_FULL, load.rows)]
     with tempfile.TemporaryDirectory(prefix="bodies-") as name:
         folder = Path(name)
-        _write(exchanges, folder)
-        url = f"http://127.0.0.1:{server.port}{exchanges[0].path}"
+        _write_bodies(requests, folder)
+        url = f"http://127.0.0.1:{server.port}{requests[0].path}"
         _generate(url, folder, load.connections, warm_up_s)
         cpu_s = server.cpu_s()
         result = _generate(url, folder, load.connections, seconds)
@@ -67,11 +67,13 @@ def measure(
     return _point(peer, load, result, cpu_s)
 
 
-def measure_loop(peer: str, server: Server, load: Load, workload: Workload, form: Form, *, seconds: int) -> Point:
-    """The same for the loop without a server: its own process does the counting."""
+def measure_loop(
+    peer: str, server: Server, load: Load, workload: Workload, wire_format: WireFormat, *, seconds: int
+) -> Point:
+    """Measure the loop without a server, whose process counts its own requests and CPU time."""
     with tempfile.TemporaryDirectory(prefix="bodies-") as name:
         path = Path(name) / "1"
-        path.write_bytes(form.encode(workload, slice(0, load.rows)).body)
+        path.write_bytes(wire_format.encode(workload, slice(0, load.rows)).body)
         command = [*server.command, load.model, str(path), str(seconds)]
         result = _run(command, seconds * 2, env=server.environment)
     return _point(peer, load, result, result["cpu_s"])
@@ -79,7 +81,7 @@ def measure_loop(peer: str, server: Server, load: Load, workload: Workload, form
 
 def _point(peer: str, load: Load, result: dict[str, Any], cpu_s: float) -> Point:
     if not result["requests"]:
-        raise PeerError(f"answered no request in {result['seconds']:.0f} s")
+        raise PeerError(f"completed no request in {result['seconds']:.0f} s")
     return Point(
         peer=peer,
         **asdict(load),
@@ -91,11 +93,11 @@ def _point(peer: str, load: Load, result: dict[str, Any], cpu_s: float) -> Point
     )
 
 
-def _write(exchanges: list[Exchange], folder: Path) -> None:
-    (folder / "headers").write_text("".join(f"{key}: {value}\n" for key, value in exchanges[0].headers.items()))
-    for number, exchange in enumerate(exchanges, start=1):
-        assert exchange.headers == exchanges[0].headers, "bodies of one load differ in their headers"
-        (folder / str(number)).write_bytes(exchange.body)
+def _write_bodies(requests: list[EncodedRequest], folder: Path) -> None:
+    (folder / "headers").write_text("".join(f"{key}: {value}\n" for key, value in requests[0].headers.items()))
+    for number, request in enumerate(requests, start=1):
+        assert request.headers == requests[0].headers, "the requests of one load must have the same headers"
+        (folder / str(number)).write_bytes(request.body)
 
 
 def _generate(url: str, folder: Path, connections: int, seconds: int) -> dict[str, Any]:
@@ -112,5 +114,5 @@ def _run(command: list[str], seconds: int, env: dict[str, str] | None = None) ->
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30, env=env)
         return json.loads(done.stdout.strip().splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
-        said = (getattr(error, "stderr", "") or "").strip()[-200:]
-        raise PeerError(f"the load failed: {type(error).__name__} {said}") from error
+        stderr = (getattr(error, "stderr", "") or "").strip()[-200:]
+        raise PeerError(f"the load generator failed: {type(error).__name__} {stderr}") from error

@@ -1,4 +1,4 @@
-"""Environments and servers of the peers. A server is stopped with every process that it started."""
+"""Install the environments of the peers and run their servers; a server is stopped with all its descendants."""
 
 import contextlib
 import hashlib
@@ -24,11 +24,11 @@ ENVIRONMENTS = ROOT / ".peers"
 
 
 class PeerError(Exception):
-    """A peer that cannot be installed, started or believed; the others go on."""
+    """A peer cannot be installed or started, or its responses are incorrect; the other peers are still measured."""
 
 
 def install(name: str) -> Path:
-    """The Python of environment NAME, made anew when its requirements changed."""
+    """Return the Python of the environment, and create it again when its requirements have changed."""
     folder, requirements = ENVIRONMENTS / name, REQUIREMENTS / f"{name}.txt"
     python, stamp = folder / "bin" / "python", folder / ".installed"
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
@@ -39,7 +39,7 @@ def install(name: str) -> Path:
     pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", requirements]
     done = subprocess.run(pip, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise PeerError(f"cannot be installed: {(done.stderr.strip().splitlines() or ['pip failed'])[-1]}")
+        raise PeerError(f"the installation failed: {(done.stderr.strip().splitlines() or ['pip failed'])[-1]}")
     stamp.write_text(digest)
     return python
 
@@ -56,7 +56,7 @@ def free_port() -> int:
 
 
 class Server:
-    """One launch of a peer, with its own process group and scratch folder; its output is kept for error messages."""
+    """One launch of a peer, in its own process group and scratch folder; its log is kept for error messages."""
 
     def __init__(self, peer: Peer, *, workers: int, models: Mapping[str, Path], bundles: Path) -> None:
         self.port = free_port()
@@ -73,16 +73,16 @@ class Server:
             "PEER_HOME": str(home),
             "PEER_MODELS": json.dumps({name: str(path) for name, path in models.items()}),
         }
-        places = {"python": sys.executable, "port": self.port, "workers": workers, "bundles": bundles.resolve()}
-        self.environment |= {key: value.format(**places) for key, value in peer.settings.items()}
+        placeholders = {"python": sys.executable, "port": self.port, "workers": workers, "bundles": bundles.resolve()}
+        self.environment |= {key: value.format(**placeholders) for key, value in peer.settings.items()}
         if peer.module:
             python = install(peer.environment)
             self.command = [str(python), "-m", f"benchmarks.peers.servers.{peer.module}"]
             self.environment["PATH"] = f"{python.parent}:{os.environ['PATH']}"
         else:
-            self.command = [word.format(**places) for word in peer.command]
+            self.command = [word.format(**placeholders) for word in peer.command]
         self._root: psutil.Popen | None = None
-        self._seen: set[psutil.Process] = set()
+        self._known: set[psutil.Process] = set()
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
@@ -92,27 +92,27 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ask, wait, then kill what is left."""
+        """Terminate the server, wait, then kill its remaining descendants."""
         assert self._root
         self.processes()
         with contextlib.suppress(psutil.NoSuchProcess):
             self._root.terminate()
         psutil.wait_procs([self._root], timeout=15)
-        psutil.wait_procs(list(self._seen), timeout=3)
+        psutil.wait_procs(list(self._known), timeout=3)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._root.pid, signal.SIGKILL)
-        for process in self._seen:
+        for process in self._known:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(list(self._seen), timeout=5)
+        psutil.wait_procs(list(self._known), timeout=5)
         self._scratch.cleanup()
 
     def processes(self) -> set[psutil.Process]:
-        """The server and its descendants, those included that were seen before and lost their parent."""
+        """The server and its descendants, including those seen earlier whose parent has exited."""
         assert self._root
         with contextlib.suppress(psutil.NoSuchProcess):
-            self._seen |= {psutil.Process(self._root.pid), *self._root.children(recursive=True)}
-        return {process for process in self._seen if process.is_running()}
+            self._known |= {psutil.Process(self._root.pid), *self._root.children(recursive=True)}
+        return {process for process in self._known if process.is_running()}
 
     def cpu_s(self) -> float:
         total = 0.0
@@ -125,6 +125,6 @@ class Server:
     def is_running(self) -> bool:
         return self._root is not None and self._root.poll() is None
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1].strip()[:200] if lines else "it said nothing"
+        return lines[-1].strip()[:200] if lines else "its log is empty"

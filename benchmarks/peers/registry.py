@@ -1,7 +1,7 @@
-"""The peers: how each is started, what it speaks, and with how many workers.
+"""The peers: how each is started, which wire formats it accepts, and with how many workers it is measured.
 
-A peer is `servers/MODULE.py`, run in its own environment. Ekiben runs in this checkout's environment, by a command with
-places for {python}, {port}, {workers} and {bundles}.
+A peer is `servers/MODULE.py`, which runs in an environment of its own. Ekiben runs in the environment of this checkout,
+by a command with the placeholders {python}, {port}, {workers} and {bundles}.
 """
 
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ Body = Literal["json", "binary"]
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """`forms`: body -> the name of its form (bodies.FORMS); one for all models or one for each."""
+    """`formats` has, by body, the name of a format in `bodies.FORMATS`, for all models or by model."""
 
-    forms: dict[Body, str | dict[str, str]]
-    environment: str = ""  # requirements/ENVIRONMENT.txt
+    formats: dict[Body, str | dict[str, str]]
+    environment: str = ""  # name of a file in requirements/
     module: str = ""
     variant: str = ""
     command: tuple[str, ...] = ()
@@ -23,56 +23,61 @@ class Peer:
     workers: tuple[int, ...] = (1, 2)
     check: Literal["answers", "status"] = "answers"
 
-    def form(self, body: Body, model: str) -> str | None:
-        form = self.forms.get(body)
-        return form.get(model) if isinstance(form, dict) else form
+    def format_name(self, body: Body, model: str) -> str | None:
+        name = self.formats.get(body)
+        return name.get(model) if isinstance(name, dict) else name
 
 
-EKIBEN = {"EKIBEN_BUNDLES": "{bundles}"}
-NATIVE = {"mnist-cnn": "ekiben", "news-lstm": "ekiben"}
+EKIBEN_SETTINGS = {"EKIBEN_BUNDLES": "{bundles}"}
+NATIVE_FORMATS = {"mnist-cnn": "ekiben", "news-lstm": "ekiben"}
 
-HOST = ("{python}", "-m", "service", "--port", "{port}", "--workers", "{workers}")
+GRANIAN_COMMAND = ("{python}", "-m", "service", "--port", "{port}", "--workers", "{workers}")
+BENTOML_COMMAND = (
+    "{python}", "-m", "bentoml", "serve", "service.app:Ekiben", "--host", "127.0.0.1", "--port", "{port}",
+)  # fmt: skip
 
 PEERS: dict[str, Peer] = {
-    "ekiben": Peer(command=HOST, settings=EKIBEN, forms={"json": NATIVE, "binary": "v2-binary"}),
-    "ekiben-v2": Peer(command=HOST, settings=EKIBEN, forms={"json": "v2-json"}),
+    "ekiben": Peer(
+        command=GRANIAN_COMMAND, settings=EKIBEN_SETTINGS, formats={"json": NATIVE_FORMATS, "binary": "v2-binary"}
+    ),
+    "ekiben-v2": Peer(command=GRANIAN_COMMAND, settings=EKIBEN_SETTINGS, formats={"json": "v2-json"}),
     "ekiben-bentoml": Peer(
-        command=("{python}", "-m", "bentoml", "serve", "service.app:Ekiben", "--host", "127.0.0.1", "--port", "{port}"),
-        settings=EKIBEN,
-        forms={"json": NATIVE, "binary": "v2-binary"},
+        command=BENTOML_COMMAND,
+        settings=EKIBEN_SETTINGS,
+        formats={"json": NATIVE_FORMATS, "binary": "v2-binary"},
         workers=(1,),
     ),
     "ekiben-bentoml-v2": Peer(
-        command=("{python}", "-m", "bentoml", "serve", "service.app:Ekiben", "--host", "127.0.0.1", "--port", "{port}"),
-        settings=EKIBEN,
-        forms={"json": "v2-json"},
+        command=BENTOML_COMMAND,
+        settings=EKIBEN_SETTINGS,
+        formats={"json": "v2-json"},
         workers=(1,),
     ),
     "triton": Peer(
-        environment="triton", module="triton", forms={"json": "v2-json-columns", "binary": "v2-binary-columns"}
+        environment="triton", module="triton", formats={"json": "v2-json-columns", "binary": "v2-binary-columns"}
     ),
     "torchserve": Peer(
-        environment="torchserve", module="torchserve", forms={"json": "torchserve", "binary": "torchserve-raw"}
+        environment="torchserve", module="torchserve", formats={"json": "torchserve", "binary": "torchserve-raw"}
     ),
-    "fastapi": Peer(environment="fastapi", module="fastapi", forms={"json": "plain", "binary": "raw-route"}),
-    "kserve": Peer(environment="kserve", module="kserve", forms={"json": "v1", "binary": "v2-binary"}),
-    "mlserver": Peer(environment="mlserver", module="mlserver", forms={"json": "v2-json"}),
-    "litserve": Peer(environment="litserve", module="litserve", forms={"json": "plain"}),
+    "fastapi": Peer(environment="fastapi", module="fastapi", formats={"json": "json", "binary": "raw-route"}),
+    "kserve": Peer(environment="kserve", module="kserve", formats={"json": "v1", "binary": "v2-binary"}),
+    "mlserver": Peer(environment="mlserver", module="mlserver", formats={"json": "v2-json"}),
+    "litserve": Peer(environment="litserve", module="litserve", formats={"json": "json"}),
     "ray": Peer(
         environment="ray",
         module="ray",
-        forms={"json": "plain", "binary": "raw"},
+        formats={"json": "json", "binary": "raw"},
     ),
     "ray-batch": Peer(
         environment="ray",
         module="ray",
         variant="batch",
-        forms={"json": "plain", "binary": "raw"},
+        formats={"json": "json", "binary": "raw"},
         workers=(1,),
     ),
-    "bentoml": Peer(environment="bentoml", module="bentoml", forms={"json": "rows"}),
-    "bentoml-batch": Peer(environment="bentoml", module="bentoml", variant="batch", forms={"json": "rows"}),
-    "limit-granian": Peer(environment="limits", module="granian", forms={"json": "plain", "binary": "raw"}),
-    "limit-noop": Peer(environment="limits", module="noop", forms={"json": "plain", "binary": "raw"}, check="status"),
-    "limit-ort": Peer(environment="limits", module="raw_ort", forms={"binary": "raw"}),
+    "bentoml": Peer(environment="bentoml", module="bentoml", formats={"json": "rows"}),
+    "bentoml-batch": Peer(environment="bentoml", module="bentoml", variant="batch", formats={"json": "rows"}),
+    "limit-granian": Peer(environment="limits", module="granian", formats={"json": "json", "binary": "raw"}),
+    "limit-noop": Peer(environment="limits", module="noop", formats={"json": "json", "binary": "raw"}, check="status"),
+    "limit-ort": Peer(environment="limits", module="raw_ort", formats={"binary": "raw"}),
 }

@@ -1,4 +1,4 @@
-"""Results as JSON, as tables and as a picture. A number is the median over the repeats."""
+"""Write the results as JSON, as tables and as a chart. Each figure is the median over the repeats."""
 
 import json
 import os
@@ -58,25 +58,26 @@ def write(folder: Path, runs: Sequence[Point], failures: Mapping[str, str], sett
 
 
 def tables(points: Sequence[Point], failures: Mapping[str, str]) -> str:
-    """One table for each model, body and number of rows; cheapest first."""
+    """One table for each model, body and number of rows; the peer with the lowest CPU time comes first."""
     lines = comparison(points)
-    for (model, body, rows), group in _kinds(points).items():
+    for (model, body, rows), group in _group_by_load(points).items():
         connections = sorted({point.connections for point in group if not point.peer.startswith("limit-ort")})
-        heads = [f"{what} c={c}" for what in ("CPU µs", "req/s", "p50/p99 ms") for c in connections]
+        columns = [f"{measure} c={c}" for measure in ("CPU µs", "req/s", "p50/p99 ms") for c in connections]
         lines += [f"### {model}, {TITLES[body]}, {rows} {'item' if rows == 1 else 'items'} a request", ""]
-        lines += ["| peer | " + " | ".join(heads) + " | errors |", "| --- |" + " --- |" * (len(heads) + 1)]
-        for peer, cells in _by_cost(group):
-            at = {point.connections: point for point in cells}
-            if peer.startswith("limit-ort"):  # it has no connections
-                at = dict.fromkeys(connections, cells[0])
-            row = [_cell(at.get(c), "{0.cpu_us_per_request:,.0f}") for c in connections]
-            row += [_cell(at.get(c), "{0.requests_per_s:,.0f}") for c in connections]
-            row += [_cell(at.get(c), "{0.p50_ms:.2f}/{0.p99_ms:.2f}") for c in connections]
+        lines += ["| peer | " + " | ".join(columns) + " | errors |", "| --- |" + " --- |" * (len(columns) + 1)]
+        for peer, cells in _sort_by_cpu(group):
+            by_connections = {point.connections: point for point in cells}
+            if peer.startswith("limit-ort"):
+                # The loop without a server has no connections.
+                by_connections = dict.fromkeys(connections, cells[0])
+            row = [_cell(by_connections.get(c), "{0.cpu_us_per_request:,.0f}") for c in connections]
+            row += [_cell(by_connections.get(c), "{0.requests_per_s:,.0f}") for c in connections]
+            row += [_cell(by_connections.get(c), "{0.p50_ms:.2f}/{0.p99_ms:.2f}") for c in connections]
             name = f"**{peer}**" if peer.startswith(OURS) else peer
             lines.append(f"| {name} | " + " | ".join(row) + f" | {sum(point.errors for point in cells)} |")
         lines.append("")
     if failures:
-        lines += ["### Not measured", "", "| peer | why |", "| --- | --- |"]
+        lines += ["### Not measured", "", "| peer | reason |", "| --- | --- |"]
         lines += [f"| {name} | {reason.replace('|', '/')} |" for name, reason in sorted(failures.items())]
         lines.append("")
     return "\n".join(lines)
@@ -86,15 +87,15 @@ def _cell(point: Point | None, form: str) -> str:
     return form.format(point) if point else "–"
 
 
-def _kinds(points: Iterable[Point]) -> dict[tuple[str, str, int], list[Point]]:
-    kinds: dict[tuple[str, str, int], list[Point]] = defaultdict(list)
+def _group_by_load(points: Iterable[Point]) -> dict[tuple[str, str, int], list[Point]]:
+    groups: dict[tuple[str, str, int], list[Point]] = defaultdict(list)
     for point in points:
-        kinds[point.model, point.body, point.rows].append(point)
-    return dict(sorted(kinds.items(), key=lambda kind: (kind[0][0], kind[0][2], kind[0][1] != "json")))
+        groups[point.model, point.body, point.rows].append(point)
+    return dict(sorted(groups.items(), key=lambda kind: (kind[0][0], kind[0][2], kind[0][1] != "json")))
 
 
-def _by_cost(group: Iterable[Point]) -> list[tuple[str, list[Point]]]:
-    """Peer -> its points, by their lowest CPU time for a request."""
+def _sort_by_cpu(group: Iterable[Point]) -> list[tuple[str, list[Point]]]:
+    """Pairs of a peer and its points, ordered by the lowest CPU time of a request."""
     peers: dict[str, list[Point]] = defaultdict(list)
     for point in group:
         peers[point.peer].append(point)
@@ -102,16 +103,16 @@ def _by_cost(group: Iterable[Point]) -> list[tuple[str, list[Point]]]:
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """For each load of one item: CPU time for a request, and throughput over connections."""
+    """Plot CPU time of a request and throughput over connections, for each load of one item."""
     import matplotlib as mpl  # noqa: PLC0415
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
-    kinds = {kind: group for kind, group in _kinds(points).items() if kind[2] == 1} or _kinds(points)
-    figure, axes = plt.subplots(len(kinds), 2, figsize=(13, 4.2 * len(kinds)), squeeze=False, layout="constrained")
-    for (bars, lines), ((model, body, rows), group) in zip(axes, kinds.items(), strict=True):
-        peers = _by_cost(group)
+    groups = {kind: group for kind, group in _group_by_load(points).items() if kind[2] == 1} or _group_by_load(points)
+    figure, axes = plt.subplots(len(groups), 2, figsize=(13, 4.2 * len(groups)), squeeze=False, layout="constrained")
+    for (bars, lines), ((model, body, rows), group) in zip(axes, groups.items(), strict=True):
+        peers = _sort_by_cpu(group)
         costs = [min(point.cpu_us_per_request for point in cells) for _, cells in peers]
         labels = bars.barh([peer for peer, _ in peers], costs, color=[_colour(peer) for peer, _ in peers])
         bars.bar_label(labels, fmt="{:,.0f}", padding=3, fontsize=7)

@@ -1,5 +1,5 @@
--- wrk -s wrk.lua URL -- FOLDER: posts the files 1, 2, ... of FOLDER in turn, with the headers in FOLDER/headers.
--- Prints one line of JSON at the end.
+-- wrk -s wrk.lua URL -- FOLDER: post the files 1, 2, ... of FOLDER in turn, with the headers in FOLDER/headers.
+-- Print one line of JSON at the end.
 local requests, turn = {}, 0
 
 local function read(path)

@@ -1,4 +1,4 @@
-"""The benchmark's own honesty: forms say what they mean, wrong answers are refused, numbers land where they belong."""
+"""The peers benchmark encodes workloads correctly, rejects incorrect responses, and reports what it measured."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import load
-from benchmarks.peers.bodies import FORMS
+from benchmarks.peers.bodies import FORMATS
 from benchmarks.peers.check import check
 from benchmarks.peers.compare import comparison
 from benchmarks.peers.load import Load, Point, measure
@@ -27,7 +27,7 @@ RNG = np.random.default_rng(5)
 
 
 def workload(model: str) -> Workload:
-    """Probabilities that follow from the input by a rule that a server without a model can compute."""
+    """A workload whose probabilities follow from the inputs by a rule that a server without a model can apply."""
     if model == "mnist-cnn":
         inputs = {"images": RNG.integers(0, 256, (NUM_ITEMS, 28, 28), dtype=np.uint8)}
     else:
@@ -47,7 +47,7 @@ def rule(inputs: dict[str, Any]) -> np.ndarray:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the form `plain`, off by `offset`."""
+    """Serves the wire format `json`, with `offset` added to the probabilities."""
 
     protocol_version = "HTTP/1.1"
     offset = 0.0
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Any]:
-    handler = type("Own", (Handler,), {})
+    handler = type("FixtureHandler", (Handler,), {})
     http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     http.daemon_threads = True
     thread = threading.Thread(target=http.serve_forever)
@@ -79,74 +79,76 @@ def server() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("model", ["mnist-cnn", "news-lstm"])
-def test_a_right_server_passes_and_a_wrong_one_is_refused(server: Any, model: str) -> None:
-    peer, work, form = PEERS["fastapi"], workload(model), FORMS["plain"]
-    assert check(server, peer, work, form) < 1e-6
+def test_check_accepts_correct_probabilities_and_rejects_incorrect_ones(server: Any, model: str) -> None:
+    peer, work, wire_format = PEERS["fastapi"], workload(model), FORMATS["json"]
+    assert check(server, peer, work, wire_format) < 1e-6
     server.handler.offset = 1e-3
-    with pytest.raises(PeerError, match=r"off by 0\.001"):
-        check(server, peer, work, form)
+    with pytest.raises(PeerError, match=r"differ by 0\.001 from"):
+        check(server, peer, work, wire_format)
     server.handler.offset = float("nan")
-    with pytest.raises(PeerError, match="is wrong"):
-        check(server, peer, work, form)
+    with pytest.raises(PeerError, match="differ by nan from"):
+        check(server, peer, work, wire_format)
 
 
 @pytest.mark.parametrize("tool", ["wrk", "client"])
-def test_a_load_is_counted_and_its_errors_too(server: Any, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_counts_requests_and_errors(server: Any, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if tool == "wrk" and load.generator() != "wrk":
         pytest.skip("wrk is not installed")
     monkeypatch.setattr(load, "generator", lambda: tool)
     monkeypatch.chdir(ROOT)
     server.handler.status = 500
     one = Load(model="mnist-cnn", body="json", rows=1, connections=2)
-    point = measure("x", server, one, workload("mnist-cnn"), FORMS["plain"], seconds=1, warm_up_s=1)
+    point = measure("x", server, one, workload("mnist-cnn"), FORMATS["json"], seconds=1, warm_up_s=1)
     assert point.requests_per_s > 5
     assert 0 < point.p50_ms <= point.p99_ms
     assert point.cpu_us_per_request > 0
-    assert point.errors >= point.requests_per_s * 0.9  # a second of nothing but errors
+    assert point.errors >= point.requests_per_s * 0.9
 
 
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("model", ["mnist-cnn", "news-lstm"])
-def test_v2_forms_carry_the_tensors(model: str, columns: bool) -> None:
-    work, items, end = workload(model), slice(3, 6), "-columns" if columns else ""
-    as_json = FORMS[f"v2-json{end}"].encode(work, items)
-    as_binary = FORMS[f"v2-binary{end}"].encode(work, items)
+def test_v2_formats_encode_the_tensors(model: str, columns: bool) -> None:
+    work, items, suffix = workload(model), slice(3, 6), "-columns" if columns else ""
+    as_json = FORMATS[f"v2-json{suffix}"].encode(work, items)
+    as_binary = FORMATS[f"v2-binary{suffix}"].encode(work, items)
     assert as_json.path == as_binary.path == f"/v2/models/{model}/infer"
     head = int(as_binary.headers["Inference-Header-Content-Length"])
     tail = as_binary.body[head:]
-    given = json.loads(as_json.body)["inputs"], json.loads(as_binary.body[:head])["inputs"]
-    for plain, binary in zip(*given, strict=True):
-        expected = work.inputs[plain["name"]][items]
-        assert plain["shape"] == binary["shape"] == [*expected.shape, *([1] if columns and expected.ndim == 1 else [])]
-        assert plain["data"] == expected.ravel().tolist()
+    inputs = json.loads(as_json.body)["inputs"], json.loads(as_binary.body[:head])["inputs"]
+    for listed, binary in zip(*inputs, strict=True):
+        expected = work.inputs[listed["name"]][items]
+        assert listed["shape"] == binary["shape"] == [*expected.shape, *([1] if columns and expected.ndim == 1 else [])]
+        assert listed["data"] == expected.ravel().tolist()
         size = binary["parameters"]["binary_data_size"]
-        assert np.frombuffer(tail[:size], expected.dtype).tolist() == plain["data"]
+        assert np.frombuffer(tail[:size], expected.dtype).tolist() == listed["data"]
         tail = tail[size:]
     assert not tail
 
 
-def test_v2_answers_are_read() -> None:
-    answer = np.array([[0.25, 0.75]], np.float32)
+def test_v2_formats_decode_the_response() -> None:
+    probabilities = np.array([[0.25, 0.75]], np.float32)
     output = {"name": "probabilities", "datatype": "FP32", "shape": [1, 2]}
     head = json.dumps({"outputs": [{**output, "parameters": {"binary_data_size": 8}}]}).encode()
     headers = {"inference-header-content-length": str(len(head))}
-    assert np.array_equal(FORMS["v2-binary"].decode(headers, head + answer.tobytes()), answer)
+    assert np.array_equal(FORMATS["v2-binary"].decode(headers, head + probabilities.tobytes()), probabilities)
     body = json.dumps({"outputs": [{**output, "data": [0.25, 0.75]}]}).encode()
-    assert np.array_equal(FORMS["v2-json"].decode({}, body), answer)
+    assert np.array_equal(FORMATS["v2-json"].decode({}, body), probabilities)
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_every_peer_is_complete(name: str) -> None:
+def test_every_peer_has_a_server_formats_and_pinned_requirements(name: str) -> None:
     peer = PEERS[name]
     for body in ("json", "binary"):
         for model in ("mnist-cnn", "news-lstm"):
-            assert peer.form(body, model) in {None, *FORMS}
+            assert peer.format_name(body, model) in {None, *FORMATS}
     if peer.command:
         assert name.startswith("ekiben")
         return
     assert (ROOT / "benchmarks" / "peers" / "servers" / f"{peer.module}.py").is_file()
     for line in (REQUIREMENTS / f"{peer.environment}.txt").read_text().splitlines():
-        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._]+", line), "pins, and no address of an index"
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._]+", line), (
+            "expected only pinned versions, and no index address"
+        )
 
 
 def point(peer: str, **changes: Any) -> Point:
@@ -156,12 +158,12 @@ def point(peer: str, **changes: Any) -> Point:
     )
 
 
-def test_repeats_become_medians_and_errors_add_up() -> None:
+def test_medians_takes_the_median_of_figures_and_the_sum_of_errors() -> None:
     (one,) = medians([point("a", p99_ms=p99, errors=1) for p99 in (9.0, 2.0, 3.0)])
     assert (one.p99_ms, one.errors) == (3.0, 3)
 
 
-def test_ekiben_is_compared_with_the_best_configuration_of_each() -> None:
+def test_comparison_takes_the_best_configuration_of_each_side() -> None:
     points = [
         point("ekiben-x", cpu_us_per_request=40.0, requests_per_s=300.0),
         point("triton", cpu_us_per_request=80.0, requests_per_s=200.0),
@@ -174,7 +176,7 @@ def test_ekiben_is_compared_with_the_best_configuration_of_each() -> None:
     )
 
 
-def test_results_have_the_agreed_form(tmp_path: Path) -> None:
+def test_write_and_plot_produce_the_documented_files(tmp_path: Path) -> None:
     write(tmp_path, [point("ekiben-x"), point("triton")], {"ray": "a | reason"}, {"repeats": 1})
     document = json.loads((tmp_path / "results.json").read_text())
     fields = "peer model body rows connections requests_per_s p50_ms p99_ms cpu_us_per_request errors"

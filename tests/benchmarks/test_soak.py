@@ -1,4 +1,4 @@
-"""The soak knows a wrong answer from a right one, and growth from none."""
+"""The soak tells correct responses from incorrect ones, and measures the growth of memory."""
 
 import json
 import shutil
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.connection import Answer
-from benchmarks.engine.soak import Sample, Workers
-from benchmarks.engine.soak_cases import add_broken, add_version, cases_of
+from benchmarks.connection import Response
+from benchmarks.engine.soak import Sample, WorkerMonitor
+from benchmarks.engine.soak_cases import add_broken_version, add_version, make_cases
 from service.bundle import open_bundle
 from service.engine.verification.parity import replay
 from service.errors import BundleError
@@ -23,7 +23,7 @@ __all__ = ["served_bundles"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_second_version_is_right_in_itself_and_answers_otherwise(
+def test_a_second_version_is_valid_and_has_different_responses(
     family: str, served_bundles: Path, tmp_path: Path
 ) -> None:
     name, root = NAMES[family], tmp_path / "bundles"
@@ -32,48 +32,48 @@ def test_a_second_version_is_right_in_itself_and_answers_otherwise(
     second = open_bundle(root / name / versions[1])
     replay(alone(second).session, second)
     with pytest.raises(BundleError, match=r"model\.onnx has sha256"):
-        open_bundle(root / name / add_broken(root, name))
-    cases = cases_of(root, name, versions)
+        open_bundle(root / name / add_broken_version(root, name))
+    cases = make_cases(root, name, versions)
     assert {case.kind.partition(" ")[0] for case in cases} >= {"OIP"}
-    assert any(case.answers[versions[0]] != case.answers[versions[1]] for case in cases)
+    assert any(case.expected[versions[0]] != case.expected[versions[1]] for case in cases)
 
 
-def test_an_answer_is_right_if_it_is_that_of_the_version_that_it_names(served_bundles: Path, tmp_path: Path) -> None:
+def test_a_response_is_correct_only_for_the_version_that_it_names(served_bundles: Path, tmp_path: Path) -> None:
     name, root = NAMES["image-classifier"], tmp_path / "bundles"
     shutil.copytree(served_bundles, root)
     first, second = add_version(root, name)
-    case = next(case for case in cases_of(root, name, (first, second)) if case.kind == "/classify JSON")
+    case = next(case for case in make_cases(root, name, (first, second)) if case.kind == "/classify JSON")
 
-    def answer(version: str, said: Any, status: int = 200) -> Answer:
-        return Answer(status, {}, json.dumps({"version": version, **said}).encode())
+    def response(version: str, content: Any, status: int = 200) -> Response:
+        return Response(status, {}, json.dumps({"version": version, **content}).encode())
 
-    assert case.maker(answer(first, case.answers[first])) == first
-    assert case.maker(answer(second, case.answers[second])) == second
-    assert case.maker(answer(second, case.answers[first])) is None
-    assert case.maker(answer("another", case.answers[first])) is None
-    assert case.maker(answer(first, case.answers[first], status=503)) is None
+    assert case.matching_version(response(first, case.expected[first])) == first
+    assert case.matching_version(response(second, case.expected[second])) == second
+    assert case.matching_version(response(second, case.expected[first])) is None
+    assert case.matching_version(response("another", case.expected[first])) is None
+    assert case.matching_version(response(first, case.expected[first], status=503)) is None
 
 
-def test_tensors_are_compared_by_their_bits(served_bundles: Path) -> None:
+def test_tensors_are_compared_bit_by_bit(served_bundles: Path) -> None:
     name = NAMES["image-classifier"]
     version = (served_bundles / name / "current").read_text().strip()
-    cases = cases_of(served_bundles, name, (version,))
+    cases = make_cases(served_bundles, name, (version,))
     case = next(case for case in cases if case.kind == "OIP JSON")
-    logits, probabilities = (np.frombuffer(raw, np.float32) for raw in case.answers[version])
+    logits, probabilities = (np.frombuffer(raw, np.float32) for raw in case.expected[version])
 
-    def answer(values: np.ndarray[Any, Any]) -> Answer:
+    def response(values: np.ndarray[Any, Any]) -> Response:
         outputs = [
             {"name": "logits", "data": values.tolist()},
             {"name": "probabilities", "data": probabilities.tolist()},
         ]
-        return Answer(200, {}, json.dumps({"model_version": version, "outputs": outputs}).encode())
+        return Response(200, {}, json.dumps({"model_version": version, "outputs": outputs}).encode())
 
-    assert case.maker(answer(logits)) == version
-    assert case.maker(answer(np.nextafter(logits, np.float32(9)))) is None
+    assert case.matching_version(response(logits)) == version
+    assert case.matching_version(response(np.nextafter(logits, np.float32(9)))) is None
 
 
-def test_growth_is_from_the_first_span_after_the_warm_up_to_the_last() -> None:
+def test_growth_compares_the_last_span_with_the_first_after_the_warm_up() -> None:
     process = SimpleNamespace(pid=1)
-    workers = Workers(SimpleNamespace(children=lambda: [process]))  # type: ignore[arg-type]
-    workers.samples[1] = [Sample(at, 50 if at < 10 else 100 + at // 20, 3) for at in range(60)]
-    assert workers.growth(1, 10) == (100, 102)
+    monitor = WorkerMonitor(SimpleNamespace(children=lambda: [process]))  # type: ignore[arg-type]
+    monitor.samples[1] = [Sample(t, 50 if t < 10 else 100 + t // 20, 3) for t in range(60)]
+    assert monitor.growth(1, 10) == (100, 102)

@@ -1,4 +1,4 @@
-"""Every fault of a bundle or a device keeps the service from being ready, and says why in plain words."""
+"""Every fault of a bundle or a device makes the service not ready, with a reason that names the fault."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ from tests.service.engine.versions import (
 )
 
 
-def one_byte(root: Path) -> None:
+def one_changed_byte(root: Path) -> None:
     publish_broken(root, 1)
 
 
@@ -48,7 +48,7 @@ def tighter_tolerance(root: Path) -> None:
     publish(root, 1, tolerance={"logits": exact, "probabilities": exact})
 
 
-def hanging_executor(root: Path) -> None:
+def hanging_graph(root: Path) -> None:
     publish(root, 0, files={"model.onnx": slow_graph(1 << 20)})
 
 
@@ -57,45 +57,45 @@ def no_current(root: Path) -> None:
     (root / NAME / "current").unlink()
 
 
-def nothing(root: Path) -> None:
+def empty_folder(root: Path) -> None:
     (root / ".drafts").mkdir()
 
 
 FAULTS: dict[Callable[[Path], None], str] = {
-    one_byte: "model.onnx has sha256 ",
+    one_changed_byte: "model.onnx has sha256 ",
     changed_golden: "golden case ",
     wider_tolerance: "manifest.json was changed: its content has version ",
     tighter_tolerance: "away from the PyTorch model (atol 0, rtol 0)",
-    hanging_executor: "VERIFYING hangs: no result within 1 s",
+    hanging_graph: "VERIFYING hangs: no result within 1 s",
     no_current: "no file `current`",
-    nothing: "is empty: export a model first",
+    empty_folder: "is empty: export a model first",
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_a_fault_is_not_ready_and_says_why(
+def test_a_fault_makes_the_model_not_ready_and_is_named_in_the_reason(
     fault: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fault(tmp_path)
-    words = FAULTS[fault]
-    hang_s = 1.0 if fault is hanging_executor else 20.0
+    expected = FAULTS[fault]
+    hang_s = 1.0 if fault is hanging_graph else 20.0
     repository = Repository(tmp_path, device="cpu", poll_s=0.02, hang_s=hang_s)
     with caplog.at_level(logging.ERROR):
         repository.start(accept)
-        until(lambda: words in (repository.not_ready_because() or ""))
+        until(lambda: expected in (repository.not_ready_because() or ""))
     assert not repository.ready
-    assert words in caplog.text
-    for described in repository.describe():
-        assert described["state"] == "FAILED"
-        assert words in described["reason"]
+    assert expected in caplog.text
+    for model in repository.describe():
+        assert model["state"] == "FAILED"
+        assert expected in model["reason"]
         with pytest.raises(EkibenError) as caught:
             repository.get(NAME)
-        assert (caught.value.slug, caught.value.detail) == ("not-ready", described["reason"])
+        assert (caught.value.slug, caught.value.detail) == ("not-ready", model["reason"])
     repository.close()
     let_finish("replay")
 
 
-def test_one_bad_model_of_two_is_not_ready_and_the_good_one_serves(tmp_path: Path) -> None:
+def test_a_faulty_model_is_not_ready_and_the_other_model_is_served(tmp_path: Path) -> None:
     write_bundle(tmp_path, "series-classifier")
     publish_broken(tmp_path, 1)
     repository = Repository(tmp_path, device="cpu")
@@ -105,10 +105,10 @@ def test_one_bad_model_of_two_is_not_ready_and_the_good_one_serves(tmp_path: Pat
 
 
 @pytest.mark.parametrize("fault", ["wrong", "hangs", "raises"])
-def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_again(
+def test_a_device_that_fails_while_serving_is_not_ready_until_it_is_verified_again(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The fault of the device is made by a session that computes otherwise; it goes away again."""
+    """A patched session simulates the fault of the device; the fault ends when the patch is removed."""
     version = publish(tmp_path, 1)
     repository = Repository(
         tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5 if fault == "hangs" else 20.0
@@ -116,17 +116,17 @@ def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_ag
     repository.start(accept)
     until(lambda: repository.ready)
     until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 2)
-    right, gate = Session.run, threading.Event()
+    original_run, released = Session.run, threading.Event()
 
     def run(self: Session, inputs: Any, outputs: Any = None) -> Any:
         match fault:
             case "wrong":
-                return {name: value + 1 for name, value in right(self, inputs, outputs).items()}
+                return {name: value + 1 for name, value in original_run(self, inputs, outputs).items()}
             case "hangs":
-                gate.wait(60)
+                released.wait(60)
         raise RuntimeError("CUDA failure 700")
 
-    words = {
+    expected = {
         "wrong": "golden case ",
         "hangs": "hangs: no result within 1.5 s",
         "raises": "CUDA failure 700",
@@ -136,27 +136,27 @@ def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_ag
         until(lambda: not repository.ready)
         reason = repository.not_ready_because() or ""
         assert reason.startswith(f"{NAME}/{version}: heartbeat: ")
-        assert words[fault] in reason
+        assert expected[fault] in reason
         assert (row(repository)["state"], row(repository)["reason"]) == ("FAILED", reason)
         assert reason in caplog.text
         with pytest.raises(EkibenError):
             repository.get(NAME)
-    gate.set()
+    released.set()
     repository.load(NAME)
     assert repository.ready
     until(lambda: row(repository)["draining"] == [])
     repository.close()
 
 
-class Unwarmed(Runner):
-    """It knows of no shape that it is quick, so it computes on its threads."""
+class UnwarmedRunner(Runner):
+    """Has no timing of any shape, so it runs every batch on its threads."""
 
     def grid(self, session: Session) -> list[tuple[int, int]]:
         return []
 
 
 async def classify(runner: Runner, session: Session) -> None:
-    """Six requests that meet nobody, and one of 7 rows."""
+    """Six requests of one row, one after the other, and one of 7 rows."""
     for num_rows in (1, 1, 1, 1, 1, 1, 7):
         await runner.run(session, {"images": np.zeros((num_rows, 4, 4), np.uint8)})
 
@@ -168,41 +168,41 @@ async def generate(runner: Runner, session: Session) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "ask", "kind"),
+    ("family", "send_requests", "runner_type"),
     [
-        ("image-classifier", classify, Unwarmed),
+        ("image-classifier", classify, UnwarmedRunner),
         ("image-classifier", classify, Runner),
         ("language-model", generate, Runner),
     ],
     ids=["on a thread", "on the event loop", "in a decoder"],
 )
 def test_a_request_that_hangs_in_the_engine_is_not_ready(
-    family: str, ask: Any, kind: type[Runner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, send_requests: Any, runner_type: type[Runner], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The goldens are still answered: only the rows of one request hang."""
+    """The golden cases still pass: only the request with 7 rows hangs."""
     version = write_bundle(tmp_path, family).name
-    runner = kind(threads=1)
+    runner = runner_type(threads=1)
     repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5, batching=runner)
     repository.start(accept)
     until(lambda: repository.ready)
     (name,) = (row["name"] for row in repository.describe())
-    session, gate = repository.get(name).session, threading.Event()
-    right = session.compute
+    session, released = repository.get(name).session, threading.Event()
+    original_compute = session.compute
 
     def compute(inputs: Any, names: Any) -> Any:
         if 7 in next(iter(inputs.values())).shape[:2]:
-            gate.wait(60)
-        return right(inputs, names)
+            released.wait(60)
+        return original_compute(inputs, names)
 
     monkeypatch.setattr(session, "compute", compute)
-    client = threading.Thread(target=lambda: asyncio.run(ask(runner, session)), daemon=True)
+    client = threading.Thread(target=lambda: asyncio.run(send_requests(runner, session)), daemon=True)
     client.start()
     until(lambda: not repository.ready)
     reason = repository.not_ready_because() or ""
     assert reason.startswith(
         f"{name}/{version}: heartbeat: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
     )
-    gate.set()
+    released.set()
     client.join(20)
     repository.load(name)
     assert repository.ready
@@ -210,12 +210,12 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     runner.close()
 
 
-def test_close_does_not_wait_for_what_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, entered = threading.Event(), threading.Event()
+def test_close_does_not_wait_for_a_hanging_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    released, entered = threading.Event(), threading.Event()
 
     def run(*_: Any) -> Any:
         entered.set()
-        gate.wait(60)
+        released.wait(60)
         raise RuntimeError("the test is over")
 
     monkeypatch.setattr(Session, "run", run)
@@ -227,7 +227,7 @@ def test_close_does_not_wait_for_what_hangs(tmp_path: Path, monkeypatch: pytest.
     closer.start()
     closer.join(20)
     assert not closer.is_alive()
-    assert not gate.is_set()
+    assert not released.is_set()
     assert row(repository)["state"] == "VERIFYING"
-    gate.set()
+    released.set()
     repository.close()

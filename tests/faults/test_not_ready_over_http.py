@@ -1,4 +1,4 @@
-"""What a real server with broken bundles tells clients and operators, and that it is ready when they are mended."""
+"""A real server reports the fault of each broken bundle to clients and in its log, until all are repaired."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from tests.service.hosts import GRANIAN, Answer, ask, classify, wait_until
 
 __all__ = ["served_bundles"]
 HOSTS = pytest.mark.parametrize("command", [GRANIAN, SERVE], ids=["granian", "bentoml"])
-WORDS = {  # family -> why it is not ready
+REASONS = {  # by family
     "image-classifier": "VERIFYING hangs: no result within 4 s",
     "series-classifier": "model.onnx has sha256 ",
     "series-tagger": "golden case 0 ",
@@ -27,8 +27,8 @@ WORDS = {  # family -> why it is not ready
 }
 
 
-def spoil(root: Path) -> None:
-    """One fault for each family."""
+def write_faulty_bundles(root: Path) -> None:
+    """Write a bundle with a different fault for each family."""
     publish(root, 0, files={MODEL: slow_graph(1 << 23)})
     flip_byte(write_bundle(root, "series-classifier"))
     first, *rest = golden_cases("series-tagger")
@@ -51,14 +51,14 @@ def spoil(root: Path) -> None:
     )
 
 
-def refusal(answer: Answer) -> tuple[int, str]:
-    """The status of a problem, and its detail."""
-    status, _, said = answer
-    return status, json.loads(said).get("detail", "")
+def problem(answer: Answer) -> tuple[int, str]:
+    """The status and the detail of a problem document."""
+    status, _, content = answer
+    return status, json.loads(content).get("detail", "")
 
 
 def readiness(host: Started) -> tuple[int, str]:
-    return refusal(ask(host.port, "GET", "/readyz"))
+    return problem(ask(host.port, "GET", "/readyz"))
 
 
 def models(host: Started) -> dict[str, dict[str, Any]]:
@@ -66,28 +66,28 @@ def models(host: Started) -> dict[str, dict[str, Any]]:
 
 
 @HOSTS
-def test_every_fault_is_told_and_the_mended_service_is_ready(
+def test_every_fault_is_reported_and_the_repaired_service_is_ready(
     command: tuple[str, ...], served_bundles: Path, tmp_path: Path
 ) -> None:
     root, log = tmp_path / "bundles", tmp_path / "log"
-    spoil(root)
+    write_faulty_bundles(root)
     env = environment(EKIBEN_BUNDLES=str(root), BENTOML_HOME=str(tmp_path), EKIBEN_HANG_S="4", EKIBEN_POLL_S="0.1")
     with start(command, env=env, cwd=ROOT, log=log, status=503) as host:
         reasons: dict[str, str] = {}
 
         def all_have_failed() -> bool:
-            """Once: they are tried again after some seconds, and each in its own time."""
+            """Collect each failure as it is seen, because each model is retried after some seconds."""
             reasons.update({name: row["reason"] for name, row in models(host).items() if row["state"] == "FAILED"})
             return set(reasons) == set(NAMES.values())
 
         wait_until(all_have_failed)
-        said = log.read_text()
-        for family, words in WORDS.items():
-            assert words in reasons[NAMES[family]]
-            assert reasons[NAMES[family]] in said
+        log_text = log.read_text()
+        for family, expected in REASONS.items():
+            assert expected in reasons[NAMES[family]]
+            assert reasons[NAMES[family]] in log_text
         wait_until(lambda: all(reason in readiness(host)[1] for reason in reasons.values()))
         assert ask(host.port, "GET", "/livez")[0] == 200
-        wait_until(lambda: refusal(classify(host.port)) == (503, reasons[NAME]))
+        wait_until(lambda: problem(classify(host.port)) == (503, reasons[NAME]))
         for family in FAMILIES:
             shutil.rmtree(root / NAMES[family])
             shutil.copytree(served_bundles / NAMES[family], root / NAMES[family])
@@ -96,12 +96,12 @@ def test_every_fault_is_told_and_the_mended_service_is_ready(
 
 
 @HOSTS
-def test_an_empty_folder_is_told(command: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported(command: tuple[str, ...], tmp_path: Path) -> None:
     root, log = tmp_path / "bundles", tmp_path / "log"
     root.mkdir()
     env = environment(EKIBEN_BUNDLES=str(root), BENTOML_HOME=str(tmp_path))
     with start(command, env=env, cwd=ROOT, log=log, status=503) as host:
-        words = f"the folder of bundles {root} is empty: export a model first"
-        wait_until(lambda: readiness(host) == (503, words))
+        expected = f"the folder of bundles {root} is empty: export a model first"
+        wait_until(lambda: readiness(host) == (503, expected))
         assert models(host) == {}
-        assert words in log.read_text()
+        assert expected in log.read_text()

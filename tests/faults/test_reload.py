@@ -1,7 +1,7 @@
-"""20 swaps of what a real server serves, 3 of them to broken bundles, under 64 clients that keep their connections.
+"""A real server replaces its model 20 times, 3 times by a broken bundle, under 64 clients with keep-alive connections.
 
-No request fails, every answer is, to the bit, that of the version that it names, and a version that is broken changes
-nothing but what /models says.
+No request fails, and every response is equal, bit by bit, to that of the version that it names. A broken version
+changes nothing but the output of /models.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from benchmarks.connection import Answer, Connection
+from benchmarks.connection import Connection, Response
 from service.bundle import Bundle, open_bundle
 from service.tasks.replay import answer_now
 from tests.e2e.serving import until
@@ -21,54 +21,61 @@ from tests.service.engine.versions import NAME, alone, cut_off, flip_byte, publi
 from tests.service.hosts import GRANIAN, served
 
 NUM_CLIENTS, NUM_SWAPS, NUM_IMAGES = 64, 20, 16
-BROKEN = {5: "model.onnx has sha256 ", 11: "golden case ", 17: "model.onnx has "}  # swap -> what /models says of it
+# Swap number -> the reason that /models reports.
+BROKEN = {5: "model.onnx has sha256 ", 11: "golden case ", 17: "model.onnx has "}
 IMAGES = [np.random.default_rng(i).integers(0, 256, (1 + i % 4, 4, 4), dtype=np.uint8) for i in range(NUM_IMAGES)]
 PATHS = ("/classify", f"/v2/models/{NAME}/infer")
 Images = npt.NDArray[np.uint8]
 
 
-def native(images: Images) -> dict[str, Any]:
+def json_request(images: Images) -> dict[str, Any]:
     return {"model": NAME, "images": images.tolist()}
 
 
 def request(path: str, images: Images) -> tuple[bytes, dict[str, str]]:
-    """Body and headers; tensors as bytes there and back."""
+    """Body and headers; tensors are bytes in the request and in the response."""
     if path == "/classify":
-        return json.dumps(native(images)).encode(), {"content-type": "application/json"}
+        return json.dumps(json_request(images)).encode(), {"content-type": "application/json"}
     parameters = {"binary_data_size": images.size}
     entry = {"name": "images", "shape": images.shape, "datatype": "UINT8", "parameters": parameters}
     head = json.dumps({"inputs": [entry], "parameters": {"binary_data_output": True}}).encode()
     return head + images.tobytes(), {"inference-header-content-length": str(len(head))}
 
 
-def read(answer: Answer) -> tuple[str, Any]:
-    """The version that made the answer, and what it says."""
-    size = int(answer.headers.get("inference-header-content-length", len(answer.body)))
-    head = json.loads(answer.body[:size])
-    return (head["model_version"], answer.body[size:]) if answer.body[size:] else (head.pop("version"), head)
+def parse(response: Response) -> tuple[str, Any]:
+    """The version that a response names, and its content."""
+    size = int(response.headers.get("inference-header-content-length", len(response.body)))
+    head = json.loads(response.body[:size])
+    return (head["model_version"], response.body[size:]) if response.body[size:] else (head.pop("version"), head)
 
 
-REQUESTS_OF = [(path, *request(path, images)) for path in PATHS for images in IMAGES]
+REQUESTS = [(path, *request(path, images)) for path in PATHS for images in IMAGES]
 
 
 def expected(bundle: Bundle) -> list[Any]:
-    """What this version answers to each request when it is alone."""
+    """The response of this version to each request, computed without batching."""
     model = alone(bundle)
-    documents = [answer_now(model, native(images)) for images in IMAGES]
+    documents = [answer_now(model, json_request(images)) for images in IMAGES]
     tensors = [model.session.run({"images": images}).values() for images in IMAGES]
     for document in documents:
         del document["version"]
     return [*documents, *(b"".join(value.tobytes() for value in values) for values in tensors)]
 
 
-class Load:
+class VersionCheckedLoad:
+    """Clients that check every response against those of the version that it names.
+
+    `expected` has the responses by version, `versions` the version last seen by each client.
+    While `broken` is set, each client reads /models until it reports that reason, and then adds itself to `informed`.
+    """
+
     def __init__(self, port: int) -> None:
-        self.known: dict[str, list[Any]] = {}  # version -> its answers
-        self.failed: list[Answer] = []
-        self.wrong: list[tuple[str, int]] = []
-        self.served_by: list[str] = [""] * NUM_CLIENTS
-        self.broken: str | None = None  # what every client is to read in /models
-        self.told: set[int] = set()
+        self.expected: dict[str, list[Any]] = {}
+        self.failed: list[Response] = []
+        self.incorrect: list[tuple[str, int]] = []
+        self.versions: list[str] = [""] * NUM_CLIENTS
+        self.broken: str | None = None
+        self.informed: set[int] = set()
         self.stop = False
         self.port = port
 
@@ -76,34 +83,34 @@ class Load:
         rng = np.random.default_rng(number)
         connection = await Connection.open(self.port)
         while not self.stop:
-            which = int(rng.integers(len(REQUESTS_OF)))
-            path, body, headers = REQUESTS_OF[which]
-            answer = await connection.ask("POST", path, body, headers)
-            if answer.status != 200:
-                self.failed.append(answer)
+            index = int(rng.integers(len(REQUESTS)))
+            path, body, headers = REQUESTS[index]
+            response = await connection.request("POST", path, body, headers)
+            if response.status != 200:
+                self.failed.append(response)
                 continue
-            version, said = read(answer)
-            self.served_by[number] = version
-            if version not in self.known or said != self.known[version][which]:
-                self.wrong.append((version, which))
+            version, content = parse(response)
+            self.versions[number] = version
+            if version not in self.expected or content != self.expected[version][index]:
+                self.incorrect.append((version, index))
             if (
                 self.broken is not None
-                and number not in self.told
-                and self._says(await connection.ask("GET", "/models"))
+                and number not in self.informed
+                and self._reports_broken(await connection.request("GET", "/models"))
             ):
-                self.told.add(number)
+                self.informed.add(number)
         connection.close()
 
-    def _says(self, answer: Answer) -> bool:
-        (row,) = json.loads(answer.body)["models"]
-        follows = row["next"] or {"state": None}
-        return follows["state"] == "FAILED" and self.broken in follows["reason"] and row["state"] == "READY"
+    def _reports_broken(self, response: Response) -> bool:
+        (row,) = json.loads(response.body)["models"]
+        next_version = row["next"] or {"state": None}
+        return next_version["state"] == "FAILED" and self.broken in next_version["reason"] and row["state"] == "READY"
 
 
 class Swaps:
-    """Versions are put in place in `root`; what they answer is known before, from a draft."""
+    """Publishes versions in `root`, after their expected responses have been computed from a copy in another folder."""
 
-    def __init__(self, root: Path, load: Load) -> None:
+    def __init__(self, root: Path, load: VersionCheckedLoad) -> None:
         self._root = root
         self._drafts = root.with_name("drafts")
         self._load = load
@@ -111,7 +118,7 @@ class Swaps:
     def publish(self, number: int) -> str:
         files = self._files(number)
         version = publish(self._drafts, number, files=files)
-        self._load.known[version] = expected(open_bundle(self._drafts / NAME / version))
+        self._load.expected[version] = expected(open_bundle(self._drafts / NAME / version))
         return publish(self._root, number, files=files)
 
     def publish_broken(self, number: int) -> None:
@@ -125,32 +132,34 @@ class Swaps:
                 publish(self._root, number, files=files, spoil=cut_off)
 
     def _files(self, number: int) -> dict[str, bytes]:
-        """A request case that is right takes a model to answer it."""
+        """The request file, with answers from a first copy of the bundle."""
         bundle = open_bundle(self._drafts / NAME / publish(self._drafts, number))
-        return request_file(bundle, native(IMAGES[0]))
+        return request_file(bundle, json_request(IMAGES[0]))
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_versions_come_and_go_under_load(num_workers: int, tmp_path: Path) -> None:
+def test_versions_are_replaced_under_load_without_a_failed_or_incorrect_response(
+    num_workers: int, tmp_path: Path
+) -> None:
     root = tmp_path / "bundles"
-    load = Load(0)
+    load = VersionCheckedLoad(0)
     swaps = Swaps(root, load)
     first = swaps.publish(0)
     command = (*GRANIAN, "--workers", str(num_workers))
 
     async def scenario() -> None:
         clients = [asyncio.create_task(load.client(number)) for number in range(NUM_CLIENTS)]
-        await until(lambda: set(load.served_by) == {first})
+        await until(lambda: set(load.versions) == {first})
         for number in range(1, NUM_SWAPS + 1):
             if number in BROKEN:
                 await asyncio.to_thread(swaps.publish_broken, number)
-                load.told.clear()
+                load.informed.clear()
                 load.broken = BROKEN[number]
-                await until(lambda: len(load.told) == NUM_CLIENTS)
+                await until(lambda: len(load.informed) == NUM_CLIENTS)
                 load.broken = None
             else:
                 version = await asyncio.to_thread(swaps.publish, number)
-                await until(lambda version=version: set(load.served_by) == {version})
+                await until(lambda version=version: set(load.versions) == {version})
         load.stop = True
         await asyncio.gather(*clients)
 
@@ -158,6 +167,6 @@ def test_versions_come_and_go_under_load(num_workers: int, tmp_path: Path) -> No
         load.port = host.port
         asyncio.run(scenario())
         log = (tmp_path / "log").read_text()
-    assert (load.failed, load.wrong) == ([], [])
-    assert len(load.known) == 1 + NUM_SWAPS - len(BROKEN)
+    assert (load.failed, load.incorrect) == ([], [])
+    assert len(load.expected) == 1 + NUM_SWAPS - len(BROKEN)
     assert log.count("goes on serving") == len(BROKEN) * num_workers

@@ -1,4 +1,4 @@
-"""Stock BentoML, with and without its batching (variant "batch"); one array goes in, since its batching takes one."""
+"""Stock BentoML, without its batching or with it (variant "batch"). Its batching requires a single input array."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What most people write: FastAPI with pydantic models around onnxruntime."""
+"""The usual way to serve a model: FastAPI with pydantic models around onnxruntime."""
 
 import fastapi
 import uvicorn
@@ -19,28 +19,28 @@ class Texts(BaseModel):
     lengths: list[int]
 
 
-class Answer(BaseModel):
+class Response(BaseModel):
     probabilities: list[list[float]]
 
 
 @app.post("/mnist-cnn")
-async def classify(request: Images) -> Answer:
+async def classify(request: Images) -> Response:
     model = models["mnist-cnn"]
-    return Answer(probabilities=model.run(model.from_json({"images": request.images})).tolist())
+    return Response(probabilities=model.run(model.from_json({"images": request.images})).tolist())
 
 
 @app.post("/news-lstm")
-async def predict(request: Texts) -> Answer:
+async def predict(request: Texts) -> Response:
     model = models["news-lstm"]
     feeds = model.from_json({"ids": request.ids, "lengths": request.lengths})
-    return Answer(probabilities=model.run(feeds).tolist())
+    return Response(probabilities=model.run(feeds).tolist())
 
 
 @app.post("/raw/{name}")
 async def raw(name: str, request: fastapi.Request) -> fastapi.Response:
     model = models[name]
-    answer = model.run(model.from_bytes(await request.body()))
-    return fastapi.Response(answer.tobytes(), media_type="application/octet-stream")
+    output = model.run(model.from_bytes(await request.body()))
+    return fastapi.Response(output.tobytes(), media_type="application/octet-stream")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A limit: the least Python around onnxruntime, a handler on granian's own interface (RSGI) with orjson."""
+"""A lower bound of the cost: a minimal handler around onnxruntime on granian's native interface (RSGI), with orjson."""
 
 import os
 import sys
@@ -16,8 +16,8 @@ async def app(scope, protocol):
     content = await protocol()
     model = models[scope.path[1:]]
     if scope.headers["content-type"] == "application/json":
-        answer = model.run(model.from_json(orjson.loads(content)))
-        body = orjson.dumps({"probabilities": answer}, option=orjson.OPT_SERIALIZE_NUMPY)
+        output = model.run(model.from_json(orjson.loads(content)))
+        body = orjson.dumps({"probabilities": output}, option=orjson.OPT_SERIALIZE_NUMPY)
         protocol.response_bytes(200, JSON, body)
     else:
         protocol.response_bytes(200, BINARY, model.run(model.from_bytes(content)).tobytes())

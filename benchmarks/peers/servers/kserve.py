@@ -1,4 +1,4 @@
-"""KServe's Python server: JSON in its v1 form, which it answers faster than v2, and v2 with binary tensors."""
+"""KServe's Python server: its v1 protocol for JSON, which is faster than v2 in KServe, and v2 with binary tensors."""
 
 import logging
 
@@ -8,7 +8,8 @@ import uvicorn
 
 from benchmarks.peers.servers.model import FILES, HOST, PORT, WORKERS, Model
 
-logging.disable(logging.INFO)  # here, since its workers import this module too
+# Here rather than under __main__, because the workers import this module too.
+logging.disable(logging.INFO)
 
 
 class Peer(kserve.Model):
@@ -24,14 +25,14 @@ class Peer(kserve.Model):
                 return {"predictions": self.model.run({"images": np.array(rows, np.uint8)}).tolist()}
             texts = {"ids": [row["ids"] for row in rows], "lengths": [row["length"] for row in rows]}
             return {"predictions": self.model.run(self.model.from_json(texts)).tolist()}
-        answer = self.model.run({given.name: given.as_numpy() for given in payload.inputs})
-        output = kserve.InferOutput("probabilities", list(answer.shape), "FP32")
-        output.set_data_from_numpy(answer, binary_data=True)
+        probabilities = self.model.run({tensor.name: tensor.as_numpy() for tensor in payload.inputs})
+        output = kserve.InferOutput("probabilities", list(probabilities.shape), "FP32")
+        output.set_data_from_numpy(probabilities, binary_data=True)
         return kserve.InferResponse(payload.id or "", self.name, [output], requested_outputs=payload.request_outputs)
 
 
 class LocalConfig(uvicorn.Config):
-    """KServe listens on every interface; this keeps it on this machine."""
+    """Makes KServe, which listens on every interface, listen on the loopback address only."""
 
     def __init__(self, *args, **options) -> None:
         super().__init__(*args, **{**options, "host": HOST, "access_log": False})

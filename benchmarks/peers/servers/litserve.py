@@ -1,4 +1,4 @@
-"""LitServe with its batching, without a wait."""
+"""LitServe with its batching and a batch timeout of zero."""
 
 import litserve
 import numpy as np

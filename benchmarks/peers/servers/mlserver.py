@@ -1,6 +1,6 @@
-"""MLServer with a runtime of our own; without its adaptive batching, which costs more than it brings here.
+"""MLServer with a custom runtime, without its adaptive batching, whose cost exceeds its gain here.
 
-Its parallel workers ask for an event loop where newer uvloops make none: uvloop 0.21 is pinned.
+Its parallel workers expect a current event loop, which newer versions of uvloop do not create: uvloop 0.21 is pinned.
 """
 
 import json
@@ -21,7 +21,7 @@ class Peer(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        feeds = {given.name: NumpyCodec.decode_input(given) for given in payload.inputs}
+        feeds = {tensor.name: NumpyCodec.decode_input(tensor) for tensor in payload.inputs}
         output = NumpyCodec.encode_output("probabilities", self.model.run(feeds))
         return InferenceResponse(model_name=self.name, outputs=[output])
 

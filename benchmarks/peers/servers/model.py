@@ -1,6 +1,6 @@
-"""The models as the peers run them, and what the harness told this process.
+"""The models as the peers run them, and the parameters that the benchmark passes in environment variables.
 
-Every peer runs the same session: one thread, no spinning, all graph optimisations. The server around it differs.
+Every peer runs the same session: one thread, no spinning, all graph optimisations. Only the server around it differs.
 """
 
 import json
@@ -17,33 +17,35 @@ HOST = "127.0.0.1"
 PORT = int(os.environ.get("PEER_PORT", "0"))
 WORKERS = int(os.environ.get("PEER_WORKERS", "1"))
 VARIANT = os.environ.get("PEER_VARIANT", "")
-HOME = Path(os.environ.get("PEER_HOME", "."))  # an empty folder for what the server has to write
-FILES: dict[str, str] = json.loads(os.environ.get("PEER_MODELS", "{}"))  # name -> path of the ONNX file
+# An empty folder for the files of the server.
+HOME = Path(os.environ.get("PEER_HOME", "."))
+# The paths of the ONNX files by model.
+FILES: dict[str, str] = json.loads(os.environ.get("PEER_MODELS", "{}"))
 
 Feeds = dict[str, Any]
 
 
 class Model:
-    """feeds -> probabilities float32 [rows, labels]."""
+    """An onnxruntime session whose `run` returns probabilities float32 [rows, labels]."""
 
     def __init__(self, path: str) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.is_image = [given.name for given in self.session.get_inputs()] == ["images"]
+        self.is_image = [tensor.name for tensor in self.session.get_inputs()] == ["images"]
         self.shape = self.session.get_inputs()[0].shape[1:]
         self.path = path
 
     def __reduce__(self) -> tuple[type["Model"], tuple[str]]:
-        """A session cannot go to another process: the model is opened again there."""
+        """A session cannot be pickled: the other process opens the model again."""
         return Model, (self.path,)
 
     def run(self, feeds: Feeds) -> np.ndarray:
         return self.session.run(["probabilities"], feeds)[0]
 
     def run_many(self, requests: Sequence[Feeds]) -> list[np.ndarray]:
-        """One run for several requests, which may have several rows each."""
+        """Run several requests, of one or more rows each, as one batch."""
         if len(requests) == 1:
             return [self.run(requests[0])]
         merged = {name: np.concatenate([feeds[name] for feeds in requests]) for name in requests[0]}
@@ -51,19 +53,19 @@ class Model:
         return np.split(self.run(merged), ends)
 
     def from_json(self, document: dict[str, Any]) -> Feeds:
-        """{"images": [...]} or {"ids": [...], "lengths": [...]}."""
+        """The feeds of {"images": [...]} or {"ids": [...], "lengths": [...]}."""
         if self.is_image:
             return {"images": np.array(document["images"], np.uint8)}
         return {"ids": np.array(document["ids"], np.int64), "lengths": np.array(document["lengths"], np.int64)}
 
     def from_rows(self, rows: np.ndarray) -> Feeds:
-        """Images as they are; a text is one row of its length and its ids."""
+        """Images unchanged; a text is one row with its length and its ids."""
         if self.is_image:
             return {"images": rows}
         return {"ids": rows[:, 1:], "lengths": rows[:, 0]}
 
     def from_bytes(self, content: bytes) -> Feeds:
-        """`from_rows`, the rows one after the other: an image in uint8, a text in int64."""
+        """As `from_rows`, from the bytes of the rows: uint8 for images, int64 for texts."""
         if self.is_image:
             return self.from_rows(np.frombuffer(content, np.uint8).reshape(-1, *self.shape))
         return self.from_rows(np.frombuffer(content, np.int64).reshape(-1, 65))

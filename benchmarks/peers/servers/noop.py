@@ -1,12 +1,12 @@
-"""A limit: an ASGI endpoint that reads the body and sends a constant."""
+"""A lower bound of the cost: an ASGI endpoint that reads the body and sends a constant."""
 
 import uvicorn
 
 from benchmarks.peers.servers.model import HOST, PORT, WORKERS
 
-ANSWER = b'{"probabilities":[[0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1]]}'
+BODY = b'{"probabilities":[[0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1,0.1]]}'
 START = {"type": "http.response.start", "status": 200}
-HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(ANSWER)).encode())]
+HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
 
 
 async def app(scope, receive, send):
@@ -15,7 +15,7 @@ async def app(scope, receive, send):
     while (await receive()).get("more_body"):
         pass
     await send({**START, "headers": HEADERS})
-    await send({"type": "http.response.body", "body": ANSWER})
+    await send({"type": "http.response.body", "body": BODY})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""A limit: onnxruntime in a loop, data already in memory. Prints what the load generator prints.
+"""A lower bound of the cost: onnxruntime in a loop, with the data in memory.
+
+Prints the same JSON as the load generator.
 
 python -m benchmarks.peers.servers.raw_ort MODEL FILE SECONDS      FILE: the raw bytes of one request
 """
@@ -18,23 +20,24 @@ if __name__ == "__main__":
     model = Model(FILES[name])
     feeds = model.from_bytes(path.read_bytes())
     latencies_s: list[float] = []
-    stop_at = 0.0
+    end = 0.0
 
     def loop() -> None:
-        while (start := time.perf_counter()) < stop_at:
+        while (start := time.perf_counter()) < end:
             model.run(feeds)
             latencies_s.append(time.perf_counter() - start)
 
-    for duration_s in (seconds / 5, seconds):  # the first is the warm-up
+    # The first round is the warm-up.
+    for duration_s in (seconds / 5, seconds):
         latencies_s.clear()
         threads = [threading.Thread(target=loop) for _ in range(WORKERS)]
         cpu_s, begin = time.process_time(), time.perf_counter()
-        stop_at = begin + duration_s
+        end = begin + duration_s
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        cpu_s, took_s = time.process_time() - cpu_s, time.perf_counter() - begin
+        cpu_s, elapsed_s = time.process_time() - cpu_s, time.perf_counter() - begin
     p50_ms, p99_ms = np.percentile(latencies_s, [50, 99]) * 1e3
-    result = {"requests": len(latencies_s), "seconds": took_s, "p50_ms": p50_ms, "p99_ms": p99_ms, "errors": 0}
+    result = {"requests": len(latencies_s), "seconds": elapsed_s, "p50_ms": p50_ms, "p99_ms": p99_ms, "errors": 0}
     print(json.dumps({**result, "cpu_s": cpu_s, "worst": 0}))

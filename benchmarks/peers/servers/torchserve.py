@@ -1,4 +1,4 @@
-"""TorchServe with its batching. Its Java front end needs Java 17; a delay of 0 would mean its default of 100 ms."""
+"""TorchServe with its batching. Its front end needs Java 17. It takes a batch delay of 0 for its default of 100 ms."""
 
 import json
 import os
@@ -20,10 +20,10 @@ class Peer:
         feeds = [
             self.model.from_json(body) if isinstance(body, dict) else self.model.from_bytes(body) for body in bodies
         ]
-        answers = zip(bodies, self.model.run_many(feeds), strict=True)
+        outputs = zip(bodies, self.model.run_many(feeds), strict=True)
         return [
-            json.dumps({"probabilities": answer.tolist()}) if isinstance(body, dict) else answer.tobytes()
-            for body, answer in answers
+            json.dumps({"probabilities": output.tolist()}) if isinstance(body, dict) else output.tobytes()
+            for body, output in outputs
         ]
 
 

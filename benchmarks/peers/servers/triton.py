@@ -1,4 +1,4 @@
-"""Triton's own server, from the PyTriton wheel, with its Python backend: the wheel has no ONNX Runtime backend."""
+"""The Triton server of the PyTriton wheel, with its Python backend, because the wheel has no ONNX Runtime backend."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ TEXTS = """
 class TritonPythonModel:
     def initialize(self, args) -> None:
         self.model = Model(FILES[args["model_name"]])
-        self.inputs = [given.name for given in self.model.session.get_inputs()]
+        self.inputs = [tensor.name for tensor in self.model.session.get_inputs()]
 
     def execute(self, requests):
         import triton_python_backend_utils as triton  # noqa: PLC0415
@@ -38,12 +38,12 @@ class TritonPythonModel:
             for request in requests
         ]
         return [
-            triton.InferenceResponse([triton.Tensor("probabilities", answer)]) for answer in self.model.run_many(feeds)
+            triton.InferenceResponse([triton.Tensor("probabilities", output)]) for output in self.model.run_many(feeds)
         ]
 
 
-def lay_out(package: Path) -> None:
-    """The model repository, and the backend with the stub of this Python."""
+def write_repository(package: Path) -> None:
+    """Write the model repository, and the backend with the stub for this version of Python."""
     backend = HOME / "backends" / "python"
     shutil.copytree(package / "backends" / "python", backend)
     stub = f"{sys.version_info.major}.{sys.version_info.minor}/triton_python_backend_stub"
@@ -59,8 +59,8 @@ def lay_out(package: Path) -> None:
 if __name__ == "__main__":
     packages = Path(sysconfig.get_path("purelib"))
     package = packages / "pytriton" / "tritonserver"
-    lay_out(package)
-    # The stub embeds Python: it needs the library of the interpreter behind this environment, not the system's.
+    write_repository(package)
+    # The stub embeds Python and needs the library of this environment's interpreter instead of the system's.
     os.environ["LD_LIBRARY_PATH"] = f"{sysconfig.get_config_var('LIBDIR')}:{packages / 'nvidia_pytriton.libs'}"
     os.environ["PYTHONPATH"] = f"{os.environ['PYTHONPATH']}:{packages}"
     options = {

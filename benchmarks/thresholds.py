@@ -1,0 +1,110 @@
+"""Compare what the recipes reach on the real data sets with the least that is accepted.
+
+    make prove-models DATA=FOLDER               train the recipes that have no run, on the sets in FOLDER, and compare
+    python -m benchmarks.thresholds runs-real
+
+Reads finished runs and trains nothing. The exit status is 1 when a run is missing or misses a threshold.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from training.checkpoint import Run, RunError, load_run
+from training.fidelity import verdict
+
+DATA_FOLDERS = {
+    "mnist": "mnist",
+    "cifar10": "cifar10/cifar10-jpeg.tar.xz",
+    "vowels": "japanese_vowels",
+    "news": "ag_news",
+    "text": "tinyshakespeare/input.txt",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """A lower bound of a metric, or an upper bound."""
+
+    metric: str
+    bound: float
+    is_upper: bool = False
+
+    def is_met(self, value: float) -> bool:
+        return value <= self.bound if self.is_upper else value >= self.bound
+
+
+THRESHOLDS = {
+    "mnist-mlp": Threshold(metric="test_accuracy", bound=0.975),
+    "mnist-cnn": Threshold(metric="test_accuracy", bound=0.987),
+    "cifar10-lenet5": Threshold(metric="test_accuracy", bound=0.60),
+    "cifar10-cnn": Threshold(metric="test_accuracy", bound=0.70),
+    "vowels-rnn": Threshold(metric="test_accuracy", bound=0.90),
+    "vowels-lstm": Threshold(metric="test_accuracy", bound=0.95),
+    "vowels-lstm-stateful": Threshold(metric="test_accuracy", bound=0.90),
+    "news-lstm": Threshold(metric="test_accuracy", bound=0.88),
+    "news-attention-dot": Threshold(metric="test_accuracy", bound=0.88),
+    "news-attention-general": Threshold(metric="test_accuracy", bound=0.88),
+    "text-transformer": Threshold(metric="test_nats_per_character", bound=1.75, is_upper=True),
+}
+GAN_THRESHOLDS = [
+    Threshold(metric="confident_share", bound=0.80),
+    Threshold(metric="rarest_digit", bound=0.04),
+    Threshold(metric="commonest_digit", bound=0.20, is_upper=True),
+]
+Row = tuple[str, str, float | None, Threshold, float]
+
+
+def gan_metrics(gan: Run, classifier: Run) -> dict[str, float]:
+    """The share of samples that the classifier is confident of, and the shares of the rarest and commonest digit."""
+    confident_share, digit_shares = verdict(gan, classifier)
+    digits = digit_shares.values()
+    return {"confident_share": confident_share, "rarest_digit": min(digits), "commonest_digit": max(digits)}
+
+
+def rows(root: Path) -> list[Row]:
+    """Recipe, metric, value (None without a run), threshold, seconds of training."""
+    result: list[Row] = []
+
+    def add(name: str, measure: Callable[[Run], dict[str, float]], thresholds: list[Threshold]) -> None:
+        try:
+            run = load_run(root / name)
+        except RunError as error:
+            print(error, file=sys.stderr)
+            result.extend((name, threshold.metric, None, threshold, 0.0) for threshold in thresholds)
+            return
+        values, seconds = measure(run), run.checkpoint.seconds
+        result.extend((name, each.metric, values[each.metric], each, seconds) for each in thresholds)
+
+    for name, threshold in THRESHOLDS.items():
+        add(name, lambda run: run.checkpoint.metrics, [threshold])
+    add("mnist-gan", lambda run: gan_metrics(run, load_run(root / "mnist-cnn")), GAN_THRESHOLDS)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="?", help="folder of finished runs")
+    parser.add_argument("--data-of", metavar="RECIPE", help="print the path of the recipe's set inside a data folder")
+    args = parser.parse_args()
+    if args.data_of:
+        print(DATA_FOLDERS[args.data_of.split("-")[0]])
+        return
+    torch.set_num_threads(1)
+    failed = False
+    print("| recipe | metric | reached | threshold | training |\n| --- | --- | --- | --- | --- |")
+    for name, metric, value, threshold, seconds in rows(args.runs):
+        is_met = value is not None and threshold.is_met(value)
+        failed |= not is_met
+        bound = f"{'≤' if threshold.is_upper else '≥'} {threshold.bound:g}"
+        reached = "no run" if value is None else f"{value:.4f}{'' if is_met else ' **missed**'}"
+        print(f"| {name} | {metric} | {reached} | {bound} | {seconds:.0f} s |")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
