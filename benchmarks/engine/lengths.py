@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import uvloop
+from service.host import SWITCH_S
 
 from service.bundle import LanguageModel, current_version, open_bundle
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
 from service.engine.verification.warmup import warm
-from service.host import SWITCH_S
 
 Inputs = dict[str, npt.NDArray[Any]]
 Outputs = dict[str, npt.NDArray[Any]]

@@ -115,7 +115,7 @@ class Runner:
         try:
             return await request.future
         finally:
-            self._executor.leave(queue, request)
+            self._executor.finish(queue, request)
             del request  # its future holds the error, whose traceback holds this frame
 
     async def call(self, function: Callable[..., Result], *args: Any, context: RequestContext | None = None) -> Result:

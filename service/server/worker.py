@@ -84,19 +84,19 @@ class Worker:
             self._tasks.append(loop.create_task(service.multiprocess_metrics.run(collect)))
             await self._wait_to_replace(service, self._shared / "served")
 
-    async def _wait_to_replace(self, service: Ekiben, served: Path) -> None:
+    async def _wait_to_replace(self, service: Ekiben, marker: Path) -> None:
         """Of several workers, a replacement opens its port when it is ready: until then the others serve."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + (READY_TIMEOUT_S if served.exists() else 0.0)
+        end = loop.time() + (READY_TIMEOUT_S if marker.exists() else 0.0)
         while not service.repository.ready and loop.time() < end:
             await asyncio.sleep(0.02)
-        self._tasks.append(loop.create_task(self._mark_served(service, served)))
+        self._tasks.append(loop.create_task(self._mark_served(service, marker)))
 
-    async def _mark_served(self, service: Ekiben, served: Path) -> None:
+    async def _mark_served(self, service: Ekiben, marker: Path) -> None:
         """Tell later workers that a worker has been ready."""
         while not service.repository.ready:
             await asyncio.sleep(0.2)
-        served.touch()
+        marker.touch()
 
     def _begin_drain(self) -> None:
         service = running()

@@ -13,7 +13,7 @@ from tests.e2e.serving import SERVE, Started
 from tests.service.bodies import body
 from tests.service.bundles import NAMES, bundle_files, onnx_model, write_bundle
 from tests.service.engine.versions import NAME, publish, request_file, slow_graph
-from tests.service.hosts import GRANIAN, ask, counted, send, served, wait_until
+from tests.service.hosts import GRANIAN, ask, counted, send, running_server, wait_until
 
 # Iterations of the graph's loop: about 0.3 s.
 NUM_ITERATIONS = 1 << 17
@@ -47,7 +47,7 @@ def test_queued_items_of_disconnected_clients_are_never_computed(
     command: tuple[str, ...], slow_bundles: Path, tmp_path: Path
 ) -> None:
     settings = {"EKIBEN_THREADS": "1", "EKIBEN_MAX_BATCH_ITEMS": "1"}
-    with served(command, slow_bundles, tmp_path, **settings) as host:
+    with running_server(command, slow_bundles, tmp_path, **settings) as host:
         assert ask(host.port, "POST", "/classify", CONTENT, content_type="application/json")[0] == 200
         before = items(host, "executed")
         staying = [send(host.port, "/classify", len(CONTENT), CONTENT) for _ in range(NUM_STAYING)]
@@ -95,7 +95,7 @@ def test_a_generation_stops_within_one_step_of_the_disconnect(command: tuple[str
         {"model": LANGUAGE_MODEL, "prompt": ["the "] * NUM_TEXTS, "max_tokens": NUM_TOKENS, "seed": 1}
     ).encode()
     one = json.dumps({"model": LANGUAGE_MODEL, "prompt": "the ", "max_tokens": 1, "seed": 1})
-    with served(command, bundles, tmp_path, EKIBEN_THREADS="1") as host:
+    with running_server(command, bundles, tmp_path, EKIBEN_THREADS="1") as host:
 
         def steps() -> float:
             return counted(host, f'ekiben_engine_decoder_steps_total{{model="{LANGUAGE_MODEL}"')

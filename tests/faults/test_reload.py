@@ -18,7 +18,7 @@ from service.bundle import Bundle, open_bundle
 from service.tasks.replay import answer_now
 from tests.e2e.serving import until
 from tests.service.engine.versions import NAME, alone, cut_off, flip_byte, publish, request_file, wrong_golden
-from tests.service.hosts import GRANIAN, served
+from tests.service.hosts import GRANIAN, running_server
 
 NUM_CLIENTS, NUM_SWAPS, NUM_IMAGES = 64, 20, 16
 # Swap number -> the reason that /models reports.
@@ -163,7 +163,7 @@ def test_versions_are_replaced_under_load_without_a_failed_or_incorrect_response
         load.stop = True
         await asyncio.gather(*clients)
 
-    with served(command, root, tmp_path, EKIBEN_POLL_S="0.05", EKIBEN_HEARTBEAT_S="0.2") as host:
+    with running_server(command, root, tmp_path, EKIBEN_POLL_S="0.05", EKIBEN_HEARTBEAT_S="0.2") as host:
         load.port = host.port
         asyncio.run(scenario())
         log = (tmp_path / "log").read_text()

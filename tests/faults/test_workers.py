@@ -27,7 +27,7 @@ from tests.service.hosts import (
     counted,
     ended,
     finished,
-    served,
+    running_server,
     under_way,
     wait_until,
 )
@@ -47,7 +47,7 @@ def test_killed_workers_lose_only_their_pending_requests(
     num_workers: int, served_bundles: Path, tmp_path: Path
 ) -> None:
     """All workers are killed at once, and their successors as soon as they exist; readiness is reported correctly."""
-    with served((*GRANIAN, "--workers", str(num_workers)), served_bundles, tmp_path) as host:
+    with running_server((*GRANIAN, "--workers", str(num_workers)), served_bundles, tmp_path) as host:
         parent = psutil.Process(host.process.pid)
         load = CheckedLoad(port=host.port, body=IMAGES.encode())
 
@@ -85,7 +85,7 @@ def test_a_worker_that_cannot_start_ends_the_service_and_the_reason_is_logged(
 
 def test_sigint_drains_like_sigterm(served_bundles: Path, tmp_path: Path) -> None:
     """For Ctrl-C a terminal sends SIGINT to the parent and to every worker."""
-    with served(GRANIAN, served_bundles, tmp_path, EKIBEN_DRAIN_S="2") as host:
+    with running_server(GRANIAN, served_bundles, tmp_path, EKIBEN_DRAIN_S="2") as host:
         slow = under_way(host)
         os.killpg(host.process.pid, signal.SIGINT)
         wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 503)
@@ -97,7 +97,7 @@ def test_sigint_drains_like_sigterm(served_bundles: Path, tmp_path: Path) -> Non
 
 def test_a_stuck_worker_is_killed_after_the_grace_period(served_bundles: Path, tmp_path: Path) -> None:
     """The worker is stopped with SIGSTOP, so that not even its signal handlers run."""
-    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path, EKIBEN_GRACE_S="4") as host:
+    with running_server((*GRANIAN, "--workers", "2"), served_bundles, tmp_path, EKIBEN_GRACE_S="4") as host:
         workers = psutil.Process(host.process.pid).children()
         os.kill(workers[0].pid, signal.SIGSTOP)
         host.process.terminate()
@@ -107,7 +107,7 @@ def test_a_stuck_worker_is_killed_after_the_grace_period(served_bundles: Path, t
 
 def test_sighup_ends_neither_the_parent_nor_a_worker(served_bundles: Path, tmp_path: Path) -> None:
     """Scripts send SIGHUP to make a server reload its files, and a closing terminal sends it to all processes."""
-    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
+    with running_server((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
         workers = psutil.Process(host.process.pid).children()
         wait_until(lambda: counted(host, "ekiben_ready_workers") == 2)
         slow = under_way(host)
@@ -120,7 +120,7 @@ def test_sighup_ends_neither_the_parent_nor_a_worker(served_bundles: Path, tmp_p
 
 def test_workers_exit_when_their_parent_is_killed(served_bundles: Path, tmp_path: Path) -> None:
     """They finish the accepted requests and exit, so that none still serves beside a restarted service."""
-    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
+    with running_server((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
         workers = psutil.Process(host.process.pid).children()
         wait_until(lambda: counted(host, "ekiben_ready_workers") == 2)
         slow = under_way(host)
@@ -150,7 +150,9 @@ def test_a_worker_with_an_endless_request_is_replaced(slow: bool, tmp_path: Path
     bundle = open_bundle(tmp_path / "drafts" / NAME / publish(tmp_path / "drafts", 0, files=files))
     root = tmp_path / "bundles"
     publish(root, 0, files=files | request_file(bundle, body("image-classifier")))
-    with served(GRANIAN, root, tmp_path, EKIBEN_THREADS="1", EKIBEN_HANG_S="2", EKIBEN_HEARTBEAT_S="60") as host:
+    with running_server(
+        GRANIAN, root, tmp_path, EKIBEN_THREADS="1", EKIBEN_HANG_S="2", EKIBEN_HEARTBEAT_S="60"
+    ) as host:
         (worker,) = psutil.Process(host.process.pid).children()
         wait_until(lambda: classify(host.port)[0] == 200)
         white = json.dumps({"model": NAME, "images": [[[255] * 4] * 4]})

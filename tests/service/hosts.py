@@ -34,7 +34,7 @@ def classify(port: int) -> Answer:
 
 
 @contextlib.contextmanager
-def served(command: tuple[str, ...], bundles: Path, folder: Path, **settings: str) -> Iterator[Started]:
+def running_server(command: tuple[str, ...], bundles: Path, folder: Path, **settings: str) -> Iterator[Started]:
     env = environment(EKIBEN_BUNDLES=str(bundles), BENTOML_HOME=str(folder), **settings)
     with start(command, env=env, cwd=ROOT, log=folder / "log") as started:
         yield started
@@ -83,7 +83,7 @@ def send(port: int, path: str, length: int, content: bytes) -> socket.socket:
 
 
 def wait_until(condition: Any, timeout_s: float = 60) -> None:
-    until = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < until
+        assert time.monotonic() < end
         time.sleep(0.05)

@@ -10,20 +10,20 @@ import pytest
 from tests.e2e.serving import SERVE, Started
 from tests.service.bodies import body
 from tests.service.bundles import FAMILIES, NAMES, TASKS, example_inputs
-from tests.service.hosts import GRANIAN, IMAGES, JSON, ask, classify, counted, send, served, wait_until
+from tests.service.hosts import GRANIAN, IMAGES, JSON, ask, classify, counted, send, running_server, wait_until
 
 PIXELS = example_inputs("image-classifier", batch=1)["images"]
 
 
 @pytest.fixture(scope="module")
 def granian(served_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path_factory.mktemp("granian")) as started:
+    with running_server((*GRANIAN, "--workers", "2"), served_bundles, tmp_path_factory.mktemp("granian")) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def bentoml(served_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    with served(SERVE, served_bundles, tmp_path_factory.mktemp("bentoml")) as started:
+    with running_server(SERVE, served_bundles, tmp_path_factory.mktemp("bentoml")) as started:
         yield started
 
 
@@ -87,7 +87,7 @@ def test_metrics_cover_all_workers(
     """On hosts of its own: workers publish once a second, so requests of other tests might be counted late."""
     executed = 'ekiben_engine_items_total{model="tiny-images",outcome="executed"'
     answered = 'ekiben_http_requests_total{route="/classify",status="200"}'
-    with served(command, served_bundles, tmp_path) as host:
+    with running_server(command, served_bundles, tmp_path) as host:
         wait_until(lambda: counted(host, "ekiben_ready_workers") == num_workers)
         before = counted(host, executed)
         for _ in range(12):  # each on a new connection, so on any worker

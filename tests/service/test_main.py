@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.serving import ROOT, environment, free_port
 from tests.service.bundles import NAMES
 from tests.service.engine.sessions.test_device import no_gpu_build
-from tests.service.hosts import GRANIAN, served
+from tests.service.hosts import GRANIAN, running_server
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -66,7 +66,7 @@ def test_a_port_that_another_has_is_said() -> None:
 
 
 def test_workers_log_when_a_model_is_ready(served_bundles: Path, tmp_path: Path) -> None:
-    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
+    with running_server((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as host:
         pass
     line = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} INFO (\d+) service\.\S+: (\S+) [0-9a-f]{12} READY on "
     said = re.findall(line, (tmp_path / "log").read_text(), re.MULTILINE)

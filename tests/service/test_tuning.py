@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from service.tuning import core_of_worker
-from tests.service.hosts import GRANIAN, classify, served
+from tests.service.hosts import GRANIAN, classify, running_server
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_threads_of_a_worker_on_one_core_do_not_preempt_each_other(served_bundle
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[:1])
     try:
-        with served(GRANIAN, served_bundles, tmp_path) as started:
+        with running_server(GRANIAN, served_bundles, tmp_path) as started:
             assert classify(started.port)[0] == 200
             (worker,) = psutil.Process(started.process.pid).children()
             assert policies(worker) == {os.SCHED_BATCH}

@@ -21,7 +21,7 @@ class Backlog:
         """`slots` is the number of batches that compute at the same time."""
         self.total_s = 0.0
         self._slots = slots
-        self._due_s: dict[int, float] = {}  # tick of a deadline -> seconds of work
+        self._work_by_tick: dict[int, float] = {}  # tick of a deadline -> seconds of work
         self._running: dict[object, float] = {}  # job -> its predicted end
         self._error_ratios = Window(NUM_ERROR_RATIOS)
         self._error_ratio = 1.0
@@ -46,8 +46,8 @@ class Backlog:
             return plain_s + batch_s, 0.0  # the whole backlog ends before this deadline
         own_tick = int(deadline * TICKS_PER_S)
         before_s, max_late_s = work_s, 0.0
-        for tick in sorted({*self._due_s, own_tick}):
-            before_s += self._due_s.get(tick, 0.0)
+        for tick in sorted({*self._work_by_tick, own_tick}):
+            before_s += self._work_by_tick.get(tick, 0.0)
             if tick >= own_tick:
                 due = deadline if tick == own_tick else (tick + 1) / TICKS_PER_S
                 wait_s = running_s + before_s / self._slots
@@ -64,17 +64,17 @@ class Backlog:
 
     def add(self, deadline: float, work_s: float) -> None:
         tick = int(deadline * TICKS_PER_S)
-        self._due_s[tick] = self._due_s.get(tick, 0.0) + work_s
+        self._work_by_tick[tick] = self._work_by_tick.get(tick, 0.0) + work_s
         self.total_s += work_s
 
     def remove(self, deadline: float, work_s: float) -> None:
         tick = int(deadline * TICKS_PER_S)
-        remaining_s = self._due_s.get(tick, 0.0) - work_s
+        remaining_s = self._work_by_tick.get(tick, 0.0) - work_s
         if remaining_s > 1e-9:
-            self._due_s[tick] = remaining_s
+            self._work_by_tick[tick] = remaining_s
         else:
-            self._due_s.pop(tick, None)
-        self.total_s = max(self.total_s - work_s, 0.0) if self._due_s else 0.0
+            self._work_by_tick.pop(tick, None)
+        self.total_s = max(self.total_s - work_s, 0.0) if self._work_by_tick else 0.0
 
     def started(self, job: object, end: float) -> None:
         """A job left the queue and is predicted to end at `end`."""

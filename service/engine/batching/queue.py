@@ -76,11 +76,11 @@ class BatchQueue:
         for request in requests:
             if request.queue is not self or request.future.done():
                 return []
-            own = self.slices(request)
-            if len(own) > 1 or (slices and own[0].key != slices[0].key):
+            parts = self.slices(request)
+            if len(parts) > 1 or (slices and parts[0].key != slices[0].key):
                 return []
-            slices.append(own[0])
-            longest = max(longest, own[0].longest)
+            slices.append(parts[0])
+            longest = max(longest, parts[0].longest)
         max_rows = capacity = self.capacity(longest)
         while max_rows > 1 and not self.is_quick(max_rows, longest):
             max_rows //= 2

@@ -63,7 +63,7 @@ class Executor:
             if not request.future.done():
                 self._timers.add(request)
 
-    def leave(self, queue: BatchQueue, request: Request) -> None:
+    def finish(self, queue: BatchQueue, request: Request) -> None:
         """The caller awaits the request no longer."""
         with self.lock:
             self.pending -= 1

@@ -23,7 +23,7 @@ from tests.service.garbage import garbage_of
 CLASSIFY = {"model": "tiny-images", "images": [[[1] * 4] * 4]}
 
 
-class Exchange:
+class AsgiCall:
     """One request to the routes alone, in front of an app that must not be reached."""
 
     def __init__(self, state: Any, *, body_timeout_s: float = 5.0, client: tuple[str, int] | None = None) -> None:
@@ -86,28 +86,26 @@ def state_with(error: Exception) -> Any:
     )
 
 
-def classify(exchange: Exchange, **headers: str) -> None:
-    exchange.request(
-        "POST", "/classify", whole(orjson.dumps(CLASSIFY)), **{"content_type": "application/json", **headers}
-    )
+def classify(call: AsgiCall, **headers: str) -> None:
+    call.request("POST", "/classify", whole(orjson.dumps(CLASSIFY)), **{"content_type": "application/json", **headers})
 
 
 def test_an_unforeseen_error_is_logged_under_the_number_that_the_client_gets(caplog: pytest.LogCaptureFixture) -> None:
-    exchange = Exchange(state_with(KeyError("secret")))
-    classify(exchange)
-    assert exchange.problem["code"] == "internal"
-    assert "secret" not in exchange.sent[1]["body"].decode()
-    number = exchange.problem["detail"].split()[-1]
+    call = AsgiCall(state_with(KeyError("secret")))
+    classify(call)
+    assert call.problem["code"] == "internal"
+    assert "secret" not in call.sent[1]["body"].decode()
+    number = call.problem["detail"].split()[-1]
     assert number in caplog.text
     assert "secret" in caplog.text
 
 
 def test_not_ready_gives_the_reason() -> None:
-    exchange = Exchange(state_with(KeyError()))
-    exchange.request("GET", "/readyz", whole(b""))
-    assert exchange.problem["code"] == "not-ready"
-    assert exchange.problem["status"] == 503
-    assert exchange.problem["detail"] == "tiny-images is VERIFYING"
+    call = AsgiCall(state_with(KeyError()))
+    call.request("GET", "/readyz", whole(b""))
+    assert call.problem["code"] == "not-ready"
+    assert call.problem["status"] == 503
+    assert call.problem["detail"] == "tiny-images is VERIFYING"
 
 
 @pytest.mark.parametrize(
@@ -120,42 +118,42 @@ def test_a_body_that_never_arrives_times_out(
 ) -> None:
     state = state_with(KeyError())
     state.runner = Runner(limits=Limits(timeout_s=request_timeout_s))
-    exchange = Exchange(state, body_timeout_s=body_timeout_s)
+    call = AsgiCall(state, body_timeout_s=body_timeout_s)
 
     async def never() -> Any:
         await asyncio.sleep(60)
 
     async def ask() -> None:
         async def send(message: Any) -> None:
-            exchange.sent.append(message)
+            call.sent.append(message)
 
-        await exchange.router({"type": "http", "method": "POST", "path": "/classify", "headers": headers}, never, send)
+        await call.router({"type": "http", "method": "POST", "path": "/classify", "headers": headers}, never, send)
 
     asyncio.run(ask())
-    assert exchange.problem["code"] == "timeout"
-    assert exchange.problem["status"] == 504
+    assert call.problem["code"] == "timeout"
+    assert call.problem["status"] == 504
 
 
 def test_a_draining_service_refuses_inference_with_a_retry_time() -> None:
     state = state_with(KeyError())
     state.draining = True
-    exchange = Exchange(state)
-    classify(exchange)
-    assert exchange.problem["code"] == "not-ready"
-    assert (b"retry-after", b"1") in exchange.sent[0]["headers"]
-    probe = Exchange(state)
+    call = AsgiCall(state)
+    classify(call)
+    assert call.problem["code"] == "not-ready"
+    assert (b"retry-after", b"1") in call.sent[0]["headers"]
+    probe = AsgiCall(state)
     probe.request("GET", "/readyz", whole(b""))
     assert probe.problem["detail"] == "the service is shutting down"
-    alive = Exchange(state)
+    alive = AsgiCall(state)
     alive.request("GET", "/livez", whole(b""))
     assert alive.sent[0]["status"] == 200
 
 
 def test_retry_after_is_rounded_up_and_given_in_milliseconds_too() -> None:
-    exchange = Exchange(state_with(EkibenError("overloaded", "full", retry_after_s=1.2304)))
-    classify(exchange)
-    assert exchange.problem["status"] == 503
-    assert exchange.sent[0]["headers"][2:] == [(b"retry-after", b"2"), (b"retry-after-ms", b"1231")]
+    call = AsgiCall(state_with(EkibenError("overloaded", "full", retry_after_s=1.2304)))
+    classify(call)
+    assert call.problem["status"] == 503
+    assert call.sent[0]["headers"][2:] == [(b"retry-after", b"2"), (b"retry-after-ms", b"1231")]
 
 
 class SheddingRunner(Runner):
@@ -181,10 +179,10 @@ def shedding_state() -> Any:
 
 def test_a_request_may_be_refused_before_its_body_is_awaited() -> None:
     state = shedding_state()
-    exchange = Exchange(state)
-    exchange.request("POST", "/classify", iter([]), x_request_timeout_ms="1500", content_length="100")
-    assert (exchange.problem["code"], state.request_metrics.responses) == ("overloaded", {("/classify", 503): 1})
-    assert (b"retry-after", b"2") in exchange.sent[0]["headers"]
+    call = AsgiCall(state)
+    call.request("POST", "/classify", iter([]), x_request_timeout_ms="1500", content_length="100")
+    assert (call.problem["code"], state.request_metrics.responses) == ("overloaded", {("/classify", 503): 1})
+    assert (b"retry-after", b"2") in call.sent[0]["headers"]
     (context,) = state.runner.seen
     assert (context.route, context.client, context.timeout_s) == ("/classify", ":0", 1.5)
     assert state.request_metrics.in_flight == 0
@@ -199,17 +197,17 @@ def test_a_permit_is_released_when_the_request_is_answered() -> None:
             return Permit(1.5, release=released.append)
 
     state.runner = AdmittingRunner()
-    exchange = Exchange(state)
-    classify(exchange, content_length="100")
-    assert (exchange.problem["code"], released) == ("internal", [1.5])
+    call = AsgiCall(state)
+    classify(call, content_length="100")
+    assert (call.problem["code"], released) == ("internal", [1.5])
 
 
 @pytest.mark.parametrize("headers", [{}, {"content_length": f"{MAX_UNREAD_BYTES}"}])
 def test_a_body_that_may_be_on_its_way_is_read_first(headers: dict[str, str]) -> None:
     state = shedding_state()
-    exchange = Exchange(state)
-    exchange.request("POST", "/classify", whole(b"what?"), content_type="application/json", **headers)
-    assert (exchange.problem["code"], state.runner.seen) == ("malformed-json", [])
+    call = AsgiCall(state)
+    call.request("POST", "/classify", whole(b"what?"), content_type="application/json", **headers)
+    assert (call.problem["code"], state.runner.seen) == ("malformed-json", [])
 
 
 @pytest.mark.parametrize(
@@ -223,33 +221,33 @@ def test_a_body_that_may_be_on_its_way_is_read_first(headers: dict[str, str]) ->
     ],
 )
 def test_long_numbers_in_headers_are_read_or_refused_before_the_body(headers: dict[str, str], code: str) -> None:
-    exchange = Exchange(shedding_state())
-    exchange.request("POST", "/classify", whole(b""), **{"content_length": "1", **headers})
-    assert exchange.problem["code"] == code
+    call = AsgiCall(shedding_state())
+    call.request("POST", "/classify", whole(b""), **{"content_length": "1", **headers})
+    assert call.problem["code"] == code
 
 
 def test_an_unforeseen_error_before_the_body_is_read_is_an_internal_error() -> None:
     state = state_with(KeyError())
     state.runner = SimpleNamespace()
-    exchange = Exchange(state)
-    exchange.request("POST", "/classify", iter([]), content_length="1")
-    assert (exchange.problem["code"], exchange.problem["status"]) == ("internal", 500)
+    call = AsgiCall(state)
+    call.request("POST", "/classify", iter([]), content_length="1")
+    assert (call.problem["code"], call.problem["status"]) == ("internal", 500)
 
 
 @pytest.mark.parametrize(("method", "code"), [("POST", "invalid-request"), ("GET", "method-not-allowed")])
 def test_an_invalid_request_is_told_so_even_while_requests_are_refused(method: str, code: str) -> None:
     state = shedding_state()
-    exchange = Exchange(state)
-    exchange.request(method, "/classify", whole(b""), x_request_timeout_ms="soon", content_length="1")
-    assert (exchange.problem["code"], state.runner.seen) == (code, [])
+    call = AsgiCall(state)
+    call.request(method, "/classify", whole(b""), x_request_timeout_ms="soon", content_length="1")
+    assert (call.problem["code"], state.runner.seen) == (code, [])
 
 
 def test_a_forwarded_address_is_believed_from_trusted_proxies_only() -> None:
     for proxies, client in (((), ":0"), ((ip_network("10.0.0.0/8"),), ":0"), ((ip_network("::1/128"),), "1.2.3.4")):
         state = shedding_state()
         state.trusted_proxies = proxies
-        exchange = Exchange(state, client=("::1", 5) if proxies and proxies[0].version == 6 else None)
-        exchange.request("POST", "/classify", iter([]), x_forwarded_for="6.6.6.6, 1.2.3.4, ::1", content_length="1")
+        call = AsgiCall(state, client=("::1", 5) if proxies and proxies[0].version == 6 else None)
+        call.request("POST", "/classify", iter([]), x_forwarded_for="6.6.6.6, 1.2.3.4, ::1", content_length="1")
         assert [context.client for context in state.runner.seen] == [client]
 
 
@@ -266,7 +264,7 @@ def deadlines_of(*headers: dict[str, str]) -> list[float]:
         started = []
         for header in headers:
             started.append(time.monotonic())
-            await Exchange(state).send("POST", "/classify", whole(b"{}"), **header)
+            await AsgiCall(state).send("POST", "/classify", whole(b"{}"), **header)
         return started
 
     with pytest.MonkeyPatch.context() as patch:
@@ -291,10 +289,10 @@ def test_pipelined_requests_have_their_own_deadlines() -> None:
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "86400001", "9" * 30])
 def test_an_invalid_timeout_is_refused(value: str) -> None:
-    exchange = Exchange(state_with(KeyError()))
-    classify(exchange, x_request_timeout_ms=value)
-    assert exchange.problem["code"] == "invalid-request"
-    assert "X-Request-Timeout-Ms" in exchange.problem["detail"]
+    call = AsgiCall(state_with(KeyError()))
+    classify(call, x_request_timeout_ms=value)
+    assert call.problem["code"] == "invalid-request"
+    assert "X-Request-Timeout-Ms" in call.problem["detail"]
 
 
 def test_routes_are_named_by_their_pattern() -> None:
@@ -318,12 +316,12 @@ PATHS = {
 
 
 def test_a_disconnected_client_is_not_answered() -> None:
-    exchange = Exchange(state_with(KeyError()))
+    call = AsgiCall(state_with(KeyError()))
     messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
-    exchange.request("POST", "/classify", iter(messages), content_type="application/json")
-    assert exchange.sent == []
-    assert exchange.state.request_metrics.responses == {("/classify", 499): 1}
-    assert exchange.state.request_metrics.in_flight == 0
+    call.request("POST", "/classify", iter(messages), content_type="application/json")
+    assert call.sent == []
+    assert call.state.request_metrics.responses == {("/classify", 499): 1}
+    assert call.state.request_metrics.in_flight == 0
 
 
 def test_refused_requests_leave_no_garbage() -> None:

@@ -16,12 +16,12 @@ from granian.server.common import AbstractServer, AbstractWorker
 from granian.server.mp import MPServer, WorkerProcess
 
 from tests.e2e.serving import Started
-from tests.service.hosts import GRANIAN, classify, counted, counted_or_nothing, served, wait_until
+from tests.service.hosts import GRANIAN, classify, counted, counted_or_nothing, running_server, wait_until
 
 
 @pytest.fixture
 def granian(served_bundles: Path, tmp_path: Path) -> Iterator[Started]:
-    with served((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as started:
+    with running_server((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as started:
         yield started
 
 

@@ -12,14 +12,14 @@ from tests.service.hosts import (
     classify,
     finished,
     half_a_request,
-    served,
+    running_server,
     under_way,
     wait_until,
 )
 
 
 def test_sigterm_refuses_new_requests_and_answers_admitted_ones(served_bundles: Path, tmp_path: Path) -> None:
-    with served(GRANIAN, served_bundles, tmp_path, EKIBEN_DRAIN_S="2") as host:
+    with running_server(GRANIAN, served_bundles, tmp_path, EKIBEN_DRAIN_S="2") as host:
         slow = under_way(host)
         host.process.send_signal(signal.SIGTERM)
         wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 503)
@@ -39,7 +39,7 @@ def test_sigterm_refuses_new_requests_and_answers_admitted_ones(served_bundles: 
 
 def test_a_stuck_request_does_not_outlive_the_grace_period(served_bundles: Path, tmp_path: Path) -> None:
     settings = {"EKIBEN_DRAIN_S": "0", "EKIBEN_GRACE_S": "4"}
-    with served(GRANIAN, served_bundles, tmp_path, **settings) as host:
+    with running_server(GRANIAN, served_bundles, tmp_path, **settings) as host:
         stuck = under_way(host)
         workers = psutil.Process(host.process.pid).children(recursive=True)
         host.process.send_signal(signal.SIGTERM)

@@ -50,7 +50,7 @@ class Load:
                 self.wrong.append(version)
             await asyncio.sleep(0)
 
-    async def served(self, version: str, times: int) -> None:
+    async def running_server(self, version: str, times: int) -> None:
         end = self.answers[version] + times
         while self.answers[version] < end:
             await asyncio.sleep(0.001)
