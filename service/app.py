@@ -12,7 +12,7 @@ import bentoml
 from _bentoml_sdk import Service
 from bentoml import get_current_service  # its package looks it up anew at every mention
 
-from service.engine.process.memory import return_freely
+from service.engine.process.memory import tune_malloc
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
@@ -44,7 +44,7 @@ class Ekiben:
     """
 
     def __init__(self) -> None:
-        return_freely()
+        tune_malloc()
         settings = load_settings()
         self.max_body_bytes = settings.max_body_bytes
         self.draining = False
@@ -57,10 +57,10 @@ class Ekiben:
             device=resolve_device(settings.device),
             intra_op_threads=settings.intra_op_threads,
             poll_s=settings.poll_s,
-            heartbeat_s=settings.heartbeat_s,
+            health_check_s=settings.heartbeat_s,
             hang_s=settings.hang_s,
-            loads_at_once=settings.threads,
-            batching=self.runner,
+            max_parallel_loads=settings.threads,
+            planner=self.runner,
         )
         gc.collect()
         gc.freeze()  # what was imported stays: walking it took the collector 50 ms, in the midst of requests

@@ -30,7 +30,7 @@ from service.bundle import LanguageModel, current_version, open_bundle
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
-from service.engine.verification.warmup import warm
+from service.engine.verification.warmup import warm_up
 from service.host import SWITCH_S
 
 Inputs = dict[str, npt.NDArray[Any]]
@@ -118,8 +118,8 @@ def measure(session: Session, *, threads: int, rounds: int, longest: int, num_it
     outputs = [spec.name for spec in session.manifest.outputs if spec.name != "logits"]
     limits = Limits(max_queue_items=num_items, timeout_s=600)
     lone, runner = (Runner(threads=threads, limits=limits) for _ in range(2))
-    warm(session, lone)
-    warm(session, runner)
+    warm_up(session, lone)
+    warm_up(session, runner)
     ways: dict[str, Callable[[], list[Answer]]] = {
         "loop": lambda: [session.run(inputs, outputs) for inputs in items],
         "alone": lambda: one_by_one(lone, session, items, outputs),

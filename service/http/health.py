@@ -13,7 +13,7 @@ async def _live(_: Host, __: Request) -> Reply:
 
 
 async def _ready(host: Host, _: Request) -> Reply:
-    reason = "the service is shutting down" if host.draining else host.repository.not_ready_because()
+    reason = "the service is shutting down" if host.draining else host.repository.not_ready_reason()
     if reason is not None:
         raise EkibenError("not-ready", reason)
     return READY

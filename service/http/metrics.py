@@ -58,7 +58,7 @@ def samples(host: Host) -> Samples:
         found |= _histogram("ekiben_http_request_seconds", (("route", route),), histogram)
     found["ekiben_http_in_flight", "", ()] = host.traffic.in_flight
     found["ekiben_ready_workers", "", ()] = float(not host.draining and host.repository.ready)
-    for row in host.repository.describe():
+    for row in host.repository.list_models():
         if row["state"] == "READY":
             found["ekiben_model_ready", "", (("model", row["name"]), ("version", row["version"]))] = 1
     for counters in host.runner.counters():

@@ -58,7 +58,7 @@ async def _classify_upload(host: Host, request: Request, content: bytes) -> Repl
 
 
 async def _models(host: Host, _: Request) -> Reply:
-    return Reply(JSON, orjson.dumps({"models": host.repository.describe()}))
+    return Reply(JSON, orjson.dumps({"models": host.repository.list_models()}))
 
 
 async def _model(host: Host, request: Request) -> Reply:

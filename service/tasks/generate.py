@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.bundle import ImageGenerator, LanguageModel, Manifest
-from service.engine.generation.decoder import Generation, generate_tokens
+from service.engine.generation.decoder import GenerationParams, generate_tokens
 from service.engine.generation.sampling import Sampling
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
@@ -136,7 +136,7 @@ async def _complete(
         vocabulary=parameters.vocabulary,
         max_steps=context - 1,
     )
-    params = Generation(
+    params = GenerationParams(
         max_tokens=_max_tokens(request, max(map(len, rows)), context),
         sampling=Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, seed=seed),
         stops=_read_stops(request.stop),

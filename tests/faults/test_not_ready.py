@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.generation.decoder import Generation, generate_tokens
+from service.engine.generation.decoder import GenerationParams, generate_tokens
 from service.engine.generation.sampling import Sampling
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
@@ -20,12 +20,12 @@ from tests.service.bundles import write_bundle
 from tests.service.engine.versions import (
     NAME,
     accept,
-    let_finish,
+    join_timed_out_calls,
     publish,
     publish_broken,
     row,
     slow_graph,
-    until,
+    wait_until,
     wrong_golden,
 )
 
@@ -82,17 +82,17 @@ def test_a_fault_is_not_ready_and_says_why(
     repository = Repository(tmp_path, device="cpu", poll_s=0.02, hang_s=hang_s)
     with caplog.at_level(logging.ERROR):
         repository.start(accept)
-        until(lambda: words in (repository.not_ready_because() or ""))
+        wait_until(lambda: words in (repository.not_ready_reason() or ""))
     assert not repository.ready
     assert words in caplog.text
-    for described in repository.describe():
+    for described in repository.list_models():
         assert described["state"] == "FAILED"
         assert words in described["reason"]
         with pytest.raises(EkibenError) as caught:
             repository.get(NAME)
         assert (caught.value.slug, caught.value.detail) == ("not-ready", described["reason"])
     repository.close()
-    let_finish("replay")
+    join_timed_out_calls("replay")
 
 
 def test_one_bad_model_of_two_is_not_ready_and_the_good_one_serves(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_one_bad_model_of_two_is_not_ready_and_the_good_one_serves(tmp_path: Pat
     publish_broken(tmp_path, 1)
     repository = Repository(tmp_path, device="cpu")
     repository.load_all(accept)
-    assert "model.onnx has sha256" in (repository.not_ready_because() or "")
+    assert "model.onnx has sha256" in (repository.not_ready_reason() or "")
     assert repository.get("tiny-series").manifest.name == "tiny-series"
 
 
@@ -111,11 +111,11 @@ def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_ag
     """The fault of the device is made by a session that computes otherwise; it goes away again."""
     version = publish(tmp_path, 1)
     repository = Repository(
-        tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5 if fault == "hangs" else 20.0
+        tmp_path, device="cpu", poll_s=0.02, health_check_s=0.02, hang_s=1.5 if fault == "hangs" else 20.0
     )
     repository.start(accept)
-    until(lambda: repository.ready)
-    until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 2)
+    wait_until(lambda: repository.ready)
+    wait_until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 2)
     right, gate = Session.run, threading.Event()
 
     def run(self: Session, inputs: Any, outputs: Any = None) -> Any:
@@ -133,9 +133,9 @@ def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_ag
     }
     with monkeypatch.context() as patch:
         patch.setattr(Session, "run", run)
-        until(lambda: not repository.ready)
-        reason = repository.not_ready_because() or ""
-        assert reason.startswith(f"{NAME}/{version}: heartbeat: ")
+        wait_until(lambda: not repository.ready)
+        reason = repository.not_ready_reason() or ""
+        assert reason.startswith(f"{NAME}/{version}: health check: ")
         assert words[fault] in reason
         assert (row(repository)["state"], row(repository)["reason"]) == ("FAILED", reason)
         assert reason in caplog.text
@@ -144,7 +144,7 @@ def test_a_device_that_goes_bad_while_serving_is_not_ready_until_it_is_proven_ag
     gate.set()
     repository.load(NAME)
     assert repository.ready
-    until(lambda: row(repository)["draining"] == [])
+    wait_until(lambda: row(repository)["draining"] == [])
     repository.close()
 
 
@@ -164,7 +164,7 @@ async def classify(runner: Runner, session: Session) -> None:
 async def generate(runner: Runner, session: Session) -> None:
     """A prompt of 7 tokens and three steps after it."""
     sampling = Sampling(seed=0, temperature=0.0, top_k=0, top_p=1.0)
-    await generate_tokens(session, [range(7)], Generation(max_tokens=4, sampling=sampling), runner, decode=str)
+    await generate_tokens(session, [range(7)], GenerationParams(max_tokens=4, sampling=sampling), runner, decode=str)
 
 
 @pytest.mark.parametrize(
@@ -182,10 +182,10 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     """The goldens are still answered: only the rows of one request hang."""
     version = write_bundle(tmp_path, family).name
     runner = kind(threads=1)
-    repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5, batching=runner)
+    repository = Repository(tmp_path, device="cpu", poll_s=0.02, health_check_s=0.02, hang_s=1.5, planner=runner)
     repository.start(accept)
-    until(lambda: repository.ready)
-    (name,) = (row["name"] for row in repository.describe())
+    wait_until(lambda: repository.ready)
+    (name,) = (row["name"] for row in repository.list_models())
     session, gate = repository.get(name).session, threading.Event()
     right = session.compute
 
@@ -197,10 +197,10 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     monkeypatch.setattr(session, "compute", compute)
     client = threading.Thread(target=lambda: asyncio.run(ask(runner, session)), daemon=True)
     client.start()
-    until(lambda: not repository.ready)
-    reason = repository.not_ready_because() or ""
+    wait_until(lambda: not repository.ready)
+    reason = repository.not_ready_reason() or ""
     assert reason.startswith(
-        f"{name}/{version}: heartbeat: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
+        f"{name}/{version}: health check: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
     )
     gate.set()
     client.join(20)

@@ -17,7 +17,15 @@ from benchmarks.connection import Answer, Connection
 from service.bundle import Bundle, open_bundle
 from service.tasks.replay import answer_now
 from tests.e2e.serving import until
-from tests.service.engine.versions import NAME, alone, cut_off, flip_byte, publish, request_file, wrong_golden
+from tests.service.engine.versions import (
+    NAME,
+    flip_byte,
+    publish,
+    request_file,
+    standalone_model,
+    truncate_graph,
+    wrong_golden,
+)
 from tests.service.test_host import GRANIAN, served
 
 NUM_CLIENTS, NUM_SWAPS, NUM_IMAGES = 64, 20, 16
@@ -53,7 +61,7 @@ REQUESTS_OF = [(path, *request(path, images)) for path in PATHS for images in IM
 
 def expected(bundle: Bundle) -> list[Any]:
     """What this version answers to each request when it is alone."""
-    model = alone(bundle)
+    model = standalone_model(bundle)
     documents = [answer_now(model, native(images)) for images in IMAGES]
     tensors = [model.session.run({"images": images}).values() for images in IMAGES]
     for document in documents:
@@ -122,7 +130,7 @@ class Swaps:
             case 1:
                 publish(self._root, number, files=files | wrong_golden(number))
             case _:
-                publish(self._root, number, files=files, spoil=cut_off)
+                publish(self._root, number, files=files, spoil=truncate_graph)
 
     def _files(self, number: int) -> dict[str, bytes]:
         """A request case that is right takes a model to answer it."""

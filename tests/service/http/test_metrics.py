@@ -30,7 +30,7 @@ def a_host() -> Any:
     rows = [{"name": "m", "version": "v", "state": "READY"}, {"name": "n", "version": "w", "state": "FAILED"}]
     return SimpleNamespace(
         runner=SimpleNamespace(counters=lambda: [counters]),
-        repository=SimpleNamespace(ready=True, describe=lambda: rows),
+        repository=SimpleNamespace(ready=True, list_models=lambda: rows),
         traffic=traffic,
         draining=False,
         sharing=None,
@@ -130,7 +130,7 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_written_when_it_can(
         await until(lambda: len(tried) >= before + num)
 
     async def scene() -> None:
-        host.repository.describe = described
+        host.repository.list_models = described
         folder.write_text("")  # where the folder was
         task = asyncio.create_task(Sharing(folder).keep(host))
         await tries(5)
