@@ -29,12 +29,12 @@ class IncrementalDetokenizer:
         stop_positions = [position for stop in self._stops if (position := complete.find(stop)) >= 0]
         if stop_positions:
             self.stopped = True
-            return self._release(complete[: min(stop_positions)])
-        return self._release(complete[: len(complete) - self._held_back(complete)])
+            return self._emit(complete[: min(stop_positions)])
+        return self._emit(complete[: len(complete) - self._held_back(complete)])
 
     def finish(self) -> str:
         """Release the text that was held back; no tokens follow."""
-        return "" if self.stopped else self._release(self._decode(self.ids))
+        return "" if self.stopped else self._emit(self._decode(self.ids))
 
     def _held_back(self, text: str) -> int:
         """Return the length of the longest suffix that is a prefix of a stop string."""
@@ -42,7 +42,7 @@ class IncrementalDetokenizer:
         sizes = range(min(max_size, len(text)), 0, -1)
         return next((size for size in sizes if any(stop.startswith(text[-size:]) for stop in self._stops)), 0)
 
-    def _release(self, text: str) -> str:
+    def _emit(self, text: str) -> str:
         piece = text[len(self.text) :]
         self.text += piece
         return piece

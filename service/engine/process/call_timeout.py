@@ -22,7 +22,7 @@ class CallTimeoutError(TimeoutError):
 
 def call_with_timeout(timeout_s: float, function: Callable[..., Result], *args: Any) -> Result:
     """Run `function(*args)` on a new thread; raises what the function raises, or CallTimeoutError."""
-    call = _Call(function, args)
+    call = _TimedCall(function, args)
     thread = threading.Thread(target=call.run, name=f"call-with-timeout-{function.__name__}", daemon=True)
     thread.start()
     for _ in range(NUM_CHECKS):
@@ -41,7 +41,7 @@ def call_with_timeout(timeout_s: float, function: Callable[..., Result], *args: 
         del error
 
 
-class _Call:
+class _TimedCall:
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._function = function
         self._args = args

@@ -41,7 +41,7 @@ class ModelEntry:
 
     @property
     def display_version(self) -> Version:
-        """The version that represents the model: the serving one, else the candidate, else the last that drains."""
+        """The version that /models shows: the serving one, else the candidate, else the last that drains."""
         if self.serving or self.candidate or self.draining:
             return self.serving or self.candidate or self.draining[-1]
         if self.desired and not self.removed:
@@ -53,14 +53,14 @@ class ModelEntry:
         return replace(self, candidate=version)
 
     def promote_candidate(self) -> "ModelEntry":
-        """Let the READY candidate serve; the version that served before drains."""
+        """Make the READY candidate serve; the version that served before drains."""
         assert self.candidate is not None
         assert self.candidate.model is not None
         drained = replace(self.start_draining(), required=True, retry_at=None, retry_s=MIN_RETRY_S)
         return replace(drained, serving=self.candidate, candidate=None)
 
     def start_draining(self) -> "ModelEntry":
-        """Let no version serve; the version that served before drains."""
+        """Stop serving; the version that served before drains."""
         if self.serving is None:
             return self
         return replace(self, serving=None, draining=(*self.draining, self.serving.to("DRAINING")))

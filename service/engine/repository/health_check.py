@@ -56,7 +56,8 @@ class HealthCheck:
 
     def check(self, name: str) -> None:
         """Run the next golden case of the serving version, if it is READY."""
-        version = self._serving(name)
+        entry = self._registry.get(name)
+        version = entry.serving if entry is not None else None
         if version is None or version.model is None:
             return
         last = self.last_result(name, version.version)
@@ -75,10 +76,6 @@ class HealthCheck:
         """Return the last successful check of this version."""
         result = self._results.get(name)
         return result if result is not None and result.version == version else None
-
-    def _serving(self, name: str) -> Version | None:
-        entry = self._registry.get(name)
-        return None if entry is None else entry.serving
 
 
 def _failure_reason(error: Exception, version: Version) -> str:

@@ -66,15 +66,15 @@ class ModelReconciler:
         if self._registry.folder_error is not None:
             return
         due = deque(name for name in self._registry.names() if self._pending_change(name) is not None)
-        helpers = [
+        threads = [
             threading.Thread(target=self._reconcile_each, args=(due, closing), name="loading", daemon=True)
             for _ in range(min(len(due), self._max_parallel_loads) - 1)
         ]
-        for helper in helpers:
-            helper.start()
+        for thread in threads:
+            thread.start()
         self._reconcile_each(due, closing)
-        for helper in helpers:
-            helper.join()
+        for thread in threads:
+            thread.join()
 
     def load(self, name: str, timeout_s: float | None) -> None:
         """Load the current version; raises EkibenError: unknown-model, not-ready or timeout."""

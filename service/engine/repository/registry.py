@@ -26,7 +26,7 @@ class ModelRegistry:
         return name in self._entries
 
     def __getitem__(self, name: str) -> ModelEntry:
-        """Raises EkibenError unknown-model."""
+        """Return the entry of this model; raises EkibenError unknown-model."""
         entry = self._entries.get(name)
         if entry is None:
             raise EkibenError("unknown-model", f"no model {name!r}; there are: {', '.join(self._entries) or 'none'}")
@@ -68,9 +68,9 @@ class ModelRegistry:
         unloaded or removed.
         """
         entries = [entry for entry in self.entries() if not entry.removed]
-        missing = [entry for entry in entries if entry.required and entry.desired and entry.model is None]
-        if missing:
-            return "; ".join(map(_unavailable_reason, missing))
+        unavailable = [entry for entry in entries if entry.required and entry.desired and entry.model is None]
+        if unavailable:
+            return "; ".join(map(_unavailable_reason, unavailable))
         if any(entry.model is not None for entry in entries):
             return None
         return self.folder_error or "; ".join(map(_unavailable_reason, entries)) or "there is no model"

@@ -58,9 +58,11 @@ class Repository:
     def start(self, replay_requests: ReplayRequests) -> None:
         """Scan the folder now; load, watch and check the models in the background."""
         reconciler = self._first_scan(replay_requests)
-        for name, target in (("reconciler", lambda: self._watch(reconciler)), ("health-check", self._check_health)):
-            thread = threading.Thread(target=target, name=name, daemon=True)
-            self._threads.append(thread)
+        self._threads = [
+            threading.Thread(target=self._watch, args=(reconciler,), name="reconciler", daemon=True),
+            threading.Thread(target=self._health_check.run, args=(self._closing,), name="health-check", daemon=True),
+        ]
+        for thread in self._threads:
             thread.start()
 
     def load_all(self, replay_requests: ReplayRequests) -> None:
@@ -159,9 +161,6 @@ class Repository:
         reconciler.reconcile(self._closing)
         while not self._closing.wait(self._poll_s):
             self._reconcile_once(reconciler)
-
-    def _check_health(self) -> None:
-        self._health_check.run(self._closing)
 
     def _report_failure(self, name: str, version: str | None, reason: str) -> None:
         self._started().report_failure(name, version, reason)

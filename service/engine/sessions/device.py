@@ -1,8 +1,8 @@
 """Resolve the device setting to the device that the service runs on.
 
-Invariant: "cuda" is returned only after a session has run on the GPU of this machine. That the runtime was built for
-CUDA, or that an environment variable mentions a GPU, proves nothing. "auto" selects the GPU under the same condition
-and falls back to the CPU.
+Invariant: "cuda" is returned only after a session has run on the GPU of this machine. A runtime that was built for
+CUDA, or an environment variable that mentions a GPU, is not enough. "auto" selects the GPU under the same condition and
+falls back to the CPU.
 """
 
 import os

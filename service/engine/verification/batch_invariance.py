@@ -29,7 +29,7 @@ class Mismatch:
 
 
 def check_batch_invariance(session: Session, cases: Mapping[int, GoldenCase]) -> None:
-    """Raises BundleError that names the output, case and row if a row's bits depend on its batch."""
+    """Check the certificate on this CPU; raises BundleError that names the output, case and row of a mismatch."""
     manifest = session.manifest
     if manifest.invariance.level != "bitwise" or session.device != "cpu":
         return

@@ -1,6 +1,6 @@
 """Versions of one tiny model whose results identify the version that computed them.
 
-Version `number` of `tiny-images` has weights of its own. Bundles are published as export does it: a draft folder is
+Version `number` of `tiny-images` has weights of its own. Bundles are published as export does it: a temporary folder is
 renamed, then `current` is replaced.
 """
 
@@ -130,12 +130,12 @@ def publish(root: Path, number: int, *, spoil: Callable[[Path], None] | None = N
     files = {**bundle_files(FAMILY, model=graph(number), golden=golden(number)), **changes.pop("files", {})}
     folder = write_bundle(root / ".drafts", FAMILY, files=files, **changes)
     target = root / NAME / folder.name
-    draft = target.with_name(f".{folder.name}")
+    temporary = target.with_name(f".{folder.name}")
     if not target.exists():
-        shutil.copytree(folder, draft)
+        shutil.copytree(folder, temporary)
         if spoil is not None:
-            spoil(draft)
-        draft.rename(target)
+            spoil(temporary)
+        temporary.rename(target)
     set_current(root, folder.name)
     return folder.name
 
@@ -169,9 +169,9 @@ def truncate_graph(folder: Path) -> None:
 
 def set_current(root: Path, version: str) -> None:
     """Make `current` name this version."""
-    draft = root / NAME / ".current"
-    draft.write_text(version + "\n")
-    draft.replace(root / NAME / "current")
+    temporary = root / NAME / ".current"
+    temporary.write_text(version + "\n")
+    temporary.replace(root / NAME / "current")
 
 
 def publish_broken(root: Path, number: int) -> str:

@@ -104,8 +104,8 @@ def test_a_completion_does_not_depend_on_other_prompts(
     session: Session, runner: Runner, prompts: list[list[int]], how: GenerationParams
 ) -> None:
     batched = generate(session, runner, prompts, how)
-    alone = [generate(session, runner, [prompt], how)[0] for prompt in prompts]
-    assert batched == alone
+    single = [generate(session, runner, [prompt], how)[0] for prompt in prompts]
+    assert batched == single
 
 
 def test_equal_prompts_have_equal_completions(session: Session, runner: Runner) -> None:

@@ -109,10 +109,8 @@ def test_equal_logits_rank_by_token_id() -> None:
     flat = np.zeros(6, np.float32)
     assert sampling_probabilities(flat, params(top_k=2)).nonzero()[0].tolist() == [0, 1]
     assert sampling_probabilities(flat, params(top_p=0.4)).nonzero()[0].tolist() == [0, 1, 2]
-    assert sampling_probabilities(flat[:4], params(top_p=0.5)).nonzero()[0].tolist() == [
-        0,
-        1,
-    ]  # two tokens have a mass of exactly 0.5
+    # Two of four tokens have a mass of exactly 0.5.
+    assert sampling_probabilities(flat[:4], params(top_p=0.5)).nonzero()[0].tolist() == [0, 1]
     # An unstable sort keeps the order of a few values by chance, but not of 1000.
     many = np.zeros(1000, np.float32)
     assert sampling_probabilities(many, params(top_k=500)).nonzero()[0].tolist() == list(range(500))

@@ -33,7 +33,8 @@ def test_a_blocked_event_loop_is_reported_and_a_slow_one_is_not() -> None:
         loop.is_running = False
         assert check(watchdog, NUM_CHECKS) == [None] * NUM_CHECKS
         loop.is_running = True
-        watchdog._on_loop_response()  # late
+        # The callback runs late, but before the timeout.
+        watchdog._on_loop_response()
         watchdog.check()
     loop.is_running = False
     reasons = check(watchdog, NUM_CHECKS + 2)

@@ -24,12 +24,12 @@ def stages(root: Path, version: str, with_loader: Loader) -> list[Version]:
 
 
 def test_the_stages_in_order(tmp_path: Path) -> None:
-    seen = stages(tmp_path, publish(tmp_path, 1), loader())
-    assert [version.state for version in seen] == ["LOADING", "VERIFYING", "VERIFYING", "WARMING", "READY"]
-    assert seen[0].manifest is not None
-    assert [version.model is not None for version in seen] == [False, False, False, False, True]
-    assert [version.measured is not None for version in seen] == [False, False, True, True, True]
-    ready = seen[-1]
+    versions = stages(tmp_path, publish(tmp_path, 1), loader())
+    assert [version.state for version in versions] == ["LOADING", "VERIFYING", "VERIFYING", "WARMING", "READY"]
+    assert versions[0].manifest is not None
+    assert [version.model is not None for version in versions] == [False, False, False, False, True]
+    assert [version.measured is not None for version in versions] == [False, False, True, True, True]
+    ready = versions[-1]
     assert ready.provider == "CPUExecutionProvider"
     assert ready.memory is not None
     assert ready.memory.model_bytes == (tmp_path / NAME / str(ready.version) / "model.onnx").stat().st_size
@@ -40,10 +40,10 @@ def test_the_stages_in_order(tmp_path: Path) -> None:
 
 
 def test_request_cases_are_replayed_after_the_goldens(tmp_path: Path) -> None:
-    def refuse(model: Model, cases: Sequence[RequestCase]) -> None:
+    def fail(model: Model, cases: Sequence[RequestCase]) -> None:
         raise BundleError(f"{model.manifest.name}: case 0 of {len(cases)}: expected 'dog', got 'cat'")
 
-    loading = loader(refuse).stages(Version(name=NAME, version=(v := publish(tmp_path, 1))), tmp_path / NAME / v)
+    loading = loader(fail).stages(Version(name=NAME, version=(v := publish(tmp_path, 1))), tmp_path / NAME / v)
     assert [next(loading).state for _ in range(3)] == ["LOADING", "VERIFYING", "VERIFYING"]
     with pytest.raises(BundleError, match="case 0 of 1"):
         next(loading)

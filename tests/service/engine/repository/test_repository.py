@@ -132,16 +132,16 @@ def test_a_golden_mismatch_names_output_case_and_difference(tmp_path: Path) -> N
 
 
 def test_request_cases_are_replayed_by_the_callable(root: Path) -> None:
-    seen: list[str] = []
+    replayed: list[str] = []
 
     def replay(model: Model, cases: Sequence[RequestCase]) -> None:
         if model.manifest.name == "tiny-tags":
             raise BundleError("tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'")
-        seen.append(model.manifest.name)
+        replayed.append(model.manifest.name)
 
     repository = Repository(root, device="cpu")
     repository.load_all(replay)
-    assert seen == [name for name in sorted(NAMES.values()) if name != "tiny-tags"]
+    assert replayed == [name for name in sorted(NAMES.values()) if name != "tiny-tags"]
     assert repository.not_ready_reason() == "tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'"
 
 
