@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -11,14 +12,21 @@ from service.engine.process.watchdog import Watchdog
 
 
 class FakeLoop:
-    """An event loop that runs callbacks at once, or drops them while `is_running` is false."""
+    """An event loop that runs callbacks at once, or not before `resume` while `is_running` is false."""
 
     def __init__(self) -> None:
         self.is_running = True
+        self._callbacks: list[Callable[[], None]] = []
 
-    def call_soon_threadsafe(self, function: object) -> None:
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
         if self.is_running:
-            function()  # type: ignore[operator]
+            self.resume()
+
+    def resume(self) -> None:
+        self.is_running = True
+        while self._callbacks:
+            self._callbacks.pop()()
 
 
 def check(watchdog: Watchdog, times: int) -> list[str | None]:
@@ -32,9 +40,7 @@ def test_a_blocked_event_loop_is_reported_and_a_slow_one_is_not() -> None:
     for _ in range(3):
         loop.is_running = False
         assert check(watchdog, NUM_CHECKS) == [None] * NUM_CHECKS
-        loop.is_running = True
-        # The callback runs late, but before the timeout.
-        watchdog._on_loop_response()
+        loop.resume()  # just before the timeout
         watchdog.check()
     loop.is_running = False
     reasons = check(watchdog, NUM_CHECKS + 2)

@@ -1,5 +1,6 @@
 """The reconciler follows changes in the folder of bundles while models serve."""
 
+import gc
 import logging
 import shutil
 import threading
@@ -268,13 +269,23 @@ def test_load_and_unload_refuse_unknown_models(scenario: Scenario) -> None:
         assert caught.value.slug == "unknown-model"
 
 
-def test_load_times_out_while_the_model_is_being_loaded(scenario: Scenario) -> None:
-    with (
-        scenario.reconciler._model_lock(NAME),
-        pytest.raises(EkibenError, match=f"{NAME} is being loaded for") as caught,
-    ):
-        scenario.reconciler.load(NAME, 0.01)
+def test_load_times_out_while_the_model_is_being_loaded(tmp_path: Path) -> None:
+    started, resume = threading.Event(), threading.Event()
+
+    def block(model: Model, cases: Sequence[RequestCase]) -> None:
+        started.set()
+        assert resume.wait(30)
+
+    publish(tmp_path, 1)
+    reconciler = ModelReconciler(tmp_path, ModelRegistry(""), loader(block))
+    loading = threading.Thread(target=reconciler.load, args=(NAME, None))
+    loading.start()
+    assert started.wait(30)
+    with pytest.raises(EkibenError, match=f"{NAME} is being loaded for") as caught:
+        reconciler.load(NAME, 0.01)
     assert caught.value.slug == "timeout"
+    resume.set()
+    loading.join(30)
 
 
 def test_models_are_loaded_in_parallel(tmp_path: Path) -> None:
@@ -312,22 +323,35 @@ def test_a_version_that_fails_its_health_check_is_loaded_again_later(
     assert scenario.registry[NAME].retry_at is None
 
 
-def test_a_slow_drain_collects_garbage_and_warns_once(
+def test_a_slow_drain_warns_once_if_a_request_holds_the_version(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reconciler, "SLOW_DRAIN_S", -1.0)
     held = scenario.registry[NAME].model
-    cycle: list[object] = [scenario.registry[NAME].model]
-    cycle.append(cycle)
     publish(scenario.root, 2)
     scenario.poll()
     scenario.poll()
     assert caplog.text.count(f"{scenario.first} is still held by a request") == 1
+    assert scenario.registry[NAME].draining
     del held
     scenario.poll()
-    assert scenario.registry[NAME].draining, "the cycle holds the version"
-    del cycle
-    scenario.reconciler._slow.clear()
-    scenario.poll()
-    scenario.poll()
     assert scenario.registry[NAME].draining == ()
+
+
+def test_a_slow_drain_collects_garbage_that_holds_the_version(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reconciler, "SLOW_DRAIN_S", -1.0)
+    gc.disable()
+    try:
+        cycle: list[object] = [scenario.registry[NAME].model]
+        cycle.append(cycle)
+        del cycle
+        publish(scenario.root, 2)
+        scenario.poll()
+        assert scenario.registry[NAME].draining
+        scenario.poll()
+    finally:
+        gc.enable()
+    assert scenario.registry[NAME].draining == ()
+    assert "is still held" not in caplog.text

@@ -207,13 +207,9 @@ def test_close_stops_loading_after_the_current_model(root: Path) -> None:
     repository = Repository(root, device="cpu")
     repository.start(slow)
     assert started.wait(30)
-    closing = threading.Thread(target=repository.close)
-    closing.start()
-    # The current model waits for `resume`, so `close` sets the event soon.
-    while not repository._closing.is_set():
-        pass
+    repository.close(timeout_s=0)
     resume.set()
-    closing.join(30)
+    repository.close(timeout_s=30)
     assert list(states(repository).values()) == ["READY"] + ["LOADING"] * 5
     assert not repository.ready
 
