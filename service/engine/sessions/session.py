@@ -30,7 +30,7 @@ DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)":
 class Session:
     """Thread-safe: concurrent calls of `run` share no state, and the interpreter lock is released while one computes.
 
-    `compute` is `run` without checks of its inputs, without error messages, and without `longest_run_s`.
+    `compute` does the same as `run`, but without checking the inputs and without being counted in `longest_run_s`.
     """
 
     def __init__(self, model: bytes, *, manifest: Manifest, device: Device, threads: int = 1) -> None:
