@@ -13,7 +13,7 @@ from pathlib import Path
 
 from service.bundle import Bundle, Invariance, LanguageModel, Tensors, current_version, open_bundle
 from service.engine.sessions.session import Session
-from service.engine.verification.shapes import Shape, inputs_at
+from service.engine.verification.shapes import Shape, zero_inputs
 
 RUNS = 200
 STEPS = 16
@@ -43,7 +43,7 @@ def measure(bundle: Bundle, device: str) -> tuple[str, ...]:
     is_language = isinstance(manifest.parameters, LanguageModel)
     steps = None if limit is None else 1 if is_language else min(STEPS, limit)
     shape = Shape(batch=1, steps=steps, past=limit if is_language else None)
-    without_us, with_us = medians_us(sessions, inputs_at(manifest, shape))
+    without_us, with_us = medians_us(sessions, zero_inputs(manifest, shape))
     invariance = manifest.invariance
     cost = "" if invariance.strategy == "none" else f"{with_us / without_us - 1:+.0%}"
     return manifest.name, invariance.level, invariance.strategy, f"{without_us:.0f}", f"{with_us:.0f}", cost

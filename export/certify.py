@@ -16,9 +16,9 @@ from export.cases import Array
 from export.probes import NUM_PROBES, Probes, probes, prompts, row_alone
 from service.bundle import GoldenCase, Invariance, LanguageModel, Tensors
 from service.engine.sessions.session import Session
-from service.engine.verification.batch_invariance import moves, trimmed
+from service.engine.verification.batch_invariance import find_mismatches, unpad
 from service.engine.verification.parity import compare
-from service.engine.verification.shapes import by_halves, doubling
+from service.engine.verification.shapes import doubling, doubling_with_midpoints
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 31, 32)  # and the largest
 PADDINGS = (1.0, 1.5, 8.0)  # width of a batch, relative to its longest probe
@@ -55,12 +55,12 @@ def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certific
     """
     cases = dict(enumerate(golden))
     plain = _measure(candidate, Invariance(level="tolerance", measured=0, how=_how(candidate)))
-    moved = [move.difference for move in moves(candidate.session, cases)]
+    moved = [move.difference for move in find_mismatches(candidate.session, cases)]
     if plain.invariance.level == "bitwise" and not moved:
         return plain
     for invariance in _strategies(candidate):
         served = candidate.with_invariance(invariance)
-        if (compared := _all_equal(served)) and not any(moves(served.session, cases)):
+        if (compared := _all_equal(served)) and not any(find_mismatches(served.session, cases)):
             found = invariance.model_copy(update={"level": "bitwise"})
             return Certificate(
                 invariance=found, worst=dict.fromkeys(plain.worst, 0.0), equal=compared, compared=compared
@@ -76,7 +76,7 @@ def _strategies(candidate: Candidate) -> Iterator[Invariance]:
     sizes = doubling(FIRST_BATCH, min(LAST_BATCH, limits.max_items))
     yield Invariance(level="tolerance", measured=0, how=how, strategy="batch-buckets", bounds=sizes)
     if limits.max_steps is not None and "lengths" in {spec.name for spec in candidate.manifest.inputs}:
-        lengths = by_halves(FIRST_LENGTH, limits.max_steps)
+        lengths = doubling_with_midpoints(FIRST_LENGTH, limits.max_steps)
         yield Invariance(level="tolerance", measured=0, how=how, strategy="length-buckets", bounds=lengths)
 
 
@@ -143,7 +143,7 @@ def _crowded(group: Probes, session: Session) -> Iterator[_Comparison]:
 
 def _compared(alone: Tensors, batched: Tensors, where: str) -> Iterator[_Comparison]:
     for name, expected in alone.items():
-        yield _Comparison(output=name, where=where, alone=expected, batched=trimmed(batched[name], expected))
+        yield _Comparison(output=name, where=where, alone=expected, batched=unpad(batched[name], expected))
 
 
 def _difference(candidate: Candidate, comparison: _Comparison) -> float:

@@ -15,9 +15,9 @@ import numpy as np
 from export.candidate import Candidate
 from export.cases import SOURCES, Array, Source, draw
 from service.bundle import LanguageModel, Tensors
-from service.engine.generation.decoder import cache_capacity
+from service.engine.generation.decoder import MIN_CACHE_CAPACITY, cache_capacity
 from service.engine.sessions.session import Session
-from service.engine.verification.shapes import FIRST_CAPACITY, doubling
+from service.engine.verification.shapes import doubling
 
 RAGGED = frozenset({"ids", "series"})
 NUM_PROBES = 4
@@ -101,7 +101,7 @@ def probes(candidate: Candidate, session: Session, rng: np.random.Generator) -> 
         yield Probes(candidate=candidate, items=tuple(_item(candidate, n, longest, rng) for n in range(NUM_PROBES)))
         return
     assert longest is not None
-    for capacity in doubling(FIRST_CAPACITY, longest):
+    for capacity in doubling(MIN_CACHE_CAPACITY, longest):
         items = (_step(candidate, session, n, capacity, rng) for n in range(NUM_PROBES))
         yield Probes(candidate=candidate, items=tuple(items), capacity=capacity)
 

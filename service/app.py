@@ -59,10 +59,10 @@ class Ekiben:
             device=resolve_device(settings.device),
             intra_op_threads=settings.intra_op_threads,
             poll_s=settings.poll_s,
-            heartbeat_s=settings.heartbeat_s,
+            health_check_s=settings.heartbeat_s,
             hang_s=settings.hang_s,
-            loads_at_once=settings.threads,
-            batching=self.runner,
+            max_parallel_loads=settings.threads,
+            planner=self.runner,
         )
         tune_gc()
         self.repository.start(replay_requests)

@@ -230,8 +230,8 @@ Strategy = Literal["none", "minimum-batch-2", "batch-buckets", "length-buckets"]
 class Invariance(Frozen):
     """Whether an item's answer depends on its batch: measured over random mates, positions, paddings and sizes.
 
-    `strategy` is how every batch is run (service.engine.sessions.canonical_shapes), `bounds` the batch sizes or lengths of its buckets,
-    ascending.
+    `strategy` is how every batch is run (service.engine.sessions.canonical_shapes), `bounds` the batch sizes or lengths
+    of its buckets, ascending.
     """
 
     level: Literal["bitwise", "tolerance"]

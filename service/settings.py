@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.engine.limits import Limits
-from service.engine.sessions.device import DeviceWish
+from service.engine.sessions.device import DeviceSetting
 
 PREFIX = "EKIBEN_"
 # Set by Kubernetes in every pod beside a service named `ekiben`: addresses, no settings of ours.
@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     bundles: Path = Field(default=Path("bundles"), description="folder of bundles, one folder a model")
-    device: DeviceWish = Field(
+    device: DeviceSetting = Field(
         default="auto", description="`cuda`: every node on the GPU or no start; `auto`: the GPU if a session runs there"
     )
     threads: int = Field(

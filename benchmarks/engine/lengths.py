@@ -31,7 +31,7 @@ from service.bundle import LanguageModel, current_version, open_bundle
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
-from service.engine.verification.warmup import warm
+from service.engine.verification.warmup import warm_up
 
 Inputs = dict[str, npt.NDArray[Any]]
 Outputs = dict[str, npt.NDArray[Any]]
@@ -121,8 +121,8 @@ def measure(session: Session, *, threads: int, rounds: int, max_length: int, num
     names = [spec.name for spec in session.manifest.outputs if spec.name != "logits"]
     limits = Limits(max_queue_items=num_items, timeout_s=600)
     sequential_runner, runner = (Runner(threads=threads, limits=limits) for _ in range(2))
-    warm(session, sequential_runner)
-    warm(session, runner)
+    warm_up(session, sequential_runner)
+    warm_up(session, runner)
     methods: dict[str, Callable[[], list[Outputs]]] = {
         "loop": lambda: [session.run(inputs, names) for inputs in items],
         "sequential": lambda: sequential(sequential_runner, session, items, names),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from service.bundle import Manifest
-from service.engine.sessions.device import DeviceWish, resolve_device
+from service.engine.sessions.device import DeviceSetting, resolve_device
 from service.errors import EkibenError
 from service.scoring.ahead import ahead
 from service.scoring.engine import Engine, Outcome
@@ -68,7 +68,7 @@ def score(
     bundles: str | Path = "bundles",
     engine: Literal["local", "ray"] = "local",
     workers: int | None = None,
-    device: DeviceWish = "auto",
+    device: DeviceSetting = "auto",
     input_format: Format | None = None,
     output_format: SinkFormat = "parquet",
     columns: Mapping[str, str] | None = None,

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 
 from service.bundle import ImageGenerator, LanguageModel, Manifest
 from service.engine.context import RequestContext
-from service.engine.generation.decoder import Generation, generate_tokens
+from service.engine.generation.decoder import GenerationParams, generate_tokens
 from service.engine.generation.sampling import Sampling
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
@@ -145,12 +145,12 @@ async def _complete(
         vocabulary=parameters.vocabulary,
         max_steps=size - 1,
     )
-    params = Generation(
+    params = GenerationParams(
         max_tokens=_max_tokens(request, max(map(len, rows)), size),
         sampling=Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, seed=seed),
         stops=_read_stops(request.stop),
     )
-    completions = await generate_tokens(model.session, rows, params, runner, tokenizer.decode, context)
+    completions = await generate_tokens(model.session, rows, params, runner, tokenizer.decode, context=context)
     found = []
     for completion in completions:
         document: Document = {

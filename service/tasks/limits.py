@@ -29,7 +29,7 @@ def find(repository: Repository, name: str, task: Task) -> Model:
     except EkibenError as error:
         if error.slug != "unknown-model":
             raise
-        known = ", ".join(row["name"] for row in repository.describe() if row["task"] in {task, None}) or "none yet"
+        known = ", ".join(row["name"] for row in repository.list_models() if row["task"] in {task, None}) or "none yet"
         detail = f"expected one of {known}, got {describe(name)}"
         raise EkibenError("unknown-model", f"no such model: {detail}", (_at_model(detail),)) from None
     check_task(model.manifest, task)

@@ -17,7 +17,7 @@ from service.engine.verification.parity import replay
 from service.errors import BundleError
 from tests.service.bundles import FAMILIES, NAMES
 from tests.service.conftest import served_bundles
-from tests.service.engine.versions import alone
+from tests.service.engine.versions import standalone_model
 
 __all__ = ["served_bundles"]
 
@@ -30,7 +30,7 @@ def test_a_second_version_is_valid_and_has_different_responses(
     shutil.copytree(served_bundles, root)
     versions = add_version(root, name)
     second = open_bundle(root / name / versions[1])
-    replay(alone(second).session, second)
+    replay(standalone_model(second).session, second)
     with pytest.raises(BundleError, match=r"model\.onnx has sha256"):
         open_bundle(root / name / add_broken_version(root, name))
     cases = make_cases(root, name, versions)

@@ -1,6 +1,5 @@
 """A candidate as the service holds it."""
 
-from export.asked import running_server
 from tests.export.conftest import Candidates
 
 

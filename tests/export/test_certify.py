@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from export.candidate import Candidate, ExportError
 from export.certify import certify
 from service.engine.sessions.session import Session
-from service.engine.verification.batch_invariance import Moved
+from service.engine.verification.batch_invariance import Mismatch
 from tests.export.conftest import Candidates
 
 Leak = Callable[[onnx.GraphProto, str], str]  # adds nodes that use `logits`, returns what to add to them
@@ -120,15 +120,15 @@ def test_a_strategy_must_hold_for_the_golden_cases_too(candidates: Candidates, m
     candidate = candidates("tiny-picture")
     assert certify(candidate).invariance.strategy == "none"
 
-    def moves(session: Session, cases: object) -> list[Moved]:
+    def moves(session: Session, cases: object) -> list[Mismatch]:
         held = session.manifest.invariance.strategy == "minimum-batch-2"
-        return [] if held else [Moved(case=0, row=1, output="logits", difference=1e-7)]
+        return [] if held else [Mismatch(case=0, row=1, output="logits", difference=1e-7)]
 
-    monkeypatch.setattr("export.certify.moves", moves)
+    monkeypatch.setattr("export.certify.find_mismatches", moves)
     certificate = certify(candidate)
     assert (certificate.invariance.level, certificate.invariance.strategy) == ("bitwise", "minimum-batch-2")
     monkeypatch.setattr(
-        "export.certify.moves", lambda session, cases: [Moved(case=0, row=1, output="x", difference=1e-7)]
+        "export.certify.find_mismatches", lambda session, cases: [Mismatch(case=0, row=1, output="x", difference=1e-7)]
     )
     refused = certify(candidate).invariance
     assert (refused.level, refused.strategy, refused.measured) == ("tolerance", "none", 1e-7)

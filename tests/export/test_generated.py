@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.asked import MismatchError, running_server
+from export.asked import MismatchError
 from export.generated import drawn, prompts
 from service.tasks.replay import answer_now
 from tests.export.conftest import Candidates

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from export.asked import MismatchError, running_server
+from export.asked import MismatchError
 from export.labelled import images, series, tagged, texts
 from service.tasks.replay import answer_now
 from tests.export.conftest import Candidates

@@ -2,7 +2,6 @@
 
 import pytest
 
-from export.asked import running_server
 from export.candidate import Candidate, ExportError
 from export.requests import check_requests
 from service.tasks.replay import replay_requests

@@ -13,7 +13,7 @@ from tests.e2e.serving import SERVE, Started
 from tests.service.bodies import body
 from tests.service.bundles import NAMES, bundle_files, onnx_model, write_bundle
 from tests.service.engine.versions import NAME, publish, request_file, slow_graph
-from tests.service.hosts import GRANIAN, ask, counted, send, running_server, wait_until
+from tests.service.hosts import GRANIAN, ask, counted, running_server, send, wait_until
 
 # Iterations of the graph's loop: about 0.3 s.
 NUM_ITERATIONS = 1 << 17

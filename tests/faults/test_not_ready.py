@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.generation.decoder import Generation, generate_tokens
+from service.engine.generation.decoder import GenerationParams, generate_tokens
 from service.engine.generation.sampling import Sampling
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
@@ -20,12 +20,12 @@ from tests.service.bundles import write_bundle
 from tests.service.engine.versions import (
     NAME,
     accept,
-    let_finish,
+    join_timed_out_calls,
     publish,
     publish_broken,
     row,
     slow_graph,
-    until,
+    wait_until,
     wrong_golden,
 )
 
@@ -82,17 +82,17 @@ def test_a_fault_makes_the_model_not_ready_and_is_named_in_the_reason(
     repository = Repository(tmp_path, device="cpu", poll_s=0.02, hang_s=hang_s)
     with caplog.at_level(logging.ERROR):
         repository.start(accept)
-        until(lambda: expected in (repository.not_ready_because() or ""))
+        wait_until(lambda: expected in (repository.not_ready_reason() or ""))
     assert not repository.ready
     assert expected in caplog.text
-    for model in repository.describe():
+    for model in repository.list_models():
         assert model["state"] == "FAILED"
         assert expected in model["reason"]
         with pytest.raises(EkibenError) as caught:
             repository.get(NAME)
         assert (caught.value.slug, caught.value.detail) == ("not-ready", model["reason"])
     repository.close()
-    let_finish("replay")
+    join_timed_out_calls("replay")
 
 
 def test_a_faulty_model_is_not_ready_and_the_other_model_is_served(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_faulty_model_is_not_ready_and_the_other_model_is_served(tmp_path: Pat
     publish_broken(tmp_path, 1)
     repository = Repository(tmp_path, device="cpu")
     repository.load_all(accept)
-    assert "model.onnx has sha256" in (repository.not_ready_because() or "")
+    assert "model.onnx has sha256" in (repository.not_ready_reason() or "")
     assert repository.get("tiny-series").manifest.name == "tiny-series"
 
 
@@ -114,8 +114,8 @@ def test_a_device_that_fails_while_serving_is_not_ready_until_it_is_verified_aga
         tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5 if fault == "hangs" else 20.0
     )
     repository.start(accept)
-    until(lambda: repository.ready)
-    until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 2)
+    wait_until(lambda: repository.ready)
+    wait_until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 2)
     original_run, released = Session.run, threading.Event()
 
     def run(self: Session, inputs: Any, outputs: Any = None) -> Any:
@@ -133,8 +133,8 @@ def test_a_device_that_fails_while_serving_is_not_ready_until_it_is_verified_aga
     }
     with monkeypatch.context() as patch:
         patch.setattr(Session, "run", run)
-        until(lambda: not repository.ready)
-        reason = repository.not_ready_because() or ""
+        wait_until(lambda: not repository.ready)
+        reason = repository.not_ready_reason() or ""
         assert reason.startswith(f"{NAME}/{version}: heartbeat: ")
         assert expected[fault] in reason
         assert (row(repository)["state"], row(repository)["reason"]) == ("FAILED", reason)
@@ -144,7 +144,7 @@ def test_a_device_that_fails_while_serving_is_not_ready_until_it_is_verified_aga
     released.set()
     repository.load(NAME)
     assert repository.ready
-    until(lambda: row(repository)["draining"] == [])
+    wait_until(lambda: row(repository)["draining"] == [])
     repository.close()
 
 
@@ -164,7 +164,7 @@ async def classify(runner: Runner, session: Session) -> None:
 async def generate(runner: Runner, session: Session) -> None:
     """A prompt of 7 tokens and three steps after it."""
     sampling = Sampling(seed=0, temperature=0.0, top_k=0, top_p=1.0)
-    await generate_tokens(session, [range(7)], Generation(max_tokens=4, sampling=sampling), runner, decode=str)
+    await generate_tokens(session, [range(7)], GenerationParams(max_tokens=4, sampling=sampling), runner, decode=str)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     runner = runner_type(threads=1)
     repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5, batching=runner)
     repository.start(accept)
-    until(lambda: repository.ready)
-    (name,) = (row["name"] for row in repository.describe())
+    wait_until(lambda: repository.ready)
+    (name,) = (row["name"] for row in repository.list_models())
     session, released = repository.get(name).session, threading.Event()
     original_compute = session.compute
 
@@ -197,8 +197,8 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     monkeypatch.setattr(session, "compute", compute)
     client = threading.Thread(target=lambda: asyncio.run(send_requests(runner, session)), daemon=True)
     client.start()
-    until(lambda: not repository.ready)
-    reason = repository.not_ready_because() or ""
+    wait_until(lambda: not repository.ready)
+    reason = repository.not_ready_reason() or ""
     assert reason.startswith(
         f"{name}/{version}: heartbeat: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
     )

@@ -17,7 +17,15 @@ from benchmarks.connection import Connection, Response
 from service.bundle import Bundle, open_bundle
 from service.tasks.replay import answer_now
 from tests.e2e.serving import until
-from tests.service.engine.versions import NAME, alone, cut_off, flip_byte, publish, request_file, wrong_golden
+from tests.service.engine.versions import (
+    NAME,
+    flip_byte,
+    publish,
+    request_file,
+    standalone_model,
+    truncate_graph,
+    wrong_golden,
+)
 from tests.service.hosts import GRANIAN, running_server
 
 NUM_CLIENTS, NUM_SWAPS, NUM_IMAGES = 64, 20, 16
@@ -54,7 +62,7 @@ REQUESTS = [(path, *request(path, images)) for path in PATHS for images in IMAGE
 
 def expected(bundle: Bundle) -> list[Any]:
     """The response of this version to each request, computed without batching."""
-    model = alone(bundle)
+    model = standalone_model(bundle)
     documents = [answer_now(model, json_request(images)) for images in IMAGES]
     tensors = [model.session.run({"images": images}).values() for images in IMAGES]
     for document in documents:
@@ -129,7 +137,7 @@ class Swaps:
             case 1:
                 publish(self._root, number, files=files | wrong_golden(number))
             case _:
-                publish(self._root, number, files=files, spoil=cut_off)
+                publish(self._root, number, files=files, spoil=truncate_graph)
 
     def _files(self, number: int) -> dict[str, bytes]:
         """The request file, with answers from a first copy of the bundle."""

@@ -14,7 +14,7 @@ from service.engine.sessions.session import Session
 from service.tasks.replay import answer_now
 from tests.service.bodies import body
 from tests.service.bundles import FAMILIES, bundle_files, write_bundle
-from tests.service.engine.versions import until
+from tests.service.engine.versions import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -46,5 +46,5 @@ def client(served_bundles: Path) -> Iterator[TestClient]:
 
             app = Ekiben.to_asgi()
         with TestClient(app, raise_server_exceptions=False) as client:
-            until(lambda: client.get("/readyz").status_code == 200)
+            wait_until(lambda: client.get("/readyz").status_code == 200)
             yield client

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.serving import SERVE, Started
 from tests.service.bodies import body
 from tests.service.bundles import FAMILIES, NAMES, TASKS, example_inputs
-from tests.service.hosts import GRANIAN, IMAGES, JSON, ask, classify, counted, send, running_server, wait_until
+from tests.service.hosts import GRANIAN, IMAGES, JSON, ask, classify, counted, running_server, send, wait_until
 
 PIXELS = example_inputs("image-classifier", batch=1)["images"]
 

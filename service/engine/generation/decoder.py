@@ -1,48 +1,64 @@
-"""Text generation over a graph with a key/value cache.
+"""Generate text with a graph that has a key/value cache.
 
-A row's tokens depend on its prompt and parameters alone. Each prompt is read in one run of its own; then all rows
-whose cache has the same capacity take a step together, one token each, every row at its own length. The capacity of a
-row's cache follows from its own prompt and token limit, never from its neighbours. A finished row leaves the batch at
-once.
+Invariant: the tokens of a row depend only on its prompt and its parameters. Each prompt is prefilled in a run of its
+own. All rows with the same cache capacity are then decoded in one batch, one token per row and step, each row at its
+own length. The capacity follows from the row's own prompt and token limit. A finished row leaves the batch at once.
 
-Shapes: B rows that step together, H heads, C capacity of the cache, K head size, V vocabulary.
+Shapes: B rows in a decode batch, H heads, C capacity of the cache, K head size, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from service.bundle import LanguageModel
 from service.engine.context import RequestContext
-from service.engine.generation.detokenizer import Decode, Transcript
+from service.engine.generation.detokenizer import Decode, IncrementalDetokenizer
 from service.engine.generation.sampling import Sampling, log_probability, sample
-from service.engine.runner import Runner
 from service.engine.sessions.session import Session
 
-FIRST_CAPACITY = 64
+MIN_CACHE_CAPACITY = 64  # tokens
 FinishReason = Literal["stop", "length"]
+Result = TypeVar("Result")
+
+
+class StepRunner(Protocol):
+    """The part of the runner that generation needs: it limits generations, and computes and counts their steps."""
+
+    def generation_slots(self, num_rows: int) -> AbstractContextManager[None]:
+        """Reserve a generation slot for each row until the context exits."""
+
+    async def call(self, function: Callable[..., Result], *args: Any, context: RequestContext | None = None) -> Result:
+        """Call the function on a compute thread."""
+
+    def count_steps(self, session: Session, num_rows: int) -> None:
+        """Count one decoded token for each row."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generation:
-    """How to continue a prompt. Each prompt of a list is sampled as if it were sent alone with the same seed."""
+class GenerationParams:
+    """How to continue a prompt; each prompt of a list is sampled as if it were sent alone with the same seed.
+
+    `stops` and `stop_ids` end a completion and are not part of its text.
+    """
 
     max_tokens: int
     sampling: Sampling
-    stops: tuple[str, ...] = ()  # end a completion and are not part of it
+    stops: tuple[str, ...] = ()
     stop_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What follows a prompt.
+    """The continuation of one prompt.
 
-    `ids` are all tokens that were drawn for it, those of a stop string included, a stop id not; `logprobs` holds the
-    log probability of each of `ids` under the model, before temperature and cuts.
+    `ids` are all sampled tokens, including those of a stop string but not a stop id. `logprobs` are the log
+    probabilities of `ids` under the model, before temperature, top_k and top_p.
     """
 
     text: str
@@ -54,18 +70,20 @@ class Completion:
 async def generate_tokens(
     session: Session,
     prompts: Sequence[Sequence[int]],
-    params: Generation,
-    runner: Runner,
+    params: GenerationParams,
+    runner: StepRunner,
     decode: Decode,
+    *,
     context: RequestContext | None = None,
 ) -> list[Completion]:
-    """Continue every prompt (at least one token, fewer than the context holds); stops between steps when cancelled.
+    """Continue every prompt; a cancelled generation stops before its next step.
 
-    A completion ends at `max_tokens`, or where the context (the model's `max_steps`) is full.
+    Every step has the deadline of the request's context. A prompt has at least one token and fewer than the context of
+    the model (its `max_steps`). A completion ends at
+    `max_tokens`, or when the context is full. Raises ValueError for prompts or limits out of range.
     """
-    context = context or runner.new_context()
-    size = _context(session)
-    rows = [_Row(prompt, params, decode, size) for prompt in prompts]
+    context_size = _context_size(session)
+    rows = [_Row(prompt, params, decode, context_size) for prompt in prompts]
     groups: dict[int, list[_Row]] = {}
     for row in rows:
         groups.setdefault(row.capacity, []).append(row)
@@ -80,14 +98,14 @@ async def generate_tokens(
 
 
 def cache_capacity(num_tokens: int, context: int) -> int:
-    """The smallest of 64, 128, 256, ... that holds the tokens, the context at most."""
-    capacity = FIRST_CAPACITY
+    """Return the smallest of 64, 128, 256, ... that holds the tokens, but at most the context."""
+    capacity = MIN_CACHE_CAPACITY
     while capacity < num_tokens:
         capacity *= 2
     return min(capacity, context)
 
 
-def _context(session: Session) -> int:
+def _context_size(session: Session) -> int:
     context = session.manifest.limits.max_steps
     if context is None:
         raise ValueError(f"{session.manifest.name}: a language model needs limits.max_steps, its context")
@@ -95,9 +113,9 @@ def _context(session: Session) -> int:
 
 
 class _Row:
-    """One prompt and what has been drawn for it."""
+    """One prompt and the tokens sampled for it so far."""
 
-    def __init__(self, prompt: Sequence[int], params: Generation, decode: Decode, context: int) -> None:
+    def __init__(self, prompt: Sequence[int], params: GenerationParams, decode: Decode, context: int) -> None:
         if not 1 <= len(prompt) < context:
             raise ValueError(f"the prompt has {len(prompt)} tokens, expected 1 to {context - 1}")
         if params.max_tokens < 1:
@@ -108,14 +126,14 @@ class _Row:
         self.logprobs: list[float] = []
         self.finish_reason: FinishReason | None = None
         self._params = params
-        self._transcript = Transcript(decode, params.stops)
+        self._detokenizer = IncrementalDetokenizer(decode, params.stops)
 
     @property
     def last_token(self) -> int:
-        return self._transcript.ids[-1]
+        return self._detokenizer.ids[-1]
 
     def extend(self, logits_V: npt.NDArray[np.float32]) -> None:
-        """Draw the next token, and see whether it is the last."""
+        """Sample the next token and set `finish_reason` if it is the last."""
         position = self.prompt.size + len(self.logprobs)
         if not np.isfinite(logits_V.max()):
             raise RuntimeError(f"the model's logits at position {position} are not finite")
@@ -124,67 +142,67 @@ class _Row:
             self.finish_reason = "stop"
             return
         self.logprobs.append(log_probability(logits_V, token))
-        self._transcript.push(token)
-        if self._transcript.stopped:
+        self._detokenizer.append(token)
+        if self._detokenizer.stopped:
             self.finish_reason = "stop"
         elif position + 1 == self.end:
             self.finish_reason = "length"
 
     def completion(self) -> Completion:
         assert self.finish_reason is not None
-        self._transcript.finish()
+        self._detokenizer.finish()
         return Completion(
-            text=self._transcript.text,
+            text=self._detokenizer.text,
             finish_reason=self.finish_reason,
-            ids=tuple(self._transcript.ids),
+            ids=tuple(self._detokenizer.ids),
             logprobs=tuple(self.logprobs),
         )
 
 
 class _Batch:
-    """Rows that step together. Row i of every cache belongs to `rows[i]`; the cache of a layer is [slots, H, C, K]."""
+    """Rows that are decoded together. Row i of every cache belongs to `rows[i]`; each cache is [slots, H, C, K]."""
 
-    def __init__(self, session: Session, capacity: int, slots: int, count: Callable[[int], None]) -> None:
+    def __init__(self, session: Session, capacity: int, slots: int, count_steps: Callable[[int], None]) -> None:
         parameters = session.manifest.parameters
         assert isinstance(parameters, LanguageModel)
         shape = (slots, parameters.heads, capacity, parameters.head_size)
         parts = [f"{kind}_{layer}" for layer in range(parameters.layers) for kind in ("key", "value")]
         self.rows: list[_Row] = []
         self._session = session
-        self._count = count
+        self._count_steps = count_steps
         self._caches: dict[str, npt.NDArray[np.float32]] = {part: np.zeros(shape, np.float32) for part in parts}
         self._lengths = np.zeros(slots, np.int64)
 
     def admit(self, row: _Row) -> None:
-        """Read the prompt into the next slot and draw the first token."""
+        """Prefill the next slot with the prompt and sample the first token."""
         slot, num_steps = len(self.rows), row.prompt.size
-        answer = self._run(slot, slot + 1, row.prompt[None])
+        outputs = self._run(slot, slot + 1, row.prompt[None])
         for part, cache_BHCK in self._caches.items():
-            cache_BHCK[slot, :, :num_steps] = answer[f"new_{part}"][0]
+            cache_BHCK[slot, :, :num_steps] = outputs[f"new_{part}"][0]
         self._lengths[slot] = num_steps
-        row.extend(answer["logits"][0, -1])
+        row.extend(outputs["logits"][0, -1])
         if row.finish_reason is None:
             self.rows.append(row)
         else:
             self._lengths[slot] = 0
 
     def step(self) -> None:
-        """One more token for every row."""
+        """Decode one token for every row and remove the rows that are finished."""
         num_rows = len(self.rows)
         ids_B1 = np.array([[row.last_token] for row in self.rows], np.int64)
-        answer = self._run(0, num_rows, ids_B1)
-        places = np.arange(num_rows), slice(None), self._lengths[:num_rows]
+        outputs = self._run(0, num_rows, ids_B1)
+        positions = np.arange(num_rows), slice(None), self._lengths[:num_rows]
         for part, cache_BHCK in self._caches.items():
-            cache_BHCK[places] = answer[f"new_{part}"][:, :, 0]
+            cache_BHCK[positions] = outputs[f"new_{part}"][:, :, 0]
         self._lengths[:num_rows] += 1
-        for row, logits_V in zip(self.rows, answer["logits"][:, 0], strict=True):
+        for row, logits_V in zip(self.rows, outputs["logits"][:, 0], strict=True):
             row.extend(logits_V)
         for slot in reversed(range(num_rows)):
             if self.rows[slot].finish_reason is not None:
                 self._free(slot)
 
     def _free(self, slot: int) -> None:
-        """Move the last row into the slot: running rows stay together and `cache[:B]` is passed without a copy."""
+        """Move the last row into the slot: active rows stay contiguous, so `cache[:B]` is passed without a copy."""
         last = len(self.rows) - 1
         if slot != last:
             for cache_BHCK in self._caches.values():
@@ -196,6 +214,6 @@ class _Batch:
 
     def _run(self, first: int, end: int, ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         past = {f"past_{part}": cache_BHCK[first:end] for part, cache_BHCK in self._caches.items()}
-        answer = self._session.run({"ids": ids, "past_lengths": self._lengths[first:end], **past})
-        self._count(end - first)
-        return answer
+        outputs = self._session.run({"ids": ids, "past_lengths": self._lengths[first:end], **past})
+        self._count_steps(end - first)
+        return outputs

@@ -1,45 +1,48 @@
-"""The text of a growing answer: what may be shown already, and where a stop string ends it.
+"""Turn a growing list of tokens into text piece by piece, and end the text at the first stop string.
 
-Text that was released is never taken back: an unfinished character and an ending that may yet grow into a stop string
-are held until the next tokens decide. The released pieces joined are the whole text, streamed or not.
+Invariant: released text is never taken back. An incomplete character, and a suffix that may still become a stop
+string, are held back until later tokens decide. The released pieces joined are the whole text.
 """
 
 from collections.abc import Callable, Sequence
 
 Decode = Callable[[Sequence[int]], str]
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"  # what decoders give for the first bytes of a character
+# Decoders return this character for the first bytes of an incomplete one.
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 
-class Transcript:
+class IncrementalDetokenizer:
+    """`ids` are the tokens so far, `text` the text released so far, `stopped` is true once a stop string was found."""
+
     def __init__(self, decode: Decode, stops: Sequence[str] = ()) -> None:
         self.ids: list[int] = []
-        self.text = ""  # what was released
+        self.text = ""
         self.stopped = False
         self._decode = decode
         self._stops = tuple(stop for stop in stops if stop)
 
-    def push(self, token: int) -> str:
-        """Add a token; returns the text that it releases. Once `stopped`, nothing more may be pushed."""
+    def append(self, token: int) -> str:
+        """Add a token and return the text that it releases. Must not be called after `stopped`."""
         assert not self.stopped
         self.ids.append(token)
-        settled = self._decode(self.ids).rstrip(UNFINISHED)
-        found = [at for stop in self._stops if (at := settled.find(stop)) >= 0]
-        if found:
+        complete = self._decode(self.ids).rstrip(INCOMPLETE)
+        stop_positions = [position for stop in self._stops if (position := complete.find(stop)) >= 0]
+        if stop_positions:
             self.stopped = True
-            return self._release(settled[: min(found)])
-        return self._release(settled[: len(settled) - self._held(settled)])
+            return self._emit(complete[: min(stop_positions)])
+        return self._emit(complete[: len(complete) - self._held_back(complete)])
 
     def finish(self) -> str:
-        """No more tokens come: releases what was held."""
-        return "" if self.stopped else self._release(self._decode(self.ids))
+        """Release the text that was held back; no tokens follow."""
+        return "" if self.stopped else self._emit(self._decode(self.ids))
 
-    def _held(self, text: str) -> int:
-        """The length of the longest ending that begins a stop string."""
-        longest = max((len(stop) - 1 for stop in self._stops), default=0)
-        sizes = range(min(longest, len(text)), 0, -1)
+    def _held_back(self, text: str) -> int:
+        """Return the length of the longest suffix that is a prefix of a stop string."""
+        max_size = max((len(stop) - 1 for stop in self._stops), default=0)
+        sizes = range(min(max_size, len(text)), 0, -1)
         return next((size for size in sizes if any(stop.startswith(text[-size:]) for stop in self._stops)), 0)
 
-    def _release(self, text: str) -> str:
+    def _emit(self, text: str) -> str:
         piece = text[len(self.text) :]
         self.text += piece
         return piece

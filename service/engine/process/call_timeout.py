@@ -1,8 +1,8 @@
-"""Calls that may hang, given a bound.
+"""Run a call that may hang under a time limit.
 
-Invariant: `bounded` returns or raises no later than its bound, in time that the process runs, whatever the function
-does. What hangs keeps its thread (nothing can stop native code) but nobody waits for it, not even the end of the
-process.
+Invariant: `call_with_timeout` returns or raises within its timeout, measured in time during which the process runs,
+whatever the function does. Native code cannot be interrupted, so a hung call keeps its thread; the thread is a daemon
+and does not delay the end of the process.
 """
 
 import threading
@@ -11,24 +11,25 @@ from typing import Any, TypeVar
 
 from service.errors import as_exception
 
-LOOKS = 8  # without a sign of life: what counts, as the clock goes on while the whole process is stopped
+# A timeout is this many checks without progress. The clock alone would also count time while the process was stopped.
+NUM_CHECKS = 8
 Result = TypeVar("Result")
 
 
-class HungError(TimeoutError):
-    """A call that has not come back within its bound."""
+class CallTimeoutError(TimeoutError):
+    """A call that did not return within its timeout."""
 
 
-def bounded(bound_s: float, function: Callable[..., Result], *args: Any) -> Result:
-    """`function(*args)` on a thread of its own; raises what it raises, or HungError."""
-    call = _Call(function, args)
-    thread = threading.Thread(target=call.run, name=f"bounded-{function.__name__}", daemon=True)
+def call_with_timeout(timeout_s: float, function: Callable[..., Result], *args: Any) -> Result:
+    """Run `function(*args)` on a new thread; raises what the function raises, or CallTimeoutError."""
+    call = _TimedCall(function, args)
+    thread = threading.Thread(target=call.run, name=f"call-with-timeout-{function.__name__}", daemon=True)
     thread.start()
-    for _ in range(LOOKS):
-        thread.join(bound_s / LOOKS)
+    for _ in range(NUM_CHECKS):
+        thread.join(timeout_s / NUM_CHECKS)
     if thread.is_alive():
-        call.drop()
-        raise HungError(f"no result within {bound_s:g} s")
+        call.abandon()
+        raise CallTimeoutError(f"no result within {timeout_s:g} s")
     error, call.error = call.error, None
     try:
         if error is not None:
@@ -36,27 +37,28 @@ def bounded(bound_s: float, function: Callable[..., Result], *args: Any) -> Resu
         result: Result = call.results.pop()
         return result
     finally:
-        del error  # its trace leads back here: without this the arguments would live until the next collection
+        # The traceback refers to this frame: without the deletion, the arguments would live until the next collection.
+        del error
 
 
-class _Call:
+class _TimedCall:
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self._function = function
         self._args = args
-        self._dropped = False
+        self._abandoned = False
         self.results: list[Any] = []
         self.error: Exception | None = None
 
     def run(self) -> None:
         try:
             self.results.append(self._function(*self._args))
-        except BaseException as error:  # noqa: BLE001 - raised where the call was made
+        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
             self.error = as_exception(error)
-        if self._dropped:
-            self.drop()
+        if self._abandoned:
+            self.abandon()
 
-    def drop(self) -> None:
-        """Nobody waits any more: keep nothing of what comes."""
-        self._dropped = True
+    def abandon(self) -> None:
+        """Drop the result and the error, now and when the function returns later."""
+        self._abandoned = True
         self.results.clear()
         self.error = None

@@ -1,8 +1,8 @@
-"""Ends a process that will answer nobody any more, so that another can take its place.
+"""Kill a process that can no longer answer requests, so that the master replaces it.
 
-Two things can stop for good where no deadline helps: an event loop that runs a model which never returns, and the last
-thread that computes. Both are looked at from a thread of its own; what counts is looks, not the clock, as a process
-that was stopped for a while has stopped its watchdog, too.
+Two failures survive every deadline: an event loop blocked by a model that never returns, and compute threads that all
+hang. A thread of its own checks for both. It counts checks instead of reading the clock, because a process that was
+stopped for a while has stopped its watchdog, too.
 """
 
 import asyncio
@@ -13,60 +13,63 @@ import threading
 import time
 from collections.abc import Callable
 
-from service.engine.process.call_timeout import LOOKS
+from service.engine.process.call_timeout import NUM_CHECKS
 
 log = logging.getLogger(__name__)
 
 
 class Watchdog(threading.Thread):
-    """`progress_token` gives a number while nothing more could be computed, a new one with whatever ends, else None."""
+    """Call `terminate` once the event loop or all compute threads have made no progress for `hang_s`.
+
+    `progress_token` returns None while a compute thread is free, else a number that changes whenever a run ends.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         progress_token: Callable[[], int | None],
         hang_s: float,
-        end: Callable[[], None],
+        terminate: Callable[[], None],
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
         self._loop = loop
-        self._stuck_at = progress_token
+        self._progress_token = progress_token
         self._hang_s = hang_s
-        self._end = end
-        self._turned = True  # has the event loop, since the last look?
-        self._idle_looks = self._stuck_looks = 0
-        self._was_stuck_at: int | None = None
+        self._terminate = terminate
+        self._loop_responded = True
+        self._loop_failures = self._compute_failures = 0
+        self._last_token: int | None = None
 
     def run(self) -> None:
         while True:
-            time.sleep(self._hang_s / LOOKS)
+            time.sleep(self._hang_s / NUM_CHECKS)
             try:
-                reason = self.look()
-            except RuntimeError:  # the event loop has ended
+                reason = self.check()
+            except RuntimeError:  # the event loop is closed
                 return
             if reason is not None:
                 log.critical("%s for longer than %g s: this process ends", reason, self._hang_s)
-                self._end()
+                self._terminate()
                 return
 
-    def look(self) -> str | None:
-        """What has stopped for too long, or None. Raises RuntimeError if the event loop is closed."""
-        self._idle_looks = 0 if self._turned else self._idle_looks + 1
-        if self._turned:
-            self._turned = False
-            self._loop.call_soon_threadsafe(self._turn)
-        progress_token = self._stuck_at()
-        is_same = progress_token is not None and progress_token == self._was_stuck_at
-        self._stuck_looks = self._stuck_looks + 1 if is_same else 0
-        self._was_stuck_at = progress_token
-        if self._idle_looks > LOOKS:
-            return "the event loop has been held up"
-        return "every thread that computes has been busy with the same" if self._stuck_looks > LOOKS else None
+    def check(self) -> str | None:
+        """Return what has hung for too long, or None. Raises RuntimeError if the event loop is closed."""
+        self._loop_failures = 0 if self._loop_responded else self._loop_failures + 1
+        if self._loop_responded:
+            self._loop_responded = False
+            self._loop.call_soon_threadsafe(self._on_loop_response)
+        token = self._progress_token()
+        is_stuck = token is not None and token == self._last_token
+        self._compute_failures = self._compute_failures + 1 if is_stuck else 0
+        self._last_token = token
+        if self._loop_failures > NUM_CHECKS:
+            return "the event loop has been blocked"
+        return "every compute thread has been busy with the same run" if self._compute_failures > NUM_CHECKS else None
 
-    def _turn(self) -> None:
-        self._turned = True
+    def _on_loop_response(self) -> None:
+        self._loop_responded = True
 
 
 def kill() -> None:
-    """At once: what hangs in a library hears of no other way."""
+    """Send SIGKILL to this process: code that hangs inside a library reacts to no other signal."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,25 +1,26 @@
-"""One model of the catalog: the version in service, the one that may follow it, those that drain.
+"""One model of the registry: the version that serves, the candidate that may replace it, and the versions that drain.
 
-Invariant: at most one version is in service, it is READY or was until the heartbeat found it wrong, and taking its
-place is one step.
+Invariant: at most one version serves. It is READY, or was READY until the health check failed it. A candidate replaces
+it in one step.
 """
 
 import time
 from dataclasses import dataclass, replace
 
-from service.engine.repository.scan import Stamp
+from service.engine.repository.scan import Fingerprint
 from service.engine.repository.version import Version
 from service.engine.sessions.model import Model
 
-FIRST_RETRY_S, LAST_RETRY_S = 5.0, 300.0  # after what is in service was found to be wrong
+MIN_RETRY_S, MAX_RETRY_S = 5.0, 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A model at one moment; a later moment is another object.
+class ModelEntry:
+    """An immutable snapshot of one model; every change returns a new object.
 
-    `required`: the service is not ready without it (it was there at the start, or has been READY). `wanted` is false
-    between an unload and the next load, `gone` true once its folder was removed.
+    `required`: the service is not ready without this model, because it existed at the start or has been READY.
+    `desired`: false between an unload and the next load. `removed`: its folder is gone. `fingerprint`: the files of the
+    last attempt to load. `retry_at`: when to load again after the serving version has failed (`time.monotonic`).
     """
 
     name: str
@@ -27,49 +28,49 @@ class Entry:
     candidate: Version | None = None
     draining: tuple[Version, ...] = ()
     required: bool = False
-    wanted: bool = True
-    gone: bool = False
-    stamp: Stamp | None = None  # of the files that the last attempt to load was made from
+    desired: bool = True
+    removed: bool = False
+    fingerprint: Fingerprint | None = None
     retry_at: float | None = None
-    retry_s: float = FIRST_RETRY_S
+    retry_s: float = MIN_RETRY_S
 
     @property
     def model(self) -> Model | None:
-        """What a request gets: there if and only if the version in service is READY."""
+        """The model that requests use: None unless the serving version is READY."""
         return self.serving.model if self.serving is not None else None
 
     @property
-    def shown(self) -> Version:
-        """The version that stands for the model: the one in service, else the next, else the one that leaves."""
+    def display_version(self) -> Version:
+        """The version that /models shows: the serving one, else the candidate, else the last that drains."""
         if self.serving or self.candidate or self.draining:
             return self.serving or self.candidate or self.draining[-1]
-        if self.wanted and not self.gone:
+        if self.desired and not self.removed:
             return Version(name=self.name)
         return Version(name=self.name, state="UNLOADED", reason=f"{self.name} was unloaded by request")
 
-    def followed_by(self, version: Version) -> "Entry":
-        """With this version, at this moment, as the one that may take over."""
+    def with_candidate(self, version: Version) -> "ModelEntry":
+        """Set the version that may replace the serving one."""
         return replace(self, candidate=version)
 
-    def swapped(self) -> "Entry":
-        """The candidate, now READY, takes over; what served before drains."""
+    def promote_candidate(self) -> "ModelEntry":
+        """Make the READY candidate serve; the version that served before drains."""
         assert self.candidate is not None
         assert self.candidate.model is not None
-        fresh = replace(self.retired(), required=True, retry_at=None, retry_s=FIRST_RETRY_S)
-        return replace(fresh, serving=self.candidate, candidate=None)
+        drained = replace(self.start_draining(), required=True, retry_at=None, retry_s=MIN_RETRY_S)
+        return replace(drained, serving=self.candidate, candidate=None)
 
-    def retired(self) -> "Entry":
-        """Nothing in service; what served drains."""
+    def start_draining(self) -> "ModelEntry":
+        """Stop serving; the version that served before drains."""
         if self.serving is None:
             return self
         return replace(self, serving=None, draining=(*self.draining, self.serving.to("DRAINING")))
 
-    def swept(self) -> "Entry":
-        """Without the versions that nobody holds any more: they are UNLOADED."""
+    def drop_unloaded(self) -> "ModelEntry":
+        """Remove the draining versions that no request holds any more: they are UNLOADED."""
         return replace(self, draining=tuple(version for version in self.draining if version.in_use))
 
-    def later(self) -> "Entry":
-        """Where what is in service was found to be wrong: to be loaded anew after a while, longer each time."""
+    def with_retry(self) -> "ModelEntry":
+        """Schedule another load if the serving version has failed; the delay doubles each time."""
         if self.serving is None or self.serving.state != "FAILED":
             return self
-        return replace(self, retry_at=time.monotonic() + self.retry_s, retry_s=min(2 * self.retry_s, LAST_RETRY_S))
+        return replace(self, retry_at=time.monotonic() + self.retry_s, retry_s=min(2 * self.retry_s, MAX_RETRY_S))

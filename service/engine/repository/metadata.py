@@ -1,48 +1,49 @@
-"""What /models says: an entry of the catalog as JSON values.
+"""The metadata of a model as JSON values, for the /models endpoints.
 
-Invariant: every value comes from the version that it stands beside; what is not known yet is null or left out.
+Invariant: every value belongs to the version that is named beside it; a value that is not known yet is null or left
+out.
 """
 
 from typing import Any
 
-from service.engine.process.memory import HOW
-from service.engine.repository.entry import Entry
+from service.engine.process.memory import MEASUREMENT_METHOD
+from service.engine.repository.entry import ModelEntry
 
 
-def describe(entry: Entry) -> dict[str, Any]:
-    """A model in brief, as JSON values."""
-    shown, follows = entry.shown, entry.candidate
-    manifest = shown.manifest
+def model_summary(entry: ModelEntry) -> dict[str, Any]:
+    """Return the state of a model, and the versions that follow and drain."""
+    version, candidate = entry.display_version, entry.candidate
+    manifest = version.manifest
     return {
         "name": entry.name,
-        "state": shown.state,
-        "reason": shown.reason,
-        "version": manifest.version if manifest else shown.version,
+        "state": version.state,
+        "reason": version.reason,
+        "version": manifest.version if manifest else version.version,
         "task": manifest and manifest.task,
         "family": manifest and manifest.parameters.family,
         "summary": manifest and manifest.summary,
-        "provider": shown.provider,
+        "provider": version.provider,
         "next": None
-        if follows is None or follows is shown
-        else {"version": follows.version, "state": follows.state, "reason": follows.reason},
-        "draining": [version.version for version in entry.draining if version.state == "DRAINING"],
+        if candidate is None or candidate is version
+        else {"version": candidate.version, "state": candidate.state, "reason": candidate.reason},
+        "draining": [draining.version for draining in entry.draining if draining.state == "DRAINING"],
     }
 
 
-def describe_in_full(entry: Entry) -> dict[str, Any]:
-    """All that is known of the version in service, as JSON values."""
-    shown = entry.shown
-    if shown.manifest is None:
-        return describe(entry)
-    content = shown.manifest.model_dump(mode="json")
-    measured = shown.measured or {}
+def model_details(entry: ModelEntry) -> dict[str, Any]:
+    """Return the summary, the content of the manifest, and the measurements made when the version was loaded."""
+    version = entry.display_version
+    if version.manifest is None:
+        return model_summary(entry)
+    manifest = version.manifest.model_dump(mode="json")
+    measured = version.measured or {}
     return {
-        **describe(entry),
-        "labels": content["parameters"].get("labels"),
-        "parameters": {key: value for key, value in content["parameters"].items() if key not in {"family", "labels"}},
-        "inputs": content["inputs"],
-        "outputs": content["outputs"],
-        "limits": content["limits"],
+        **model_summary(entry),
+        "labels": manifest["parameters"].get("labels"),
+        "parameters": {key: value for key, value in manifest["parameters"].items() if key not in {"family", "labels"}},
+        "inputs": manifest["inputs"],
+        "outputs": manifest["outputs"],
+        "limits": manifest["limits"],
         "parity": {
             output: {
                 "atol": tolerance["atol"],
@@ -50,12 +51,16 @@ def describe_in_full(entry: Entry) -> dict[str, Any]:
                 "measured_at_export": tolerance["measured"],
                 "measured_here": measured.get(output),
             }
-            for output, tolerance in content["tolerance"].items()
+            for output, tolerance in manifest["tolerance"].items()
         },
-        "invariance": content["invariance"],
-        "provenance": content["provenance"],
-        "load_s": shown.load_s,
-        "warmed": shown.warmed and {"shapes": shown.warmed.num_shapes, "seconds": shown.warmed.seconds},
-        "memory": shown.memory
-        and {"model_bytes": shown.memory.model_bytes, "grown_bytes": shown.memory.grown_bytes, "how": HOW},
+        "invariance": manifest["invariance"],
+        "provenance": manifest["provenance"],
+        "load_s": version.load_s,
+        "warmed": version.warmup and {"shapes": version.warmup.num_shapes, "seconds": version.warmup.seconds},
+        "memory": version.memory
+        and {
+            "model_bytes": version.memory.model_bytes,
+            "grown_bytes": version.memory.grown_bytes,
+            "how": MEASUREMENT_METHOD,
+        },
     }

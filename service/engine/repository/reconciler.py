@@ -1,7 +1,7 @@
-"""Keep what is served in step with what lies in the folder of bundles.
+"""Keep the served versions in step with the folder of bundles.
 
-Invariant: a version takes over only when it is READY, in one step, and what it replaces stays whole until nobody holds
-it; a version that fails changes nothing but what is said about it.
+Invariant: a version starts to serve only when it is READY, in one step, and the version that it replaces stays intact
+until no request holds it. A version that fails changes only the reported reason.
 """
 
 import gc
@@ -15,168 +15,177 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from service.engine.process.call_timeout import HungError
-from service.engine.process.memory import give_back
-from service.engine.repository.entry import Entry
-from service.engine.repository.loader import Loader, in_words
-from service.engine.repository.registry import Catalog
-from service.engine.repository.scan import Found, look, model_names
+from service.engine.process.call_timeout import CallTimeoutError
+from service.engine.process.memory import trim_heap
+from service.engine.repository.entry import ModelEntry
+from service.engine.repository.loader import Loader, failure_reason
+from service.engine.repository.registry import ModelRegistry
+from service.engine.repository.scan import ScanResult, model_names, scan_model
 from service.engine.repository.version import Version
 from service.errors import BundleError, DeviceError, EkibenError
 
-SLOW_DRAIN_S = 10.0  # a version that is held for longer is looked for among cyclic garbage, and spoken of
+SLOW_DRAIN_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
-class Keeper:
-    """`at_once` models are loaded at the same time, each one version at a time: `load` and `unload` wait their turn."""
+class ModelReconciler:
+    """Up to `max_parallel_loads` models are loaded at the same time; the versions of one model are loaded in turn."""
 
-    def __init__(self, root: Path, catalog: Catalog, loader: Loader, *, at_once: int = 1) -> None:
+    def __init__(self, root: Path, registry: ModelRegistry, loader: Loader, *, max_parallel_loads: int = 1) -> None:
         self._root = root
-        self._catalog = catalog
+        self._registry = registry
         self._loader = loader
-        self._at_once = at_once
-        self._turns: dict[str, threading.Lock] = {}
+        self._max_parallel_loads = max_parallel_loads
+        self._model_locks: dict[str, threading.Lock] = {}
         self._slow: set[Version] = set()
-        self._passed_over: set[str] = set()
+        self._ignored_folders: set[str] = set()
 
     def scan(self, *, first: bool = False) -> None:
-        """Note which models there are and which have left; load none."""
+        """Add new models to the registry and mark removed ones, without loading any."""
         try:
-            names, others = model_names(self._root)
+            names, invalid_names = model_names(self._root)
         except OSError as error:
-            return self._in_trouble(f"cannot read the folder of bundles {self._root}: {error.strerror}")
-        for other in set(others) - self._passed_over:
-            log.warning("%r in %s is passed over: no model may have this name", other, str(self._root))
-        self._passed_over = set(others)
+            return self._set_error(f"cannot read the folder of bundles {self._root}: {error.strerror}")
+        for name in set(invalid_names) - self._ignored_folders:
+            log.warning("%r in %s is ignored: it is not a valid model name", name, str(self._root))
+        self._ignored_folders = set(invalid_names)
         for name in names:
-            known = name in self._catalog and not self._catalog[name].gone
-            if not known and (first or look(self._root / name).version is not None):  # else it is still being written
-                self._catalog.add(name, required=first)
-        for entry in self._catalog.all():
-            if entry.name not in names and not entry.gone:
+            exists = name in self._registry and not self._registry[name].removed
+            # A folder without a readable `current` is still being written, except at the start.
+            if not exists and (first or scan_model(self._root / name).version is not None):
+                self._registry.add(name, required=first)
+        for entry in self._registry.entries():
+            if entry.name not in names and not entry.removed:
                 log.warning("%s: its folder was removed: no longer served", entry.name)
-                self._catalog.update(entry.name, lambda e: replace(e.retired(), candidate=None, gone=True))
-        return self._in_trouble(None if names else f"the folder of bundles {self._root} is empty: export a model first")
+                self._registry.update(entry.name, lambda e: replace(e.start_draining(), candidate=None, removed=True))
+        return self._set_error(None if names else f"the folder of bundles {self._root} is empty: export a model first")
 
-    def follow_all(self, closing: threading.Event) -> None:
-        """Load what is new, changed or due for another try; nothing while the folder as a whole is in trouble."""
-        if self._catalog.trouble is not None:
+    def reconcile(self, closing: threading.Event) -> None:
+        """Load every model that is new, changed or due for a retry; does nothing while the folder has an error."""
+        if self._registry.folder_error is not None:
             return
-        due = deque(name for name in self._catalog.names() if self._found(name) is not None)
-        helpers = [
-            threading.Thread(target=self._follow_each, args=(due, closing), name="loading", daemon=True)
-            for _ in range(min(len(due), self._at_once) - 1)
+        due = deque(name for name in self._registry.names() if self._pending_change(name) is not None)
+        threads = [
+            threading.Thread(target=self._reconcile_each, args=(due, closing), name="loading", daemon=True)
+            for _ in range(min(len(due), self._max_parallel_loads) - 1)
         ]
-        for helper in helpers:
-            helper.start()
-        self._follow_each(due, closing)
-        for helper in helpers:
-            helper.join()
+        for thread in threads:
+            thread.start()
+        self._reconcile_each(due, closing)
+        for thread in threads:
+            thread.join()
 
     def load(self, name: str, timeout_s: float | None) -> None:
-        with self._turn_of(name, timeout_s):
+        """Load the current version; raises EkibenError: unknown-model, not-ready or timeout."""
+        with self._model_lock(name, timeout_s):
             self.scan()
-            self._known(name)
-            self._catalog.update(name, lambda e: replace(e, wanted=True, stamp=None))
-            self._follow(name)
-            entry = self._catalog[name]
-            failed = entry.candidate if entry.candidate is not None else entry.shown
-            if failed.state != "READY":
-                raise EkibenError("not-ready", failed.reason or f"{name} is {failed.state}")
+            self._require_existing(name)
+            self._registry.update(name, lambda e: replace(e, desired=True, fingerprint=None))
+            self._reconcile_model(name)
+            entry = self._registry[name]
+            version = entry.candidate if entry.candidate is not None else entry.display_version
+            if version.state != "READY":
+                raise EkibenError("not-ready", version.reason or f"{name} is {version.state}")
 
     def unload(self, name: str, timeout_s: float | None) -> None:
-        with self._turn_of(name, timeout_s):
-            self._known(name)
-            self._catalog.update(name, lambda e: replace(e.retired(), candidate=None, wanted=False, stamp=None))
+        """Stop serving the model until the next `load`; raises EkibenError: unknown-model or timeout."""
+        with self._model_lock(name, timeout_s):
+            self._require_existing(name)
+            self._registry.update(
+                name, lambda e: replace(e.start_draining(), candidate=None, desired=False, fingerprint=None)
+            )
             log.info("%s: unloaded by request", name)
 
-    def fail(self, name: str, version: str | None, reason: str) -> None:
-        """What serves turned out to be wrong; it is not served again before it was loaded anew."""
+    def report_failure(self, name: str, version: str | None, reason: str) -> None:
+        """Stop serving this version because a health check failed; it serves again only after a new load."""
 
-        def failed(entry: Entry) -> Entry:
+        def failed(entry: ModelEntry) -> ModelEntry:
             serving = entry.serving
             if serving is None or serving.state != "READY" or serving.version != version:
                 return entry
             log.error("%s %s FAILED: %s", name, version, reason)
-            return replace(entry, serving=serving.to("FAILED", reason=reason)).later()
+            return replace(entry, serving=serving.to("FAILED", reason=reason)).with_retry()
 
-        self._catalog.update(name, failed)
+        self._registry.update(name, failed)
 
-    def sweep(self) -> None:
-        """Free what nobody holds any more."""
-        for name in self._catalog.names():
-            before = self._catalog[name].draining
-            after = self._catalog.update(name, Entry.swept).draining if before else before
+    def unload_drained(self) -> None:
+        """Free the draining versions that no request holds any more, and forget removed models."""
+        for name in self._registry.names():
+            before = self._registry[name].draining
+            after = self._registry.update(name, ModelEntry.drop_unloaded).draining if before else before
             for version in set(before) - set(after):
                 self._slow.discard(version)
-                give_back()
+                trim_heap()
                 log.info("%s %s UNLOADED", name, version.version)
-            self._hurry(after)
-            if self._catalog[name].gone and not after:
-                self._catalog.remove(name)
+            self._collect_stuck(after)
+            if self._registry[name].removed and not after:
+                self._registry.remove(name)
 
-    def _known(self, name: str) -> None:
-        if self._catalog[name].gone:
+    def _require_existing(self, name: str) -> None:
+        if self._registry[name].removed:
             raise EkibenError("unknown-model", f"no model {name!r}: its folder was removed")
 
-    def _follow_each(self, due: deque[str], closing: threading.Event) -> None:
+    def _reconcile_each(self, due: deque[str], closing: threading.Event) -> None:
         while not closing.is_set():
             try:
                 name = due.popleft()
             except IndexError:
                 return
-            with self._turn_of(name):
-                self._follow(name)
+            with self._model_lock(name):
+                self._reconcile_model(name)
 
-    def _follow(self, name: str) -> None:
-        entry, found = self._catalog[name], self._found(name)
-        if found is None:
+    def _reconcile_model(self, name: str) -> None:
+        entry, change = self._registry[name], self._pending_change(name)
+        if change is None:
             return
-        served = entry.model is not None and entry.model.manifest.version == found.version
-        if served and (self._root / name / str(found.version)).is_dir():  # back to it; if removed, loading says so
-            self._catalog.update(name, lambda e: replace(e, candidate=None, stamp=found.stamp))
+        is_serving = entry.model is not None and entry.model.manifest.version == change.version
+        # If `current` names the serving version again, there is nothing to load. If the folder of that version is
+        # missing, the load fails and reports it.
+        if is_serving and (self._root / name / str(change.version)).is_dir():
+            self._registry.update(name, lambda e: replace(e, candidate=None, fingerprint=change.fingerprint))
             return
-        self._attempt(name, found)
+        self._load_version(name, change)
 
-    def _found(self, name: str) -> Found | None:
-        """What is to be loaded, if anything."""
-        entry, found = self._catalog[name], look(self._root / name)
-        if entry.gone or not entry.wanted:
+    def _pending_change(self, name: str) -> ScanResult | None:
+        """Return the scan of a model that must be loaded, or None if it is up to date."""
+        entry, found = self._registry[name], scan_model(self._root / name)
+        if entry.removed or not entry.desired:
             return None
         retry = entry.retry_at is not None and time.monotonic() >= entry.retry_at
-        return found if entry.stamp != found.stamp or retry else None
+        return found if entry.fingerprint != found.fingerprint or retry else None
 
-    def _attempt(self, name: str, found: Found) -> None:
-        version = Version(name=name, version=found.version)
-        self._catalog.update(name, lambda entry: replace(entry, candidate=version, stamp=found.stamp))
-        stages = self._stages(version, found)
+    def _load_version(self, name: str, change: ScanResult) -> None:
+        version = Version(name=name, version=change.version)
+        self._registry.update(name, lambda e: replace(e, candidate=version, fingerprint=change.fingerprint))
+        stages = self._stages(version, change)
         try:
             while version.state != "READY":
                 version = next(stages)
-                self._catalog.update(name, partial(Entry.followed_by, version=version))
-        except Exception as error:  # noqa: BLE001 - whatever a bundle does, the other models are loaded
-            self._give_up(version, error)
+                self._registry.update(name, partial(ModelEntry.with_candidate, version=version))
+        except Exception as error:  # noqa: BLE001 - a broken bundle must not keep other models from being loaded
+            self._mark_failed(version, error)
         else:
-            self._swap(version)
+            self._promote(version)
 
-    def _stages(self, version: Version, found: Found) -> Iterator[Version]:
-        if found.problem is not None:
-            raise BundleError(found.problem)
-        assert found.version is not None
-        yield from self._loader.stages(version, self._root / version.name / found.version)
+    def _stages(self, version: Version, change: ScanResult) -> Iterator[Version]:
+        if change.problem is not None:
+            raise BundleError(change.problem)
+        assert change.version is not None
+        yield from self._loader.stages(version, self._root / version.name / change.version)
 
-    def _give_up(self, version: Version, error: Exception) -> None:
-        reason = in_words(error, version)
-        expected = isinstance(error, BundleError | DeviceError | HungError)
-        model = self._catalog[version.name].model
-        goes_on = f"; {model.manifest.version} goes on serving" if model is not None else ""
-        log.error("%s %s FAILED: %s%s", version.name, version.version, reason, goes_on, exc_info=not expected)
-        self._catalog.update(version.name, lambda e: replace(e, candidate=version.to("FAILED", reason=reason)).later())
+    def _mark_failed(self, version: Version, error: Exception) -> None:
+        reason = failure_reason(error, version)
+        is_expected = isinstance(error, BundleError | DeviceError | CallTimeoutError)
+        model = self._registry[version.name].model
+        still_serving = f"; {model.manifest.version} goes on serving" if model is not None else ""
+        log.error("%s %s FAILED: %s%s", version.name, version.version, reason, still_serving, exc_info=not is_expected)
+        self._registry.update(
+            version.name, lambda e: replace(e, candidate=version.to("FAILED", reason=reason)).with_retry()
+        )
 
-    def _swap(self, version: Version) -> None:
-        before = self._catalog[version.name].serving
+    def _promote(self, version: Version) -> None:
+        before = self._registry[version.name].serving
         log.info(
             "%s %s READY on %s, %.1e from PyTorch, in %.2f s%s",
             version.name,
@@ -186,17 +195,20 @@ class Keeper:
             version.load_s or 0.0,
             f"; {before.version} drains" if before is not None else "",
         )
-        self._catalog.update(version.name, Entry.swapped)
+        self._registry.update(version.name, ModelEntry.promote_candidate)
 
-    def _in_trouble(self, trouble: str | None) -> None:
-        if trouble is not None and trouble != self._catalog.trouble:
-            log.error("%s", trouble)
-        self._catalog.trouble = trouble
+    def _set_error(self, error: str | None) -> None:
+        if error is not None and error != self._registry.folder_error:
+            log.error("%s", error)
+        self._registry.folder_error = error
 
-    def _hurry(self, draining: tuple[Version, ...]) -> None:
-        """Once for each version that is held for long: what a failed request left in a cycle of frames goes, if any."""
+    def _collect_stuck(self, draining: tuple[Version, ...]) -> None:
+        """Collect garbage once for each version that drains slowly, and warn if it is still held afterwards.
+
+        A failed request can leave the version in a reference cycle of frames.
+        """
         for version in draining:
-            if version not in self._slow and time.monotonic() - version.since > SLOW_DRAIN_S:
+            if version not in self._slow and time.monotonic() - version.state_since > SLOW_DRAIN_S:
                 self._slow.add(version)
                 gc.collect()
                 if version.in_use:
@@ -205,11 +217,11 @@ class Keeper:
                     )
 
     @contextmanager
-    def _turn_of(self, name: str, timeout_s: float | None = None) -> Iterator[None]:
-        turn = self._turns.setdefault(name, threading.Lock())
-        if not turn.acquire(timeout=-1 if timeout_s is None else timeout_s):
+    def _model_lock(self, name: str, timeout_s: float | None = None) -> Iterator[None]:
+        lock = self._model_locks.setdefault(name, threading.Lock())
+        if not lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
             raise EkibenError("timeout", f"{name} is being loaded for longer than {timeout_s:g} s")
         try:
             yield
         finally:
-            turn.release()
+            lock.release()

@@ -1,6 +1,6 @@
-"""The models that there are, each with its versions, and whether the service may call itself ready.
+"""The registry of all models with their versions; it also decides whether the service is ready.
 
-Invariant: an entry is replaced as a whole, never changed, so a read from any thread sees one consistent moment and
+Invariant: an entry is replaced as a whole and never modified, so a read from any thread sees one consistent state and
 takes no lock.
 """
 
@@ -8,71 +8,73 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from service.engine.repository.entry import Entry
+from service.engine.repository.entry import ModelEntry
 from service.errors import EkibenError
 
-Change = Callable[[Entry], Entry]
+Change = Callable[[ModelEntry], ModelEntry]
 
 
-class Catalog:
-    """`trouble` says what is wrong with the folder of bundles as a whole."""
+class ModelRegistry:
+    """`folder_error` describes a problem with the folder of bundles as a whole, or is None."""
 
-    def __init__(self, trouble: str) -> None:
-        self.trouble: str | None = trouble
-        self._entries: dict[str, Entry] = {}
+    def __init__(self, folder_error: str) -> None:
+        self.folder_error: str | None = folder_error
+        self._entries: dict[str, ModelEntry] = {}
         self._lock = threading.Lock()
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
-    def __getitem__(self, name: str) -> Entry:
-        """Raises EkibenError unknown-model."""
+    def __getitem__(self, name: str) -> ModelEntry:
+        """Return the entry of this model; raises EkibenError unknown-model."""
         entry = self._entries.get(name)
         if entry is None:
             raise EkibenError("unknown-model", f"no model {name!r}; there are: {', '.join(self._entries) or 'none'}")
         return entry
 
-    def find(self, name: str) -> Entry | None:
+    def get(self, name: str) -> ModelEntry | None:
         return self._entries.get(name)
 
-    def all(self) -> list[Entry]:
+    def entries(self) -> list[ModelEntry]:
         return list(self._entries.values())
 
     def names(self) -> list[str]:
         return list(self._entries)
 
     def add(self, name: str, *, required: bool) -> None:
-        """A model that is there now; one that is known already stays as it is, one that was gone comes back."""
+        """Add a new model, or restore a removed one; an existing model stays unchanged."""
         with self._lock:
-            known = self._entries.get(name)
-            if known is None:
-                self._entries = dict(sorted({**self._entries, name: Entry(name=name, required=required)}.items()))
-            elif known.gone:
-                self._entries[name] = replace(known, gone=False, required=required, stamp=None)
+            entry = self._entries.get(name)
+            if entry is None:
+                entries = {**self._entries, name: ModelEntry(name=name, required=required)}
+                self._entries = dict(sorted(entries.items()))
+            elif entry.removed:
+                self._entries[name] = replace(entry, removed=False, required=required, fingerprint=None)
 
     def remove(self, name: str) -> None:
         with self._lock:
             self._entries = {key: entry for key, entry in self._entries.items() if key != name}
 
-    def update(self, name: str, change: Change) -> Entry:
+    def update(self, name: str, change: Change) -> ModelEntry:
+        """Replace the entry by `change(entry)` and return the new entry."""
         with self._lock:
             entry = self._entries[name] = change(self._entries[name])
         return entry
 
-    def not_ready_because(self) -> str | None:
-        """Why the service is not ready, or None if it is.
+    def not_ready_reason(self) -> str | None:
+        """Return why the service is not ready, or None if it is.
 
-        It is ready when a model is READY and none of those that it needs is missing: those that were there at the
-        start, and those that have been READY, unless they were unloaded or removed since.
+        The service is ready when at least one model is READY and every required model is READY, except models that were
+        unloaded or removed.
         """
-        entries = [entry for entry in self.all() if not entry.gone]
-        missing = [entry for entry in entries if entry.required and entry.wanted and entry.model is None]
-        if missing:
-            return "; ".join(map(_why, missing))
+        entries = [entry for entry in self.entries() if not entry.removed]
+        unavailable = [entry for entry in entries if entry.required and entry.desired and entry.model is None]
+        if unavailable:
+            return "; ".join(map(_unavailable_reason, unavailable))
         if any(entry.model is not None for entry in entries):
             return None
-        return self.trouble or "; ".join(map(_why, entries)) or "no model is there"
+        return self.folder_error or "; ".join(map(_unavailable_reason, entries)) or "there is no model"
 
 
-def _why(entry: Entry) -> str:
-    return entry.shown.reason or f"{entry.name} is {entry.shown.state}"
+def _unavailable_reason(entry: ModelEntry) -> str:
+    return entry.display_version.reason or f"{entry.name} is {entry.display_version.state}"

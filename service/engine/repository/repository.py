@@ -1,9 +1,9 @@
-"""The models of a service: what each is, which state it is in, and why.
+"""The models of a service: which versions exist, which one serves, and why a model is not ready.
 
-A version goes LOADING -> VERIFYING -> WARMING -> READY (`service.engine.repository.version`). READY means that on this device the
-session gave every golden case's answer, the task code every request case's, and every admitted shape was run. The
-folder is watched: a new version is loaded beside the old one and takes over when READY; a failed one changes nothing.
-The repository is ready when it has a READY model and misses none: an empty one is not.
+A version goes through LOADING -> VERIFYING -> WARMING -> READY (`service.engine.repository.version`). A READY version
+has reproduced every golden case and every request case and has run every admitted shape on this device. The repository
+watches the folder: a new version is loaded beside the serving one and replaces it when READY; a version that fails
+changes nothing. The repository is ready when at least one model is READY and every required model is READY.
 """
 
 import threading
@@ -11,25 +11,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from service.engine.repository.health_check import Heartbeat
+from service.engine.repository.health_check import HealthCheck
 from service.engine.repository.loader import Loader, ReplayRequests
-from service.engine.repository.metadata import describe, describe_in_full
-from service.engine.repository.reconciler import Keeper
-from service.engine.repository.registry import Catalog
+from service.engine.repository.metadata import model_details, model_summary
+from service.engine.repository.reconciler import ModelReconciler
+from service.engine.repository.registry import ModelRegistry
 from service.engine.sessions.device import Device
 from service.engine.sessions.model import Model
-from service.engine.verification.warmup import Batching
+from service.engine.verification.warmup import BatchPlanner
 from service.errors import EkibenError
-
-__all__ = ["Model", "ReplayRequests", "Repository"]
 
 
 class Repository:
-    """Reads are safe from any thread and take no lock; a Model that is held keeps its version from being freed.
+    """Reads are safe from any thread and take no lock; holding a Model keeps its version from being freed.
 
-    `poll_s`: how often the folder is looked at; `heartbeat_s`: how often each model is checked while it serves;
-    `hang_s`: how long a stage of loading, or a check, may take; `loads_at_once`: of different models; `batching`: the
-    runner, whose batches are to be warm.
+    `poll_s`: interval of scans of the folder. `health_check_s`: interval of health checks of each model. `hang_s`:
+    timeout of a stage of loading and of a health check. `max_parallel_loads`: number of models that are loaded at the
+    same time. `planner`: the runner whose batches are warmed up.
     """
 
     def __init__(
@@ -39,57 +37,59 @@ class Repository:
         device: Device,
         intra_op_threads: int = 1,
         poll_s: float = 1.0,
-        heartbeat_s: float = 30.0,
+        health_check_s: float = 30.0,
         hang_s: float = 60.0,
-        loads_at_once: int = 1,
-        batching: Batching | None = None,
+        max_parallel_loads: int = 1,
+        planner: BatchPlanner | None = None,
     ) -> None:
         self.root = root
         self.device: Device = device
         self._intra_op_threads = intra_op_threads
         self._poll_s = poll_s
         self._hang_s = hang_s
-        self._loads_at_once = loads_at_once
-        self._batching = batching
-        self._catalog = Catalog(f"{root} was not looked at yet")
-        self._heartbeat = Heartbeat(self._catalog, self._fail, round_s=heartbeat_s, bound_s=hang_s)
-        self._keeper: Keeper | None = None
+        self._max_parallel_loads = max_parallel_loads
+        self._planner = planner
+        self._registry = ModelRegistry(f"{root} has not been scanned yet")
+        self._health_check = HealthCheck(self._registry, self._report_failure, round_s=health_check_s, timeout_s=hang_s)
+        self._reconciler: ModelReconciler | None = None
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self, replay_requests: ReplayRequests) -> None:
-        """Find the bundles now; load them, follow their changes and check them in the background."""
-        keeper = self._first_scan(replay_requests)
-        for name, work in (("keeper", lambda: self._keep(keeper)), ("heartbeat", self._beat)):
-            thread = threading.Thread(target=work, name=name, daemon=True)
-            self._threads.append(thread)
+        """Scan the folder now; load, watch and check the models in the background."""
+        reconciler = self._first_scan(replay_requests)
+        self._threads = [
+            threading.Thread(target=self._watch, args=(reconciler,), name="reconciler", daemon=True),
+            threading.Thread(target=self._health_check.run, args=(self._closing,), name="health-check", daemon=True),
+        ]
+        for thread in self._threads:
             thread.start()
 
     def load_all(self, replay_requests: ReplayRequests) -> None:
-        """Find and load all bundles before returning, and watch nothing; not to be called from a running event loop."""
-        self._first_scan(replay_requests).follow_all(self._closing)
+        """Scan the folder and load all models before returning, without watching it.
+
+        Blocks: must not be called from a running event loop.
+        """
+        self._first_scan(replay_requests).reconcile(self._closing)
 
     def refresh(self) -> None:
-        """Look at the folder now, and return when everything that changed was loaded or has failed."""
-        keeper = self._started()
-        keeper.scan()
-        keeper.follow_all(self._closing)
-        keeper.sweep()
+        """Scan the folder now, and return when every change was loaded or has failed."""
+        self._reconcile_once(self._started())
 
     def load(self, name: str, *, timeout_s: float | None = None) -> None:
-        """Load the version that `current` names, if it does not serve already, and return when it is READY.
+        """Load the version that `current` names, unless it serves already, and return when it is READY.
 
-        Raises EkibenError: unknown-model; not-ready with the reason (a version that served goes on); timeout if other
-        models are being loaded for so long. Blocks: not to be called from a running event loop.
+        Raises EkibenError: unknown-model; not-ready with the reason (an older version goes on serving); timeout if
+        another load of the model takes longer than `timeout_s`. Blocks: must not be called from a running event loop.
         """
         self._started().load(name, timeout_s)
 
     def unload(self, name: str, *, timeout_s: float | None = None) -> None:
-        """Take the model out of service until it is loaded by name; requests that hold it are finished."""
+        """Stop serving the model until the next `load`; requests that hold it are finished."""
         self._started().unload(name, timeout_s)
 
     def close(self, *, timeout_s: float = 5.0) -> None:
-        """Stop loading after the model at hand, and watching; returns within the bound, whatever hangs."""
+        """Stop watching, and stop loading after the current model; returns in time even if a thread hangs."""
         self._closing.set()
         end = time.monotonic() + timeout_s
         for thread in self._threads:
@@ -97,67 +97,70 @@ class Repository:
 
     @property
     def ready(self) -> bool:
-        return self.not_ready_because() is None
+        return self.not_ready_reason() is None
 
-    def not_ready_because(self) -> str | None:
-        """Why this repository is not ready, or None if it is."""
-        return self._catalog.not_ready_because()
+    def not_ready_reason(self) -> str | None:
+        """Return why this repository is not ready, or None if it is."""
+        return self._registry.not_ready_reason()
 
     def get(self, name: str) -> Model:
-        """The version in service; raises EkibenError: unknown-model, or not-ready with the reason.
+        """Return the serving model; raises EkibenError: unknown-model, or not-ready with the reason.
 
-        Ask once for a request, and hold the Model until its answer is made.
+        Call it once per request, and hold the Model until the response is complete.
         """
-        entry = self._catalog[name]
+        entry = self._registry[name]
         model = entry.model
         if model is None:
-            raise EkibenError("not-ready", entry.shown.reason or f"{name} is {entry.shown.state}")
+            version = entry.display_version
+            raise EkibenError("not-ready", version.reason or f"{name} is {version.state}")
         return model
 
-    def describe(self) -> list[dict[str, Any]]:
-        """Every model in brief, as JSON values."""
-        return [describe(entry) for entry in self._catalog.all()]
+    def list_models(self) -> list[dict[str, Any]]:
+        """Return the summary of every model as JSON values."""
+        return [model_summary(entry) for entry in self._registry.entries()]
 
     def describe_model(self, name: str) -> dict[str, Any]:
-        """One model in full, as JSON values. Raises EkibenError unknown-model."""
-        entry = self._catalog[name]
-        beat = self._heartbeat.last(name, entry.shown.version)
+        """Return the details of one model as JSON values. Raises EkibenError unknown-model."""
+        entry = self._registry[name]
+        last = self._health_check.last_result(name, entry.display_version.version)
         return {
-            **describe_in_full(entry),
+            **model_details(entry),
             "device": self.device,
             "heartbeat": {
-                "every_s": self._heartbeat.round_s,
-                "passed": beat.passed if beat else 0,
-                "last": beat and beat.at,
+                "every_s": self._health_check.round_s,
+                "passed": last.passed if last else 0,
+                "last": last and last.at,
             },
         }
 
-    def _first_scan(self, replay_requests: ReplayRequests) -> Keeper:
+    def _first_scan(self, replay_requests: ReplayRequests) -> ModelReconciler:
         loader = Loader(
             device=self.device,
             intra_op_threads=self._intra_op_threads,
             stage_s=self._hang_s,
             replay_requests=replay_requests,
-            batching=self._batching,
+            planner=self._planner,
         )
-        self._keeper = Keeper(self.root, self._catalog, loader, at_once=self._loads_at_once)
-        self._keeper.scan(first=True)
-        return self._keeper
+        self._reconciler = ModelReconciler(
+            self.root, self._registry, loader, max_parallel_loads=self._max_parallel_loads
+        )
+        self._reconciler.scan(first=True)
+        return self._reconciler
 
-    def _started(self) -> Keeper:
-        if self._keeper is None:
+    def _started(self) -> ModelReconciler:
+        if self._reconciler is None:
             raise EkibenError("not-ready", "the repository was not started")
-        return self._keeper
+        return self._reconciler
 
-    def _keep(self, keeper: Keeper) -> None:
-        keeper.follow_all(self._closing)
+    def _reconcile_once(self, reconciler: ModelReconciler) -> None:
+        reconciler.scan()
+        reconciler.reconcile(self._closing)
+        reconciler.unload_drained()
+
+    def _watch(self, reconciler: ModelReconciler) -> None:
+        reconciler.reconcile(self._closing)
         while not self._closing.wait(self._poll_s):
-            keeper.scan()
-            keeper.follow_all(self._closing)
-            keeper.sweep()
+            self._reconcile_once(reconciler)
 
-    def _beat(self) -> None:
-        self._heartbeat.run(self._closing)
-
-    def _fail(self, name: str, version: str | None, reason: str) -> None:
-        self._started().fail(name, version, reason)
+    def _report_failure(self, name: str, version: str | None, reason: str) -> None:
+        self._started().report_failure(name, version, reason)

@@ -1,6 +1,7 @@
-"""What lies in the folder of bundles, as far as it takes to notice a change.
+"""Scan the folder of bundles for changes.
 
-Invariant: a look reads `current` and the directory, never a bundle's files; two looks with equal stamps saw the same.
+Invariant: a scan reads `current` and lists directories but reads no file of a bundle. Two scans with equal fingerprints
+saw the same files.
 """
 
 import re
@@ -12,45 +13,50 @@ from service.errors import BundleError
 from service.manifest import MAX_MODEL_NAME, MODEL_NAME
 
 CURRENT = "current"
-Stamp = tuple[tuple[str, int, int, int], ...]
+Fingerprint = tuple[tuple[str, int, int, int], ...]  # name, bytes, mtime in ns and inode of each file
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """The version that a model's `current` names, or the problem with it."""
+class ScanResult:
+    """The version that a model's `current` names, or the problem with `current`."""
 
     version: str | None
     problem: str | None
-    stamp: Stamp
+    fingerprint: Fingerprint
 
 
 def model_names(root: Path) -> tuple[list[str], list[str]]:
-    """The folders of models, and those that have names that no model may have, hidden ones aside; raises OSError."""
+    """Return the folders with valid model names, then those with invalid names; hidden folders are ignored.
+
+    Raises OSError if the root cannot be read.
+    """
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     names = [name for name in folders if re.fullmatch(MODEL_NAME, name) and len(name) <= MAX_MODEL_NAME]
     return names, [name for name in folders if name not in names]
 
 
-def look(folder: Path) -> Found:
-    """The model in this folder, now."""
-    stamp = _stamp([folder / CURRENT])  # before it is read: what changes in between is seen as a change the next time
+def scan_model(folder: Path) -> ScanResult:
+    """Scan the folder of one model."""
+    # The fingerprint is taken before `current` is read, so the next scan notices a change that happens in between.
+    fingerprint = _fingerprint([folder / CURRENT])
     try:
         version = current_version(folder)
     except BundleError as error:
-        return Found(version=None, problem=str(error), stamp=stamp)
+        return ScanResult(version=None, problem=str(error), fingerprint=fingerprint)
     try:
         files = sorted((folder / version).iterdir())
     except OSError:
-        files = []  # opening it will say what is wrong
-    return Found(version=version, problem=None, stamp=stamp + _stamp(files))
+        files = []  # opening the bundle reports the problem
+    return ScanResult(version=version, problem=None, fingerprint=fingerprint + _fingerprint(files))
 
 
-def _stamp(paths: list[Path]) -> Stamp:
-    stamp = []
+def _fingerprint(paths: list[Path]) -> Fingerprint:
+    fingerprint = []
     for path in paths:
         try:
-            found = path.stat()  # through a link, such as Kubernetes makes for `current` in a mounted ConfigMap
+            # stat follows links: in a mounted ConfigMap, Kubernetes makes `current` a link.
+            status = path.stat()
         except OSError:
             continue
-        stamp.append((path.name, found.st_size, found.st_mtime_ns, found.st_ino))
-    return tuple(stamp)
+        fingerprint.append((path.name, status.st_size, status.st_mtime_ns, status.st_ino))
+    return tuple(fingerprint)

@@ -1,11 +1,11 @@
-"""The states of a version of a model, and which may follow which.
+"""One version of a model, and the transitions between its states.
 
     LOADING -> VERIFYING -> WARMING -> READY -> DRAINING -> UNLOADED
-        any of the first four -> FAILED(reason) -> DRAINING, if it had served
+        any of the first four -> FAILED(reason) -> DRAINING, if the version was READY before
 
-LOADING opens the bundle and makes the session; VERIFYING replays the goldens and request cases on the device; WARMING
-runs every admitted shape; DRAINING waits for the requests that hold the version. Invariant: a version has a model (and
-may be given to a request) if and only if it is READY.
+LOADING opens the bundle and creates the session. VERIFYING replays the goldens and request cases on the device. WARMING
+runs every admitted shape. DRAINING waits for the requests that hold the version. Invariant: a version has a model, and
+may be used by requests, if and only if it is READY.
 """
 
 import time
@@ -18,11 +18,11 @@ from service.bundle import GoldenCase, Manifest
 from service.engine.process.memory import Memory
 from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
-from service.engine.verification.warmup import Warmed
+from service.engine.verification.warmup import WarmupResult
 
 State = Literal["LOADING", "VERIFYING", "WARMING", "READY", "DRAINING", "UNLOADED", "FAILED"]
 
-EDGES: Mapping[State, frozenset[State]] = {
+TRANSITIONS: Mapping[State, frozenset[State]] = {
     "LOADING": frozenset({"VERIFYING", "FAILED"}),
     "VERIFYING": frozenset({"WARMING", "FAILED"}),
     "WARMING": frozenset({"READY", "FAILED"}),
@@ -35,10 +35,11 @@ EDGES: Mapping[State, frozenset[State]] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Version:
-    """One version of a model at one moment; a later moment is another object.
+    """An immutable snapshot of one version; a transition returns a new object.
 
-    `manifest` is there once the bundle was opened. `held` refers to the session without keeping it: while it finds
-    one, somebody computes with this version.
+    `manifest` is set once the bundle is open. `session_ref` is weak: it is dead once no request holds the session.
+    `measured` is the largest difference to PyTorch by output, measured on this machine when the version was loaded.
+    `state_since` is the `time.monotonic` of the last transition.
     """
 
     name: str
@@ -47,26 +48,26 @@ class Version:
     version: str | None = None
     manifest: Manifest | None = None
     model: Model | None = None
-    held: "weakref.ref[Session] | None" = None
+    session_ref: "weakref.ref[Session] | None" = None
     golden: tuple[GoldenCase, ...] = ()
     provider: str | None = None
-    measured: Mapping[str, float] | None = None  # output -> largest difference to PyTorch, here, at load
-    warmed: Warmed | None = None
+    measured: Mapping[str, float] | None = None
+    warmup: WarmupResult | None = None
     memory: Memory | None = None
     load_s: float | None = None
-    since: float = field(default_factory=time.monotonic)  # when it came into this state
+    state_since: float = field(default_factory=time.monotonic)
 
     def to(self, state: State, **changes: Any) -> "Version":
-        """This version in its next state; a model leaves with READY."""
-        if state not in EDGES[self.state]:
-            raise AssertionError(f"{self.name} {self.version}: {self.state} -> {state} is no edge")
+        """Return this version in its next state; leaving READY drops the model."""
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"{self.name} {self.version}: {self.state} -> {state} is not a transition")
         if state == "READY":
-            changes = {**changes, "held": weakref.ref(changes["model"].session)}
+            changes = {**changes, "session_ref": weakref.ref(changes["model"].session)}
         elif self.state == "READY":
             changes = {**changes, "model": None, "golden": ()}
-        return replace(self, state=state, since=time.monotonic(), **changes)
+        return replace(self, state=state, state_since=time.monotonic(), **changes)
 
     @property
     def in_use(self) -> bool:
         """Whether anything still holds the session."""
-        return self.held is not None and self.held() is not None
+        return self.session_ref is not None and self.session_ref() is not None

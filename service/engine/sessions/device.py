@@ -1,7 +1,8 @@
-"""Which device the service runs on: what is asked for, or nothing.
+"""Resolve the device setting to the device that the service runs on.
 
-A wish for "cuda" is granted only if a session really lands on the GPU here: that the runtime was built for it, or that
-an environment variable speaks of one, proves nothing. "auto" takes the GPU under the same condition, else the CPU.
+Invariant: "cuda" is returned only after a session has run on the GPU of this machine. A runtime that was built for
+CUDA, or an environment variable that mentions a GPU, is not enough. "auto" selects the GPU under the same condition and
+falls back to the CPU.
 """
 
 import os
@@ -14,52 +15,54 @@ import onnxruntime as ort
 from service.errors import DeviceError
 
 Device = Literal["cpu", "cuda"]
-DeviceWish = Literal["auto", "cpu", "cuda"]
+DeviceSetting = Literal["auto", "cpu", "cuda"]
 
 PROVIDERS: Mapping[Device, list[tuple[str, dict[str, str]]]] = {
     "cpu": [("CPUExecutionProvider", {})],
     "cuda": [
-        # TF32 keeps 10 bits of a product; an exhaustive search would start anew for each batch size.
+        # TF32 keeps 10 bits of each product; an exhaustive search would start again for every new batch size.
         ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
         ("CPUExecutionProvider", {}),
     ],
 }
-PROBE = bytes.fromhex(  # y = Relu(x), the smallest graph with a kernel
+# y = Relu(x): the smallest graph that runs a kernel.
+PROBE_MODEL = bytes.fromhex(
     "08083a350a0e0a0178120179220452656c753a001201705a0f0a0178120a0a08080112040a020801"
     "620f0a0179120a0a08080112040a02080142040a00100d"
 )
 
 
-def resolve_device(wish: DeviceWish) -> Device:
-    """Raises DeviceError if "cuda" is wished for and no session runs there."""
-    if wish == "cpu":
+def resolve_device(setting: DeviceSetting) -> Device:
+    """Return the device to use; raises DeviceError if the setting is "cuda" and no session runs there."""
+    if setting == "cpu":
         return "cpu"
     try:
-        _try_cuda()
+        _run_on_cuda()
     except DeviceError:
-        if wish == "cuda":
+        if setting == "cuda":
             raise
         return "cpu"
     return "cuda"
 
 
-def require(device: Device) -> None:
-    """Raise DeviceError unless this onnxruntime was built for the device, and ready its libraries."""
-    wanted, available = PROVIDERS[device][0][0], ort.get_available_providers()
-    if wanted not in available:
+def require_provider(device: Device) -> None:
+    """Load the device's libraries; raises DeviceError unless this onnxruntime was built for the device."""
+    required, available = PROVIDERS[device][0][0], ort.get_available_providers()
+    if required not in available:
         raise DeviceError(f"device {device!r} was asked for, this onnxruntime has only {', '.join(available)}")
     if device == "cuda":
-        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # some convolutions do not listen to use_tf32
+        # Some convolutions ignore the provider option use_tf32.
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         ort.preload_dlls()
 
 
-def _try_cuda() -> None:
-    require("cuda")
+def _run_on_cuda() -> None:
+    require_provider("cuda")
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(PROBE, options, providers=[PROVIDERS["cuda"][0]])
+        session = ort.InferenceSession(PROBE_MODEL, options, providers=[PROVIDERS["cuda"][0]])
         session.run(None, {"x": np.zeros(1, np.float32)})
     except Exception as error:  # onnxruntime raises bare subclasses of Exception
         raise DeviceError(f"device 'cuda' was asked for, a session there fails: {error}") from error

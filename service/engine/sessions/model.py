@@ -1,7 +1,7 @@
-"""What a task needs to answer with one version of a model.
+"""The resources that a task needs to answer requests with one version of a model.
 
-A `Model` that somebody holds is the lease on its version: a version that was replaced is freed when the last one is
-dropped, and not before. So hold it while an answer is made, and nowhere else.
+Invariant: a reference to a `Model` is the lease on its version. A replaced version is freed when its last reference is
+dropped, and not before. Hold a `Model` only while an answer is being computed.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from service.errors import BundleError
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One version, ready to compute."""
+    """One version that is ready to compute."""
 
     manifest: Manifest
     session: Session
@@ -23,7 +23,10 @@ class Model:
 
 
 def read_tokenizer(bundle: Bundle) -> Tokenizer | None:
-    """The bundle's tokenizer; raises BundleError if there is one that cannot be read or knows more than the model."""
+    """Return the bundle's tokenizer, or None if the bundle has none.
+
+    Raises BundleError if the tokenizer cannot be parsed or has token ids outside the model's vocabulary.
+    """
     if bundle.tokenizer is None:
         return None
     where = f"{bundle.manifest.name}/{bundle.manifest.version}: tokenizer.json"
@@ -31,8 +34,8 @@ def read_tokenizer(bundle: Bundle) -> Tokenizer | None:
         tokenizer = Tokenizer.from_str(bundle.tokenizer)
     except Exception as error:  # tokenizers raises bare Exception
         raise BundleError(f"{where}: {error}") from error
-    highest = max(tokenizer.get_vocab().values(), default=-1)
+    max_id = max(tokenizer.get_vocab().values(), default=-1)
     vocabulary: int | None = getattr(bundle.manifest.parameters, "vocabulary", None)
-    if vocabulary is not None and highest >= vocabulary:
-        raise BundleError(f"{where}: it gives token ids up to {highest}, the model knows {vocabulary}")
+    if vocabulary is not None and max_id >= vocabulary:
+        raise BundleError(f"{where}: has token ids up to {max_id}, the model's vocabulary has {vocabulary}")
     return tokenizer

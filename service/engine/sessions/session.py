@@ -1,7 +1,8 @@
 """One ONNX Runtime session: a bundle's graph on one device.
 
-A session is what its manifest says (inputs, outputs, types, axes, strategy of invariance) and runs where it says it
-runs: on "cuda" every node is on the GPU, shape arithmetic aside, or there is no session.
+Invariant: the graph has exactly the inputs, outputs, types and axes that its manifest declares, and batches run under
+the manifest's shape strategy. On "cuda" every node runs on the GPU, except shape arithmetic; otherwise the constructor
+raises.
 """
 
 import time
@@ -14,12 +15,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from service.bundle import Manifest, Tensors, TensorSpec
-from service.engine.sessions.canonical_shapes import Compute, canonical
-from service.engine.sessions.device import PROVIDERS, Device, require
+from service.engine.sessions.canonical_shapes import Compute, with_shape_strategy
+from service.engine.sessions.device import PROVIDERS, Device, require_provider
 from service.errors import BundleError, DeviceError
 
 # Shape arithmetic, which onnxruntime keeps on the CPU because it decides the sizes of tensors on the GPU.
-ON_CPU = frozenset(
+CPU_OPERATORS = frozenset(
     {"Shape", "Size", "Constant", "ConstantOfShape", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Reshape"}
     | {"Expand", "Range", "Cast", "Where", "Equal", "Add", "Sub", "Mul", "Div", "Min", "Max"}
 )
@@ -27,13 +28,16 @@ DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)":
 
 
 class Session:
-    """Safe to share between threads: `run` keeps nothing, and releases the interpreter lock while it computes."""
+    """Thread-safe: concurrent calls of `run` share no state, and the interpreter lock is released while one computes.
+
+    `compute` does the same as `run`, but without checking the inputs and without being counted in `longest_run_s`.
+    """
 
     def __init__(self, model: bytes, *, manifest: Manifest, device: Device, threads: int = 1) -> None:
         self.manifest = manifest
         self.device: Device = device
         self._where = f"{manifest.name}/{manifest.version}"
-        require(device)
+        require_provider(device)
         try:
             self._session = ort.InferenceSession(model, _options(device, threads), providers=PROVIDERS[device])
         except Exception as error:  # onnxruntime raises bare subclasses of Exception
@@ -42,45 +46,46 @@ class Session:
         self._check_placement()
         self._check_specs("inputs", manifest.inputs, self._session.get_inputs())
         self._check_specs("outputs", manifest.outputs, self._session.get_outputs())
-        self._since: dict[int, float] = {}  # thread -> when the run began that it is in
+        self._started_at: dict[int, float] = {}  # by thread, for the run in progress
         self._outputs = tuple(output.name for output in manifest.outputs)
         invariance = manifest.invariance
         self.length_buckets = invariance.bounds if invariance.strategy == "length-buckets" else None
-        self.compute = canonical(manifest, _computing(self._session))  # `run` without its care
+        self.compute = with_shape_strategy(manifest, _graph_function(self._session))
 
     def run(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Compute the named outputs (all of them by default).
 
-        Raises ValueError that names the input if one does not fit, RuntimeError if the graph fails on inputs that fit.
+        Raises ValueError that names the first input that does not fit the manifest, and RuntimeError if the graph
+        fails on inputs that fit.
         """
         names = self._outputs if outputs is None else outputs
         thread = get_ident()
-        self._since[thread] = time.monotonic()
+        self._started_at[thread] = time.monotonic()
         try:
             return self.compute(inputs, names)
         except Exception as error:
             self._check_inputs(inputs, error)
             raise RuntimeError(f"{self._where}: the graph failed: {_first_line(error)}") from error
         finally:
-            del self._since[thread]
+            del self._started_at[thread]
 
-    def busy_s(self) -> float:
-        """How long the longest of the runs that are under way has taken by now; 0 if there is none."""
+    def longest_run_s(self) -> float:
+        """Return the age of the oldest run in progress, or 0 if the session is idle."""
         now = time.monotonic()
-        return now - min(list(self._since.values()), default=now)
+        return now - min(list(self._started_at.values()), default=now)
 
     def _check_inputs(self, inputs: Tensors, cause: Exception) -> None:
         specs = {spec.name: spec for spec in self.manifest.inputs}
         if set(inputs) != set(specs):
             raise ValueError(f"{self._where}: inputs {sorted(inputs)}, expected {sorted(specs)}") from cause
         for name, spec in specs.items():
-            if not _fits(inputs[name], spec):
+            if not _matches(inputs[name], spec):
                 expected = f"{spec.dtype} {_axes(spec.shape)}"
-                came = f"{inputs[name].dtype} {_axes(inputs[name].shape)}"
-                raise ValueError(f"{self._where}: input {name!r} is {came}, expected {expected}") from cause
+                actual = f"{inputs[name].dtype} {_axes(inputs[name].shape)}"
+                raise ValueError(f"{self._where}: input {name!r} is {actual}, expected {expected}") from cause
 
-    def _check_specs(self, side: str, expected: tuple[TensorSpec, ...], found: Sequence[Any]) -> None:
-        graph = {arg.name: f"{DTYPES.get(arg.type, arg.type)} {_axes(arg.shape)}" for arg in found}
+    def _check_specs(self, side: str, expected: tuple[TensorSpec, ...], actual: Sequence[Any]) -> None:
+        graph = {arg.name: f"{DTYPES.get(arg.type, arg.type)} {_axes(arg.shape)}" for arg in actual}
         declared = {spec.name: f"{spec.dtype} {_axes(spec.shape)}" for spec in expected}
         if graph != declared:
             name = next(name for name in graph | declared if graph.get(name) != declared.get(name))
@@ -90,25 +95,31 @@ class Session:
             )
 
     def _check_placement(self) -> None:
-        wanted = PROVIDERS[self.device][0][0]
-        if self.provider != wanted:
+        required = PROVIDERS[self.device][0][0]
+        if self.provider != required:
             raise DeviceError(f"{self._where}: device {self.device!r} was asked for, the session got {self.provider}")
         if self.device == "cpu":
             return
-        strayed = {
+        misplaced = {
             f"{node.op_type} {node.name!r}"
             for part in self._session.get_provider_graph_assignment_info()
-            if part.ep_name != wanted
+            if part.ep_name != required
             for node in part.get_nodes()
-            if node.op_type not in ON_CPU
+            if node.op_type not in CPU_OPERATORS
         }
-        if strayed:
-            raise DeviceError(f"{self._where}: these nodes would run on the CPU, not on {wanted}: {sorted(strayed)}")
+        if misplaced:
+            raise DeviceError(
+                f"{self._where}: these nodes would run on the CPU, not on {required}: {sorted(misplaced)}"
+            )
 
 
-def _computing(session: ort.InferenceSession) -> Compute:
-    """Holds no reference to our Session, which has to go as soon as nobody holds it."""
-    run = session._sess.run  # beneath onnxruntime's Python, whose checks are ours to make and cost 2.5 us a run
+def _graph_function(session: ort.InferenceSession) -> Compute:
+    """Return a function that runs the graph and holds no reference to `Session`.
+
+    A reference would form a cycle, and a version whose last lease is dropped would wait for the garbage collector.
+    """
+    # The C++ object underneath skips onnxruntime's Python checks, which repeat ours and cost 2.5 us a run.
+    run = session._sess.run
 
     def compute(inputs: Tensors, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         return dict(zip(names, run(names, inputs, None), strict=True))
@@ -122,14 +133,15 @@ def _options(device: Device, threads: int) -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # its errors reach us as exceptions
+    # Warnings are dropped; errors arrive as exceptions.
+    options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if device == "cuda":
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
 
 
-def _fits(value: Any, spec: TensorSpec) -> bool:
+def _matches(value: Any, spec: TensorSpec) -> bool:
     if not isinstance(value, np.ndarray) or value.dtype != spec.dtype or value.ndim != len(spec.shape):
         return False
     return all(isinstance(axis, str) or axis == size for axis, size in zip(spec.shape, value.shape, strict=True))

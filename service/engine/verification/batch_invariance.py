@@ -1,7 +1,7 @@
-"""Whether a certificate of invariance holds on the machine that serves: golden rows alone, and in their batch.
+"""Check on this machine that golden rows have the same bits alone and in their batch.
 
-Kernels differ between processors, so what export certified bitwise on one is looked at again on another. The
-certificate is of the CPU: a session on a GPU is not held to it.
+Kernels differ between processors, so what export certified as bitwise equal on one processor is checked again on each
+machine that serves. The certificate applies to the CPU; sessions on a GPU are not checked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,12 @@ from service.bundle import GoldenCase, LanguageModel, Manifest, Tensors
 from service.engine.sessions.session import Session
 from service.errors import BundleError
 
-MOST_ROWS = 8  # of all cases
+MAX_ROWS = 8  # over all cases
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moved:
-    """A golden row's output that is not the same bits alone and in its batch."""
+class Mismatch:
+    """One output of one golden row whose bits differ alone and in the batch."""
 
     case: int
     row: int
@@ -28,52 +28,53 @@ class Moved:
     difference: float
 
 
-def check_alone(session: Session, cases: Mapping[int, GoldenCase]) -> None:
-    """Raises BundleError that names the output, case and row if a row's bits depend on its batch."""
+def check_batch_invariance(session: Session, cases: Mapping[int, GoldenCase]) -> None:
+    """Check the certificate on this CPU; raises BundleError that names the output, case and row of a mismatch."""
     manifest = session.manifest
     if manifest.invariance.level != "bitwise" or session.device != "cpu":
         return
-    for moved in moves(session, cases):
+    for mismatch in find_mismatches(session, cases):
         raise BundleError(
-            f"{manifest.name}/{manifest.version}: golden case {moved.case}: output {moved.output!r} of row {moved.row} "
-            f"moves by {moved.difference:.3g} when the row is alone; the manifest says its bits never depend on the "
-            f"batch (strategy {manifest.invariance.strategy!r}). Kernels differ between processors: run "
-            f"`python -m export runs/{manifest.name}` on this one; the others check its strategy when they load it"
+            f"{manifest.name}/{manifest.version}: golden case {mismatch.case}: output {mismatch.output!r} of row "
+            f"{mismatch.row} differs by {mismatch.difference:.3g} when the row is alone; the manifest says its bits "
+            f"never depend on the batch (strategy {manifest.invariance.strategy!r}). Kernels differ between "
+            f"processors: run `python -m export runs/{manifest.name}` on this one; the others check its strategy when "
+            "they load it"
         )
 
 
-def moves(session: Session, cases: Mapping[int, GoldenCase]) -> Iterator[Moved]:
-    """Every output of a golden row that depends on whether the row is alone."""
-    left = MOST_ROWS
+def find_mismatches(session: Session, cases: Mapping[int, GoldenCase]) -> Iterator[Mismatch]:
+    """Yield every output of the first MAX_ROWS golden rows that depends on whether the row is alone."""
+    rows_left = MAX_ROWS
     for number, case in cases.items():
         num_rows = len(next(iter(case.inputs.values())))
         if num_rows < 2 or not _is_batched(session.manifest, case.inputs):
             continue
-        together = session.run(case.inputs)
-        for row in range(min(num_rows, left)):
-            left -= 1
-            for name, value in session.run(_row(session.manifest, case.inputs, row)).items():
-                given = trimmed(together[name][row : row + 1], value)
-                if given.tobytes() != value.tobytes():
-                    difference = float(np.abs(given.astype(np.float64) - value).max())
-                    yield Moved(case=number, row=row, output=name, difference=difference)
+        batched = session.run(case.inputs)
+        for row in range(min(num_rows, rows_left)):
+            rows_left -= 1
+            for name, expected in session.run(_single_row(session.manifest, case.inputs, row)).items():
+                actual = unpad(batched[name][row : row + 1], expected)
+                if actual.tobytes() != expected.tobytes():
+                    difference = float(np.abs(actual.astype(np.float64) - expected).max())
+                    yield Mismatch(case=number, row=row, output=name, difference=difference)
+
+
+def unpad(value: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Cut `value` to the shape of `like`: remove the steps that only padding has added."""
+    return value[tuple(slice(size) for size in like.shape)]
 
 
 def _is_batched(manifest: Manifest, inputs: Tensors) -> bool:
-    """A language model reads every prompt alone: only its single steps have batches."""
+    """A language model batches decode steps only; the prefill of each prompt is a run of its own."""
     return not isinstance(manifest.parameters, LanguageModel) or inputs["ids"].shape[1] == 1
 
 
-def _row(manifest: Manifest, inputs: Tensors, row: int) -> Tensors:
-    """One row as if it had come alone: no wider than it is long."""
-    alone = {name: value[row : row + 1] for name, value in inputs.items()}
+def _single_row(manifest: Manifest, inputs: Tensors, row: int) -> Tensors:
+    """Return the inputs of one row without padding, as a request with this row alone would send them."""
+    single = {name: value[row : row + 1] for name, value in inputs.items()}
     if "lengths" not in inputs:
-        return alone
+        return single
     length = int(inputs["lengths"][row])
-    ragged = {spec.name for spec in manifest.inputs if spec.shape[1:2] == ("steps",)}
-    return {name: value[:, :length] if name in ragged else value for name, value in alone.items()}
-
-
-def trimmed(value: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Without the steps that only the padding of a batch added."""
-    return value[tuple(slice(size) for size in other.shape)]
+    has_steps = {spec.name for spec in manifest.inputs if spec.shape[1:2] == ("steps",)}
+    return {name: value[:, :length] if name in has_steps else value for name, value in single.items()}

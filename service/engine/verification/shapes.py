@@ -1,7 +1,7 @@
-"""The shapes that a model is run at before it serves.
+"""The input shapes at which a model is run before it serves requests.
 
-Invariant: every batch size and length that a model admits lies between two neighbours of its grid, both limits are in
-it, and every shape of the grid is one that the model admits.
+Invariant: every batch size and length that a model admits lies between two neighbouring sizes of its warm-up shapes,
+which include both limits, and the model admits every warm-up shape.
 """
 
 import itertools
@@ -11,36 +11,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.bundle import LanguageModel, Manifest, Tensors
+from service.engine.generation.decoder import MIN_CACHE_CAPACITY
 
-FIRST_LENGTH = 8
-FIRST_CAPACITY = 64  # of a key/value cache
+MIN_STEPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """`steps` and `past` where the model has such axes."""
+    """`steps` and `past` are None for models without these axes."""
 
     batch: int
     steps: int | None = None
     past: int | None = None
 
 
-def grid(manifest: Manifest) -> tuple[Shape, ...]:
-    """Batches of 1, 2, 4, ... up to `max_items`, by lengths of 8, 16, ... up to `max_steps`; small ones first.
+def warmup_shapes(manifest: Manifest) -> tuple[Shape, ...]:
+    """Return batches of 1, 2, 4, ... up to `max_items` times lengths of 8, 16, ... up to `max_steps`, smallest first.
 
-    A language model reads each prompt alone and then takes single steps with up to `max_items` rows, at each capacity
-    that its cache can have: 64, 128, ... up to `max_steps`.
+    A language model prefills each prompt alone and then decodes up to `max_items` rows in a batch, at each capacity of
+    its cache: 64, 128, ... up to `max_steps`.
     """
     limits = manifest.limits
     batches = doubling(1, limits.max_items)
     if limits.max_steps is None:
         return tuple(Shape(batch=batch) for batch in batches)
-    lengths = doubling(FIRST_LENGTH, limits.max_steps)
+    lengths = doubling(MIN_STEPS, limits.max_steps)
     if not isinstance(manifest.parameters, LanguageModel):
         return tuple(Shape(batch=batch, steps=steps) for steps in lengths for batch in batches)
     return tuple(
         shape
-        for past in doubling(FIRST_CAPACITY, limits.max_steps)
+        for past in doubling(MIN_CACHE_CAPACITY, limits.max_steps)
         for shape in (
             *(Shape(batch=1, steps=steps, past=past) for steps in lengths if steps <= past),
             *(Shape(batch=batch, steps=1, past=past) for batch in batches),
@@ -48,8 +48,8 @@ def grid(manifest: Manifest) -> tuple[Shape, ...]:
     )
 
 
-def inputs_at(manifest: Manifest, shape: Shape) -> Tensors:
-    """Valid inputs of this shape: zeros, every row as long as the shape; rows that take a step have a full past."""
+def zero_inputs(manifest: Manifest, shape: Shape) -> Tensors:
+    """Return valid inputs of this shape: zeros, except that rows have full length and decode steps a full past."""
     sizes = {"batch": shape.batch, "steps": shape.steps, "past": shape.past}
     fills = {"lengths": shape.steps or 1, "past_lengths": (shape.past or 1) - 1 if shape.steps == 1 else 0}
     return {
@@ -62,12 +62,12 @@ def inputs_at(manifest: Manifest, shape: Shape) -> Tensors:
     }
 
 
-def by_halves(first: int, limit: int) -> tuple[int, ...]:
-    """The first, twice that, three times that, four, six, eight, twelve, ... and the limit."""
+def doubling_with_midpoints(first: int, limit: int) -> tuple[int, ...]:
+    """Return 1, 2, 3, 4, 6, 8, 12, ... times `first`, and `limit` as the last size."""
     return tuple(sorted({*doubling(first, limit), *doubling(3 * first, limit)}))
 
 
 def doubling(first: int, limit: int) -> tuple[int, ...]:
-    """The first, twice that, ... and the limit."""
+    """Return 1, 2, 4, 8, ... times `first`, and `limit` as the last size."""
     sizes: Iterator[int] = (first << i for i in itertools.count())
     return (*itertools.takewhile(lambda size: size < limit, sizes), limit)

@@ -1,7 +1,7 @@
-"""Run every shape that a model admits before the first request asks for it.
+"""Run every shape that a model admits before the first request does.
 
-onnxruntime plans memory and a GPU picks kernels at the first run of a shape. Invariant: a model that is READY has run
-each shape of its grid on the device it serves on, and whoever batches for it knows how long each took.
+onnxruntime plans memory, and a GPU selects kernels, at the first run of a shape. Invariant: a READY model has run each
+warm-up shape on the device that it serves on, and the batch planner knows how long each shape took.
 """
 
 import time
@@ -11,50 +11,54 @@ from typing import Protocol
 
 from service.bundle import LanguageModel
 from service.engine.sessions.session import Session
-from service.engine.verification.shapes import Shape, grid, inputs_at
+from service.engine.verification.shapes import Shape, warmup_shapes, zero_inputs
 
-TIMED = 3  # runs of a shape after its first
-ENOUGH_S = 0.005  # of one shape: a slow one is not run so often
+MAX_TIMED_RUNS = 3  # per shape, after its first run
+TIMING_BUDGET_S = 0.005  # per shape: once it is spent, the shape is not timed again
 
 
-class Batching(Protocol):
-    """Whoever forms the batches and computes them (a Runner)."""
+class BatchPlanner(Protocol):
+    """The part of the runner that warm-up needs: it forms the batches and predicts how long they take."""
 
     def grid(self, session: Session) -> Sequence[tuple[int, int]]:
-        """The shapes of its batches: rows, and steps (0 where the model has no such axis)."""
+        """Return the shapes of its batches as (rows, steps); steps are 0 for models without that axis."""
 
     def observe(self, session: Session, num_rows: int, num_steps: int, seconds: float) -> None:
-        """Be told how long a batch takes."""
+        """Record how long a batch of this shape took."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Warmed:
-    """How many shapes were run, and how long all of it took."""
+class WarmupResult:
+    """How many shapes were run, and the total time."""
 
     num_shapes: int
     seconds: float
 
 
-def warm(session: Session, batching: Batching | None = None) -> Warmed:
-    """Run each shape of the grid, the batches of `batching` if it is given; tell it the times but the first."""
+def warm_up(session: Session, planner: BatchPlanner | None = None) -> WarmupResult:
+    """Run the planner's batches, or the manifest's warm-up shapes without a planner; report their times to the planner.
+
+    The first run of a shape is not reported, because it includes the planning of memory and kernels.
+    """
     began = time.perf_counter()
-    if batching is None or isinstance(session.manifest.parameters, LanguageModel):  # the decoder forms its own
-        shapes = grid(session.manifest)
+    # The decoder forms the batches of a language model itself.
+    if planner is None or isinstance(session.manifest.parameters, LanguageModel):
+        shapes = warmup_shapes(session.manifest)
         for shape in shapes:
-            _times(session, shape)
-        return Warmed(num_shapes=len(shapes), seconds=time.perf_counter() - began)
-    batches = batching.grid(session)
+            _time_runs(session, shape)
+        return WarmupResult(num_shapes=len(shapes), seconds=time.perf_counter() - began)
+    batches = planner.grid(session)
     for num_rows, num_steps in batches:
-        for seconds in _times(session, Shape(batch=num_rows, steps=num_steps or None))[1:]:
-            batching.observe(session, num_rows, num_steps, seconds)
-    return Warmed(num_shapes=len(batches), seconds=time.perf_counter() - began)
+        for seconds in _time_runs(session, Shape(batch=num_rows, steps=num_steps or None))[1:]:
+            planner.observe(session, num_rows, num_steps, seconds)
+    return WarmupResult(num_shapes=len(batches), seconds=time.perf_counter() - began)
 
 
-def _times(session: Session, shape: Shape) -> list[float]:
-    """Of the first run, and of those that follow it."""
-    inputs = inputs_at(session.manifest, shape)
+def _time_runs(session: Session, shape: Shape) -> list[float]:
+    """Return the seconds of the first run and of those that follow it."""
+    inputs = zero_inputs(session.manifest, shape)
     times: list[float] = []
-    while len(times) <= 1 or (len(times) <= TIMED and sum(times) < ENOUGH_S):
+    while len(times) <= 1 or (len(times) <= MAX_TIMED_RUNS and sum(times) < TIMING_BUDGET_S):
         began = time.perf_counter()
         session.run(inputs)
         times.append(time.perf_counter() - began)

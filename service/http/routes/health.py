@@ -18,7 +18,7 @@ async def _live(_: ServiceState, __: HttpRequest) -> Response:
 
 
 async def _ready(state: ServiceState, _: HttpRequest) -> Response:
-    reason = "the service is shutting down" if state.draining else state.repository.not_ready_because()
+    reason = "the service is shutting down" if state.draining else state.repository.not_ready_reason()
     if reason is not None:
         raise EkibenError("not-ready", reason)
     return READY

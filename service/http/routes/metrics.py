@@ -18,7 +18,7 @@ def collect_samples(state: ServiceState) -> Samples:
         samples |= histogram_samples("ekiben_http_request_seconds", (("route", route),), histogram)
     samples["ekiben_http_in_flight", "", ()] = state.request_metrics.in_flight
     samples["ekiben_ready_workers", "", ()] = float(not state.draining and state.repository.ready)
-    for row in state.repository.describe():
+    for row in state.repository.list_models():
         if row["state"] == "READY":
             samples["ekiben_model_ready", "", (("model", row["name"]), ("version", row["version"]))] = 1
     for counters in state.runner.counters():

@@ -61,7 +61,7 @@ async def _classify_upload(
 
 
 async def _list_models(state: ServiceState, _: HttpRequest) -> Response:
-    return Response(JSON, orjson.dumps({"models": state.repository.describe()}))
+    return Response(JSON, orjson.dumps({"models": state.repository.list_models()}))
 
 
 async def _show_model(state: ServiceState, request: HttpRequest) -> Response:

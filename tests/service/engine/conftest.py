@@ -1,4 +1,4 @@
-"""Sessions over the tiny bundles, made once."""
+"""Bundles and sessions of every family, created once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,5 +23,5 @@ def sessions(bundles: dict[str, Bundle]) -> dict[str, Session]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """write(family, **changes) -> the folder of a bundle under tmp_path."""
+    """Return a function write(family, **changes) that writes a bundle to tmp_path and returns its folder."""
     return lambda family, **changes: write_bundle(tmp_path, family, **changes)

@@ -1,4 +1,4 @@
-"""A session whose answers are known, and which can be held up, counted and made to fail."""
+"""A session with known results that can be blocked, counted and made to fail."""
 
 import asyncio
 import threading
@@ -13,7 +13,8 @@ from service.manifest import Manifest
 from tests.service.bundles import manifest_fields
 
 POISON = -113
-LOOP = asyncio.new_event_loop()  # for futures that nobody awaits
+# For futures that no test awaits.
+LOOP = asyncio.new_event_loop()
 LOOP.close()
 
 
@@ -24,10 +25,10 @@ def manifest(family: str, **fields: Any) -> Manifest:
 
 
 class FakeSession:
-    """A series tagger whose scores after each step are the running sums of the row; its states grow by one and two.
+    """A series tagger whose scores are the cumulative sums of the row, and whose states grow by one and two.
 
-    What lies beyond a row's length is scored -1, so an answer shows how long its batch was. A row that begins with
-    POISON makes the run fail.
+    Scores beyond a row's length are -1, so a result shows the length of its batch. A row that begins with POISON makes
+    the run fail.
     """
 
     def __init__(self, *, max_steps: int = 64, seconds: float = 0.0, gate: threading.Event | None = None) -> None:
@@ -71,7 +72,7 @@ class FakeSession:
 
 
 def rows(*lengths: int, first: float = 1.0, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
-    """Inputs of a tagger with rows of these lengths; the first number of row i is `first` + i."""
+    """Return inputs of a tagger with rows of these lengths; the first number of row i is `first` + i."""
     rng = np.random.default_rng(seed)
     series_BTC = rng.integers(-9, 9, (len(lengths), max(lengths), 2)).astype(np.float32)
     series_BTC[:, 0, 0] = first + np.arange(len(lengths))

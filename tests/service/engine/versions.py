@@ -1,7 +1,7 @@
-"""Versions of one tiny model whose answers tell which version made them.
+"""Versions of one tiny model whose results identify the version that computed them.
 
-Version `number` of `tiny-images` has weights of its own. Bundles are put in place as export does it: a folder beside,
-renamed, then `current` replaced.
+Version `number` of `tiny-images` has weights of its own. Bundles are published as export does it: a temporary folder is
+renamed, then `current` is replaced.
 """
 
 import json
@@ -32,7 +32,7 @@ from tests.service.bundles import (
 )
 
 FAMILY, NAME = "image-classifier", "tiny-images"
-TICK_S = 0.02
+POLL_S = 0.02
 
 ENDLESS = """
 (uint8[batch, 4, 4] images) => (float[batch, 3] logits, float[batch, 3] probabilities) {
@@ -60,22 +60,22 @@ SLOW = """
 
 
 def accept(model: Model, cases: Sequence[RequestCase]) -> None:
-    """Replay of requests that finds nothing wrong."""
+    """A replay of request cases that always succeeds."""
     assert cases
 
 
 def weights_of(number: int) -> dict[str, npt.NDArray[np.float32]]:
-    """0 has those of the family."""
+    """Return the weights of version `number`; version 0 has those of the family."""
     rng = np.random.default_rng(number)
-    drawn = {"w": rng.normal(0, 0.01, (16, 3)), "b": rng.normal(0, 0.8, 3)}
-    return {name: value.astype(np.float32) for name, value in drawn.items()} if number else dict(weights(FAMILY))
+    random = {"w": rng.normal(0, 0.01, (16, 3)), "b": rng.normal(0, 0.8, 3)}
+    return {name: value.astype(np.float32) for name, value in random.items()} if number else dict(weights(FAMILY))
 
 
 def logits(images: npt.NDArray[np.uint8], number: int) -> npt.NDArray[np.float32]:
-    """What version `number` answers, without onnxruntime."""
-    own = weights_of(number)
-    answer: npt.NDArray[np.float32] = images.reshape(len(images), 16).astype(np.float32) @ own["w"] + own["b"]
-    return answer
+    """Compute the logits of version `number` without onnxruntime."""
+    parts = weights_of(number)
+    result: npt.NDArray[np.float32] = images.reshape(len(images), 16).astype(np.float32) @ parts["w"] + parts["b"]
+    return result
 
 
 def graph(number: int) -> bytes:
@@ -88,7 +88,7 @@ def graph(number: int) -> bytes:
 
 
 def slow_graph(num_turns: int) -> bytes:
-    """The right answers after a loop of so many turns (some 500,000 a second)."""
+    """Return a graph that computes the right results after a loop of `num_turns` (about 500,000 per second)."""
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {OPSET}]>\ntiny_images {SLOW.strip()}')
     constants = {**weights(FAMILY), "turns": np.asarray(num_turns), "go": np.asarray(True)}
     model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
@@ -97,7 +97,7 @@ def slow_graph(num_turns: int) -> bytes:
 
 
 def endless_graph(num_turns: int) -> bytes:
-    """The right answers after a loop of so many turns; for a batch with a white image it never ends."""
+    """Return a graph like `slow_graph` whose loop never ends for a batch with a white image."""
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {OPSET}]>\ntiny_images {ENDLESS.strip()}')
     constants = {
         **weights(FAMILY),
@@ -123,25 +123,25 @@ def golden(number: int) -> tuple[GoldenCase, ...]:
 
 
 def publish(root: Path, number: int, *, spoil: Callable[[Path], None] | None = None, **changes: Any) -> str:
-    """Put version `number` in place; returns the version.
+    """Publish version `number` and return its version hash.
 
-    `changes` are files by name, or fields of the manifest; `spoil` is done to the sealed bundle's folder.
+    `changes` are files by name, or fields of the manifest; `spoil` modifies the folder of the sealed bundle.
     """
     files = {**bundle_files(FAMILY, model=graph(number), golden=golden(number)), **changes.pop("files", {})}
     folder = write_bundle(root / ".drafts", FAMILY, files=files, **changes)
     target = root / NAME / folder.name
-    draft = target.with_name(f".{folder.name}")
+    temporary = target.with_name(f".{folder.name}")
     if not target.exists():
-        shutil.copytree(folder, draft)
+        shutil.copytree(folder, temporary)
         if spoil is not None:
-            spoil(draft)
-        draft.rename(target)
-    point(root, folder.name)
+            spoil(temporary)
+        temporary.rename(target)
+    set_current(root, folder.name)
     return folder.name
 
 
-def alone(bundle: Bundle) -> Model:
-    """The model of a bundle, served by nobody."""
+def standalone_model(bundle: Bundle) -> Model:
+    """Return the model of a bundle outside any repository."""
     return Model(
         manifest=bundle.manifest,
         session=Session(bundle.model, manifest=bundle.manifest, device="cpu"),
@@ -150,56 +150,57 @@ def alone(bundle: Bundle) -> Model:
 
 
 def request_file(bundle: Bundle, request: dict[str, Any]) -> dict[str, bytes]:
-    """requests.jsonl with this request and what the model answers to it."""
-    case = {"request": request, "answer": answer_now(alone(bundle), request)}
+    """Return a requests.jsonl with this request and the model's answer."""
+    case = {"request": request, "answer": answer_now(standalone_model(bundle), request)}
     return {REQUESTS: json.dumps(case).encode() + b"\n"}
 
 
 def flip_byte(folder: Path) -> None:
-    """One bit of the graph."""
+    """Flip one bit of the graph."""
     content = bytearray((folder / MODEL).read_bytes())
     content[100] ^= 1
     (folder / MODEL).write_bytes(content)
 
 
-def cut_off(folder: Path) -> None:
-    """The last byte of the graph is missing."""
+def truncate_graph(folder: Path) -> None:
+    """Remove the last byte of the graph."""
     (folder / MODEL).write_bytes((folder / MODEL).read_bytes()[:-1])
 
 
-def point(root: Path, version: str) -> None:
-    """Let `current` name this version."""
-    draft = root / NAME / ".current"
-    draft.write_text(version + "\n")
-    draft.replace(root / NAME / "current")
+def set_current(root: Path, version: str) -> None:
+    """Make `current` name this version."""
+    temporary = root / NAME / ".current"
+    temporary.write_text(version + "\n")
+    temporary.replace(root / NAME / "current")
 
 
 def publish_broken(root: Path, number: int) -> str:
-    """Version `number` with one flipped bit in its graph."""
+    """Publish version `number` with one flipped bit in its graph."""
     return publish(root, number, spoil=flip_byte)
 
 
 def wrong_golden(number: int) -> dict[str, bytes]:
-    """Files of a bundle whose goldens are another version's."""
+    """Return the files of a bundle whose goldens belong to another version."""
     return {GOLDEN: save(pack_golden(golden(number + 1)))}
 
 
-def until(happened: Callable[[], bool], *, bound_s: float = 60.0) -> None:
-    """Return when it happened; an AssertionError if it does not."""
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
+    """Wait until the condition is true; raises AssertionError after the timeout."""
     waiter = threading.Event()
-    for _ in range(int(bound_s / TICK_S)):
-        if happened():
+    for _ in range(int(timeout_s / POLL_S)):
+        if condition():
             return
-        waiter.wait(TICK_S)
-    raise AssertionError("it never happened")
+        waiter.wait(POLL_S)
+    raise AssertionError(f"the condition is still false after {timeout_s:g} s")
 
 
-def let_finish(name: str) -> None:
-    """Wait for the threads of `bounded` that were given up: a process must not end while onnxruntime computes."""
+def join_timed_out_calls(name: str) -> None:
+    """Wait for abandoned calls: the process must not end while onnxruntime computes."""
     for thread in threading.enumerate():
-        if thread.name == f"bounded-{name}":
+        if thread.name == f"call-with-timeout-{name}":
             thread.join(60)
 
 
 def row(repository: Repository, name: str = NAME) -> dict[str, Any]:
-    return next(row for row in repository.describe() if row["name"] == name)
+    """Return the summary of one model."""
+    return next(row for row in repository.list_models() if row["name"] == name)

@@ -70,7 +70,7 @@ class FailingRepository:
     def get(self, name: str) -> Any:
         raise self._error
 
-    def not_ready_because(self) -> str:
+    def not_ready_reason(self) -> str:
         return "tiny-images is VERIFYING"
 
 

@@ -1,4 +1,4 @@
-"""Generation against a plain full forward pass in float64 numpy that knows no cache, no batch and no slots."""
+"""Generation against a full forward pass in float64 numpy without cache, batch or slots."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.bundle import Tensors
-from service.engine.generation.decoder import Completion, Generation, cache_capacity, generate_tokens
+from service.engine.generation.decoder import Completion, GenerationParams, cache_capacity, generate_tokens
 from service.engine.generation.sampling import Sampling, sample
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
@@ -26,7 +26,7 @@ def spell(ids: Sequence[int]) -> str:
 
 
 def full_logits(ids: Sequence[int]) -> npt.NDArray[np.float64]:
-    """[steps, vocabulary]: causal attention over all of the ids at once."""
+    """Return logits [steps, vocabulary] of causal attention over all ids at once."""
     w = {name: value.astype(np.float64) for name, value in weights("language-model").items()}
     x = w["embedding"][list(ids)] + w["positions"][: len(ids)]
     hidden = np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
@@ -39,8 +39,8 @@ def full_logits(ids: Sequence[int]) -> npt.NDArray[np.float64]:
     return x @ w["head"]
 
 
-def reference(prompt: Sequence[int], params: Generation) -> tuple[list[int], list[float]]:
-    """Tokens and their log probabilities, each from a forward pass of its own; no stops."""
+def reference(prompt: Sequence[int], params: GenerationParams) -> tuple[list[int], list[float]]:
+    """Return tokens and their log probabilities, each from a forward pass of its own, without stops."""
     ids, logprobs = list(prompt), []
     while len(ids) < min(CONTEXT, len(prompt) + params.max_tokens):
         logits = full_logits(ids)[-1]
@@ -62,18 +62,20 @@ def session(sessions: dict[str, Session]) -> Session:
     return sessions["language-model"]
 
 
-def params(*, max_tokens: int = 12, temperature: float = 1.0, seed: int = 5, **more: object) -> Generation:
+def params(*, max_tokens: int = 12, temperature: float = 1.0, seed: int = 5, **fields: object) -> GenerationParams:
     sampling = Sampling(temperature=temperature, top_k=0, top_p=1.0, seed=seed)
-    return Generation(max_tokens=max_tokens, sampling=sampling, **more)  # type: ignore[arg-type]
+    return GenerationParams(max_tokens=max_tokens, sampling=sampling, **fields)  # type: ignore[arg-type]
 
 
-def generate(session: Session, runner: Runner, prompts: Sequence[Sequence[int]], how: Generation) -> list[Completion]:
-    return asyncio.run(generate_tokens(session, prompts, how, runner, spell))
+def generate(
+    session: Session, runner: Runner, prompts: Sequence[Sequence[int]], params: GenerationParams
+) -> list[Completion]:
+    return asyncio.run(generate_tokens(session, prompts, params, runner, spell))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8, 2.0])
 @pytest.mark.parametrize("max_tokens", [1, 20, 1000])
-def test_tokens_are_those_of_the_full_forward_pass(
+def test_tokens_equal_the_full_forward_pass(
     session: Session, runner: Runner, temperature: float, max_tokens: int
 ) -> None:
     how = params(max_tokens=max_tokens, temperature=temperature)
@@ -86,8 +88,8 @@ def test_tokens_are_those_of_the_full_forward_pass(
         assert len(ids) == min(max_tokens, CONTEXT - len(prompt))
 
 
-ways = st.builds(
-    lambda stops, **how: params(stops=tuple(stops), **how),
+random_params = st.builds(
+    lambda stops, **fields: params(stops=tuple(stops), **fields),
     max_tokens=st.integers(1, 40),
     temperature=st.sampled_from([0.0, 1.0, 3.0]),
     seed=st.integers(0, 2**64 - 1),
@@ -97,28 +99,28 @@ prompt_lists = st.lists(st.lists(st.integers(0, len(LETTERS) - 1), min_size=1, m
 
 
 @settings(max_examples=25, deadline=None)
-@given(prompts=prompt_lists, how=ways)
-def test_alone_or_with_any_neighbours(
-    session: Session, runner: Runner, prompts: list[list[int]], how: Generation
+@given(prompts=prompt_lists, how=random_params)
+def test_a_completion_does_not_depend_on_other_prompts(
+    session: Session, runner: Runner, prompts: list[list[int]], how: GenerationParams
 ) -> None:
-    together = generate(session, runner, prompts, how)
-    alone = [generate(session, runner, [prompt], how)[0] for prompt in prompts]
-    assert together == alone
+    batched = generate(session, runner, prompts, how)
+    single = [generate(session, runner, [prompt], how)[0] for prompt in prompts]
+    assert batched == single
 
 
-def test_the_same_prompt_twice_is_answered_the_same(session: Session, runner: Runner) -> None:
+def test_equal_prompts_have_equal_completions(session: Session, runner: Runner) -> None:
     one, other = generate(session, runner, [PROMPTS[1]] * 2, params())
     assert one == other
     assert generate(session, runner, [PROMPTS[1]], params(seed=6)) != [one]
 
 
-def test_a_prompt_with_its_first_tokens_is_continued_with_the_rest(session: Session, runner: Runner) -> None:
+def test_a_prompt_with_the_first_tokens_is_continued_with_the_rest(session: Session, runner: Runner) -> None:
     (whole,) = generate(session, runner, [PROMPTS[1]], params(max_tokens=20))
     (rest,) = generate(session, runner, [PROMPTS[1] + list(whole.ids[:8])], params(max_tokens=12))
     assert rest.ids == whole.ids[8:]
 
 
-def test_a_stop_string_ends_one_row_and_not_its_neighbours(session: Session, runner: Runner) -> None:
+def test_a_stop_string_ends_only_its_row(session: Session, runner: Runner) -> None:
     free = generate(session, runner, PROMPTS, params())
     stop = free[1].text[4:6]
     stopped = generate(session, runner, PROMPTS, params(stops=(stop,)))
@@ -132,7 +134,7 @@ def test_a_stop_string_ends_one_row_and_not_its_neighbours(session: Session, run
     assert stopped[1].finish_reason == "stop"
 
 
-def test_a_stop_id_is_no_part_of_the_answer(session: Session, runner: Runner) -> None:
+def test_a_stop_id_is_not_part_of_the_completion(session: Session, runner: Runner) -> None:
     (free,) = generate(session, runner, [PROMPTS[0]], params())
     for token in set(free.ids):
         (stopped,) = generate(session, runner, [PROMPTS[0]], params(stop_ids=frozenset({token})))
@@ -140,34 +142,34 @@ def test_a_stop_id_is_no_part_of_the_answer(session: Session, runner: Runner) ->
         assert (stopped.ids, stopped.text, stopped.finish_reason) == (free.ids[:size], spell(free.ids[:size]), "stop")
 
 
-def test_the_context_ends_an_answer(session: Session, runner: Runner) -> None:
+def test_a_full_context_ends_a_completion(session: Session, runner: Runner) -> None:
     prompt = [1] * (CONTEXT - 1)
     (completion,) = generate(session, runner, [prompt], params(max_tokens=50))
     assert (len(completion.ids), completion.finish_reason) == (1, "length")
 
 
 @pytest.mark.parametrize("size", [0, CONTEXT, CONTEXT + 1])
-def test_a_prompt_that_leaves_no_room_is_refused(session: Session, runner: Runner, size: int) -> None:
+def test_a_prompt_without_room_in_the_context_is_refused(session: Session, runner: Runner, size: int) -> None:
     with pytest.raises(ValueError, match=f"the prompt has {size} tokens, expected 1 to {CONTEXT - 1}"):
         generate(session, runner, [[1], [2] * size], params())
 
 
-def test_no_tokens_cannot_be_asked_for(session: Session, runner: Runner) -> None:
+def test_max_tokens_0_is_refused(session: Session, runner: Runner) -> None:
     with pytest.raises(ValueError, match="max_tokens is 0"):
         generate(session, runner, [[1]], params(max_tokens=0))
 
 
-def test_no_prompts_no_completions(session: Session, runner: Runner) -> None:
+def test_no_prompts_give_no_completions(session: Session, runner: Runner) -> None:
     assert generate(session, runner, [], params()) == []
 
 
 @pytest.mark.parametrize(("tokens", "capacity"), [(1, 64), (64, 64), (65, 128), (129, 160), (160, 160)])
-def test_capacities_are_few(tokens: int, capacity: int) -> None:
+def test_cache_capacities_double(tokens: int, capacity: int) -> None:
     assert cache_capacity(tokens, 160) == capacity
 
 
-class Counting:
-    """A session that counts its steps, and may answer with something else than logits."""
+class CountingSession:
+    """A session that counts its steps and can replace one of the logits."""
 
     def __init__(self, session: Session, logit: float | None = None) -> None:
         self.manifest = session.manifest
@@ -186,7 +188,7 @@ class Counting:
         return answer
 
 
-def test_every_token_is_a_step(session: Session) -> None:
+def test_every_token_is_counted_as_a_step(session: Session) -> None:
     runner = Runner()
     completions = generate(session, runner, PROMPTS, params(max_tokens=20))
     (counters,) = runner.counters()
@@ -195,66 +197,66 @@ def test_every_token_is_a_step(session: Session) -> None:
 
 
 def test_finished_rows_leave_the_batch(session: Session, runner: Runner) -> None:
-    counting = Counting(session)
+    counting = CountingSession(session)
     generate(counting, runner, [[1], [2] * 70, [3] * 150, [4]], params(max_tokens=40))  # type: ignore[arg-type]
     prefill_and_steps = [(1, 64), (1, 64), *[(2, 64)] * 39, (1, 128), *[(1, 128)] * 39, (1, 160), *[(1, 160)] * 9]
     assert counting.widths == prefill_and_steps
 
 
-def test_generation_stops_within_a_step_of_its_caller(session: Session) -> None:
-    counting, runner = Counting(session), Runner(threads=1)
+def test_a_cancelled_generation_stops_within_a_step(session: Session) -> None:
+    counting, runner = CountingSession(session), Runner(threads=1)
 
     async def scenario() -> int:
         how = params(max_tokens=150)
         task = asyncio.create_task(generate_tokens(counting, [[1], [2]], how, runner, spell))  # type: ignore[arg-type]
         while counting.steps < 5:
             await asyncio.sleep(0)
-        seen = counting.steps
+        steps_before = counting.steps
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await runner.call(lambda: None)  # one thread: after this, no step is under way
-        return counting.steps - seen
+        await runner.call(lambda: None)  # with one thread, no step is running after this call
+        return counting.steps - steps_before
 
-    assert asyncio.run(scenario()) <= 1 + 1  # one may have begun between the look and the cancel
+    assert asyncio.run(scenario()) <= 1 + 1  # a step may start before the cancellation
     runner.close()
 
 
 @pytest.mark.parametrize("logit", [math.nan, math.inf])
-def test_logits_that_are_not_finite_are_an_error(session: Session, runner: Runner, logit: float) -> None:
+def test_logits_that_are_not_finite_raise(session: Session, runner: Runner, logit: float) -> None:
     with pytest.raises(RuntimeError, match="logits at position 2 are not finite"):
-        generate(Counting(session, logit), runner, [[1, 2]], params())  # type: ignore[arg-type]
+        generate(CountingSession(session, logit), runner, [[1, 2]], params())  # type: ignore[arg-type]
 
 
-class Gated:
-    """Counts the runs and holds up the third."""
+class GatedSession:
+    """A session that counts its runs and blocks the third."""
 
     def __init__(self, session: Session) -> None:
         self.manifest = session.manifest
         self.runs = 0
-        self.reached, self.go_on = threading.Event(), threading.Event()
+        self.blocked, self.resume = threading.Event(), threading.Event()
         self._run = session.run
 
     def run(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         self.runs += 1
         if self.runs == 3:
-            self.reached.set()
-            assert self.go_on.wait(30)
+            self.blocked.set()
+            assert self.resume.wait(30)
         return self._run(inputs, outputs)
 
 
-def test_a_generation_stops_within_the_step_in_which_its_client_left(session: Session, runner: Runner) -> None:
-    gated = Gated(session)
+def test_a_generation_cancelled_during_a_step_starts_no_further_step(session: Session, runner: Runner) -> None:
+    gated = GatedSession(session)
 
     async def scenario() -> None:
         generation = asyncio.create_task(
             generate_tokens(gated, [[1, 2]], params(max_tokens=100), runner, spell)  # type: ignore[arg-type]
         )
-        while not gated.reached.is_set():
+        while not gated.blocked.is_set():
             await asyncio.sleep(0.001)
         generation.cancel()
         with pytest.raises(asyncio.CancelledError):
             await generation
-        gated.go_on.set()
+        gated.resume.set()
         assert await runner.call(lambda: "the thread is free") == "the thread is free"
 
     asyncio.run(scenario())
@@ -262,15 +264,15 @@ def test_a_generation_stops_within_the_step_in_which_its_client_left(session: Se
     assert runner.pending == 0
 
 
-def test_steps_of_a_generation_and_batches_take_turns(session: Session) -> None:
-    runner, gated = Runner(threads=1), Gated(session)
-    gated.go_on.set()
+def test_other_calls_run_between_the_steps_of_a_generation(session: Session) -> None:
+    runner, gated = Runner(threads=1), GatedSession(session)
+    gated.resume.set()
 
     async def scenario() -> None:
         generation = asyncio.create_task(
             generate_tokens(gated, [[1, 2]], params(max_tokens=100), runner, spell)  # type: ignore[arg-type]
         )
-        while not gated.reached.is_set():
+        while not gated.blocked.is_set():
             await asyncio.sleep(0.001)
         await runner.call(lambda: None)
         assert not generation.done()

@@ -1,65 +1,65 @@
-"""Text that grows by tokens: pieces joined are the text, stop strings never show."""
+"""The released pieces joined are the text, and stop strings are never released."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from service.engine.generation.detokenizer import Transcript
+from service.engine.generation.detokenizer import IncrementalDetokenizer
 
-letters = "".join
-
-
-def characters(ids: list[int]) -> str:
-    return letters(chr(i) for i in ids)
+join = "".join
 
 
-def pieces(transcript: Transcript, text: str) -> list[str]:
+def decode(ids: list[int]) -> str:
+    return join(chr(i) for i in ids)
+
+
+def pieces(detokenizer: IncrementalDetokenizer, text: str) -> list[str]:
     released = []
     for character in text:
-        released.append(transcript.push(ord(character)))
-        if transcript.stopped:
+        released.append(detokenizer.append(ord(character)))
+        if detokenizer.stopped:
             break
-    return [*released, transcript.finish()]
+    return [*released, detokenizer.finish()]
 
 
-def test_without_stops_every_token_shows_at_once() -> None:
-    assert pieces(Transcript(characters), "abc") == ["a", "b", "c", ""]
+def test_without_stops_every_token_is_released_at_once() -> None:
+    assert pieces(IncrementalDetokenizer(decode), "abc") == ["a", "b", "c", ""]
 
 
-def test_what_may_become_a_stop_is_held_until_it_does_not() -> None:
-    assert pieces(Transcript(characters, ["END"]), "aENbEN") == ["a", "", "", "ENb", "", "", "EN"]
+def test_a_possible_stop_is_held_back_until_it_is_none() -> None:
+    assert pieces(IncrementalDetokenizer(decode, ["END"]), "aENbEN") == ["a", "", "", "ENb", "", "", "EN"]
 
 
-def test_a_stop_ends_the_text_before_it() -> None:
-    transcript = Transcript(characters, ["END", "\n"])
-    assert pieces(transcript, "aENDb") == ["a", "", "", "", ""]
-    assert (transcript.text, transcript.stopped, len(transcript.ids)) == ("a", True, 4)
+def test_the_text_ends_before_a_stop() -> None:
+    detokenizer = IncrementalDetokenizer(decode, ["END", "\n"])
+    assert pieces(detokenizer, "aENDb") == ["a", "", "", "", ""]
+    assert (detokenizer.text, detokenizer.stopped, len(detokenizer.ids)) == ("a", True, 4)
 
 
-def test_one_token_may_bring_several_stops() -> None:
+def test_the_first_of_several_stops_in_one_token_counts() -> None:
     words = ["say ", "x.y;z"]
-    transcript = Transcript(lambda ids: letters(words[i] for i in ids), [";", "."])
-    assert [transcript.push(0), transcript.push(1)] == ["say ", "x"]
-    assert transcript.stopped
+    detokenizer = IncrementalDetokenizer(lambda ids: join(words[i] for i in ids), [";", "."])
+    assert [detokenizer.append(0), detokenizer.append(1)] == ["say ", "x"]
+    assert detokenizer.stopped
 
 
-def test_empty_stops_stop_nothing() -> None:
-    assert letters(pieces(Transcript(characters, [""]), "abc")) == "abc"
+def test_empty_stops_are_ignored() -> None:
+    assert join(pieces(IncrementalDetokenizer(decode, [""]), "abc")) == "abc"
 
 
 @given(
     text=st.text("ab\n", max_size=30),
     stops=st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3),
 )
-def test_streamed_or_not_the_text_ends_before_the_first_stop(text: str, stops: list[str]) -> None:
-    transcript = Transcript(characters, stops)
-    released = pieces(transcript, text)
+def test_the_text_ends_before_the_first_stop(text: str, stops: list[str]) -> None:
+    detokenizer = IncrementalDetokenizer(decode, stops)
+    released = pieces(detokenizer, text)
     ends = [end for end in range(len(text) + 1) if any(stop in text[:end] for stop in stops)]
-    seen = text[: ends[0]] if ends else text
-    expected = seen[: min(seen.find(stop) for stop in stops if stop in seen)] if ends else text
-    assert letters(released) == transcript.text == expected
-    assert transcript.stopped == bool(ends)
+    prefix = text[: ends[0]] if ends else text
+    expected = prefix[: min(prefix.find(stop) for stop in stops if stop in prefix)] if ends else text
+    assert join(released) == detokenizer.text == expected
+    assert detokenizer.stopped == bool(ends)
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +72,16 @@ def byte_level() -> Tokenizer:
 
 
 @given(text=st.text(max_size=12).map(lambda text: text.encode(errors="ignore").decode()))
-def test_characters_of_several_tokens_show_whole(text: str, byte_level: Tokenizer) -> None:
-    transcript = Transcript(byte_level.decode)
-    released = [transcript.push(token) for token in byte_level.encode(text).ids]
-    assert letters([*released, transcript.finish()]) == text
+def test_characters_of_several_tokens_are_released_whole(text: str, byte_level: Tokenizer) -> None:
+    detokenizer = IncrementalDetokenizer(byte_level.decode)
+    released = [detokenizer.append(token) for token in byte_level.encode(text).ids]
+    assert join([*released, detokenizer.finish()]) == text
     if "\N{REPLACEMENT CHARACTER}" not in text:
         assert all("\N{REPLACEMENT CHARACTER}" not in piece for piece in released)
 
 
-def test_a_character_that_never_ends_shows_as_unfinished(byte_level: Tokenizer) -> None:
-    transcript = Transcript(byte_level.decode)
+def test_finish_releases_an_incomplete_character(byte_level: Tokenizer) -> None:
+    detokenizer = IncrementalDetokenizer(byte_level.decode)
     for token in byte_level.encode("駅").ids[:2]:
-        assert transcript.push(token) == ""
-    assert transcript.finish() == "\N{REPLACEMENT CHARACTER}"
+        assert detokenizer.append(token) == ""
+    assert detokenizer.finish() == "\N{REPLACEMENT CHARACTER}"

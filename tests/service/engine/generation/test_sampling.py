@@ -1,4 +1,4 @@
-"""Draws against the softmax they claim to follow, computed here in another way."""
+"""Sampled tokens against a softmax that is computed independently."""
 
 import math
 
@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from service.engine.generation.sampling import MAX_SEED, Sampling, kept_probabilities, log_probability, sample, uniform
+from service.engine.generation.sampling import (
+    MAX_SEED,
+    Sampling,
+    log_probability,
+    sample,
+    sampling_probabilities,
+    uniform,
+)
 
 CHI_SQUARE_11_AT_1E_6 = 49.8  # 11 degrees of freedom: exceeded once in a million (Abramowitz & Stegun 26.4)
 LOGITS = np.array([2.0, 1.0, 0.5, 0.0, 3.0, -1.0, 1.5, 2.5, -0.5, 0.2, 1.1, -2.0], np.float32)
@@ -23,7 +30,7 @@ samplings = st.builds(
 )
 
 
-def plain(**changes: float) -> Sampling:
+def params(**changes: float) -> Sampling:
     return Sampling(**({"temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 0} | changes))  # type: ignore[arg-type]
 
 
@@ -44,27 +51,27 @@ def chi_square(sampling: Sampling, expected: list[float], draws: int = 20_000) -
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
 def test_frequencies_follow_the_softmax(temperature: float) -> None:
     expected = softmax(LOGITS, temperature)
-    assert chi_square(plain(temperature=temperature, seed=7), expected) < CHI_SQUARE_11_AT_1E_6
+    assert chi_square(params(temperature=temperature, seed=7), expected) < CHI_SQUARE_11_AT_1E_6
     assert (
-        chi_square(plain(temperature=temperature, seed=7), softmax(LOGITS, temperature * 1.2)) > CHI_SQUARE_11_AT_1E_6
+        chi_square(params(temperature=temperature, seed=7), softmax(LOGITS, temperature * 1.2)) > CHI_SQUARE_11_AT_1E_6
     )
 
 
-def test_frequencies_over_seeds_follow_it_too() -> None:
-    tokens = [sample(LOGITS, plain(seed=seed), 3) for seed in range(20_000)]
+def test_frequencies_over_seeds_follow_the_softmax() -> None:
+    tokens = [sample(LOGITS, params(seed=seed), 3) for seed in range(20_000)]
     expected = np.array(softmax(LOGITS)) * 20_000
     assert ((np.bincount(tokens, minlength=LOGITS.size) - expected) ** 2 / expected).sum() < CHI_SQUARE_11_AT_1E_6
 
 
-def test_a_cut_keeps_the_proportions_of_the_rest() -> None:
-    kept = {4, 7, 0, 6}  # the four largest
-    shares = [share if token in kept else 0.0 for token, share in enumerate(softmax(LOGITS))]
+def test_top_k_keeps_the_proportions_of_the_remaining_tokens() -> None:
+    largest = {4, 7, 0, 6}
+    shares = [share if token in largest else 0.0 for token, share in enumerate(softmax(LOGITS))]
     expected = [share / sum(shares) for share in shares]
-    assert chi_square(plain(top_k=4), expected) < CHI_SQUARE_11_AT_1E_6
+    assert chi_square(params(top_k=4), expected) < CHI_SQUARE_11_AT_1E_6
 
 
 @given(logits_of_some_size, samplings)
-def test_the_kept_are_those_of_the_definition(logits: np.ndarray, sampling: Sampling) -> None:
+def test_sampling_probabilities_follow_the_definition(logits: np.ndarray, sampling: Sampling) -> None:
     shares = softmax(logits - logits.max(), sampling.temperature)
     ranked = sorted(range(logits.size), key=lambda token: (-logits[token], token))[: sampling.top_k or None]
     total = math.fsum(shares[token] for token in ranked)
@@ -74,57 +81,61 @@ def test_the_kept_are_those_of_the_definition(logits: np.ndarray, sampling: Samp
         mass += shares[token]
         if mass >= sampling.top_p * total * (1 - 1e-12):
             break
-    kept = kept_probabilities(logits, sampling)
-    assert math.isclose(kept.sum(), 1, rel_tol=1e-9)
-    differing = {token for token in range(logits.size) if shares[token] and (token in nucleus) != (kept[token] > 0)}
+    actual = sampling_probabilities(logits, sampling)
+    assert math.isclose(actual.sum(), 1, rel_tol=1e-9)
+    differing = {token for token in range(logits.size) if shares[token] and (token in nucleus) != (actual[token] > 0)}
     assert all(
-        kept[token] < 1e-9 or shares[token] < 1e-9 or mass_on_edge(sampling, ranked, shares) for token in differing
+        actual[token] < 1e-9 or shares[token] < 1e-9 or mass_on_edge(sampling, ranked, shares) for token in differing
     )
-    assert kept[ranked[0]] > 0
+    assert actual[ranked[0]] > 0
     for token in nucleus:
         share = shares[token] / math.fsum(shares[other] for other in nucleus)
-        assert differing or math.isclose(kept[token], share, rel_tol=1e-6, abs_tol=1e-12)
+        assert differing or math.isclose(actual[token], share, rel_tol=1e-6, abs_tol=1e-12)
 
 
 def mass_on_edge(sampling: Sampling, ranked: list[int], shares: list[float]) -> bool:
-    """Whether some prefix of the ranking has top_p of the mass to the last digits, so that either cut is right."""
+    """Return whether a prefix of the ranking has top_p of the mass up to rounding, so that either cut is right."""
     mass = np.cumsum([shares[token] for token in ranked])
     return bool(np.isclose(mass / mass[-1], sampling.top_p, rtol=1e-9).any())
 
 
-def test_the_token_that_crosses_top_p_is_kept() -> None:
+def test_top_p_includes_the_token_that_crosses_it() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.2], np.float32))
     for top_p, size in ((0.1, 1), (0.49, 1), (0.51, 2), (0.79, 2), (0.81, 3), (1.0, 3)):
-        assert np.count_nonzero(kept_probabilities(logits, plain(top_p=top_p))) == size
+        assert np.count_nonzero(sampling_probabilities(logits, params(top_p=top_p))) == size
 
 
-def test_equal_logits_rank_by_token() -> None:
+def test_equal_logits_rank_by_token_id() -> None:
     flat = np.zeros(6, np.float32)
-    assert kept_probabilities(flat, plain(top_k=2)).nonzero()[0].tolist() == [0, 1]
-    assert kept_probabilities(flat, plain(top_p=0.4)).nonzero()[0].tolist() == [0, 1, 2]
-    assert kept_probabilities(flat[:4], plain(top_p=0.5)).nonzero()[0].tolist() == [0, 1]  # half is enough for 0.5
-    many = np.zeros(1000, np.float32)  # more than a sort that is stable by luck
-    assert kept_probabilities(many, plain(top_k=500)).nonzero()[0].tolist() == list(range(500))
-    assert sample(flat, plain(temperature=0.0), 0) == 0
+    assert sampling_probabilities(flat, params(top_k=2)).nonzero()[0].tolist() == [0, 1]
+    assert sampling_probabilities(flat, params(top_p=0.4)).nonzero()[0].tolist() == [0, 1, 2]
+    # Two of four tokens have a mass of exactly 0.5.
+    assert sampling_probabilities(flat[:4], params(top_p=0.5)).nonzero()[0].tolist() == [0, 1]
+    # An unstable sort keeps the order of a few values by chance, but not of 1000.
+    many = np.zeros(1000, np.float32)
+    assert sampling_probabilities(many, params(top_k=500)).nonzero()[0].tolist() == list(range(500))
+    assert sample(flat, params(temperature=0.0), 0) == 0
 
 
 @given(logits_of_some_size, samplings, st.integers(0, 1000))
-def test_a_draw_is_one_of_the_kept_and_can_be_had_again(logits: np.ndarray, sampling: Sampling, position: int) -> None:
+def test_a_token_has_positive_probability_and_is_reproducible(
+    logits: np.ndarray, sampling: Sampling, position: int
+) -> None:
     token = sample(logits, sampling, position)
-    assert kept_probabilities(logits, sampling)[token] > 0 or sampling.top_k == 1
+    assert sampling_probabilities(logits, sampling)[token] > 0 or sampling.top_k == 1
     assert sample(logits.copy(), sampling, position) == token
 
 
 @given(logits_of_some_size, st.integers(0, MAX_SEED))
-def test_no_temperature_or_one_candidate_is_the_most_probable(logits: np.ndarray, seed: int) -> None:
+def test_temperature_0_or_top_k_1_selects_the_most_probable(logits: np.ndarray, seed: int) -> None:
     best = int(np.argmax(logits))
-    assert sample(logits, plain(temperature=0.0, seed=seed), 5) == best
-    assert sample(logits, plain(top_k=1, seed=seed), 5) == best
-    assert logits[sample(logits, plain(temperature=1e-300, seed=seed), 5)] == logits[best]
+    assert sample(logits, params(temperature=0.0, seed=seed), 5) == best
+    assert sample(logits, params(top_k=1, seed=seed), 5) == best
+    assert logits[sample(logits, params(temperature=1e-300, seed=seed), 5)] == logits[best]
 
 
-def test_uniforms_are_philox_as_numpy_steps_it() -> None:
-    """Position p is the p-th block of the one stream of the seed: numpy's own counter, advanced."""
+def test_uniform_equals_philox_advanced_by_numpy() -> None:
+    """Position p is block p of the seed's Philox stream, which numpy can advance to."""
     for seed, position in ((0, 0), (1, 7), (MAX_SEED, 1000)):
         stream = np.random.Philox(key=seed)
         stream.advance(position)
@@ -136,7 +147,7 @@ def test_uniforms_are_philox_as_numpy_steps_it() -> None:
 
 
 @given(logits_of_some_size)
-def test_log_probabilities_are_those_of_the_raw_logits(logits: np.ndarray) -> None:
+def test_log_probability_ignores_sampling_parameters(logits: np.ndarray) -> None:
     shifted = [float(value) - float(logits.max()) for value in logits]
     total = math.log(math.fsum(math.exp(value) for value in shifted))
     for token, value in enumerate(shifted):
@@ -144,7 +155,7 @@ def test_log_probabilities_are_those_of_the_raw_logits(logits: np.ndarray) -> No
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         ({"temperature": -0.1}, "temperature is -0.1"),
         ({"temperature": math.nan}, "temperature is nan"),
@@ -156,6 +167,6 @@ def test_log_probabilities_are_those_of_the_raw_logits(logits: np.ndarray) -> No
         ({"seed": MAX_SEED + 1}, f"seed is {MAX_SEED + 1}"),
     ],
 )
-def test_parameters_out_of_range_are_named(change: dict[str, float], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        plain(**change)
+def test_parameters_out_of_range_are_named(change: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        params(**change)

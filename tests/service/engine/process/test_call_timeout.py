@@ -1,4 +1,4 @@
-"""A call that hangs is given up; one that does not behaves as if it were made here."""
+"""A call that hangs is abandoned; any other call behaves like a direct one."""
 
 import contextlib
 import signal
@@ -10,24 +10,24 @@ import weakref
 
 import pytest
 
-from service.engine.process.call_timeout import HungError, bounded
+from service.engine.process.call_timeout import CallTimeoutError, call_with_timeout
 
 
-class Thing:
-    """Something whose life can be watched."""
+class Argument:
+    """An argument that can be referenced weakly."""
 
 
-def test_results_and_arguments_go_through() -> None:
-    assert bounded(20, divmod, 7, 3) == (2, 1)
+def test_arguments_and_results_are_passed_on() -> None:
+    assert call_with_timeout(20, divmod, 7, 3) == (2, 1)
 
 
-def test_what_is_raised_goes_through() -> None:
+def test_an_exception_is_passed_on() -> None:
     with pytest.raises(ZeroDivisionError):
-        bounded(20, divmod, 7, 0)
+        call_with_timeout(20, divmod, 7, 0)
 
 
 def test_a_panic_is_raised_as_an_error() -> None:
-    """Libraries in Rust raise what is no Exception, and would end the thread that asked."""
+    """A panic of a Rust library is not an Exception and would end the calling thread."""
 
     class Panic(BaseException):
         pass
@@ -36,55 +36,55 @@ def test_a_panic_is_raised_as_an_error() -> None:
         raise Panic("index out of bounds")
 
     with pytest.raises(RuntimeError, match="Panic: index out of bounds"):
-        bounded(20, panic)
+        call_with_timeout(20, panic)
 
 
-def test_a_call_that_hangs_is_given_up() -> None:
+def test_a_call_that_hangs_is_abandoned() -> None:
     gate = threading.Event()
-    with pytest.raises(HungError, match=r"no result within 0\.05 s"):
-        bounded(0.05, gate.wait, 60)
-    hanging = [thread for thread in threading.enumerate() if thread.name == "bounded-wait"]
-    assert all(thread.daemon for thread in hanging), "it would keep the process from ending"
+    with pytest.raises(CallTimeoutError, match=r"no result within 0\.05 s"):
+        call_with_timeout(0.05, gate.wait, 60)
+    threads = [thread for thread in threading.enumerate() if thread.name == "call-with-timeout-wait"]
+    assert all(thread.daemon for thread in threads), "the thread would keep the process from ending"
     gate.set()
-    for thread in hanging:
+    for thread in threads:
         thread.join(20)
 
 
-def test_a_failed_call_keeps_nothing_alive() -> None:
-    def fail(thing: Thing) -> None:
-        raise ValueError(str(thing))
+def test_a_failed_call_keeps_no_argument_alive() -> None:
+    def fail(argument: Argument) -> None:
+        raise ValueError(str(argument))
 
-    thing = Thing()
-    alive = weakref.ref(thing)
+    argument = Argument()
+    alive = weakref.ref(argument)
     with contextlib.suppress(ValueError):
-        bounded(20, fail, thing)
-    del thing
+        call_with_timeout(20, fail, argument)
+    del argument
     assert alive() is None
 
 
-def test_a_call_that_fails_after_it_was_given_up_keeps_nothing_alive() -> None:
+def test_a_call_that_fails_after_its_timeout_keeps_no_argument_alive() -> None:
     gate = threading.Event()
 
-    def fail_late(thing: Thing) -> None:
+    def fail_late(argument: Argument) -> None:
         gate.wait(60)
-        raise ValueError(str(thing))
+        raise ValueError(str(argument))
 
-    thing = Thing()
-    alive = weakref.ref(thing)
-    with pytest.raises(HungError):
-        bounded(0.05, fail_late, thing)
-    del thing
+    argument = Argument()
+    alive = weakref.ref(argument)
+    with pytest.raises(CallTimeoutError):
+        call_with_timeout(0.05, fail_late, argument)
+    del argument
     assert alive() is not None
     gate.set()
     for thread in threading.enumerate():
-        if thread.name == "bounded-fail_late":
+        if thread.name == "call-with-timeout-fail_late":
             thread.join(20)
     assert alive() is None
 
 
 STOPPED = """
 import time
-from service.engine.process.call_timeout import bounded
+from service.engine.process.call_timeout import call_with_timeout
 
 def work():
     for step in range(20):
@@ -92,12 +92,12 @@ def work():
         if step == 4:
             print("begun", flush=True)
 
-bounded(2.0, work)
+call_with_timeout(2.0, work)
 print("done")
 """
 
 
-def test_a_process_that_was_stopped_for_a_while_hangs_no_call() -> None:
+def test_time_while_the_process_is_stopped_does_not_count() -> None:
     child = subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "begun\n"

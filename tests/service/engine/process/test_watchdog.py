@@ -1,73 +1,80 @@
-"""It ends a process whose event loop or last thread has stopped, and no other."""
+"""The watchdog ends a process whose event loop or compute threads have stopped, and no other process."""
 
 import asyncio
 import threading
+from collections.abc import Callable
 from itertools import count
 
 import pytest
 
-from service.engine.process.call_timeout import LOOKS
+from service.engine.process.call_timeout import NUM_CHECKS
 from service.engine.process.watchdog import Watchdog
 
 
-class Loop:
-    """What a watchdog asks of an event loop; `turns` says whether it does what it is told."""
+class FakeLoop:
+    """An event loop that runs callbacks at once, or not before `resume` while `is_running` is false."""
 
     def __init__(self) -> None:
-        self.turns = True
+        self.is_running = True
+        self._callbacks: list[Callable[[], None]] = []
 
-    def call_soon_threadsafe(self, function: object) -> None:
-        if self.turns:
-            function()  # type: ignore[operator]
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+        if self.is_running:
+            self.resume()
+
+    def resume(self) -> None:
+        self.is_running = True
+        while self._callbacks:
+            self._callbacks.pop()()
 
 
-def looks(watchdog: Watchdog, number: int) -> list[str | None]:
-    return [watchdog.look() for _ in range(number)]
+def check(watchdog: Watchdog, times: int) -> list[str | None]:
+    return [watchdog.check() for _ in range(times)]
 
 
-def test_a_loop_that_stands_still_is_noticed_and_one_that_is_slow_is_not() -> None:
-    loop = Loop()
+def test_a_blocked_event_loop_is_reported_and_a_slow_one_is_not() -> None:
+    loop = FakeLoop()
     watchdog = Watchdog(loop, lambda: None, 1.0, lambda: None)  # type: ignore[arg-type]
-    assert looks(watchdog, 3 * LOOKS) == [None] * 3 * LOOKS
+    assert check(watchdog, 3 * NUM_CHECKS) == [None] * 3 * NUM_CHECKS
     for _ in range(3):
-        loop.turns = False
-        assert looks(watchdog, LOOKS) == [None] * LOOKS
-        loop.turns = True
-        watchdog._turn()  # late
-        watchdog.look()
-    loop.turns = False
-    reasons = looks(watchdog, LOOKS + 2)
-    assert reasons[:LOOKS] == [None] * LOOKS
-    assert reasons[-1] == "the event loop has been held up"
+        loop.is_running = False
+        assert check(watchdog, NUM_CHECKS) == [None] * NUM_CHECKS
+        loop.resume()  # just before the timeout
+        watchdog.check()
+    loop.is_running = False
+    reasons = check(watchdog, NUM_CHECKS + 2)
+    assert reasons[:NUM_CHECKS] == [None] * NUM_CHECKS
+    assert reasons[-1] == "the event loop has been blocked"
 
 
-def test_threads_that_are_all_busy_with_the_same_are_noticed_and_those_that_get_on_are_not() -> None:
+def test_hung_compute_threads_are_reported_and_busy_ones_are_not() -> None:
     released = count()
-    watchdog = Watchdog(Loop(), lambda: next(released), 1.0, lambda: None)  # type: ignore[arg-type]
-    assert looks(watchdog, 3 * LOOKS) == [None] * 3 * LOOKS
-    progress_token: list[int | None] = [7]
-    watchdog = Watchdog(Loop(), lambda: progress_token[0], 1.0, lambda: None)  # type: ignore[arg-type]
-    assert looks(watchdog, LOOKS) == [None] * LOOKS
-    progress_token[0] = None  # one is free
-    assert looks(watchdog, 2) == [None] * 2
-    progress_token[0] = 7
-    reasons = looks(watchdog, LOOKS + 2)
-    assert reasons[:LOOKS] == [None] * LOOKS
-    assert reasons[-1] == "every thread that computes has been busy with the same"
+    watchdog = Watchdog(FakeLoop(), lambda: next(released), 1.0, lambda: None)  # type: ignore[arg-type]
+    assert check(watchdog, 3 * NUM_CHECKS) == [None] * 3 * NUM_CHECKS
+    token: list[int | None] = [7]
+    watchdog = Watchdog(FakeLoop(), lambda: token[0], 1.0, lambda: None)  # type: ignore[arg-type]
+    assert check(watchdog, NUM_CHECKS) == [None] * NUM_CHECKS
+    token[0] = None  # a compute thread is free
+    assert check(watchdog, 2) == [None] * 2
+    token[0] = 7
+    reasons = check(watchdog, NUM_CHECKS + 2)
+    assert reasons[:NUM_CHECKS] == [None] * NUM_CHECKS
+    assert reasons[-1] == "every compute thread has been busy with the same run"
 
 
-def test_the_process_is_ended_once_and_its_reason_logged(caplog: pytest.LogCaptureFixture) -> None:
-    loop, ended = Loop(), threading.Event()
-    loop.turns = False
-    watchdog = Watchdog(loop, lambda: None, 0.08, ended.set)  # type: ignore[arg-type]
+def test_the_watchdog_terminates_once_and_logs_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    loop, terminated = FakeLoop(), threading.Event()
+    loop.is_running = False
+    watchdog = Watchdog(loop, lambda: None, 0.08, terminated.set)  # type: ignore[arg-type]
     watchdog.start()
-    assert ended.wait(20)
+    assert terminated.wait(20)
     watchdog.join(20)
     assert not watchdog.is_alive()
-    assert "the event loop has been held up for longer than 0.08 s: this process ends" in caplog.text
+    assert "the event loop has been blocked for longer than 0.08 s: this process ends" in caplog.text
 
 
-def test_it_goes_with_its_event_loop() -> None:
+def test_the_watchdog_ends_with_its_event_loop() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     watchdog = Watchdog(loop, lambda: None, 0.08, lambda: pytest.fail("nothing hangs"))

@@ -1,4 +1,4 @@
-"""One model of the catalog: who takes over from whom."""
+"""Tests of how the versions of a model replace each other."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from service.engine.repository.entry import LAST_RETRY_S, Entry
+from service.engine.repository.entry import MAX_RETRY_S, ModelEntry
 from service.engine.repository.version import State, Version
 
 
 class Stub(SimpleNamespace):
-    """Anything, and it can be referred to weakly."""
+    """An object with any attributes that can be referenced weakly."""
 
 
 def version(number: str, state: State = "READY") -> Version:
@@ -21,63 +21,63 @@ def version(number: str, state: State = "READY") -> Version:
         case "READY":
             return ready
         case "FAILED":
-            return ready.to("FAILED", reason="the heartbeat found it wrong")
+            return ready.to("FAILED", reason="the health check failed")
         case _:
             return Version(name="m", version=number, state=state)
 
 
-def test_a_candidate_takes_over_in_one_step_and_the_old_one_drains() -> None:
+def test_a_promoted_candidate_serves_and_the_old_version_drains() -> None:
     old, new = version("1"), version("2")
-    entry = Entry(name="m", serving=old, candidate=new).swapped()
+    entry = ModelEntry(name="m", serving=old, candidate=new).promote_candidate()
     assert (entry.serving, entry.candidate, entry.required) == (new, None, True)
     assert [(v.version, v.state) for v in entry.draining] == [("1", "DRAINING")]
 
 
-def test_the_first_version_has_nobody_to_replace() -> None:
-    entry = Entry(name="m", candidate=version("1")).swapped()
+def test_the_first_version_replaces_none() -> None:
+    entry = ModelEntry(name="m", candidate=version("1")).promote_candidate()
     assert entry.model is not None
     assert entry.draining == ()
 
 
-def test_only_a_ready_candidate_takes_over() -> None:
+def test_only_a_ready_candidate_can_be_promoted() -> None:
     for candidate in (None, version("2", "WARMING")):
         with pytest.raises(AssertionError):
-            Entry(name="m", candidate=candidate).swapped()
+            ModelEntry(name="m", candidate=candidate).promote_candidate()
 
 
-def test_what_was_found_wrong_is_not_served_and_drains_when_replaced() -> None:
-    entry = Entry(name="m", serving=version("1", "FAILED"), candidate=version("2"))
+def test_a_failed_version_does_not_serve_and_drains_when_replaced() -> None:
+    entry = ModelEntry(name="m", serving=version("1", "FAILED"), candidate=version("2"))
     assert entry.model is None
-    assert entry.shown.reason == "the heartbeat found it wrong"
-    assert [v.state for v in entry.swapped().draining] == ["DRAINING"]
+    assert entry.display_version.reason == "the health check failed"
+    assert [v.state for v in entry.promote_candidate().draining] == ["DRAINING"]
 
 
-def test_versions_leave_when_nobody_holds_them() -> None:
-    served = version("1")
-    held = served.model
-    entry = Entry(name="m", serving=served).retired()
-    del served
-    assert [v.version for v in entry.swept().draining] == ["1"]
+def test_a_version_is_unloaded_when_no_request_holds_it() -> None:
+    serving = version("1")
+    held = serving.model
+    entry = ModelEntry(name="m", serving=serving).start_draining()
+    del serving
+    assert [v.version for v in entry.drop_unloaded().draining] == ["1"]
     del held
-    assert entry.swept().draining == ()
+    assert entry.drop_unloaded().draining == ()
 
 
-def test_the_version_that_stands_for_the_model() -> None:
+def test_display_version_prefers_serving_over_candidate_over_draining() -> None:
     one, two = version("1"), version("2", "LOADING")
-    assert Entry(name="m", serving=one, candidate=two).shown is one
-    assert Entry(name="m", candidate=two).shown is two
-    assert Entry(name="m", serving=one).retired().shown.state == "DRAINING"
-    assert Entry(name="m").shown.state == "LOADING"
-    assert Entry(name="m", wanted=False).shown.state == "UNLOADED"
+    assert ModelEntry(name="m", serving=one, candidate=two).display_version is one
+    assert ModelEntry(name="m", candidate=two).display_version is two
+    assert ModelEntry(name="m", serving=one).start_draining().display_version.state == "DRAINING"
+    assert ModelEntry(name="m").display_version.state == "LOADING"
+    assert ModelEntry(name="m", desired=False).display_version.state == "UNLOADED"
 
 
-def test_what_is_wrong_is_tried_again_later_each_time() -> None:
-    assert Entry(name="m", serving=version("1")).later().retry_at is None
-    entry = Entry(name="m", serving=version("1", "FAILED"))
+def test_each_retry_of_a_failed_version_is_later() -> None:
+    assert ModelEntry(name="m", serving=version("1")).with_retry().retry_at is None
+    entry = ModelEntry(name="m", serving=version("1", "FAILED"))
     waits = []
     for _ in range(12):
         waits.append(entry.retry_s)
-        entry = entry.later()
+        entry = entry.with_retry()
     assert waits[:3] == [5.0, 10.0, 20.0]
-    assert waits[-1] == LAST_RETRY_S
-    assert replace(entry, candidate=version("2")).swapped().retry_at is None
+    assert waits[-1] == MAX_RETRY_S
+    assert replace(entry, candidate=version("2")).promote_candidate().retry_at is None

@@ -1,4 +1,4 @@
-"""A version on its way to READY: every stage, what it leaves behind, and how each can fail."""
+"""The stages of loading a version, their results, and their failures."""
 
 import threading
 from collections.abc import Sequence
@@ -7,74 +7,74 @@ from pathlib import Path
 import pytest
 
 from service.bundle import RequestCase
-from service.engine.process.call_timeout import HungError
-from service.engine.repository.loader import Loader, ReplayRequests, in_words
+from service.engine.process.call_timeout import CallTimeoutError
+from service.engine.repository.loader import Loader, ReplayRequests, failure_reason
 from service.engine.repository.version import Version
 from service.engine.sessions.model import Model
 from service.errors import BundleError, DeviceError
-from tests.service.engine.versions import NAME, accept, let_finish, publish, slow_graph
+from tests.service.engine.versions import NAME, accept, join_timed_out_calls, publish, slow_graph
 
 
 def loader(replay_requests: ReplayRequests = accept, *, stage_s: float = 20) -> Loader:
-    return Loader(device="cpu", intra_op_threads=1, stage_s=stage_s, replay_requests=replay_requests, batching=None)
+    return Loader(device="cpu", intra_op_threads=1, stage_s=stage_s, replay_requests=replay_requests, planner=None)
 
 
-def stages(root: Path, version: str, made_by: Loader) -> list[Version]:
-    return list(made_by.stages(Version(name=NAME, version=version), root / NAME / version))
+def stages(root: Path, version: str, with_loader: Loader) -> list[Version]:
+    return list(with_loader.stages(Version(name=NAME, version=version), root / NAME / version))
 
 
 def test_the_stages_in_order(tmp_path: Path) -> None:
-    seen = stages(tmp_path, publish(tmp_path, 1), loader())
-    assert [version.state for version in seen] == ["LOADING", "VERIFYING", "VERIFYING", "WARMING", "READY"]
-    assert seen[0].manifest is not None
-    assert [version.model is not None for version in seen] == [False, False, False, False, True]
-    assert [version.measured is not None for version in seen] == [False, False, True, True, True]
-    ready = seen[-1]
+    versions = stages(tmp_path, publish(tmp_path, 1), loader())
+    assert [version.state for version in versions] == ["LOADING", "VERIFYING", "VERIFYING", "WARMING", "READY"]
+    assert versions[0].manifest is not None
+    assert [version.model is not None for version in versions] == [False, False, False, False, True]
+    assert [version.measured is not None for version in versions] == [False, False, True, True, True]
+    ready = versions[-1]
     assert ready.provider == "CPUExecutionProvider"
     assert ready.memory is not None
     assert ready.memory.model_bytes == (tmp_path / NAME / str(ready.version) / "model.onnx").stat().st_size
     assert ready.memory.grown_bytes >= 0
-    assert ready.warmed is not None
-    assert ready.warmed.num_shapes == 4
+    assert ready.warmup is not None
+    assert ready.warmup.num_shapes == 4
     assert len(ready.golden) == 2
 
 
-def test_requests_are_replayed_after_the_goldens(tmp_path: Path) -> None:
-    def refuse(model: Model, cases: Sequence[RequestCase]) -> None:
+def test_request_cases_are_replayed_after_the_goldens(tmp_path: Path) -> None:
+    def fail(model: Model, cases: Sequence[RequestCase]) -> None:
         raise BundleError(f"{model.manifest.name}: case 0 of {len(cases)}: expected 'dog', got 'cat'")
 
-    coming = loader(refuse).stages(Version(name=NAME, version=(v := publish(tmp_path, 1))), tmp_path / NAME / v)
-    assert [next(coming).state for _ in range(3)] == ["LOADING", "VERIFYING", "VERIFYING"]
+    loading = loader(fail).stages(Version(name=NAME, version=(v := publish(tmp_path, 1))), tmp_path / NAME / v)
+    assert [next(loading).state for _ in range(3)] == ["LOADING", "VERIFYING", "VERIFYING"]
     with pytest.raises(BundleError, match="case 0 of 1"):
-        next(coming)
+        next(loading)
 
 
-def test_an_executor_that_hangs_is_noticed(tmp_path: Path) -> None:
+def test_a_graph_that_hangs_times_out(tmp_path: Path) -> None:
     version = publish(tmp_path, 0, files={"model.onnx": slow_graph(1 << 20)})
-    with pytest.raises(HungError):
+    with pytest.raises(CallTimeoutError):
         stages(tmp_path, version, loader(stage_s=1))
-    let_finish("replay")
+    join_timed_out_calls("replay")
 
 
-def test_a_replay_that_hangs_is_noticed(tmp_path: Path) -> None:
+def test_a_replay_that_hangs_times_out(tmp_path: Path) -> None:
     gate = threading.Event()
 
     def hang(model: Model, cases: Sequence[RequestCase]) -> None:
         gate.wait(60)
 
-    with pytest.raises(HungError):
+    with pytest.raises(CallTimeoutError):
         stages(tmp_path, publish(tmp_path, 1), loader(hang, stage_s=1))
     gate.set()
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "reason"),
     [
         (BundleError("m/1: model.onnx has 3 bytes"), "m/1: model.onnx has 3 bytes"),
         (DeviceError("no GPU"), "no GPU"),
-        (HungError("no result within 60 s"), "m/1: VERIFYING hangs: no result within 60 s"),
+        (CallTimeoutError("no result within 60 s"), "m/1: VERIFYING hangs: no result within 60 s"),
         (KeyError("x"), "m/1: VERIFYING failed: KeyError: 'x'"),
     ],
 )
-def test_reasons_are_for_people(error: Exception, words: str) -> None:
-    assert in_words(error, Version(name="m", version="1", state="VERIFYING")) == words
+def test_failure_reasons_name_the_version_and_stage(error: Exception, reason: str) -> None:
+    assert failure_reason(error, Version(name="m", version="1", state="VERIFYING")) == reason

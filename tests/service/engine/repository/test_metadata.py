@@ -1,4 +1,4 @@
-"""What /models says of a model that serves, of one that follows, and of one that is not known yet."""
+"""The metadata of a serving model, of its candidate, and of a model that is still loading."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,49 +6,49 @@ from pathlib import Path
 import orjson
 import pytest
 
-from service.engine.repository.entry import Entry
-from service.engine.repository.metadata import describe, describe_in_full
+from service.engine.repository.entry import ModelEntry
+from service.engine.repository.metadata import model_details, model_summary
 from service.engine.repository.version import Version
 from tests.service.engine.repository.test_loader import loader
 from tests.service.engine.versions import NAME, publish
 
 
 @pytest.fixture
-def entry(tmp_path: Path) -> Entry:
+def entry(tmp_path: Path) -> ModelEntry:
     """One READY version."""
     number = publish(tmp_path, 1)
     *_, ready = loader().stages(Version(name=NAME, version=number), tmp_path / NAME / number)
-    return Entry(name=NAME, serving=ready)
+    return ModelEntry(name=NAME, serving=ready)
 
 
-def test_what_is_not_known_yet_is_null() -> None:
-    described = describe_in_full(Entry(name="m", candidate=Version(name="m", version="0123456789ab")))
-    assert {key: value for key, value in described.items() if value} == {
+def test_unknown_values_are_null() -> None:
+    details = model_details(ModelEntry(name="m", candidate=Version(name="m", version="0123456789ab")))
+    assert {key: value for key, value in details.items() if value} == {
         "name": "m",
         "state": "LOADING",
         "version": "0123456789ab",
     }
 
 
-def test_what_follows_stands_beside_what_serves(entry: Entry) -> None:
-    assert describe(entry)["next"] is None
+def test_the_candidate_is_shown_beside_the_serving_version(entry: ModelEntry) -> None:
+    assert model_summary(entry)["next"] is None
     broken = Version(name=NAME, version="0123456789ab").to("FAILED", reason="model.onnx has 3 bytes")
-    described = describe(replace(entry, candidate=broken))
+    summary = model_summary(replace(entry, candidate=broken))
     assert entry.serving is not None
-    assert (described["state"], described["reason"]) == ("READY", None)
-    assert described["version"] == entry.serving.version
-    assert described["next"] == {"version": "0123456789ab", "state": "FAILED", "reason": "model.onnx has 3 bytes"}
+    assert (summary["state"], summary["reason"]) == ("READY", None)
+    assert summary["version"] == entry.serving.version
+    assert summary["next"] == {"version": "0123456789ab", "state": "FAILED", "reason": "model.onnx has 3 bytes"}
 
 
-def test_what_drains_is_named(entry: Entry) -> None:
+def test_draining_versions_are_named(entry: ModelEntry) -> None:
     assert entry.serving is not None
-    described = describe(replace(entry.retired(), serving=entry.serving))
-    assert described["draining"] == [entry.serving.version]
+    summary = model_summary(replace(entry.start_draining(), serving=entry.serving))
+    assert summary["draining"] == [entry.serving.version]
 
 
-def test_all_of_it_is_json_and_says_what_was_measured(entry: Entry) -> None:
-    full = orjson.loads(orjson.dumps(describe_in_full(entry)))
-    assert full.items() >= describe(entry).items()
+def test_details_are_json_with_measurements(entry: ModelEntry) -> None:
+    full = orjson.loads(orjson.dumps(model_details(entry)))
+    assert full.items() >= model_summary(entry).items()
     assert set(full["parity"]) == {"logits", "probabilities"}
     assert full["memory"]["model_bytes"] > 0
     assert "includes whatever else the process did" in full["memory"]["how"]

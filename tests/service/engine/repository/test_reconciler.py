@@ -1,5 +1,6 @@
-"""What happens when the folder of bundles changes under a repository that serves."""
+"""The reconciler follows changes in the folder of bundles while models serve."""
 
+import gc
 import logging
 import shutil
 import threading
@@ -12,78 +13,80 @@ import pytest
 
 from service.bundle import RequestCase
 from service.engine.repository import reconciler
-from service.engine.repository.reconciler import Keeper
-from service.engine.repository.registry import Catalog
+from service.engine.repository.reconciler import ModelReconciler
+from service.engine.repository.registry import ModelRegistry
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from tests.service.bundles import write_bundle
 from tests.service.engine.repository.test_loader import loader
-from tests.service.engine.versions import NAME, point, publish, publish_broken, wrong_golden
+from tests.service.engine.versions import NAME, publish, publish_broken, set_current, wrong_golden
 
 
-class Watched:
-    """A keeper over one READY version, polled by hand."""
+class Scenario:
+    """A reconciler with one READY version, polled by the test."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.first = publish(root, 1)
-        self.catalog = Catalog("")
-        self.keeper = Keeper(root, self.catalog, loader())
-        self.keeper.scan(first=True)
+        self.registry = ModelRegistry("")
+        self.reconciler = ModelReconciler(root, self.registry, loader())
+        self.reconciler.scan(first=True)
         self.poll()
 
     def poll(self) -> None:
-        self.keeper.scan()
-        self.keeper.follow_all(threading.Event())
-        self.keeper.sweep()
+        self.reconciler.scan()
+        self.reconciler.reconcile(threading.Event())
+        self.reconciler.unload_drained()
 
     @property
-    def serves(self) -> str | None:
-        model = self.catalog[NAME].model
+    def serving(self) -> str | None:
+        model = self.registry[NAME].model
         return model.manifest.version if model is not None else None
 
     @property
-    def failed(self) -> str | None:
-        """Why the version that should follow does not."""
-        candidate = self.catalog[NAME].candidate
+    def candidate(self) -> str | None:
+        """The state and reason of the candidate, or None."""
+        candidate = self.registry[NAME].candidate
         return f"{candidate.version} {candidate.state}: {candidate.reason}" if candidate is not None else None
 
 
 @pytest.fixture
-def watched(tmp_path: Path) -> Watched:
-    watched = Watched(tmp_path)
-    assert watched.serves == watched.first
-    return watched
+def scenario(tmp_path: Path) -> Scenario:
+    scenario = Scenario(tmp_path)
+    assert scenario.serving == scenario.first
+    return scenario
 
 
-def test_a_new_version_takes_over_and_the_old_one_is_freed(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_new_version_replaces_the_old_one_which_is_unloaded(
+    scenario: Scenario, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO):
-        second = publish(watched.root, 2)
-        watched.poll()
-    assert (watched.serves, watched.failed) == (second, None)
-    assert watched.catalog[NAME].draining == ()
+        second = publish(scenario.root, 2)
+        scenario.poll()
+    assert (scenario.serving, scenario.candidate) == (second, None)
+    assert scenario.registry[NAME].draining == ()
     assert f"{NAME} {second} READY" in caplog.text
-    assert f"; {watched.first} drains" in caplog.text
-    assert f"{NAME} {watched.first} UNLOADED" in caplog.text
+    assert f"; {scenario.first} drains" in caplog.text
+    assert f"{NAME} {scenario.first} UNLOADED" in caplog.text
 
 
-def test_the_old_version_drains_while_a_request_holds_it(watched: Watched) -> None:
-    held = watched.catalog[NAME].model
-    publish(watched.root, 2)
-    watched.poll()
-    assert [(v.version, v.state) for v in watched.catalog[NAME].draining] == [(watched.first, "DRAINING")]
+def test_the_old_version_drains_while_a_request_holds_it(scenario: Scenario) -> None:
+    held = scenario.registry[NAME].model
+    publish(scenario.root, 2)
+    scenario.poll()
+    assert [(v.version, v.state) for v in scenario.registry[NAME].draining] == [(scenario.first, "DRAINING")]
     assert held is not None
     assert held.session.run is not None
     del held
-    watched.keeper.sweep()
-    assert watched.catalog[NAME].draining == ()
+    scenario.reconciler.unload_drained()
+    assert scenario.registry[NAME].draining == ()
 
 
 @pytest.mark.parametrize("fault", ["byte", "golden", "tolerance", "current", "missing"])
-def test_a_broken_version_changes_nothing_but_what_is_said(
-    fault: str, watched: Watched, caplog: pytest.LogCaptureFixture
+def test_a_broken_version_only_changes_the_reason(
+    fault: str, scenario: Scenario, caplog: pytest.LogCaptureFixture
 ) -> None:
-    words = {
+    reasons = {
         "byte": "model.onnx has sha256",
         "golden": "golden case",
         "tolerance": "field 'tolerance.logits.atol'",
@@ -92,188 +95,201 @@ def test_a_broken_version_changes_nothing_but_what_is_said(
     }
     match fault:
         case "byte":
-            publish_broken(watched.root, 2)
+            publish_broken(scenario.root, 2)
         case "golden":
-            publish(watched.root, 2, files=wrong_golden(2))
+            publish(scenario.root, 2, files=wrong_golden(2))
         case "tolerance":
-            version = publish(watched.root, 2)
-            manifest = watched.root / NAME / version / "manifest.json"
+            version = publish(scenario.root, 2)
+            manifest = scenario.root / NAME / version / "manifest.json"
             manifest.write_text(manifest.read_text().replace('"atol": 1e-05', '"atol": 0.5', 1))
         case "current":
-            point(watched.root, "latest")
+            set_current(scenario.root, "latest")
         case _:
-            point(watched.root, "0123456789ab")
-    watched.poll()
-    assert watched.serves == watched.first
-    assert "FAILED: " in (watched.failed or "")
-    assert words[fault] in (watched.failed or "")
-    assert words[fault] in caplog.text
-    assert f"{watched.first} goes on serving" in caplog.text
-    assert watched.catalog.not_ready_because() is None
+            set_current(scenario.root, "0123456789ab")
+    scenario.poll()
+    assert scenario.serving == scenario.first
+    assert "FAILED: " in (scenario.candidate or "")
+    assert reasons[fault] in (scenario.candidate or "")
+    assert reasons[fault] in caplog.text
+    assert f"{scenario.first} goes on serving" in caplog.text
+    assert scenario.registry.not_ready_reason() is None
 
 
-def test_a_failed_version_is_not_tried_again_until_it_changes(
-    watched: Watched, caplog: pytest.LogCaptureFixture
+def test_a_failed_version_is_not_loaded_again_until_it_changes(
+    scenario: Scenario, caplog: pytest.LogCaptureFixture
 ) -> None:
-    version = publish_broken(watched.root, 2)
+    version = publish_broken(scenario.root, 2)
     for _ in range(3):
-        watched.poll()
+        scenario.poll()
     assert caplog.text.count(" FAILED: ") == 1
-    shutil.rmtree(watched.root / NAME / version)
-    assert publish(watched.root, 2) == version
-    watched.poll()
-    assert (watched.serves, watched.failed) == (version, None)
+    shutil.rmtree(scenario.root / NAME / version)
+    assert publish(scenario.root, 2) == version
+    scenario.poll()
+    assert (scenario.serving, scenario.candidate) == (version, None)
 
 
-def test_pointing_back_forgets_the_failure(watched: Watched) -> None:
-    publish_broken(watched.root, 2)
-    watched.poll()
-    assert watched.failed
-    point(watched.root, watched.first)
-    watched.poll()
-    assert (watched.serves, watched.failed) == (watched.first, None)
+def test_setting_current_back_discards_the_failed_candidate(scenario: Scenario) -> None:
+    publish_broken(scenario.root, 2)
+    scenario.poll()
+    assert scenario.candidate
+    set_current(scenario.root, scenario.first)
+    scenario.poll()
+    assert (scenario.serving, scenario.candidate) == (scenario.first, None)
 
 
-def test_pointing_back_to_an_older_version_loads_it_again(watched: Watched) -> None:
-    publish(watched.root, 2)
-    watched.poll()
-    point(watched.root, watched.first)
-    watched.poll()
-    assert watched.serves == watched.first
+def test_setting_current_to_an_older_version_loads_it_again(scenario: Scenario) -> None:
+    publish(scenario.root, 2)
+    scenario.poll()
+    set_current(scenario.root, scenario.first)
+    scenario.poll()
+    assert scenario.serving == scenario.first
 
 
-def test_a_new_model_is_found_when_it_is_whole(watched: Watched) -> None:
-    (watched.root / "tiny-series").mkdir()
-    watched.poll()
-    assert "tiny-series" not in watched.catalog
-    assert watched.catalog.not_ready_because() is None
-    write_bundle(watched.root, "series-classifier")
-    watched.poll()
-    assert watched.catalog["tiny-series"].model is not None
+def test_a_new_model_is_added_when_it_is_complete(scenario: Scenario) -> None:
+    (scenario.root / "tiny-series").mkdir()
+    scenario.poll()
+    assert "tiny-series" not in scenario.registry
+    assert scenario.registry.not_ready_reason() is None
+    write_bundle(scenario.root, "series-classifier")
+    scenario.poll()
+    assert scenario.registry["tiny-series"].model is not None
 
 
-def test_a_new_model_that_fails_says_so_and_leaves_the_service_ready(watched: Watched) -> None:
-    folder = write_bundle(watched.root, "series-classifier")
+def test_a_new_model_that_fails_leaves_the_service_ready(scenario: Scenario) -> None:
+    folder = write_bundle(scenario.root, "series-classifier")
     (folder / "model.onnx").write_bytes(b"")
-    watched.poll()
-    assert "model.onnx has 0 bytes" in (watched.catalog["tiny-series"].shown.reason or "")
-    assert watched.catalog.not_ready_because() is None
+    scenario.poll()
+    assert "model.onnx has 0 bytes" in (scenario.registry["tiny-series"].display_version.reason or "")
+    assert scenario.registry.not_ready_reason() is None
 
 
-def test_a_model_whose_folder_was_removed_leaves(watched: Watched) -> None:
-    write_bundle(watched.root, "series-classifier")
-    watched.poll()
-    held = watched.catalog["tiny-series"].model
-    shutil.rmtree(watched.root / "tiny-series")
-    watched.poll()
-    assert watched.catalog["tiny-series"].model is None
-    assert watched.catalog["tiny-series"].shown.state == "DRAINING"
+def test_a_model_whose_folder_is_removed_is_unloaded(scenario: Scenario) -> None:
+    write_bundle(scenario.root, "series-classifier")
+    scenario.poll()
+    held = scenario.registry["tiny-series"].model
+    shutil.rmtree(scenario.root / "tiny-series")
+    scenario.poll()
+    assert scenario.registry["tiny-series"].model is None
+    assert scenario.registry["tiny-series"].display_version.state == "DRAINING"
     with pytest.raises(EkibenError, match="its folder was removed") as caught:
-        watched.keeper.load("tiny-series", None)
+        scenario.reconciler.load("tiny-series", None)
     assert caught.value.slug == "unknown-model"
-    assert watched.catalog.not_ready_because() is None
+    assert scenario.registry.not_ready_reason() is None
     del held
-    watched.poll()
-    assert "tiny-series" not in watched.catalog
-    write_bundle(watched.root, "series-classifier")
-    watched.poll()
-    assert watched.catalog["tiny-series"].model is not None
+    scenario.poll()
+    assert "tiny-series" not in scenario.registry
+    write_bundle(scenario.root, "series-classifier")
+    scenario.poll()
+    assert scenario.registry["tiny-series"].model is not None
 
 
-def test_a_folder_that_cannot_be_read_ends_nothing(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
-    watched.root.rename(watched.root.with_name("away"))
+def test_models_serve_on_while_the_folder_cannot_be_read(scenario: Scenario, caplog: pytest.LogCaptureFixture) -> None:
+    scenario.root.rename(scenario.root.with_name("away"))
     for _ in range(3):
-        watched.poll()
-    assert (watched.serves, watched.failed) == (watched.first, None)
-    assert watched.catalog.not_ready_because() is None
+        scenario.poll()
+    assert (scenario.serving, scenario.candidate) == (scenario.first, None)
+    assert scenario.registry.not_ready_reason() is None
     assert caplog.text.count("cannot read the folder of bundles") == 1
-    watched.root.with_name("away").rename(watched.root)
-    second = publish(watched.root, 2)
-    watched.poll()
-    assert watched.serves == second
+    scenario.root.with_name("away").rename(scenario.root)
+    second = publish(scenario.root, 2)
+    scenario.poll()
+    assert scenario.serving == second
 
 
-def test_the_last_model_gone_is_not_ready(watched: Watched) -> None:
-    shutil.rmtree(watched.root / NAME)
-    watched.poll()
-    assert "is empty: export a model first" in (watched.catalog.not_ready_because() or "")
+def test_not_ready_after_the_last_model_is_removed(scenario: Scenario) -> None:
+    shutil.rmtree(scenario.root / NAME)
+    scenario.poll()
+    assert "is empty: export a model first" in (scenario.registry.not_ready_reason() or "")
 
 
-def test_a_served_version_whose_folder_is_removed_serves_on_and_is_told(
-    watched: Watched, caplog: pytest.LogCaptureFixture
+def test_a_serving_version_whose_folder_is_removed_serves_on(
+    scenario: Scenario, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = watched.root / NAME / watched.first
-    folder.rename(watched.root / ".away")
+    folder = scenario.root / NAME / scenario.first
+    folder.rename(scenario.root / ".away")
     for _ in range(3):
-        watched.poll()
-    assert watched.serves == watched.first
-    assert watched.failed is not None
-    assert "cannot read manifest.json: No such file" in watched.failed
-    assert caplog.text.count(f"{watched.first} goes on serving") == 1
-    (watched.root / ".away").rename(folder)
-    watched.poll()
-    assert (watched.serves, watched.failed) == (watched.first, None)
+        scenario.poll()
+    assert scenario.serving == scenario.first
+    assert scenario.candidate is not None
+    assert "cannot read manifest.json: No such file" in scenario.candidate
+    assert caplog.text.count(f"{scenario.first} goes on serving") == 1
+    (scenario.root / ".away").rename(folder)
+    scenario.poll()
+    assert (scenario.serving, scenario.candidate) == (scenario.first, None)
 
 
-def test_a_folder_that_no_model_may_be_called_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_with_an_invalid_name_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "lost+found").mkdir()
-    watched = Watched(tmp_path)
-    watched.poll()
-    assert watched.catalog.names() == [NAME]
-    assert watched.catalog.not_ready_because() is None
+    scenario = Scenario(tmp_path)
+    scenario.poll()
+    assert scenario.registry.names() == [NAME]
+    assert scenario.registry.not_ready_reason() is None
     assert caplog.text.count("'lost+found'") == 1
 
 
-def test_unload_and_load(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+def test_unload_and_load(scenario: Scenario, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        watched.keeper.unload(NAME, None)
-    assert watched.catalog[NAME].shown.state == "DRAINING"
-    watched.poll()
-    assert watched.catalog[NAME].shown.state == "UNLOADED"
-    assert watched.catalog.not_ready_because() == f"{NAME} was unloaded by request"
+        scenario.reconciler.unload(NAME, None)
+    assert scenario.registry[NAME].display_version.state == "DRAINING"
+    scenario.poll()
+    assert scenario.registry[NAME].display_version.state == "UNLOADED"
+    assert scenario.registry.not_ready_reason() == f"{NAME} was unloaded by request"
     assert f"{NAME}: unloaded by request" in caplog.text
-    second = publish(watched.root, 2)
-    watched.poll()
-    assert watched.serves is None, "what was unloaded by request waits for a request"
-    watched.keeper.load(NAME, None)
-    assert watched.serves == second
-    watched.keeper.load(NAME, None)
-    assert watched.serves == second
+    second = publish(scenario.root, 2)
+    scenario.poll()
+    assert scenario.serving is None, "an unloaded model stays unloaded until it is loaded by request"
+    scenario.reconciler.load(NAME, None)
+    assert scenario.serving == second
+    scenario.reconciler.load(NAME, None)
+    assert scenario.serving == second
 
 
-def test_load_finds_a_new_model_and_says_why_it_fails(watched: Watched) -> None:
-    folder = write_bundle(watched.root, "series-classifier")
+def test_load_adds_a_new_model_and_raises_its_failure(scenario: Scenario) -> None:
+    folder = write_bundle(scenario.root, "series-classifier")
     (folder / "model.onnx").write_bytes(b"")
     with pytest.raises(EkibenError, match=r"model\.onnx has 0 bytes") as caught:
-        watched.keeper.load("tiny-series", None)
+        scenario.reconciler.load("tiny-series", None)
     assert caught.value.slug == "not-ready"
-    write_bundle(watched.root, "series-classifier")
-    watched.keeper.load("tiny-series", None)
-    assert watched.catalog["tiny-series"].model is not None
+    write_bundle(scenario.root, "series-classifier")
+    scenario.reconciler.load("tiny-series", None)
+    assert scenario.registry["tiny-series"].model is not None
 
 
-def test_load_says_why_a_new_version_fails_although_the_old_one_serves(watched: Watched) -> None:
-    publish_broken(watched.root, 2)
+def test_load_raises_the_failure_of_a_new_version_while_the_old_one_serves(scenario: Scenario) -> None:
+    publish_broken(scenario.root, 2)
     with pytest.raises(EkibenError, match=r"model\.onnx has sha256"):
-        watched.keeper.load(NAME, None)
-    assert watched.serves == watched.first
+        scenario.reconciler.load(NAME, None)
+    assert scenario.serving == scenario.first
 
 
-def test_load_and_unload_know_their_models(watched: Watched) -> None:
-    for act in (watched.keeper.load, watched.keeper.unload):
+def test_load_and_unload_refuse_unknown_models(scenario: Scenario) -> None:
+    for method in (scenario.reconciler.load, scenario.reconciler.unload):
         with pytest.raises(EkibenError, match="no model 'nobody'") as caught:
-            act("nobody", None)
+            method("nobody", None)
         assert caught.value.slug == "unknown-model"
 
 
-def test_load_waits_for_its_turn_only_so_long(watched: Watched) -> None:
-    with watched.keeper._turn_of(NAME), pytest.raises(EkibenError, match=f"{NAME} is being loaded for") as caught:
-        watched.keeper.load(NAME, 0.01)
+def test_load_times_out_while_the_model_is_being_loaded(tmp_path: Path) -> None:
+    started, resume = threading.Event(), threading.Event()
+
+    def block(model: Model, cases: Sequence[RequestCase]) -> None:
+        started.set()
+        assert resume.wait(30)
+
+    publish(tmp_path, 1)
+    reconciler = ModelReconciler(tmp_path, ModelRegistry(""), loader(block))
+    loading = threading.Thread(target=reconciler.load, args=(NAME, None))
+    loading.start()
+    assert started.wait(30)
+    with pytest.raises(EkibenError, match=f"{NAME} is being loaded for") as caught:
+        reconciler.load(NAME, 0.01)
     assert caught.value.slug == "timeout"
+    resume.set()
+    loading.join(30)
 
 
-def test_several_models_are_loaded_at_once(tmp_path: Path) -> None:
-    """Each of two waits in its loading for the other one."""
+def test_models_are_loaded_in_parallel(tmp_path: Path) -> None:
+    """Each load waits until another load runs at the same time."""
     both = threading.Barrier(2)
 
     def meet(model: Model, cases: Sequence[RequestCase]) -> None:
@@ -281,48 +297,61 @@ def test_several_models_are_loaded_at_once(tmp_path: Path) -> None:
 
     for family in ("image-classifier", "series-classifier", "series-tagger", "image-generator"):
         write_bundle(tmp_path, family)
-    catalog = Catalog("")
-    keeper = Keeper(tmp_path, catalog, replace(loader(), replay_requests=meet), at_once=2)
-    keeper.scan(first=True)
-    keeper.follow_all(threading.Event())
-    assert catalog.not_ready_because() is None
+    registry = ModelRegistry("")
+    reconciler = ModelReconciler(tmp_path, registry, replace(loader(), replay_requests=meet), max_parallel_loads=2)
+    reconciler.scan(first=True)
+    reconciler.reconcile(threading.Event())
+    assert registry.not_ready_reason() is None
 
 
-def test_what_the_heartbeat_found_wrong_is_loaded_anew_after_a_while(
-    watched: Watched, caplog: pytest.LogCaptureFixture
+def test_a_version_that_fails_its_health_check_is_loaded_again_later(
+    scenario: Scenario, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watched.keeper.fail(NAME, "another", "not this one")
-    assert watched.serves == watched.first
-    watched.keeper.fail(NAME, watched.first, "heartbeat: golden case 0 is wrong")
-    watched.keeper.fail(NAME, watched.first, "heartbeat: once more")
-    assert watched.serves is None
-    assert watched.catalog.not_ready_because() == "heartbeat: golden case 0 is wrong"
-    assert f"{NAME} {watched.first} FAILED: heartbeat: golden case 0 is wrong" in caplog.text
-    watched.poll()
-    assert watched.serves is None, "not at once"
-    watched.catalog.update(NAME, lambda entry: replace(entry, retry_at=time.monotonic()))
-    watched.poll()
-    assert watched.serves == watched.first
-    assert watched.catalog.not_ready_because() is None
-    assert watched.catalog[NAME].retry_at is None
+    scenario.reconciler.report_failure(NAME, "another", "another version")
+    assert scenario.serving == scenario.first
+    scenario.reconciler.report_failure(NAME, scenario.first, "health check: golden case 0 is wrong")
+    scenario.reconciler.report_failure(NAME, scenario.first, "health check: once more")
+    assert scenario.serving is None
+    assert scenario.registry.not_ready_reason() == "health check: golden case 0 is wrong"
+    assert f"{NAME} {scenario.first} FAILED: health check: golden case 0 is wrong" in caplog.text
+    scenario.poll()
+    assert scenario.serving is None, "not at once"
+    scenario.registry.update(NAME, lambda entry: replace(entry, retry_at=time.monotonic()))
+    scenario.poll()
+    assert scenario.serving == scenario.first
+    assert scenario.registry.not_ready_reason() is None
+    assert scenario.registry[NAME].retry_at is None
 
 
-def test_a_version_held_for_long_is_looked_for_in_garbage_and_spoken_of_once(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_slow_drain_warns_once_if_a_request_holds_the_version(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reconciler, "SLOW_DRAIN_S", -1.0)
-    held = watched.catalog[NAME].model
-    cycle: list[object] = [watched.catalog[NAME].model]
-    cycle.append(cycle)
-    publish(watched.root, 2)
-    watched.poll()
-    watched.poll()
-    assert caplog.text.count(f"{watched.first} is still held by a request") == 1
+    held = scenario.registry[NAME].model
+    publish(scenario.root, 2)
+    scenario.poll()
+    scenario.poll()
+    assert caplog.text.count(f"{scenario.first} is still held by a request") == 1
+    assert scenario.registry[NAME].draining
     del held
-    watched.poll()
-    assert watched.catalog[NAME].draining, "the cycle holds it"
-    del cycle
-    watched.keeper._slow.clear()
-    watched.poll()
-    watched.poll()
-    assert watched.catalog[NAME].draining == ()
+    scenario.poll()
+    assert scenario.registry[NAME].draining == ()
+
+
+def test_a_slow_drain_collects_garbage_that_holds_the_version(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reconciler, "SLOW_DRAIN_S", -1.0)
+    gc.disable()
+    try:
+        cycle: list[object] = [scenario.registry[NAME].model]
+        cycle.append(cycle)
+        del cycle
+        publish(scenario.root, 2)
+        scenario.poll()
+        assert scenario.registry[NAME].draining
+        scenario.poll()
+    finally:
+        gc.enable()
+    assert scenario.registry[NAME].draining == ()
+    assert "is still held" not in caplog.text

@@ -1,81 +1,81 @@
-"""Which models there are, and when a service that has them may call itself ready."""
+"""Tests of the registry of models and of the readiness of the service."""
 
 from dataclasses import replace
 
 import pytest
 
-from service.engine.repository.registry import Catalog
+from service.engine.repository.registry import ModelRegistry
 from service.errors import EkibenError
 from tests.service.engine.repository.test_entry import version
 
 
 @pytest.fixture
-def catalog() -> Catalog:
-    """One model READY, one still LOADING; both were there at the start."""
-    catalog = Catalog("not looked at yet")
+def registry() -> ModelRegistry:
+    """One model is READY and one still LOADING; both are required."""
+    registry = ModelRegistry("not scanned yet")
     for name in ("b", "a"):
-        catalog.add(name, required=True)
-    catalog.update("a", lambda entry: replace(entry, serving=version("1")))
-    return catalog
+        registry.add(name, required=True)
+    registry.update("a", lambda entry: replace(entry, serving=version("1")))
+    return registry
 
 
-def test_names_are_sorted_and_unknown_ones_are_told_what_there_is(catalog: Catalog) -> None:
-    assert catalog.names() == ["a", "b"]
-    assert "a" in catalog
-    assert "c" not in catalog
+def test_names_are_sorted_and_an_unknown_name_raises_the_list(registry: ModelRegistry) -> None:
+    assert registry.names() == ["a", "b"]
+    assert "a" in registry
+    assert "c" not in registry
     with pytest.raises(EkibenError, match="no model 'c'; there are: a, b") as caught:
-        catalog["c"]
+        registry["c"]
     assert caught.value.slug == "unknown-model"
 
 
-def test_ready_when_every_needed_model_is(catalog: Catalog) -> None:
-    assert catalog.not_ready_because() == "b is LOADING"
-    catalog.update("b", lambda entry: replace(entry, serving=version("1")))
-    assert catalog.not_ready_because() is None
+def test_ready_when_every_required_model_is_ready(registry: ModelRegistry) -> None:
+    assert registry.not_ready_reason() == "b is LOADING"
+    registry.update("b", lambda entry: replace(entry, serving=version("1")))
+    assert registry.not_ready_reason() is None
 
 
-def test_a_model_that_was_ready_is_missed_when_it_fails(catalog: Catalog) -> None:
-    catalog.update("b", lambda entry: replace(entry, candidate=version("1")).swapped())
-    catalog.update("b", lambda entry: replace(entry, serving=version("1", "FAILED")))
-    assert catalog.not_ready_because() == "the heartbeat found it wrong"
+def test_a_model_that_was_ready_is_required_when_it_fails(registry: ModelRegistry) -> None:
+    registry.update("b", lambda entry: replace(entry, candidate=version("1")).promote_candidate())
+    registry.update("b", lambda entry: replace(entry, serving=version("1", "FAILED")))
+    assert registry.not_ready_reason() == "the health check failed"
 
 
-def test_a_newcomer_is_not_needed(catalog: Catalog) -> None:
-    catalog.remove("b")
-    catalog.add("c", required=False)
-    assert catalog.not_ready_because() is None
+def test_a_model_added_later_is_not_required(registry: ModelRegistry) -> None:
+    registry.remove("b")
+    registry.add("c", required=False)
+    assert registry.not_ready_reason() is None
 
 
-def test_what_was_unloaded_or_removed_is_not_missed(catalog: Catalog) -> None:
-    catalog.update("b", lambda entry: replace(entry, wanted=False))
-    assert catalog.not_ready_because() is None
-    catalog.update("b", lambda entry: replace(entry, wanted=True, gone=True))
-    assert catalog.not_ready_because() is None
+def test_unloaded_and_removed_models_are_not_required(registry: ModelRegistry) -> None:
+    registry.update("b", lambda entry: replace(entry, desired=False))
+    assert registry.not_ready_reason() is None
+    registry.update("b", lambda entry: replace(entry, desired=True, removed=True))
+    assert registry.not_ready_reason() is None
 
 
-def test_nothing_ready_is_not_ready(catalog: Catalog) -> None:
-    empty = Catalog("the folder is empty")
-    assert empty.not_ready_because() == "the folder is empty"
-    empty.trouble = None
-    assert empty.not_ready_because() == "no model is there"
-    catalog.remove("b")
-    catalog.update("a", lambda entry: replace(entry.retired(), wanted=False))
-    catalog.trouble = None
-    assert catalog.not_ready_because() is not None
+def test_not_ready_without_a_ready_model(registry: ModelRegistry) -> None:
+    empty = ModelRegistry("the folder is empty")
+    assert empty.not_ready_reason() == "the folder is empty"
+    empty.folder_error = None
+    assert empty.not_ready_reason() == "there is no model"
+    registry.remove("b")
+    registry.update("a", lambda entry: replace(entry.start_draining(), desired=False))
+    registry.folder_error = None
+    assert registry.not_ready_reason() is not None
 
 
-def test_trouble_with_the_folder_does_not_end_what_serves(catalog: Catalog) -> None:
-    catalog.remove("b")
-    catalog.trouble = "cannot read the folder"
-    assert catalog.not_ready_because() is None
+def test_an_error_of_the_folder_does_not_affect_serving_models(registry: ModelRegistry) -> None:
+    registry.remove("b")
+    registry.folder_error = "cannot read the folder"
+    assert registry.not_ready_reason() is None
 
 
-def test_what_is_known_stays_as_it_is_and_what_was_gone_comes_back(catalog: Catalog) -> None:
-    served = catalog["a"].model
-    catalog.add("a", required=False)
-    assert catalog["a"].model is served
-    assert catalog["a"].required
-    catalog.update("a", lambda entry: replace(entry.retired(), gone=True))
-    catalog.add("a", required=False)
-    assert not catalog["a"].gone
-    assert [version.state for version in catalog["a"].draining] == ["DRAINING"]
+def test_add_keeps_existing_models_and_restores_removed_ones(registry: ModelRegistry) -> None:
+    model = registry["a"].model
+    registry.add("a", required=False)
+    assert registry["a"].model is model
+    assert registry["a"].required
+    registry.update("a", lambda entry: replace(entry.start_draining(), removed=True))
+    registry.add("a", required=False)
+    assert not registry["a"].removed
+    assert [version.state for version in registry["a"].draining] == ["DRAINING"]

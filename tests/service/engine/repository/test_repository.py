@@ -1,4 +1,4 @@
-"""A model is READY only after its goldens and requests were answered; otherwise it says why not."""
+"""A model is READY only after its goldens and request cases were reproduced; otherwise it has a reason."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from service.engine.repository.repository import Repository
 from service.engine.sessions.model import Model
 from service.errors import BundleError, EkibenError
 from tests.service.bundles import FAMILIES, NAMES, bundle_files, example_inputs, golden_cases, write_bundle
-from tests.service.engine.versions import NAME, accept, publish, row, until
+from tests.service.engine.versions import NAME, accept, publish, row, wait_until
 
 
 @pytest.fixture
@@ -31,15 +31,15 @@ def version(root: Path, name: str) -> str:
 
 
 def states(repository: Repository) -> dict[str, str]:
-    return {brief["name"]: brief["state"] for brief in repository.describe()}
+    return {summary["name"]: summary["state"] for summary in repository.list_models()}
 
 
-def test_all_families_become_ready_and_answer(root: Path) -> None:
+def test_all_families_become_ready_and_compute(root: Path) -> None:
     repository = Repository(root, device="cpu")
     assert not repository.ready
     repository.load_all(accept)
     assert repository.ready
-    assert repository.not_ready_because() is None
+    assert repository.not_ready_reason() is None
     assert states(repository) == {NAMES[family]: "READY" for family in sorted(FAMILIES, key=NAMES.__getitem__)}
     for family in FAMILIES:
         model = repository.get(NAMES[family])
@@ -51,25 +51,25 @@ def test_all_families_become_ready_and_answer(root: Path) -> None:
     assert repository.get("tiny-images").tokenizer is None
 
 
-def test_descriptions_are_json_and_tell_what_was_measured_here(root: Path) -> None:
+def test_descriptions_are_json_with_local_measurements(root: Path) -> None:
     repository = Repository(root, device="cpu")
     repository.load_all(accept)
-    for brief in repository.describe():
-        full = json.loads(orjson.dumps(repository.describe_model(brief["name"])))
-        assert full.items() >= brief.items()
-        assert (full["state"], full["reason"], full["device"]) == ("READY", None, "cpu")
-        assert full["provider"] == "CPUExecutionProvider"
-        assert set(full["parity"]) == {output["name"] for output in full["outputs"]}
-        for parity in full["parity"].values():
+    for summary in repository.list_models():
+        details = json.loads(orjson.dumps(repository.describe_model(summary["name"])))
+        assert details.items() >= summary.items()
+        assert (details["state"], details["reason"], details["device"]) == ("READY", None, "cpu")
+        assert details["provider"] == "CPUExecutionProvider"
+        assert set(details["parity"]) == {output["name"] for output in details["outputs"]}
+        for parity in details["parity"].values():
             assert (parity["atol"], parity["rtol"], parity["measured_at_export"]) == (1e-5, 1e-4, 2e-7)
             assert 0 <= parity["measured_here"] <= 1e-5
-        assert full["provenance"]["metrics"] == {"test_accuracy": 0.5}
-        assert full["invariance"]["level"] == "bitwise"
+        assert details["provenance"]["metrics"] == {"test_accuracy": 0.5}
+        assert details["invariance"]["level"] == "bitwise"
     assert repository.describe_model("tiny-texts")["labels"] == ["travel", "food", "sport"]
     assert repository.describe_model("tiny-texts")["limits"] == {"max_items": 8, "max_steps": 6}
 
 
-def test_measured_here_is_measured_here(tmp_path: Path) -> None:
+def test_measured_here_reflects_the_goldens(tmp_path: Path) -> None:
     first, second = golden_cases("image-classifier")
     shifted = second.outputs["logits"].copy()
     shifted[0, 0] += np.float32(4e-6)
@@ -82,27 +82,25 @@ def test_measured_here_is_measured_here(tmp_path: Path) -> None:
     assert parity["probabilities"]["measured_here"] < 1e-6
 
 
-def test_an_empty_folder_is_not_ready(tmp_path: Path) -> None:
+def test_not_ready_with_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / ".half-written").mkdir()
     (tmp_path / "README").write_text("no bundle")
     repository = Repository(tmp_path, device="cpu")
-    assert "was not looked at yet" in (repository.not_ready_because() or "")
+    assert "has not been scanned yet" in (repository.not_ready_reason() or "")
     repository.load_all(accept)
     assert not repository.ready
-    assert "is empty: export a model first" in (repository.not_ready_because() or "")
-    assert repository.describe() == []
+    assert "is empty: export a model first" in (repository.not_ready_reason() or "")
+    assert repository.list_models() == []
 
 
-def test_no_folder_is_not_ready(tmp_path: Path) -> None:
+def test_not_ready_without_a_folder(tmp_path: Path) -> None:
     repository = Repository(tmp_path / "nowhere", device="cpu")
     repository.load_all(accept)
     assert not repository.ready
-    assert "cannot read the folder of bundles" in (repository.not_ready_because() or "")
+    assert "cannot read the folder of bundles" in (repository.not_ready_reason() or "")
 
 
-def test_one_broken_bundle_keeps_the_service_from_being_ready_and_the_others_serve(
-    root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_not_ready_with_a_broken_bundle_although_the_others_serve(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = next(path for path in (root / "tiny-series").iterdir() if path.is_dir())
     content = bytearray((folder / "model.onnx").read_bytes())
     content[100] ^= 1
@@ -113,7 +111,7 @@ def test_one_broken_bundle_keeps_the_service_from_being_ready_and_the_others_ser
     reason = repository.describe_model("tiny-series")["reason"]
     assert states(repository)["tiny-series"] == "FAILED"
     assert reason.startswith(f"tiny-series/{folder.name}: model.onnx has sha256")
-    assert repository.not_ready_because() == reason
+    assert repository.not_ready_reason() == reason
     assert reason in caplog.text
     with pytest.raises(EkibenError, match=r"model\.onnx has sha256") as caught:
         repository.get("tiny-series")
@@ -121,7 +119,7 @@ def test_one_broken_bundle_keeps_the_service_from_being_ready_and_the_others_ser
     assert repository.get("tiny-images").manifest.name == "tiny-images"
 
 
-def test_goldens_that_differ_fail_with_output_case_and_difference(tmp_path: Path) -> None:
+def test_a_golden_mismatch_names_output_case_and_difference(tmp_path: Path) -> None:
     first, second = golden_cases("series-classifier")
     wrong = dataclasses.replace(first, outputs={**first.outputs, "logits": first.outputs["logits"] + np.float32(0.5)})
     write_bundle(tmp_path, "series-classifier", files=bundle_files("series-classifier", golden=(wrong, second)))
@@ -133,21 +131,21 @@ def test_goldens_that_differ_fail_with_output_case_and_difference(tmp_path: Path
     assert "'logits' on CPUExecutionProvider is 0.5 away from the PyTorch model" in described["reason"]
 
 
-def test_requests_are_replayed_by_the_callable(root: Path) -> None:
-    seen: list[str] = []
+def test_request_cases_are_replayed_by_the_callable(root: Path) -> None:
+    replayed: list[str] = []
 
     def replay(model: Model, cases: Sequence[RequestCase]) -> None:
         if model.manifest.name == "tiny-tags":
             raise BundleError("tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'")
-        seen.append(model.manifest.name)
+        replayed.append(model.manifest.name)
 
     repository = Repository(root, device="cpu")
     repository.load_all(replay)
-    assert seen == [name for name in sorted(NAMES.values()) if name != "tiny-tags"]
-    assert repository.not_ready_because() == "tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'"
+    assert replayed == [name for name in sorted(NAMES.values()) if name != "tiny-tags"]
+    assert repository.not_ready_reason() == "tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'"
 
 
-def test_whatever_is_raised_is_a_reason(root: Path) -> None:
+def test_any_exception_becomes_the_reason(root: Path) -> None:
     def broken(model: Model, cases: Sequence[RequestCase]) -> None:
         raise ZeroDivisionError("by zero")
 
@@ -160,27 +158,27 @@ def test_whatever_is_raised_is_a_reason(root: Path) -> None:
     )
 
 
-def test_unknown_models_are_told_what_there_is(root: Path) -> None:
+def test_an_unknown_model_raises_the_list_of_models(root: Path) -> None:
     repository = Repository(root, device="cpu")
     repository.load_all(accept)
-    for ask in (repository.get, repository.describe_model):
+    for method in (repository.get, repository.describe_model):
         with pytest.raises(EkibenError, match="no model 'mnist'; there are: tiny-images, tiny-letters, ") as caught:
-            ask("mnist")
+            method("mnist")
         assert caught.value.slug == "unknown-model"
 
 
-def test_loading_goes_on_in_the_background_and_can_be_watched(root: Path) -> None:
-    asked, go_on = threading.Semaphore(0), threading.Semaphore(0)
+def test_models_load_in_the_background_and_states_are_visible(root: Path) -> None:
+    started, resume = threading.Semaphore(0), threading.Semaphore(0)
 
     def slow(model: Model, cases: Sequence[RequestCase]) -> None:
-        asked.release()
-        assert go_on.acquire(timeout=30)
+        started.release()
+        assert resume.acquire(timeout=30)
 
     repository = Repository(root, device="cpu")
     repository.start(slow)
-    assert asked.acquire(timeout=30)
+    assert started.acquire(timeout=30)
     assert list(states(repository).values()) == ["VERIFYING"] + ["LOADING"] * 5
-    assert (repository.not_ready_because() or "").startswith("tiny-images is VERIFYING; tiny-letters is LOADING")
+    assert (repository.not_ready_reason() or "").startswith("tiny-images is VERIFYING; tiny-letters is LOADING")
     assert repository.describe_model("tiny-images")["parity"]["logits"]["measured_here"] is not None
     letters = repository.describe_model("tiny-letters")
     assert {key: value for key, value in letters.items() if value} == {
@@ -191,47 +189,44 @@ def test_loading_goes_on_in_the_background_and_can_be_watched(root: Path) -> Non
     }
     with pytest.raises(EkibenError, match="tiny-images is VERIFYING"):
         repository.get("tiny-images")
-    go_on.release()
-    assert asked.acquire(timeout=30)
+    resume.release()
+    assert started.acquire(timeout=30)
     assert repository.get("tiny-images").manifest.task == "classify"
     assert not repository.ready
-    go_on.release(10)
+    resume.release(10)
     repository.close()
 
 
-def test_closing_ends_loading_after_the_model_at_hand(root: Path) -> None:
-    asked, go_on = threading.Event(), threading.Event()
+def test_close_stops_loading_after_the_current_model(root: Path) -> None:
+    started, resume = threading.Event(), threading.Event()
 
     def slow(model: Model, cases: Sequence[RequestCase]) -> None:
-        asked.set()
-        assert go_on.wait(30)
+        started.set()
+        assert resume.wait(30)
 
     repository = Repository(root, device="cpu")
     repository.start(slow)
-    assert asked.wait(30)
-    closing = threading.Thread(target=repository.close)
-    closing.start()
-    while not repository._closing.is_set():  # the model at hand waits for us, so this is soon
-        pass
-    go_on.set()
-    closing.join(30)
+    assert started.wait(30)
+    repository.close(timeout_s=0)
+    resume.set()
+    repository.close(timeout_s=30)
     assert list(states(repository).values()) == ["READY"] + ["LOADING"] * 5
     assert not repository.ready
 
 
-def test_changes_are_followed_in_the_background(tmp_path: Path) -> None:
+def test_changes_are_loaded_in_the_background(tmp_path: Path) -> None:
     first = publish(tmp_path, 1)
-    repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02)
+    repository = Repository(tmp_path, device="cpu", poll_s=0.02, health_check_s=0.02)
     repository.start(accept)
-    until(lambda: repository.ready)
+    wait_until(lambda: repository.ready)
     assert row(repository)["version"] == first
     second = publish(tmp_path, 2)
-    until(lambda: row(repository)["version"] == second)
-    until(lambda: row(repository)["draining"] == [])
-    until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 1)
+    wait_until(lambda: row(repository)["version"] == second)
+    wait_until(lambda: row(repository)["draining"] == [])
+    wait_until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 1)
     repository.unload(NAME)
-    until(lambda: row(repository)["state"] == "UNLOADED")
-    assert repository.not_ready_because() == f"{NAME} was unloaded by request"
+    wait_until(lambda: row(repository)["state"] == "UNLOADED")
+    assert repository.not_ready_reason() == f"{NAME} was unloaded by request"
     with pytest.raises(EkibenError, match="was unloaded by request") as caught:
         repository.get(NAME)
     assert caught.value.slug == "not-ready"
@@ -240,10 +235,10 @@ def test_changes_are_followed_in_the_background(tmp_path: Path) -> None:
     repository.close()
     third = publish(tmp_path, 3)
     repository.refresh()
-    assert row(repository)["version"] != third, "a closed repository loads nothing more"
+    assert row(repository)["version"] != third, "a closed repository loads no further version"
 
 
-def test_a_change_is_followed_on_request(tmp_path: Path) -> None:
+def test_refresh_loads_a_change(tmp_path: Path) -> None:
     publish(tmp_path, 1)
     repository = Repository(tmp_path, device="cpu")
     repository.load_all(accept)
@@ -252,9 +247,9 @@ def test_a_change_is_followed_on_request(tmp_path: Path) -> None:
     assert (row(repository)["version"], row(repository)["draining"]) == (second, [])
 
 
-def test_what_was_not_started_loads_nothing(tmp_path: Path) -> None:
+def test_a_repository_that_was_not_started_refuses_to_load(tmp_path: Path) -> None:
     repository = Repository(tmp_path, device="cpu")
-    for act in (repository.refresh, lambda: repository.load("m"), lambda: repository.unload("m")):
+    for method in (repository.refresh, lambda: repository.load("m"), lambda: repository.unload("m")):
         with pytest.raises(EkibenError, match="was not started"):
-            act()
+            method()
     repository.close()

@@ -1,4 +1,4 @@
-"""Every edge of the state machine, and that there is no other."""
+"""Every transition of the state machine, and no other."""
 
 import dataclasses
 import itertools
@@ -31,16 +31,16 @@ def model(sessions: dict[str, Session]) -> Model:
 
 
 @pytest.mark.parametrize(("before", "after"), [*itertools.product(get_args(State), repeat=2)])
-def test_edges(before: State, after: State, model: Model) -> None:
+def test_transitions(before: State, after: State, model: Model) -> None:
     version = Version(name="m", version="1", state=before, model=model if before == "READY" else None)
     changes = {"model": model} if after == "READY" else {}
     if (before, after) in ALLOWED:
-        moved = version.to(after, **changes)
-        assert (moved.state, moved.name, moved.version) == (after, "m", "1")
-        assert moved.since >= version.since
-        assert version.state == before, "a moment of the past is not changed"
+        next_version = version.to(after, **changes)
+        assert (next_version.state, next_version.name, next_version.version) == (after, "m", "1")
+        assert next_version.state_since >= version.state_since
+        assert version.state == before, "a transition does not modify the snapshot"
     else:
-        with pytest.raises(AssertionError, match=f"{before} -> {after} is no edge"):
+        with pytest.raises(AssertionError, match=f"{before} -> {after} is not a transition"):
             version.to(after, **changes)
 
 
@@ -51,18 +51,18 @@ def test_only_a_ready_version_has_a_model(model: Model) -> None:
     assert ready.to("FAILED", reason="wrong").model is None
 
 
-def test_a_version_is_in_use_while_somebody_holds_its_session() -> None:
-    class Held:
-        """Something that can be referred to weakly."""
+def test_a_version_is_in_use_while_its_session_is_referenced() -> None:
+    class FakeSession:
+        """An object that can be referenced weakly."""
 
-    session = Held()
+    session = FakeSession()
     version = Version(name="m", state="WARMING")
     assert not version.in_use
     model = Model(manifest=None, session=session, tokenizer=None)  # type: ignore[arg-type]
-    leaving = version.to("READY", model=model).to("DRAINING")
-    assert leaving.in_use
+    draining = version.to("READY", model=model).to("DRAINING")
+    assert draining.in_use
     copied = dataclasses.replace(model)
     del model, session
-    assert leaving.in_use
+    assert draining.in_use
     del copied
-    assert not leaving.in_use
+    assert not draining.in_use

@@ -1,4 +1,4 @@
-"""A strategy changes the shapes that a graph runs at, and nothing that the caller sees."""
+"""A shape strategy changes the shapes at which a graph runs, but not the shapes that the caller sees."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.bundle import Bundle, Invariance, Manifest
-from service.engine.sessions.canonical_shapes import canonical
+from service.engine.sessions.canonical_shapes import with_shape_strategy
 from service.engine.sessions.session import Session
 from tests.service.bundles import example_inputs
 from tests.service.engine.fakes import manifest, rows
@@ -15,13 +15,13 @@ from tests.service.engine.fakes import manifest, rows
 BOUNDS = {"none": (), "minimum-batch-2": (), "batch-buckets": (4, 8), "length-buckets": (4, 16)}
 
 
-def served_by(manifest: Manifest, strategy: Any) -> Manifest:
+def with_strategy(manifest: Manifest, strategy: Any) -> Manifest:
     fields = {"level": "bitwise", "measured": 0, "how": "", "strategy": strategy, "bounds": BOUNDS[strategy]}
     return manifest.model_copy(update={"invariance": Invariance.model_validate(fields)})
 
 
-class Recording:
-    """Scores are the series, states one more than they were; remembers the shapes that it ran at."""
+class RecordingCompute:
+    """Returns the series as scores and the state plus one; records the shapes of its runs."""
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
@@ -47,12 +47,14 @@ class Recording:
         ("length-buckets", (2, 5, 4, 16), [(2, 4), (2, 16)]),
     ],
 )
-def test_runs_at_the_strategy_s_shapes_and_answers_at_the_caller_s(
+def test_computes_at_canonical_shapes_and_returns_the_caller_s_shapes(
     strategy: str, lengths: tuple[int, ...], shapes: list[tuple[int, int]]
 ) -> None:
-    compute, inputs = Recording(), rows(*lengths)
+    compute, inputs = RecordingCompute(), rows(*lengths)
     inputs["series"][np.arange(max(lengths)) >= inputs["lengths"][:, None]] = 0
-    answer = canonical(served_by(manifest("series-tagger"), strategy), compute)(inputs, ("next_h", "logits"))
+    answer = with_shape_strategy(with_strategy(manifest("series-tagger"), strategy), compute)(
+        inputs, ("next_h", "logits")
+    )
     assert compute.shapes == shapes
     assert list(answer) == ["next_h", "logits"]
     np.testing.assert_array_equal(answer["logits"], inputs["series"])
@@ -61,12 +63,12 @@ def test_runs_at_the_strategy_s_shapes_and_answers_at_the_caller_s(
 
 @pytest.mark.parametrize("strategy", BOUNDS)
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_a_session_applies_it(bundles: dict[str, Bundle], strategy: str, batch: int) -> None:
+def test_a_session_applies_its_strategy(bundles: dict[str, Bundle], strategy: str, batch: int) -> None:
     bundle = bundles["series-tagger"]
-    session = Session(bundle.model, manifest=served_by(bundle.manifest, strategy), device="cpu")
-    plain = Session(bundle.model, manifest=served_by(bundle.manifest, "none"), device="cpu")
+    session = Session(bundle.model, manifest=with_strategy(bundle.manifest, strategy), device="cpu")
+    unpadded = Session(bundle.model, manifest=with_strategy(bundle.manifest, "none"), device="cpu")
     inputs = example_inputs("series-tagger", batch=batch)
-    expected, answer = plain.run(inputs), session.run(inputs)
+    expected, answer = unpadded.run(inputs), session.run(inputs)
     for name in ("next_h", "next_c"):
         np.testing.assert_allclose(answer[name], expected[name], atol=1e-6)
     assert {name: value.shape for name, value in answer.items()} == {
@@ -76,38 +78,38 @@ def test_a_session_applies_it(bundles: dict[str, Bundle], strategy: str, batch: 
 
 
 @pytest.mark.parametrize("strategy", BOUNDS)
-def test_an_input_that_does_not_fit_is_named_all_the_same(bundles: dict[str, Bundle], strategy: str) -> None:
+def test_an_input_that_does_not_fit_is_named_under_every_strategy(bundles: dict[str, Bundle], strategy: str) -> None:
     bundle = bundles["series-tagger"]
-    session = Session(bundle.model, manifest=served_by(bundle.manifest, strategy), device="cpu")
+    session = Session(bundle.model, manifest=with_strategy(bundle.manifest, strategy), device="cpu")
     with pytest.raises(ValueError, match=r"inputs \[\], expected \['c', 'h', 'lengths', 'series'\]"):
         session.run({})
 
 
 @pytest.mark.parametrize(
-    ("strategy", "bounds", "sentence"),
+    ("strategy", "bounds", "message"),
     [
         ("batch-buckets", (), "only buckets have bounds"),
         ("none", (4,), "only buckets have bounds"),
         ("batch-buckets", (8, 4), "do not ascend"),
     ],
 )
-def test_bounds_belong_to_buckets_and_ascend(strategy: Any, bounds: tuple[int, ...], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
+def test_only_buckets_have_bounds_and_they_ascend(strategy: Any, bounds: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Invariance(level="bitwise", measured=0, how="", strategy=strategy, bounds=bounds)
 
 
 @pytest.mark.parametrize(
-    ("family", "bounds", "sentence"),
+    ("family", "bounds", "message"),
     [("series-tagger", (2,), "length-buckets end at 2"), ("image-classifier", (8,), "needs a model with lengths")],
 )
-def test_length_buckets_hold_every_length(family: str, bounds: tuple[int, ...], sentence: str) -> None:
+def test_length_buckets_must_cover_every_length(family: str, bounds: tuple[int, ...], message: str) -> None:
     invariance = {"level": "bitwise", "measured": 0, "how": "", "strategy": "length-buckets", "bounds": bounds}
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=message):
         manifest(family, invariance=invariance)
 
 
-def test_a_manifest_without_a_strategy_keeps_the_version_that_it_had() -> None:
+def test_a_manifest_without_a_strategy_has_an_unchanged_version() -> None:
     old = manifest("image-classifier")
     assert old.invariance.strategy == "none"
-    changed = served_by(old, "minimum-batch-2")
+    changed = with_strategy(old, "minimum-batch-2")
     assert changed.content_version() != old.content_version()

@@ -1,10 +1,10 @@
-"""A device is what a session ran on, never what was hoped for."""
+"""The device is resolved by running a session on it."""
 
 import onnx
 import onnxruntime
 import pytest
 
-from service.engine.sessions.device import PROBE, require, resolve_device
+from service.engine.sessions.device import PROBE_MODEL, require_provider, resolve_device
 from service.errors import DeviceError
 
 no_gpu_build = pytest.mark.skipif(
@@ -12,33 +12,33 @@ no_gpu_build = pytest.mark.skipif(
 )
 
 
-def test_the_probe_is_one_relu() -> None:
-    model = onnx.load_from_string(PROBE)
+def test_the_probe_model_is_one_relu() -> None:
+    model = onnx.load_from_string(PROBE_MODEL)
     onnx.checker.check_model(model, full_check=True)
     assert [node.op_type for node in model.graph.node] == ["Relu"]
-    session = onnxruntime.InferenceSession(PROBE, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(PROBE_MODEL, providers=["CPUExecutionProvider"])
     assert session.run(None, {"x": onnx.numpy_helper.to_array(onnx.helper.make_tensor("x", 1, [1], [-2]))})[0] == [0]
 
 
-def test_the_cpu_is_always_there() -> None:
-    require("cpu")
+def test_the_cpu_is_always_available() -> None:
+    require_provider("cpu")
     assert resolve_device("cpu") == "cpu"
 
 
 @no_gpu_build
-def test_auto_takes_the_cpu_where_no_session_runs_on_a_gpu() -> None:
+def test_auto_selects_the_cpu_without_a_gpu() -> None:
     assert resolve_device("auto") == "cpu"
 
 
 @no_gpu_build
-def test_cuda_is_refused_where_it_is_not() -> None:
+def test_cuda_is_refused_without_a_gpu() -> None:
     with pytest.raises(DeviceError, match="device 'cuda' was asked for, this onnxruntime has only"):
         resolve_device("cuda")
 
 
 @pytest.mark.skipif(hasattr(onnxruntime, "cuda_version") and bool(onnxruntime.cuda_version), reason="a GPU build")
-def test_a_listed_provider_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A runtime built for CUDA lists it on a machine without a GPU, and its sessions fall back to the CPU."""
+def test_a_listed_provider_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime built for CUDA lists the provider even without a GPU, and its sessions fall back to the CPU."""
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     assert resolve_device("auto") == "cpu"

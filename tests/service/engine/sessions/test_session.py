@@ -1,4 +1,4 @@
-"""A session is what its manifest says, and runs where it says."""
+"""A session has the inputs and outputs of its manifest and runs on the device that it reports."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from service.errors import BundleError, DeviceError
 from tests.service.bundles import example_inputs, weights
 
 
-def test_answers_are_those_of_numpy(sessions: dict[str, Session]) -> None:
+def test_results_equal_numpy(sessions: dict[str, Session]) -> None:
     inputs, parts = example_inputs("image-classifier", batch=5), weights("image-classifier")
     logits = inputs["images"].reshape(5, 16).astype(np.float64) @ parts["w"] + parts["b"]
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -25,17 +25,17 @@ def test_answers_are_those_of_numpy(sessions: dict[str, Session]) -> None:
     np.testing.assert_allclose(answer["probabilities"], shares, atol=1e-6)
 
 
-def test_computes_the_outputs_asked_for(sessions: dict[str, Session]) -> None:
+def test_computes_only_the_requested_outputs(sessions: dict[str, Session]) -> None:
     answer = sessions["series-tagger"].run(example_inputs("series-tagger"), ("next_c", "probabilities"))
     assert list(answer) == ["next_c", "probabilities"]
 
 
-def test_reports_what_it_runs_on(sessions: dict[str, Session]) -> None:
+def test_reports_its_provider(sessions: dict[str, Session]) -> None:
     assert {session.provider for session in sessions.values()} == {"CPUExecutionProvider"}
 
 
 @pytest.mark.parametrize(
-    ("inputs", "sentence"),
+    ("inputs", "message"),
     [
         ({}, r"inputs \[\], expected \['images'\]"),
         ({"images": np.zeros((1, 4, 4), np.uint8), "more": np.zeros(1)}, r"inputs \['images', 'more'\]"),
@@ -47,21 +47,21 @@ def test_reports_what_it_runs_on(sessions: dict[str, Session]) -> None:
         ({"images": np.zeros((4, 4), np.uint8)}, r"input 'images' is uint8 \[4, 4\]"),
     ],
 )
-def test_names_the_input_that_does_not_fit(
-    sessions: dict[str, Session], inputs: dict[str, np.ndarray], sentence: str
+def test_an_input_that_does_not_fit_is_named(
+    sessions: dict[str, Session], inputs: dict[str, np.ndarray], message: str
 ) -> None:
-    with pytest.raises(ValueError, match="tiny-images/.*: " + sentence):
+    with pytest.raises(ValueError, match="tiny-images/.*: " + message):
         sessions["image-classifier"].run(inputs)
 
 
-def test_a_graph_that_fails_on_fitting_inputs_is_named(sessions: dict[str, Session]) -> None:
+def test_a_graph_failure_names_the_model(sessions: dict[str, Session]) -> None:
     inputs = {"ids": np.full((1, 2), 10_000), "lengths": np.array([2])}
     with pytest.raises(RuntimeError, match=r"tiny-texts/.*: the graph failed: .*Gather"):
         sessions["text-classifier"].run(inputs)
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "message"),
     [
         ({"name": "pixels"}, r"'images': the graph has uint8 \[batch, 4, 4\], the manifest says none"),
         ({"dtype": "float32"}, r"the graph has uint8 .*, the manifest says float32"),
@@ -69,35 +69,33 @@ def test_a_graph_that_fails_on_fitting_inputs_is_named(sessions: dict[str, Sessi
         ({"shape": (1, 4, 4)}, r"the graph has uint8 \[batch, 4, 4\], the manifest says uint8 \[1, 4, 4\]"),
     ],
 )
-def test_refuses_a_graph_that_is_not_the_manifest_s(
-    bundles: dict[str, Bundle], changes: dict[str, object], sentence: str
+def test_refuses_a_graph_that_differs_from_the_manifest(
+    bundles: dict[str, Bundle], changes: dict[str, object], message: str
 ) -> None:
     bundle = bundles["image-classifier"]
     spec = bundle.manifest.inputs[0].model_copy(update=changes)
     manifest = bundle.manifest.model_copy(update={"inputs": (spec,)})
-    with pytest.raises(BundleError, match=sentence):
+    with pytest.raises(BundleError, match=message):
         Session(bundle.model, manifest=manifest, device="cpu")
 
 
-def test_refuses_what_onnxruntime_refuses(bundles: dict[str, Bundle]) -> None:
+def test_refuses_a_graph_that_onnxruntime_refuses(bundles: dict[str, Bundle]) -> None:
     with pytest.raises(BundleError, match=r"tiny-images/.*: onnxruntime refuses the graph: "):
         Session(b"\x08\x0a", manifest=bundles["image-classifier"].manifest, device="cpu")
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="may have a GPU")
-def test_cuda_is_never_silently_the_cpu(bundles: dict[str, Bundle]) -> None:
+def test_cuda_never_falls_back_to_the_cpu(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["image-classifier"]
     with pytest.raises(DeviceError, match=r"'cuda' was asked for, this onnxruntime has only .*CPUExecutionProvider"):
         Session(bundle.model, manifest=bundle.manifest, device="cuda")
 
 
 @pytest.mark.skipif(
-    "AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs an idle provider"
+    "AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs a provider that takes no nodes"
 )
-def test_a_provider_that_takes_no_node_is_found_out(
-    bundles: dict[str, Bundle], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The remote provider of the CPU build stands in for a GPU: the session lists it first, the CPU does the work."""
+def test_a_provider_that_takes_no_nodes_is_refused(bundles: dict[str, Bundle], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remote provider of the CPU build replaces a GPU: the session lists it first, but all nodes run on the CPU."""
     idle = {"cuda": [("AzureExecutionProvider", {}), ("CPUExecutionProvider", {})]}
     for module in (device, session):
         monkeypatch.setattr(module, "PROVIDERS", idle)
@@ -106,41 +104,43 @@ def test_a_provider_that_takes_no_node_is_found_out(
     bundle = bundles["image-classifier"]
     with pytest.raises(DeviceError, match=r"would run on the CPU, not on AzureExecutionProvider: \[.*Softmax"):
         Session(bundle.model, manifest=bundle.manifest, device="cuda")
-    monkeypatch.setattr(session, "ON_CPU", frozenset({"Cast", "Flatten", "Gemm", "FusedGemm", "Softmax", "Reshape"}))
+    monkeypatch.setattr(
+        session, "CPU_OPERATORS", frozenset({"Cast", "Flatten", "Gemm", "FusedGemm", "Softmax", "Reshape"})
+    )
     assert Session(bundle.model, manifest=bundle.manifest, device="cuda").provider == "AzureExecutionProvider"
 
 
-def test_threads_share_a_session(sessions: dict[str, Session]) -> None:
+def test_threads_can_share_a_session(sessions: dict[str, Session]) -> None:
     session = sessions["text-classifier"]
     inputs = [example_inputs("text-classifier", batch=1 + seed % 4, seed=seed) for seed in range(64)]
-    alone = [session.run(one)["logits"] for one in inputs]
+    sequential = [session.run(one)["logits"] for one in inputs]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda one: session.run(one)["logits"], inputs))
-    for one, other in zip(alone, together, strict=True):
+        concurrent = list(pool.map(lambda one: session.run(one)["logits"], inputs))
+    for one, other in zip(sequential, concurrent, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_run_under_way_is_known(bundles: dict[str, Bundle]) -> None:
+def test_longest_run_s_is_the_age_of_the_oldest_run(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["image-classifier"]
     session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
-    right, gate, began = session.compute, threading.Event(), threading.Event()
+    compute, gate, began = session.compute, threading.Event(), threading.Event()
 
     def wait(*args: Any) -> Any:
         began.set()
         gate.wait(30)
-        return right(*args)
+        return compute(*args)
 
     session.compute = wait
     images = np.zeros((1, 4, 4), np.uint8)
     first = threading.Thread(target=session.run, args=({"images": images},))
     first.start()
     began.wait(30)
-    session.compute = right
+    session.compute = compute
     session.run({"images": images})
     with pytest.raises(ValueError, match="images"):
         session.run({})
-    before = session.busy_s()
-    assert 0 < before <= session.busy_s()
+    before = session.longest_run_s()
+    assert 0 < before <= session.longest_run_s()
     gate.set()
     first.join()
-    assert session.busy_s() == 0
+    assert session.longest_run_s() == 0

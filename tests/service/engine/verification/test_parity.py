@@ -1,4 +1,4 @@
-"""One definition of "the same answer"."""
+"""Tests of the comparison of results and of the replay of goldens."""
 
 import dataclasses
 import math
@@ -20,15 +20,15 @@ from tests.service.bundles import FAMILIES, bundle_files, golden_cases
 ARRAYS = hnp.arrays(np.float32, (2, 3), elements=st.floats(-1e3, 1e3, width=32))
 
 
-@given(reference=ARRAYS, served=ARRAYS, atol=st.floats(0, 1), rtol=st.floats(0, 1))
-def test_floats_agree_as_numpy_says(reference: np.ndarray, served: np.ndarray, atol: float, rtol: float) -> None:
-    exact, given_ = reference.astype(np.float64), served.astype(np.float64)
-    difference = compare(reference, served, atol=atol, rtol=rtol)
-    assert difference.within == np.allclose(given_, exact, atol=atol, rtol=rtol)
-    assert difference.worst == np.abs(given_ - exact).max()
+@given(reference=ARRAYS, actual=ARRAYS, atol=st.floats(0, 1), rtol=st.floats(0, 1))
+def test_floats_agree_like_numpy_allclose(reference: np.ndarray, actual: np.ndarray, atol: float, rtol: float) -> None:
+    reference_f64, actual_f64 = reference.astype(np.float64), actual.astype(np.float64)
+    difference = compare(reference, actual, atol=atol, rtol=rtol)
+    assert difference.within == np.allclose(actual_f64, reference_f64, atol=atol, rtol=rtol)
+    assert difference.worst == np.abs(actual_f64 - reference_f64).max()
 
 
-def test_index_is_where_the_tolerance_is_missed_most() -> None:
+def test_index_is_the_element_that_exceeds_the_tolerance_most() -> None:
     reference = np.array([[1000.0, 0.0]])
     difference = compare(reference, np.array([[1000.5, 0.1]]), atol=0.0, rtol=1e-3)
     assert not difference.within
@@ -38,16 +38,16 @@ def test_index_is_where_the_tolerance_is_missed_most() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_never_agrees(value: float) -> None:
+def test_values_that_are_not_finite_never_agree(value: float) -> None:
     broken = np.array([0.0, value])
-    for reference, served in ((broken, broken), (broken, np.zeros(2)), (np.zeros(2), broken)):
-        difference = compare(reference, served, atol=1e9, rtol=1e9)
+    for reference, actual in ((broken, broken), (broken, np.zeros(2)), (np.zeros(2), broken)):
+        difference = compare(reference, actual, atol=1e9, rtol=1e9)
         assert not difference.within
         assert difference.worst == math.inf
         assert difference.index == (1,)
 
 
-def test_other_shapes_and_kinds_are_infinitely_far() -> None:
+def test_different_shapes_and_kinds_are_infinitely_far_apart() -> None:
     assert compare(np.zeros((2, 3)), np.zeros((3, 2)), atol=1, rtol=1).detail == "shape [3, 2], expected [2, 3]"
     difference = compare(np.zeros(2, np.uint8), np.zeros(2), atol=1, rtol=1)
     assert (difference.within, difference.worst) == (False, math.inf)
@@ -56,18 +56,18 @@ def test_other_shapes_and_kinds_are_infinitely_far() -> None:
 @pytest.mark.parametrize(
     ("edges", "size", "within"), [(1, 16, True), (2, 16, False), (3, 3000, True), (4, 3000, False)]
 )
-def test_pixels_may_sit_on_a_rounding_edge(edges: int, size: int, within: bool) -> None:
+def test_one_pixel_in_a_thousand_may_differ_by_one(edges: int, size: int, within: bool) -> None:
     reference = np.full(size, 7, np.uint8)
-    served = reference.copy()
-    served[:edges] -= 1
-    assert compare(reference, served, atol=0, rtol=0).within is within
+    actual = reference.copy()
+    actual[:edges] -= 1
+    assert compare(reference, actual, atol=0, rtol=0).within is within
 
 
-def test_pixels_two_apart_differ() -> None:
+def test_pixels_that_differ_by_two_do_not_agree() -> None:
     assert not compare(np.array([255], np.uint8), np.array([253], np.uint8), atol=9, rtol=9).within
 
 
-def test_nothing_agrees_with_nothing() -> None:
+def test_empty_arrays_agree() -> None:
     assert compare(np.zeros((0, 3)), np.zeros((0, 3)), atol=0, rtol=0).within
 
 

@@ -1,19 +1,19 @@
-"""The grid covers what a model admits, and every shape of it can be run."""
+"""The warm-up shapes cover the limits of a model, and the model can run each of them."""
 
 import pytest
 
 from service.bundle import Bundle
 from service.engine.sessions.session import Session
-from service.engine.verification.shapes import Shape, by_halves, doubling, grid, inputs_at
+from service.engine.verification.shapes import Shape, doubling, doubling_with_midpoints, warmup_shapes, zero_inputs
 from tests.service.bundles import CONTEXT, FAMILIES
 
 
-def test_grids(bundles: dict[str, Bundle]) -> None:
-    grids = {family: grid(bundles[family].manifest) for family in FAMILIES}
-    assert grids["image-classifier"] == tuple(Shape(batch=n) for n in (1, 2, 4, 8))
-    assert grids["series-tagger"] == tuple(Shape(batch=n, steps=t) for t in (8, 12) for n in (1, 2, 4, 8))
-    assert grids["text-classifier"] == tuple(Shape(batch=n, steps=6) for n in (1, 2, 4, 8))
-    letters = grids["language-model"]
+def test_warmup_shapes_of_each_family(bundles: dict[str, Bundle]) -> None:
+    shapes = {family: warmup_shapes(bundles[family].manifest) for family in FAMILIES}
+    assert shapes["image-classifier"] == tuple(Shape(batch=n) for n in (1, 2, 4, 8))
+    assert shapes["series-tagger"] == tuple(Shape(batch=n, steps=t) for t in (8, 12) for n in (1, 2, 4, 8))
+    assert shapes["text-classifier"] == tuple(Shape(batch=n, steps=6) for n in (1, 2, 4, 8))
+    letters = shapes["language-model"]
     assert {shape.past for shape in letters} == {64, 128, CONTEXT}
     assert {shape.batch for shape in letters if shape.steps == 1} == {1, 2, 4, 8}
     assert {(s.steps, s.past) for s in letters if s.steps != 1} == {
@@ -24,19 +24,19 @@ def test_grids(bundles: dict[str, Bundle]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "doubled", "halved"),
+    ("limit", "doubled", "with_midpoints"),
     [(5, (5,), (5,)), (24, (8, 16, 24), (8, 16, 24)), (100, (8, 16, 32, 64, 100), (8, 16, 24, 32, 48, 64, 96, 100))],
 )
-def test_sizes_end_at_the_limit(limit: int, doubled: tuple[int, ...], halved: tuple[int, ...]) -> None:
+def test_sizes_end_at_the_limit(limit: int, doubled: tuple[int, ...], with_midpoints: tuple[int, ...]) -> None:
     assert doubling(8, limit) == doubled
-    assert by_halves(8, limit) == halved
+    assert doubling_with_midpoints(8, limit) == with_midpoints
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_shape_can_be_run(family: str, sessions: dict[str, Session]) -> None:
+def test_a_session_runs_every_warmup_shape(family: str, sessions: dict[str, Session]) -> None:
     session = sessions[family]
-    for shape in grid(session.manifest):
-        inputs = inputs_at(session.manifest, shape)
+    for shape in warmup_shapes(session.manifest):
+        inputs = zero_inputs(session.manifest, shape)
         assert all(len(value) == shape.batch for value in inputs.values())
         assert all(len(value) == shape.batch for value in session.run(inputs).values())
         if "past_lengths" in inputs:

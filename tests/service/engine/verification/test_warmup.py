@@ -1,4 +1,4 @@
-"""Warming runs every shape on the session, and tells who batches how long they took."""
+"""Warm-up runs every shape on the session and reports the times to the batch planner."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,68 +9,72 @@ import pytest
 from service.bundle import Bundle
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
-from service.engine.verification.shapes import grid
-from service.engine.verification.warmup import TIMED, warm
+from service.engine.verification.shapes import warmup_shapes
+from service.engine.verification.warmup import MAX_TIMED_RUNS, warm_up
 from tests.service.bundles import FAMILIES
 
 
-class Batcher:
-    """Forms batches of its own, and notes what it is told."""
+class FakePlanner:
+    """A batch planner with fixed shapes that counts the observations of each shape."""
 
     def __init__(self, shapes: Sequence[tuple[int, int]]) -> None:
         self.shapes = shapes
-        self.told: Counter[tuple[int, int]] = Counter()
+        self.observed: Counter[tuple[int, int]] = Counter()
 
     def grid(self, session: Session) -> Sequence[tuple[int, int]]:
         return self.shapes
 
     def observe(self, session: Session, num_rows: int, num_steps: int, seconds: float) -> None:
         assert seconds > 0
-        self.told[num_rows, num_steps] += 1
+        self.observed[num_rows, num_steps] += 1
 
 
-class Noting(Session):
-    """A session that notes the shapes it is run at."""
+class RecordingSession(Session):
+    """A session that records the shapes of its runs."""
 
     def run(self, inputs: Any, outputs: Any = None) -> Any:
-        self.seen = [*getattr(self, "seen", []), tuple(inputs["series"].shape[:2])]
+        self.shapes = [*getattr(self, "shapes", []), tuple(inputs["series"].shape[:2])]
         return super().run(inputs, outputs)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_shape_of_the_grid_is_run(family: str, sessions: dict[str, Session]) -> None:
-    warmed = warm(sessions[family])
-    assert warmed.num_shapes == len(grid(sessions[family].manifest))
-    assert warmed.seconds > 0
+def test_warm_up_runs_every_shape(family: str, sessions: dict[str, Session]) -> None:
+    warmup = warm_up(sessions[family])
+    assert warmup.num_shapes == len(warmup_shapes(sessions[family].manifest))
+    assert warmup.seconds > 0
 
 
-def test_the_batches_are_those_of_who_batches(bundles: dict[str, Bundle]) -> None:
+def test_warm_up_runs_the_batches_of_the_planner(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["series-classifier"]
-    session = Noting(bundle.model, manifest=bundle.manifest, device="cpu")
-    batcher = Batcher([(1, 1), (5, 12), (8, 3)])
-    assert warm(session, batcher).num_shapes == 3
-    assert set(session.seen) == {(1, 1), (5, 12), (8, 3)}
-    assert set(batcher.told) == {(1, 1), (5, 12), (8, 3)}
-    assert all(1 <= count <= TIMED for count in batcher.told.values()), "the first run of a shape is not told"
-    assert len(session.seen) == sum(batcher.told.values()) + 3
+    session = RecordingSession(bundle.model, manifest=bundle.manifest, device="cpu")
+    planner = FakePlanner([(1, 1), (5, 12), (8, 3)])
+    assert warm_up(session, planner).num_shapes == 3
+    assert set(session.shapes) == {(1, 1), (5, 12), (8, 3)}
+    assert set(planner.observed) == {(1, 1), (5, 12), (8, 3)}
+    assert all(1 <= count <= MAX_TIMED_RUNS for count in planner.observed.values()), (
+        "the first run of a shape is not reported"
+    )
+    assert len(session.shapes) == sum(planner.observed.values()) + 3
 
 
-def test_the_steps_of_a_decoder_are_its_own(sessions: dict[str, Session]) -> None:
-    batcher = Batcher([])
-    assert warm(sessions["language-model"], batcher).num_shapes == len(grid(sessions["language-model"].manifest))
-    assert not batcher.told
+def test_language_models_are_warmed_up_without_the_planner(sessions: dict[str, Session]) -> None:
+    planner = FakePlanner([])
+    assert warm_up(sessions["language-model"], planner).num_shapes == len(
+        warmup_shapes(sessions["language-model"].manifest)
+    )
+    assert not planner.observed
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_runner_s_batches_can_be_run_and_its_latency_is_known(family: str, sessions: dict[str, Session]) -> None:
+def test_warm_up_runs_the_batches_of_a_runner(family: str, sessions: dict[str, Session]) -> None:
     runner = Runner()
-    warmed = warm(sessions[family], runner)
+    warmup = warm_up(sessions[family], runner)
     if family != "language-model":
-        assert warmed.num_shapes == len(runner.grid(sessions[family]))
+        assert warmup.num_shapes == len(runner.grid(sessions[family]))
     runner.close()
 
 
-def test_a_model_without_steps_is_told_with_0(sessions: dict[str, Session]) -> None:
-    batcher = Batcher([(2, 0)])
-    warm(sessions["image-classifier"], batcher)
-    assert set(batcher.told) == {(2, 0)}
+def test_models_without_steps_are_observed_with_0_steps(sessions: dict[str, Session]) -> None:
+    planner = FakePlanner([(2, 0)])
+    warm_up(sessions["image-classifier"], planner)
+    assert set(planner.observed) == {(2, 0)}
