@@ -11,9 +11,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.bundle import Bundle, Invariance, LanguageModel, Tensors, current_version, open_bundle
+from service.bundle import Bundle, Tensors, current_version, open_bundle
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import Shape, zero_inputs
+from service.families import LanguageModel
+from service.manifest import Invariance
 
 RUNS = 200
 STEPS = 16

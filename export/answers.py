@@ -15,8 +15,8 @@ import torch
 
 from export.cases import Array, Case
 from export.decoder import CachedDecoder
-from service.bundle import LanguageModel, TensorSpec
 from service.engine.sessions.session import Session
+from service.families import LanguageModel, TensorSpec
 from training.checkpoint import Run
 from training.families import FAMILIES
 

@@ -14,21 +14,21 @@ from pydantic import ValidationError
 
 from export.interface import interface
 from export.recurrent import OPSET
-from service.bundle import (
+from service.bundle import first_validation_error
+from service.engine.sessions.session import Session
+from service.errors import BundleError
+from service.manifest import (
     GOLDEN,
     MODEL,
     REQUESTS,
     TOKENIZER,
-    File,
+    FileEntry,
     Invariance,
-    Limits,
     Manifest,
     Provenance,
+    RequestLimits,
     Tolerance,
-    first_fault,
 )
-from service.engine.sessions.session import Session
-from service.errors import BundleError
 from training.checkpoint import Run
 from training.families import FAMILIES
 
@@ -74,20 +74,20 @@ def draft(run: Run, model: bytes) -> Candidate:
     shape, recipe, checkpoint = interface(run), run.recipe, run.checkpoint
     versions = {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     try:
-        manifest = Manifest.sealed(
+        manifest = Manifest.versioned(
             name=run.folder.resolve().name,
             task=FAMILIES[recipe.family].task,
             summary=recipe.summary,
             inputs=shape.inputs,
             outputs=shape.outputs,
             parameters=shape.parameters,
-            limits=Limits(max_items=recipe.max_items, max_steps=recipe.max_steps),
+            limits=RequestLimits(max_items=recipe.max_items, max_steps=recipe.max_steps),
             tolerance={
                 output.name: Tolerance(atol=recipe.tolerance.atol, rtol=recipe.tolerance.rtol, measured=0.0)
                 for output in shape.outputs
             },
             invariance=Invariance(level="tolerance", measured=0.0, how="not measured yet"),
-            files=dict.fromkeys(file_names(run), File(sha256="0" * 64, bytes=0)),  # export.write hashes them
+            files=dict.fromkeys(file_names(run), FileEntry(sha256="0" * 64, bytes=0)),  # export.write hashes them
             provenance=Provenance(
                 recipe=recipe.name,
                 commit=checkpoint.commit,
@@ -100,5 +100,5 @@ def draft(run: Run, model: bytes) -> Candidate:
             ),
         )
     except ValidationError as error:
-        raise ExportError("manifest", first_fault(error)) from error
+        raise ExportError("manifest", first_validation_error(error)) from error
     return Candidate(run=run, model=model, manifest=manifest)

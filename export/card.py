@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from export.candidate import Candidate
 from export.plots import parity_png
 from export.prove import Proof
-from service.bundle import CARD, Manifest, TensorSpec
+from service.families import TensorSpec
+from service.manifest import CARD, Manifest
 
 PARITY = "parity.png"
 PICTURES = {

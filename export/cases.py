@@ -14,7 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle import LanguageModel, Manifest, Tensors, TensorSpec, TextClassifier
+from service.bundle import Tensors
+from service.families import LanguageModel, TensorSpec, TextClassifier
+from service.manifest import Manifest
 from training.checkpoint import Run
 
 BATCHES = (1, 2, 3, 16, 64)

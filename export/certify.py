@@ -14,11 +14,13 @@ import numpy as np
 from export.candidate import Candidate, ExportError
 from export.cases import Array
 from export.probes import NUM_PROBES, Probes, probes, prompts, row_alone
-from service.bundle import GoldenCase, Invariance, LanguageModel, Tensors
+from service.bundle import GoldenCase, Tensors
 from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import find_mismatches, unpad
 from service.engine.verification.parity import compare
 from service.engine.verification.shapes import doubling, doubling_with_midpoints
+from service.families import LanguageModel
+from service.manifest import Invariance
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 31, 32)  # and the largest
 PADDINGS = (1.0, 1.5, 8.0)  # width of a batch, relative to its longest probe

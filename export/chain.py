@@ -8,7 +8,7 @@ from export.candidate import draft
 from export.graph import export_program, release
 from export.prove import Report, prove
 from export.write import write_bundle
-from service.bundle import Manifest
+from service.manifest import Manifest
 from training.checkpoint import load_run
 
 

@@ -14,10 +14,10 @@ from export.answers import by_torch
 from export.asked import Asked, Body, Check, MismatchError
 from export.candidate import Candidate
 from export.cases import Array, Case
-from service.bundle import ImageGenerator
 from service.engine.generation.sampling import Sampling, log_probability, sample
 from service.engine.verification.parity import compare
-from service.tasks.generate import latents
+from service.families import ImageGenerator
+from service.tasks.generate import sample_latents
 from training.families import FAMILIES
 
 
@@ -86,7 +86,7 @@ def drawn(candidate: Candidate) -> Iterator[Asked]:
     for count, seed in ((1, 0), (1, 1), (2, 7), (3, 2**32), (4, 11)):
 
         def check(answer: dict[str, Any], count: int = count, seed: int = seed) -> None:
-            case = Case(name="request", inputs={"latents": latents(seed, count, size)})
+            case = Case(name="request", inputs={"latents": sample_latents(seed, count, size)})
             expected = by_torch(candidate.run)(case)["images"]
             given = np.stack([np.asarray(Pillow.open(BytesIO(base64.b64decode(text)))) for text in answer["images"]])
             difference = compare(expected, given, atol=0, rtol=0)

@@ -14,7 +14,8 @@ import torch
 from export.answers import SPARE, by_torch
 from export.candidate import Candidate
 from export.cases import Array, Source, draw
-from service.bundle import GoldenCase, LanguageModel
+from service.bundle import GoldenCase
+from service.families import LanguageModel
 from training.families import FAMILIES
 
 SIZES: tuple[tuple[int, int, Source], ...] = ((1, 1, "test"), (3, 7, "random"), (2, 1 << 30, "test"))  # batch, steps

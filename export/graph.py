@@ -20,7 +20,7 @@ from export.candidate import ExportError
 from export.decoder import CachedDecoder
 from export.interface import interface
 from export.recurrent import OPSET, emitted_as_onnx
-from service.bundle import TensorSpec
+from service.families import TensorSpec
 from training.checkpoint import Run
 from training.families import FAMILIES, Family
 

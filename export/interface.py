@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from service.bundle import (
-    Image,
+from service.families import (
     ImageClassifier,
     ImageGenerator,
+    ImageSpec,
     LanguageModel,
     Parameters,
     SeriesClassifier,
@@ -39,7 +39,7 @@ def interface(run: Run) -> Interface:
 
 def _image_classifier(run: Run) -> Interface:
     labels, (height, width, *channels) = run.checkpoint.labels, run.test.inputs["images"].shape[1:]
-    image = Image(height=height, width=width, mode="RGB" if channels else "L")
+    image = ImageSpec(height=height, width=width, mode="RGB" if channels else "L")
     return Interface(
         inputs=(TensorSpec(name="images", dtype="uint8", shape=("batch", height, width, *channels)),),
         outputs=_answers("batch", len(labels)),
@@ -103,7 +103,7 @@ def _image_generator(run: Run) -> Interface:
             _float("samples", ("batch", height, width)),
             TensorSpec(name="images", dtype="uint8", shape=("batch", height, width)),
         ),
-        parameters=ImageGenerator(latent_size=latent_size, image=Image(height=height, width=width, mode="L")),
+        parameters=ImageGenerator(latent_size=latent_size, image=ImageSpec(height=height, width=width, mode="L")),
     )
 
 

@@ -12,8 +12,8 @@ from export.answers import by_torch
 from export.asked import Asked, Check, MismatchError, served
 from export.candidate import Candidate
 from export.cases import Array, Case
-from service.bundle import SeriesTagger
-from service.tasks.replay import answer_now
+from service.families import SeriesTagger
+from service.tasks.replay import answer_request_sync
 
 
 def images(candidate: Candidate) -> Iterator[Asked]:
@@ -75,9 +75,9 @@ def tagged(candidate: Candidate) -> Iterator[Asked]:
                 halves = [len(series) // 2 for series in asked.body["sequences"]]
                 pairs = list(zip(asked.body["sequences"], halves, strict=True))
                 body = {**asked.body, "model": candidate.manifest.name}
-                first = answer_now(model, body | {"sequences": [series[:half] for series, half in pairs]})
+                first = answer_request_sync(model, body | {"sequences": [series[:half] for series, half in pairs]})
                 states = [prediction["state"] for prediction in first["predictions"]]
-                rest = answer_now(
+                rest = answer_request_sync(
                     model, body | {"sequences": [series[half:] for series, half in pairs], "states": states}
                 )
                 for begun, ended in zip(first["predictions"], rest["predictions"], strict=True):

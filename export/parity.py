@@ -13,8 +13,8 @@ import numpy as np
 from export.answers import Answer, by_session, by_torch
 from export.candidate import Candidate, ExportError
 from export.cases import Array, Case, parity_cases
-from service.bundle import Tolerance
 from service.engine.verification.parity import compare
+from service.manifest import Tolerance
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from export.parity import Parity, Point
-from service.bundle import Manifest
+from service.manifest import Manifest
 
 INK, GRID, REAL, RANDOM, LIMIT = "#22313f", "#dfe4e8", "#1b7f79", "#e0a458", "#c8553d"
 NOTHING = 1e-6  # of the tolerance; where exact agreement is drawn on a logarithmic axis

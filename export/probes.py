@@ -14,10 +14,11 @@ import numpy as np
 
 from export.candidate import Candidate
 from export.cases import SOURCES, Array, Source, draw
-from service.bundle import LanguageModel, Tensors
+from service.bundle import Tensors
 from service.engine.generation.decoder import MIN_CACHE_CAPACITY, cache_capacity
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import doubling
+from service.families import LanguageModel
 
 RAGGED = frozenset({"ids", "series"})
 NUM_PROBES = 4

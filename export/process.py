@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from service.bundle import Manifest
+from service.manifest import Manifest
 
 NUM_GATES = 9  # that export.chain reports
 

@@ -12,7 +12,7 @@ from export.asked import Asked, Body, MismatchError, served
 from export.candidate import Candidate, ExportError
 from service.bundle import RequestCase
 from service.errors import EkibenError
-from service.tasks.replay import answer_now
+from service.tasks.replay import answer_request_sync
 
 BY_FAMILY: dict[str, Callable[[Candidate], Iterator[Asked]]] = {
     "image-classifier": labelled.images,
@@ -31,7 +31,7 @@ def check_requests(candidate: Candidate) -> tuple[RequestCase, ...]:
     for number, asked in enumerate(BY_FAMILY[candidate.manifest.parameters.family](candidate)):
         body = {"model": candidate.manifest.name, **asked.body}
         try:
-            answer = answer_now(model, body)
+            answer = answer_request_sync(model, body)
             asked.check(answer)
         except (EkibenError, MismatchError, RuntimeError, ValueError, KeyError) as error:
             raise ExportError("requests", f"body {number} ({_brief(asked.body)}): {error}") from error

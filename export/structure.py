@@ -11,7 +11,7 @@ from torch import nn
 
 from export.candidate import Candidate, ExportError
 from export.recurrent import OPSET, operator
-from service.bundle import TensorSpec
+from service.families import TensorSpec
 from service.onnx_wire import check_model
 from training.layers import Ragged
 

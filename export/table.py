@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from service.bundle import MODEL, Manifest, current_version, open_bundle
+from service.bundle import current_version, open_bundle
+from service.manifest import MODEL, Manifest
 
 HEADER = ("model", "what it is", "task", "on the test split", "PyTorch − ONNX", "allowed", "in a batch", "size")
 METRICS = {  # the first that a model has

@@ -16,19 +16,8 @@ from safetensors.numpy import save as save_arrays
 from export.candidate import Candidate
 from export.card import card_files
 from export.prove import Proof
-from service.bundle import (
-    GOLDEN,
-    MANIFEST,
-    MODEL,
-    REQUESTS,
-    TOKENIZER,
-    Bundle,
-    File,
-    Manifest,
-    RequestCase,
-    open_bundle,
-    pack_golden,
-)
+from service.bundle import Bundle, RequestCase, open_bundle, pack_golden
+from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, FileEntry, Manifest
 
 
 def write_bundle(candidate: Candidate, proof: Proof, bundles: Path) -> Bundle:
@@ -59,11 +48,11 @@ def seal(candidate: Candidate, proof: Proof, files: Mapping[str, bytes]) -> Mani
     }
     fields["invariance"] = proof.certificate.invariance
     fields["files"] = {name: _file(content) for name, content in sorted(files.items())}
-    return Manifest.sealed(**fields)
+    return Manifest.versioned(**fields)
 
 
-def _file(content: bytes) -> File:
-    return File(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+def _file(content: bytes) -> FileEntry:
+    return FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
 def _line(case: RequestCase) -> str:

@@ -23,7 +23,7 @@ from service.http.wire.messages import Network
 from service.settings import load_settings
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest, classify
 from service.tasks.generate import GenerateAnswer, GenerateRequest, generate
-from service.tasks.limits import find
+from service.tasks.model_lookup import resolve_model
 from service.tasks.replay import replay_requests
 from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest, sequence_predict
 from service.tuning import tune_gc, tune_malloc
@@ -78,13 +78,13 @@ class Ekiben:
     @bentoml.api
     async def classify(self, request: ClassifyRequest, /) -> ClassifyAnswer:
         """Classify images."""
-        model = find(self.repository, request.model, "classify")
+        model = resolve_model(self.repository, request.model, "classify")
         return ClassifyAnswer.model_validate(await classify(model, self.runner, request, self.runner.new_context()))
 
     @bentoml.api(route="/sequence-predict")
     async def sequence_predict(self, request: SequencePredictRequest, /) -> SequencePredictAnswer:
         """Classify texts or series of numbers of up to the model's limits.max_steps steps."""
-        model = find(self.repository, request.model, "sequence-predict")
+        model = resolve_model(self.repository, request.model, "sequence-predict")
         return SequencePredictAnswer.model_validate(
             await sequence_predict(model, self.runner, request, self.runner.new_context())
         )
@@ -92,7 +92,7 @@ class Ekiben:
     @bentoml.api
     async def generate(self, request: GenerateRequest, /) -> GenerateAnswer:
         """Continue a prompt, or draw images."""
-        model = find(self.repository, request.model, "generate")
+        model = resolve_model(self.repository, request.model, "generate")
         return GenerateAnswer.model_validate(await generate(model, self.runner, request, self.runner.new_context()))
 
 

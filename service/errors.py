@@ -1,21 +1,24 @@
-"""The one error type of the service.
+"""The domain errors of the service.
 
-A domain error knows a slug, a sentence for people and the places in the request it speaks of; it knows nothing of HTTP.
-`service.http.wire.errors` holds the only table that turns a slug into a status.
+A domain error holds a slug, a sentence for people and the places in the request that it concerns. It knows nothing of
+HTTP: one table in `service.http` maps each slug to a status.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 Slug = Literal[
-    "malformed-json",  # the body cannot be parsed
+    # The body cannot be parsed.
+    "malformed-json",
     "unsupported-media-type",
     "body-too-large",
-    "invalid-request",  # parsed, but a field or an item is wrong
+    # The body was parsed, but a field or an item is invalid.
+    "invalid-request",
     "unknown-model",
     "unknown-route",
     "method-not-allowed",
-    "wrong-task",  # the model exists, but serves another task
+    # The model exists, but serves another task.
+    "wrong-task",
     "not-ready",
     "overloaded",
     "timeout",
@@ -25,7 +28,7 @@ Slug = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One place in a request and what is wrong there.
+    """One invalid place in a request, and the reason.
 
     `pointer` is a JSON Pointer (RFC 6901) into the request body, such as `/images/3`.
     """
@@ -35,9 +38,9 @@ class Fault:
 
 
 class EkibenError(Exception):
-    """An error that its reader can act on: slug, sentence, and every field and item it concerns.
+    """An error for the client: a slug, a sentence, and a fault for each field or item that it concerns.
 
-    `retry_after_s` says in how many seconds the same request should be answered, where that is known.
+    `retry_after_s` is the time in seconds after which the same request should succeed, or None if it is unknown.
     """
 
     def __init__(
@@ -51,13 +54,16 @@ class EkibenError(Exception):
 
 
 class BundleError(ValueError):
-    """A bundle that must not be served; the message names the bundle, the check and what was found."""
+    """A bundle that must not be served; the message names the bundle, the check and the finding."""
 
 
 class DeviceError(RuntimeError):
-    """The device that was asked for cannot serve; the message names what was asked and what there is."""
+    """The requested device is not available; the message names the requested and the available devices."""
 
 
 def as_exception(error: BaseException) -> Exception:
-    """The error itself, or one that says what it is: a panic in a library of Rust is no Exception."""
+    """Return the error itself if it is an Exception, else a RuntimeError that names it.
+
+    A panic in a Rust library reaches Python as a BaseException that is not an Exception.
+    """
     return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")

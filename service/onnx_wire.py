@@ -1,17 +1,19 @@
-"""Reads just enough of an ONNX file to refuse what must not be loaded, without the `onnx` package.
+"""Checks the bytes of an ONNX file before onnxruntime loads it, without the `onnx` package.
 
-A file passes if it is well-formed protobuf, has a graph of standard operators at the declared opset, and carries all
-of its data inside. The reader walks messages with a work list and bounded counts: hostile bytes cost seconds at most
-and end in ValueError, never in a hang or a deep stack. Field numbers are those of onnx.proto.
+A file passes if it is well-formed protobuf, has a graph of standard operators at the declared opset, and contains all
+of its data. The reader uses a work list and bounded counts, so malicious bytes take seconds at most and raise
+ValueError; they cannot cause a hang or deep recursion. Field numbers are those of onnx.proto.
 """
 
 from collections.abc import Iterator
 
-MAX_FIELDS = 500_000  # a 50-layer model has some 20,000
-MAX_DEPTH = 64  # messages inside messages; If and Loop nest graphs at four a level
-DOMAINS = frozenset({"", "ai.onnx"})
+# A 50-layer model has about 20,000 fields.
+MAX_FIELDS = 500_000
+# Levels of nested messages; each If or Loop adds four.
+MAX_DEPTH = 64
+STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 
-MESSAGES = {
+NESTED_MESSAGES = {
     "Model": {7: "Graph", 8: "OperatorSet"},
     "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
     "Node": {5: "Attribute"},
@@ -20,52 +22,53 @@ MESSAGES = {
     "OperatorSet": {},
     "Tensor": {},
 }
-REFUSED = {
+FORBIDDEN_FIELDS = {
     ("Model", 20): "it carries training information",
     ("Model", 25): "it defines local functions",
     ("Tensor", 13): "it refers to external data",
 }
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
-Field = tuple[int, int | memoryview]  # field number; a varint's value or a field's bytes
+# Field number, and the value of a varint or the bytes of any other field.
+Field = tuple[int, int | memoryview]
 
 
 def check_model(content: bytes, *, opset: int) -> None:
     """Raise ValueError unless the model is self-contained and uses only standard operators at `opset`."""
-    waiting = [("Model", memoryview(content), 0)]
+    pending = [("Model", memoryview(content), 0)]
     num_fields, num_graphs, opsets = 0, 0, dict[str, int]()
-    while waiting:
-        kind, message, depth = waiting.pop()
+    while pending:
+        kind, message, depth = pending.pop()
         if depth > MAX_DEPTH:
             raise ValueError(f"messages are nested more than {MAX_DEPTH} deep")
         num_graphs += kind == "Graph"
-        scalars: dict[int, int | memoryview] = {}
+        opset_fields: dict[int, int | memoryview] = {}
         for number, value in _fields(message):
             num_fields += 1
             if num_fields > MAX_FIELDS:
                 raise ValueError(f"it has more than {MAX_FIELDS} fields")
-            if (kind, number) in REFUSED:
-                raise ValueError(REFUSED[kind, number])
-            inner = MESSAGES[kind].get(number)
+            if (kind, number) in FORBIDDEN_FIELDS:
+                raise ValueError(FORBIDDEN_FIELDS[kind, number])
+            inner = NESTED_MESSAGES[kind].get(number)
             if inner is not None:
-                waiting.append((inner, _bytes(value, kind, number), depth + 1))
+                pending.append((inner, _bytes(value, kind, number), depth + 1))
             elif kind == "Node" and number == 7:
                 _check_domain(value)
             elif kind == "Tensor" and number == 14 and value != 0:
-                raise ValueError(REFUSED["Tensor", 13])
+                raise ValueError(FORBIDDEN_FIELDS["Tensor", 13])
             elif kind == "OperatorSet":
-                scalars[number] = value
+                opset_fields[number] = value
         if kind == "OperatorSet":
-            _add_opset(opsets, scalars)
+            _add_opset(opsets, opset_fields)
     if not num_graphs:
-        raise ValueError("it holds no graph")
+        raise ValueError("it has no graph")
     if opsets.get("") != opset:
         raise ValueError(f"opset {opsets.get('', 'missing')}, expected {opset}")
 
 
-def _add_opset(opsets: dict[str, int], scalars: dict[int, int | memoryview]) -> None:
-    domain = _check_domain(scalars.get(1, memoryview(b"")))
-    version = scalars.get(2)
+def _add_opset(opsets: dict[str, int], opset_fields: dict[int, int | memoryview]) -> None:
+    domain = _check_domain(opset_fields.get(1, memoryview(b"")))
+    version = opset_fields.get(2)
     if not isinstance(version, int):
         raise ValueError(f"the opset import of domain {domain!r} names no version")
     if opsets.setdefault(domain, version) != version:
@@ -74,19 +77,19 @@ def _add_opset(opsets: dict[str, int], scalars: dict[int, int | memoryview]) -> 
 
 def _check_domain(value: int | memoryview) -> str:
     domain = str(_bytes(value, "domain", 7), "utf-8")
-    if domain not in DOMAINS:
+    if domain not in STANDARD_DOMAINS:
         raise ValueError(f"operator domain {domain[:80]!r}, expected only standard ONNX operators")
     return ""
 
 
 def _bytes(value: int | memoryview, kind: str, number: int) -> memoryview:
     if isinstance(value, int):
-        raise ValueError(f"{kind} field {number} holds a number where bytes belong")
+        raise ValueError(f"{kind} field {number} holds a number, expected bytes")
     return value
 
 
 def _fields(message: memoryview) -> Iterator[Field]:
-    """The fields of one message in order."""
+    """Yield the fields of one message in order."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
@@ -102,13 +105,13 @@ def _fields(message: memoryview) -> Iterator[Field]:
         else:
             raise ValueError(f"protobuf wire type {wire_type} at byte {position}")
         if number == 0 or size > len(message) - position:
-            raise ValueError(f"truncated: field {number} has {size} bytes, {len(message) - position} are left")
+            raise ValueError(f"truncated: field {number} has {size} bytes, but only {len(message) - position} remain")
         yield number, message[position : position + size]
         position += size
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """The number at `position` and the position after it; at most ten bytes long."""
+    """Return the number at `position`, which has at most ten bytes, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(message):

@@ -19,7 +19,7 @@ from typing import Any
 
 from export.table import manifests, markdown
 from service.http.wire.errors import STATUS
-from service.settings import table as settings_table
+from service.settings import settings_table
 from tests.e2e.serving import ROOT, SERVE, environment, serving
 
 README = ROOT / "README.md"

@@ -27,11 +27,12 @@ import numpy.typing as npt
 import uvloop
 from service.host import SWITCH_S
 
-from service.bundle import LanguageModel, current_version, open_bundle
+from service.bundle import current_version, open_bundle
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
 from service.engine.verification.warmup import warm_up
+from service.families import LanguageModel
 
 Inputs = dict[str, npt.NDArray[Any]]
 Outputs = dict[str, npt.NDArray[Any]]

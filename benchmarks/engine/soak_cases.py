@@ -20,23 +20,12 @@ from onnx import numpy_helper
 from safetensors.numpy import save
 
 from benchmarks.connection import Response
-from service.bundle import (
-    GOLDEN,
-    MANIFEST,
-    MODEL,
-    REQUESTS,
-    Bundle,
-    GoldenCase,
-    Manifest,
-    Tensors,
-    current_version,
-    open_bundle,
-    pack_golden,
-)
+from service.bundle import Bundle, GoldenCase, Tensors, current_version, open_bundle, pack_golden
 from service.engine.sessions.model import Model, read_tokenizer
 from service.engine.sessions.session import Session
-from service.tasks.limits import ENDPOINTS
-from service.tasks.replay import answer_now
+from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, Manifest
+from service.tasks.model_lookup import ENDPOINTS
+from service.tasks.replay import answer_request_sync
 from service.tasks.tensors import clear_padding
 
 DATATYPES = {"float32": "FP32", "int64": "INT64", "uint8": "UINT8"}
@@ -84,7 +73,7 @@ def add_version(root: Path, name: str) -> tuple[str, str]:
         GoldenCase(inputs=case.inputs, outputs=model.session.run(case.inputs, list(case.outputs)))
         for case in bundle.golden
     ]
-    cases = [{"request": case.request, "answer": answer_now(model, case.request)} for case in bundle.requests]
+    cases = [{"request": case.request, "answer": answer_request_sync(model, case.request)} for case in bundle.requests]
     lines = "".join(json.dumps(case, ensure_ascii=False) + "\n" for case in cases)
     return first, _write_version(
         root, bundle, {MODEL: content, GOLDEN: save(pack_golden(golden)), REQUESTS: lines.encode()}
@@ -123,7 +112,7 @@ def _write_version(root: Path, bundle: Bundle, files: dict[str, bytes]) -> str:
     fields = bundle.manifest.model_dump(mode="json", exclude={"version"})
     for file, content in files.items():
         fields["files"][file] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    manifest = Manifest.sealed(**fields)
+    manifest = Manifest.versioned(**fields)
     folder = root / manifest.name / manifest.version
     shutil.copytree(bundle.folder, folder)
     for file, content in files.items():
@@ -144,7 +133,7 @@ def _json_case(request: dict[str, Any], models: list[Model]) -> Case:
         body=json.dumps(request).encode(),
         headers={"content-type": "application/json"},
         parse=_parse_json,
-        expected={model.manifest.version: _without_version(answer_now(model, request)) for model in models},
+        expected={model.manifest.version: _without_version(answer_request_sync(model, request)) for model in models},
     )
 
 
@@ -157,7 +146,7 @@ def _upload_case(image: str, models: list[Model]) -> Case:
         body=base64.b64decode(image),
         headers={"content-type": "image/jpeg" if image.startswith("/9j/") else "image/png"},
         parse=_parse_json,
-        expected={model.manifest.version: _without_version(answer_now(model, request)) for model in models},
+        expected={model.manifest.version: _without_version(answer_request_sync(model, request)) for model in models},
     )
 
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from service.bundle import Manifest
 from service.engine.sessions.device import DeviceSetting, resolve_device
 from service.errors import EkibenError
+from service.manifest import Manifest
 from service.scoring.ahead import ahead
 from service.scoring.engine import Engine, Outcome
 from service.scoring.fields import map_columns
@@ -29,7 +29,7 @@ from service.scoring.progress import Bar
 from service.scoring.sources import SOURCES
 from service.scoring.summary import confidence_picture, encode, summarize
 from service.tasks import TASKS
-from service.tasks.body import parse
+from service.tasks.body import parse_request
 
 SHARD_ROWS = {"image-classifier": 32768, "language-model": 64, "image-generator": 256}  # else SEQUENCE_SHARD_ROWS
 SEQUENCE_SHARD_ROWS = 4096
@@ -244,7 +244,7 @@ def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:
         raise ScoringError(f"--set {unknown[0]}: the options of a {family} are {known}")
     items: dict[str, Any] = {"images": []} if manifest.task == "classify" else {}
     try:
-        parse(TASKS[manifest.task].request, {"model": manifest.name, **items, **request})
+        parse_request(TASKS[manifest.task].request, {"model": manifest.name, **items, **request})
     except EkibenError as error:
         raise ScoringError(f"--set {error.detail.removeprefix('/')}") from error
 

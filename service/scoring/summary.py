@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from PIL import Image, ImageDraw
 
-from service.bundle import Manifest
+from service.manifest import Manifest
 from service.scoring.job import Job
 from service.scoring.ledger import Record
 

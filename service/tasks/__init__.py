@@ -1,10 +1,10 @@
-"""The registry of tasks: what each endpoint reads, and what answers it."""
+"""The registry of tasks: the request type and the handler of each endpoint."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from service.bundle import Task as TaskName
-from service.tasks.body import Body, Document
+from service.families import TaskName
+from service.tasks.body import JsonObject, RequestBody
 from service.tasks.classify import ClassifyRequest, classify
 from service.tasks.generate import GenerateRequest, generate
 from service.tasks.sequence_predict import SequencePredictRequest, sequence_predict
@@ -12,10 +12,10 @@ from service.tasks.sequence_predict import SequencePredictRequest, sequence_pred
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """`handle(model, runner, request)` answers a request that was read as `request`."""
+    """`handle(model, runner, request)` answers a request of the type `request`."""
 
-    request: type[Body]
-    handle: Callable[..., Awaitable[Document]]
+    request: type[RequestBody]
+    handle: Callable[..., Awaitable[JsonObject]]
 
 
 TASKS: dict[TaskName, Task] = {

@@ -1,7 +1,7 @@
-"""Probabilities to labels.
+"""Ranks labels by probability.
 
-Invariant: a probability leaves as the model's float32, unrounded, so an answer can be compared with the model's own;
-labels of equal probability stay in the model's order.
+Invariant: an answer holds the unrounded float32 probabilities of the model, so clients can compare them with the
+model's output. Labels of equal probability keep the order of the model.
 """
 
 from collections.abc import Sequence
@@ -11,37 +11,37 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from service.tasks.body import Answer, Document
+from service.tasks.body import AnswerBody, JsonObject
 
-TopK = Annotated[int, Field(ge=1, le=1000, description="how many labels to give for each item, most probable first")]
+TopK = Annotated[int, Field(ge=1, le=1000, description="number of labels per item, most probable first")]
 
 
-class Ranked(Answer):
-    """A label and how sure the model is of it."""
+class Ranked(AnswerBody):
+    """A label and its probability."""
 
     label: str
     probability: float = Field(description="0 to 1")
 
 
-def rank(probabilities_BL: npt.NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[list[Document]]:
-    """For each row the `top_k` most probable labels (`Ranked`), most probable first; fewer if there are fewer."""
+def rank(probabilities_BL: npt.NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[list[JsonObject]]:
+    """Return the `top_k` most probable labels (`Ranked`) of each row, most probable first, or all labels if fewer."""
     return [
         [{"label": labels[i], "probability": probabilities[i]} for i in order]
         for order, probabilities in zip(
-            _order(probabilities_BL, top_k).tolist(), probabilities_BL.tolist(), strict=True
+            _top_indices(probabilities_BL, top_k).tolist(), probabilities_BL.tolist(), strict=True
         )
     ]
 
 
-def best(
+def top_labels(
     probabilities_BL: npt.NDArray[np.float32], top_k: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Indices and probabilities [batch, top_k] of the most probable labels, most probable first."""
-    order_BK = _order(probabilities_BL, top_k)
+    """Return indices and probabilities [batch, top_k] of the most probable labels, most probable first."""
+    order_BK = _top_indices(probabilities_BL, top_k)
     return order_BK, probabilities_BL[np.arange(len(order_BK))[:, None], order_BK]
 
 
-def _order(probabilities_BL: npt.NDArray[np.float32], top_k: int) -> npt.NDArray[np.int64]:
+def _top_indices(probabilities_BL: npt.NDArray[np.float32], top_k: int) -> npt.NDArray[np.int64]:
     if top_k == 1:
         return probabilities_BL.argmax(axis=-1, keepdims=True)
     return (-probabilities_BL).argsort(axis=-1, kind="stable")[:, :top_k]

@@ -1,7 +1,8 @@
-"""POST /sequence-predict: texts or series of numbers of any length up to a limit in, labels out.
+"""POST /sequence-predict: classifies texts or series of numbers of variable length.
 
-Invariant: rows are padded only to the longest of their own request and their lengths go with them, so an answer does
-not depend on the padding. A stateful model keeps nothing between requests: its state travels with the client.
+Invariant: rows are padded to the longest row of their request, and the model receives the length of each row, so an
+answer does not depend on the padding. The service keeps no state between requests: clients send the state of a stateful
+model with each request.
 """
 
 from typing import Any
@@ -10,40 +11,41 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
-from service.bundle import Manifest, SeriesClassifier, SeriesTagger, Tensors, TextClassifier
-from service.engine.context import RequestContext
+from service.bundle import Tensors
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
-from service.tasks.body import Answer, Body, Document, refuse, wrong
-from service.tasks.limits import check_items, check_task, check_unused
+from service.families import SeriesClassifier, SeriesTagger, TextClassifier
+from service.manifest import Manifest
+from service.tasks.body import AnswerBody, JsonObject, RequestBody
+from service.tasks.codecs.series import pad_series, read_series
+from service.tasks.codecs.states import pack_state, unpack_state
+from service.tasks.codecs.texts import pad_ids, tokenize
+from service.tasks.faults import fault, type_fault
+from service.tasks.model_lookup import check_task
 from service.tasks.ranking import Ranked, TopK, rank
-from service.tasks.series import pad_series, read_series
-from service.tasks.states import pack_state, unpack_state
-from service.tasks.texts import pad_ids, tokenize
+from service.tasks.request_limits import check_items, check_unused_fields
 
 
-class SequencePredictRequest(Body):
-    """Texts for a text model; series of numbers for the others."""
+class SequencePredictRequest(RequestBody):
+    """Texts for a text model; series of numbers for a series model."""
 
     texts: list[Any] | None = Field(
         default=None, description="for text models", json_schema_extra={"items": {"type": "string"}}
     )
     sequences: list[Any] | None = Field(
         default=None,
-        description="for series models: each [steps][channels], the steps may differ",
+        description="for series models: each item is [steps][channels]; the number of steps may differ",
         json_schema_extra={
             "items": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
         },
     )
     states: list[Any] | None = Field(
         default=None,
-        description="for the stateful model: for each sequence the `state` of the answer that it continues, or null",
+        description="for stateful models: per sequence, the `state` of the answer that it continues, or null",
         json_schema_extra={"items": {"type": "string", "nullable": True}},
     )
     top_k: TopK = 3
-    truncate: bool = Field(
-        default=False, description="cut texts that are too long at their end, rather than refuse them"
-    )
+    truncate: bool = Field(default=False, description="cut texts that are too long at the end instead of refusing them")
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -57,41 +59,39 @@ class SequencePredictRequest(Body):
 
 
 class SequencePrediction(Ranked):
-    """What one text or series is; for the stateful model after its last step, and after each."""
+    """The prediction for one text or series; for a stateful model, the prediction after the last step."""
 
     top: list[Ranked]
-    tokens: int | None = Field(default=None, description="text models: how many tokens were read")
-    steps: list[Ranked] | None = Field(default=None, description="stateful model: the answer after each step")
-    state: str | None = Field(default=None, description="stateful model: send it back to continue")
+    tokens: int | None = Field(default=None, description="text models: number of tokens in the text")
+    steps: list[Ranked] | None = Field(default=None, description="stateful models: the prediction after each step")
+    state: str | None = Field(default=None, description="stateful models: send it with the next steps to continue")
 
 
-class SequencePredictAnswer(Answer):
-    """One prediction for each text or series, in order."""
+class SequencePredictAnswer(AnswerBody):
+    """One prediction per text or series, in order."""
 
     model: str
     version: str = Field(description="the version of the model that answered")
     predictions: list[SequencePrediction]
 
 
-async def sequence_predict(
-    model: Model, runner: Runner, request: SequencePredictRequest, context: RequestContext
-) -> Document:
-    """Score every text or series of the request in one run; answers with a `SequencePredictAnswer`."""
+async def sequence_predict(model: Model, runner: Runner, request: SequencePredictRequest) -> JsonObject:
+    """Classify all texts or series of the request in one run; returns a `SequencePredictAnswer`."""
     manifest = model.manifest
     check_task(manifest, "sequence-predict")
     match manifest.parameters:
         case TextClassifier() as parameters:
-            inputs = await _read_texts(model, runner, parameters, request, context)
+            inputs = await _read_texts(model, runner, parameters, request)
             tokens: list[int] | None = inputs["lengths"].tolist()
         case SeriesClassifier() | SeriesTagger() as parameters:
             inputs = _read_series(manifest, parameters, request)
             tokens = None
         case _:
-            raise AssertionError(f"{manifest.parameters.family} is no family of this task")
+            raise AssertionError(f"{manifest.parameters.family} does not belong to this task")
     if isinstance(parameters, SeriesTagger):
-        return await _tag(model, runner, parameters, inputs, request, context)
+        return await _predict_stateful(model, runner, parameters, inputs, request)
     items = "/texts" if isinstance(parameters, TextClassifier) else "/sequences"
-    outputs = await runner.run(model.session, inputs, ["probabilities"], context=context, items=items)
+    outputs = await runner.run(model.session, inputs, ["probabilities"], items=items)
     ranked = rank(outputs["probabilities"], parameters.labels, request.top_k)
     predictions = [{**top[0], "top": top} for top in ranked]
     if tokens is not None:
@@ -100,20 +100,14 @@ async def sequence_predict(
     return _answer(manifest, predictions)
 
 
-async def _tag(
-    model: Model,
-    runner: Runner,
-    parameters: SeriesTagger,
-    inputs: Tensors,
-    request: SequencePredictRequest,
-    context: RequestContext,
-) -> Document:
+async def _predict_stateful(
+    model: Model, runner: Runner, parameters: SeriesTagger, inputs: Tensors, request: SequencePredictRequest
+) -> JsonObject:
     state_B2LH = _read_states(model.manifest, parameters, request, len(inputs["lengths"]))
     outputs = await runner.run(
         model.session,
         {**inputs, "h": np.ascontiguousarray(state_B2LH[:, 0]), "c": np.ascontiguousarray(state_B2LH[:, 1])},
         ["probabilities", "next_h", "next_c"],
-        context=context,
         items="/sequences",
     )
     predictions = []
@@ -124,36 +118,31 @@ async def _tag(
             {
                 **top[0],
                 "top": top,
-                "steps": [best for [best] in rank(probabilities_TL, parameters.labels, 1)],
+                "steps": [ranked for [ranked] in rank(probabilities_TL, parameters.labels, 1)],
                 "state": pack_state(model.manifest, outputs["next_h"][i], outputs["next_c"][i]),
             }
         )
     return _answer(model.manifest, predictions)
 
 
-def _answer(manifest: Manifest, predictions: list[Document]) -> Document:
+def _answer(manifest: Manifest, predictions: list[JsonObject]) -> JsonObject:
     return {"model": manifest.name, "version": manifest.version, "predictions": predictions}
 
 
 async def _read_texts(
-    model: Model,
-    runner: Runner,
-    parameters: TextClassifier,
-    request: SequencePredictRequest,
-    context: RequestContext,
+    model: Model, runner: Runner, parameters: TextClassifier, request: SequencePredictRequest
 ) -> Tensors:
     manifest = model.manifest
-    check_unused(["sequences", "states"], request.model_fields_set, manifest, "`texts`")
+    check_unused_fields(["sequences", "states"], request.model_fields_set, manifest, "`texts`")
     if request.texts is None:
-        raise refuse("/texts", f"this field is required: {manifest.name} reads texts")
+        raise fault("/texts", f"this field is required: {manifest.name} reads texts")
     check_items(request.texts, manifest, "/texts")
-    assert model.tokenizer is not None, "a text model has one"
-    assert manifest.limits.max_steps is not None, "a text model has a limit"
+    assert model.tokenizer is not None, "every text model has a tokenizer"
+    assert manifest.limits.max_steps is not None, "every text model has max_steps"
     rows = await tokenize(
         {f"/texts/{i}": text for i, text in enumerate(request.texts)},
         model.tokenizer,
         runner,
-        context,
         vocabulary=parameters.vocabulary,
         max_steps=manifest.limits.max_steps,
         truncate=request.truncate,
@@ -166,12 +155,12 @@ def _read_series(
     manifest: Manifest, parameters: SeriesClassifier | SeriesTagger, request: SequencePredictRequest
 ) -> Tensors:
     unused = ["texts", "truncate"] if isinstance(parameters, SeriesTagger) else ["texts", "truncate", "states"]
-    check_unused(unused, request.model_fields_set, manifest, "`sequences`")
+    check_unused_fields(unused, request.model_fields_set, manifest, "`sequences`")
     if request.sequences is None:
-        raise refuse("/sequences", f"this field is required: {manifest.name} reads series of numbers")
+        raise fault("/sequences", f"this field is required: {manifest.name} reads series of numbers")
     check_items(request.sequences, manifest, "/sequences")
     rows = [
-        read_series(row, channels=parameters.channels, max_steps=manifest.limits.max_steps, where=f"/sequences/{i}")
+        read_series(row, channels=parameters.channels, max_steps=manifest.limits.max_steps, pointer=f"/sequences/{i}")
         for i, row in enumerate(request.sequences)
     ]
     series_BTC, lengths_B = pad_series(rows)
@@ -183,5 +172,5 @@ def _read_states(
 ) -> npt.NDArray[np.float32]:
     states = request.states if request.states is not None else [None] * num_items
     if len(states) != num_items:
-        raise wrong("/states", f"as many states as sequences ({num_items})", states)
+        raise type_fault("/states", f"as many states as sequences ({num_items})", states)
     return np.stack([unpack_state(text, manifest, parameters, f"/states/{i}") for i, text in enumerate(states)])

@@ -1,8 +1,8 @@
-"""A model's raw tensors as a client sends them: what the graph may be given, and what not.
+"""Validates the raw input tensors of a request against the manifest.
 
-Invariant: tensors whose shapes `read_rules` and whose values `check_values` let pass have the types, axes, lengths,
-token ids and finite numbers that the manifest declares, within its limits, so the graph cannot fail on them and no row
-can harm another.
+Invariant: tensors that pass `value_rules` (shapes) and `check_values` (values) have the types, axes, lengths, token ids
+and finite numbers that the manifest declares, within its limits. The graph cannot fail on them, and no row can affect
+another row.
 """
 
 import math
@@ -12,69 +12,72 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle import Manifest, TensorSpec
-from service.tasks.body import refuse
+from service.families import TensorSpec
+from service.manifest import Manifest
+from service.tasks.faults import fault
 
 Array = npt.NDArray[Any]
 DTYPES = {name: np.dtype(name) for name in ("uint8", "int64", "float32")}
 
 
-def shape_problem(shape: Sequence[int], spec: TensorSpec) -> str | None:
-    """What is expected of a tensor of this spec, if `shape` is something else."""
-    fits = len(shape) == len(spec.shape) and all(
+def shape_mismatch(shape: Sequence[int], spec: TensorSpec) -> str | None:
+    """Return the difference between `shape` and the spec as a sentence, or None if they match."""
+    matches = len(shape) == len(spec.shape) and all(
         isinstance(axis, str) or axis == size for axis, size in zip(spec.shape, shape, strict=True)
     )
-    return None if fits else f"expected shape [{', '.join(map(str, spec.shape))}], got {list(shape)}"
+    return None if matches else f"expected shape [{', '.join(map(str, spec.shape))}], got {list(shape)}"
 
 
-class Rule(NamedTuple):
-    """What the values of one tensor must be: `least` to `most`, or finite if these are None."""
+class ValueRule(NamedTuple):
+    """The valid values of one tensor: `min_value` to `max_value`, or all finite numbers if these are None."""
 
     name: str
-    where: str
-    least: int | None = None
-    most: int | None = None
+    pointer: str
+    min_value: int | None = None
+    max_value: int | None = None
 
 
-def read_rules(shapes: Mapping[str, Sequence[int]], manifest: Manifest, where: Mapping[str, str]) -> tuple[Rule, ...]:
-    """The rules for the values of tensors of these names and shapes; `where` points at each in the request.
+def value_rules(
+    shapes: Mapping[str, Sequence[int]], manifest: Manifest, pointers: Mapping[str, str]
+) -> tuple[ValueRule, ...]:
+    """Return the rules for the values of tensors with these names and shapes; `pointers` maps names to JSON pointers.
 
-    Raises EkibenError("invalid-request") that names the tensor whose shape does not go with the limits or with others.
+    Raises EkibenError("invalid-request") that names the tensor whose shape exceeds a limit or contradicts another.
     """
     sizes: dict[str, tuple[int, str]] = {}
-    rules: list[Rule] = []
+    rules: list[ValueRule] = []
     for spec in manifest.inputs:
         for axis, size in zip(spec.shape, shapes[spec.name], strict=True):
             if isinstance(axis, str):
                 first, name = sizes.setdefault(axis, (size, spec.name))
                 if first != size:
-                    raise refuse(where[spec.name], f"expected {axis} = {first} as in {name!r}, got {size}")
-                _check_size(axis, size, manifest, where[spec.name])
+                    raise fault(pointers[spec.name], f"expected {axis} = {first} as in {name!r}, got {size}")
+                _check_size(axis, size, manifest, pointers[spec.name])
         if spec.dtype == "float32":
-            rules.append(Rule(spec.name, where[spec.name]))
+            rules.append(ValueRule(spec.name, pointers[spec.name]))
     steps = sizes.get("steps", (0, ""))[0]
     if "ids" in shapes:
-        rules.append(Rule("ids", where["ids"], 0, manifest.parameters.vocabulary - 1))  # type: ignore[union-attr]
+        rules.append(ValueRule("ids", pointers["ids"], 0, manifest.parameters.vocabulary - 1))  # type: ignore[union-attr]
     if "lengths" in shapes:
-        rules.append(Rule("lengths", where["lengths"], 1, steps))
+        rules.append(ValueRule("lengths", pointers["lengths"], 1, steps))
     if "past_lengths" in shapes:
-        longest = manifest.limits.max_steps
-        room = sizes["past"][0] if longest is None else min(sizes["past"][0], longest - steps)
-        rules.append(Rule("past_lengths", where["past_lengths"], 0, room))
+        context = manifest.limits.max_steps
+        max_past = sizes["past"][0] if context is None else min(sizes["past"][0], context - steps)
+        rules.append(ValueRule("past_lengths", pointers["past_lengths"], 0, max_past))
     return tuple(rules)
 
 
-def check_values(tensors: Mapping[str, Array], rules: Sequence[Rule]) -> None:
-    """Raises EkibenError("invalid-request") that names the tensor and the place of its first wrong value."""
-    for name, where, least, most in rules:
-        if least is None or most is None:
-            _check_finite(tensors[name], where)
+def check_values(tensors: Mapping[str, Array], rules: Sequence[ValueRule]) -> None:
+    """Raise EkibenError("invalid-request") that names the tensor and its first invalid value."""
+    for name, pointer, min_value, max_value in rules:
+        if min_value is None or max_value is None:
+            _check_finite(tensors[name], pointer)
         else:
-            _check_range(tensors[name], least, most, where)
+            _check_range(tensors[name], min_value, max_value, pointer)
 
 
 def clear_padding(outputs: Mapping[str, Array], inputs: Mapping[str, Array], manifest: Manifest) -> None:
-    """Zero what an output has beyond a row's length: it means nothing, and would differ with the row's batch."""
+    """Set output values beyond a row's length to zero: they are undefined and would depend on the batch."""
     if "lengths" in inputs:
         for spec in manifest.outputs:
             if spec.name in outputs and spec.shape[1:2] == ("steps",):
@@ -82,27 +85,28 @@ def clear_padding(outputs: Mapping[str, Array], inputs: Mapping[str, Array], man
                 output[np.arange(output.shape[1]) >= inputs["lengths"][:, None]] = 0
 
 
-def _check_size(axis: str, size: int, manifest: Manifest, where: str) -> None:
-    most = manifest.limits.max_items if axis == "batch" else manifest.limits.max_steps
-    least = 0 if axis == "past" else 1
-    if size < least or (most is not None and size > most):
-        raise refuse(where, f"expected a {axis} axis of {least} to {most}, got {size}")
+def _check_size(axis: str, size: int, manifest: Manifest, pointer: str) -> None:
+    max_size = manifest.limits.max_items if axis == "batch" else manifest.limits.max_steps
+    min_size = 0 if axis == "past" else 1
+    if size < min_size or (max_size is not None and size > max_size):
+        raise fault(pointer, f"expected a {axis} axis of {min_size} to {max_size}, got {size}")
 
 
-def _check_finite(tensor: Array, where: str) -> None:
-    if math.isfinite(np.vdot(tensor, tensor)):  # the quick look; the square of a finite number may not be
+def _check_finite(tensor: Array, pointer: str) -> None:
+    # The fast check: a finite sum of squares proves that all numbers are finite. The converse does not hold.
+    if math.isfinite(np.vdot(tensor, tensor)):
         return
-    wrong = ~np.isfinite(tensor)
-    if wrong.any():
-        at = np.argwhere(wrong)[0].tolist()
-        raise refuse(where, f"expected finite numbers, got {tensor[tuple(at)]} at {at}")
+    is_invalid = ~np.isfinite(tensor)
+    if is_invalid.any():
+        at = np.argwhere(is_invalid)[0].tolist()
+        raise fault(pointer, f"expected finite numbers, got {tensor[tuple(at)]} at {at}")
 
 
-def _check_range(tensor: Array, least: int, most: int, where: str) -> None:
+def _check_range(tensor: Array, min_value: int, max_value: int, pointer: str) -> None:
     if tensor.size == 1:
-        fits = least <= tensor.item() <= most
+        is_valid = min_value <= tensor.item() <= max_value
     else:
-        fits = not tensor.size or (least <= tensor.min() and tensor.max() <= most)
-    if not fits:
-        at = np.argwhere((tensor < least) | (tensor > most))[0].tolist()
-        raise refuse(where, f"expected {least} to {most}, got {tensor[tuple(at)]} at {at}")
+        is_valid = not tensor.size or (min_value <= tensor.min() and tensor.max() <= max_value)
+    if not is_valid:
+        at = np.argwhere((tensor < min_value) | (tensor > max_value))[0].tolist()
+        raise fault(pointer, f"expected {min_value} to {max_value}, got {tensor[tuple(at)]} at {at}")

@@ -11,8 +11,8 @@ import torch
 from PIL import Image as Pillow
 from tokenizers import Tokenizer
 
-from service.tasks.generate import latents
-from service.tasks.texts import pad_ids
+from service.tasks.codecs.texts import pad_ids
+from service.tasks.generate import sample_latents
 from training.checkpoint import Run, load_run
 from training.families import FAMILIES
 from training.models import RECIPES
@@ -147,6 +147,6 @@ def check_drawings(run: Run, http: httpx.Client) -> None:
         pngs = post(http, "/generate", model=run.recipe.name, count=count, seed=seed)["images"]
         served = np.stack([np.asarray(Pillow.open(BytesIO(base64.b64decode(png)))) for png in pngs]).astype(int)
         size = run.test.inputs["latents"].shape[1]
-        difference = np.abs(served - reference(run, latents=latents(seed, count, size))["images"])
+        difference = np.abs(served - reference(run, latents=sample_latents(seed, count, size))["images"])
         assert difference.max() <= 1
         assert (difference > 0).mean() <= 1e-3

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.bundle import REQUESTS, Manifest
-from service.tasks.limits import ENDPOINTS
+from service.manifest import REQUESTS, Manifest
+from service.tasks.model_lookup import ENDPOINTS
 from service.tasks.replay import compare_answers
 from tests.e2e.serving import ROOT, environment, serving
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.tasks.classify import A_SEVEN
+from service.tasks.classify import EXAMPLE_PNG
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_bentoml_client_gets_the_same_responses_as_http(
     client: Any, http: httpx.Client, models: dict[str, str]
 ) -> None:
     calls: dict[str, tuple[str, dict[str, Any]]] = {
-        "image-classifier": ("classify", {"images": [A_SEVEN]}),
+        "image-classifier": ("classify", {"images": [EXAMPLE_PNG]}),
         "text-classifier": ("sequence_predict", {"texts": ["Return a list of words."], "top_k": 1}),
         "language-model": ("generate", {"prompt": "The ", "max_tokens": 4, "seed": 1}),
         "image-generator": ("generate", {"seed": 1}),

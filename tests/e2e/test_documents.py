@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from service.settings import table as settings_table
+from service.settings import settings_table
 from tests.documents import ADDRESS, BLOCK, README, ROOT, TABLE, Example, examples, run, with_tables
 from tests.e2e.serving import SERVE, environment, serving
 

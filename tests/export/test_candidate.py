@@ -6,7 +6,7 @@ import pytest
 
 from export.candidate import Candidate, ExportError, draft
 from export.recurrent import OPSET
-from service.bundle import TOKENIZER
+from service.manifest import TOKENIZER
 from tests.export.conftest import Candidates
 from tests.export.tiny import RECIPES
 

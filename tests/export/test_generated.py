@@ -10,7 +10,7 @@ from PIL import Image
 
 from export.asked import MismatchError
 from export.generated import drawn, prompts
-from service.tasks.replay import answer_now
+from service.tasks.replay import answer_request_sync
 from tests.export.conftest import Candidates
 
 
@@ -18,7 +18,7 @@ def test_every_way_of_sampling_is_asked_for_and_agrees(candidates: Candidates) -
     candidate = candidates("tiny-prenorm")
     bodies = []
     for asked in prompts(candidate):
-        asked.check(answer_now(served(candidate), {"model": candidate.manifest.name, **asked.body}))
+        asked.check(answer_request_sync(served(candidate), {"model": candidate.manifest.name, **asked.body}))
         bodies.append(asked.body)
     assert {"top_k", "top_p", "stop", "logprobs"} <= {key for body in bodies for key in body}
     assert any(isinstance(body["prompt"], list) for body in bodies)
@@ -28,7 +28,7 @@ def test_every_way_of_sampling_is_asked_for_and_agrees(candidates: Candidates) -
 def test_another_token_or_log_probability_is_found(candidates: Candidates) -> None:
     candidate = candidates("tiny-prenorm")
     asked = list(prompts(candidate))[1]
-    answer = answer_now(served(candidate), {"model": candidate.manifest.name, **asked.body})
+    answer = answer_request_sync(served(candidate), {"model": candidate.manifest.name, **asked.body})
     wrong_text, wrong_number = copy.deepcopy(answer), copy.deepcopy(answer)
     text = answer["completions"][0]["text"]
     wrong_text["completions"][0]["text"] = text[:-1] + ("a" if text[-1] != "a" else "b")
@@ -42,7 +42,7 @@ def test_another_token_or_log_probability_is_found(candidates: Candidates) -> No
 def test_another_pixel_is_found(candidates: Candidates) -> None:
     candidate = candidates("tiny-gan")
     asked = next(drawn(candidate))
-    answer = answer_now(served(candidate), {"model": candidate.manifest.name, **asked.body})
+    answer = answer_request_sync(served(candidate), {"model": candidate.manifest.name, **asked.body})
     asked.check(copy.deepcopy(answer))
     pixels = np.array(Image.open(BytesIO(base64.b64decode(answer["images"][0]))))
     pixels[3, 4] ^= 64

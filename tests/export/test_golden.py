@@ -6,8 +6,8 @@ import torch
 from export.candidate import Candidate
 from export.golden import golden_cases
 from export.graph import EXAMPLE
-from service.bundle import LanguageModel
 from service.engine.verification.parity import compare
+from service.families import LanguageModel
 from tests.export.conftest import Candidates
 from training.families import FAMILIES
 

@@ -1,7 +1,7 @@
 """Names, types and axes of the contract, read off tiny runs."""
 
 from export.interface import interface
-from service.bundle import LanguageModel, SeriesTagger
+from service.families import LanguageModel, SeriesTagger
 from tests.export.conftest import Runs
 
 EXPECTED = {

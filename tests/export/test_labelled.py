@@ -8,7 +8,7 @@ import pytest
 
 from export.asked import MismatchError
 from export.labelled import images, series, tagged, texts
-from service.tasks.replay import answer_now
+from service.tasks.replay import answer_request_sync
 from tests.export.conftest import Candidates
 
 Answer = dict[str, Any]
@@ -54,7 +54,7 @@ def test_a_spoiled_answer_is_not_pytorchs(
 ) -> None:
     candidate = candidates("tiny-picture")
     asked = next(images(candidate))
-    answer = answer_now(served(candidate), {"model": candidate.manifest.name, **asked.body})
+    answer = answer_request_sync(served(candidate), {"model": candidate.manifest.name, **asked.body})
     asked.check(copy.deepcopy(answer))
     spoil(answer)
     with pytest.raises(MismatchError, match=expected):
@@ -71,7 +71,7 @@ def test_bodies_have_pictures_in_both_forms_and_items_of_many_lengths(candidates
 def test_another_number_of_tokens_is_found(candidates: Candidates) -> None:
     candidate = candidates("tiny-text")
     asked = next(texts(candidate))
-    answer = answer_now(served(candidate), {"model": candidate.manifest.name, **asked.body})
+    answer = answer_request_sync(served(candidate), {"model": candidate.manifest.name, **asked.body})
     answer["predictions"][0]["tokens"] += 1
     with pytest.raises(MismatchError, match=r"item 0: .* tokens, training had"):
         asked.check(answer)
@@ -80,7 +80,7 @@ def test_another_number_of_tokens_is_found(candidates: Candidates) -> None:
 def test_every_step_of_a_tagger_is_checked(candidates: Candidates) -> None:
     candidate = candidates("tiny-tagger")
     asked = next(tagged(candidate))
-    answer = answer_now(served(candidate), {"model": candidate.manifest.name, **asked.body})
+    answer = answer_request_sync(served(candidate), {"model": candidate.manifest.name, **asked.body})
     asked.check(copy.deepcopy(answer))
     answer["predictions"][0]["steps"][1]["probability"] += 1e-3
     with pytest.raises(MismatchError, match="item 0, step 1, rank 1"):

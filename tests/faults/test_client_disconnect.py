@@ -8,12 +8,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from service.bundle import MODEL, open_bundle
+from service.bundle import open_bundle
+from service.manifest import MODEL
 from tests.e2e.serving import SERVE, Started
-from tests.service.bodies import body
 from tests.service.bundles import NAMES, bundle_files, onnx_model, write_bundle
 from tests.service.engine.versions import NAME, publish, request_file, slow_graph
 from tests.service.hosts import GRANIAN, ask, counted, running_server, send, wait_until
+from tests.service.requests import request_body
 
 # Iterations of the graph's loop: about 0.3 s.
 NUM_ITERATIONS = 1 << 17
@@ -89,7 +90,7 @@ def test_a_generation_stops_within_one_step_of_the_disconnect(command: tuple[str
     changes = {"limits": {"max_items": NUM_TEXTS, "max_steps": 160}}
     files = bundle_files("language-model", model=slow_language_model())
     bundle = open_bundle(write_bundle(tmp_path / "drafts", "language-model", files=files, **changes))
-    files |= request_file(bundle, body("language-model"))
+    files |= request_file(bundle, request_body("language-model"))
     write_bundle(bundles, "language-model", files=files, **changes)
     many = json.dumps(
         {"model": LANGUAGE_MODEL, "prompt": ["the "] * NUM_TEXTS, "max_tokens": NUM_TOKENS, "seed": 1}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import save
 
-from service.bundle import GOLDEN, MODEL, GoldenCase, pack_golden
+from service.bundle import GoldenCase, pack_golden
+from service.manifest import GOLDEN, MODEL
 from tests.e2e.serving import ROOT, SERVE, Started, environment, start
 from tests.service.bundles import FAMILIES, NAMES, bundle_files, golden_cases, write_bundle
 from tests.service.conftest import served_bundles

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.connection import Connection, Response
 from service.bundle import Bundle, open_bundle
-from service.tasks.replay import answer_now
+from service.tasks.replay import answer_request_sync
 from tests.e2e.serving import until
 from tests.service.engine.versions import (
     NAME,
@@ -63,7 +63,7 @@ REQUESTS = [(path, *request(path, images)) for path in PATHS for images in IMAGE
 def expected(bundle: Bundle) -> list[Any]:
     """The response of this version to each request, computed without batching."""
     model = standalone_model(bundle)
-    documents = [answer_now(model, json_request(images)) for images in IMAGES]
+    documents = [answer_request_sync(model, json_request(images)) for images in IMAGES]
     tensors = [model.session.run({"images": images}).values() for images in IMAGES]
     for document in documents:
         del document["version"]

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from benchmarks.engine.kills import CheckedLoad
-from service.bundle import MODEL, open_bundle
+from service.bundle import open_bundle
+from service.manifest import MODEL
 from tests.e2e.serving import ROOT, environment, free_port, until
-from tests.service.bodies import body
 from tests.service.conftest import served_bundles
 from tests.service.engine.versions import NAME, endless_graph, publish, request_file
 from tests.service.hosts import (
@@ -31,6 +31,7 @@ from tests.service.hosts import (
     under_way,
     wait_until,
 )
+from tests.service.requests import request_body
 
 __all__ = ["served_bundles"]
 NUM_CLIENTS = 8
@@ -149,7 +150,7 @@ def test_a_worker_with_an_endless_request_is_replaced(slow: bool, tmp_path: Path
     files = {MODEL: endless_graph(num_turns=20_000 if slow else 1)}
     bundle = open_bundle(tmp_path / "drafts" / NAME / publish(tmp_path / "drafts", 0, files=files))
     root = tmp_path / "bundles"
-    publish(root, 0, files=files | request_file(bundle, body("image-classifier")))
+    publish(root, 0, files=files | request_file(bundle, request_body("image-classifier")))
     with running_server(
         GRANIAN, root, tmp_path, EKIBEN_THREADS="1", EKIBEN_HANG_S="2", EKIBEN_HEARTBEAT_S="60"
     ) as host:

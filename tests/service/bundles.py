@@ -1,6 +1,6 @@
-"""Tiny bundles, one a family, with real graphs: what the service's tests load instead of trained models.
+"""Writes tiny bundles, one per family, with real graphs; the tests of the service load them instead of trained models.
 
-Weights are random but fixed. The graphs are written in ONNX's text form, so a test can read what it serves.
+The weights are random but fixed. The graphs are written in the text format of ONNX, so they can be read in this file.
 """
 
 import functools
@@ -18,22 +18,12 @@ from onnx import parser
 from safetensors.numpy import save
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from service.bundle import (
-    GOLDEN,
-    MANIFEST,
-    MODEL,
-    REQUESTS,
-    TASKS,
-    TOKENIZER,
-    GoldenCase,
-    Manifest,
-    RequestCase,
-    TensorSpec,
-    pack_golden,
-)
+from service.bundle import GoldenCase, RequestCase, pack_golden
+from service.families import TASK_OF_FAMILY, TensorSpec
+from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, Manifest
 
 OPSET = 20
-FAMILIES = tuple(TASKS)
+FAMILIES = tuple(TASK_OF_FAMILY)
 WORDS = ("[UNK]", "the", "train", "leaves", "at", "noon", "rice", "fish", "goal", "match")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz .\n")
 NAMES = {
@@ -45,7 +35,8 @@ NAMES = {
     "image-generator": "tiny-pictures",
 }
 IMAGE = {"height": 4, "width": 4, "mode": "L"}
-RECURRENT = frozenset({"series-classifier", "series-tagger", "text-classifier"})  # a batch of one has bits of its own
+# A recurrent model computes a batch of one with other kernels, hence with other bits.
+RECURRENT = frozenset({"series-classifier", "series-tagger", "text-classifier"})
 CONTEXT = 160
 HEADS, HEAD_SIZE, LAYERS = 2, 4, 2
 
@@ -130,11 +121,11 @@ ATTENTION = """
   new_value_{i} = Transpose <perm = [0, 2, 1, 3]> (v_bshd_{i})
   keys_{i} = Concat <axis = 2> (past_key_{i}, new_key_{i})
   values_{i} = Concat <axis = 2> (past_value_{i}, new_value_{i})
-  turned_{i} = Transpose <perm = [0, 1, 3, 2]> (keys_{i})
-  raw_{i} = MatMul (q_bhsd_{i}, turned_{i})
+  keys_t_{i} = Transpose <perm = [0, 1, 3, 2]> (keys_{i})
+  raw_{i} = MatMul (q_bhsd_{i}, keys_t_{i})
   masked_{i} = Where (seen, raw_{i}, hidden)
-  shares_{i} = Softmax <axis = -1> (masked_{i})
-  read_{i} = MatMul (shares_{i}, values_{i})
+  weights_{i} = Softmax <axis = -1> (masked_{i})
+  read_{i} = MatMul (weights_{i}, values_{i})
   read_bshd_{i} = Transpose <perm = [0, 2, 1, 3]> (read_{i})
   read_bse_{i} = Reshape (read_bshd_{i}, join)
   x_{j} = Add (x_{i}, read_bse_{i})
@@ -145,8 +136,8 @@ LANGUAGE_MODEL = """
   past_shape = Shape <start = 2, end = 3> (past_key_0)
   step_count = Squeeze (steps_1, zero)
   past_count = Squeeze (past_shape, zero)
-  new_s = Range (nought, step_count, unit)
-  old_p = Range (nought, past_count, unit)
+  new_s = Range (zero_scalar, step_count, one_scalar)
+  old_p = Range (zero_scalar, past_count, one_scalar)
   past_b1 = Unsqueeze (past_lengths, one)
   place_bs = Add (past_b1, new_s)
   token = Gather (embedding, ids)
@@ -213,7 +204,7 @@ def weights(family: str) -> Mapping[str, npt.NDArray[Any]]:
         return {"w": normal(5, 16), **{name: np.asarray(value) for name, value in constants.items()}}
     width = HEADS * HEAD_SIZE
     layers = {f"{kind}_w_{i}": normal(width, width, scale=0.3) for i in range(LAYERS) for kind in "qkv"}
-    scalars = {"nought": np.asarray(0), "unit": np.asarray(1), "hidden": np.asarray(-1e9, np.float32)}
+    scalars = {"zero_scalar": np.asarray(0), "one_scalar": np.asarray(1), "hidden": np.asarray(-1e9, np.float32)}
     axes = {"zero": zero, "one": one, "one_two": whole(1, 2), "join": whole(0, 0, width)}
     tables = {"embedding": normal(len(LETTERS), width), "positions": normal(CONTEXT, width)}
     return {
@@ -236,7 +227,7 @@ def onnx_model(family: str) -> onnx.ModelProto:
 
 
 def example_inputs(family: str, *, batch: int = 3, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
-    """Random valid inputs; ragged where the family is."""
+    """Return random valid inputs; rows differ in length if the family has lengths."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 6, batch)
     lengths[rng.integers(batch)] = 5
@@ -305,12 +296,12 @@ def tensor_specs(family: str) -> dict[str, tuple[TensorSpec, ...]]:
 
 
 def manifest_fields(family: str) -> dict[str, Any]:
-    """Everything a manifest holds but its version and files."""
+    """Return all fields of a manifest except version and files."""
     specs = tensor_specs(family)
     tolerance = {"atol": 1e-5, "rtol": 1e-4, "measured": 2e-7}
     return {
         "name": NAMES[family],
-        "task": TASKS[family],
+        "task": TASK_OF_FAMILY[family],
         "summary": f"A tiny {family} for tests.",
         **specs,
         "parameters": {"family": family, **PARAMETERS[family]},
@@ -342,7 +333,7 @@ def bundle_files(
     golden: Sequence[GoldenCase] | None = None,
     model: bytes | None = None,
 ) -> dict[str, bytes]:
-    """The files of a valid bundle, manifest apart; pass what should differ."""
+    """Return the files of a valid bundle without its manifest; arguments replace the default contents."""
     cases = golden_cases(family) if golden is None else tuple(golden)
     rows = [RequestCase(request={"model": NAMES[family]}, answer={})] if requests is None else requests
     lines = [json.dumps({"request": row.request, "answer": row.answer}, ensure_ascii=False) + "\n" for row in rows]
@@ -356,9 +347,9 @@ def bundle_files(
 
 
 def write_bundle(root: Path, family: str, *, files: Mapping[str, bytes] | None = None, **fields: Any) -> Path:
-    """Write a sealed bundle and `current` under `root`; `fields` replace fields of the manifest. Returns its folder."""
+    """Write a bundle and `current` under `root` and return its folder; `fields` replace fields of the manifest."""
     contents = bundle_files(family) if files is None else files
-    manifest = Manifest.sealed(
+    manifest = Manifest.versioned(
         **{
             **manifest_fields(family),
             "files": {

@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 from service.bundle import RequestCase, open_bundle
 from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
-from service.tasks.replay import answer_now
-from tests.service.bodies import body
+from service.tasks.replay import answer_request_sync
 from tests.service.bundles import FAMILIES, bundle_files, write_bundle
 from tests.service.engine.versions import wait_until
+from tests.service.requests import request_body
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def served_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
             session=Session(bundle.model, manifest=bundle.manifest, device="cpu"),
             tokenizer=Tokenizer.from_str(bundle.tokenizer) if bundle.tokenizer else None,
         )
-        case = RequestCase(request=body(family), answer=answer_now(model, body(family)))
+        case = RequestCase(request=request_body(family), answer=answer_request_sync(model, request_body(family)))
         write_bundle(root, family, files=bundle_files(family, requests=[case]))
     return root
 

@@ -1,16 +1,17 @@
-"""What work leaves for the collector, apart from what others in this process left."""
+"""Counts the objects of a coroutine that only the cyclic garbage collector frees."""
 
 import gc
 from collections.abc import Awaitable
 
 
-async def garbage_of(work: Awaitable[None]) -> int:
-    """How many objects only the collector frees once the work is done."""
-    while gc.collect():  # to free some is what makes others garbage
+async def count_cyclic_garbage(awaitable: Awaitable[None]) -> int:
+    """Await it and return the number of objects that the collector frees afterwards."""
+    # Freeing objects can make other objects garbage, so one collection is not enough.
+    while gc.collect():
         pass
     gc.disable()
     try:
-        await work
+        await awaitable
         return gc.collect()
     finally:
         gc.enable()

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.serving import ROOT, Started, environment, start
-from tests.service.bodies import body
+from tests.service.requests import request_body
 
 GRANIAN = (sys.executable, "-m", "service")
 JSON = {"content-type": "application/json"}
-IMAGES = json.dumps(body("image-classifier"))
+IMAGES = json.dumps(request_body("image-classifier"))
 Answer = tuple[int, dict[str, str], bytes]
 
 

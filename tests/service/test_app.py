@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.service.bodies import body
-from tests.service.bundles import FAMILIES, TASKS
+from service.families import TASK_OF_FAMILY
+from tests.service.bundles import FAMILIES
+from tests.service.requests import request_body
 
 ROOT = Path(__file__).parents[2]
 ENDPOINTS = {"classify": "/classify", "sequence-predict": "/sequence-predict", "generate": "/generate"}
@@ -24,10 +25,10 @@ def test_both_doors_give_the_same_answer(family: str, client: TestClient) -> Non
 
     from service.tasks import TASKS as HANDLERS
 
-    task = TASKS[family]
-    over_http = client.post(ENDPOINTS[task], json=body(family)).json()
+    task = TASK_OF_FAMILY[family]
+    over_http = client.post(ENDPOINTS[task], json=request_body(family)).json()
     method = getattr(bentoml.get_current_service(), task.replace("-", "_")).local
-    answer = asyncio.run(method(HANDLERS[task].request(**body(family))))
+    answer = asyncio.run(method(HANDLERS[task].request(**request_body(family))))
     assert answer.model_dump(mode="json", exclude_none=True) == over_http
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from service.families import TASK_OF_FAMILY
 from tests.e2e.serving import SERVE, Started
-from tests.service.bodies import body
-from tests.service.bundles import FAMILIES, NAMES, TASKS, example_inputs
+from tests.service.bundles import FAMILIES, NAMES, example_inputs
 from tests.service.hosts import GRANIAN, IMAGES, JSON, ask, classify, counted, running_server, send, wait_until
+from tests.service.requests import request_body
 
 PIXELS = example_inputs("image-classifier", batch=1)["images"]
 
@@ -33,7 +34,7 @@ def infer(**extra: Any) -> dict[str, Any]:
 
 BINARY = json.dumps(infer(parameters={"binary_data_size": 16}) | {"parameters": {"binary_data_output": True}})
 REQUESTS: dict[str, tuple[str, str, str | bytes, dict[str, str]]] = {
-    **{family: ("POST", f"/{TASKS[family]}", json.dumps(body(family)), JSON) for family in FAMILIES},
+    **{family: ("POST", f"/{TASK_OF_FAMILY[family]}", json.dumps(request_body(family)), JSON) for family in FAMILIES},
     "tensors": ("POST", "/v2/models/tiny-images/infer", json.dumps(infer(data=PIXELS.tolist())), {}),
     "bytes": (
         "POST", "/v2/models/tiny-images/infer", BINARY.encode() + PIXELS.tobytes(),
@@ -59,7 +60,7 @@ REQUESTS: dict[str, tuple[str, str, str | bytes, dict[str, str]]] = {
     "wrong method": ("GET", "/classify", b"", {}),
     "wrong method of the framework": ("POST", "/docs.json", b"", {}),
     "no JSON": ("POST", "/classify", b"{", JSON),
-    "a wrong item": ("POST", "/classify", json.dumps({**body("image-classifier"), "images": [1]}), JSON),
+    "a wrong item": ("POST", "/classify", json.dumps({**request_body("image-classifier"), "images": [1]}), JSON),
     "a wrong tensor": ("POST", "/v2/models/tiny-images/infer", json.dumps(infer(data=[256])), {}),
     "too large": ("POST", "/classify", b"", {**JSON, "content-length": str(17 << 20)}),
     "a HEAD": ("HEAD", "/models", b"", {}),

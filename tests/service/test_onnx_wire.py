@@ -1,4 +1,4 @@
-"""What must not be loaded is refused from its bytes alone; `onnx` is the independent reader."""
+"""Unsafe models are refused from their bytes alone; the `onnx` package is the independent reader."""
 
 from collections.abc import Iterator
 
@@ -16,13 +16,13 @@ from tests.service.bundles import FAMILIES, OPSET, onnx_model
 TINY = onnx_model("image-classifier")
 
 
-def refused(model: onnx.ModelProto | bytes, sentence: str) -> None:
+def assert_refused(model: onnx.ModelProto | bytes, message: str) -> None:
     content = model if isinstance(model, bytes) else model.SerializeToString()
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=message):
         check_model(content, opset=OPSET)
 
 
-def copy() -> onnx.ModelProto:
+def copy_of_tiny() -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(TINY)
     return model
@@ -39,11 +39,11 @@ def graph_with(*nodes: onnx.NodeProto, initializers: tuple[TensorProto, ...] = (
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_plain_model_passes(family: str) -> None:
+def test_valid_model_passes(family: str) -> None:
     check_model(onnx_model(family).SerializeToString(), opset=OPSET)
 
 
-def test_external_data_is_found_wherever_a_tensor_can_be() -> None:
+def test_external_data_is_refused_in_every_tensor() -> None:
     branch = graph_with(initializers=(external_tensor(),))
     sparse = onnx.SparseTensorProto(values=external_tensor())
     attributes = [
@@ -54,75 +54,75 @@ def test_external_data_is_found_wherever_a_tensor_can_be() -> None:
         helper.make_attribute("sparse_value", sparse),
     ]
     for attribute in attributes:
-        model = copy()
+        model = copy_of_tiny()
         model.graph.node[0].attribute.append(attribute)
-        refused(model, "external data")
-    model = copy()
+        assert_refused(model, "external data")
+    model = copy_of_tiny()
     model.graph.initializer.append(external_tensor())
-    refused(model, "external data")
-    model = copy()
+    assert_refused(model, "external data")
+    model = copy_of_tiny()
     model.graph.sparse_initializer.append(sparse)
-    refused(model, "external data")
-    model = copy()
+    assert_refused(model, "external data")
+    model = copy_of_tiny()
     model.graph.initializer[0].data_location = TensorProto.EXTERNAL
-    refused(model, "external data")
+    assert_refused(model, "external data")
 
 
-def test_foreign_operators_are_found_at_any_depth() -> None:
+def test_nonstandard_operators_are_refused_at_any_depth() -> None:
     node = helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")
-    model = copy()
+    model = copy_of_tiny()
     model.graph.node.append(node)
-    refused(model, "operator domain 'com.microsoft'")
-    model = copy()
+    assert_refused(model, "operator domain 'com.microsoft'")
+    model = copy_of_tiny()
     model.graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=graph_with(node)))
-    refused(model, "operator domain 'com.microsoft'")
-    model = copy()
+    assert_refused(model, "operator domain 'com.microsoft'")
+    model = copy_of_tiny()
     model.opset_import.append(helper.make_opsetid("my.ops", 1))
-    refused(model, r"operator domain 'my\.ops'")
+    assert_refused(model, r"operator domain 'my\.ops'")
 
 
-def test_the_standard_domain_has_two_names() -> None:
-    model = copy()
+def test_both_names_of_the_standard_domain_pass() -> None:
+    model = copy_of_tiny()
     model.graph.node[0].domain = "ai.onnx"
     model.opset_import[0].domain = "ai.onnx"
     check_model(model.SerializeToString(), opset=OPSET)
 
 
-def test_functions_and_training_are_refused() -> None:
-    model = copy()
+def test_functions_and_training_information_are_refused() -> None:
+    model = copy_of_tiny()
     model.functions.append(helper.make_function("my", "f", ["x"], ["y"], [], []))
-    refused(model, "local functions")
-    model = copy()
+    assert_refused(model, "local functions")
+    model = copy_of_tiny()
     model.training_info.add()
-    refused(model, "training information")
+    assert_refused(model, "training information")
 
 
-def test_the_opset_is_the_declared_one() -> None:
-    model = copy()
+def test_opset_must_be_the_declared_one() -> None:
+    model = copy_of_tiny()
     model.opset_import[0].version = 21
-    refused(model, "opset 21, expected 20")
+    assert_refused(model, "opset 21, expected 20")
     model.opset_import.append(helper.make_opsetid("", 20))
-    refused(model, "domain '' is imported at opsets 2")
+    assert_refused(model, "domain '' is imported at opsets 2")
     del model.opset_import[:]
-    refused(model, "opset missing, expected 20")
+    assert_refused(model, "opset missing, expected 20")
     model.opset_import.add(domain="")
-    refused(model, "names no version")
+    assert_refused(model, "names no version")
 
 
-def test_no_graph_no_model() -> None:
-    refused(b"", "no graph")
+def test_model_without_a_graph_is_refused() -> None:
+    assert_refused(b"", "no graph")
 
 
-def test_every_truncation_is_refused() -> None:
+def test_every_truncated_model_is_refused() -> None:
     content = TINY.SerializeToString()
     for size in range(len(content)):
-        refused(content[:size], ".")
+        assert_refused(content[:size], ".")
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
-        (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "field 7 has 9223372036854775807 bytes, 0 are left"),
+        (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "field 7 has 9223372036854775807 bytes, but only 0 remain"),
         (b"\x3a" + b"\xff" * 11, "more than ten bytes"),
         (b"\x3a\x80", "truncated inside a number"),
         (b"\x3b\x3c", "wire type 3"),
@@ -132,8 +132,8 @@ def test_every_truncation_is_refused() -> None:
         (b"\x42\x03\x0a\x01\xff", "utf-8"),
     ],
 )
-def test_hostile_bytes_end_in_a_sentence(content: bytes, sentence: str) -> None:
-    refused(content, sentence)
+def test_malformed_bytes_raise_value_error(content: bytes, message: str) -> None:
+    assert_refused(content, message)
 
 
 def wrapped(inner: bytes, field: int) -> bytes:
@@ -144,19 +144,19 @@ def wrapped(inner: bytes, field: int) -> bytes:
     return bytes([field << 3 | 2]) + bytes(length) + bytes([size]) + inner
 
 
-def test_deep_nesting_neither_recurses_nor_hangs() -> None:
+def test_deep_nesting_is_refused_without_recursion() -> None:
     graph = b""
-    for _ in range(2000):  # an If in an If in an If ...
+    for _ in range(2000):  # nested If nodes
         graph = wrapped(wrapped(wrapped(graph, 6), 5), 1)
-    refused(wrapped(graph, 7), "nested more than 64 deep")
+    assert_refused(wrapped(graph, 7), "nested more than 64 deep")
 
 
-def test_a_flood_of_fields_is_cut_off() -> None:
-    refused(b"\x08\x00" * (MAX_FIELDS * 40), f"more than {MAX_FIELDS} fields")
+def test_number_of_fields_is_bounded() -> None:
+    assert_refused(b"\x08\x00" * (MAX_FIELDS * 40), f"more than {MAX_FIELDS} fields")
 
 
 @given(st.binary(max_size=300))
-def test_arbitrary_bytes_raise_nothing_but_value_errors(content: bytes) -> None:
+def test_arbitrary_bytes_raise_only_value_errors(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         check_model(content, opset=OPSET)
 
@@ -180,7 +180,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=300)
 @given(mutated())
-def test_what_passes_is_clean_to_another_reader(content: bytes) -> None:
+def test_models_that_pass_are_safe_according_to_the_onnx_package(content: bytes) -> None:
     try:
         check_model(content, opset=OPSET)
     except ValueError:
@@ -204,7 +204,7 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from graphs(inner)
 
 
-def test_large_weights_are_skipped_not_read() -> None:
-    model = copy()
+def test_large_weights_pass() -> None:
+    model = copy_of_tiny()
     model.graph.initializer.append(numpy_helper.from_array(np.zeros((1000, 1000), np.float32), "big"))
     check_model(model.SerializeToString(), opset=OPSET)

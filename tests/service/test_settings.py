@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a bad one is named."""
+"""Settings come from the environment, and errors name the invalid variables."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import PREFIX, Settings, SettingsError, load_settings, table
+from service.settings import PREFIX, Settings, SettingsError, load_settings, settings_table
 
 
 @pytest.fixture(autouse=True)
@@ -15,12 +15,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(key)
 
 
-def test_defaults_serve_a_checkout() -> None:
+def test_defaults_fit_a_checkout() -> None:
     settings = load_settings()
     assert (settings.bundles, settings.device, settings.max_body_bytes) == (Path("bundles"), "auto", 16 * 1024 * 1024)
 
 
-def test_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_settings_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EKIBEN_BUNDLES", "/srv/bundles")
     monkeypatch.setenv("EKIBEN_DEVICE", "cuda")
     monkeypatch.setenv("EKIBEN_THREADS", "4")
@@ -28,7 +28,7 @@ def test_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.bundles, settings.device, settings.threads) == (Path("/srv/bundles"), "cuda", 4)
 
 
-def test_names_every_bad_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_invalid_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EKIBEN_DEVICE", "gpu")
     monkeypatch.setenv("EKIBEN_THREADS", "0")
     with pytest.raises(SettingsError, match=r"EKIBEN_DEVICE='gpu': .*'cuda'; EKIBEN_THREADS='0': .*greater"):
@@ -36,26 +36,26 @@ def test_names_every_bad_value(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "reason"),
     [
         ("EKIBEN_BUNDLES", "", "expected a folder"),
         ("EKIBEN_MAX_BATCH_ITEMS", "1000000", "less than or equal to 1024"),
         ("EKIBEN_MAX_BATCH_STEPS", "100000000", "less than or equal to 1048576"),
     ],
 )
-def test_what_can_never_work_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+def test_unusable_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=f"{name}='{value}': .*{said}"):
+    with pytest.raises(SettingsError, match=f"{name}='{value}': .*{reason}"):
         load_settings()
 
 
-def test_a_misspelt_setting_is_not_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EKIBEN_TREADS", "4")
-    with pytest.raises(SettingsError, match=r"no such setting: EKIBEN_TREADS; there are .*EKIBEN_THREADS"):
+    with pytest.raises(SettingsError, match=r"no such setting: EKIBEN_TREADS; expected one of .*EKIBEN_THREADS"):
         load_settings()
 
 
-def test_addresses_that_kubernetes_injects_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubernetes_service_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("EKIBEN_SERVICE_HOST", "EKIBEN_SERVICE_PORT_HTTP", "EKIBEN_PORT", "EKIBEN_PORT_3000_TCP_ADDR"):
         monkeypatch.setenv(key, "tcp://10.0.0.1:3000")
     assert load_settings() == Settings()
@@ -66,13 +66,13 @@ def test_settings_are_frozen() -> None:
         load_settings().threads = 9
 
 
-def test_table_has_a_row_for_every_setting() -> None:
-    rows = table().splitlines()[2:]
+def test_settings_table_has_a_row_for_every_setting() -> None:
+    rows = settings_table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == [PREFIX + name.upper() for name in Settings.model_fields]
-    assert "None" not in table()
+    assert "None" not in settings_table()
 
 
-def test_the_engine_holds_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_of_the_engine_come_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EKIBEN_REQUEST_TIMEOUT_MS", "1500")
     monkeypatch.setenv("EKIBEN_QUEUE_ITEMS", "7")
     monkeypatch.setenv("EKIBEN_MAX_BATCH_ITEMS", "5")
@@ -81,7 +81,7 @@ def test_the_engine_holds_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (limits.timeout_s, limits.max_queue_items, limits.max_batch_items, limits.max_batch_steps) == (1.5, 7, 5, 99)
 
 
-def test_the_repository_is_watched_as_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_intervals_come_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EKIBEN_POLL_S", "0.5")
     monkeypatch.setenv("EKIBEN_HEARTBEAT_S", "7")
     settings = load_settings()

@@ -1,4 +1,4 @@
-"""Libraries beneath tell nobody of their use: onnxruntime's builds for Linux do unless they are told not to."""
+"""The service disables the telemetry of its dependencies; onnxruntime for Linux enables it by default."""
 
 import os
 import subprocess
@@ -12,32 +12,32 @@ SUPPRESSED = ("CI", "TF_BUILD", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY", "ORT_
 MODULES = ("service.engine.sessions.session", "service.scoring.job", "export.candidate", "export.diff")
 
 
-def left_behind(statement: str, home: Path) -> list[str]:
-    """The files that a process of its own leaves in its home folder, nobody having asked it to be silent."""
-    outside = {key: value for key, value in os.environ.items() if key not in SUPPRESSED}
-    environment = {**outside, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
-    done = subprocess.run(
+def files_written_to_home(statement: str, home: Path) -> list[str]:
+    """Run the statement in a process that allows telemetry; return the files that it wrote to its home."""
+    environment = {key: value for key, value in os.environ.items() if key not in SUPPRESSED}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    process = subprocess.run(
         [sys.executable, "-c", statement], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_onnxruntime_keeps_no_record_of_its_use(module: str, tmp_path: Path) -> None:
-    assert not [name for name in left_behind(f"import {module}", tmp_path) if "onnxruntime" in name]
+def test_onnxruntime_writes_no_telemetry_files(module: str, tmp_path: Path) -> None:
+    assert not [name for name in files_written_to_home(f"import {module}", tmp_path) if "onnxruntime" in name]
 
 
-def test_it_would_if_nobody_told_it(tmp_path: Path) -> None:
-    if not left_behind("import onnxruntime", tmp_path):
-        pytest.skip("this build of onnxruntime has no telemetry, or knows a reason to be silent")
+def test_onnxruntime_writes_telemetry_files_by_default(tmp_path: Path) -> None:
+    if not files_written_to_home("import onnxruntime", tmp_path):
+        pytest.skip("this build of onnxruntime has no telemetry, or the environment disables it")
 
 
-def test_others_are_told_too_and_a_choice_is_kept() -> None:
+def test_telemetry_of_other_libraries_is_disabled_unless_the_user_set_it() -> None:
     statement = "import os, service; print(os.environ['BENTOML_DO_NOT_TRACK'], os.environ['RAY_USAGE_STATS_ENABLED'])"
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "1"}
     environment.pop("BENTOML_DO_NOT_TRACK", None)
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", statement], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    assert told.stdout.split() == ["True", "1"]
+    assert process.stdout.split() == ["True", "1"]

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.manifest import Manifest, TensorSpec
+from service.families import TensorSpec
+from service.manifest import Manifest
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]

@@ -16,11 +16,11 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle import LanguageModel
 from service.engine.context import RequestContext
 from service.engine.generation.detokenizer import Decode, IncrementalDetokenizer
 from service.engine.generation.sampling import Sampling, log_probability, sample
 from service.engine.sessions.session import Session
+from service.families import LanguageModel
 
 MIN_CACHE_CAPACITY = 64  # tokens
 FinishReason = Literal["stop", "length"]

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from service.bundle import GoldenCase, Manifest
+from service.bundle import GoldenCase
 from service.engine.process.memory import Memory
 from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
 from service.engine.verification.warmup import WarmupResult
+from service.manifest import Manifest
 
 State = Literal["LOADING", "VERIFYING", "WARMING", "READY", "DRAINING", "UNLOADED", "FAILED"]
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
-from service.bundle import Bundle, Manifest
+from service.bundle import Bundle
 from service.engine.sessions.session import Session
 from service.errors import BundleError
+from service.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

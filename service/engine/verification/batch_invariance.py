@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle import GoldenCase, LanguageModel, Manifest, Tensors
+from service.bundle import GoldenCase, Tensors
 from service.engine.sessions.session import Session
 from service.errors import BundleError
+from service.families import LanguageModel
+from service.manifest import Manifest
 
 MAX_ROWS = 8  # over all cases
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.bundle import LanguageModel, Manifest, Tensors
+from service.bundle import Tensors
 from service.engine.generation.decoder import MIN_CACHE_CAPACITY
+from service.families import LanguageModel
+from service.manifest import Manifest
 
 MIN_STEPS = 8
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.bundle import LanguageModel
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import Shape, warmup_shapes, zero_inputs
+from service.families import LanguageModel
 
 MAX_TIMED_RUNS = 3  # per shape, after its first run
 TIMING_BUDGET_S = 0.005  # per shape: once it is spent, the shape is not timed again

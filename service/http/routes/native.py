@@ -5,31 +5,31 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from service.bundle import Task
 from service.engine.context import RequestContext
 from service.errors import EkibenError
+from service.families import TaskName
 from service.http.route import InferenceRoute, ReadRoute
 from service.http.service_state import ServiceState
 from service.http.wire.json_body import parse_json
 from service.http.wire.messages import JSON, HttpRequest, Response, media_type, parse_digits
 from service.tasks import TASKS
-from service.tasks.body import Body, parse
+from service.tasks.body import RequestBody, parse_request
 from service.tasks.classify import classify_upload
 from service.tasks.generate import GenerateRequest, generate_grid
-from service.tasks.limits import ENDPOINTS, find
+from service.tasks.model_lookup import ENDPOINTS, resolve_model
 from service.tasks.ranking import TopK
 
 PNG = "image/png"
 IMAGE_TYPES = {"image/png", "image/jpeg"}
 
 
-class UploadQuery(Body):
+class UploadQuery(RequestBody):
     """The query of a request whose body is one image file."""
 
     top_k: TopK = 3
 
 
-def _inference_route(task: Task) -> InferenceRoute:
+def _inference_route(task: TaskName) -> InferenceRoute:
     async def handle(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
         content_type = media_type(request)
         if content_type in IMAGE_TYPES and task == "classify":
@@ -38,8 +38,8 @@ def _inference_route(task: Task) -> InferenceRoute:
             accepted = "application/json" + (", image/png or image/jpeg" if task == "classify" else "")
             got = content_type or "none"
             raise EkibenError("unsupported-media-type", f"expected content type {accepted}, got {got}")
-        parsed = parse(TASKS[task].request, parse_json(body))
-        model = find(state.repository, parsed.model, task)
+        parsed = parse_request(TASKS[task].request, parse_json(body))
+        model = resolve_model(state.repository, parsed.model, task)
         if isinstance(parsed, GenerateRequest) and "image/png" in request.header("accept"):
             png, seed = await generate_grid(model, state.runner, parsed, context)
             return Response(PNG, png, [("x-seed", str(seed))])
@@ -55,8 +55,8 @@ async def _classify_upload(
     top_k = parse_digits(query.get("top_k", ""))
     if top_k is not None:
         query["top_k"] = top_k
-    upload = parse(UploadQuery, query)
-    model = find(state.repository, upload.model, "classify")
+    upload = parse_request(UploadQuery, query)
+    model = resolve_model(state.repository, upload.model, "classify")
     return Response(JSON, orjson.dumps(await classify_upload(model, state.runner, image, upload.top_k, context)))
 
 

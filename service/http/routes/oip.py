@@ -10,17 +10,18 @@ from typing import Any
 
 import orjson
 
-from service.bundle import Manifest, TensorSpec
 from service.engine.context import RequestContext
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
+from service.families import TensorSpec
 from service.http.route import InferenceRoute, ReadRoute, Route
 from service.http.service_state import ServiceState
 from service.http.wire.errors import oip_error_response
 from service.http.wire.messages import JSON, HttpRequest, Response
 from service.http.wire.oip_request import ParsedRequest, json_size, parse_cached
 from service.http.wire.oip_tensors import DATATYPES, Array, build_arrays, output_metadata
-from service.tasks.body import describe
+from service.manifest import Manifest
+from service.tasks.faults import describe_value
 from service.tasks.tensors import check_values, clear_padding
 
 EXTENSIONS = ("binary_tensor_data",)
@@ -84,7 +85,7 @@ def _resolve_model(state: ServiceState, path: str) -> Model:
     model = state.repository.get(name)
     current = model.manifest.version
     if version not in {None, current}:
-        raise EkibenError("unknown-model", f"{name} serves version {current}, got {describe(version)}")
+        raise EkibenError("unknown-model", f"{name} serves version {current}, got {describe_value(version)}")
     return model
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from service.errors import EkibenError, Fault
-from service.tasks.body import MAX_FAULTS, describe, invalid, pointer
+from service.tasks.faults import MAX_FAULTS, describe_value, invalid_request, json_pointer
 
 # The search for non-finite numbers runs in Python; the error of a larger body names only line and column.
 MAX_SEARCHED_BYTES = 1 << 20
@@ -29,7 +29,7 @@ def parse_json(body: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         faults = _non_finite_faults(body)
         if faults:
-            raise invalid(faults) from None
+            raise invalid_request(faults) from None
         got = "an empty body" if not body.strip() else f"{error.msg} at line {error.lineno}, column {error.colno}"
         raise EkibenError("malformed-json", f"expected a JSON object, got {got}") from None
 
@@ -49,7 +49,9 @@ def _collect_faults(value: Any, path: list[str | int], faults: list[Fault]) -> N
     """Append the non-finite numbers below `path` to `faults`, up to `MAX_FAULTS`."""
     match value:
         case float() if not math.isfinite(value):
-            faults.append(Fault(pointer=pointer(*path), detail=f"expected a finite number, got {describe(value)}"))
+            faults.append(
+                Fault(pointer=json_pointer(*path), detail=f"expected a finite number, got {describe_value(value)}")
+            )
             return
         case list():
             items: Iterable[tuple[str | int, Any]] = enumerate(value)

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service.bundle import Manifest
 from service.errors import EkibenError
 from service.http.wire.json_body import parse_json
 from service.http.wire.messages import HttpRequest, media_type, parse_digits
 from service.http.wire.oip_json import parse_tensors
 from service.http.wire.oip_tensors import InputTensor, check_fields, parse_inputs, pop_data
-from service.tasks.body import pointer, refuse, wrong
-from service.tasks.tensors import Rule, read_rules
+from service.manifest import Manifest
+from service.tasks.faults import fault, json_pointer, type_fault
+from service.tasks.tensors import ValueRule, value_rules
 
 MEDIA_TYPES = {"", "application/json", "application/octet-stream"}
 REQUEST_FIELDS = {"id", "parameters", "inputs", "outputs"}
@@ -38,7 +38,7 @@ class ParsedRequest(NamedTuple):
     binary_outputs: dict[str, bool]
     output_names: tuple[str, ...]
     tensors: Sequence[InputTensor]
-    rules: Sequence[Rule]
+    rules: Sequence[ValueRule]
     response_heads: dict[tuple[Any, ...], bytes]
 
 
@@ -113,14 +113,14 @@ def _pop_id(document: Any) -> str | None:
         return None
     request_id = document.pop("id")
     if type(request_id) is not str:
-        raise wrong("/id", "a string", request_id)
+        raise type_fault("/id", "a string", request_id)
     return request_id
 
 
 def _parse(document: Any, manifest: Manifest) -> ParsedRequest:
     """Parse a document whose `data` and `id` were removed."""
     if type(document) is not dict:
-        raise wrong("", "a JSON object", document)
+        raise type_fault("", "a JSON object", document)
     check_fields(document, REQUEST_FIELDS, "")
     parameters = _parse_parameters(document.get("parameters"), {"timeout", "binary_data_output"}, "/parameters")
     timeout_s = _parse_timeout_s(parameters["timeout"]) if "timeout" in parameters else 0.0
@@ -128,7 +128,7 @@ def _parse(document: Any, manifest: Manifest) -> ParsedRequest:
     binary_outputs = _parse_outputs(document.get("outputs"), manifest, binary_by_default)
     tensors = parse_inputs(document.get("inputs"), manifest)
     shapes = {tensor.name: tensor.shape for tensor in tensors}
-    rules = read_rules(shapes, manifest, {tensor.name: tensor.where for tensor in tensors})
+    rules = value_rules(shapes, manifest, {tensor.name: tensor.where for tensor in tensors})
     return ParsedRequest(timeout_s, binary_outputs, tuple(binary_outputs), tensors, rules, {})
 
 
@@ -136,23 +136,25 @@ def _parse_parameters(parameters: Any, supported: set[str], where: str) -> dict[
     if parameters is None:
         return {}
     if type(parameters) is not dict:
-        raise wrong(where, "an object", parameters)
+        raise type_fault(where, "an object", parameters)
     unknown = parameters.keys() - supported
     if unknown:
-        raise refuse(where + pointer(min(unknown)), f"not supported here; supported: {', '.join(sorted(supported))}")
+        raise fault(
+            where + json_pointer(min(unknown)), f"not supported here; supported: {', '.join(sorted(supported))}"
+        )
     return parameters
 
 
 def _parse_flag(parameters: dict[str, Any], name: str, where: str, *, default: bool) -> bool:
     value = parameters.get(name, default)
     if type(value) is not bool:
-        raise wrong(f"{where}/{name}", "true or false", value)
+        raise type_fault(f"{where}/{name}", "true or false", value)
     return value
 
 
 def _parse_timeout_s(timeout_us: Any) -> float:
     if type(timeout_us) is not int or not 0 <= timeout_us <= MAX_TIMEOUT_US:
-        raise wrong("/parameters/timeout", f"0 (none) to {MAX_TIMEOUT_US} microseconds", timeout_us)
+        raise type_fault("/parameters/timeout", f"0 (none) to {MAX_TIMEOUT_US} microseconds", timeout_us)
     return timeout_us / 1e6
 
 
@@ -161,18 +163,18 @@ def _parse_outputs(entries: Any, manifest: Manifest, binary_by_default: bool) ->
     if entries is None or entries == []:
         return {output.name: binary_by_default for output in manifest.outputs}
     if type(entries) is not list:
-        raise wrong("/outputs", "a list of outputs", entries)
+        raise type_fault("/outputs", "a list of outputs", entries)
     names = {output.name for output in manifest.outputs}
     binary_outputs: dict[str, bool] = {}
     for number, entry in enumerate(entries):
         where = f"/outputs/{number}"
         if type(entry) is not dict:
-            raise wrong(where, "an object with name and parameters", entry)
+            raise type_fault(where, "an object with name and parameters", entry)
         check_fields(entry, OUTPUT_FIELDS, where)
         name = entry.get("name")
         if type(name) is not str or name not in names or name in binary_outputs:
             expected = f"one of {', '.join(output.name for output in manifest.outputs)}, each once"
-            raise wrong(f"{where}/name", expected, name)
+            raise type_fault(f"{where}/name", expected, name)
         parameters = _parse_parameters(entry.get("parameters"), {"binary_data"}, f"{where}/parameters")
         binary_outputs[name] = _parse_flag(parameters, "binary_data", f"{where}/parameters", default=binary_by_default)
     return binary_outputs

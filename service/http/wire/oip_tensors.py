@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle import Manifest, TensorSpec
 from service.errors import EkibenError
-from service.tasks.body import describe, pointer, refuse, wrong
-from service.tasks.tensors import DTYPES, shape_problem
+from service.families import TensorSpec
+from service.manifest import Manifest
+from service.tasks.faults import describe_value, fault, json_pointer, type_fault
+from service.tasks.tensors import DTYPES, shape_mismatch
 
 Array = npt.NDArray[Any]
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
@@ -52,7 +53,7 @@ def pop_data(document: Any) -> list[Any]:
 def parse_inputs(entries: Any, manifest: Manifest) -> list[InputTensor]:
     """Parse the entries of `inputs`, which must contain each input of the model exactly once."""
     if type(entries) is not list or not entries:
-        raise wrong("/inputs", "a list of tensors", entries)
+        raise type_fault("/inputs", "a list of tensors", entries)
     specs = {spec.name: spec for spec in manifest.inputs}
     tensors: list[InputTensor] = []
     pointers: dict[str, str] = {}
@@ -62,12 +63,12 @@ def parse_inputs(entries: Any, manifest: Manifest) -> list[InputTensor]:
         shape, dtype = _parse_shape(entry, spec, where), DTYPES[spec.dtype]
         size_bytes, expected = _parse_binary_size(entry, where), prod(shape) * dtype.itemsize
         if size_bytes not in {None, expected}:
-            raise wrong(f"{where}/parameters/binary_data_size", f"{expected} for shape {list(shape)}", size_bytes)
+            raise type_fault(f"{where}/parameters/binary_data_size", f"{expected} for shape {list(shape)}", size_bytes)
         tensors.append(InputTensor(spec.name, where, dtype, shape, size_bytes))
         pointers[spec.name] = where
     missing = [name for name in specs if name not in pointers]
     if missing:
-        raise refuse("/inputs", f"missing: {', '.join(missing)}; {manifest.name} takes {', '.join(specs)}")
+        raise fault("/inputs", f"missing: {', '.join(missing)}; {manifest.name} takes {', '.join(specs)}")
     return tensors
 
 
@@ -80,14 +81,14 @@ def build_arrays(tensors: Sequence[InputTensor], data: Sequence[Any], body: byte
             arrays[name] = _array_from_json(numbers, dtype, shape, f"{where}/data", body[:offset])
             continue
         if numbers is not None:
-            raise refuse(f"{where}/data", "given twice: as JSON numbers and as bytes (binary_data_size)")
+            raise fault(f"{where}/data", "given twice: as JSON numbers and as bytes (binary_data_size)")
         if 0 < size_bytes <= len(body) - at:
             arrays[name] = np.frombuffer(body, dtype, size_bytes // dtype.itemsize, at).reshape(shape)
         elif not size_bytes:
             arrays[name] = np.empty(shape, dtype)
         at += size_bytes
     if at != len(body):
-        raise refuse("/inputs", f"expected {at} bytes of JSON and tensors, got {len(body)}")
+        raise fault("/inputs", f"expected {at} bytes of JSON and tensors, got {len(body)}")
     return arrays
 
 
@@ -100,34 +101,34 @@ def check_fields(document: dict[str, Any], fields: set[str], where: str) -> None
     """Raise EkibenError("invalid-request") for a field that is not in `fields`."""
     if not document.keys() <= fields:
         unknown = min(document.keys() - fields)
-        raise refuse(where + pointer(unknown), f"unknown field; the fields are {', '.join(sorted(fields))}")
+        raise fault(where + json_pointer(unknown), f"unknown field; the fields are {', '.join(sorted(fields))}")
 
 
 def _match_spec(entry: Any, specs: Mapping[str, TensorSpec], pointers: Mapping[str, str], where: str) -> TensorSpec:
     if type(entry) is not dict:
-        raise wrong(where, "a tensor: an object with name, shape, datatype and data", entry)
+        raise type_fault(where, "a tensor: an object with name, shape, datatype and data", entry)
     check_fields(entry, INPUT_FIELDS, where)
     name = entry.get("name")
     if type(name) is not str or name not in specs:
-        raise wrong(f"{where}/name", f"one of {', '.join(specs)}", name)
+        raise type_fault(f"{where}/name", f"one of {', '.join(specs)}", name)
     if name in pointers:
-        raise refuse(f"{where}/name", f"{name!r} was given already, at {pointers[name]}")
+        raise fault(f"{where}/name", f"{name!r} was given already, at {pointers[name]}")
     spec = specs[name]
     if entry.get("datatype") != DATATYPES[spec.dtype]:
-        raise wrong(f"{where}/datatype", DATATYPES[spec.dtype], entry.get("datatype"))
+        raise type_fault(f"{where}/datatype", DATATYPES[spec.dtype], entry.get("datatype"))
     return spec
 
 
 def _parse_shape(entry: dict[str, Any], spec: TensorSpec, where: str) -> tuple[int, ...]:
     shape = entry.get("shape")
     if type(shape) is not list:
-        raise wrong(f"{where}/shape", "a list of sizes", shape)
+        raise type_fault(f"{where}/shape", "a list of sizes", shape)
     for number, size in enumerate(shape):
         if type(size) is not int or not 0 <= size < MAX_AXIS_SIZE:
-            raise wrong(f"{where}/shape/{number}", f"a size of 0 to {MAX_AXIS_SIZE - 1}", size)
-    problem = shape_problem(shape, spec)
+            raise type_fault(f"{where}/shape/{number}", f"a size of 0 to {MAX_AXIS_SIZE - 1}", size)
+    problem = shape_mismatch(shape, spec)
     if problem is not None:
-        raise refuse(f"{where}/shape", problem)
+        raise fault(f"{where}/shape", problem)
     return tuple(shape)
 
 
@@ -137,15 +138,15 @@ def _parse_binary_size(entry: dict[str, Any], where: str) -> int | None:
     if parameters is None:
         return None
     if type(parameters) is not dict:
-        raise wrong(f"{where}/parameters", "an object", parameters)
+        raise type_fault(f"{where}/parameters", "an object", parameters)
     unknown = parameters.keys() - {"binary_data_size"}
     if unknown:
-        raise refuse(f"{where}/parameters{pointer(min(unknown))}", "not supported; an input takes binary_data_size")
+        raise fault(f"{where}/parameters{json_pointer(min(unknown))}", "not supported; an input takes binary_data_size")
     if "binary_data_size" not in parameters:
         return None
     size = parameters["binary_data_size"]
     if type(size) is not int or size < 0:
-        raise wrong(f"{where}/parameters/binary_data_size", "a number of bytes", size)
+        raise type_fault(f"{where}/parameters/binary_data_size", "a number of bytes", size)
     return size
 
 
@@ -178,7 +179,7 @@ def _narrow(data: Array, dtype: np.dtype[Any], shape: tuple[int, ...], where: st
 def _flatten(data: Any, shape: tuple[int, ...], where: str) -> list[Any]:
     """Return the entries in order, from a flat list or from lists nested as `shape` requires."""
     if type(data) is not list:
-        raise wrong(where, "a list of numbers", data)
+        raise type_fault(where, "a list of numbers", data)
     if not (data and type(data[0]) is list):
         if len(data) != prod(shape):
             raise _count_error(data, shape, where)
@@ -188,13 +189,13 @@ def _flatten(data: Any, shape: tuple[int, ...], where: str) -> list[Any]:
         if not level:
             return level
         if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
-            raise refuse(where, f"expected a flat list, or lists nested as shape {list(shape)} says")
+            raise fault(where, f"expected a flat list, or lists nested as shape {list(shape)} says")
         level = list(chain.from_iterable(level))
     return level
 
 
 def _count_error(flat: list[Any], shape: tuple[int, ...], where: str) -> EkibenError:
-    return wrong(where, f"{prod(shape)} numbers for shape {list(shape)}", flat)
+    return type_fault(where, f"{prod(shape)} numbers for shape {list(shape)}", flat)
 
 
 def _entry_error(flat: list[Any], dtype: np.dtype[Any], where: str) -> EkibenError:
@@ -208,5 +209,5 @@ def _entry_error(flat: list[Any], dtype: np.dtype[Any], where: str) -> EkibenErr
             expected = f"{minimum} to {maximum}"
         else:
             continue
-        return refuse(where, f"expected {expected}, got {describe(value)} (entry {number})")
-    return refuse(where, f"expected numbers that fit {DATATYPE_OF[dtype]}")
+        return fault(where, f"expected {expected}, got {describe_value(value)} (entry {number})")
+    return fault(where, f"expected numbers that fit {DATATYPE_OF[dtype]}")

@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from service.bundle import ImageClassifier
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
+from service.families import ImageClassifier
 from service.scoring.rows import Rows
 from service.scoring.scorers.items import each, pixel_block, plain, raw_pixels, split, values
 from service.scoring.scorers.scored import Scored, ranked, run
-from service.tasks.arrays import pixels
-from service.tasks.images import image_shape, read_image
+from service.tasks.codecs.images import read_image
+from service.tasks.codecs.json_arrays import parse_pixels
 
 
 class ImageScorer:
@@ -23,7 +23,7 @@ class ImageScorer:
         self._model = model
         self._column = columns["image"]
         self._image = model.manifest.parameters.image
-        self._shape = image_shape(self._image)
+        self._shape = self._image.shape
         self._labels = pa.array(model.manifest.parameters.labels)
         self._top_k: int = request.get("top_k", 1)
 
@@ -52,7 +52,7 @@ class ImageScorer:
         if raw is not None:
             return raw
         if isinstance(item, list) and len(item) == np.prod(self._shape) and item and not isinstance(item[0], list):
-            return pixels(item, (len(item),), "").reshape(self._shape)
+            return parse_pixels(item, (len(item),), "").reshape(self._shape)
         return read_image(item, self._image, "")
 
     def _none(self) -> npt.NDArray[np.float32]:

@@ -13,14 +13,15 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from service.bundle import LanguageModel
 from service.engine.runner import untimed_runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
+from service.families import LanguageModel
 from service.scoring.rows import Rows
 from service.scoring.scorers.items import plain, reason, values
 from service.scoring.scorers.scored import Scored
-from service.tasks.body import parse, refuse
+from service.tasks.body import parse_request
+from service.tasks.faults import fault
 from service.tasks.generate import MAX_SEED, GenerateRequest, generate
 
 TEXT_SCHEMA = pa.schema(
@@ -104,7 +105,7 @@ class GenerateScorer:
         body = bodies[group[0]]
         try:
             if self._writes and not isinstance(body.get("prompt"), str) and len(group) == 1:
-                raise refuse("/prompt", f"expected a text, got {body.get('prompt')!r:.40}")
+                raise fault("/prompt", f"expected a text, got {body.get('prompt')!r:.40}")
             asked = {**body, "prompt": [bodies[i].get("prompt") for i in group]} if self._writes else body
             answer = self._ask(asked)
         except EkibenError as error:
@@ -120,7 +121,7 @@ class GenerateScorer:
             answers[i] = _row(answer, place)
 
     def _ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        request = parse(GenerateRequest, dict(body))
+        request = parse_request(GenerateRequest, dict(body))
         return self._loop.run_until_complete(generate(self._model, self._runner, request, self._runner.new_context()))
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from service.engine.sessions.model import Model
 from service.scoring.rows import Rows
-from service.tasks.ranking import best
+from service.tasks.ranking import top_labels
 
 BATCH = 24  # rows of one run: they fit in a core's cache, and onnxruntime's AVX-512 kernel multiplies 12 rows at a time
 
@@ -51,7 +51,7 @@ def run(model: Model, name: str, rows: npt.NDArray[Any], output: str) -> npt.NDA
 
 def ranked(probabilities_BL: npt.NDArray[np.float32], labels: pa.Array, top_k: int) -> dict[str, Any]:
     """Columns `label` and `probability`, and `top` if more than one label is asked for; order and confidence beside."""
-    order_BK, probability_BK = best(probabilities_BL, top_k)
+    order_BK, probability_BK = top_labels(probabilities_BL, top_k)
     columns = {"label": labels.take(pa.array(order_BK[:, 0])), "probability": pa.array(probability_BK[:, 0])}
     if top_k > 1:
         count, width = order_BK.shape

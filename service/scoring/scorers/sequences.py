@@ -10,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from service.bundle import SeriesClassifier, SeriesTagger, Tensors, TextClassifier
+from service.bundle import Tensors
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
+from service.families import SeriesClassifier, SeriesTagger, TextClassifier
 from service.scoring.rows import Rows
 from service.scoring.scorers.items import attempt, plain, reason, series_rows, split, values
 from service.scoring.scorers.scored import BATCH, Scored, ranked
-from service.tasks.body import wrong
-from service.tasks.series import pad_series, read_series
-from service.tasks.states import pack_state, unpack_state
-from service.tasks.texts import pad_ids, tokenize_each
+from service.tasks.codecs.series import pad_series, read_series
+from service.tasks.codecs.states import pack_state, unpack_state
+from service.tasks.codecs.texts import pad_ids, tokenize_each
+from service.tasks.faults import type_fault
 
 
 class TextScorer:
@@ -95,7 +96,7 @@ class SeriesScorer:
     def _read_one(self, item: Any) -> npt.NDArray[np.float32]:
         row = item.cut() if isinstance(item, _Cut) else item
         limits = self._model.manifest.limits
-        return read_series(row, channels=self._parameters.channels, max_steps=limits.max_steps, where="")
+        return read_series(row, channels=self._parameters.channels, max_steps=limits.max_steps, pointer="")
 
     def _tag(
         self, rows: Rows, kept: list[int], series: list[npt.NDArray[np.float32]], faults: dict[int, str]
@@ -152,7 +153,7 @@ class _Cut:
 
     def cut(self) -> Any:
         if type(self._length) is not int or not 1 <= self._length <= len(self._row):
-            raise wrong("", f"a length of 1 to {len(self._row)}", self._length)
+            raise type_fault("", f"a length of 1 to {len(self._row)}", self._length)
         return self._row[: self._length]
 
 

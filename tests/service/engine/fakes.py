@@ -21,7 +21,7 @@ LOOP.close()
 def manifest(family: str, **fields: Any) -> Manifest:
     names = ("model.onnx", "golden.safetensors", "requests.jsonl", "tokenizer.json")
     files = {name: {"sha256": "0" * 64, "bytes": 1} for name in names}
-    return Manifest.sealed(**{**manifest_fields(family), **fields}, files=files)
+    return Manifest.versioned(**{**manifest_fields(family), **fields}, files=files)
 
 
 class FakeSession:

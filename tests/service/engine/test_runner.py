@@ -15,7 +15,7 @@ from service.engine.sessions.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.engine.fakes import POISON, FakeSession, rows
-from tests.service.garbage import garbage_of
+from tests.service.garbage import count_cyclic_garbage
 
 
 @pytest.fixture
@@ -308,7 +308,7 @@ def test_failed_requests_leave_no_garbage(runner: Runner) -> None:
 
     async def garbage() -> int:
         await fail(2)
-        return await garbage_of(fail(50))
+        return await count_cyclic_garbage(fail(50))
 
     assert asyncio.run(garbage()) < 50
 

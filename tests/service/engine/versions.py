@@ -17,11 +17,12 @@ import onnx
 from onnx import numpy_helper, parser
 from safetensors.numpy import save
 
-from service.bundle import GOLDEN, MODEL, REQUESTS, Bundle, GoldenCase, RequestCase, pack_golden
+from service.bundle import Bundle, GoldenCase, RequestCase, pack_golden
 from service.engine.repository.repository import Repository
 from service.engine.sessions.model import Model, read_tokenizer
 from service.engine.sessions.session import Session
-from service.tasks.replay import answer_now
+from service.manifest import GOLDEN, MODEL, REQUESTS
+from service.tasks.replay import answer_request_sync
 from tests.service.bundles import (
     OPSET,
     bundle_files,
@@ -151,7 +152,7 @@ def standalone_model(bundle: Bundle) -> Model:
 
 def request_file(bundle: Bundle, request: dict[str, Any]) -> dict[str, bytes]:
     """Return a requests.jsonl with this request and the model's answer."""
-    case = {"request": request, "answer": answer_now(standalone_model(bundle), request)}
+    case = {"request": request, "answer": answer_request_sync(standalone_model(bundle), request)}
     return {REQUESTS: json.dumps(case).encode() + b"\n"}
 
 

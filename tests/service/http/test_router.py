@@ -18,7 +18,7 @@ from service.http.route import InferenceRoute
 from service.http.router import MAX_UNREAD_BYTES, ROUTES, Router, find_route
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.messages import Response
-from tests.service.garbage import garbage_of
+from tests.service.garbage import count_cyclic_garbage
 
 CLASSIFY = {"model": "tiny-images", "images": [[[1] * 4] * 4]}
 
@@ -348,7 +348,7 @@ def test_refused_requests_leave_no_garbage() -> None:
 
     async def garbage() -> int:
         await ask(1)
-        return await garbage_of(ask(50))
+        return await count_cyclic_garbage(ask(50))
 
     assert asyncio.run(garbage()) < 50
     assert state.request_metrics.responses["/classify", 503] == 51

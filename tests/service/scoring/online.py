@@ -13,15 +13,15 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle import ImageClassifier, ImageGenerator, LanguageModel, SeriesTagger, TextClassifier
 from service.engine.generation.decoder import cache_capacity
 from service.engine.generation.sampling import log_probability
 from service.engine.sessions.model import Model
-from service.tasks.generate import latents
-from service.tasks.images import read_image
-from service.tasks.series import pad_series
-from service.tasks.states import pack_state
-from service.tasks.texts import pad_ids
+from service.families import ImageClassifier, ImageGenerator, LanguageModel, SeriesTagger, TextClassifier
+from service.tasks.codecs.images import read_image
+from service.tasks.codecs.series import pad_series
+from service.tasks.codecs.states import pack_state
+from service.tasks.codecs.texts import pad_ids
+from service.tasks.generate import sample_latents
 
 Array = npt.NDArray[Any]
 Answer = dict[str, Any]
@@ -122,7 +122,7 @@ def _best(model: Model, probabilities_L: Array) -> Answer:
 def _drawn(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
     parameters = model.manifest.parameters
     assert isinstance(parameters, ImageGenerator)
-    seeded = np.concatenate([latents(seed, 1, parameters.latent_size) for seed in rows])
+    seeded = np.concatenate([sample_latents(seed, 1, parameters.latent_size) for seed in rows])
     return [{"pixels": image} for image in _infer(client, model, {"latents": seeded}, ["images"])["images"].tolist()]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from service.engine.sessions.model import Model
 from service.scoring.job import ScoringError
-from service.tasks.replay import answer_now
+from service.tasks.replay import answer_request_sync
 from tests.service.scoring.conftest import Score, rejects, tree
 from tests.service.scoring.inputs import prompts
 from tests.service.scoring.sources.test_openai import line, write
@@ -30,7 +30,7 @@ def test_each_line_is_answered_in_openais_form(score: Score, models: dict[str, M
     assert len({row["id"] for row in found}) == 2
     for row, (prompt, count, seed) in zip(found, [(one, 5, 7), (two, 3, 1)], strict=True):
         asked = {"model": "tiny-letters", "prompt": prompt, "max_tokens": count, "seed": seed, "logprobs": True}
-        [wanted] = answer_now(models["language-model"], asked)["completions"]
+        [wanted] = answer_request_sync(models["language-model"], asked)["completions"]
         assert row.keys() == {"id", "custom_id", "response", "error"}
         assert (row["error"], row["response"]["status_code"]) == (None, 200)
         body = row["response"]["body"]

@@ -19,7 +19,7 @@ from service.scoring.engine import Outcome, Report
 from service.scoring.job import Job, ScoringError
 from service.scoring.plan import Shard
 from service.scoring.rows import Rows
-from service.tasks.replay import answer_now
+from service.tasks.replay import answer_request_sync
 from tests.service.scoring.conftest import Score, predictions, run_here, tree
 from tests.service.scoring.inputs import FORMATS, images, items, requests, texts, write_csv, write_jsonl, write_parquet
 
@@ -31,7 +31,7 @@ def expected(family: str, model: Model, count: int) -> list[dict[str, Any]]:
     """What the service answers to each row alone, as a row of the output."""
     rows = []
     for body in requests(family, items(family, count)):
-        answer = answer_now(model, body)
+        answer = answer_request_sync(model, body)
         match family:
             case "language-model":
                 row = {**answer["completions"][0], "seed": answer["seed"]}

@@ -253,9 +253,9 @@ def test_rejects_are_logged_with_shard_and_row(score: Score, tmp_path: Path, cap
     source = write_jsonl(tmp_path / "a.jsonl", {"text": [bad.get(i, text) for i, text in enumerate(good)]})
     score("text-classifier", source, tmp_path / "out", shard_rows=30)
     assert [record.getMessage() for record in caplog.records] == [
-        "shard 00000-000000: a.jsonl, rows 3-5, 9, 25: text: expected a text that is not empty, got null",
-        "shard 00000-000000: a.jsonl, row 7: text: expected a text that is not empty, got 1",
-        "shard 00000-000001: a.jsonl, rows 31-32: text: expected a text that is not empty, got null",
+        "shard 00000-000000: a.jsonl, rows 3-5, 9, 25: text: expected a non-empty text, got null",
+        "shard 00000-000000: a.jsonl, row 7: text: expected a non-empty text, got 1",
+        "shard 00000-000001: a.jsonl, rows 31-32: text: expected a non-empty text, got null",
     ]
 
 

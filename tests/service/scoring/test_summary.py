@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from service.bundle import Manifest
 from service.engine.sessions.model import Model
+from service.manifest import Manifest
 from service.scoring.ledger import Record
 from service.scoring.summary import confidence_picture, encode, summarize
 from tests.service.scoring.test_job import job_of

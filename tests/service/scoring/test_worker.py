@@ -53,6 +53,6 @@ def test_a_worker_scores_what_it_is_told_and_ends_with_its_input(served_bundles:
     assert final == ["ready", "done", "done", "done"]
     assert sum(event["rows"] for event in events) == 6
     assert sum(event["rejects"] for event in events) == 1
-    assert "a.csv, row 5: text: expected a text that is not empty" in worker.stderr
+    assert "a.csv, row 5: text: expected a non-empty text" in worker.stderr
     assert [record.scored for record in ledger.records()] == [4, 1]
     ledger.close()

@@ -1,4 +1,4 @@
-"""One tiny model of each family, ready to answer."""
+"""Fixtures: one tiny model of each family, and calls of the task handlers."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,10 +13,10 @@ from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
 from service.errors import EkibenError
-from service.tasks.replay import answer
+from service.tasks.replay import answer_request
 from tests.service.bundles import FAMILIES, NAMES, write_bundle
 
-Ask = Callable[..., dict[str, Any]]
+RunTask = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -41,23 +41,25 @@ def runner() -> Iterator[Runner]:
 
 
 @pytest.fixture(scope="session")
-def ask(models: dict[str, Model], runner: Runner) -> Ask:
-    """ask(family, **fields of the body) -> the answer as JSON."""
+def run_task(models: dict[str, Model], runner: Runner) -> RunTask:
+    """Function `run_task(family, **fields)` that answers a request and returns the answer."""
 
-    def ask(family: str, **body: Any) -> dict[str, Any]:
-        call: Coroutine[Any, Any, dict[str, Any]] = answer(models[family], runner, {"model": NAMES[family], **body})
+    def run_task(family: str, **body: Any) -> dict[str, Any]:
+        call: Coroutine[Any, Any, dict[str, Any]] = answer_request(
+            models[family], runner, {"model": NAMES[family], **body}
+        )
         return asyncio.run(call)
 
-    return ask
+    return run_task
 
 
 @pytest.fixture(scope="session")
-def refusal(ask: Ask) -> Callable[..., tuple[str, str]]:
-    """refusal(family, **fields) -> pointer and sentence of the first fault."""
+def refusal(run_task: RunTask) -> Callable[..., tuple[str, str]]:
+    """Function `refusal(family, **fields)` that returns pointer and detail of the first fault."""
 
     def refusal(family: str, **body: Any) -> tuple[str, str]:
         with pytest.raises(EkibenError) as caught:
-            ask(family, **body)
+            run_task(family, **body)
         return caught.value.faults[0].pointer, caught.value.faults[0].detail
 
     return refusal

@@ -1,4 +1,4 @@
-"""A request and its seed decide the answer; every parameter does what it says or is refused."""
+"""Request and seed determine the answer; every parameter has its documented effect or is refused."""
 
 import asyncio
 import base64
@@ -13,71 +13,73 @@ from PIL import Image as Pillow
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.tasks.generate import MAX_SEED, GenerateRequest, generate_grid, latents
+from service.tasks.generate import MAX_SEED, GenerateRequest, generate_grid, sample_latents
 from tests.service.bundles import CONTEXT, weights
 
-Ask = Callable[..., dict[str, Any]]
+RunTask = Callable[..., dict[str, Any]]
 
 
-def test_the_same_seed_gives_the_same_text_alone_and_beside_others(ask: Ask) -> None:
-    together = ask("language-model", prompt=["the ", "rice and "], max_tokens=9, seed=5)
-    again = ask("language-model", prompt=["the ", "rice and "], max_tokens=9, seed=5)
-    alone = [ask("language-model", prompt=p, max_tokens=9, seed=5)["completions"][0] for p in ("the ", "rice and ")]
-    assert together == again
-    assert together["completions"] == alone
-    assert together["seed"] == 5
-    assert ask("language-model", prompt="the ", max_tokens=9, seed=6)["completions"] != alone[:1]
+def test_completion_depends_only_on_prompt_and_seed(run_task: RunTask) -> None:
+    batched = run_task("language-model", prompt=["the ", "rice and "], max_tokens=9, seed=5)
+    again = run_task("language-model", prompt=["the ", "rice and "], max_tokens=9, seed=5)
+    single = [
+        run_task("language-model", prompt=p, max_tokens=9, seed=5)["completions"][0] for p in ("the ", "rice and ")
+    ]
+    assert batched == again
+    assert batched["completions"] == single
+    assert batched["seed"] == 5
+    assert run_task("language-model", prompt="the ", max_tokens=9, seed=6)["completions"] != single[:1]
 
 
-def test_a_seed_that_was_not_given_is_told(ask: Ask) -> None:
-    free = ask("language-model", prompt="the ", max_tokens=12)
-    assert 0 <= free["seed"] <= MAX_SEED
-    assert ask("language-model", prompt="the ", max_tokens=12, seed=free["seed"]) == free
-    assert len({ask("language-model", prompt="a", max_tokens=1)["seed"] for _ in range(5)}) == 5
+def test_default_seed_is_random_and_returned(run_task: RunTask) -> None:
+    answer = run_task("language-model", prompt="the ", max_tokens=12)
+    assert 0 <= answer["seed"] <= MAX_SEED
+    assert run_task("language-model", prompt="the ", max_tokens=12, seed=answer["seed"]) == answer
+    assert len({run_task("language-model", prompt="a", max_tokens=1)["seed"] for _ in range(5)}) == 5
 
 
-def test_max_tokens_and_the_context_bound_a_completion(ask: Ask) -> None:
-    [short] = ask("language-model", prompt="the ", max_tokens=3, seed=1)["completions"]
+def test_max_tokens_and_the_context_limit_a_completion(run_task: RunTask) -> None:
+    [short] = run_task("language-model", prompt="the ", max_tokens=3, seed=1)["completions"]
     assert (short["tokens"], short["finish_reason"]) == (3, "length")
     assert len(short["text"]) == 3
-    [unasked] = ask("language-model", prompt="the ", seed=1)["completions"]
-    assert unasked["tokens"] == 64
+    [default] = run_task("language-model", prompt="the ", seed=1)["completions"]
+    assert default["tokens"] == 64
     long = "a" * (CONTEXT - 5)
-    [full] = ask("language-model", prompt=long, seed=1)["completions"]
+    [full] = run_task("language-model", prompt=long, seed=1)["completions"]
     assert (full["tokens"], full["finish_reason"]) == (5, "length")
 
 
-def test_a_stop_ends_the_text_before_it(ask: Ask) -> None:
-    [whole] = ask("language-model", prompt="the ", seed=1)["completions"]
+def test_stop_text_ends_the_completion_before_it(run_task: RunTask) -> None:
+    [whole] = run_task("language-model", prompt="the ", seed=1)["completions"]
     stop = whole["text"][6:8]
     at = whole["text"].index(stop)
-    [cut] = ask("language-model", prompt="the ", seed=1, stop=["never", stop])["completions"]
+    [cut] = run_task("language-model", prompt="the ", seed=1, stop=["never", stop])["completions"]
     assert (cut["text"], cut["finish_reason"]) == (whole["text"][:at], "stop")
 
 
-def test_temperature_zero_takes_the_most_probable_token(ask: Ask) -> None:
-    greedy = [ask("language-model", prompt="the ", temperature=0, seed=seed)["completions"] for seed in (1, 2)]
+def test_temperature_zero_selects_the_most_probable_token(run_task: RunTask) -> None:
+    greedy = [run_task("language-model", prompt="the ", temperature=0, seed=seed)["completions"] for seed in (1, 2)]
     assert greedy[0] == greedy[1]
-    assert ask("language-model", prompt="the ", top_k=1, seed=3)["completions"] == greedy[0]
-    assert ask("language-model", prompt="the ", top_p=1e-9, seed=3)["completions"] == greedy[0]
+    assert run_task("language-model", prompt="the ", top_k=1, seed=3)["completions"] == greedy[0]
+    assert run_task("language-model", prompt="the ", top_p=1e-9, seed=3)["completions"] == greedy[0]
 
 
-def test_logprobs_belong_to_the_tokens(ask: Ask) -> None:
-    [plain] = ask("language-model", prompt="the ", max_tokens=4, seed=1)["completions"]
-    [with_logprobs] = ask("language-model", prompt="the ", max_tokens=4, seed=1, logprobs=True)["completions"]
-    assert "logprobs" not in plain
-    assert "".join(entry["token"] for entry in with_logprobs["logprobs"]) == plain["text"]
+def test_logprobs_belong_to_the_tokens_of_the_text(run_task: RunTask) -> None:
+    [without_logprobs] = run_task("language-model", prompt="the ", max_tokens=4, seed=1)["completions"]
+    [with_logprobs] = run_task("language-model", prompt="the ", max_tokens=4, seed=1, logprobs=True)["completions"]
+    assert "logprobs" not in without_logprobs
+    assert "".join(entry["token"] for entry in with_logprobs["logprobs"]) == without_logprobs["text"]
     assert all(entry["logprob"] < 0 for entry in with_logprobs["logprobs"])
 
 
 @pytest.mark.parametrize(
-    ("body", "where", "detail"),
+    ("body", "pointer", "detail"),
     [
         ({}, "/prompt", "expected a text or a list of texts, got null"),
         ({"prompt": 7}, "/prompt", "expected a text or a list of texts, got 7"),
-        ({"prompt": ""}, "/prompt", "expected a text that is not empty, got ''"),
+        ({"prompt": ""}, "/prompt", "expected a non-empty text, got ''"),
         ({"prompt": []}, "/prompt", "expected 1 to 8 items, got an empty list"),
-        ({"prompt": ["a", None]}, "/prompt/1", "expected a text that is not empty, got null"),
+        ({"prompt": ["a", None]}, "/prompt/1", "expected a non-empty text, got null"),
         ({"prompt": "a" * CONTEXT}, "/prompt", f"expected at most {CONTEXT - 1} tokens, got {CONTEXT}"),
         (
             {"prompt": "aaaa", "max_tokens": CONTEXT - 3},
@@ -98,16 +100,16 @@ def test_logprobs_belong_to_the_tokens(ask: Ask) -> None:
         ({"prompt": "a", "count": 1}, "/count", "not a field for tiny-letters, which takes `prompt`"),
     ],
 )
-def test_what_is_wrong_with_a_prompt_is_named(
-    refusal: Callable[..., tuple[str, str]], body: dict[str, Any], where: str, detail: str
+def test_invalid_text_request_names_field_and_expectation(
+    refusal: Callable[..., tuple[str, str]], body: dict[str, Any], pointer: str, detail: str
 ) -> None:
-    pointer, sentence = refusal("language-model", **body)
-    assert pointer == where
-    assert detail in sentence
+    got_pointer, got_detail = refusal("language-model", **body)
+    assert got_pointer == pointer
+    assert detail in got_detail
 
 
 @pytest.mark.parametrize(
-    ("body", "where", "detail"),
+    ("body", "pointer", "detail"),
     [
         ({"count": 9}, "/count", "expected a count of 1 to 8, got 9"),
         ({"count": 0}, "/count", "greater than or equal to 1, got 0"),
@@ -115,54 +117,47 @@ def test_what_is_wrong_with_a_prompt_is_named(
         ({"temperature": 1.0}, "/temperature", "not a field for tiny-pictures"),
     ],
 )
-def test_what_is_wrong_with_pictures_is_named(
-    refusal: Callable[..., tuple[str, str]], body: dict[str, Any], where: str, detail: str
+def test_invalid_image_request_names_field_and_expectation(
+    refusal: Callable[..., tuple[str, str]], body: dict[str, Any], pointer: str, detail: str
 ) -> None:
-    pointer, sentence = refusal("image-generator", **body)
-    assert pointer == where
-    assert detail in sentence
+    got_pointer, got_detail = refusal("image-generator", **body)
+    assert got_pointer == pointer
+    assert detail in got_detail
 
 
 def pixels(png: str | bytes) -> np.ndarray[Any, Any]:
     return np.asarray(Pillow.open(BytesIO(base64.b64decode(png) if isinstance(png, str) else png)))
 
 
-def test_pictures_are_what_the_latents_make(ask: Ask) -> None:
-    images = [pixels(png) for png in ask("image-generator", count=3, seed=4)["images"]]
-    samples = np.tanh(latents(4, 3, 5).astype(np.float64) @ weights("image-generator")["w"]).reshape(3, 4, 4)
+def test_images_match_the_numpy_reference(run_task: RunTask) -> None:
+    images = [pixels(png) for png in run_task("image-generator", count=3, seed=4)["images"]]
+    samples = np.tanh(sample_latents(4, 3, 5).astype(np.float64) @ weights("image-generator")["w"]).reshape(3, 4, 4)
     expected = np.round((samples + 1) * 127.5)
     assert np.abs(np.stack(images) - expected).max() <= 1
-    assert ask("image-generator", seed=4)["images"] == ask("image-generator", count=3, seed=4)["images"][:1]
+    assert run_task("image-generator", seed=4)["images"] == run_task("image-generator", count=3, seed=4)["images"][:1]
 
 
-def test_latents_are_normal_and_each_row_its_own() -> None:
-    many = latents(1, 400, 50)
+def test_latents_are_standard_normal_and_rows_independent() -> None:
+    many = sample_latents(1, 400, 50)
     assert many.dtype == np.float32
     assert abs(many.mean()) < 0.03
     assert abs(many.std() - 1) < 0.03
     assert len(np.unique(many[:, 0])) == 400
-    assert np.array_equal(latents(1, 2, 50), many[:2])
-    assert not np.array_equal(latents(2, 2, 50), many[:2])
+    assert np.array_equal(sample_latents(1, 2, 50), many[:2])
+    assert not np.array_equal(sample_latents(2, 2, 50), many[:2])
 
 
-def test_the_grid_is_all_pictures(ask: Ask, models: dict[str, Model], runner: Runner) -> None:
+def test_grid_contains_all_images(run_task: RunTask, models: dict[str, Model], runner: Runner) -> None:
     request = GenerateRequest(model="tiny-pictures", count=2, seed=4)
-    png, seed = asyncio.run(generate_grid(models["image-generator"], runner, request, runner.new_context()))
+    png, seed = asyncio.run(generate_grid(models["image-generator"], runner, request))
     canvas = pixels(png)
     assert seed == 4
     assert canvas.shape == (4, 4 + 2 + 4)
-    first, second = (pixels(png) for png in ask("image-generator", count=2, seed=4)["images"])
+    first, second = (pixels(png) for png in run_task("image-generator", count=2, seed=4)["images"])
     assert np.array_equal(canvas[:, :4], first)
     assert np.array_equal(canvas[:, 6:], second)
 
 
-def test_text_has_no_grid(models: dict[str, Model], runner: Runner) -> None:
-    with pytest.raises(EkibenError, match="tiny-letters writes text"):
-        asyncio.run(
-            generate_grid(
-                models["language-model"],
-                runner,
-                GenerateRequest(model="tiny-letters", prompt="a"),
-                runner.new_context(),
-            )
-        )
+def test_grid_of_a_text_model_is_refused(models: dict[str, Model], runner: Runner) -> None:
+    with pytest.raises(EkibenError, match="tiny-letters generates text"):
+        asyncio.run(generate_grid(models["language-model"], runner, GenerateRequest(model="tiny-letters", prompt="a")))

@@ -1,4 +1,4 @@
-"""A stored answer is recognised, and any change in it is named."""
+"""Stored answers match within the tolerance, and differences are named."""
 
 import copy
 from collections.abc import Callable
@@ -10,18 +10,21 @@ import pytest
 from service.bundle import RequestCase
 from service.engine.sessions.model import Model
 from service.errors import BundleError, EkibenError
-from service.tasks.images import encode_png, to_base64
-from service.tasks.replay import answer_now, compare_answers, replay_requests
-from tests.service.bodies import BODIES, body
+from service.tasks.codecs.images import encode_png, to_base64
+from service.tasks.replay import answer_request_sync, compare_answers, replay_requests
+from tests.service.requests import REQUEST_FIELDS, request_body
 
 
-@pytest.mark.parametrize("family", BODIES)
-def test_an_answer_equals_itself(family: str, models: dict[str, Model]) -> None:
-    case = RequestCase(request=body(family), answer={**answer_now(models[family], body(family)), "version": "0" * 12})
+@pytest.mark.parametrize("family", REQUEST_FIELDS)
+def test_answer_matches_itself(family: str, models: dict[str, Model]) -> None:
+    case = RequestCase(
+        request=request_body(family),
+        answer={**answer_request_sync(models[family], request_body(family)), "version": "0" * 12},
+    )
     replay_requests(models[family], [case])
 
 
-def moved(answer: dict[str, Any], *path: Any, to: Any) -> dict[str, Any]:
+def changed(answer: dict[str, Any], *path: Any, to: Any) -> dict[str, Any]:
     answer = copy.deepcopy(answer)
     place: Any = answer
     for step in path[:-1]:
@@ -31,7 +34,7 @@ def moved(answer: dict[str, Any], *path: Any, to: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("family", "path", "to", "same"),
+    ("family", "path", "to", "is_equal"),
     [
         ("image-classifier", ("predictions", 0, "probability"), lambda p: p + 5e-6, True),
         ("image-classifier", ("predictions", 0, "probability"), lambda p: p + 2e-4, False),
@@ -51,30 +54,38 @@ def moved(answer: dict[str, Any], *path: Any, to: Any) -> dict[str, Any]:
         ("image-generator", ("seed",), 2, False),
     ],
 )
-def test_a_change_is_named(
-    family: str, path: tuple[Any, ...], to: Any, same: bool, *, models: dict[str, Model], ask: Callable[..., Any]
+def test_difference_is_named(
+    family: str,
+    path: tuple[Any, ...],
+    to: Any,
+    is_equal: bool,
+    *,
+    models: dict[str, Model],
+    run_task: Callable[..., Any],
 ) -> None:
-    got = ask(family, **BODIES[family])
-    difference = compare_answers(moved(got, *path, to=to), got, models[family].manifest)
-    assert (difference is None) is same
+    got = run_task(family, **REQUEST_FIELDS[family])
+    difference = compare_answers(changed(got, *path, to=to), got, models[family].manifest)
+    assert (difference is None) is is_equal
     if difference is not None:
         assert difference.startswith("/" + "/".join(str(step) for step in path))
 
 
-def test_a_changed_case_is_refused_with_its_number(models: dict[str, Model]) -> None:
+def test_changed_case_is_refused_with_its_number(models: dict[str, Model]) -> None:
     model = models["text-classifier"]
-    good = RequestCase(request=body("text-classifier"), answer=answer_now(model, body("text-classifier")))
-    bad = RequestCase(request=good.request, answer=moved(good.answer, "predictions", 0, "label", to="weather"))
+    good = RequestCase(
+        request=request_body("text-classifier"), answer=answer_request_sync(model, request_body("text-classifier"))
+    )
+    bad = RequestCase(request=good.request, answer=changed(good.answer, "predictions", 0, "label", to="weather"))
     with pytest.raises(BundleError, match="case 1: /predictions/0/label: expected 'weather', got"):
         replay_requests(model, [good, bad])
 
 
-def test_a_case_that_is_refused_says_why(models: dict[str, Model]) -> None:
-    case = RequestCase(request={**body("text-classifier"), "texts": []}, answer={})
+def test_refused_case_names_the_reason(models: dict[str, Model]) -> None:
+    case = RequestCase(request={**request_body("text-classifier"), "texts": []}, answer={})
     with pytest.raises(BundleError, match="case 0 is refused: /texts: expected 1 to 8 items"):
         replay_requests(models["text-classifier"], [case])
 
 
-def test_a_case_for_another_model_is_refused(models: dict[str, Model]) -> None:
+def test_case_for_another_model_is_refused(models: dict[str, Model]) -> None:
     with pytest.raises(EkibenError, match="expected 'tiny-texts', got 'tiny-tags'"):
-        answer_now(models["text-classifier"], {"model": "tiny-tags", "texts": ["rice"]})
+        answer_request_sync(models["text-classifier"], {"model": "tiny-tags", "texts": ["rice"]})

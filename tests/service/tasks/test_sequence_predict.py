@@ -1,4 +1,4 @@
-"""Rows of any length are answered as if alone; a state continues where it was left."""
+"""Predictions do not depend on other rows or padding; a state continues an earlier request."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,70 +11,72 @@ from tests.service.bundles import PARAMETERS, WORDS, onnx_model
 
 RNG = np.random.default_rng(2)
 ROWS = [RNG.normal(size=(steps, 2)).round(3).tolist() for steps in (1, 12, 3, 7)]
-Ask = Callable[..., dict[str, Any]]
+RunTask = Callable[..., dict[str, Any]]
 
 
-def graph(family: str, outputs: list[str], **inputs: Any) -> list[np.ndarray[Any, Any]]:
-    """The graph without the service, one row at a time, no padding."""
+def run_graph(family: str, outputs: list[str], **inputs: Any) -> list[np.ndarray[Any, Any]]:
+    """Run the graph directly on one unpadded row."""
     session = ort.InferenceSession(onnx_model(family).SerializeToString(), providers=["CPUExecutionProvider"])
     results: list[np.ndarray[Any, Any]] = session.run(outputs, inputs)
     return results
 
 
-def alone(family: str, row: list[list[float]]) -> np.ndarray[Any, Any]:
+def run_single_row(family: str, row: list[list[float]]) -> np.ndarray[Any, Any]:
     inputs: dict[str, Any] = {"series": np.array([row], np.float32), "lengths": np.array([len(row)])}
     if family == "series-tagger":
         inputs |= {"h": np.zeros((1, 1, 3), np.float32), "c": np.zeros((1, 1, 3), np.float32)}
-    return graph(family, ["probabilities"], **inputs)[0][0]
+    return run_graph(family, ["probabilities"], **inputs)[0][0]
 
 
-def test_series_of_mixed_lengths_are_answered_as_alone(ask: Ask) -> None:
+def test_series_of_mixed_lengths_match_the_graph_on_each_row_alone(run_task: RunTask) -> None:
     labels = PARAMETERS["series-classifier"]["labels"]
-    answer = ask("series-classifier", sequences=ROWS)
+    answer = run_task("series-classifier", sequences=ROWS)
     for prediction, row in zip(answer["predictions"], ROWS, strict=True):
-        expected = alone("series-classifier", row)
+        expected = run_single_row("series-classifier", row)
         assert prediction["label"] == labels[int(expected.argmax())]
         assert prediction["probability"] == pytest.approx(float(expected.max()), abs=1e-6)
         assert set(prediction) == {"label", "probability", "top"}
 
 
-def test_texts_are_answered_as_alone_with_their_tokens(ask: Ask) -> None:
+def test_texts_match_the_graph_on_each_row_alone(run_task: RunTask) -> None:
     texts = ["rice", "the train leaves at noon goal", "zebra fish"]
-    answer = ask("text-classifier", texts=texts, top_k=1)
+    answer = run_task("text-classifier", texts=texts, top_k=1)
     for prediction, text in zip(answer["predictions"], texts, strict=True):
         ids = [WORDS.index(word) if word in WORDS else 0 for word in text.split()]
-        expected = graph("text-classifier", ["probabilities"], ids=np.array([ids]), lengths=np.array([len(ids)]))[0][0]
+        expected = run_graph("text-classifier", ["probabilities"], ids=np.array([ids]), lengths=np.array([len(ids)]))[
+            0
+        ][0]
         assert prediction["probability"] == pytest.approx(float(expected.max()), abs=1e-6)
         assert prediction["tokens"] == len(ids)
         assert len(prediction["top"]) == 1
 
 
-def test_a_long_text_is_cut_if_asked(ask: Ask) -> None:
-    [cut] = ask("text-classifier", texts=["rice " * 9], truncate=True)["predictions"]
-    assert [cut] == ask("text-classifier", texts=["rice " * 6])["predictions"]
+def test_truncate_cuts_a_long_text(run_task: RunTask) -> None:
+    [cut] = run_task("text-classifier", texts=["rice " * 9], truncate=True)["predictions"]
+    assert [cut] == run_task("text-classifier", texts=["rice " * 6])["predictions"]
 
 
-def test_the_stateful_model_answers_each_step_and_the_last(ask: Ask) -> None:
+def test_stateful_model_predicts_every_step(run_task: RunTask) -> None:
     labels = PARAMETERS["series-tagger"]["labels"]
-    for prediction, row in zip(ask("series-tagger", sequences=ROWS)["predictions"], ROWS, strict=True):
-        expected = alone("series-tagger", row)
+    for prediction, row in zip(run_task("series-tagger", sequences=ROWS)["predictions"], ROWS, strict=True):
+        expected = run_single_row("series-tagger", row)
         assert [step["label"] for step in prediction["steps"]] == [labels[i] for i in expected.argmax(axis=1)]
         assert [step["probability"] for step in prediction["steps"]] == pytest.approx(expected.max(axis=1), abs=1e-6)
         assert prediction["steps"][-1] == prediction["top"][0]
 
 
-def test_a_state_continues_where_it_was_left(ask: Ask) -> None:
-    [whole] = ask("series-tagger", sequences=[ROWS[1]])["predictions"]
-    [first] = ask("series-tagger", sequences=[ROWS[1][:5]])["predictions"]
-    answer = ask("series-tagger", sequences=[ROWS[2], ROWS[1][5:]], states=[None, first["state"]])
+def test_state_continues_an_earlier_request(run_task: RunTask) -> None:
+    [whole] = run_task("series-tagger", sequences=[ROWS[1]])["predictions"]
+    [first] = run_task("series-tagger", sequences=[ROWS[1][:5]])["predictions"]
+    answer = run_task("series-tagger", sequences=[ROWS[2], ROWS[1][5:]], states=[None, first["state"]])
     rest = answer["predictions"][1]
     assert [step["label"] for step in first["steps"] + rest["steps"]] == [step["label"] for step in whole["steps"]]
     assert rest["probability"] == pytest.approx(whole["probability"], abs=1e-6)
-    assert rest["probability"] != ask("series-tagger", sequences=[ROWS[1][5:]])["predictions"][0]["probability"]
+    assert rest["probability"] != run_task("series-tagger", sequences=[ROWS[1][5:]])["predictions"][0]["probability"]
 
 
 @pytest.mark.parametrize(
-    ("family", "body", "where", "detail"),
+    ("family", "body", "pointer", "detail"),
     [
         ("series-classifier", {}, "/sequences", "this field is required: tiny-series reads series of numbers"),
         ("series-classifier", {"texts": ["a"]}, "/texts", "not a field for tiny-series, which takes `sequences`"),
@@ -101,9 +103,9 @@ def test_a_state_continues_where_it_was_left(ask: Ask) -> None:
         ("text-classifier", {"texts": ["rice " * 7]}, "/texts/0", "expected at most 6 tokens, got 7"),
     ],
 )
-def test_what_is_wrong_is_named(
-    refusal: Callable[..., tuple[str, str]], family: str, body: dict[str, Any], where: str, detail: str
+def test_invalid_request_names_field_and_expectation(
+    refusal: Callable[..., tuple[str, str]], family: str, body: dict[str, Any], pointer: str, detail: str
 ) -> None:
-    pointer, sentence = refusal(family, **body)
-    assert pointer == where
-    assert detail in sentence
+    got_pointer, got_detail = refusal(family, **body)
+    assert got_pointer == pointer
+    assert detail in got_detail

@@ -1,4 +1,4 @@
-"""What a graph may be given: every rule broken once, for every family that has it."""
+"""Raw tensors: each rule is violated once, for every family that has it."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import EkibenError
 from service.manifest import Manifest
-from service.tasks.tensors import check_values, clear_padding, read_rules, shape_problem
+from service.tasks.tensors import check_values, clear_padding, shape_mismatch, value_rules
 from tests.service.bundles import CONTEXT, FAMILIES, example_inputs, manifest_fields
 
 FILES = {name: {"sha256": "0" * 64, "bytes": 1} for name in ("model.onnx", "golden.safetensors", "requests.jsonl")}
@@ -15,17 +15,17 @@ FILES = {name: {"sha256": "0" * 64, "bytes": 1} for name in ("model.onnx", "gold
 
 def manifest_of(family: str) -> Manifest:
     files = {**FILES, "tokenizer.json": FILES["model.onnx"]}
-    return Manifest.sealed(**manifest_fields(family), files=files)
+    return Manifest.versioned(**manifest_fields(family), files=files)
 
 
 def check(family: str, tensors: dict[str, Any]) -> None:
-    where = {name: f"/inputs/{i}" for i, name in enumerate(tensors)}
+    pointers = {name: f"/inputs/{i}" for i, name in enumerate(tensors)}
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    check_values(tensors, read_rules(shapes, manifest_of(family), where))
+    check_values(tensors, value_rules(shapes, manifest_of(family), pointers))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_good_tensors_pass(family: str) -> None:
+def test_valid_tensors_pass(family: str) -> None:
     check(family, example_inputs(family))
     check(family, example_inputs(family, batch=8))
 
@@ -37,7 +37,7 @@ def changed(family: str, name: str, index: Any, value: Any) -> dict[str, Any]:
     return tensors
 
 
-WRONG = {
+INVALID = {
     "no rows": ("image-classifier", {"images": np.zeros((0, 4, 4), np.uint8)}, "batch axis of 1 to 8, got 0"),
     "too many rows": ("image-generator", {"latents": np.zeros((9, 5), np.float32)}, "batch axis of 1 to 8, got 9"),
     "NaN": ("series-classifier", changed("series-classifier", "series", (2, 1, 0), np.nan), r"nan at \[2, 1, 0\]"),
@@ -62,16 +62,16 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_what_the_graph_must_not_see_is_named(name: str) -> None:
-    family, tensors, message = WRONG[name]
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_tensor_is_named(name: str) -> None:
+    family, tensors, message = INVALID[name]
     with pytest.raises(EkibenError, match=message) as caught:
         check(family, tensors)
     assert caught.value.slug == "invalid-request"
     assert caught.value.faults[0].pointer.startswith("/inputs/")
 
 
-def test_past_and_steps_share_the_context() -> None:
+def test_past_and_steps_together_are_limited_by_the_context() -> None:
     tensors = example_inputs("language-model", batch=1)
     for name in tensors:
         if name.startswith("past_") and name != "past_lengths":
@@ -83,18 +83,18 @@ def test_past_and_steps_share_the_context() -> None:
         check("language-model", tensors)
 
 
-def test_large_numbers_whose_square_is_infinite_are_finite() -> None:
+def test_large_finite_numbers_whose_square_overflows_pass() -> None:
     check("image-generator", {"latents": np.full((1, 5), 1e30, np.float32)})
 
 
-def test_a_shape_is_compared_with_its_spec() -> None:
+def test_shape_mismatch_names_expected_and_got() -> None:
     spec = manifest_of("image-classifier").inputs[0]
-    assert shape_problem([7, 4, 4], spec) is None
+    assert shape_mismatch([7, 4, 4], spec) is None
     for shape in ([4, 4], [1, 4, 5], [1, 4, 4, 1]):
-        assert shape_problem(shape, spec) == f"expected shape [batch, 4, 4], got {shape}"
+        assert shape_mismatch(shape, spec) == f"expected shape [batch, 4, 4], got {shape}"
 
 
-def test_what_lies_beyond_a_length_is_cleared() -> None:
+def test_clear_padding_zeroes_outputs_beyond_each_length() -> None:
     inputs = example_inputs("series-tagger")
     outputs = {"logits": np.ones((3, 5, 3), np.float32), "next_h": np.ones((3, 1, 3), np.float32)}
     clear_padding(outputs, inputs, manifest_of("series-tagger"))

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.bundle import Bundle, Invariance, Manifest
+from service.bundle import Bundle
 from service.engine.sessions.canonical_shapes import with_shape_strategy
 from service.engine.sessions.session import Session
+from service.manifest import Invariance, Manifest
 from tests.service.bundles import example_inputs
 from tests.service.engine.fakes import manifest, rows
 

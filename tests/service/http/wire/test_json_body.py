@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import EkibenError
 from service.http.wire.json_body import MAX_SEARCHED_BYTES, parse_json
-from service.tasks.body import MAX_FAULTS
+from service.tasks.faults import MAX_FAULTS
 
 
 def test_a_document_is_parsed() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import EkibenError, Fault
 from service.scoring.scorers.items import each, pixel_block, plain, raw_pixels, reason, series_rows, split, values
-from service.tasks.body import wrong
+from service.tasks.faults import type_fault
 from tests.service.scoring.inputs import arrow_images, arrow_series, images, png, series
 
 IMAGES = images(6)
@@ -95,7 +95,7 @@ def test_bytes_are_pixels_unless_they_are_a_picture() -> None:
 def test_faults_are_told_from_values() -> None:
     def read(item: int) -> int:
         if item % 2:
-            raise wrong("/3", "an even number", item)
+            raise type_fault("/3", "an even number", item)
         return item
 
     found = each(read, [0, 1, 2, 3])
@@ -109,7 +109,7 @@ def test_faults_are_told_from_values() -> None:
 
 
 def test_errors_of_a_numbered_list_lose_their_number() -> None:
-    found = [wrong("/0", "a text", 1), wrong("/1/2", "a text", 1)]
+    found = [type_fault("/0", "a text", 1), type_fault("/1/2", "a text", 1)]
     assert split(found, {}, "text", numbered=True)[1] == {
         0: "text: expected a text, got 1",
         1: "text/2: expected a text, got 1",

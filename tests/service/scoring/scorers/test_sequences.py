@@ -10,7 +10,7 @@ import pytest
 from service.engine.sessions.model import Model
 from service.scoring.rows import Rows
 from service.scoring.scorers.sequences import SeriesScorer, TextScorer, by_length
-from service.tasks.states import pack_state
+from service.tasks.codecs.states import pack_state
 from tests.service.scoring.inputs import series, texts
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.engine.sessions.model import Model
-from service.tasks.replay import answer_now
+from service.tasks.replay import answer_request_sync
 from tests.service.scoring.conftest import Score, predictions, rejects
 from tests.service.scoring.inputs import prompts
 
@@ -34,7 +34,7 @@ def test_each_line_gets_what_its_body_asks_for(score: Score, models: dict[str, M
         {"prompt": two, "max_tokens": 16, "seed": 1},
     ]
     for row, own, body in zip(found, "ab", asked, strict=True):
-        wanted = answer_now(models["language-model"], {"model": "tiny-letters", **body})
+        wanted = answer_request_sync(models["language-model"], {"model": "tiny-letters", **body})
         assert row["custom_id"] == own
         assert {name: row[name] for name in ("text", "tokens", "finish_reason")} == wanted["completions"][0]
         assert row["seed"] == wanted["seed"]

@@ -1,4 +1,4 @@
-"""Lists of numbers become arrays, or the first wrong entry is named."""
+"""Nested lists become arrays, or the error names the first invalid entry."""
 
 import copy
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.errors import EkibenError
-from service.tasks.arrays import numbers, pixels
+from service.tasks.codecs.json_arrays import parse_numbers, parse_pixels
 
 IMAGE = [[0, 1], [254, 255]]
 SERIES = [[0.5, -1.0], [2, 3.25], [1e-9, 7]]
@@ -26,27 +26,27 @@ def changed(document: Any, *path: int, to: Any) -> Any:
 
 
 @given(arrays(np.uint8, (3, 4, 3)))
-def test_pixels_come_through_exactly(image: np.ndarray[Any, Any]) -> None:
-    read = pixels(image.tolist(), (3, 4, 3), "/images/0")
+def test_pixels_are_parsed_exactly(image: np.ndarray[Any, Any]) -> None:
+    read = parse_pixels(image.tolist(), (3, 4, 3), "/images/0")
     assert read.dtype == np.uint8
     assert np.array_equal(read, image)
 
 
-def test_whole_numbers_with_a_point_are_whole_numbers() -> None:
-    assert pixels([[0.0, 7.0], [1, 255.0]], (2, 2), "").tolist() == [[0, 7], [1, 255]]
+def test_whole_floats_are_accepted_as_pixels() -> None:
+    assert parse_pixels([[0.0, 7.0], [1, 255.0]], (2, 2), "").tolist() == [[0, 7], [1, 255]]
 
 
 @given(
     arrays(np.float32, st.tuples(st.integers(1, 9), st.just(2)), elements=st.floats(-(2.0**100), 2.0**100, width=32))
 )
-def test_numbers_come_through_exactly(series: np.ndarray[Any, Any]) -> None:
-    read = numbers(series.tolist(), 2, "")
+def test_numbers_are_parsed_exactly(series: np.ndarray[Any, Any]) -> None:
+    read = parse_numbers(series.tolist(), 2, "")
     assert read.dtype == np.float32
     assert np.array_equal(read, series)
 
 
 @pytest.mark.parametrize(
-    ("value", "where", "detail"),
+    ("value", "pointer", "detail"),
     [
         (changed(IMAGE, 1, 0, to=256), "/1/0", "expected a pixel value of 0 to 255, got 256"),
         (changed(IMAGE, 0, 1, to=-1), "/0/1", "got -1"),
@@ -63,15 +63,15 @@ def test_numbers_come_through_exactly(series: np.ndarray[Any, Any]) -> None:
         ([[1, 2]] * 3, "", "expected a list of 2 lists (the shape is [2, 2]), got a list of 3"),
     ],
 )
-def test_the_wrong_pixel_is_named(value: Any, where: str, detail: str) -> None:
+def test_first_invalid_pixel_is_named(value: Any, pointer: str, detail: str) -> None:
     with pytest.raises(EkibenError) as caught:
-        pixels(value, (2, 2), "/images/3")
-    assert caught.value.faults[0].pointer == "/images/3" + where
+        parse_pixels(value, (2, 2), "/images/3")
+    assert caught.value.faults[0].pointer == "/images/3" + pointer
     assert detail in caught.value.faults[0].detail
 
 
 @pytest.mark.parametrize(
-    ("value", "where", "detail"),
+    ("value", "pointer", "detail"),
     [
         (changed(SERIES, 2, 1, to=float("nan")), "/2/1", "expected a finite number of at most 3.4e+38, got NaN"),
         (changed(SERIES, 2, 1, to=float("inf")), "/2/1", "got Infinity"),
@@ -84,12 +84,12 @@ def test_the_wrong_pixel_is_named(value: Any, where: str, detail: str) -> None:
             "expected a list of 2 numbers (the shape is [2]), got a list of 3",
         ),
         (changed(SERIES, 1, to=1.0), "/1", "got 1.0"),
-        ([], "", "expected a list of at least 1 of lists (the shape is [steps, 2]), got an empty list"),
+        ([], "", "expected a non-empty list of lists (the shape is [steps, 2]), got an empty list"),
         ({}, "", "got an object"),
     ],
 )
-def test_the_wrong_number_is_named(value: Any, where: str, detail: str) -> None:
+def test_first_invalid_number_is_named(value: Any, pointer: str, detail: str) -> None:
     with pytest.raises(EkibenError) as caught:
-        numbers(value, 2, "/sequences/0")
-    assert caught.value.faults[0].pointer == "/sequences/0" + where
+        parse_numbers(value, 2, "/sequences/0")
+    assert caught.value.faults[0].pointer == "/sequences/0" + pointer
     assert detail in caught.value.faults[0].detail

@@ -1,11 +1,11 @@
-"""One good request for each tiny model."""
+"""One valid request for each tiny model."""
 
 from typing import Any
 
 from tests.service.bundles import NAMES
 
 SERIES = [[[0.1, 0.2], [0.3, 0.4]], [[1.0, -1.0]]]
-BODIES: dict[str, dict[str, Any]] = {
+REQUEST_FIELDS: dict[str, dict[str, Any]] = {
     "image-classifier": {"images": [[[7] * 4] * 4]},
     "series-classifier": {"sequences": SERIES},
     "series-tagger": {"sequences": SERIES},
@@ -15,5 +15,5 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
-def body(family: str) -> dict[str, Any]:
-    return {"model": NAMES[family], **BODIES[family]}
+def request_body(family: str) -> dict[str, Any]:
+    return {"model": NAMES[family], **REQUEST_FIELDS[family]}

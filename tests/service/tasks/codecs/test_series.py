@@ -1,4 +1,4 @@
-"""Rows of numbers, from JSON or from arrays, are the same rows."""
+"""Series from JSON lists and from arrays give the same rows."""
 
 from typing import Any
 
@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from service.errors import EkibenError
-from service.tasks.series import pad_series, read_series
+from service.tasks.codecs.series import pad_series, read_series
 
 ROW = [[0.5, -1.0], [2.0, 3.25], [1e-9, 7.0]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint8])
-def test_an_array_is_the_row_that_its_list_is(dtype: Any) -> None:
+def test_array_and_list_give_the_same_row(dtype: Any) -> None:
     array = np.abs(np.array(ROW)).astype(dtype)
-    read = read_series(array, channels=2, max_steps=3, where="")
+    read = read_series(array, channels=2, max_steps=3, pointer="")
     assert read.dtype == np.float32
-    assert np.array_equal(read, read_series(array.tolist(), channels=2, max_steps=3, where=""))
+    assert np.array_equal(read, read_series(array.tolist(), channels=2, max_steps=3, pointer=""))
 
 
 @pytest.mark.parametrize(
-    ("row", "where", "detail"),
+    ("row", "pointer", "detail"),
     [
         (np.zeros((4, 2)), "", "expected 1 to 3 steps, got 4"),
         (np.zeros((0, 2)), "", "expected 1 to 3 steps, got 0"),
@@ -34,14 +34,14 @@ def test_an_array_is_the_row_that_its_list_is(dtype: Any) -> None:
         ("ab", "", "got 'ab'"),
     ],
 )
-def test_what_is_wrong_is_named(row: Any, where: str, detail: str) -> None:
+def test_invalid_row_is_named(row: Any, pointer: str, detail: str) -> None:
     with pytest.raises(EkibenError) as caught:
-        read_series(row, channels=2, max_steps=3, where="/sequences/4")
-    assert caught.value.faults[0].pointer == "/sequences/4" + where
+        read_series(row, channels=2, max_steps=3, pointer="/sequences/4")
+    assert caught.value.faults[0].pointer == "/sequences/4" + pointer
     assert detail in caught.value.faults[0].detail
 
 
-def test_rows_are_padded_with_zeros_to_the_longest() -> None:
+def test_pad_series_pads_with_zeros_to_the_longest_row() -> None:
     series, lengths = pad_series([np.ones((1, 2), np.float32), np.full((3, 2), 2, np.float32)])
     assert series.tolist() == [[[1, 1], [0, 0], [0, 0]], [[2, 2]] * 3]
     assert lengths.tolist() == [1, 3]

@@ -1,4 +1,4 @@
-"""Pictures come through pixel by pixel, or are refused before they are decoded."""
+"""Images are decoded exactly, or refused before they are decoded."""
 
 import base64
 import struct
@@ -12,29 +12,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from service.bundle import Image
 from service.errors import EkibenError
-from service.tasks.images import (
+from service.families import ImageSpec
+from service.tasks.codecs.images import (
     MAX_EXTRA_BYTES,
     MAX_TEXT_BYTES,
     PNG_START,
-    decode_picture,
+    decode_image,
     encode_png,
-    grid,
+    make_grid,
     read_image,
     read_images,
     to_base64,
 )
 
-GREY = Image(height=3, width=5, mode="L")
-COLOUR = Image(height=3, width=5, mode="RGB")
+GREY = ImageSpec(height=3, width=5, mode="L")
+COLOUR = ImageSpec(height=3, width=5, mode="RGB")
 GREY_PIXELS = np.arange(15, dtype=np.uint8).reshape(3, 5) * 17
 COLOUR_PIXELS = np.stack([GREY_PIXELS, 255 - GREY_PIXELS, GREY_PIXELS // 2], axis=-1)
 
 
-def file_of(picture: Pillow.Image, kind: str = "PNG", **options: Any) -> bytes:
+def file_of(image: Pillow.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -43,17 +43,17 @@ def base64_of(content: bytes) -> str:
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
-    """Of a PNG."""
+    """Return one chunk of a PNG."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def segment(kind: int, body: bytes) -> bytes:
-    """Of a JPEG."""
+    """Return one segment of a JPEG."""
     return struct.pack(">BBH", 0xFF, kind, len(body) + 2) + body
 
 
 def png_header(width: int, height: int, bits: int = 8, colour: int = 0) -> bytes:
-    """A PNG that says how large it is, and holds next to nothing."""
+    """Return a PNG whose header declares this size and whose data is far too short for it."""
     size = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     return PNG_START + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(bytes(1000)))
 
@@ -74,7 +74,7 @@ def zipped(kind: bytes, size: int) -> bytes:
 
 
 @pytest.mark.parametrize(("image", "pixels"), [(GREY, GREY_PIXELS), (COLOUR, COLOUR_PIXELS)])
-def test_a_png_and_its_pixels_are_the_same_image(image: Image, pixels: np.ndarray[Any, Any]) -> None:
+def test_png_and_pixels_give_the_same_image(image: ImageSpec, pixels: np.ndarray[Any, Any]) -> None:
     png = base64_of(file_of(Pillow.fromarray(pixels)))
     encoded = base64.b64decode(png)
     batch = read_images([png, pixels.tolist(), "data:image/png;base64," + png, encoded, pixels], image, "/images")
@@ -82,21 +82,21 @@ def test_a_png_and_its_pixels_are_the_same_image(image: Image, pixels: np.ndarra
     assert all(np.array_equal(read, pixels) for read in batch)
 
 
-def test_a_jpeg_is_read() -> None:
+def test_jpeg_is_decoded() -> None:
     flat = Pillow.new("L", (5, 3), 200)
-    assert decode_picture(file_of(flat, "JPEG"), GREY, "").tolist() == [[200] * 5] * 3
+    assert decode_image(file_of(flat, "JPEG"), GREY, "").tolist() == [[200] * 5] * 3
 
 
-def test_grey_becomes_colour_and_opaque_alpha_is_dropped() -> None:
+def test_grey_converts_to_colour_and_opaque_alpha_is_dropped() -> None:
     grey = Pillow.fromarray(GREY_PIXELS)
-    assert np.array_equal(decode_picture(file_of(grey), COLOUR, ""), np.stack([GREY_PIXELS] * 3, axis=-1))
-    assert np.array_equal(decode_picture(file_of(grey.convert("RGBA")), GREY, ""), GREY_PIXELS)
+    assert np.array_equal(decode_image(file_of(grey), COLOUR, ""), np.stack([GREY_PIXELS] * 3, axis=-1))
+    assert np.array_equal(decode_image(file_of(grey.convert("RGBA")), GREY, ""), GREY_PIXELS)
 
 
-def with_hole() -> Pillow.Image:
-    picture = Pillow.fromarray(GREY_PIXELS).convert("RGBA")
-    picture.putpixel((2, 1), (0, 0, 0, 10))
-    return picture
+def with_transparent_pixel() -> Pillow.Image:
+    image = Pillow.fromarray(GREY_PIXELS).convert("RGBA")
+    image.putpixel((2, 1), (0, 0, 0, 10))
+    return image
 
 
 @pytest.mark.parametrize(
@@ -106,21 +106,21 @@ def with_hole() -> Pillow.Image:
         (base64_of(png_header(60000, 60000)), "got 60000 x 60000"),
         (base64_of(png_header(8000, 8000)), "got 8000 x 8000"),
         (base64_of(file_of(Pillow.fromarray(GREY_PIXELS))[:-30]), "got a broken one"),
-        (base64_of(file_of(Pillow.new("I;16", (5, 3)))), "expected 8 bits a channel, got Pillow mode I;16"),
-        (base64_of(file_of(with_hole())), "got one with transparent pixels (alpha 10)"),
+        (base64_of(file_of(Pillow.new("I;16", (5, 3)))), "expected 8 bits per channel, got Pillow mode I;16"),
+        (base64_of(file_of(with_transparent_pixel())), "got one with transparent pixels (alpha 10)"),
         (base64_of(file_of(Pillow.new("L", (5, 3)), "BMP")), "expected a PNG or JPEG image, got"),
-        (base64_of(b"hello"), "expected a PNG or JPEG image, got 5 bytes that are none"),
+        (base64_of(b"hello"), "expected a PNG or JPEG image, got 5 bytes of another format"),
         ("", "expected the base64 of a PNG or JPEG image, got ''"),
         ("not base64!", "expected base64, got 'not base64!'"),
         ("bücher", "expected base64, got 'bücher'"),
         (7, "expected a base64 PNG or JPEG or a nested list of pixels, got 7"),
         (None, "got null"),
-        (b"GIF89a", "expected a PNG or JPEG image, got 6 bytes that are none"),
+        (b"GIF89a", "expected a PNG or JPEG image, got 6 bytes of another format"),
         (GREY_PIXELS.T, "expected uint8 [3, 5], got uint8 [5, 3]"),
         (GREY_PIXELS.astype(np.float32), "expected uint8 [3, 5], got float32 [3, 5]"),
     ],
 )
-def test_what_is_no_such_image_is_refused(item: Any, detail: str) -> None:
+def test_invalid_image_is_refused(item: Any, detail: str) -> None:
     with pytest.raises(EkibenError) as caught:
         read_image(item, GREY, "/images/2")
     assert caught.value.faults[0].pointer.startswith("/images/2")
@@ -129,11 +129,11 @@ def test_what_is_no_such_image_is_refused(item: Any, detail: str) -> None:
 
 @given(st.binary(max_size=80), st.integers(0, 60))
 @settings(max_examples=60)
-def test_no_broken_file_raises_anything_else(noise: bytes, at: int) -> None:
+def test_broken_files_raise_only_invalid_request(noise: bytes, at: int) -> None:
     good = file_of(Pillow.fromarray(GREY_PIXELS))
     for content in (noise, good[:at] + noise + good[at:], good[:at] + noise):
         try:
-            assert decode_picture(content, GREY, "").shape == (3, 5)
+            assert decode_image(content, GREY, "").shape == (3, 5)
         except EkibenError as error:
             assert error.slug == "invalid-request"  # noqa: PT017 - either outcome is right
 
@@ -141,23 +141,23 @@ def test_no_broken_file_raises_anything_else(noise: bytes, at: int) -> None:
 @pytest.mark.parametrize(
     ("content", "detail"),
     [
-        (jpeg_with(b"\xff\xfe\0\2" * 2000), "too many small pieces"),
-        (jpeg_with(b"\xff" * 2000), "too many small pieces"),
-        (png_with(chunk(b"vpAg", b"") * 2000), "too many small pieces"),
-        (png_with(chunk(b"IDAT", b"") * 2000), "too many small pieces"),
+        (jpeg_with(b"\xff\xfe\0\2" * 2000), "too many small chunks"),
+        (jpeg_with(b"\xff" * 2000), "too many small chunks"),
+        (png_with(chunk(b"vpAg", b"") * 2000), "too many small chunks"),
+        (png_with(chunk(b"IDAT", b"") * 2000), "too many small chunks"),
         (png_with(chunk(b"abCd", bytes(MAX_EXTRA_BYTES + 120))), "expected at most 1048696 bytes"),
         (png_with(zipped(b"zTXt", 2 * MAX_TEXT_BYTES)), "too large"),
         (png_with(zipped(b"zTXt", MAX_TEXT_BYTES // 4) * 5), "Too much memory used in text"),
         (png_with(zipped(b"iCCP", 2 * MAX_TEXT_BYTES)), "too large"),
-        (png_header(5, 3, 16, 2), "expected 8 bits a channel, got 16"),
-        (png_header(5, 3, 16, 4), "expected 8 bits a channel, got 16"),
-        (png_header(5, 3, 16, 6), "expected 8 bits a channel, got 16"),
+        (png_header(5, 3, 16, 2), "expected 8 bits per channel, got 16"),
+        (png_header(5, 3, 16, 4), "expected 8 bits per channel, got 16"),
+        (png_header(5, 3, 16, 6), "expected 8 bits per channel, got 16"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_not_the_picture_is_bounded(content: bytes, detail: str) -> None:
+def test_size_of_metadata_is_bounded(content: bytes, detail: str) -> None:
     with pytest.raises(EkibenError) as caught:
-        decode_picture(content, GREY, "")
+        decode_image(content, GREY, "")
     assert detail in caught.value.faults[0].detail
 
 
@@ -168,37 +168,38 @@ def test_what_is_not_the_picture_is_bounded(content: bytes, detail: str) -> None
         jpeg_with(b"".join(segment(0xFE, b"a comment") for _ in range(20))),
         png_with(zipped(b"iCCP", 60000) + zipped(b"zTXt", 60000) + chunk(b"eXIf", bytes(65000))),
     ],
-    ids=["EXIF and a printing press's profile", "comments", "profile, text and EXIF"],
+    ids=["EXIF and a print profile", "comments", "profile, text and EXIF"],
 )
-def test_what_cameras_and_editors_add_is_passed_over(content: bytes) -> None:
-    assert decode_picture(content, GREY, "").shape == (3, 5)
+def test_usual_metadata_is_accepted(content: bytes) -> None:
+    assert decode_image(content, GREY, "").shape == (3, 5)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_noise_in_its_worst_form_is_no_larger_than_is_taken(kind: str) -> None:
+def test_largest_encoding_of_noise_is_accepted(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
     content = file_of(Pillow.fromarray(noise), kind, quality=100, subsampling=0, compress_level=0)
-    assert decode_picture(content, Image(height=224, width=224, mode="RGB"), "").shape == (224, 224, 3)
+    assert decode_image(content, ImageSpec(height=224, width=224, mode="RGB"), "").shape == (224, 224, 3)
 
 
-@pytest.mark.filterwarnings("error")  # which a look at the broken tag would give
-def test_exif_data_is_not_looked_into() -> None:
+@pytest.mark.filterwarnings("error")  # Pillow warns if it reads the broken tag
+def test_exif_data_is_not_read() -> None:
     broken = b"Exif\0\0MM\0*" + struct.pack(">IHHHIII", 8, 1, 0x9000, 7, 60000, 60000, 0)
     jpeg = file_of(Pillow.new("L", (5, 3), 200), "JPEG")
-    jfif = jpeg.index(b"\xff\xe0")  # it has a resolution; without it, Pillow would look for one in the EXIF data
+    # Without the resolution in the JFIF segment, Pillow would read one from the EXIF data.
+    jfif = jpeg.index(b"\xff\xe0")
     bare = jpeg[:jfif] + segment(0xE1, broken) + jpeg[jfif + 18 :]
-    assert decode_picture(bare, GREY, "").tolist() == [[200] * 5] * 3
+    assert decode_image(bare, GREY, "").tolist() == [[200] * 5] * 3
 
 
 def test_png_round_trip() -> None:
-    assert np.array_equal(decode_picture(encode_png(GREY_PIXELS), GREY, ""), GREY_PIXELS)
+    assert np.array_equal(decode_image(encode_png(GREY_PIXELS), GREY, ""), GREY_PIXELS)
     assert base64.b64decode(to_base64(b"abc")) == b"abc"
 
 
-def test_the_grid_holds_every_image_once() -> None:
+def test_make_grid_contains_every_image_once() -> None:
     images = np.stack([np.full((2, 3), value, np.uint8) for value in (10, 20, 30, 40, 50)])
-    canvas = grid(images)
+    canvas = make_grid(images)
     assert canvas.shape == (2 + 2 + 2, 3 + 2 + 3 + 2 + 3)
     assert [int(canvas[0, 0]), int(canvas[0, 5]), int(canvas[0, 10]), int(canvas[4, 0])] == [10, 20, 30, 40]
     assert int(canvas.astype(int).sum()) == int(images.astype(int).sum())
-    assert np.array_equal(grid(images[:1]), images[0])
+    assert np.array_equal(make_grid(images[:1]), images[0])

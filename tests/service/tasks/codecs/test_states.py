@@ -1,4 +1,4 @@
-"""A state goes out and comes back bit by bit, and to its own model version only."""
+"""States round-trip exactly, and only to the model version that made them."""
 
 import base64
 from typing import Any
@@ -6,25 +6,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.bundle import GOLDEN, MODEL, REQUESTS, Manifest, SeriesTagger
 from service.errors import EkibenError
-from service.tasks.states import pack_state, unpack_state
+from service.families import SeriesTagger
+from service.manifest import GOLDEN, MODEL, REQUESTS, Manifest
+from service.tasks.codecs.states import pack_state, unpack_state
 from tests.service.bundles import manifest_fields
 
 FILES = {name: {"sha256": "0" * 64, "bytes": 1} for name in (MODEL, GOLDEN, REQUESTS)}
-MANIFEST = Manifest.sealed(**manifest_fields("series-tagger"), files=FILES)
-OTHER = Manifest.sealed(**{**manifest_fields("series-tagger"), "summary": "another"}, files=FILES)
+MANIFEST = Manifest.versioned(**manifest_fields("series-tagger"), files=FILES)
+OTHER = Manifest.versioned(**{**manifest_fields("series-tagger"), "summary": "another"}, files=FILES)
 assert isinstance(MANIFEST.parameters, SeriesTagger)
 PARAMETERS = MANIFEST.parameters
 H, C = np.random.default_rng(0).normal(size=(2, PARAMETERS.layers, PARAMETERS.hidden)).astype(np.float32)
 
 
-def test_a_state_comes_back_bit_by_bit() -> None:
+def test_state_round_trips_exactly() -> None:
     state = unpack_state(pack_state(MANIFEST, H, C), MANIFEST, PARAMETERS, "")
     assert np.array_equal(state, np.stack([H, C]))
 
 
-def test_null_is_the_state_before_the_first_step() -> None:
+def test_null_is_the_zero_state() -> None:
     assert not unpack_state(None, MANIFEST, PARAMETERS, "").any()
 
 
@@ -43,7 +44,7 @@ def shortened(text: str) -> str:
         (7, "expected null or a `state` of an earlier answer, got 7"),
     ],
 )
-def test_any_other_state_is_refused(state: Any, detail: str) -> None:
+def test_invalid_state_is_refused(state: Any, detail: str) -> None:
     with pytest.raises(EkibenError) as caught:
         unpack_state(state, MANIFEST, PARAMETERS, "/states/1")
     assert caught.value.faults[0].pointer == "/states/1"

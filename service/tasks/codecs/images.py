@@ -1,0 +1,163 @@
+"""Decodes images from base64 or raw PNG and JPEG and from pixel lists; encodes images as PNG.
+
+Invariant: an image is decoded only if its header declares exactly the size of the model's input, so its pixels need no
+more memory than one input. Metadata is bounded in bytes, in number of reads and in inflated size. Images are never
+scaled or reduced in bit depth, and images with transparent pixels are refused.
+"""
+
+import base64
+import binascii
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
+
+from service.errors import EkibenError
+from service.families import ImageSpec
+from service.tasks.codecs.json_arrays import parse_pixels
+from service.tasks.faults import fault, type_fault
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+JPEG_START = b"\xff\xd8\xff"
+EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+GRID_GAP = 2
+# Noise in the largest encoding takes 6 bytes per pixel.
+MAX_BYTES_PER_PIXEL = 8
+# Metadata: EXIF, thumbnails and colour profiles. A profile for print takes half of it.
+MAX_EXTRA_BYTES = 1 << 20
+# Reads of any size, in addition to one per KiB of the file; encoders write chunks of 8 KiB and more.
+MAX_READS = 256
+# The inflated size of a PNG's compressed texts or colour profile; an sRGB profile has a twentieth of it.
+MAX_TEXT_BYTES = 1 << 16
+
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
+
+
+def read_images(items: Sequence[Any], spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8]:
+    """Decode all items into one batch, uint8 [batch, height, width(, 3)]."""
+    images = [read_image(item, spec, f"{pointer}/{i}") for i, item in enumerate(items)]
+    return images[0][None] if len(images) == 1 else np.stack(images)
+
+
+def read_image(item: Any, spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8]:
+    """Decode a base64 string or nested lists of pixels; Python callers may also pass file bytes or a uint8 array."""
+    match item:
+        case str():
+            return decode_image(_from_base64(item, pointer), spec, pointer)
+        case bytes():
+            return decode_image(item, spec, pointer)
+        case np.ndarray():
+            if item.dtype != np.uint8 or item.shape != spec.shape:
+                raise fault(pointer, f"expected uint8 {list(spec.shape)}, got {item.dtype} {list(item.shape)}")
+            return item
+        case list():
+            return parse_pixels(item, spec.shape, pointer)
+        case _:
+            raise type_fault(pointer, "a base64 PNG or JPEG or a nested list of pixels", item)
+
+
+def decode_image(content: bytes, spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8]:
+    """Decode a PNG or JPEG of exactly the size in `spec`, and convert it to the mode in `spec`.
+
+    Raises EkibenError("invalid-request") that points at `pointer`.
+    """
+    max_bytes = spec.width * spec.height * MAX_BYTES_PER_PIXEL + MAX_EXTRA_BYTES
+    if len(content) > max_bytes:
+        raise fault(pointer, f"expected at most {max_bytes} bytes for {_format_size(spec)}, got {len(content)}")
+    if not content.startswith((PNG_START, JPEG_START)):
+        raise fault(pointer, f"expected a PNG or JPEG image, got {len(content)} bytes of another format")
+    file_type = PngImagePlugin.PngImageFile if content.startswith(PNG_START) else _JpegWithoutExif
+    try:
+        with file_type(_BoundedReads(content)) as file:
+            _check_header(file, spec, pointer)
+            image = _without_alpha(file, pointer) if file.has_transparency_data else file
+            return np.asarray(image.convert(spec.mode), np.uint8)
+    except EkibenError:
+        raise
+    except Exception as error:  # noqa: BLE001 - on a broken file Pillow raises exceptions of many types
+        raise fault(pointer, f"expected a PNG or JPEG image, got a broken one: {error}") from None
+
+
+def encode_png(pixels_HW: npt.NDArray[np.uint8]) -> bytes:
+    buffer = BytesIO()
+    Pillow.fromarray(pixels_HW).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def to_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def make_grid(images_BHW: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Arrange images [batch, height, width] row by row in one nearly square image with dark gaps."""
+    count, height, width = images_BHW.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    canvas_HW = np.zeros((rows * (height + GRID_GAP) - GRID_GAP, columns * (width + GRID_GAP) - GRID_GAP), np.uint8)
+    for i, image_HW in enumerate(images_BHW):
+        top, left = i // columns * (height + GRID_GAP), i % columns * (width + GRID_GAP)
+        canvas_HW[top : top + height, left : left + width] = image_HW
+    return canvas_HW
+
+
+class _BoundedReads(BytesIO):
+    """A file with a bounded number of reads: Pillow reads each chunk separately, even an empty one."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._reads_left = MAX_READS + len(content) // 1024
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads_left -= 1
+        if self._reads_left < 0:
+            raise ValueError("it has too many small chunks")
+        return super().read(size)
+
+
+class _JpegWithoutExif(JpegImagePlugin.JpegImageFile):
+    """A JPEG whose EXIF data is ignored: Pillow would read a resolution from it and warn about each broken tag."""
+
+    def getexif(self) -> Pillow.Exif:
+        return Pillow.Exif()
+
+
+def _from_base64(text: str, pointer: str) -> bytes:
+    """Decode base64, with or without the prefix of a data URL."""
+    if text.startswith("data:image/"):
+        text = text.partition(",")[2]
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise type_fault(pointer, "base64", text) from None
+    if not content:
+        raise type_fault(pointer, "the base64 of a PNG or JPEG image", text)
+    return content
+
+
+def _check_header(file: ImageFile.ImageFile, spec: ImageSpec, pointer: str) -> None:
+    if file.size != (spec.width, spec.height):
+        raise fault(pointer, f"expected {_format_size(spec)}, got {file.height} x {file.width}")
+    if file.mode not in EIGHT_BIT_MODES:
+        raise fault(pointer, f"expected 8 bits per channel, got Pillow mode {file.mode}")
+    # Pillow would truncate 16 bits to 8 instead of rounding.
+    if any(";16" in str(tile.args) for tile in file.tile):
+        raise fault(pointer, "expected 8 bits per channel, got 16")
+
+
+def _without_alpha(image: Pillow.Image, pointer: str) -> Pillow.Image:
+    rgba = image.convert("RGBA")
+    lowest = int(np.asarray(rgba)[..., 3].min())
+    if lowest < 255:
+        raise fault(
+            pointer, f"expected an opaque image, got one with transparent pixels (alpha {lowest}): flatten it first"
+        )
+    return rgba.convert("RGB")
+
+
+def _format_size(spec: ImageSpec) -> str:
+    return f"an image of {spec.height} x {spec.width} pixels (height x width)"

@@ -1,0 +1,106 @@
+"""Converts nested JSON lists of numbers to numpy arrays, without additional Python objects per entry.
+
+Invariant: a function returns an array only if every entry is a JSON number of the expected kind and the lists have the
+expected shape; otherwise its error points at the first invalid row or entry.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from service.errors import EkibenError
+from service.tasks.faults import type_fault
+
+# None stands for any length of at least 1.
+Shape = tuple[int | None, ...]
+
+
+def parse_pixels(value: Any, shape: tuple[int, ...], pointer: str) -> npt.NDArray[np.uint8]:
+    """Convert whole numbers 0..255 to uint8 of exactly `shape`."""
+    flat = _flatten(value, shape)
+    if flat is not None:
+        try:
+            # bytes() accepts True and False as numbers; their JSON contains an "e", that of whole numbers does not.
+            if b"e" not in orjson.dumps(flat):
+                return np.frombuffer(bytes(flat), np.uint8).reshape(shape)
+        except (TypeError, ValueError):
+            pass
+    error = _first_error(value, shape, pointer, _expected_pixel)
+    if error is not None:
+        raise error
+    # Whole numbers, some of which are written as floats such as 7.0.
+    return np.array(value, np.float64).astype(np.uint8)
+
+
+def parse_numbers(value: Any, width: int, pointer: str) -> npt.NDArray[np.float32]:
+    """Convert numbers that are finite in float32 to float32 [rows, width], with at least one row."""
+    shape = (None, width)
+    flat = _flatten(value, shape)
+    if flat is not None and set(map(type, flat)) <= {int, float}:
+        array = to_finite_float32(np.array(flat, np.float64))
+        if array is not None:
+            return array.reshape(-1, width)
+    error = _first_error(value, shape, pointer, _expected_number)
+    assert error is not None, "every list that cannot be converted has an invalid row or entry"
+    raise error
+
+
+def to_finite_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
+    """Convert the array to float32; None if a number is not finite in float32."""
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    return narrow if np.isfinite(narrow).all() else None
+
+
+def _flatten(value: Any, shape: Shape) -> list[Any] | None:
+    """Return all entries in order, or None if `value` does not consist of lists of this shape."""
+    rows: list[Any] = [value]
+    for size in shape:
+        if set(map(type, rows)) != {list}:
+            return None
+        lengths = set(map(len, rows))
+        if (0 in lengths) if size is None else (lengths != {size}):
+            return None
+        rows = list(chain.from_iterable(rows))
+    return rows
+
+
+def _first_error(
+    value: Any, shape: Shape, pointer: str, expected_entry: Callable[[Any], str | None]
+) -> EkibenError | None:
+    """Return the error of the first invalid row or entry, depth first.
+
+    `expected_entry` returns what is expected of an invalid entry, and None for a valid one.
+    """
+    if not shape:
+        expected = expected_entry(value)
+        return None if expected is None else type_fault(pointer, expected, value)
+    size, rest = shape[0], shape[1:]
+    if type(value) is not list or not value or (size is not None and len(value) != size):
+        inner = "lists" if rest else "numbers"
+        expected = f"a list of {size} {inner}" if size is not None else f"a non-empty list of {inner}"
+        return type_fault(pointer, f"{expected} (the shape is {_format_shape(shape)})", value)
+    errors = (_first_error(item, rest, f"{pointer}/{i}", expected_entry) for i, item in enumerate(value))
+    return next((error for error in errors if error is not None), None)
+
+
+def _expected_pixel(value: Any) -> str | None:
+    if type(value) is int or (type(value) is float and value.is_integer()):
+        return None if 0 <= value <= 255 else "a pixel value of 0 to 255"
+    return "a whole number of 0 to 255"
+
+
+def _expected_number(value: Any) -> str | None:
+    if type(value) not in {int, float}:
+        return "a number"
+    largest = float(np.finfo(np.float32).max)
+    return None if math.isfinite(value) and abs(value) <= largest else f"a finite number of at most {largest:.3g}"
+
+
+def _format_shape(shape: Shape) -> str:
+    return "[" + ", ".join("steps" if size is None else str(size) for size in shape) + "]"

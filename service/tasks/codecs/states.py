@@ -1,0 +1,48 @@
+"""Encodes the state of a stateful model as one opaque string, which the client sends back with the next steps.
+
+Invariant: a model version accepts only states that it made itself, and only complete and finite ones.
+The string is base64url of 6 bytes of the version, then h and c, each float32 little-endian [layers, hidden].
+"""
+
+import base64
+import binascii
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.families import SeriesTagger
+from service.manifest import Manifest
+from service.tasks.faults import fault, type_fault
+
+VERSION_BYTES = 6
+
+
+def pack_state(manifest: Manifest, h_LH: npt.NDArray[np.float32], c_LH: npt.NDArray[np.float32]) -> str:
+    numbers = np.stack([h_LH, c_LH]).astype("<f4").tobytes()
+    return base64.urlsafe_b64encode(bytes.fromhex(manifest.version) + numbers).decode()
+
+
+def unpack_state(text: Any, manifest: Manifest, parameters: SeriesTagger, pointer: str) -> npt.NDArray[np.float32]:
+    """Return h and c as one array [2, layers, hidden]; `None` is the initial state, which is zero.
+
+    Raises EkibenError("invalid-request") that points at `pointer`.
+    """
+    shape = (2, parameters.layers, parameters.hidden)
+    if text is None:
+        return np.zeros(shape, np.float32)
+    if not isinstance(text, str):
+        raise type_fault(pointer, "null or a `state` of an earlier answer", text)
+    try:
+        content = base64.b64decode(text, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise type_fault(pointer, "a `state` of an earlier answer", text) from None
+    version, numbers = content[:VERSION_BYTES].hex(), content[VERSION_BYTES:]
+    if len(content) >= VERSION_BYTES and version != manifest.version:
+        raise fault(pointer, f"expected a state of version {manifest.version}, got one of {version}; restart with null")
+    if len(numbers) != 4 * np.prod(shape):
+        raise fault(pointer, f"expected a state of {4 * np.prod(shape)} bytes, got {len(numbers)}")
+    state = np.frombuffer(numbers, "<f4").reshape(shape).astype(np.float32)
+    if not np.isfinite(state).all():
+        raise fault(pointer, "expected a state of finite numbers")
+    return state

@@ -1,0 +1,119 @@
+"""Converts texts to token ids.
+
+Invariant: every row has 1 to `max_steps` ids, and each id is below the size of the vocabulary. A text is truncated only
+if the client requested it.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from service.engine.runner import Runner
+from service.errors import EkibenError
+from service.tasks.faults import fault, type_fault
+
+# A text with more characters per step has too many tokens in any case: it is refused or cut before it is tokenized.
+MAX_CHARS_PER_STEP = 100
+# Texts of this length take about 2 ms, which may run on the event loop.
+MAX_INLINE_CHARS = 8_192
+
+
+async def tokenize(
+    texts: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    runner: Runner,
+    *,
+    vocabulary: int,
+    max_steps: int,
+    truncate: bool | None = None,
+) -> list[list[int]]:
+    """Return the ids of each text; `texts` maps JSON pointers to texts. Raises the first error of `tokenize_each`.
+
+    More than MAX_INLINE_CHARS characters run on the runner, in chunks that alternate with the work of other requests.
+    """
+    encode = partial(tokenize_each, tokenizer=tokenizer, vocabulary=vocabulary, max_steps=max_steps, truncate=truncate)
+    runs_inline = sum(map(_num_chars, texts.values())) <= MAX_INLINE_CHARS
+    rows = []
+    for chunk in [texts] if runs_inline else _chunks(texts):
+        for row in encode(chunk) if runs_inline else await runner.call(encode, chunk):
+            if isinstance(row, EkibenError):
+                raise row
+            rows.append(row)
+    return rows
+
+
+def tokenize_each(
+    texts: Mapping[str, Any], tokenizer: Tokenizer, *, vocabulary: int, max_steps: int, truncate: bool | None = None
+) -> list[list[int] | EkibenError]:
+    """Return the ids of each text, or its error.
+
+    A text of more than `max_steps` tokens is cut if `truncate` is true, else refused. The error suggests `truncate`
+    unless it is None.
+    """
+    max_chars = max_steps * MAX_CHARS_PER_STEP
+    errors = {pointer: _text_error(text, pointer, max_chars, truncate) for pointer, text in texts.items()}
+    valid = [text[:max_chars] for pointer, text in texts.items() if errors[pointer] is None]
+    encodings = iter(tokenizer.encode_batch(valid))
+    return [
+        error or _checked_ids(next(encodings).ids, pointer, vocabulary, max_steps, truncate)
+        for pointer, error in errors.items()
+    ]
+
+
+def pad_ids(rows: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Pad with zeros to the longest row; returns ids [batch, steps] and lengths [batch]."""
+    lengths_B = np.array([len(row) for row in rows], np.int64)
+    ids_BT = np.zeros((len(rows), int(lengths_B.max())), np.int64)
+    for i, row in enumerate(rows):
+        ids_BT[i, : len(row)] = row
+    return ids_BT, lengths_B
+
+
+def _chunks(texts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Split the texts, in order, into chunks of at most MAX_INLINE_CHARS characters or of one text."""
+    chunks: list[dict[str, Any]] = [{}]
+    left = MAX_INLINE_CHARS
+    for pointer, text in texts.items():
+        if _num_chars(text) > left and chunks[-1]:
+            chunks.append({})
+            left = MAX_INLINE_CHARS
+        chunks[-1][pointer] = text
+        left -= _num_chars(text)
+    return chunks
+
+
+def _num_chars(text: Any) -> int:
+    return len(text) if isinstance(text, str) else 0
+
+
+def _text_error(text: Any, pointer: str, max_chars: int, truncate: bool | None) -> EkibenError | None:
+    """Return an error that can be detected without the tokenizer, or None."""
+    if not isinstance(text, str) or not text:
+        return type_fault(pointer, "a non-empty text", text)
+    if len(text) > max_chars and not truncate:
+        return fault(pointer, f"expected at most {max_chars} characters, got {len(text)}{_hint(truncate)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return fault(pointer, f"expected Unicode text, got half a surrogate pair at character {error.start}")
+    return None
+
+
+def _checked_ids(
+    ids: list[int], pointer: str, vocabulary: int, max_steps: int, truncate: bool | None
+) -> list[int] | EkibenError:
+    if not ids:
+        return fault(pointer, "expected a text with at least 1 token, got one with none")
+    if max(ids) >= vocabulary:
+        return fault(pointer, f"expected token ids below {vocabulary}, the tokenizer gave {max(ids)}")
+    if len(ids) > max_steps and not truncate:
+        return fault(pointer, f"expected at most {max_steps} tokens, got {len(ids)}{_hint(truncate)}")
+    return ids[:max_steps]
+
+
+def _hint(truncate: bool | None) -> str:
+    return "; set `truncate` to cut it at the end" if truncate is False else ""

@@ -1,0 +1,55 @@
+"""Errors that point at the invalid fields of a request.
+
+Every error names, for each place in the request, a JSON Pointer, what was expected and what the request holds.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from service.errors import EkibenError, Fault
+
+MAX_FAULTS = 16
+MAX_SHOWN_CHARS = 40
+
+
+def invalid_request(faults: Sequence[Fault], count: int = 0) -> EkibenError:
+    """Return the error of an invalid request, with at most MAX_FAULTS of its faults.
+
+    `count` is the number of faults, if it is larger than `len(faults)`.
+    """
+    first = faults[0]
+    more = f" (and {max(count, len(faults)) - 1} more)" if max(count, len(faults)) > 1 else ""
+    prefix = f"{first.pointer}: " if first.pointer else ""
+    return EkibenError("invalid-request", f"{prefix}{first.detail}{more}", tuple(faults[:MAX_FAULTS]))
+
+
+def type_fault(pointer: str, expected: str, got: Any) -> EkibenError:
+    """Return the error of one invalid value: `expected` in words, `got` the value in the request."""
+    return fault(pointer, f"expected {expected}, got {describe_value(got)}")
+
+
+def fault(pointer: str, detail: str) -> EkibenError:
+    """Return the error of one invalid place in the request."""
+    return invalid_request([Fault(pointer=pointer, detail=detail)])
+
+
+def json_pointer(*parts: str | int) -> str:
+    """Return the JSON Pointer (RFC 6901) of these keys and indices."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def describe_value(value: Any) -> str:
+    """Return a JSON value in a few words; lists and long strings by kind and size."""
+    match value:
+        case str():
+            return repr(value) if len(value) <= MAX_SHOWN_CHARS else f"a string of {len(value)} characters"
+        case None | int() | float():
+            # json.dumps spells NaN and Infinity as JSON writers do.
+            return json.dumps(value)
+        case list():
+            return "an empty list" if not value else f"a list of {len(value)}"
+        case dict():
+            return "an object"
+        case _:
+            return f"a value of type {type(value).__name__}"
