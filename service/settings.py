@@ -6,6 +6,7 @@ A misspelt variable or an invalid value stops the service with a message that na
 
 import os
 import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -53,6 +54,10 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=16 << 20, ge=1 << 10, description="maximum size of a request body; a larger one is refused with 413"
     )
+    trusted_proxies: str = Field(
+        default="",
+        description="comma-separated addresses or networks of proxies whose `X-Forwarded-For` header is believed",
+    )
     poll_s: float = Field(default=1.0, gt=0, le=3600, description="seconds between two scans for new versions")
     heartbeat_s: float = Field(
         default=30.0, gt=0, le=3600, description="seconds between two golden health checks of a model"
@@ -81,6 +86,17 @@ class Settings(BaseSettings):
             raise ValueError("expected a folder")
         return bundles
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, proxies: str) -> str:
+        _parse_networks(proxies)
+        return proxies
+
+    @property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of the trusted proxies."""
+        return _parse_networks(self.trusted_proxies)
+
     @property
     def limits(self) -> Limits:
         """The limits of the engine."""
@@ -106,6 +122,10 @@ def load_settings() -> Settings:
     except ValidationError as error:
         faults = ((_variable(str(fault["loc"][0])), fault["msg"]) for fault in error.errors())
         raise SettingsError("; ".join(f"{name}={given[name]!r}: {reason}" for name, reason in faults)) from error
+
+
+def _parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def _variable(field: str) -> str:

@@ -12,7 +12,7 @@ from service.tasks.sequence_predict import SequencePredictRequest, sequence_pred
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """`handle(model, runner, request)` answers a request of the type `request`."""
+    """`handle(model, runner, request, context)` answers a request of the type `request`."""
 
     request: type[RequestBody]
     handle: Callable[..., Awaitable[JsonObject]]

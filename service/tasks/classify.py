@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
+from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.families import ImageClassifier
@@ -53,18 +54,20 @@ class ClassifyAnswer(AnswerBody):
     predictions: list[ClassPrediction]
 
 
-async def classify(model: Model, runner: Runner, request: ClassifyRequest) -> JsonObject:
+async def classify(model: Model, runner: Runner, request: ClassifyRequest, context: RequestContext) -> JsonObject:
     """Classify all images of the request in one run; returns a `ClassifyAnswer`."""
     parameters = _parameters(model)
     check_items(request.images, model.manifest, "/images")
     images = read_images(request.images, parameters.image, "/images")
-    return await _classify_images(model, runner, images, request.top_k)
+    return await _classify_images(model, runner, images, request.top_k, context)
 
 
-async def classify_upload(model: Model, runner: Runner, content: bytes, top_k: int) -> JsonObject:
+async def classify_upload(
+    model: Model, runner: Runner, content: bytes, top_k: int, context: RequestContext
+) -> JsonObject:
     """Classify one PNG or JPEG that is the whole request body."""
     image = decode_image(content, _parameters(model).image, "")
-    return await _classify_images(model, runner, image[None], top_k)
+    return await _classify_images(model, runner, image[None], top_k, context)
 
 
 def _parameters(model: Model) -> ImageClassifier:
@@ -73,8 +76,10 @@ def _parameters(model: Model) -> ImageClassifier:
     return model.manifest.parameters
 
 
-async def _classify_images(model: Model, runner: Runner, images: npt.NDArray[np.uint8], top_k: int) -> JsonObject:
-    outputs = await runner.run(model.session, {"images": images}, ["probabilities"], items="/images")
+async def _classify_images(
+    model: Model, runner: Runner, images: npt.NDArray[np.uint8], top_k: int, context: RequestContext
+) -> JsonObject:
+    outputs = await runner.run(model.session, {"images": images}, ["probabilities"], context=context, items="/images")
     ranked = rank(outputs["probabilities"], _parameters(model).labels, top_k)
     return {
         "model": model.manifest.name,

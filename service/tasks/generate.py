@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
+from service.engine.context import RequestContext
 from service.engine.generation.decoder import GenerationParams, generate_tokens
 from service.engine.generation.sampling import Sampling
 from service.engine.runner import Runner
@@ -100,7 +101,7 @@ class GenerateAnswer(AnswerBody):
     images: list[str] | None = Field(default=None, description="base64 PNG")
 
 
-async def generate(model: Model, runner: Runner, request: GenerateRequest) -> JsonObject:
+async def generate(model: Model, runner: Runner, request: GenerateRequest, context: RequestContext) -> JsonObject:
     """Continue every prompt, or generate `count` images; returns a `GenerateAnswer`."""
     manifest = model.manifest
     check_task(manifest, "generate")
@@ -108,21 +109,24 @@ async def generate(model: Model, runner: Runner, request: GenerateRequest) -> Js
     head = {"model": manifest.name, "version": manifest.version, "seed": seed}
     match manifest.parameters:
         case LanguageModel() as parameters:
-            return {**head, "completions": await _complete(model, runner, parameters, request, seed)}
+            return {**head, "completions": await _complete(model, runner, parameters, request, seed, context=context)}
         case ImageGenerator() as parameters:
-            images_BHW = await _generate_images(model, runner, parameters, request, seed)
+            images_BHW = await _generate_images(model, runner, parameters, request, seed, context=context)
             return {**head, "images": [to_base64(encode_png(image_HW)) for image_HW in images_BHW]}
         case _:
             raise AssertionError(f"{manifest.parameters.family} does not belong to this task")
 
 
-async def generate_grid(model: Model, runner: Runner, request: GenerateRequest) -> tuple[bytes, int]:
+async def generate_grid(
+    model: Model, runner: Runner, request: GenerateRequest, context: RequestContext
+) -> tuple[bytes, int]:
     """Return all images of the request in one PNG, and their seed."""
     check_task(model.manifest, "generate")
     if not isinstance(model.manifest.parameters, ImageGenerator):
         raise fault("/model", f"expected an image model for `Accept: image/png`, {model.manifest.name} generates text")
     seed = _resolve_seed(request)
-    return encode_png(make_grid(await _generate_images(model, runner, model.manifest.parameters, request, seed))), seed
+    images_BHW = await _generate_images(model, runner, model.manifest.parameters, request, seed, context=context)
+    return encode_png(make_grid(images_BHW)), seed
 
 
 def _resolve_seed(request: GenerateRequest) -> int:
@@ -130,26 +134,33 @@ def _resolve_seed(request: GenerateRequest) -> int:
 
 
 async def _complete(
-    model: Model, runner: Runner, parameters: LanguageModel, request: GenerateRequest, seed: int
+    model: Model,
+    runner: Runner,
+    parameters: LanguageModel,
+    request: GenerateRequest,
+    seed: int,
+    *,
+    context: RequestContext,
 ) -> list[JsonObject]:
     manifest, tokenizer = model.manifest, model.tokenizer
     assert tokenizer is not None, "every text model has a tokenizer"
     assert manifest.limits.max_steps is not None, "every text model has max_steps"
     check_unused_fields(["count"], request.model_fields_set, manifest, "`prompt`")
-    context = manifest.limits.max_steps
+    context_size = manifest.limits.max_steps
     rows = await tokenize(
         _read_prompts(request.prompt, manifest),
         tokenizer,
         runner,
+        context,
         vocabulary=parameters.vocabulary,
-        max_steps=context - 1,
+        max_steps=context_size - 1,
     )
     params = GenerationParams(
-        max_tokens=_max_tokens(request, max(map(len, rows)), context),
+        max_tokens=_max_tokens(request, max(map(len, rows)), context_size),
         sampling=Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, seed=seed),
         stops=_read_stops(request.stop),
     )
-    completions = await generate_tokens(model.session, rows, params, runner, tokenizer.decode)
+    completions = await generate_tokens(model.session, rows, params, runner, tokenizer.decode, context=context)
     documents = []
     for completion in completions:
         document: JsonObject = {
@@ -176,15 +187,15 @@ def _read_prompts(prompt: Any, manifest: Manifest) -> dict[str, Any]:
     return {f"/prompt/{i}": text for i, text in enumerate(prompt)}
 
 
-def _max_tokens(request: GenerateRequest, longest_prompt: int, context: int) -> int:
+def _max_tokens(request: GenerateRequest, longest_prompt: int, context_size: int) -> int:
     if request.max_tokens is None:
         # GenerationParams ends earlier for a prompt that leaves less of the context.
         return DEFAULT_MAX_TOKENS
-    max_new = context - longest_prompt
+    max_new = context_size - longest_prompt
     if request.max_tokens > max_new:
         raise type_fault(
             "/max_tokens",
-            f"1 to {max_new} (the context of {context} less a prompt of {longest_prompt})",
+            f"1 to {max_new} (the context of {context_size} less a prompt of {longest_prompt})",
             request.max_tokens,
         )
     return request.max_tokens
@@ -206,13 +217,18 @@ def sample_latents(seed: int, count: int, size: int) -> npt.NDArray[np.float32]:
 
 
 async def _generate_images(
-    model: Model, runner: Runner, parameters: ImageGenerator, request: GenerateRequest, seed: int
+    model: Model,
+    runner: Runner,
+    parameters: ImageGenerator,
+    request: GenerateRequest,
+    seed: int,
+    *,
+    context: RequestContext,
 ) -> npt.NDArray[np.uint8]:
     check_unused_fields(TEXT_FIELDS, request.model_fields_set, model.manifest, "`count` and `seed`")
     count = 1 if request.count is None else request.count
     if count > model.manifest.limits.max_items:
         raise type_fault("/count", f"a count of 1 to {model.manifest.limits.max_items}", count)
-    outputs = await runner.run(
-        model.session, {"latents": sample_latents(seed, count, parameters.latent_size)}, ["images"]
-    )
+    latents = sample_latents(seed, count, parameters.latent_size)
+    outputs = await runner.run(model.session, {"latents": latents}, ["images"], context=context)
     return outputs["images"]

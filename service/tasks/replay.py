@@ -35,7 +35,7 @@ async def answer_request(model: Model, runner: Runner, body: dict[str, Any]) -> 
     request = parse_request(task.request, body)
     if request.model != model.manifest.name:
         raise type_fault("/model", repr(model.manifest.name), request.model)
-    return await task.handle(model, runner, request)
+    return await task.handle(model, runner, request, runner.new_context())
 
 
 def answer_request_sync(model: Model, body: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.bundle import Tensors
+from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.families import SeriesClassifier, SeriesTagger, TextClassifier
@@ -75,13 +76,15 @@ class SequencePredictAnswer(AnswerBody):
     predictions: list[SequencePrediction]
 
 
-async def sequence_predict(model: Model, runner: Runner, request: SequencePredictRequest) -> JsonObject:
+async def sequence_predict(
+    model: Model, runner: Runner, request: SequencePredictRequest, context: RequestContext
+) -> JsonObject:
     """Classify all texts or series of the request in one run; returns a `SequencePredictAnswer`."""
     manifest = model.manifest
     check_task(manifest, "sequence-predict")
     match manifest.parameters:
         case TextClassifier() as parameters:
-            inputs = await _read_texts(model, runner, parameters, request)
+            inputs = await _read_texts(model, runner, parameters, request, context)
             tokens: list[int] | None = inputs["lengths"].tolist()
         case SeriesClassifier() | SeriesTagger() as parameters:
             inputs = _read_series(manifest, parameters, request)
@@ -89,9 +92,9 @@ async def sequence_predict(model: Model, runner: Runner, request: SequencePredic
         case _:
             raise AssertionError(f"{manifest.parameters.family} does not belong to this task")
     if isinstance(parameters, SeriesTagger):
-        return await _predict_stateful(model, runner, parameters, inputs, request)
+        return await _predict_stateful(model, runner, parameters, inputs, request, context=context)
     items = "/texts" if isinstance(parameters, TextClassifier) else "/sequences"
-    outputs = await runner.run(model.session, inputs, ["probabilities"], items=items)
+    outputs = await runner.run(model.session, inputs, ["probabilities"], context=context, items=items)
     ranked = rank(outputs["probabilities"], parameters.labels, request.top_k)
     predictions = [{**top[0], "top": top} for top in ranked]
     if tokens is not None:
@@ -101,13 +104,20 @@ async def sequence_predict(model: Model, runner: Runner, request: SequencePredic
 
 
 async def _predict_stateful(
-    model: Model, runner: Runner, parameters: SeriesTagger, inputs: Tensors, request: SequencePredictRequest
+    model: Model,
+    runner: Runner,
+    parameters: SeriesTagger,
+    inputs: Tensors,
+    request: SequencePredictRequest,
+    *,
+    context: RequestContext,
 ) -> JsonObject:
     state_B2LH = _read_states(model.manifest, parameters, request, len(inputs["lengths"]))
     outputs = await runner.run(
         model.session,
         {**inputs, "h": np.ascontiguousarray(state_B2LH[:, 0]), "c": np.ascontiguousarray(state_B2LH[:, 1])},
         ["probabilities", "next_h", "next_c"],
+        context=context,
         items="/sequences",
     )
     predictions = []
@@ -130,7 +140,11 @@ def _answer(manifest: Manifest, predictions: list[JsonObject]) -> JsonObject:
 
 
 async def _read_texts(
-    model: Model, runner: Runner, parameters: TextClassifier, request: SequencePredictRequest
+    model: Model,
+    runner: Runner,
+    parameters: TextClassifier,
+    request: SequencePredictRequest,
+    context: RequestContext,
 ) -> Tensors:
     manifest = model.manifest
     check_unused_fields(["sequences", "states"], request.model_fields_set, manifest, "`texts`")
@@ -143,6 +157,7 @@ async def _read_texts(
         {f"/texts/{i}": text for i, text in enumerate(request.texts)},
         model.tokenizer,
         runner,
+        context,
         vocabulary=parameters.vocabulary,
         max_steps=manifest.limits.max_steps,
         truncate=request.truncate,

@@ -89,3 +89,17 @@ def test_intervals_come_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("EKIBEN_HANG_S", "0")
     with pytest.raises(SettingsError, match="EKIBEN_HANG_S='0'"):
         load_settings()
+
+
+def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().trusted_networks == ()
+    monkeypatch.setenv("EKIBEN_TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.7 ,::1")
+    assert [str(network) for network in load_settings().trusted_networks] == ["10.0.0.0/8", "192.168.1.7/32", "::1/128"]
+
+
+@pytest.mark.parametrize("proxies", ["proxy.example", "10.0.0.1/8", "1.2.3"])
+def test_a_trusted_proxy_that_is_no_network_is_refused(monkeypatch: pytest.MonkeyPatch, proxies: str) -> None:
+    monkeypatch.setenv("EKIBEN_TRUSTED_PROXIES", proxies)
+    with pytest.raises(SettingsError, match="EKIBEN_TRUSTED_PROXIES=") as caught:
+        load_settings()
+    assert repr(proxies) in str(caught.value)

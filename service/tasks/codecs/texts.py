@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.tasks.faults import fault, type_fault
@@ -26,6 +27,7 @@ async def tokenize(
     texts: Mapping[str, Any],
     tokenizer: Tokenizer,
     runner: Runner,
+    context: RequestContext,
     *,
     vocabulary: int,
     max_steps: int,
@@ -39,7 +41,7 @@ async def tokenize(
     runs_inline = sum(map(_num_chars, texts.values())) <= MAX_INLINE_CHARS
     rows = []
     for chunk in [texts] if runs_inline else _chunks(texts):
-        for row in encode(chunk) if runs_inline else await runner.call(encode, chunk):
+        for row in encode(chunk) if runs_inline else await runner.call(encode, chunk, context=context):
             if isinstance(row, EkibenError):
                 raise row
             rows.append(row)

@@ -55,7 +55,7 @@ def test_prediction_does_not_depend_on_other_images(run_task: Callable[..., dict
 def test_raw_upload_gets_the_same_answer(
     run_task: Callable[..., dict[str, Any]], models: dict[str, Model], runner: Runner
 ) -> None:
-    answer = asyncio.run(classify_upload(models["image-classifier"], runner, png(IMAGES[0]), 3))
+    answer = asyncio.run(classify_upload(models["image-classifier"], runner, png(IMAGES[0]), 3, runner.new_context()))
     assert answer == run_task("image-classifier", images=[IMAGES[0].tolist()])
 
 
@@ -82,9 +82,9 @@ def test_invalid_request_names_field_and_expectation(
 
 def test_upload_that_is_not_an_image_is_refused(models: dict[str, Model], runner: Runner) -> None:
     with pytest.raises(EkibenError, match="expected a PNG or JPEG image"):
-        asyncio.run(classify_upload(models["image-classifier"], runner, b"GIF89a", 3))
+        asyncio.run(classify_upload(models["image-classifier"], runner, b"GIF89a", 3, runner.new_context()))
 
 
 def test_model_of_another_task_names_its_endpoint(models: dict[str, Model], runner: Runner) -> None:
     with pytest.raises(EkibenError, match="ask /generate, not /classify"):
-        asyncio.run(classify_upload(models["image-generator"], runner, png(IMAGES[0]), 3))
+        asyncio.run(classify_upload(models["image-generator"], runner, png(IMAGES[0]), 3, runner.new_context()))

@@ -149,7 +149,7 @@ def test_latents_are_standard_normal_and_rows_independent() -> None:
 
 def test_grid_contains_all_images(run_task: RunTask, models: dict[str, Model], runner: Runner) -> None:
     request = GenerateRequest(model="tiny-pictures", count=2, seed=4)
-    png, seed = asyncio.run(generate_grid(models["image-generator"], runner, request))
+    png, seed = asyncio.run(generate_grid(models["image-generator"], runner, request, runner.new_context()))
     canvas = pixels(png)
     assert seed == 4
     assert canvas.shape == (4, 4 + 2 + 4)
@@ -160,4 +160,11 @@ def test_grid_contains_all_images(run_task: RunTask, models: dict[str, Model], r
 
 def test_grid_of_a_text_model_is_refused(models: dict[str, Model], runner: Runner) -> None:
     with pytest.raises(EkibenError, match="tiny-letters generates text"):
-        asyncio.run(generate_grid(models["language-model"], runner, GenerateRequest(model="tiny-letters", prompt="a")))
+        asyncio.run(
+            generate_grid(
+                models["language-model"],
+                runner,
+                GenerateRequest(model="tiny-letters", prompt="a"),
+                runner.new_context(),
+            )
+        )

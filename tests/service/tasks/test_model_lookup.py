@@ -22,7 +22,7 @@ class FakeRepository:
             raise EkibenError("unknown-model", "no")
         return self._models[name]
 
-    def describe(self) -> list[dict[str, Any]]:
+    def list_models(self) -> list[dict[str, Any]]:
         rows = [{"name": name, "task": model.manifest.task} for name, model in self._models.items()]
         return [*rows, {"name": "tiny-late", "task": None}]
 

@@ -24,7 +24,7 @@ def service_state() -> Any:
     rows = [{"name": "m", "version": "v", "state": "READY"}, {"name": "n", "version": "w", "state": "FAILED"}]
     return SimpleNamespace(
         runner=SimpleNamespace(counters=lambda: [counters]),
-        repository=SimpleNamespace(ready=True, describe=lambda: rows),
+        repository=SimpleNamespace(ready=True, list_models=lambda: rows),
         request_metrics=metrics,
         draining=False,
         multiprocess_metrics=None,

@@ -22,7 +22,11 @@ def ids_of(
     rows = {f"/texts/{i}": text for i, text in enumerate(texts)}
     runner = Runner()
     try:
-        return asyncio.run(tokenize(rows, tokenizer, runner, vocabulary=vocabulary, max_steps=4, truncate=truncate))
+        return asyncio.run(
+            tokenize(
+                rows, tokenizer, runner, runner.new_context(), vocabulary=vocabulary, max_steps=4, truncate=truncate
+            )
+        )
     finally:
         runner.close()
 
