@@ -1,4 +1,4 @@
-"""The models that were trained and exported here, and a server over them."""
+"""The bundles of this checkout and a server that serves them."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.e2e.serving import ROOT, SERVE, environment, serving
 
 @pytest.fixture(scope="session")
 def bundles() -> Path:
-    """The bundles of this checkout, or those that EKIBEN_TEST_BUNDLES names."""
+    """The bundles of this checkout, or of the folder in EKIBEN_TEST_BUNDLES."""
     folder = Path(os.environ.get("EKIBEN_TEST_BUNDLES", ROOT / "bundles"))
     if not list(folder.glob("*/current")):
         pytest.skip(f"no bundle in {folder}: make export")
@@ -21,7 +21,7 @@ def bundles() -> Path:
 
 @pytest.fixture(scope="session")
 def runs(bundles: Path) -> Path:
-    """The runs that the bundles were made from, in the folder beside them."""
+    """The runs that the bundles were exported from, in the folder beside them."""
     return bundles.parent / "runs"
 
 

@@ -1,4 +1,4 @@
-"""A real server as a user starts it, in a process of its own."""
+"""Real servers, started as a user starts them, each in a process of its own."""
 
 import asyncio
 import contextlib
@@ -26,13 +26,13 @@ def free_port() -> int:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Ours without settings of the service that a test did not make."""
-    outside = {key: value for key, value in os.environ.items() if not key.startswith(("EKIBEN_", "BENTOML_"))}
-    return {**outside, "BENTOML_DO_NOT_TRACK": "True", **changes}
+    """The environment of this process with these changes, and without any setting that the test did not make."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("EKIBEN_", "BENTOML_"))}
+    return {**inherited, "BENTOML_DO_NOT_TRACK": "True", **changes}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Started:
+class ServerProcess:
     process: subprocess.Popen[bytes]
     port: int
 
@@ -43,16 +43,16 @@ class Started:
 
 @contextlib.contextmanager
 def serving(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> Iterator[str]:
-    """Run the command with a free port, wait for readiness, yield the address, stop the process that was started."""
-    with start(command, env=env, cwd=cwd, log=log) as started:
-        yield started.address
+    """Run the command on a free port, wait until the server is ready, yield its address, then stop it."""
+    with start(command, env=env, cwd=cwd, log=log) as server:
+        yield server.address
 
 
 @contextlib.contextmanager
 def start(
-    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, patience_s: float = 120, status: int = 200
-) -> Iterator[Started]:
-    """As `serving`, for those who need the process too; `status` is what /readyz is to answer first."""
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, timeout_s: float = 120, status: int = 200
+) -> Iterator[ServerProcess]:
+    """Like `serving`, but yield the process too, as soon as /readyz answers with `status`."""
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -63,32 +63,32 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    started = Started(process=process, port=port)
+    server = ServerProcess(process=process, port=port)
     try:
-        _wait_until_it_says(status, started.address, process, log, patience_s)
-        yield started
+        _wait_for_status(status, server, log, timeout_s)
+        yield server
     finally:
         _stop(process)
 
 
-def _wait_until_it_says(
-    status: int, address: str, process: subprocess.Popen[bytes], log: Path, patience_s: float
-) -> None:
-    until, said = time.monotonic() + patience_s, "nothing"
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+def _wait_for_status(status: int, server: ServerProcess, log: Path, timeout_s: float) -> None:
+    end, body = time.monotonic() + timeout_s, "no response"
+    while time.monotonic() < end:
+        if server.process.poll() is not None:
+            raise AssertionError(f"the server exited with {server.process.returncode}:\n{log.read_text()[-4000:]}")
         with contextlib.suppress(httpx.TransportError):
-            answer = httpx.get(f"{address}/readyz", timeout=5)
-            if answer.status_code == status:
+            response = httpx.get(f"{server.address}/readyz", timeout=5)
+            if response.status_code == status:
                 return
-            said = answer.text
+            body = response.text
         time.sleep(0.2)
-    raise AssertionError(f"no {status} after {patience_s} s, it says {said}:\n{log.read_text()[-4000:]}")
+    raise AssertionError(
+        f"/readyz did not return {status} within {timeout_s} s, but {body}:\n{log.read_text()[-4000:]}"
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """The process group is the server's own: it was started as a session."""
+    """Terminate the server; kill its process group, which holds nothing else, if it does not exit."""
     if process.poll() is None:
         process.terminate()
     try:
@@ -98,9 +98,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-async def until(condition: Callable[[], bool], patience_s: float = 60) -> None:
-    """Wait, and let the event loop run, until it holds."""
-    end = time.monotonic() + patience_s
+async def eventually(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    """Let the event loop run until the condition holds."""
+    end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.005)

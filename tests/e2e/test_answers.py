@@ -1,4 +1,4 @@
-"""The promise itself: what is served is what was trained, for every model, over HTTP, on held-back items."""
+"""For every model, answers over HTTP on held-back items equal those of the trained PyTorch model."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,15 +39,18 @@ def post(http: httpx.Client, path: str, **body: Any) -> dict[str, Any]:
 
 
 def reference(run: Run, **inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """The PyTorch model's answer."""
+    """The outputs of the PyTorch model."""
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
-    answer = FAMILIES[run.recipe.family].answer(run.model, tensors)
-    return {name: tensor.numpy() for name, tensor in answer.items()}
+    outputs = FAMILIES[run.recipe.family].answer(run.model, tensors)
+    return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
-def close(http: httpx.Client, run: Run, output: str, served: Any, expected: Any, *, times: float = 1) -> None:
+def assert_within_tolerance(
+    http: httpx.Client, run: Run, output: str, served: Any, expected: Any, *, factor: float = 1
+) -> None:
+    """Compare with `factor` times the tolerance that the bundle declares for the output."""
     parity = http.get(f"/models/{run.recipe.name}").json()["parity"][output]
-    np.testing.assert_allclose(served, expected, atol=times * parity["atol"], rtol=times * parity["rtol"])
+    np.testing.assert_allclose(served, expected, atol=factor * parity["atol"], rtol=factor * parity["rtol"])
 
 
 def batches(items: Sequence[Any], run: Run) -> Iterator[Sequence[Any]]:
@@ -55,32 +58,34 @@ def batches(items: Sequence[Any], run: Run) -> Iterator[Sequence[Any]]:
         yield items[start : start + run.recipe.max_items]
 
 
-def predictions(http: httpx.Client, run: Run, path: str, field: str, items: Sequence[Any], **more: Any) -> list[Any]:
-    answers = [post(http, path, model=run.recipe.name, **{field: batch}, **more) for batch in batches(items, run)]
+def predictions(http: httpx.Client, run: Run, path: str, field: str, items: Sequence[Any], **fields: Any) -> list[Any]:
+    answers = [post(http, path, model=run.recipe.name, **{field: batch}, **fields) for batch in batches(items, run)]
     return [prediction for answer in answers for prediction in answer["predictions"]]
 
 
 def check_labels(http: httpx.Client, run: Run, served: list[Any], expected_BL: np.ndarray[Any, Any]) -> None:
     labels = run.checkpoint.labels
     assert [item["label"] for item in served] == [labels[i] for i in expected_BL.argmax(axis=-1)]
-    close(http, run, "probabilities", [item["probability"] for item in served], expected_BL.max(axis=-1))
+    assert_within_tolerance(
+        http, run, "probabilities", [item["probability"] for item in served], expected_BL.max(axis=-1)
+    )
 
 
-def test_what_is_served_is_what_was_trained(run: Run, http: httpx.Client) -> None:
+def test_answers_equal_those_of_the_trained_model(run: Run, http: httpx.Client) -> None:
     match run.recipe.family:
         case "image-classifier":
-            check_pictures(run, http)
+            check_images(run, http)
         case "series-classifier" | "series-tagger":
             check_series(run, http)
         case "text-classifier":
             check_texts(run, http)
         case "language-model":
-            check_language(run, http)
+            check_completions(run, http)
         case "image-generator":
-            check_drawings(run, http)
+            check_generated_images(run, http)
 
 
-def check_pictures(run: Run, http: httpx.Client) -> None:
+def check_images(run: Run, http: httpx.Client) -> None:
     images = run.test.inputs["images"][:NUM_ITEMS]
     served = predictions(http, run, "/classify", "images", images.tolist())
     assert len(served) == len(images)
@@ -100,7 +105,7 @@ def check_series(run: Run, http: httpx.Client) -> None:
 
 
 def check_texts(run: Run, http: httpx.Client) -> None:
-    """Training may have cut its texts shorter than the service must."""
+    """Training may truncate texts to fewer tokens than the service reads."""
     assert run.tokenizer is not None
     texts = list(run.test.texts[:NUM_ITEMS])
     rows = [encoding.ids[: run.recipe.max_steps] for encoding in Tokenizer.from_str(run.tokenizer).encode_batch(texts)]
@@ -112,8 +117,8 @@ def check_texts(run: Run, http: httpx.Client) -> None:
     check_labels(http, run, served, reference(run, ids=ids, lengths=lengths)["probabilities"])
 
 
-def check_language(run: Run, http: httpx.Client) -> None:
-    """Greedy text and its log probabilities against full forward passes without any cache."""
+def check_completions(run: Run, http: httpx.Client) -> None:
+    """Greedy text and its log probabilities, against full forward passes without a cache."""
     assert run.tokenizer is not None
     tokenizer, num_new = Tokenizer.from_str(run.tokenizer), 8
     ids = tokenizer.encode("".join(run.test.texts)).ids
@@ -135,10 +140,10 @@ def check_language(run: Run, http: httpx.Client) -> None:
         rows_BT = np.concatenate([rows_BT, best_B[:, None]], axis=1)
     assert [item["text"] for item in served] == [tokenizer.decode(row[16:].tolist()) for row in rows_BT]
     logprobs = [[entry["logprob"] for entry in item["logprobs"]] for item in served]
-    close(http, run, "logits", logprobs, np.stack(chosen, axis=1), times=2)
+    assert_within_tolerance(http, run, "logits", logprobs, np.stack(chosen, axis=1), factor=2)
 
 
-def check_drawings(run: Run, http: httpx.Client) -> None:
+def check_generated_images(run: Run, http: httpx.Client) -> None:
     import base64
     from io import BytesIO
 

@@ -1,4 +1,4 @@
-"""No input, however wrong, gets anything but a clear refusal, and the server goes on."""
+"""Every invalid request is refused with a clear error, and the server stays ready."""
 
 import base64
 import threading
@@ -28,15 +28,15 @@ def megabytes(count: int) -> Iterator[bytes]:
 
 @pytest.fixture(scope="session")
 def models(http: httpx.Client) -> dict[str, dict[str, Any]]:
-    """family -> a model of it, in full."""
+    """For each family, the description of one of its models."""
     names = [model["name"] for model in http.get("/models").json()["models"]]
-    shown = [http.get(f"/models/{name}").json() for name in names]
-    return {model["family"]: model for model in shown}
+    described = [http.get(f"/models/{name}").json() for name in names]
+    return {model["family"]: model for model in described}
 
 
-BAD: dict[str, tuple[str, str, Any]] = {
-    # name: family, path, the body or what makes it from a model in full
-    "no such model": ("", "/classify", {"model": "no-such", "images": [[[0]]]}),
+INVALID: dict[str, tuple[str, str, Any]] = {
+    # name: family, path, and the body or a function that makes it from the description of a model
+    "unknown model": ("", "/classify", {"model": "no-such", "images": [[[0]]]}),
     "wrong task": ("text-classifier", "/classify", lambda m: {"images": [[[0]]]}),
     "wrong shape": ("image-classifier", "/classify", lambda m: {"images": [[[0, 1], [2, 3]]]}),
     "wrong size": ("image-classifier", "/classify", lambda m: {"images": [png(3, 500)]}),
@@ -52,42 +52,42 @@ BAD: dict[str, tuple[str, str, Any]] = {
         "/sequence-predict",
         lambda m: {"sequences": [[[0.0] * m["parameters"]["channels"]] * (m["limits"]["max_steps"] + 1)]},
     ),
-    "a foreign state": (
+    "state of another model": (
         "series-tagger",
         "/sequence-predict",
         lambda m: {"sequences": [[[0.0] * m["parameters"]["channels"]]], "states": ["AAAA"]},
     ),
-    "an empty text": ("text-classifier", "/sequence-predict", lambda m: {"texts": [""]}),
-    "an over-long text": (
+    "empty text": ("text-classifier", "/sequence-predict", lambda m: {"texts": [""]}),
+    "text too long": (
         "text-classifier",
         "/sequence-predict",
         lambda m: {"texts": ["the train " * (m["limits"]["max_steps"] + 1)]},
     ),
-    "an over-long prompt": ("language-model", "/generate", lambda m: {"prompt": "a" * (m["limits"]["max_steps"] + 1)}),
+    "prompt too long": ("language-model", "/generate", lambda m: {"prompt": "a" * (m["limits"]["max_steps"] + 1)}),
     "too many tokens": (
         "language-model", "/generate", lambda m: {"prompt": "a", "max_tokens": m["limits"]["max_steps"] + 1}
     ),
-    "a hot temperature": ("language-model", "/generate", lambda m: {"prompt": "a", "temperature": 1e9}),
-    "too many pictures": ("image-generator", "/generate", lambda m: {"count": m["limits"]["max_items"] + 1}),
+    "temperature too high": ("language-model", "/generate", lambda m: {"prompt": "a", "temperature": 1e9}),
+    "too many images": ("image-generator", "/generate", lambda m: {"count": m["limits"]["max_items"] + 1}),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_it_is_refused_with_field_and_item(name: str, http: httpx.Client, models: dict[str, Any]) -> None:
-    family, path, body = BAD[name]
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_request_is_refused_with_field_and_item(name: str, http: httpx.Client, models: dict[str, Any]) -> None:
+    family, path, body = INVALID[name]
     if family and family not in models:
-        pytest.skip(f"no {family} is served")
-    sent = {"model": models[family]["name"], **body(models[family])} if family else body
-    response = http.post(path, json=sent)
+        pytest.skip(f"no {family} is loaded")
+    request = {"model": models[family]["name"], **body(models[family])} if family else body
+    response = http.post(path, json=request)
     assert 400 <= response.status_code < 500
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
     assert problem["errors"], problem
-    assert problem["errors"][0]["pointer"].split("/")[1] in {*sent}
+    assert problem["errors"][0]["pointer"].split("/")[1] in {*request}
     assert http.get("/readyz").status_code == 200
 
 
-def test_nan_is_refused_with_its_place(http: httpx.Client, models: dict[str, Any]) -> None:
+def test_nan_is_refused_with_its_position(http: httpx.Client, models: dict[str, Any]) -> None:
     model = models.get("series-classifier", {"name": "any"})
     body = f'{{"model": "{model["name"]}", "sequences": [[[0.5, NaN]]]}}'
     problem = http.post("/sequence-predict", content=body, headers=JSON)
@@ -95,16 +95,16 @@ def test_nan_is_refused_with_its_place(http: httpx.Client, models: dict[str, Any
     assert problem.json()["errors"][0]["pointer"] == "/sequences/0/0/1"
 
 
-@pytest.mark.parametrize("announced", [True, False])
-def test_a_body_of_50_mb_is_refused(announced: bool, http: httpx.Client) -> None:
-    content: Any = b"".join(megabytes(50)) if announced else megabytes(50)
+@pytest.mark.parametrize("with_length", [True, False])
+def test_body_of_50_mb_is_refused(with_length: bool, http: httpx.Client) -> None:
+    content: Any = b"".join(megabytes(50)) if with_length else megabytes(50)
     response = http.post("/classify", content=content, headers=JSON)
     assert response.status_code == 413
     assert response.json()["code"] == "body-too-large"
     assert http.get("/readyz").status_code == 200
 
 
-def test_a_flood_of_bad_requests_leaves_the_server_well(http: httpx.Client) -> None:
+def test_server_stays_ready_after_many_invalid_requests(http: httpx.Client) -> None:
     bodies = [b"", b"{", b"[" * 9999, b'{"model": 7}', b"\xff", b'{"model": "mnist-cnn", "images": [null]}'] * 8
     statuses: list[int] = []
 

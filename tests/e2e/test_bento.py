@@ -1,7 +1,7 @@
-"""The bento: what `bentoml build` packs is the service and its bundles, and that alone answers.
+"""`bentoml build` packs the service and its bundles, and the bento serves without anything else.
 
-No container engine is needed: the bento's own requirements in a fresh environment and its own entrypoint are what its
-image would run.
+No container engine is needed: the test installs the requirements of the bento into a new environment and runs its
+entrypoint, as its image would.
 """
 
 import json
@@ -21,7 +21,7 @@ from service.tasks.replay import compare_answers
 from tests.e2e.serving import ROOT, environment, serving
 
 BIN = Path(sys.executable).parent
-OF_BENTOML = {
+BENTOML_FILES = {
     "README.md",
     "bento.yaml",
     "apis/openapi.yaml",
@@ -40,7 +40,7 @@ def files_in(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def project(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with this service and these bundles, and with files that must not be in a bento."""
+    """A checkout with the service and the bundles, and with files that a bento must not contain."""
     project = tmp_path_factory.mktemp("project")
     for name in ("bentofile.yaml", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, project)
@@ -54,9 +54,9 @@ def project(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bento(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the bento that is built there."""
+    """The folder of a bento that was built in `project`."""
     home = tmp_path_factory.mktemp("bentoml")
-    done = subprocess.run(
+    build = subprocess.run(
         [BIN / "bentoml", "build", "-o", "tag"],
         cwd=project,
         env=environment(BENTOML_HOME=str(home)),
@@ -64,18 +64,18 @@ def bento(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    name, version = done.stdout.strip().removeprefix("__tag__:").split(":")
+    assert build.returncode == 0, build.stdout + build.stderr
+    name, version = build.stdout.strip().removeprefix("__tag__:").split(":")
     return home / "bentos" / name / version
 
 
-def test_it_holds_service_and_bundles_and_nothing_else(bento: Path, project: Path) -> None:
+def test_bento_contains_service_and_bundles_only(bento: Path, project: Path) -> None:
     service = {f"src/service/{name}" for name in files_in(project / "service") if name.endswith(".py")}
     bundles = {f"src/bundles/{name}" for name in files_in(project / "bundles")}
-    assert files_in(bento) - OF_BENTOML == service | bundles
+    assert files_in(bento) - BENTOML_FILES == service | bundles
 
 
-def test_its_requirements_are_the_pins_of_serving(bento: Path) -> None:
+def test_requirements_are_the_pins_of_constraints_serve(bento: Path) -> None:
     pinned = set((ROOT / "constraints" / "serve.txt").read_text().split())
     required = set((bento / "env" / "python" / "requirements.txt").read_text().split())
     assert required == pinned
@@ -85,7 +85,7 @@ def test_its_requirements_are_the_pins_of_serving(bento: Path) -> None:
 
 @pytest.fixture(scope="module")
 def address(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The bento's entrypoint in an environment that holds its requirements alone."""
+    """The address of the entrypoint, run in an environment with the requirements of the bento only."""
     folder = tmp_path_factory.mktemp("fresh")
     venv = folder / "venv"
     subprocess.run([BIN / "uv", "venv", "-q", "--python", sys.executable, venv], check=True)
@@ -97,7 +97,8 @@ def address(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         BENTOML_CONTAINERIZED="true",
         PATH=f"{venv / 'bin'}:{os.environ['PATH']}",
         VIRTUAL_ENV=str(venv),
-        PYTHONDONTWRITEBYTECODE="1",  # the bento stays as it was built, for the tests that look at it
+        # Other tests read the bento as it was built.
+        PYTHONDONTWRITEBYTECODE="1",
     )
     env.pop("PYTHONPATH", None)
     command = ["bash", str(bento / "env" / "docker" / "entrypoint.sh"), "serve"]
@@ -105,8 +106,8 @@ def address(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         yield address
 
 
-def test_it_answers_every_models_request_cases_from_its_own_entrypoint(address: str, bundles: Path) -> None:
-    asked = set()
+def test_entrypoint_answers_a_request_case_of_every_model(address: str, bundles: Path) -> None:
+    tasks = set()
     for current in bundles.glob("*/current"):
         folder = current.parent / current.read_text().strip()
         manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
@@ -115,5 +116,5 @@ def test_it_answers_every_models_request_cases_from_its_own_entrypoint(address: 
         assert response.status_code == 200, response.text
         assert response.json()["version"] == manifest.version
         assert compare_answers(case["answer"], response.json(), manifest) is None
-        asked.add(manifest.task)
-    assert asked == set(ENDPOINTS)
+        tasks.add(manifest.task)
+    assert tasks == set(ENDPOINTS)

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from service.bundle import open_bundle
 from service.manifest import MODEL
-from tests.e2e.serving import SERVE, Started
+from tests.e2e.serving import SERVE, ServerProcess
 from tests.service.bundles import NAMES, bundle_files, onnx_model, write_bundle
 from tests.service.engine.versions import NAME, publish, request_file, slow_graph
 from tests.service.hosts import GRANIAN, ask, counted, running_server, send, wait_until
@@ -39,7 +39,7 @@ def slow_bundles(tmp_path: Path) -> Path:
     return tmp_path / "bundles"
 
 
-def items(host: Started, outcome: str) -> float:
+def items(host: ServerProcess, outcome: str) -> float:
     return counted(host, f'ekiben_engine_items_total{{model="{NAME}",outcome="{outcome}"')
 
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 
 from service.bundle import GoldenCase, pack_golden
 from service.manifest import GOLDEN, MODEL
-from tests.e2e.serving import ROOT, SERVE, Started, environment, start
+from tests.e2e.serving import ROOT, SERVE, ServerProcess, environment, start
 from tests.service.bundles import FAMILIES, NAMES, bundle_files, golden_cases, write_bundle
 from tests.service.conftest import served_bundles
 from tests.service.engine.versions import NAME, flip_byte, publish, slow_graph
@@ -58,11 +58,11 @@ def problem(answer: Answer) -> tuple[int, str]:
     return status, json.loads(content).get("detail", "")
 
 
-def readiness(host: Started) -> tuple[int, str]:
+def readiness(host: ServerProcess) -> tuple[int, str]:
     return problem(ask(host.port, "GET", "/readyz"))
 
 
-def models(host: Started) -> dict[str, dict[str, Any]]:
+def models(host: ServerProcess) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in json.loads(ask(host.port, "GET", "/models")[2])["models"]}
 
 

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.connection import Connection, Response
 from service.bundle import Bundle, open_bundle
 from service.tasks.replay import answer_request_sync
-from tests.e2e.serving import until
+from tests.e2e.serving import eventually
 from tests.service.engine.versions import (
     NAME,
     flip_byte,
@@ -157,17 +157,17 @@ def test_versions_are_replaced_under_load_without_a_failed_or_incorrect_response
 
     async def scenario() -> None:
         clients = [asyncio.create_task(load.client(number)) for number in range(NUM_CLIENTS)]
-        await until(lambda: set(load.versions) == {first})
+        await eventually(lambda: set(load.versions) == {first})
         for number in range(1, NUM_SWAPS + 1):
             if number in BROKEN:
                 await asyncio.to_thread(swaps.publish_broken, number)
                 load.informed.clear()
                 load.broken = BROKEN[number]
-                await until(lambda: len(load.informed) == NUM_CLIENTS)
+                await eventually(lambda: len(load.informed) == NUM_CLIENTS)
                 load.broken = None
             else:
                 version = await asyncio.to_thread(swaps.publish, number)
-                await until(lambda version=version: set(load.versions) == {version})
+                await eventually(lambda version=version: set(load.versions) == {version})
         load.stop = True
         await asyncio.gather(*clients)
 

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.engine.kills import CheckedLoad
 from service.bundle import open_bundle
 from service.manifest import MODEL
-from tests.e2e.serving import ROOT, environment, free_port, until
+from tests.e2e.serving import ROOT, environment, eventually, free_port
 from tests.service.conftest import served_bundles
 from tests.service.engine.versions import NAME, endless_graph, publish, request_file
 from tests.service.hosts import (
@@ -55,14 +55,14 @@ def test_killed_workers_lose_only_their_pending_requests(
         async def scenario() -> None:
             tasks = [asyncio.create_task(load.client()) for _ in range(NUM_CLIENTS)]
             tasks.append(asyncio.create_task(load.probe()))
-            await until(lambda: load.answered > 10 * NUM_CLIENTS)
+            await eventually(lambda: load.answered > 10 * NUM_CLIENTS)
             for _ in range(3):
                 before = parent.children()
                 kill(before, load)
-                await until(lambda before=before: len(set(parent.children()) - set(before)) == num_workers)
+                await eventually(lambda before=before: len(set(parent.children()) - set(before)) == num_workers)
             answered = load.answered
             await load.wait_for_correct_response()
-            await until(lambda: load.answered > answered + 10 * NUM_CLIENTS)
+            await eventually(lambda: load.answered > answered + 10 * NUM_CLIENTS)
             load.stop = True
             await asyncio.gather(*tasks)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.serving import ROOT, Started, environment, start
+from tests.e2e.serving import ROOT, ServerProcess, environment, start
 from tests.service.requests import request_body
 
 GRANIAN = (sys.executable, "-m", "service")
@@ -34,20 +34,20 @@ def classify(port: int) -> Answer:
 
 
 @contextlib.contextmanager
-def running_server(command: tuple[str, ...], bundles: Path, folder: Path, **settings: str) -> Iterator[Started]:
+def running_server(command: tuple[str, ...], bundles: Path, folder: Path, **settings: str) -> Iterator[ServerProcess]:
     env = environment(EKIBEN_BUNDLES=str(bundles), BENTOML_HOME=str(folder), **settings)
     with start(command, env=env, cwd=ROOT, log=folder / "log") as started:
         yield started
 
 
-def counted(host: Started, name: str) -> float:
+def counted(host: ServerProcess, name: str) -> float:
     status, headers, text = ask(host.port, "GET", "/metrics")
     assert status == 200
     assert headers["content-type"].startswith("text/plain; version=0.0.4")
     return sum(float(line.rpartition(" ")[2]) for line in text.decode().splitlines() if line.startswith(name))
 
 
-def counted_or_nothing(host: Started) -> float:
+def counted_or_nothing(host: ServerProcess) -> float:
     try:
         return counted(host, "ekiben_ready_workers")
     except (OSError, http.client.HTTPException):
@@ -59,7 +59,7 @@ def half_a_request(port: int) -> socket.socket:
     return send(port, "/classify", len(IMAGES), IMAGES[:10].encode())
 
 
-def under_way(host: Started) -> socket.socket:
+def under_way(host: ServerProcess) -> socket.socket:
     """Send half a request, and wait until the service has admitted it."""
     client = half_a_request(host.port)
     wait_until(lambda: counted(host, "ekiben_http_in_flight") == 1)

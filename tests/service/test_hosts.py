@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.families import TASK_OF_FAMILY
-from tests.e2e.serving import SERVE, Started
+from tests.e2e.serving import SERVE, ServerProcess
 from tests.service.bundles import FAMILIES, NAMES, example_inputs
 from tests.service.hosts import GRANIAN, IMAGES, JSON, ask, classify, counted, running_server, send, wait_until
 from tests.service.requests import request_body
@@ -17,13 +17,13 @@ PIXELS = example_inputs("image-classifier", batch=1)["images"]
 
 
 @pytest.fixture(scope="module")
-def granian(served_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+def granian(served_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with running_server((*GRANIAN, "--workers", "2"), served_bundles, tmp_path_factory.mktemp("granian")) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def bentoml(served_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+def bentoml(served_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with running_server(SERVE, served_bundles, tmp_path_factory.mktemp("bentoml")) as started:
         yield started
 
@@ -70,7 +70,7 @@ HEADERS_OF_THE_HOST = {"server", "date", "connection", "x-bentoml-request-id"}
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_both_hosts_answer_with_the_same_bytes(name: str, granian: Started, bentoml: Started) -> None:
+def test_both_hosts_answer_with_the_same_bytes(name: str, granian: ServerProcess, bentoml: ServerProcess) -> None:
     method, path, content, headers = REQUESTS[name]
     answers = []
     for host in (granian, bentoml):
@@ -99,7 +99,7 @@ def test_metrics_cover_all_workers(
 @pytest.mark.parametrize("host", ["granian", "bentoml"])
 def test_a_disconnect_ends_a_generation(host: str, request: pytest.FixtureRequest) -> None:
     """Clients ask for seconds of work and disconnect: the work ends."""
-    started: Started = request.getfixturevalue(host)
+    started: ServerProcess = request.getfixturevalue(host)
     prompts = {"model": NAMES["language-model"], "prompt": ["the "] * 8, "max_tokens": 150, "seed": 1}
     content = json.dumps(prompts).encode()
     closed = 'ekiben_http_requests_total{route="/generate",status="499"}'

@@ -15,17 +15,17 @@ import pytest
 from granian.server.common import AbstractServer, AbstractWorker
 from granian.server.mp import MPServer, WorkerProcess
 
-from tests.e2e.serving import Started
+from tests.e2e.serving import ServerProcess
 from tests.service.hosts import GRANIAN, classify, counted, counted_or_nothing, running_server, wait_until
 
 
 @pytest.fixture
-def granian(served_bundles: Path, tmp_path: Path) -> Iterator[Started]:
+def granian(served_bundles: Path, tmp_path: Path) -> Iterator[ServerProcess]:
     with running_server((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as started:
         yield started
 
 
-def test_a_killed_worker_loses_only_its_own_requests(granian: Started) -> None:
+def test_a_killed_worker_loses_only_its_own_requests(granian: ServerProcess) -> None:
     """With two workers no new connection fails, and the killed worker is replaced."""
     stop = threading.Event()
     lost: list[float] = []

@@ -10,7 +10,7 @@ import pytest
 from service.http.telemetry import multiprocess
 from service.http.telemetry.exposition import Samples
 from service.http.telemetry.multiprocess import MultiprocessMetrics
-from tests.e2e.serving import until
+from tests.e2e.serving import eventually
 from tests.service.http.telemetry.prometheus import scrape
 
 SAMPLES: Samples = {
@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_written_is_logged_once_and_so_is_the_recovery(
 
     async def wait_for_attempts(num: int) -> None:
         before = len(attempts)
-        await until(lambda: len(attempts) >= before + num)
+        await eventually(lambda: len(attempts) >= before + num)
 
     async def main() -> None:
         folder.write_text("")  # a file in place of the folder
