@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from training.checkpoint import Run, RunError, load_run
-from training.fidelity import verdict
+from training.fidelity import classify_samples
 
 DATA_FOLDERS = {
     "mnist": "mnist",
@@ -61,7 +61,7 @@ Row = tuple[str, str, float | None, Threshold, float]
 
 def gan_metrics(gan: Run, classifier: Run) -> dict[str, float]:
     """The share of samples that the classifier is confident of, and the shares of the rarest and commonest digit."""
-    confident_share, digit_shares = verdict(gan, classifier)
+    confident_share, digit_shares = classify_samples(gan, classifier)
     digits = digit_shares.values()
     return {"confident_share": confident_share, "rarest_digit": min(digits), "commonest_digit": max(digits)}
 

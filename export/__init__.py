@@ -1,3 +1,4 @@
-"""Exports, proven to be the same model."""
+"""Export of finished runs as ONNX bundles, with proof that the graph is the trained model."""
 
-import service as service  # before onnxruntime, which else reports its use
+# Importing `service` disables the telemetry of onnxruntime, so it must come before the first import of onnxruntime.
+import service as service

@@ -1,6 +1,7 @@
-"""Each model is exported in a fresh process of its own: several exports in one process can give wrong graphs.
+"""Export of several runs, each in a fresh process: a second export in the same process can give a wrong graph.
 
-A model that is refused, or whose process dies, leaves nothing behind and stops no other. This process imports no torch.
+A refused run, or a process that dies, leaves no files and does not stop the other runs. The parent process does not
+import torch.
 """
 
 from collections import deque
@@ -17,12 +18,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from service.manifest import Manifest
 
-NUM_GATES = 9  # that export.chain reports
+# The number of stages that `export.pipeline` reports.
+NUM_STAGES = 9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """A manifest, or the reason why there is none."""
+class ExportResult:
+    """The manifest of a written bundle, or the reason for a refusal."""
 
     name: str
     manifest: Manifest | None = None
@@ -30,87 +32,87 @@ class Outcome:
 
 
 @dataclass(kw_only=True)
-class Job:
-    """A model under way in its process."""
+class ExportProcess:
+    """A running export and its progress bar."""
 
     name: str
     process: SpawnProcess
     task: TaskID
 
 
-def export_all(runs: Sequence[Path], bundles: Path, jobs: int, console: Console) -> list[Outcome]:
-    """Export every run, `jobs` at a time; the outcomes in the order of the runs."""
-    waiting, outcomes = deque(runs), dict[Path, Outcome]()
-    with _bars(console) as bars:
-        working: dict[Connection, tuple[Path, Job]] = {}
-        while waiting or working:
-            while waiting and len(working) < jobs:
-                folder = waiting.popleft()
-                pipe, job = _start(folder, bundles, bars)
-                working[pipe] = (folder, job)
-            ready = set(wait(list(working)))
-            for pipe in [pipe for pipe in working if pipe in ready]:
-                folder, job = working[pipe]
-                outcome = _receive(pipe, job, bars, console)
-                if outcome is not None:
-                    outcomes[folder] = outcome
-                    del working[pipe]
-    return [outcomes[folder] for folder in dict.fromkeys(runs)]
+def export_all(runs: Sequence[Path], bundles: Path, jobs: int, console: Console) -> list[ExportResult]:
+    """Export every run, `jobs` at a time, and return the results in the order of the runs."""
+    pending, results = deque(runs), dict[Path, ExportResult]()
+    with _progress_bars(console) as bars:
+        running: dict[Connection, tuple[Path, ExportProcess]] = {}
+        while pending or running:
+            while pending and len(running) < jobs:
+                folder = pending.popleft()
+                connection, child = _start(folder, bundles, bars)
+                running[connection] = (folder, child)
+            ready = set(wait(list(running)))
+            for connection in [connection for connection in running if connection in ready]:
+                folder, child = running[connection]
+                result = _receive(connection, child, bars, console)
+                if result is not None:
+                    results[folder] = result
+                    del running[connection]
+    return [results[folder] for folder in dict.fromkeys(runs)]
 
 
-def _start(folder: Path, bundles: Path, bars: Progress) -> tuple[Connection, Job]:
+def _start(folder: Path, bundles: Path, bars: Progress) -> tuple[Connection, ExportProcess]:
     context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(folder, bundles, theirs), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=child_main, args=(folder, bundles, sender), daemon=True)
     process.start()
-    theirs.close()
+    sender.close()
     name = folder.resolve().name
-    return ours, Job(name=name, process=process, task=bars.add_task(name, total=NUM_GATES, gate="import"))
+    task = bars.add_task(name, total=NUM_STAGES, stage="import")
+    return receiver, ExportProcess(name=name, process=process, task=task)
 
 
-def work(folder: Path, bundles: Path, pipe: Connection) -> None:
-    """The life of a process: gate after gate is reported, then a manifest or a reason."""
-    from export.candidate import ExportError  # noqa: PLC0415 - torch is for this process alone
-    from export.chain import export_run  # noqa: PLC0415
+def child_main(folder: Path, bundles: Path, connection: Connection) -> None:
+    """The main function of an export process: send each stage, then the manifest or the reason for the refusal."""
+    from export.pipeline import export_run  # noqa: PLC0415 - only the child processes import torch
 
     try:
-        manifest = export_run(folder, bundles, lambda gate: pipe.send(("gate", gate)))
-        pipe.send(("written", manifest.model_dump_json()))
-    except (ExportError, ValueError, OSError) as error:
-        pipe.send(("refused", str(error)))
+        manifest = export_run(folder, bundles, lambda stage: connection.send(("stage", stage)))
+        connection.send(("written", manifest.model_dump_json()))
+    except (ValueError, OSError) as error:
+        connection.send(("refused", str(error)))
 
 
-def _receive(pipe: Connection, job: Job, bars: Progress, console: Console) -> Outcome | None:
-    """What a process says: None while it goes on."""
+def _receive(connection: Connection, child: ExportProcess, bars: Progress, console: Console) -> ExportResult | None:
+    """Handle one message of an export process. Return None if the export is still running."""
     try:
-        kind, content = pipe.recv()
+        kind, content = connection.recv()
     except EOFError:
-        job.process.join()
-        kind, content = "refused", f"its process ended with exit status {job.process.exitcode}"
+        child.process.join()
+        kind, content = "refused", f"its process ended with exit status {child.process.exitcode}"
     match kind:
-        case "gate":
-            bars.update(job.task, gate=content)
-            bars.advance(job.task)
+        case "stage":
+            bars.update(child.task, stage=content)
+            bars.advance(child.task)
             return None
         case "written":
-            outcome = Outcome(name=job.name, manifest=Manifest.model_validate_json(content))
-            bars.update(job.task, completed=NUM_GATES, gate="[green]written")
+            result = ExportResult(name=child.name, manifest=Manifest.model_validate_json(content))
+            bars.update(child.task, completed=NUM_STAGES, stage="[green]written")
         case _:
-            outcome = Outcome(name=job.name, reason=content)
-            bars.update(job.task, gate="[red]refused")
+            result = ExportResult(name=child.name, reason=content)
+            bars.update(child.task, stage="[red]refused")
     if not console.is_terminal:
-        console.print(f"{job.name}: {'written' if outcome.manifest else 'refused'}", highlight=False)
-    job.process.join()
-    pipe.close()
-    return outcome
+        console.print(f"{child.name}: {'written' if result.manifest else 'refused'}", highlight=False)
+    child.process.join()
+    connection.close()
+    return result
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Progress]:
+def _progress_bars(console: Console) -> Iterator[Progress]:
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[gate]}"),
+        TextColumn("{task.fields[stage]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

@@ -1,7 +1,7 @@
-"""Which items make which batch.
+"""Batches: which items of a split form each batch, and their tensors.
 
-The order of an epoch is a function of the data, the seed and the epoch's number alone: a run that resumes finds its
-place by counting. Ragged items meet others of about their length, and a batch is cut to its longest.
+The order of an epoch depends only on the data, the seed and the epoch number, so a resumed run finds its position by
+counting steps. Batches of ragged items hold items of similar length and are cut to the longest one.
 """
 
 from collections.abc import Iterator
@@ -14,32 +14,37 @@ from torch import Tensor
 from training.recipe import Split
 
 Indices = npt.NDArray[np.int64]
-POOL = 40  # batches' worth of shuffled items that are sorted by length together
+
+# Shuffled ragged items are sorted by length in pools of this many batches.
+BATCHES_PER_POOL = 40
 
 
 def epoch_batches(split: Split, batch_size: int, *, seed: int, epoch: int) -> list[Indices]:
-    """All full batches of an epoch, shuffled; what is left over waits for another epoch's order."""
+    """The full batches of an epoch, shuffled; items left over at the end are not used in this epoch."""
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(split))
     batch_size = min(batch_size, len(order))
     if "lengths" in split.inputs:
-        lengths = split.inputs["lengths"]
-        pools = np.split(order, range(POOL * batch_size, len(order), POOL * batch_size))
+        lengths, pool_size = split.inputs["lengths"], BATCHES_PER_POOL * batch_size
+        pools = np.split(order, range(pool_size, len(order), pool_size))
         order = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
-    full = len(order) // batch_size * batch_size
-    batches = np.split(order[:full], full // batch_size)
+    num_batches = len(order) // batch_size
+    batches = np.split(order[: num_batches * batch_size], num_batches)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def in_order(split: Split, batch_size: int) -> Iterator[Indices]:
-    """Every item once, by length where there are lengths."""
+def sequential_batches(split: Split, batch_size: int) -> Iterator[Indices]:
+    """Every item once: ragged items by increasing length, others in the order of the split."""
     order = np.argsort(split.inputs["lengths"], kind="stable") if "lengths" in split.inputs else np.arange(len(split))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 
 
-def take(split: Split, batch: Indices) -> tuple[dict[str, Tensor], Tensor]:
-    """The inputs and targets of a batch as tensors; ragged ones end at the batch's longest item."""
+def batch_tensors(split: Split, batch: Indices) -> tuple[dict[str, Tensor], Tensor]:
+    """The inputs and targets of a batch; ragged inputs are cut to the longest item of the batch.
+
+    Without targets (image generator) the targets are zeros, int64 [batch].
+    """
     longest = int(split.inputs["lengths"][batch].max()) if "lengths" in split.inputs else None
     inputs = {
         name: torch.from_numpy(array[batch] if array.ndim < 2 or longest is None else array[batch, :longest])
@@ -49,9 +54,9 @@ def take(split: Split, batch: Indices) -> tuple[dict[str, Tensor], Tensor]:
     return inputs, torch.from_numpy(targets)
 
 
-def thin(split: Split, num_items: int) -> Split:
-    """At most `num_items`, evenly spread over the split."""
+def subsample(split: Split, num_items: int) -> Split:
+    """At most `num_items` items, evenly spaced over the split; `texts` are dropped when items are."""
     if len(split) <= num_items:
         return split
-    kept = np.linspace(0, len(split) - 1, num_items).round().astype(np.int64)
-    return Split(inputs={name: array[kept] for name, array in split.inputs.items()}, targets=split.targets[kept])
+    chosen = np.linspace(0, len(split) - 1, num_items).round().astype(np.int64)
+    return Split(inputs={name: array[chosen] for name, array in split.inputs.items()}, targets=split.targets[chosen])

@@ -1,8 +1,8 @@
-"""A run's folder: the trained model and all that export needs, so that nobody after training opens the data set.
+"""The run folder: the trained model and everything that export needs, so export never reads the data set.
 
-`checkpoint.json` is written last and names the hash of every other file: where it is, the run is whole. Until then the
-folder holds `optimizer.safetensors` alone, the one file that a run resumes from. Every file is written to a temporary
-sibling, synced and renamed: a reader sees the old bytes or the new ones, never a part.
+`checkpoint.json` is written last and holds the hash of every other file; a run is finished when this file exists.
+An unfinished run has only `optimizer.safetensors`, from which it resumes. Files are written atomically (temporary
+file, fsync, rename), so a reader never sees a partial file.
 """
 
 import hashlib
@@ -35,12 +35,12 @@ CHECKPOINT, WEIGHTS, SNAPSHOT, TEST, TEXTS, TOKENIZER = (
 
 
 class RunError(ValueError):
-    """A run folder that cannot be used; the message names the folder, the file and what was found."""
+    """A run that cannot be used; the message names the folder or recipe, and what was found."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The facts of a finished run."""
+    """The content of `checkpoint.json`."""
 
     recipe: str
     family: str
@@ -48,8 +48,8 @@ class Checkpoint:
     config: dict[str, Any]  # keywords of the recipe's `build`
     labels: tuple[str, ...]
     seed: int
-    steps: int  # taken
-    best_step: int  # whose weights these are
+    steps: int  # completed
+    best_step: int  # the step after which the weights were copied
     seconds: float  # of training
     device: str
     threads: int
@@ -63,7 +63,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A finished run: the model carries its weights and is in eval mode, on the CPU."""
+    """A finished run; the model has its trained weights and is in eval mode, on the CPU."""
 
     folder: Path
     recipe: Recipe
@@ -74,13 +74,13 @@ class Run:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace `path` as a whole."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("wb") as file:
+    """Write `content` to `path` atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    draft.rename(path)
+    temporary.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -89,14 +89,14 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_snapshot(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-    """All that a run resumes from, as one file: tensors, and its progress as JSON in the file's metadata."""
+    """Write the file from which a run resumes: its tensors, with its progress as JSON in the file's metadata."""
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     metadata = {"progress": json.dumps(progress, sort_keys=True)}
     write_file(folder / SNAPSHOT, save_tensors(contiguous, metadata))
 
 
 def read_snapshot(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Raises RunError where there is none, or none that can be read."""
+    """The tensors and progress of the snapshot. Raises RunError when it is missing or cannot be read."""
     try:
         content = (folder / SNAPSHOT).read_bytes()
         tensors = load_tensors(content)
@@ -109,14 +109,14 @@ def read_snapshot(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def start_run(folder: Path) -> None:
-    """Make the folder, and where it holds a run already, make that one count as unfinished."""
+    """Create the folder and remove the checkpoint and snapshot of an earlier run."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     (folder / SNAPSHOT).unlink(missing_ok=True)
 
 
 def finish_run(folder: Path, *, model: nn.Module, test: Split, tokenizer: str | None, facts: Mapping[str, Any]) -> None:
-    """Write weights, test split and tokenizer, then the checkpoint; `facts` are its fields but for `files`."""
+    """Write weights, test split and tokenizer, then the checkpoint; `facts` holds its fields except `files`."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     contents = {WEIGHTS: save_tensors(weights), TEST: save_arrays(_pack(test))}
     if test.texts:
@@ -131,14 +131,14 @@ def finish_run(folder: Path, *, model: nn.Module, test: Split, tokenizer: str | 
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Raises RunError where the run is unfinished."""
+    """The checkpoint of a finished run. Raises RunError when the run is unfinished or the file cannot be read."""
     try:
         fields = json.loads((folder / CHECKPOINT).read_text())
         checkpoint = Checkpoint(**{**fields, "labels": tuple(fields["labels"])})
     except FileNotFoundError:
         hint = f"resume it with: python -m training {folder.name} --out {folder} --resume"
         unfinished = (folder / SNAPSHOT).exists()
-        found = f"the run did not finish; {hint}" if unfinished else "no run is here"
+        found = f"the run did not finish; {hint}" if unfinished else "the folder holds no run"
         raise RunError(f"{folder}: there is no {CHECKPOINT}: {found}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}: {CHECKPOINT} cannot be read: {error}") from error
@@ -151,7 +151,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_run(folder: Path, recipes: Mapping[str, Recipe] = RECIPES) -> Run:
-    """The finished run in `folder`, made by one of `recipes`. Raises RunError."""
+    """Load the finished run in `folder`. Raises RunError when a file is missing, changed or does not fit its recipe."""
     checkpoint = read_checkpoint(folder)
     if checkpoint.recipe not in recipes:
         raise RunError(f"{folder}: unknown recipe {checkpoint.recipe!r}; known are {', '.join(recipes)}")
@@ -184,7 +184,7 @@ def _read(folder: Path, name: str, sha256: str) -> bytes:
     except OSError as error:
         raise RunError(f"{folder}: cannot read {name}: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise RunError(f"{folder}: {name} was changed after the run: its sha256 is not that of {CHECKPOINT}")
+        raise RunError(f"{folder}: {name} was changed after the run: its sha256 is not the one in {CHECKPOINT}")
     return content
 
 

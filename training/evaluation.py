@@ -1,4 +1,4 @@
-"""Measuring a model on a split, whoever computes its answers: PyTorch, or a session on the exported graph."""
+"""Evaluation of a predictor on a split; the predictor may be a PyTorch model or an ONNX session."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,23 +6,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.batches import in_order, take
+from training.batches import batch_tensors, sequential_batches
 from training.families import FAMILIES
 from training.recipe import FamilyName, Split
 
-Answer = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
+Predictor = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 
 
-def measure(family: FamilyName, answer: Answer, split: Split, *, batch_size: int = 256) -> dict[str, float]:
-    """The family's scores, each the mean over the split, and `nats_per_character` where the split knows its text."""
+def evaluate(family: FamilyName, predict: Predictor, split: Split, *, batch_size: int = 256) -> dict[str, float]:
+    """The family's scores, averaged over the split; {} for a family without scores.
+
+    `nats_per_character` is added for a language model whose split has its text.
+    """
     score = FAMILIES[family].scores
     if score is None:
         return {}
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
-    for batch in in_order(split, batch_size):
-        inputs, targets = take(split, batch)
-        outputs = answer(inputs)
+    for batch in sequential_batches(split, batch_size):
+        inputs, targets = batch_tensors(split, batch)
+        outputs = predict(inputs)
         for name, (total, count) in score(outputs, inputs, targets).items():
             sums[name] = sums.get(name, 0.0) + total
             counts[name] = counts.get(name, 0) + count
@@ -32,11 +35,11 @@ def measure(family: FamilyName, answer: Answer, split: Split, *, batch_size: int
     return scores
 
 
-def on_device(family: FamilyName, model: Any, device: torch.device) -> Answer:
-    """The model's own answers, computed on `device` and brought back."""
+def model_predictor(family: FamilyName, model: Any, device: torch.device) -> Predictor:
+    """A predictor that runs `model` on `device` and returns float32 tensors on the CPU."""
 
-    def answer(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        there = {name: tensor.to(device) for name, tensor in inputs.items()}
-        return {name: tensor.float().cpu() for name, tensor in FAMILIES[family].answer(model, there).items()}
+    def predict(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        device_inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+        return {name: tensor.float().cpu() for name, tensor in FAMILIES[family].predict(model, device_inputs).items()}
 
-    return answer
+    return predict

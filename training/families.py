@@ -1,7 +1,7 @@
-"""What each family of models takes, answers, minimises and is measured by.
+"""Model families: the inputs, outputs, loss and scores of each.
 
-`answer` in eval mode is the reference that export and tests compare everything else with: its results are named and
-shaped exactly as the outputs of the exported graph (a language model has `logits` alone: its cache is the graph's).
+`Family.predict` on a model in eval mode is the reference for export and tests. Its results have the names and shapes of
+the exported graph's outputs, except that a language model returns `logits` alone: only the graph has a cache.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from training.recipe import FamilyName
+from training.recipe import IGNORE_INDEX, FamilyName
 
 Inputs = Mapping[str, Tensor]
-Scores = dict[str, tuple[float, int]]  # name -> (sum, count), so that batches add up
-IGNORED = -100  # a target that counts for nothing
+
+# Scores are (sum, count), so that they can be added over batches.
+Scores = dict[str, tuple[float, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """`metric` names the score that decides which weights are best; an image generator has neither loss nor scores."""
+    """`metric` is the score that selects the best weights; an image generator has no loss and no scores."""
 
     task: Literal["classify", "sequence-predict", "generate"]
     inputs: tuple[str, ...]
@@ -31,8 +32,8 @@ class Family:
     scores: Callable[[Inputs, Inputs, Tensor], Scores] | None = None  # (outputs, inputs, targets)
     metric: Literal["accuracy", "loss"] | None = None
 
-    def answer(self, model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-        """The outputs of the model (in eval mode) for raw inputs, computed in the model's own dtype."""
+    def predict(self, model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+        """The outputs of a model in eval mode for raw inputs, computed in the dtype of its weights."""
         dtype = next(model.parameters()).dtype
         with torch.no_grad():
             return self.forward(
@@ -80,8 +81,8 @@ def _classifier(
     )
 
 
-def start(model: nn.Module, inputs: Inputs) -> Inputs:
-    """The inputs of a tagger with the zero state of a sequence's beginning, where they bring none."""
+def with_initial_state(model: nn.Module, inputs: Inputs) -> Inputs:
+    """The inputs of a tagger; a missing state is the zero state in which a sequence starts."""
     if "h" in inputs:
         return inputs
     ragged: Any = model.ragged
@@ -92,16 +93,16 @@ def start(model: nn.Module, inputs: Inputs) -> Inputs:
 
 
 def _tagger_forward(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-    inputs = start(model, inputs)
+    inputs = with_initial_state(model, inputs)
     logits, next_h, next_c = model(inputs["series"], inputs["lengths"], inputs["h"], inputs["c"])
     return {**_with_probabilities(logits), "next_h": next_h, "next_c": next_c}
 
 
 def _step_targets(inputs: Inputs, targets_B: Tensor) -> Tensor:
-    """Each step's target is its row's; steps past the row's length are ignored: int64 [batch, steps]."""
+    """The row's target at each of its steps and IGNORE_INDEX after its end: int64 [batch, steps]."""
     steps_T = torch.arange(inputs["series"].shape[1], device=targets_B.device)
-    beyond_BT = steps_T >= inputs["lengths"][:, None]
-    return targets_B[:, None].expand_as(beyond_BT).masked_fill(beyond_BT, IGNORED)
+    padding_BT = steps_T >= inputs["lengths"][:, None]
+    return targets_B[:, None].expand_as(padding_BT).masked_fill(padding_BT, IGNORE_INDEX)
 
 
 def _tagger_loss(model: nn.Module, inputs: Inputs, targets_B: Tensor, smoothing: float) -> Tensor:
@@ -112,16 +113,16 @@ def _tagger_loss(model: nn.Module, inputs: Inputs, targets_B: Tensor, smoothing:
 
 
 def _tagger_scores(outputs: Inputs, inputs: Inputs, targets_B: Tensor) -> Scores:
-    """`accuracy` is that of each row's last step, `step_accuracy` that of all steps."""
+    """`accuracy` counts the last step of each row, `step_accuracy` counts all steps."""
     logits_BTC, steps_BT = outputs["logits"], _step_targets(inputs, targets_B)
-    right_BT = logits_BTC.argmax(-1) == steps_BT
-    num_steps = int((steps_BT != IGNORED).sum())
-    last_B = right_BT.gather(1, inputs["lengths"][:, None] - 1)
+    correct_BT = logits_BTC.argmax(-1) == steps_BT
+    num_steps = int((steps_BT != IGNORE_INDEX).sum())
+    last_B = correct_BT.gather(1, inputs["lengths"][:, None] - 1)
     loss = cross_entropy(logits_BTC.flatten(0, 1), steps_BT.flatten(), reduction="sum").item()
     return {
         "loss": (loss, num_steps),
         "accuracy": (last_B.sum().item(), len(targets_B)),
-        "step_accuracy": (right_BT.sum().item(), num_steps),
+        "step_accuracy": (correct_BT.sum().item(), num_steps),
     }
 
 
@@ -135,7 +136,7 @@ def _language_loss(model: nn.Module, inputs: Inputs, targets_BT: Tensor, smoothi
 
 def _language_scores(outputs: Inputs, _inputs: Inputs, targets_BT: Tensor) -> Scores:
     logits_BTV = outputs["logits"]
-    num_tokens = int((targets_BT != IGNORED).sum())
+    num_tokens = int((targets_BT != IGNORE_INDEX).sum())
     loss = cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum").item()
     return {"loss": (loss, num_tokens), "accuracy": ((logits_BTV.argmax(-1) == targets_BT).sum().item(), num_tokens)}
 

@@ -1,7 +1,7 @@
-"""The layers that every model shares: preprocessing as part of the model, and recurrent networks over ragged batches.
+"""Layers shared by the models: preprocessing, and recurrent networks over ragged batches.
 
-`Ragged` is the one place where an RNN is called, so export can put the ONNX operator there. Every layer computes in the
-dtype of its own buffers or weights: `model.double()` makes the whole model a float64 referee.
+RNNs are called only by `Ragged`, which lets export replace the call by an ONNX operator. Every layer computes in the
+dtype of its own buffers or weights, so `model.double()` turns a whole model into a float64 reference.
 
 Shapes: B batch, H height, W width, C channels, T steps, I input size, N hidden size, L layers.
 """
@@ -16,7 +16,7 @@ State = tuple[Tensor, ...]  # (h_LBN,) of an RNN, (h_LBN, c_LBN) of an LSTM
 
 
 class Pixels(nn.Module):
-    """uint8 pixels to normalised floats; `mean` and `std` are those of pixel / 255, one for each channel."""
+    """Normalize uint8 pixels; `mean` and `std` are those of pixel / 255, one per channel."""
 
     mean: Tensor
     std: Tensor
@@ -33,7 +33,7 @@ class Pixels(nn.Module):
 
 
 class Standardize(nn.Module):
-    """Series to mean 0 and deviation 1, channel by channel."""
+    """Scale each channel of a series to mean 0 and standard deviation 1."""
 
     mean: Tensor
     std: Tensor
@@ -48,23 +48,23 @@ class Standardize(nn.Module):
 
 
 class Ragged(nn.Module):
-    """A batch-first `nn.LSTM`, or `nn.RNN` of tanh, that reads forward and stops each row at its own length.
+    """A batch-first, unidirectional `nn.LSTM` or tanh `nn.RNN` that stops each row at its own length.
 
-    Raises TypeError for any other layer: export has no operator for it.
+    Raises TypeError for any other layer, because export has no operator for it.
     """
 
     def __init__(self, rnn: nn.RNN | nn.LSTM) -> None:
         super().__init__()
-        is_known = isinstance(rnn, nn.LSTM) or (isinstance(rnn, nn.RNN) and rnn.nonlinearity == "tanh")
-        if not is_known or not rnn.batch_first or rnn.bidirectional or rnn.proj_size:
+        is_supported = isinstance(rnn, nn.LSTM) or (isinstance(rnn, nn.RNN) and rnn.nonlinearity == "tanh")
+        if not is_supported or not rnn.batch_first or rnn.bidirectional or rnn.proj_size:
             raise TypeError(
-                "Ragged takes an nn.LSTM, or an nn.RNN of tanh, with batch_first=True, in one direction and without "
+                "Ragged expects an nn.LSTM, or an nn.RNN with tanh, with batch_first=True, unidirectional and without "
                 f"proj_size; got nn.{rnn}"
             )
         self.rnn = rnn
 
     def forward(self, x_BTI: Tensor, lengths_B: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """y_BTN, zero beyond each row's length, and the state after each row's last step."""
+        """Return y_BTN, zero after the end of each row, and the state after each row's last step."""
         packed = pack_padded_sequence(x_BTI, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
         if isinstance(self.rnn, nn.LSTM):
             y, final = self.rnn(packed, state)

@@ -1,6 +1,6 @@
-"""How a batch becomes better weights: the part of training that a recipe may plug in.
+"""Learners: the update of a model's weights from one batch, which a recipe may replace.
 
-A learner owns the networks' optimisers and nothing else; the loop owns time, order, randomness and files.
+A learner owns the optimizers and nothing else; the loop owns time, order, randomness and files.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from training.workers import Workers
 
 
 class Learner:
-    """The loop calls `step`, and before it scales each optimiser's learning rate."""
+    """The interface to the loop, which sets the learning rate of each optimizer and then calls `step`."""
 
     optimizers: dict[str, torch.optim.Optimizer]
 
@@ -23,11 +23,14 @@ class Learner:
         raise NotImplementedError
 
     def step(self, inputs: dict[str, Tensor], targets: Tensor, generator: Generator) -> dict[str, Tensor]:
-        """One update from one batch; what to show of it, `loss` first. `generator` is the CPU's."""
+        """Update the weights from one batch and return the losses to display, `loss` first.
+
+        `generator` is a CPU generator.
+        """
         raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
-        """Every optimiser's state, as tensors named OPTIMISER/PARAMETER/FIELD."""
+        """The state of all optimizers, as tensors named OPTIMIZER/PARAMETER/FIELD."""
         return {
             f"{name}/{index}/{field}": value
             for name, optimizer in self.optimizers.items()
@@ -36,18 +39,18 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up `state`; learning rates are the loop's to write."""
+        """Load `state`, as returned by `state()`; it holds no learning rates, the loop sets them."""
         for name, optimizer in self.optimizers.items():
             fields: dict[int, dict[str, Tensor]] = {}
             for key, value in state.items():
-                owner, index, field = key.split("/")
-                if owner == name:
+                optimizer_name, index, field = key.split("/")
+                if optimizer_name == name:
                     fields.setdefault(int(index), {})[field] = value
             optimizer.load_state_dict({"state": fields, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 class Supervised(Learner):
-    """The family's loss under AdamW; weight decay touches matrices only, never biases, norms or gains."""
+    """Minimize the family's loss with AdamW."""
 
     def __init__(self, recipe: Recipe, model: nn.Module, workers: Workers) -> None:
         self.recipe = recipe
@@ -57,22 +60,23 @@ class Supervised(Learner):
 
     def step(self, inputs: dict[str, Tensor], targets: Tensor, generator: Generator) -> dict[str, Tensor]:  # noqa: ARG002
         family_loss = FAMILIES[self.recipe.family].loss
-        assert family_loss is not None, f"{self.recipe.name}: its family needs a learner of its own"
+        assert family_loss is not None, f"{self.recipe.name}: its family has no loss, so the recipe must name a learner"
         with self.workers.autocast():
             loss = family_loss(self.model, inputs, targets, self.recipe.label_smoothing)
-        descend(self.optimizers["adamw"], loss, self.recipe.gradient_clip)
+        optimizer_step(self.optimizers["adamw"], loss, self.recipe.gradient_clip)
         return {"loss": loss.detach()}
 
 
 def adamw(model: nn.Module, recipe: Recipe, betas: tuple[float, float] = (0.9, 0.98)) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices only: biases and normalization weights do not decay."""
     matrices = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, betas=betas, fused=True)
 
 
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor, gradient_clip: float) -> None:
-    """One step of `optimizer` down the gradient of `loss`, its norm clipped."""
+def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor, gradient_clip: float) -> None:
+    """Backpropagate `loss`, clip the norm of the gradient and update the weights of `optimizer`."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip)

@@ -1,4 +1,4 @@
-"""The pictures of a run, each as PNG bytes that depend on its arguments alone."""
+"""Pictures of a run as PNG; the same arguments give the same bytes."""
 
 import io
 import textwrap
@@ -39,7 +39,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def curves(name: str, points: Sequence[Mapping[str, float]], best_step: int | None) -> bytes:
-    """Loss, and validation accuracy where there is one, over the steps; the kept weights' step is marked."""
+    """Loss and, if evaluated, validation accuracy over the steps; a line marks `best_step`."""
     panels = ["accuracy"] if "validation_accuracy" in points[0] else []
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * (1 + len(panels)), 3.2), layout="constrained")
@@ -68,7 +68,7 @@ def _curve(axis: Axes, steps: list[float], points: Sequence[Mapping[str, float]]
 def confusion(
     name: str, targets: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], labels: Sequence[str]
 ) -> bytes:
-    """Rows are the truth, columns the answer; colour is the share of the row, numbers are items."""
+    """A confusion matrix: rows are targets, columns predictions, numbers are items and colours shares of the row."""
     counts = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(counts, (targets, predicted), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -92,7 +92,7 @@ def confusion(
 
 
 def gallery(items: Sequence[npt.NDArray[Any]], titles: Sequence[str]) -> bytes:
-    """Images [height, width(, 3)], or series [channels, steps] as heat maps, eight in a row."""
+    """Images [height, width(, 3)], or series [channels, steps] as heat maps, eight per row."""
     columns = 8
     rows = max(1, -(-len(items) // columns))
     with mpl.rc_context(STYLE):
@@ -110,7 +110,7 @@ def gallery(items: Sequence[npt.NDArray[Any]], titles: Sequence[str]) -> bytes:
 
 
 def text_table(texts: Sequence[str], titles: Sequence[str], *, num_rows: int = 14, width: int = 110) -> bytes:
-    """Texts, shortened to two lines each, beside their titles."""
+    """The first `num_rows` texts, each shortened to two lines, with their titles to the left."""
     with mpl.rc_context(STYLE):
         texts, titles = texts[:num_rows], titles[:num_rows]
         figure = Figure(figsize=(11, 0.5 * max(1, len(texts)) + 0.2))
@@ -130,13 +130,13 @@ def text_table(texts: Sequence[str], titles: Sequence[str], *, num_rows: int = 1
 
 
 def grid(images: Tensor, *, columns: int = 10, scale: int = 2, gap: int = 2) -> bytes:
-    """uint8 [items, height, width] as one picture, dark on light, each pixel `scale` wide."""
+    """Images, uint8 [items, height, width], as one inverted picture; each pixel is `scale` pixels wide."""
     num_items, height, width = images.shape
     rows = -(-num_items // columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), 255, np.uint8)
+    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), 255, np.uint8)
     for i, image in enumerate(255 - images.numpy()):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
-        sheet[top : top + height, left : left + width] = image
+        canvas[top : top + height, left : left + width] = image
     file = io.BytesIO()
-    Image.fromarray(sheet.repeat(scale, 0).repeat(scale, 1)).save(file, "PNG", optimize=True)
+    Image.fromarray(canvas.repeat(scale, 0).repeat(scale, 1)).save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""How a run shows itself: a bar on a terminal, a line for each evaluation elsewhere, nothing on other workers."""
+"""Display of a run's progress: a bar on a terminal, otherwise one line per evaluation; only for the main worker."""
 
 import time
 from collections.abc import Mapping
@@ -10,29 +10,31 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 REFRESH_S = 0.2
-METRICS = ("validation_accuracy", "validation_nats_per_character", "validation_loss")  # the first that there is
+
+# The display shows the first of these metrics that the evaluation has.
+METRICS = ("validation_accuracy", "validation_nats_per_character", "validation_loss")
 
 
 class Display:
-    """Shows loss, metric, rate and time left of one run."""
+    """Shows the losses, validation metric, step rate and remaining time of one run."""
 
     def __init__(self, name: str, *, start: float, visible: bool, console: Console | None = None) -> None:
-        """`start` is the share of the run that was done before."""
+        """`start` is the fraction of the run that an earlier process completed."""
         self.name = name
         self.console = console or Console(quiet=not visible)
-        self.start, self.began = start, time.monotonic()
-        self.refreshed = 0.0
+        self.start, self.started_at = start, time.monotonic()
+        self.refreshed_at = 0.0
         self.metric = ""
-        self.steps: tuple[int, float] | None = None  # the last refresh's step and time
+        self.last_refresh: tuple[int, float] | None = None  # step, time
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
-            TextColumn("{task.percentage:3.0f}%  {task.fields[facts]}"),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[status]}"),
             TimeElapsedColumn(),
             console=self.console,
             disable=not (visible and self.console.is_terminal),
         )
-        self.task = self.bar.add_task(name, total=1.0, facts="")
+        self.task = self.bar.add_task(name, total=1.0, status="")
         self.bar.update(self.task, completed=start)
 
     def __enter__(self) -> Self:
@@ -44,33 +46,34 @@ class Display:
     ) -> None:
         self.bar.stop()
 
-    def step(self, step: int, fraction: float, shown: Mapping[str, Tensor]) -> None:
-        """Call after every step; the terminal is touched a few times a second."""
+    def show_step(self, step: int, fraction: float, losses: Mapping[str, Tensor]) -> None:
+        """Show a step; call after every step, the bar itself is redrawn at most every REFRESH_S."""
         now = time.monotonic()
-        if self.bar.disable or now - self.refreshed < REFRESH_S:
+        if self.bar.disable or now - self.refreshed_at < REFRESH_S:
             return
-        losses = "  ".join(f"{name} {value.item():.4f}" for name, value in shown.items())
-        rate = "" if self.steps is None else f"  {(step - self.steps[0]) / (now - self.steps[1]):.0f} steps/s"
-        facts = f"step {step:,}  {losses}  {self.metric}{rate}  {self._left(fraction, now)}"
-        self.bar.update(self.task, completed=fraction, facts=facts)
-        self.refreshed, self.steps = now, (step, now)
+        shown = "  ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
+        last = self.last_refresh
+        rate = "" if last is None else f"  {(step - last[0]) / (now - last[1]):.0f} steps/s"
+        status = f"step {step:,}  {shown}  {self.metric}{rate}  {self.time_left(fraction, now)}"
+        self.bar.update(self.task, completed=fraction, status=status)
+        self.refreshed_at, self.last_refresh = now, (step, now)
 
-    def evaluated(self, point: Mapping[str, float], fraction: float) -> None:
-        """Call after every evaluation."""
+    def show_evaluation(self, point: Mapping[str, float], fraction: float) -> None:
+        """Show a point of the curves; call after every evaluation."""
         name = next((name for name in METRICS if name in point), None)
         self.metric = "" if name is None else f"{name.replace('_', ' ')} {point[name]:.4f}"
         if self.bar.disable:
-            now = time.monotonic()
             self.console.print(
                 f"{self.name}: step {point['step']:,.0f} ({fraction:.0%})  loss {point['loss']:.4f}  {self.metric}  "
-                f"{self._left(fraction, now)}",
+                f"{self.time_left(fraction, time.monotonic())}",
                 highlight=False,
                 soft_wrap=True,
             )
 
-    def _left(self, fraction: float, now: float) -> str:
+    def time_left(self, fraction: float, now: float) -> str:
+        """The remaining time at the speed of this process; "" before its first step."""
         done = fraction - self.start
         if done <= 0:
             return ""
-        left = (now - self.began) / done * (1 - fraction)
-        return f"{left:.0f} s left" if left < 120 else f"{left / 60:.0f} min left"
+        left_s = (now - self.started_at) / done * (1 - fraction)
+        return f"{left_s:.0f} s left" if left_s < 120 else f"{left_s / 60:.0f} min left"

@@ -1,7 +1,7 @@
-"""What a recipe is: everything that decides a trained model, as one frozen value.
+"""Recipes and data sets: everything that determines a trained model, as frozen values.
 
-A model takes the *raw* tensors of a request (uint8 pixels, unscaled series, token ids) and returns logits: its first
-layer is its preprocessing, so training, export and service cannot disagree about it.
+A model takes the *raw* tensors of a request (uint8 pixels, unscaled series, token ids) and returns logits.
+Preprocessing is its first layer, so training, export and service share it.
 """
 
 import json
@@ -19,18 +19,20 @@ FamilyName = Literal[
     "image-classifier", "series-classifier", "series-tagger", "text-classifier", "language-model", "image-generator"
 ]
 
-Augment = Callable[
-    [dict[str, Tensor], Generator], dict[str, Tensor]
-]  # of raw inputs, drawing from the loop's generator
+# Changes raw inputs; all randomness is drawn from the generator that the loop passes.
+Augment = Callable[[dict[str, Tensor], Generator], dict[str, Tensor]]
+
+# A target at this value counts neither in the loss nor in the scores (PyTorch's `ignore_index`).
+IGNORE_INDEX = -100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Items in raw form: each array's first axis counts the items; ragged items are zero-padded, with `lengths`.
+    """Raw items; the first axis of each array counts the items, ragged items are zero-padded and have `lengths`.
 
-    `inputs` are named as the family's graph inputs (see training.families). `targets` are int64 [items], or
-    [items, steps] for a language model (the next token; the windows of a split tile its text), or empty for the GAN.
-    `texts` holds the raw text of each item of a text model, for a language model the split's whole text as one entry.
+    `inputs` have the names of the family's graph inputs (see training.families). `targets` are int64 [items]; for a
+    language model [items, steps], the next token or IGNORE_INDEX; for the GAN empty. `texts` holds the raw text of
+    each item; for a language model, the text of the whole split as one entry.
     """
 
     inputs: Mapping[str, npt.NDArray[Any]]
@@ -43,32 +45,32 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data set ready to train on. `sha256` names each source that was read; `note` goes on the model's card.
+    """A data set, ready for training. `sha256` holds the hash of each source; `note` is printed on the model's card.
 
-    Raises ValueError where a split is empty or lacks targets, labels repeat, a target is none of them, or what is in
-    `config` cannot be written as JSON.
+    Raises ValueError when a split is empty or lacks targets, two labels are equal, a target is not a label, or
+    `config` has a value that JSON cannot hold.
     """
 
     name: str
     note: str
     train: Split
-    validation: Split  # for early stopping; never the test split
-    test: Split  # held back: looked at once, at the end
-    labels: tuple[str, ...]  # () for generators
+    validation: Split  # for early stopping
+    test: Split  # used once, after training
+    labels: tuple[str, ...]  # () for a language model or an image generator
     sha256: Mapping[str, str]
     tokenizer: str | None = None  # Hugging Face `tokenizers` JSON, fitted on the training split only
-    config: Mapping[str, Any] = field(default_factory=dict)  # keywords of `build`, JSON-able: sizes, means, deviations
+    config: Mapping[str, Any] = field(default_factory=dict)  # keywords of the recipe's `build`: sizes, mean, std
 
     def __post_init__(self) -> None:
         if len(set(self.labels)) < len(self.labels):
-            raise ValueError(f"data {self.name!r}: two labels are the same: {', '.join(self.labels)}")
+            raise ValueError(f"data {self.name!r}: two labels are equal: {', '.join(self.labels)}")
         for key, value in self.config.items():
             try:
                 json.dumps(value)
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"data {self.name!r}: config[{key!r}] cannot be written as JSON: {error}; "
-                    "numpy's values become Python's by .item() and .tolist()"
+                    "convert numpy values with .item() or .tolist()"
                 ) from None
         for name in ("train", "validation", "test"):
             split = getattr(self, name)
@@ -80,11 +82,11 @@ class Data:
                 raise ValueError(
                     f"data {self.name!r}: the {name} split has {len(split)} items and {len(split.targets)} targets"
                 )
-            odd = split.targets[(split.targets < 0) | (split.targets >= len(self.labels))]
-            if odd.size:
+            unknown = split.targets[(split.targets < 0) | (split.targets >= len(self.labels))]
+            if unknown.size:
                 last = len(self.labels) - 1
                 raise ValueError(
-                    f"data {self.name!r}: a target of the {name} split is {odd[0]}, labels are 0 to {last}"
+                    f"data {self.name!r}: a target of the {name} split is {unknown[0]}, labels are 0 to {last}"
                 )
 
 
@@ -98,44 +100,46 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One model of the registry. `build(**config)` makes the untrained module from a checkpoint's config alone.
+    """One model of the registry. `build(**config)` returns the untrained module; `config` comes from the data.
 
-    Raises ValueError where no bundle could be named so, there is no such family, items have steps and no limit, or a
-    number that counts something is below 1.
+    Raises ValueError when the name is not valid for a bundle, the family is unknown, `max_steps` is missing for items
+    that have steps, or a count is below 1.
     """
 
     name: str
     family: FamilyName
     summary: str  # one sentence for cards and tables
-    load: Callable[[Path | None], Data]  # None is the embedded data
+    load: Callable[[Path | None], Data]  # None loads the embedded data
     build: Callable[..., nn.Module]
     batch_size: int
     steps: int  # on embedded data
-    steps_real: int  # on the real set
+    steps_real: int  # on the real data set
     learning_rate: float
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
-    gradient_clip: float = 1.0  # largest norm of a step's whole gradient
-    warmup: float = 0.05  # share of the steps until the learning rate is reached; after it, a cosine down to 1 %
-    ema: float = 0.0  # decay of the exponential moving average of the weights that is kept; 0 keeps the weights
+    gradient_clip: float = 1.0  # maximum norm of the gradient of one step
+    warmup: float = 0.05  # fraction of the run with rising learning rate; a cosine decay to 1 % follows
+    ema: float = 0.0  # decay of the exponential moving average of the weights; 0 disables averaging
     augment: Augment | None = None
     learner: Callable[..., Any] | None = None  # a training.learner.Learner; None is Supervised
-    evaluations: int = 20  # on the validation split, spread over the run
-    patience: int = 8  # evaluations without a better one until the run stops early
-    max_items: int = 64  # limits of the served model
-    max_steps: int | None = None  # longest series, text or context; None for images alone
+    evaluations: int = 20  # on the validation split, evenly spaced over the run
+    patience: int = 8  # the run stops after this many evaluations without improvement
+    max_items: int = 64  # batch limit of the served model
+    max_steps: int | None = None  # length limit of a served series, text or context; None for images
     tolerance: Tolerance = Tolerance()
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", self.name) or len(self.name) > 64:
-            raise ValueError(f"recipe {self.name!r}: a name is small letters, digits and hyphens, such as mnist-cnn")
+            raise ValueError(
+                f"recipe {self.name!r}: expected a name of lowercase letters, digits and hyphens, such as mnist-cnn"
+            )
         if self.family not in get_args(FamilyName):
             known = ", ".join(get_args(FamilyName))
-            raise ValueError(f"recipe {self.name!r}: there is no family {self.family!r}; there are {known}")
+            raise ValueError(f"recipe {self.name!r}: unknown family {self.family!r}; known are {known}")
         if self.max_steps is None and self.family not in ("image-classifier", "image-generator"):
             raise ValueError(
-                f"recipe {self.name!r}: a {self.family} needs max_steps, the longest item that is served: "
-                "export proves it at lengths up to that"
+                f"recipe {self.name!r}: a {self.family} needs max_steps, the length of the longest item that is "
+                "served; export verifies the model up to this length"
             )
         for name in ("batch_size", "steps", "steps_real", "evaluations", "max_items", "max_steps"):
             value = getattr(self, name)

@@ -1,7 +1,7 @@
-"""Where a run computes: one process on one device, or several processes that torchrun started.
+"""Workers: the processes of a run, one by default or several that torchrun starts.
 
-Several workers share each batch and average their gradients, so they take the same steps as one worker would with the
-whole batch; worker 0 alone measures, shows and writes.
+Each worker takes an equal share of every batch and gradients are averaged, so several workers take the same steps as
+one worker with the whole batch. Only worker 0, the main worker, evaluates, displays and writes files.
 """
 
 import os
@@ -16,24 +16,26 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
+    """The workers of a run, seen from the worker with this `rank` and `device`."""
+
     device: torch.device
     rank: int = 0
     count: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network, averaging its gradients over all workers."""
+        """The network with its gradients averaged over all workers."""
         return network if self.count == 1 else DistributedDataParallel(network)
 
     def autocast(self) -> AbstractContextManager[None]:
-        """bfloat16 where a GPU has it in hardware; float32 elsewhere."""
+        """Autocast to bfloat16 on a GPU; computation on the CPU stays in float32."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda")
 
-    def agree(self, value: float) -> float:
-        """Worker 0's value, on every worker."""
+    def broadcast(self, value: float) -> float:
+        """The value that the main worker passes; every worker must call."""
         if self.count == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -42,8 +44,11 @@ class Workers:
 
 
 @contextmanager
-def gather_workers(device: str) -> Iterator[Workers]:
-    """All workers of this run, on `device` ("auto", "cpu" or "cuda"). Raises ValueError without such a device."""
+def join_workers(device: str) -> Iterator[Workers]:
+    """Join the process group of the run, on `device` ("auto", "cpu" or "cuda").
+
+    Raises ValueError for "cuda" on a machine without a GPU.
+    """
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise ValueError("--device cuda: PyTorch finds no GPU here; use --device cpu or auto")
@@ -58,6 +63,7 @@ def gather_workers(device: str) -> Iterator[Workers]:
     distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
         yield Workers(device=local, rank=rank, count=count)
-        distributed.barrier()  # one that leaves while another still talks to it may abort as it ends
+        # A worker that exits early can abort another worker that still communicates with it.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Inputs of the benchmark, made from a seed."""
+"""The inputs of the benchmark, generated from a seed."""
 
 import csv
 from pathlib import Path
@@ -10,71 +10,16 @@ import pyarrow.parquet as pq
 FILE_ROWS = 131_072
 PIXELS = 28 * 28
 WORDS = [
-    "the",
-    "a",
-    "of",
-    "to",
-    "in",
-    "and",
-    "for",
-    "on",
-    "with",
-    "is",
-    "as",
-    "by",
-    "at",
-    "from",
-    "that",
-    "it",
-    "be",
-    "are",
-    "this",
-    "an",
-    "was",
-    "not",
-    "or",
-    "have",
-    "has",
-    "which",
-    "will",
-    "stock",
-    "market",
-    "game",
-    "team",
-    "player",
-    "minister",
-    "government",
-    "court",
-    "file",
-    "object",
-    "list",
-    "string",
-    "return",
-    "value",
-    "socket",
-    "request",
-    "server",
-    "thread",
-    "process",
-    "module",
-    "class",
-    "function",
-    "error",
-    "oil",
-    "price",
-    "bank",
-    "win",
-    "league",
-    "cup",
-    "space",
-    "software",
-    "network",
-    "mobile",
-]
+    "the", "a", "of", "to", "in", "and", "for", "on", "with", "is", "as", "by", "at", "from", "that", "it", "be",
+    "are", "this", "an", "was", "not", "or", "have", "has", "which", "will", "stock", "market", "game", "team",
+    "player", "minister", "government", "court", "file", "object", "list", "string", "return", "value", "socket",
+    "request", "server", "thread", "process", "module", "class", "function", "error", "oil", "price", "bank", "win",
+    "league", "cup", "space", "software", "network", "mobile",
+]  # fmt: skip
 
 
 def images(rows: int, *, seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
-    """Random pixels, four fifths of them black as in a drawn digit: uint8 [rows, 784]."""
+    """Random pixels, four fifths of them black as in MNIST: uint8 [rows, 784]."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (rows, PIXELS), dtype=np.uint8)
     pixels[rng.integers(0, 5, (rows, PIXELS), dtype=np.uint8) > 0] = 0
@@ -82,7 +27,7 @@ def images(rows: int, *, seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
 
 
 def write_images(folder: Path, rows: int) -> None:
-    """Columns `id` and `image` (784 bytes a row)."""
+    """Write Parquet files with the columns `id` and `image` (784 bytes per row)."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, begin in enumerate(range(0, rows, FILE_ROWS)):
         count = min(FILE_ROWS, rows - begin)
@@ -99,13 +44,13 @@ def write_images(folder: Path, rows: int) -> None:
 
 
 def texts(rows: int, *, seed: int = 0) -> list[str]:
-    """Sentences of 10 to 60 words, as long as news are."""
+    """Texts of 10 to 60 words, as long as the texts of AG News."""
     rng = np.random.default_rng(seed)
     return [" ".join(rng.choice(WORDS, rng.integers(10, 61))) for _ in range(rows)]
 
 
 def write_texts(folder: Path, rows: int) -> None:
-    """Columns `id` and `text`."""
+    """Write a CSV file with the columns `id` and `text`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "news.csv").open("w", newline="") as file:
         writer = csv.writer(file)

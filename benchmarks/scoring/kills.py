@@ -1,11 +1,11 @@
-"""Kill scoring jobs at random moments and see whether their output can be told from an uninterrupted one.
+"""Kills scoring jobs at random moments and checks that their output equals that of an uninterrupted job.
 
     python -m benchmarks.scoring.kills [--kills 200] [--seed 0]
 
 Each job scores one format with real processes. At a random moment its coordinator, one of its workers, or all of them
-at once get SIGKILL; then the same command is given again, and killed again, and at last left to end. Asked each time:
-is every visible part whole, are no more shards half done than there are workers, is the final tree byte for byte that
-of a job that nobody disturbed, and did the last run compute only what was missing?
+get SIGKILL. The same command runs and is killed several times, then runs to its end. The checks after each kill: every
+visible part is complete, and no more shards are partly written than there are workers. The checks at the end: the
+output equals that of an uninterrupted job byte for byte, and the last run computed only the missing rows.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.scoring.tiny import write_served_bundles
+from benchmarks.scoring.tiny_bundles import write_tiny_bundles
 from tests.service.bundles import NAMES
 from tests.service.scoring.inputs import FORMATS
 
@@ -37,11 +37,11 @@ KILLS_PER_JOB = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One job: its command, and what it leaves behind when nobody disturbs it."""
+    """One job: its command, and the output and duration of an uninterrupted run."""
 
     name: str
     command: list[str]
-    wanted: dict[str, bytes]
+    expected: dict[str, bytes]
     seconds: float
 
 
@@ -54,22 +54,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ekiben-kills-") as name:
         folder = Path(name)
         bundles = folder / "bundles"
-        write_served_bundles(bundles)
-        done, victims, began = 0, Counter[str](), time.monotonic()
-        names = sorted(FORMATS)
+        write_tiny_bundles(bundles)
+        done, victims, started = 0, Counter[str](), time.monotonic()
+        formats = sorted(FORMATS)
         while done < args.kills:
-            form, sink = names[(done // KILLS_PER_JOB) % len(names)], SINKS[(done // KILLS_PER_JOB) % len(SINKS)]
-            case = _prepare(folder / form, form, sink, bundles)
-            done += _torment(case, folder / "out", min(KILLS_PER_JOB, args.kills - done), rng, victims)
-            print(f"{done:4} kills  {form} -> {sink}: bytes equal", flush=True)
+            job_number = done // KILLS_PER_JOB
+            input_format, sink = formats[job_number % len(formats)], SINKS[job_number % len(SINKS)]
+            case = _prepare(folder / input_format, input_format, sink, bundles)
+            done += kill_repeatedly(case, folder / "out", min(KILLS_PER_JOB, args.kills - done), rng, victims)
+            print(f"{done:4} kills  {input_format} -> {sink}: bytes equal", flush=True)
         spread = ", ".join(f"{count} of {victim}" for victim, count in sorted(victims.items()))
-        print(f"{done} kills ({spread}) in {time.monotonic() - began:.0f} s: every final tree equal, nothing torn")
+        seconds = time.monotonic() - started
+        print(f"{done} kills ({spread}) in {seconds:.0f} s: every final output equal, no partial file visible")
 
 
-def _prepare(folder: Path, form: str, sink: str, bundles: Path) -> Case:
+def _prepare(folder: Path, input_format: str, sink: str, bundles: Path) -> Case:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    family, write = FORMATS[form]
+    family, write = FORMATS[input_format]
     source = write(folder, ROWS.get(family, 1200))
     shard_rows = 8 if family in ROWS else 40
     command = [
@@ -78,14 +80,16 @@ def _prepare(folder: Path, form: str, sink: str, bundles: Path) -> Case:
         *("--workers", str(WORKERS), "--device", "cpu", "--json"),
         *(("--set", "max_tokens=5") if family == "language-model" else ()),
     ]
-    output = folder / "undisturbed"
-    began = time.monotonic()
+    output = folder / "uninterrupted"
+    started = time.monotonic()
     subprocess.run([*command, "--output", str(output)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return Case(name=f"{form} -> {sink}", command=command, wanted=tree(output), seconds=time.monotonic() - began)
+    return Case(
+        name=f"{input_format} -> {sink}", command=command, expected=tree(output), seconds=time.monotonic() - started
+    )
 
 
-def _torment(case: Case, output: Path, kills: int, rng: random.Random, victims: Counter[str]) -> int:
-    """Kill the job up to `kills` times, then let it end; returns how many kills hit a running job."""
+def kill_repeatedly(case: Case, output: Path, kills: int, rng: random.Random, victims: Counter[str]) -> int:
+    """Kill the job up to `kills` times, then let it end; return how many kills hit a running job."""
     shutil.rmtree(output, ignore_errors=True)
     hit = 0
     while hit < kills:
@@ -99,11 +103,12 @@ def _torment(case: Case, output: Path, kills: int, rng: random.Random, victims: 
         time.sleep(rng.uniform(0, case.seconds * 1.1))
         victim = rng.choice(["the coordinator", "a worker", "all"])
         if not _kill(job, victim, rng):
-            shutil.rmtree(output, ignore_errors=True)  # it had ended: begin another
+            # The job had ended, so the next kill needs a new one.
+            shutil.rmtree(output, ignore_errors=True)
             continue
         hit += 1
         victims[victim] += 1
-        _check_torn(case, output)
+        _check_visible(case, output)
     missing = _missing_rows(case, output)
     last = subprocess.run(
         [*case.command, "--output", str(output)], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
@@ -116,7 +121,7 @@ def _torment(case: Case, output: Path, kills: int, rng: random.Random, victims: 
 
 
 def _kill(job: "subprocess.Popen[bytes]", victim: str, rng: random.Random) -> bool:
-    """SIGKILL; True if it met somebody at work. A job that lost a worker is waited for: it must end by itself."""
+    """Send SIGKILL; return whether the job was running. A job that lost a worker must still finish."""
     if job.poll() is not None:
         return False
     workers = psutil.Process(job.pid).children()
@@ -134,46 +139,51 @@ def _kill(job: "subprocess.Popen[bytes]", victim: str, rng: random.Random) -> bo
         job.kill()
     job.wait()
     if victim == "all" or rng.random() < 0.5:
-        psutil.wait_procs(workers)  # the others leave orphans at work when the next run begins
+        # In the other cases the next run starts beside workers that have lost their coordinator.
+        psutil.wait_procs(workers)
     return True
 
 
-def _check_torn(case: Case, output: Path) -> None:
-    """What can be seen is whole, and no more is half done than there are workers."""
+def _check_visible(case: Case, output: Path) -> None:
+    """Exit unless every visible part is complete and no more shards are partly written than there are workers."""
     for name, content in tree(output).items():
-        if name.startswith(("predictions/", "rejects/")) and case.wanted.get(name) != content:
-            sys.exit(f"{case.name}: {name} is visible and not what it will be")
+        if name.startswith(("predictions/", "rejects/")) and case.expected.get(name) != content:
+            sys.exit(f"{case.name}: {name} is visible but not complete")
     work = output / "_ledger" / "work"
     records = {path.stem for path in (output / "_ledger" / "shards").glob("*.json")}
-    begun = {path.name.partition(".")[0] for path in work.glob("*")} - records if work.exists() else set()
-    if len(begun) > 2 * WORKERS:  # an orphan may still be at work beside the next run
-        sys.exit(f"{case.name}: {len(begun)} shards are half done, there are {WORKERS} workers")
+    partial = {path.name.partition(".")[0] for path in work.glob("*")} - records if work.exists() else set()
+    # Workers of a killed coordinator may still run beside those of the next run.
+    if len(partial) > 2 * WORKERS:
+        sys.exit(f"{case.name}: {len(partial)} shards are partly written, there are {WORKERS} workers")
 
 
 def _missing_rows(case: Case, output: Path) -> int:
-    total = json.loads(case.wanted["summary.json"])["rows"]
+    total = json.loads(case.expected["summary.json"])["rows"]
     records = [json.loads(path.read_bytes()) for path in (output / "_ledger" / "shards").glob("*.json")]
     return total - sum(record["scored"] + record["rejected"] for record in records)
 
 
 def tree(output: Path) -> dict[str, bytes]:
-    """Every file but the one that holds times."""
+    """The content of every file of an output but timing.json."""
     if not output.exists():
         return {}
-    found = {}
+    files = {}
     for path in sorted(output.rglob("*")):
         if path.is_file() and path.name != "timing.json":
             try:
-                found[path.relative_to(output).as_posix()] = path.read_bytes()
-            except FileNotFoundError:  # an orphan renamed it meanwhile
+                files[path.relative_to(output).as_posix()] = path.read_bytes()
+            except FileNotFoundError:
+                # A worker renamed it meanwhile.
                 continue
-    return found
+    return files
 
 
-def _compare(case: Case, found: dict[str, bytes]) -> None:
-    differing = sorted(name for name in case.wanted.keys() | found.keys() if case.wanted.get(name) != found.get(name))
+def _compare(case: Case, actual: dict[str, bytes]) -> None:
+    differing = sorted(
+        name for name in case.expected.keys() | actual.keys() if case.expected.get(name) != actual.get(name)
+    )
     if differing:
-        sys.exit(f"{case.name}: the output differs from the undisturbed one in {', '.join(differing[:5])}")
+        sys.exit(f"{case.name}: the output differs from the uninterrupted one in {', '.join(differing[:5])}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """python -m service.scoring --model NAME[@VERSION] --input PATH... --output DIR
 
-Exit code 0: every row is scored, or no more are rejected than allowed. 3: more are. 1: the job failed; start it again
-with the same command to go on. 2: the command is wrong.
+Exit codes: 0, every row is scored, or no more rows are rejected than allowed; 3, more rows are rejected; 1, the job
+failed, and the same command resumes it; 2, the command is wrong; 130, the job was interrupted.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from service.errors import BundleError, DeviceError
 from service.scoring.job import Format, ScoringError, SinkFormat
 from service.scoring.run import Result, score
 
-REJECTED, FAILED, INTERRUPTED = 3, 1, 130
+EXIT_REJECTED, EXIT_FAILED, EXIT_INTERRUPTED = 3, 1, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,30 +42,30 @@ def main(arguments: list[str] | None = None) -> int:
             progress=sys.stderr.isatty() and not args.json,
         )
     except (ScoringError, BundleError, DeviceError) as error:
-        return _failed([str(error)], as_json=args.json)
+        return _report_failures([str(error)], as_json=args.json)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+        print("interrupted; the same command resumes the job", file=sys.stderr)
+        return EXIT_INTERRUPTED
     if result.summary is None:
-        return _failed(list(result.failures), as_json=args.json, computed=result.computed)
-    print(json.dumps(_document(result)) if args.json else _sentence(result, args.output))
-    return REJECTED if result.reject_share > args.max_rejects else 0
+        return _report_failures(list(result.failures), as_json=args.json, computed=result.computed)
+    print(json.dumps(_result_json(result)) if args.json else _result_line(result, args.output))
+    return EXIT_REJECTED if result.reject_share > args.max_rejects else 0
 
 
-def _failed(failures: list[str], *, as_json: bool, computed: int = 0) -> int:
+def _report_failures(failures: list[str], *, as_json: bool, computed: int = 0) -> int:
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     if as_json:
         print(json.dumps({"failures": failures, "computed": computed}))
-    return FAILED
+    return EXIT_FAILED
 
 
-def _document(result: Result) -> dict[str, Any]:
+def _result_json(result: Result) -> dict[str, Any]:
     assert result.summary is not None
     return {**result.summary, "computed": result.computed, "seconds": round(result.seconds, 3)}
 
 
-def _sentence(result: Result, output: str) -> str:
+def _result_line(result: Result, output: str) -> str:
     assert result.summary is not None
     summary, rate = result.summary, result.computed / max(result.seconds, 1e-9)
     done = f"{result.computed:,} rows in {result.seconds:.1f} s ({rate:,.0f}/s)" if result.computed else "nothing to do"
@@ -82,7 +82,7 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _request_field(text: str) -> tuple[str, Any]:
     name, value = _pair(text)
     try:
         return name, json.loads(value)
@@ -113,30 +113,41 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="files, folders, globs or URIs (s3://, gs://, hdfs://)",
     )
-    add("--output", required=True, metavar="DIR", help="a folder for this job alone; the same command resumes it")
+    add("--output", required=True, metavar="DIR", help="a folder for this job alone; the same command resumes the job")
     add("--bundles", default=os.environ.get("EKIBEN_BUNDLES", "bundles"), metavar="DIR")
     add("--engine", choices=("local", "ray"), default="local")
-    add("--workers", type=int, metavar="N", help="processes; one for each core or GPU if not given")
+    add("--workers", type=int, metavar="N", help="processes; by default one per core or GPU")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--input-format", choices=Format.__args__, help="if the names of the files do not tell")  # type: ignore[attr-defined]
+    add("--input-format", choices=Format.__args__, help="by default, the suffix of the files decides")  # type: ignore[attr-defined]
     add("--output-format", choices=SinkFormat.__args__, default="parquet")  # type: ignore[attr-defined]
     add(
-        "--column", action="append", type=_pair, default=[], metavar="FIELD=COLUMN", help="which column feeds the model"
+        "--column",
+        action="append",
+        type=_pair,
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="the column that feeds a field of the model",
     )
-    add("--id", metavar="COLUMN", help="goes with every prediction and reject")
-    add("--keep", action="append", default=[], metavar="COLUMN", help="goes with every prediction; * for all")
-    add("--no-header", action="store_true", help="CSV: the first line is data; columns are called 0, 1, ...")
+    add("--id", metavar="COLUMN", help="a column that identifies a row; copied to every prediction and reject")
+    add("--keep", action="append", default=[], metavar="COLUMN", help="a column to copy to every prediction; * for all")
+    add("--no-header", action="store_true", help="CSV: the first line is data; the columns are named 0, 1, ...")
     add(
         "--set",
         action="append",
-        type=_setting,
+        type=_request_field,
         default=[],
         metavar="NAME=VALUE",
-        help="a field of every request: top_k=3",
+        help="a field of every request, such as top_k=3",
     )
-    add("--shard-rows", type=int, metavar="N", help="rows that are committed together")
-    add("--limit", type=int, metavar="N", help="only the first N rows")
-    add("--max-rejects", type=_share, default=0.0, metavar="SHARE", help="exit code 3 above this share of rows (0)")
+    add("--shard-rows", type=int, metavar="N", help="rows per shard, the unit that is scored and committed")
+    add("--limit", type=int, metavar="N", help="score only the first N rows")
+    add(
+        "--max-rejects",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="exit code 3 if more than this share of rows is rejected (0)",
+    )
     add("--json", action="store_true", help="print the result as JSON")
     return parser
 

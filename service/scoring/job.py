@@ -1,6 +1,7 @@
-"""A scoring job: everything that decides the bytes of its output, and where its parts are.
+"""A scoring job: every option that decides the bytes of its output, and where its files are.
 
-Two jobs with the same `digest` and the same input write the same bytes, on any number of workers, killed or not.
+Invariant: two jobs with the same identity and the same input write the same bytes, on any number of workers, even if
+they are killed and resumed.
 """
 
 import hashlib
@@ -16,20 +17,26 @@ from service.engine.sessions.device import Device
 
 Format = Literal["parquet", "csv", "jsonl", "openai", "text", "npy", "safetensors", "images", "tar"]
 SinkFormat = Literal["parquet", "csv", "jsonl"]
-OUTPUT_VERSION = 5  # of the layout and meaning of what is written
+# The layout and meaning of what is written, shard boundaries included.
+OUTPUT_VERSION = 6
 
 
 class ScoringError(Exception):
-    """A job that cannot begin or go on; the message names the file, shard or option, and what to do."""
+    """A job that cannot start or continue. The message names the file, shard or option and what to do about it."""
 
 
 def _runtime() -> dict[str, str]:
-    """The parts whose version can change a bit of the output."""
+    """The libraries whose version can change a bit of the output."""
     return {"onnxruntime": onnxruntime.__version__, "pyarrow": pa.__version__}
 
 
 class Job(BaseModel):
-    """The options of a job after every default was settled."""
+    """The options of a job after every default has been resolved.
+
+    `columns` maps fields of the task to columns of the input. `keep` lists the input columns that are copied to the
+    output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column names.
+    `request` holds the fields of the task's request that apply to every row, such as top_k or max_tokens.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,18 +47,18 @@ class Job(BaseModel):
     output: Path
     input_format: Format
     sink: SinkFormat
-    columns: dict[str, str]  # field of the task -> column of the input
+    columns: dict[str, str]
     id_column: str | None
-    keep: tuple[str, ...]  # input columns that go into the output; ("*",): all but the field's own
-    header: bool  # whether a CSV has a line of names
-    request: dict[str, Any]  # fields of the task's request that hold for every row: top_k, truncate, max_tokens, seed
+    keep: tuple[str, ...]
+    header: bool
+    request: dict[str, Any]
     shard_rows: int = Field(ge=1)
     limit: int | None = Field(ge=0)
     device: Device
     runtime: dict[str, str] = Field(default_factory=_runtime)
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal for two runs to belong to one job, as JSON values."""
+        """The JSON values that two runs must share to belong to one job."""
         content = self.model_dump(mode="json", exclude={"bundles", "output", "inputs"})
         return {**content, "output_version": OUTPUT_VERSION}
 
@@ -61,11 +68,11 @@ class Job(BaseModel):
 
 
 def digest(*parts: str) -> str:
-    """sha256 over parts that cannot run into each other."""
+    """Hash the parts with sha256, each prefixed by its length so that parts cannot run into each other."""
     return hashlib.sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Each option that differs, in words."""
+def changed_options(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Name each option that differs, with both values."""
     names = sorted(before.keys() | after.keys())
     return [f"{n} was {before.get(n)!r}, is {after.get(n)!r}" for n in names if before.get(n) != after.get(n)]

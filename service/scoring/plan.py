@@ -1,7 +1,8 @@
-"""The shards of a job: what is computed and committed as one.
+"""Cuts the input of a job into shards: the units that are scored and committed.
 
-Invariant: the plan follows from the input and the options alone. A shard's key covers the bytes of its rows, what
-gives them meaning, their place, the bundle's version and every option: a record under that key is of this very work.
+Invariant: the plan follows from the input and the options alone. A shard's key covers the bytes of its rows, the layout
+that gives them meaning, their position, the bundle's version and every option, so a record under that key describes
+exactly this shard.
 """
 
 import csv
@@ -13,16 +14,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from service.scoring.fields import check_columns
-from service.scoring.files import InputFile
+from service.scoring.input.fields import check_columns
+from service.scoring.input.files import InputFile
+from service.scoring.input.rows import ReadSpec, Span
 from service.scoring.job import Job, ScoringError, digest
-from service.scoring.rows import Span, Want
 from service.scoring.sources import SOURCES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Numbered inside its file, so that a file which cannot be read to its end moves no other's shards."""
+    """Consecutive rows of one file.
+
+    Shards are numbered within their file, so an unreadable file does not renumber the shards of the others.
+    """
 
     file_number: int
     number: int
@@ -35,13 +39,13 @@ class Shard:
         return f"{self.file_number:05d}-{self.number:06d}"
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Where reading it begins: of the parts of one row group this is equal."""
+    def read_position(self) -> tuple[int, int]:
+        """The file and the position where reading starts; equal for the parts of one row group."""
         return self.file_number, self.span.start
 
     @property
     def title(self) -> str:
-        """How messages call it."""
+        """The shard as messages name it."""
         last = self.span.first_row + self.span.rows - 1
         return f"shard {self.name} ({self.file.name}, rows {self.span.first_row} to {last})"
 
@@ -56,84 +60,87 @@ class Shard:
 
 
 class ReadError(ScoringError):
-    """A file that cannot be read to its end; what was planned before the fault stands."""
+    """A file that cannot be read to its end. The shards planned before the error stay valid."""
 
 
 READ_ERRORS = (OSError, EOFError, ValueError, pa.ArrowException, tarfile.TarError, csv.Error, ReadError)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Planned:
-    """A file was cut to its end into so many shards."""
+class PlannedFile:
+    """A file that was read to its end and cut into this many shards."""
 
     file_number: int
     file: InputFile
     shards: int
 
 
-def wanted_columns(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
+def columns_to_read(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
     """The columns of a file that the job reads, in the file's order."""
-    fed = set(job.columns.values())
-    everything = job.keep == ("*",)
-    wanted = fed | ({job.id_column} if job.id_column else set())
-    return tuple(name for name in columns if name in wanted or name in job.keep or everything)
+    needed = set(job.columns.values()) | ({job.id_column} if job.id_column else set())
+    return tuple(name for name in columns if name in needed or name in job.keep or job.keep == ("*",))
 
 
-def file_want(job: Job, file: InputFile) -> Want:
-    """Raises ScoringError if the file lacks what the job reads, ReadError if it cannot be read at all."""
+def read_spec(job: Job, file: InputFile) -> ReadSpec:
+    """What the job reads of a file.
+
+    Raises ScoringError if the file lacks a column that the job reads, ReadError if the file cannot be read at all.
+    """
     try:
         columns = SOURCES[file.format].columns(file, header=job.header)
     except READ_ERRORS as error:
-        raise ReadError(f"{file.name}: {describe(error)}") from error
+        raise ReadError(f"{file.name}: {format_error(error)}") from error
     needed = [*job.columns.values(), *([job.id_column] if job.id_column else [])]
     partitions = [name for name, _ in file.partitions]
-    if file.format == "jsonl":  # any object may lack any key
+    # Any object of a JSON Lines file may lack any key, so the first object does not decide.
+    if file.format == "jsonl":
         columns = tuple(dict.fromkeys([*columns, *needed, *(name for name in job.keep if name != "*")]))
     if columns:
-        kept = [name for name in job.keep if name not in {"*", *partitions}]
-        check_columns(file, columns, [*needed, *kept])
-    return Want(columns=wanted_columns(job, columns), header=job.header)
+        copied = [name for name in job.keep if name not in {"*", *partitions}]
+        check_columns(file, columns, [*needed, *copied])
+    return ReadSpec(columns=columns_to_read(job, columns), header=job.header)
 
 
-def plan(job: Job, files: Sequence[InputFile]) -> Iterator[Shard | Planned | ReadError]:
-    """Every shard; behind those of a file, that it is planned, or why the rest of it cannot be."""
+def plan(job: Job, files: Sequence[InputFile]) -> Iterator[Shard | PlannedFile | ReadError]:
+    """Yield the shards of each file, then a PlannedFile, or a ReadError if the rest of the file cannot be read."""
     left = job.limit
     for file_number, file in enumerate(files):
         count = rows = 0
         try:
-            for shard in _plan_file(job, file, file_number, left, last=file_number == len(files) - 1):
+            for shard in _plan_file(job, file, file_number, left):
                 count, rows = count + 1, rows + shard.span.rows
                 yield shard
         except ReadError as error:
             yield error
+            # The rows that the file would have taken from the limit are unknown.
             if left is not None:
                 return
         else:
-            yield Planned(file_number=file_number, file=file, shards=count)
+            yield PlannedFile(file_number=file_number, file=file, shards=count)
         left = None if left is None else left - rows
 
 
-def _plan_file(job: Job, file: InputFile, file_number: int, limit: int | None, *, last: bool) -> Iterator[Shard]:
+def _plan_file(job: Job, file: InputFile, file_number: int, limit: int | None) -> Iterator[Shard]:
     if limit == 0:
         return
-    want = file_want(job, file)
+    spec = read_spec(job, file)
     left = limit
-    identity = json.dumps([job.identity(), want.columns], sort_keys=True)
+    identity = json.dumps([job.identity(), spec.columns], sort_keys=True)
     try:
-        for number, found in enumerate(SOURCES[file.format].spans(file, want, shard_rows=job.shard_rows, last=last)):
-            span = found if left is None or found.rows <= left else replace(found, rows=left)
-            place = (span.first_row, span.rows, span.skip, span.first_line)
-            key = digest(identity, file.name, *map(str, place), span.digest)
+        for number, whole in enumerate(SOURCES[file.format].spans(file, spec, shard_rows=job.shard_rows)):
+            span = whole if left is None or whole.rows <= left else replace(whole, rows=left)
+            position = (span.first_row, span.rows, span.skip, span.first_line)
+            key = digest(identity, file.name, *map(str, position), span.digest)
             yield Shard(file_number=file_number, number=number, key=key, file=file, span=span)
             left = None if left is None else left - span.rows
             if left == 0:
                 return
     except READ_ERRORS as error:
-        raise ReadError(f"{file.name}: {describe(error)}") from error
+        raise ReadError(f"{file.name}: {format_error(error)}") from error
 
 
-def describe(error: Exception) -> str:
-    """An error of the machine or a library, in a line."""
+def format_error(error: Exception) -> str:
+    """One line for an error of the operating system or a library."""
     if isinstance(error, ScoringError):
         return str(error)
     text = str(error).strip().partition("\n")[0]

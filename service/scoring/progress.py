@@ -1,4 +1,4 @@
-"""How far a job is: rows, rows/s, rejects, time left, on standard error."""
+"""The progress of a job on standard error: rows, rows/s, rejected rows and time left."""
 
 import sys
 import threading
@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class Bar:
-    """A bar on a terminal, nothing elsewhere. The total grows while the input is still being planned."""
+class ProgressBar:
+    """A bar on a terminal, silent elsewhere. The total grows while the input is still being planned."""
 
     def __init__(self, title: str, *, shown: bool) -> None:
         self.rows = self.rejects = 0
@@ -25,12 +25,13 @@ class Bar:
         self._task = self._progress.add_task(title, total=0, rate="-", rejects=0)
         self._progress.start()
 
-    def planned(self, rows: int) -> None:
+    def add_planned(self, rows: int) -> None:
         with self._lock:
             total = self._progress.tasks[0].total or 0
             self._progress.update(self._task, total=total + rows)
 
-    def done(self, rows: int, rejects: int) -> None:
+    def add_done(self, rows: int, rejects: int) -> None:
+        """Count rows; negative counts take back those of a shard that is scored again."""
         with self._lock:
             self.rows += rows
             self.rejects += rejects
@@ -38,7 +39,7 @@ class Bar:
             rate = f"{speed:,.0f}" if speed else "-"
             self._progress.update(self._task, advance=rows, rejects=self.rejects, rate=rate)
 
-    def note(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:

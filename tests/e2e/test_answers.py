@@ -41,7 +41,7 @@ def post(http: httpx.Client, path: str, **body: Any) -> dict[str, Any]:
 def reference(run: Run, **inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
     """The outputs of the PyTorch model."""
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
-    outputs = FAMILIES[run.recipe.family].answer(run.model, tensors)
+    outputs = FAMILIES[run.recipe.family].predict(run.model, tensors)
     return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 

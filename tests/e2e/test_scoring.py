@@ -1,6 +1,6 @@
-"""The same 1,000 raw inputs by HTTP, by the Open Inference Protocol and by a scoring job, for every exported model.
+"""1,000 inputs get bit-identical answers from HTTP, the Open Inference Protocol and scoring, for each exported model.
 
-All three must answer with the same bits: a real server, the job's own processes, and a client that only knows tensors.
+The server and the worker processes are real, and the protocol's client sends and receives tensors alone.
 """
 
 import base64
@@ -25,7 +25,7 @@ from training.checkpoint import Run, load_run
 from training.models import RECIPES
 
 NUM_ROWS = 1000
-NO_TENSOR_TELLS = {"file", "row", "top", "finish_reason", "seed", "image"}
+NOT_IN_TENSORS = {"file", "row", "top", "finish_reason", "seed", "image"}
 
 
 @pytest.fixture(params=RECIPES)
@@ -37,20 +37,20 @@ def run(request: pytest.FixtureRequest, bundles: Path, runs: Path) -> Run:
 
 
 def raw_rows(run: Run) -> list[Any]:
-    """Held-back items, changed a little so that there are enough of them."""
+    """Items of the test set, varied so that there are enough of them."""
     rng = np.random.default_rng(5)
     inputs = run.test.inputs
     match run.recipe.family:
         case "image-classifier":
             chosen = inputs["images"][rng.integers(0, len(inputs["images"]), NUM_ROWS)]
-            moved = [np.roll(image, rng.integers(-2, 3, 2), axis=(0, 1)) for image in chosen]
-            return [base64.b64encode(png(image)).decode() for image in moved]
+            shifted = [np.roll(image, rng.integers(-2, 3, 2), axis=(0, 1)) for image in chosen]
+            return [base64.b64encode(png(image)).decode() for image in shifted]
         case "series-classifier" | "series-tagger":
             chosen = rng.integers(0, len(inputs["series"]), NUM_ROWS)
             rows = [inputs["series"][i, : rng.integers(1, inputs["lengths"][i] + 1)] for i in chosen]
             return [(row + rng.normal(0, 0.1, row.shape)).astype(np.float32).astype(float).tolist() for row in rows]
         case "text-classifier":
-            return [text for text in (_slice(run, rng) for _ in range(2 * NUM_ROWS)) if text][:NUM_ROWS]
+            return [text for text in (_excerpt(run, rng) for _ in range(2 * NUM_ROWS)) if text][:NUM_ROWS]
         case "language-model":
             assert run.tokenizer is not None
             tokenizer = Tokenizer.from_str(run.tokenizer)
@@ -61,8 +61,8 @@ def raw_rows(run: Run) -> list[Any]:
             return list(range(NUM_ROWS))
 
 
-def _slice(run: Run, rng: np.random.Generator) -> str:
-    """Some consecutive words of a text, as many as the model takes."""
+def _excerpt(run: Run, rng: np.random.Generator) -> str:
+    """Consecutive words of a random text, at most as many as the model accepts."""
     words = run.test.texts[rng.integers(len(run.test.texts))].split()
     begin, end = sorted(rng.integers(0, len(words) + 1, 2).tolist())
     return " ".join(words[begin : min(end, begin + 100)])
@@ -82,7 +82,7 @@ def test_online_equals_offline(run: Run, http: httpx.Client, bundles: Path, tmp_
     for row in offline:
         if "image" in row:
             row["pixels"] = np.asarray(Image.open(io.BytesIO(row["image"]))).tolist()
-    assert_equal(offline, [exact(row) for row in by_tensors(http, model, rows)], without=NO_TENSOR_TELLS)
+    assert_equal(offline, [exact(row) for row in by_tensors(http, model, rows)], without=NOT_IN_TENSORS)
 
 
 def loaded(bundles: Path, name: str) -> Model:

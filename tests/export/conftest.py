@@ -1,4 +1,4 @@
-"""Tiny finished runs and their candidates, each made once for all tests of export."""
+"""Tiny finished runs and their candidates, made once per session for all tests of export."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from export.candidate import Candidate, draft
-from export.graph import export_program, release
-from export.prove import Proof, prove
+from export.candidate import Candidate, build_candidate
+from export.gates.proof import Proof, prove
+from export.graph.exporter import export_program, strip_metadata
 from tests.export.tiny import RECIPES, finished, make_run
 from training.checkpoint import Run, finish_run
 from training.families import FAMILIES
@@ -24,10 +24,10 @@ Proofs = Callable[[str], Proof]
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
+    num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.fixture(scope="session")
 def candidates(runs: Runs) -> Candidates:
     """The exported candidate of a tiny recipe, by name."""
-    return cache(lambda name: draft(runs(name), release(export_program(runs(name)))))
+    return cache(lambda name: build_candidate(runs(name), strip_metadata(export_program(runs(name)))))
 
 
 @pytest.fixture(params=RECIPES)
@@ -52,18 +52,18 @@ def candidate(request: pytest.FixtureRequest, candidates: Candidates) -> Candida
 @pytest.fixture(scope="session")
 def proofs(candidates: Candidates) -> Proofs:
     """The proof of a tiny candidate, by name."""
-    return cache(lambda name: prove(candidates(name), lambda gate: None))
+    return cache(lambda name: prove(candidates(name), lambda stage: None))
 
 
 def registered_run(folder: Path) -> Path:
-    """A finished run of a recipe of the registry, with random weights: for what runs in a process of its own."""
+    """A finished run of a registered recipe, with random weights. A child process can load it."""
     torch.manual_seed(0)
     recipe = REGISTRY["mnist-mlp"]
     config = {"mean": [0.1], "std": [0.3]}
     model = recipe.build(**config).eval()
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 28, 28), dtype=np.uint8)
-    targets = FAMILIES[recipe.family].answer(model, {"images": torch.from_numpy(images)})["logits"].argmax(-1).numpy()
+    targets = FAMILIES[recipe.family].predict(model, {"images": torch.from_numpy(images)})["logits"].argmax(-1).numpy()
     folder.mkdir(parents=True)
     labels = tuple(map(str, range(10)))
     facts = finished(recipe, config=config, labels=labels, metrics={"test_accuracy": 1.0})

@@ -1,4 +1,4 @@
-"""The first diverging node is found, with the module and the line that it comes from."""
+"""The diff names the first diverging node, its module and its source line."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,16 +8,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export.diff import describe, diff, main
-from export.write import write_bundle
+from export.bundle.writer import write_bundle
+from export.diff import diff, format_comparison, main
 from service.bundle import Bundle
 from tests.export.conftest import Candidates, Proofs
 from tests.export.tiny import RECIPES
 from training.models import RECIPES as REGISTRY
 
 
-def spoiled(model: bytes, part: str) -> bytes:
-    """The weights of the first layer whose name holds `part`, 1 % larger."""
+def scaled_weight(model: bytes, part: str) -> bytes:
+    """The graph with its first weight whose name contains `part` enlarged by 1 %."""
     proto = onnx.load_from_string(model)
     tensor = next(tensor for tensor in proto.graph.initializer if part in tensor.name)
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), tensor.name))
@@ -25,9 +25,9 @@ def spoiled(model: bytes, part: str) -> bytes:
 
 
 def bundle(candidates: Candidates, proofs: Proofs, folder: Path, name: str, part: str = "") -> Bundle:
-    """A sealed bundle, whose graph has an error where a part is named."""
+    """A written bundle. Its graph has an error in the weight `part`, if given."""
     candidate = candidates(name)
-    model = spoiled(candidate.model, part) if part else candidate.model
+    model = scaled_weight(candidate.model, part) if part else candidate.model
     return write_bundle(replace(candidate, model=model), proofs(name), folder)
 
 
@@ -37,10 +37,10 @@ def bundle(candidates: Candidates, proofs: Proofs, folder: Path, name: str, part
         ("tiny-picture", "layers.6.weight", "Gemm", "layers.6", "self.layers(images)"),
         ("tiny-lstm", "unsqueeze_2", "LSTM", "ragged", "self.ragged(self.standardize(series), lengths)"),
         ("tiny-gan", "generator.3.weight", "Gemm", "generator.3", ": class Gan(nn.Module):"),
-        ("tiny-prenorm", "out_proj", "Add", "encoder.layers.0.self_attn.out_proj", "_block(layer, x_BSD, attend)"),
+        ("tiny-prenorm", "out_proj", "Add", "encoder.layers.0.self_attn.out_proj", "_layer(layer, x_BSD, attend)"),
     ],
 )
-def test_an_error_in_one_weight_is_found_where_it_is(  # noqa: PLR0917
+def test_an_error_in_one_weight_is_located(  # noqa: PLR0917
     candidates: Candidates,
     proofs: Proofs,
     tmp_path: Path,
@@ -54,20 +54,20 @@ def test_an_error_in_one_weight_is_found_where_it_is(  # noqa: PLR0917
     assert comparison.first is not None
     assert (comparison.first.operator, comparison.first.module) == (operator, module)
     assert source in comparison.first.source
-    assert "constant" in comparison.first.because
-    assert "differs by up to" in comparison.first.because
-    assert comparison.first.worst > 1e-4
+    assert "constant" in comparison.first.reason
+    assert "differs by up to" in comparison.first.reason
+    assert comparison.first.difference > 1e-4
 
 
-def test_nothing_diverges_in_an_honest_bundle(candidates: Candidates, proofs: Proofs, tmp_path: Path) -> None:
-    honest = bundle(candidates, proofs, tmp_path, "tiny-prenorm")
-    comparison = diff(candidates("tiny-prenorm").run, honest)
+def test_nothing_diverges_in_an_intact_bundle(candidates: Candidates, proofs: Proofs, tmp_path: Path) -> None:
+    intact = bundle(candidates, proofs, tmp_path, "tiny-prenorm")
+    comparison = diff(candidates("tiny-prenorm").run, intact)
     assert comparison.first is None
     assert comparison.num_compared > 30
-    assert "nothing diverges" in describe(honest, comparison)
+    assert "nothing diverges" in format_comparison(intact, comparison)
 
 
-def test_the_command_prints_node_module_and_line(
+def test_the_command_prints_the_node_its_module_and_its_line(
     candidates: Candidates,
     proofs: Proofs,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""The command: its exit status, and the words it leaves."""
+"""The command line: exit status and messages."""
 
 import subprocess
 import sys
@@ -11,14 +11,13 @@ from export.__main__ import main
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_refused_run_is_named_with_its_reason_and_the_exit_status_is_1(tmp_path: Path) -> None:
-    """What is written is the affair of test_process."""
+def test_a_refused_run_is_printed_with_its_reason_and_exit_status_1(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "export", str(tmp_path / "nothing"), "--bundles", str(tmp_path / "bundles")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "nothing: refused: " in done.stderr
-    assert "there is no checkpoint.json" in done.stderr
-    assert "Traceback" not in done.stderr
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert completed.returncode == 1
+    assert "nothing: refused: " in completed.stderr
+    assert "there is no checkpoint.json" in completed.stderr
+    assert "Traceback" not in completed.stderr
     assert not (tmp_path / "bundles").exists()
 
 

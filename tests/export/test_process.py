@@ -1,4 +1,4 @@
-"""One process a model, and what becomes of those that fail."""
+"""Each export runs in its own process, and a failing one does not affect the others."""
 
 from pathlib import Path
 
@@ -17,9 +17,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [registered_run(root / "my-digits"), root / "broken-run"]
 
 
-def test_a_refused_run_stops_no_other_and_leaves_nothing(folders: list[Path], tmp_path: Path) -> None:
-    outcomes = export_all(folders, tmp_path, 2, Console(quiet=True))
-    written, refused = outcomes
+def test_a_refused_run_leaves_no_files_and_stops_no_other_run(folders: list[Path], tmp_path: Path) -> None:
+    written, refused = export_all(folders, tmp_path, 2, Console(quiet=True))
     assert (written.name, refused.name) == ("my-digits", "broken-run")
     assert refused.manifest is None
     assert "there is no checkpoint.json" in refused.reason
@@ -28,11 +27,11 @@ def test_a_refused_run_stops_no_other_and_leaves_nothing(folders: list[Path], tm
     assert [path.name for path in tmp_path.iterdir()] == ["my-digits"]
 
 
-def test_a_process_that_dies_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export.process.work", dies)
-    [outcome] = export_all([tmp_path / "any"], tmp_path, 1, Console(quiet=True))
-    assert outcome.reason == "its process ended with exit status 3"
+def test_a_process_that_dies_is_reported_as_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.process.child_main", exit_with_3)
+    [result] = export_all([tmp_path / "any"], tmp_path, 1, Console(quiet=True))
+    assert result.reason == "its process ended with exit status 3"
 
 
-def dies(*_: object) -> None:
+def exit_with_3(*_: object) -> None:
     raise SystemExit(3)

@@ -1,11 +1,11 @@
-"""The table of all models."""
+"""The table of all models has one row per model."""
 
 from pathlib import Path
 
 import pytest
 
+from export.bundle.writer import write_bundle
 from export.table import HEADER, main, row
-from export.write import write_bundle
 from tests.export.conftest import Candidates, Proofs
 
 
@@ -16,23 +16,23 @@ def bundles(candidates: Candidates, proofs: Proofs, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_model_has_a_line_with_metric_and_parity(bundles: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_model_has_a_row_with_its_metric_and_parity(bundles: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(bundles)]) == 0
-    head, rule, gan, lstm = capsys.readouterr().out.splitlines()
-    assert head == f"| {' | '.join(HEADER)} |"
+    header, rule, gan, lstm = capsys.readouterr().out.splitlines()
+    assert header == f"| {' | '.join(HEADER)} |"
     assert set(rule) <= set("| -")
     assert gan.startswith("| tiny-gan |")
     assert "87.50% accuracy" in lstm
-    assert head.count("|") == gan.count("|") == lstm.count("|")
+    assert header.count("|") == gan.count("|") == lstm.count("|")
 
 
-def test_the_difference_shown_is_the_largest_of_a_float_output(
+def test_the_difference_is_the_largest_of_any_float_output(
     candidates: Candidates, proofs: Proofs, tmp_path: Path
 ) -> None:
     manifest = write_bundle(candidates("tiny-gan"), proofs("tiny-gan"), tmp_path).manifest
-    assert f"{proofs('tiny-gan').parity.worst('samples').worst:.1e}" in row(manifest)
+    assert f"{proofs('tiny-gan').parity.largest('samples').max_difference:.1e}" in row(manifest)
 
 
-def test_a_language_model_is_judged_by_its_nats(candidates: Candidates) -> None:
+def test_the_metric_of_a_language_model_is_nats_per_character(candidates: Candidates) -> None:
     manifest = candidates("tiny-language").manifest
     assert f"{manifest.provenance.metrics['test_nats_per_character']:.3f} nats per character" in row(manifest)

@@ -1,6 +1,6 @@
-"""Finished runs of tiny models, one or more for each family, made in milliseconds: seeded weights, seeded data.
+"""Finished runs of tiny models of every family, made in milliseconds from seeded weights and seeded data.
 
-The targets are what the model itself answers, a few of them changed, so accuracies are neither 0 nor 1.
+The targets are the model's own predictions with a few of them changed, so no accuracy is 0 or 1.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import Split as SplitOn
 from torch import Tensor, nn
 
 from training import checkpoint
-from training.evaluation import measure
+from training.evaluation import evaluate
 from training.families import FAMILIES
 from training.layers import Pixels, Ragged, Standardize
 from training.recipe import FamilyName, Recipe, Split, Tolerance
@@ -49,7 +49,7 @@ WORDS = [
 NUM_TEST = 48
 
 
-class Picture(nn.Module):
+class ImageModel(nn.Module):
     def __init__(self, colour: bool) -> None:
         super().__init__()
         channels = 3 if colour else 1
@@ -67,7 +67,7 @@ class Picture(nn.Module):
         return self.layers(images)
 
 
-class Series(nn.Module):
+class SeriesModel(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.standardize = Standardize([0.5] * CHANNELS, [1.5] * CHANNELS)
@@ -91,8 +91,8 @@ class Tagger(nn.Module):
         return self.head(y), next_h.transpose(0, 1), next_c.transpose(0, 1)
 
 
-class Text(nn.Module):
-    """Attention pooling over an LSTM's steps: a mask that matters."""
+class TextModel(nn.Module):
+    """Attention pooling over an LSTM's steps, which needs a mask of the padding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,12 +103,12 @@ class Text(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         y, _ = self.ragged(self.embedding(ids), lengths)
-        beyond = torch.arange(ids.shape[1]) >= lengths[:, None]
-        weights = (y @ self.query).masked_fill(beyond, -torch.inf).softmax(-1)
+        is_padding = torch.arange(ids.shape[1]) >= lengths[:, None]
+        weights = (y @ self.query).masked_fill(is_padding, -torch.inf).softmax(-1)
         return self.head((weights[:, :, None] * y).sum(1))
 
 
-class Language(nn.Module):
+class CausalModel(nn.Module):
     def __init__(self, norm_first: bool, activation: str, num_layers: int) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(
@@ -155,27 +155,31 @@ LANGUAGE = Tolerance(atol=5e-5)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        recipe("tiny-picture", "image-classifier", lambda: Picture(False)),
-        recipe("tiny-colour", "image-classifier", lambda: Picture(True)),
-        recipe("tiny-rnn", "series-classifier", lambda: Series("RNN"), max_steps=11),
-        recipe("tiny-lstm", "series-classifier", lambda: Series("LSTM"), max_steps=11),
+        recipe("tiny-picture", "image-classifier", lambda: ImageModel(False)),
+        recipe("tiny-colour", "image-classifier", lambda: ImageModel(True)),
+        recipe("tiny-rnn", "series-classifier", lambda: SeriesModel("RNN"), max_steps=11),
+        recipe("tiny-lstm", "series-classifier", lambda: SeriesModel("LSTM"), max_steps=11),
         recipe("tiny-tagger", "series-tagger", Tagger, max_steps=11),
-        recipe("tiny-text", "text-classifier", Text, max_steps=12),
-        recipe("tiny-language", "language-model", lambda: Language(False, "relu", 2), max_steps=24, tolerance=LANGUAGE),
-        recipe("tiny-prenorm", "language-model", lambda: Language(True, "gelu", 1), max_steps=24, tolerance=LANGUAGE),
+        recipe("tiny-text", "text-classifier", TextModel, max_steps=12),
+        recipe(
+            "tiny-language", "language-model", lambda: CausalModel(False, "relu", 2), max_steps=24, tolerance=LANGUAGE
+        ),
+        recipe(
+            "tiny-prenorm", "language-model", lambda: CausalModel(True, "gelu", 1), max_steps=24, tolerance=LANGUAGE
+        ),
         recipe("tiny-gan", "image-generator", Gan),
     )
 }
 
 
 def make_run(folder: Path, name: str, *, seed: int = 0) -> checkpoint.Run:
-    """Write `folder` as training would, and load it."""
+    """Write a run folder as training does, and load it."""
     recipe = RECIPES[name]
     torch.manual_seed(seed)
-    model = scatter(recipe.build()).eval()
+    model = randomize(recipe.build()).eval()
     test, tokenizer = DATA[recipe.family](recipe, model, np.random.default_rng(seed))
     labels = () if recipe.family in {"language-model", "image-generator"} else ("ant", "bee", "cat", "dog")
-    metrics = {f"test_{key}": value for key, value in _measured(recipe, model, test).items()}
+    metrics = {f"test_{key}": value for key, value in _metrics(recipe, model, test).items()}
     folder.mkdir(parents=True)
     facts = finished(recipe, config={}, labels=labels, metrics=metrics)
     checkpoint.finish_run(folder, model=model, test=test, tokenizer=tokenizer, facts=facts)
@@ -185,7 +189,7 @@ def make_run(folder: Path, name: str, *, seed: int = 0) -> checkpoint.Run:
 def finished(
     recipe: Recipe, *, config: Mapping[str, Any], labels: tuple[str, ...], metrics: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The facts of a checkpoint."""
+    """The facts that a checkpoint records."""
     return {
         "recipe": recipe.name,
         "family": recipe.family,
@@ -206,8 +210,8 @@ def finished(
     }
 
 
-def scatter(model: nn.Module) -> nn.Module:
-    """Weights, biases and running statistics that all matter: no zeros, no ones, answers far from uniform."""
+def randomize(model: nn.Module) -> nn.Module:
+    """Change all weights, biases and running statistics, so that none is 0 or 1 and outputs are far from uniform."""
     for name, tensor in model.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 2.0)
@@ -216,13 +220,13 @@ def scatter(model: nn.Module) -> nn.Module:
     return model
 
 
-def _measured(recipe: Recipe, model: nn.Module, test: Split) -> dict[str, float]:
-    return measure(recipe.family, lambda inputs: FAMILIES[recipe.family].answer(model, inputs), test)
+def _metrics(recipe: Recipe, model: nn.Module, test: Split) -> dict[str, float]:
+    return evaluate(recipe.family, lambda inputs: FAMILIES[recipe.family].predict(model, inputs), test)
 
 
-def _answered(recipe: Recipe, model: nn.Module, inputs: Mapping[str, Any], rng: np.random.Generator) -> Split:
+def _labelled_split(recipe: Recipe, model: nn.Module, inputs: Mapping[str, Any], rng: np.random.Generator) -> Split:
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    logits = FAMILIES[recipe.family].answer(model, tensors)["logits"]
+    logits = FAMILIES[recipe.family].predict(model, tensors)["logits"]
     if recipe.family == "series-tagger":
         logits = logits[torch.arange(len(logits)), tensors["lengths"] - 1]
     targets = logits.argmax(-1).numpy()
@@ -230,16 +234,16 @@ def _answered(recipe: Recipe, model: nn.Module, inputs: Mapping[str, Any], rng: 
     return Split(inputs=inputs, targets=targets)
 
 
-def _pictures(recipe: Recipe, model: Any, rng: np.random.Generator) -> tuple[Split, None]:
+def _images(recipe: Recipe, model: Any, rng: np.random.Generator) -> tuple[Split, None]:
     shape = (NUM_TEST, 8, 8) if len(model.layers[0].mean) == 1 else (NUM_TEST, 8, 8, 3)
-    return _answered(recipe, model, {"images": rng.integers(0, 256, shape, dtype=np.uint8)}, rng), None
+    return _labelled_split(recipe, model, {"images": rng.integers(0, 256, shape, dtype=np.uint8)}, rng), None
 
 
 def _series(recipe: Recipe, model: Any, rng: np.random.Generator) -> tuple[Split, None]:
     lengths = rng.integers(2, 10, NUM_TEST)
     series = rng.normal(0.5, 1.5, (NUM_TEST, 9, CHANNELS)).astype(np.float32)
     series[np.arange(9) >= lengths[:, None]] = 0
-    return _answered(recipe, model, {"series": series, "lengths": lengths}, rng), None
+    return _labelled_split(recipe, model, {"series": series, "lengths": lengths}, rng), None
 
 
 def _texts(recipe: Recipe, model: Any, rng: np.random.Generator) -> tuple[Split, str]:
@@ -251,7 +255,7 @@ def _texts(recipe: Recipe, model: Any, rng: np.random.Generator) -> tuple[Split,
     for row, token_ids in zip(ids, tokens, strict=True):
         row[: len(token_ids)] = token_ids
     inputs = {"ids": ids, "lengths": np.array([len(row) for row in tokens])}
-    split = _answered(recipe, model, inputs, rng)
+    split = _labelled_split(recipe, model, inputs, rng)
     return Split(inputs=split.inputs, targets=split.targets, texts=texts), tokenizer.to_str()
 
 
@@ -271,7 +275,7 @@ def _latents(recipe: Recipe, model: Any, rng: np.random.Generator) -> tuple[Spli
 
 
 DATA: dict[str, Callable[..., tuple[Split, str | None]]] = {
-    "image-classifier": _pictures,
+    "image-classifier": _images,
     "series-classifier": _series,
     "series-tagger": _series,
     "text-classifier": _texts,

@@ -1,4 +1,4 @@
-"""Runs of tiny recipes, made once and read by many tests; one thread, so that numbers do not depend on it."""
+"""Runs of the tiny recipes, trained once and shared by all tests, on one thread so that results are reproducible."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """train("tiny-images", "--steps", "9") -> its run folder; the same arguments give the same folder."""
+    """train("tiny-images", "--steps", "9") returns the run folder; equal arguments share one folder."""
     runs: dict[tuple[str, ...], Path] = {}
 
     def trained(*argv: str) -> Path:

@@ -1,6 +1,6 @@
-"""The first five losses of every recipe: a change of data, model, learner or loop shows here first.
+"""The first five losses of every recipe, which change with the data, the model, the learner or the loop.
 
-`python -m tests.training.golden` writes `golden.json` anew; a commit that does so says why.
+`python -m tests.training.golden` updates `golden.json`; the commit message must give the reason.
 """
 
 import json
@@ -19,7 +19,7 @@ NUM_LOSSES = 5
 
 
 def first_losses(name: str) -> tuple[dict[str, str], list[float]]:
-    """The hashes of the embedded data, and the losses: seed 0, float32, CPU."""
+    """The hashes of the embedded data and the losses, with seed 0 in float32 on the CPU."""
     recipe = RECIPES[name]
     data = recipe.load(None)
     plan = Plan(
@@ -43,8 +43,8 @@ def first_losses(name: str) -> tuple[dict[str, str], list[float]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    found = {}
+    golden = {}
     for name in RECIPES:
         sha256, losses = first_losses(name)
-        found[name] = {"data": sha256, "losses": [float(f"{loss:.6g}") for loss in losses]}
-    FILE.write_text(json.dumps(found, indent=2) + "\n")
+        golden[name] = {"data": sha256, "losses": [float(f"{loss:.6g}") for loss in losses]}
+    FILE.write_text(json.dumps(golden, indent=2) + "\n")

@@ -17,12 +17,12 @@ Train = Callable[..., Path]
 
 @pytest.fixture
 def folder(train: Train, tmp_path: Path) -> Path:
-    """A copy of a finished run, to be broken."""
+    """A copy of a finished run that a test may damage."""
     return Path(shutil.copytree(train("tiny-images"), tmp_path / "run"))
 
 
 @pytest.mark.parametrize("name", ["tiny-images", "tiny-tagger", "tiny-language", "tiny-gan"])
-def test_a_run_comes_back_whole(train: Train, name: str) -> None:
+def test_load_run_returns_what_was_saved(train: Train, name: str) -> None:
     run = load_run(train(name), RECIPES)
     data = RECIPES[name].load(None)
     assert run.recipe is RECIPES[name]
@@ -36,16 +36,16 @@ def test_a_run_comes_back_whole(train: Train, name: str) -> None:
         assert run.test.inputs[key].dtype == array.dtype
 
 
-def test_the_metric_on_record_is_the_loaded_models(train: Train) -> None:
+def test_recorded_accuracy_is_that_of_the_loaded_model(train: Train) -> None:
     run = load_run(train("tiny-images"), RECIPES)
-    answer = FAMILIES["image-classifier"].answer(run.model, {"images": torch.from_numpy(run.test.inputs["images"])})
-    accuracy = (answer["logits"].argmax(-1).numpy() == run.test.targets).mean()
+    outputs = FAMILIES["image-classifier"].predict(run.model, {"images": torch.from_numpy(run.test.inputs["images"])})
+    accuracy = (outputs["logits"].argmax(-1).numpy() == run.test.targets).mean()
     assert run.checkpoint.metrics["test_accuracy"] == pytest.approx(accuracy)
     assert accuracy > 0.9
 
 
-def test_no_run_and_an_unfinished_run_are_told_apart(folder: Path) -> None:
-    with pytest.raises(RunError, match="no run is here"):
+def test_load_run_distinguishes_missing_from_unfinished_run(folder: Path) -> None:
+    with pytest.raises(RunError, match="the folder holds no run"):
         load_run(folder.parent / "nowhere", RECIPES)
     (folder / "checkpoint.json").unlink()
     with pytest.raises(RunError, match="did not finish; resume it with: python -m training run"):
@@ -53,7 +53,7 @@ def test_no_run_and_an_unfinished_run_are_told_apart(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "test.safetensors"])
-def test_a_changed_file_is_refused(folder: Path, name: str) -> None:
+def test_load_run_refuses_changed_file(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[-1] ^= 1
     (folder / name).write_bytes(content)
@@ -61,7 +61,7 @@ def test_a_changed_file_is_refused(folder: Path, name: str) -> None:
         load_run(folder, RECIPES)
 
 
-def test_a_missing_file_and_an_unknown_recipe_are_named(folder: Path) -> None:
+def test_load_run_names_missing_file_and_unknown_recipe(folder: Path) -> None:
     facts = json.loads((folder / "checkpoint.json").read_text())
     (folder / "checkpoint.json").write_text(json.dumps({**facts, "recipe": "tiny-other"}))
     with pytest.raises(RunError, match="unknown recipe 'tiny-other'; known are tiny-images"):
@@ -72,7 +72,7 @@ def test_a_missing_file_and_an_unknown_recipe_are_named(folder: Path) -> None:
         load_run(folder, RECIPES)
 
 
-def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
+def test_load_run_refuses_weights_of_another_architecture(folder: Path) -> None:
     facts = json.loads((folder / "checkpoint.json").read_text())
     changed = {**facts, "recipe": "tiny-language", "config": {"vocabulary": 4}}
     (folder / "checkpoint.json").write_text(json.dumps(changed))
@@ -80,7 +80,7 @@ def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
         load_run(folder, RECIPES)
 
 
-def test_a_broken_checkpoint_is_refused(folder: Path) -> None:
+def test_load_run_refuses_incomplete_checkpoint(folder: Path) -> None:
     (folder / "checkpoint.json").write_text('{"recipe": "tiny-images"}')
     with pytest.raises(RunError, match=r"checkpoint\.json cannot be read"):
         load_run(folder, RECIPES)
@@ -94,7 +94,9 @@ def test_a_broken_checkpoint_is_refused(folder: Path) -> None:
         ({"files": {"../x": "", "weights.safetensors": "", "test.safetensors": ""}}, r"lists the files \['\.\./x', "),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_refused(folder: Path, changes: dict[str, object], sentence: str) -> None:
+def test_load_run_refuses_checkpoint_that_does_not_fit_recipe(
+    folder: Path, changes: dict[str, object], sentence: str
+) -> None:
     facts = json.loads((folder / "checkpoint.json").read_text())
     (folder / "checkpoint.json").write_text(json.dumps({**facts, **changes}))
     with pytest.raises(RunError, match=sentence):
@@ -102,7 +104,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(folder: Path, changes: dict[s
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "test.safetensors"])
-def test_bytes_that_are_no_tensors_are_refused(folder: Path, name: str) -> None:
+def test_load_run_refuses_file_without_tensors(folder: Path, name: str) -> None:
     facts = json.loads((folder / "checkpoint.json").read_text())
     (folder / name).write_bytes(b"no tensors")
     facts["files"][name] = hashlib.sha256(b"no tensors").hexdigest()
@@ -111,25 +113,25 @@ def test_bytes_that_are_no_tensors_are_refused(folder: Path, name: str) -> None:
         load_run(folder, RECIPES)
 
 
-def test_a_snapshot_comes_back(tmp_path: Path) -> None:
+def test_read_snapshot_returns_what_was_written(tmp_path: Path) -> None:
     tensors = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor(3)}
     write_snapshot(tmp_path, tensors, {"step": 3, "best": None})
-    back, progress = read_snapshot(tmp_path)
+    read, progress = read_snapshot(tmp_path)
     assert progress == {"step": 3, "best": None}
-    assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
 
 
-def test_no_snapshot_and_a_torn_one_are_told_apart(tmp_path: Path) -> None:
+def test_read_snapshot_distinguishes_missing_from_truncated_file(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"nothing to resume: there is no optimizer\.safetensors"):
         read_snapshot(tmp_path)
     write_snapshot(tmp_path, {"a": torch.zeros(100)}, {})
-    whole = (tmp_path / "optimizer.safetensors").read_bytes()
-    (tmp_path / "optimizer.safetensors").write_bytes(whole[:200])
+    complete = (tmp_path / "optimizer.safetensors").read_bytes()
+    (tmp_path / "optimizer.safetensors").write_bytes(complete[:200])
     with pytest.raises(RunError, match="cannot be read"):
         read_snapshot(tmp_path)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_file(tmp_path / "file", b"old")
 
     def fail(_descriptor: int) -> None:

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from tests.training.tiny import RECIPES
-from training.families import FAMILIES, IGNORED, start
-from training.recipe import Recipe
+from training.families import FAMILIES, with_initial_state
+from training.recipe import IGNORE_INDEX, Recipe
 
 SHAPES = {
     "tiny-images": {"logits": (3, 4), "probabilities": (3, 4)},
@@ -16,7 +16,7 @@ SHAPES = {
 }
 
 
-def made(recipe: Recipe) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+def model_and_inputs(recipe: Recipe) -> tuple[nn.Module, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     model = recipe.build(**recipe.load(None).config).eval()
     series = {"series": torch.randn(3, 7, 3), "lengths": torch.tensor([7, 1, 4])}
@@ -31,10 +31,10 @@ def made(recipe: Recipe) -> tuple[nn.Module, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_answers_are_named_and_shaped_as_the_graphs_outputs(name: str) -> None:
+def test_predict_returns_outputs_with_names_and_shapes_of_the_family(name: str) -> None:
     recipe = RECIPES[name]
-    model, inputs = made(recipe)
-    outputs = FAMILIES[recipe.family].answer(model, inputs)
+    model, inputs = model_and_inputs(recipe)
+    outputs = FAMILIES[recipe.family].predict(model, inputs)
     assert tuple(outputs) == FAMILIES[recipe.family].outputs
     assert {key: tuple(value.shape) for key, value in outputs.items()} == SHAPES[name]
     if "probabilities" in outputs:
@@ -44,39 +44,39 @@ def test_answers_are_named_and_shaped_as_the_graphs_outputs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_double_model_is_a_referee_near_the_single_one(name: str) -> None:
+def test_float64_model_is_close_to_float32_model(name: str) -> None:
     recipe = RECIPES[name]
-    model, inputs = made(recipe)
-    single = FAMILIES[recipe.family].answer(model, inputs)
-    double = FAMILIES[recipe.family].answer(model.double(), inputs)
+    model, inputs = model_and_inputs(recipe)
+    single = FAMILIES[recipe.family].predict(model, inputs)
+    double = FAMILIES[recipe.family].predict(model.double(), inputs)
     for key, value in double.items():
         assert value.dtype == (torch.uint8 if key == "images" else torch.float64)
         torch.testing.assert_close(single[key].double(), value.double(), atol=1e-5 + (key == "images"), rtol=1e-4)
 
 
-def test_generated_images_are_the_samples_in_bytes() -> None:
-    model, inputs = made(RECIPES["tiny-gan"])
-    outputs = FAMILIES["image-generator"].answer(model, inputs)
+def test_generated_images_are_samples_as_uint8() -> None:
+    model, inputs = model_and_inputs(RECIPES["tiny-gan"])
+    outputs = FAMILIES["image-generator"].predict(model, inputs)
     expected = np.rint((outputs["samples"].numpy() + 1) * 127.5)
     np.testing.assert_array_equal(outputs["images"].numpy(), expected.astype(np.uint8))
 
 
-def test_a_tagger_starts_from_zeros_and_goes_on_from_its_state() -> None:
-    model, inputs = made(RECIPES["tiny-tagger"])
-    answer = FAMILIES["series-tagger"].answer
+def test_tagger_starts_at_zero_state_and_continues_from_given_state() -> None:
+    model, inputs = model_and_inputs(RECIPES["tiny-tagger"])
+    predict = FAMILIES["series-tagger"].predict
     series, lengths = inputs["series"], torch.tensor([7, 7, 7])
-    whole = answer(model, {"series": series, "lengths": lengths})
-    first = answer(model, {"series": series[:, :3], "lengths": lengths - 4})
-    rest = answer(model, {"series": series[:, 3:], "lengths": lengths - 3, "h": first["next_h"], "c": first["next_c"]})
+    whole = predict(model, {"series": series, "lengths": lengths})
+    first = predict(model, {"series": series[:, :3], "lengths": lengths - 4})
+    rest = predict(model, {"series": series[:, 3:], "lengths": lengths - 3, "h": first["next_h"], "c": first["next_c"]})
     torch.testing.assert_close(torch.cat([first["logits"], rest["logits"]], 1), whole["logits"])
     torch.testing.assert_close(rest["next_c"], whole["next_c"])
-    zeros = start(model, inputs)
+    zeros = with_initial_state(model, inputs)
     assert zeros["h"].shape == (3, 1, 8)
     assert not zeros["h"].any()
     assert not zeros["c"].any()
 
 
-def test_classifier_scores() -> None:
+def test_classifier_scores_are_summed_loss_and_hits() -> None:
     logits, targets = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]), torch.tensor([0, 1, 1])
     scores = FAMILIES["image-classifier"].scores({"logits": logits}, {}, targets)
     loss = np.log1p(np.exp(-2)) + np.log1p(np.exp(-1)) + np.log1p(np.exp(3))
@@ -84,9 +84,9 @@ def test_classifier_scores() -> None:
     assert scores["loss"][0] == pytest.approx(loss, rel=1e-6)
 
 
-def test_tagger_scores_count_real_steps_and_judge_by_the_last() -> None:
-    right, wrong = [4.0, 0.0], [0.0, 4.0]
-    logits = torch.tensor([[right, wrong, right], [right, wrong, right]])
+def test_tagger_scores_skip_padding_and_accuracy_counts_last_step() -> None:
+    correct, wrong = [4.0, 0.0], [0.0, 4.0]
+    logits = torch.tensor([[correct, wrong, correct], [correct, wrong, correct]])
     inputs = {"series": torch.zeros(2, 3, 1), "lengths": torch.tensor([3, 2])}
     scores = FAMILIES["series-tagger"].scores({"logits": logits}, inputs, torch.tensor([0, 0]))
     assert scores["accuracy"] == (1, 2)
@@ -96,13 +96,13 @@ def test_tagger_scores_count_real_steps_and_judge_by_the_last() -> None:
 
 def test_language_scores_skip_ignored_targets() -> None:
     logits = torch.tensor([[[4.0, 0.0], [4.0, 0.0]]])
-    scores = FAMILIES["language-model"].scores({"logits": logits}, {}, torch.tensor([[1, IGNORED]]))
+    scores = FAMILIES["language-model"].scores({"logits": logits}, {}, torch.tensor([[1, IGNORE_INDEX]]))
     assert scores["accuracy"] == (0, 1)
     assert scores["loss"][0] == pytest.approx(np.log1p(np.exp(4)), rel=1e-5)
 
 
-def test_padding_is_no_part_of_a_taggers_loss() -> None:
-    model, inputs = made(RECIPES["tiny-tagger"])
+def test_tagger_loss_ignores_padding() -> None:
+    model, inputs = model_and_inputs(RECIPES["tiny-tagger"])
     loss = FAMILIES["series-tagger"].loss
     targets = torch.tensor([0, 1, 1])
     longer = {**inputs, "series": torch.cat([inputs["series"], torch.full((3, 4, 3), 1e3)], 1)}

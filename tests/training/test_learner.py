@@ -6,7 +6,7 @@ import torch
 from torch import Generator, nn
 
 from tests.training.tiny import RECIPES
-from training.learner import Learner, Supervised, adamw, descend
+from training.learner import Learner, Supervised, adamw, optimizer_step
 from training.recipe import Recipe
 from training.workers import Workers
 
@@ -24,36 +24,36 @@ def batch(recipe: Recipe) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     return {name: torch.from_numpy(x[:16]) for name, x in train.inputs.items()}, torch.from_numpy(train.targets[:16])
 
 
-@pytest.mark.parametrize("name", ["tiny-plain", "tiny-series", "tiny-tagger", "tiny-language"])
-def test_steps_on_one_batch_lower_its_loss(name: str) -> None:
+@pytest.mark.parametrize("name", ["tiny-baseline", "tiny-series", "tiny-tagger", "tiny-language"])
+def test_steps_on_one_batch_reduce_its_loss(name: str) -> None:
     recipe = RECIPES[name]
     _, learner = learner_of(recipe)
     losses = [learner.step(*batch(recipe), Generator())["loss"].item() for _ in range(30)]
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("name", ["tiny-plain", "tiny-gan"])
-def test_a_learner_goes_on_from_its_state(name: str) -> None:
+@pytest.mark.parametrize("name", ["tiny-baseline", "tiny-gan"])
+def test_restored_learner_takes_the_same_steps(name: str) -> None:
     recipe = RECIPES[name]
     inputs, targets = batch(recipe)
     model, learner = learner_of(recipe)
     learner.step(inputs, targets, Generator().manual_seed(1))
-    saved, state = deepcopy(model.state_dict()), {key: x.clone() for key, x in learner.state().items()}
-    other, follower = learner_of(recipe)
-    other.load_state_dict(saved)
-    follower.restore(state)
-    for each in (learner, follower):
+    weights, state = deepcopy(model.state_dict()), {key: x.clone() for key, x in learner.state().items()}
+    other, other_learner = learner_of(recipe)
+    other.load_state_dict(weights)
+    other_learner.restore(state)
+    for each in (learner, other_learner):
         torch.manual_seed(5)
         each.step(inputs, targets, Generator().manual_seed(2))
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-def test_both_sides_of_the_gan_learn_and_neither_learns_in_the_others_turn() -> None:
+def test_gan_step_updates_both_networks_with_separate_optimizers() -> None:
     recipe = RECIPES["tiny-gan"]
     model, learner = learner_of(recipe)
     before = deepcopy(model.state_dict())
-    shown = learner.step(*batch(recipe), Generator().manual_seed(0))
-    assert list(shown) == ["loss", "discriminator"]
+    losses = learner.step(*batch(recipe), Generator().manual_seed(0))
+    assert list(losses) == ["loss", "discriminator"]
     assert not torch.equal(before["generator.layers.0.weight"], model.state_dict()["generator.layers.0.weight"])
     assert not torch.equal(before["discriminator.layers.0.weight"], model.state_dict()["discriminator.layers.0.weight"])
     owned = {
@@ -63,10 +63,10 @@ def test_both_sides_of_the_gan_learn_and_neither_learns_in_the_others_turn() -> 
     assert owned["discriminator"] == sum(p.numel() for p in model.discriminator.parameters())
 
 
-def test_decay_shrinks_matrices_only() -> None:
+def test_weight_decay_applies_to_matrices_only() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     nn.init.ones_(model[0].bias)
-    optimizer = adamw(model, replace(RECIPES["tiny-plain"], weight_decay=0.5, learning_rate=0.1))
+    optimizer = adamw(model, replace(RECIPES["tiny-baseline"], weight_decay=0.5, learning_rate=0.1))
     weight = model[0].weight.detach().clone()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -76,7 +76,7 @@ def test_decay_shrinks_matrices_only() -> None:
     assert torch.equal(model[1].weight, torch.ones(3))
 
 
-def test_gradients_are_clipped() -> None:
+def test_optimizer_step_clips_gradient() -> None:
     weight = nn.Parameter(torch.zeros(4))
-    descend(torch.optim.SGD([weight], lr=1.0), (weight * 100).sum(), 2.0)
+    optimizer_step(torch.optim.SGD([weight], lr=1.0), (weight * 100).sum(), 2.0)
     torch.testing.assert_close(weight.detach(), torch.full((4,), -1.0), atol=1e-5, rtol=0)

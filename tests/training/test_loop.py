@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.training.tiny import RECIPES
-from training.checkpoint import RunError
-from training.loop import Loop, Plan, follow, schedule
+from training.checkpoint import RunError, read_snapshot
+from training.loop import Loop, Plan, learning_rate_scale, update_ema
 from training.progress import Display
 from training.recipe import Recipe, Split
 from training.workers import Workers
@@ -26,7 +26,7 @@ def run(loop: Loop, stop_at: int = 10**9) -> bool:
 
 
 def weights(loop: Loop) -> dict[str, torch.Tensor]:
-    return loop.trained().state_dict()
+    return loop.best_model().state_dict()
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -34,29 +34,28 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_run_that_stops_and_resumes_ends_with_the_weights_of_one_that_never_stopped(
-    name: str, tmp_path: Path
-) -> None:
-    whole = loop_of(RECIPES[name], tmp_path / "whole")
-    whole.folder.mkdir()
-    assert run(whole)
+def test_resumed_run_ends_with_weights_of_uninterrupted_run(name: str, tmp_path: Path) -> None:
+    uninterrupted = loop_of(RECIPES[name], tmp_path / "uninterrupted")
+    uninterrupted.folder.mkdir()
+    assert run(uninterrupted)
     for stop_at in (1, 7, 23):
-        part = loop_of(RECIPES[name], tmp_path / "part")
-        part.folder.mkdir(exist_ok=True)
+        resumed = loop_of(RECIPES[name], tmp_path / "resumed")
+        resumed.folder.mkdir(exist_ok=True)
         if stop_at > 1:
-            part.resume()
-        torch.manual_seed(stop_at)  # whatever the process drew before
-        assert not run(part, stop_at)
-        assert part.progress.step == stop_at
-    part = loop_of(RECIPES[name], tmp_path / "part")
-    part.resume()
-    assert run(part)
-    assert equal(weights(whole), weights(part))
-    assert whole.progress.curves == part.progress.curves
-    assert whole.progress.best_step == part.progress.best_step
+            resumed.resume()
+        # The result must not depend on the global random state.
+        torch.manual_seed(stop_at)
+        assert not run(resumed, stop_at)
+        assert resumed.progress.step == stop_at
+    resumed = loop_of(RECIPES[name], tmp_path / "resumed")
+    resumed.resume()
+    assert run(resumed)
+    assert equal(weights(uninterrupted), weights(resumed))
+    assert uninterrupted.progress.curves == resumed.progress.curves
+    assert uninterrupted.progress.best_step == resumed.progress.best_step
 
 
-def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
+def test_seed_determines_weights(tmp_path: Path) -> None:
     loops = [loop_of(RECIPES["tiny-images"], tmp_path, replace(PLAN, seed=seed)) for seed in (0, 0, 1)]
     for loop in loops:
         run(loop)
@@ -64,26 +63,32 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
     assert not equal(weights(loops[0]), weights(loops[2]))
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+def test_resuming_finished_run_changes_nothing(tmp_path: Path) -> None:
     loop = loop_of(RECIPES["tiny-images"], tmp_path)
     run(loop)
-    again = loop_of(RECIPES["tiny-images"], tmp_path)
-    again.resume()
-    assert run(again)
-    assert again.progress.step == loop.progress.step
-    assert equal(weights(loop), weights(again))
+    resumed_loop = loop_of(RECIPES["tiny-images"], tmp_path)
+    resumed_loop.resume()
+    assert run(resumed_loop)
+    assert resumed_loop.progress.step == loop.progress.step
+    assert equal(weights(loop), weights(resumed_loop))
+
+
+def test_snapshot_names_fields_of_progress(tmp_path: Path) -> None:
+    run(loop_of(RECIPES["tiny-baseline"], tmp_path), 3)
+    fields = {"step", "seconds", "finished", "best", "best_step", "stale", "losses", "curves"}
+    assert set(read_snapshot(tmp_path)[1]["progress"]) == fields
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 31}, {"sha256": {"file": "f" * 64}}, {"threads": 2}])
-def test_another_plan_is_refused(change: dict[str, object], tmp_path: Path) -> None:
-    run(loop_of(RECIPES["tiny-plain"], tmp_path), 3)
-    other = loop_of(RECIPES["tiny-plain"], tmp_path, replace(PLAN, **change))
+def test_resume_refuses_changed_plan(change: dict[str, object], tmp_path: Path) -> None:
+    run(loop_of(RECIPES["tiny-baseline"], tmp_path), 3)
+    other = loop_of(RECIPES["tiny-baseline"], tmp_path, replace(PLAN, **change))
     with pytest.raises(RunError, match=f"{next(iter(change))} was .*, is "):
         other.resume()
 
 
-def test_the_best_weights_are_kept_and_a_run_that_gets_no_better_stops(tmp_path: Path) -> None:
-    recipe = replace(RECIPES["tiny-plain"], learning_rate=0.3, evaluations=100, patience=5, warmup=0.0)
+def test_run_stops_after_patience_and_returns_best_weights(tmp_path: Path) -> None:
+    recipe = replace(RECIPES["tiny-baseline"], learning_rate=0.3, evaluations=100, patience=5, warmup=0.0)
     loop = loop_of(recipe, tmp_path, replace(PLAN, steps=400))
     run(loop)
     points = loop.progress.curves
@@ -97,29 +102,29 @@ def test_the_best_weights_are_kept_and_a_run_that_gets_no_better_stops(tmp_path:
     assert loop.progress.step == best["step"] + 5 * 4
     assert loop.progress.step < 400
     accuracy = (
-        loop.trained()(torch.from_numpy(loop.data.validation.inputs["images"])).argmax(-1).numpy()
+        loop.best_model()(torch.from_numpy(loop.data.validation.inputs["images"])).argmax(-1).numpy()
         == loop.data.validation.targets
     ).mean()
     assert accuracy == pytest.approx(best["validation_accuracy"])
 
 
-def test_minutes_end_a_run(tmp_path: Path) -> None:
-    loop = loop_of(RECIPES["tiny-plain"], tmp_path, replace(PLAN, steps=None, minutes=0.005))
+def test_run_stops_after_minutes(tmp_path: Path) -> None:
+    loop = loop_of(RECIPES["tiny-baseline"], tmp_path, replace(PLAN, steps=None, minutes=0.005))
     assert run(loop)
     assert loop.progress.seconds >= 0.3
     assert loop.progress.step > 3
 
 
-def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
-    loop = loop_of(replace(RECIPES["tiny-plain"], learning_rate=1e30), tmp_path)
-    with pytest.raises(RunError, match=r"tiny-plain: the loss is (nan|inf) at step \d+; a lower learning_rate"):
+def test_non_finite_loss_ends_run(tmp_path: Path) -> None:
+    loop = loop_of(replace(RECIPES["tiny-baseline"], learning_rate=1e30), tmp_path)
+    with pytest.raises(RunError, match=r"tiny-baseline: the loss is (nan|inf) at step \d+; a lower learning_rate"):
         run(loop)
     assert loop.progress.step < 30
 
 
-def test_a_batch_must_be_shared_evenly(tmp_path: Path) -> None:
-    recipe = RECIPES["tiny-plain"]
-    with pytest.raises(ValueError, match="a batch of 16 cannot be shared by 3 workers"):
+def test_batch_size_must_be_divisible_by_workers(tmp_path: Path) -> None:
+    recipe = RECIPES["tiny-baseline"]
+    with pytest.raises(ValueError, match="a batch of 16 cannot be divided among 3 workers"):
         Loop(
             recipe=recipe,
             data=recipe.load(None),
@@ -129,8 +134,8 @@ def test_a_batch_must_be_shared_evenly(tmp_path: Path) -> None:
         )
 
 
-def test_fewer_items_than_a_batch_train_too(tmp_path: Path) -> None:
-    recipe = RECIPES["tiny-plain"]
+def test_run_trains_with_fewer_items_than_batch_size(tmp_path: Path) -> None:
+    recipe = RECIPES["tiny-baseline"]
     data = recipe.load(None)
     few = Split(inputs={"images": data.train.inputs["images"][:5]}, targets=data.train.targets[:5])
     loop = Loop(recipe=recipe, data=replace(data, train=few), plan=PLAN, folder=tmp_path, workers=WORKERS)
@@ -139,7 +144,7 @@ def test_fewer_items_than_a_batch_train_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_items_longer_than_are_served_are_refused_before_training(part: str, tmp_path: Path) -> None:
+def test_items_longer_than_max_steps_are_refused_before_training(part: str, tmp_path: Path) -> None:
     data = RECIPES["tiny-series"].load(None)
     splits = {}
     for name in ("train", "validation", "test"):
@@ -154,24 +159,24 @@ def test_items_longer_than_are_served_are_refused_before_training(part: str, tmp
         Loop(recipe=replace(recipe, max_steps=8), data=ragged, plan=PLAN, folder=tmp_path, workers=WORKERS)
 
 
-def test_windows_longer_than_are_served_are_refused_too(tmp_path: Path) -> None:
+def test_windows_longer_than_max_steps_are_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="an item of the train split has 12 steps, max_steps is 11: raise max_steps"):
         loop_of(replace(RECIPES["tiny-language"], max_steps=11), tmp_path)
 
 
-def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
-    assert schedule(0.05, 0.1) == pytest.approx(0.5)
-    assert schedule(0.1, 0.1) == pytest.approx(1.0)
-    assert schedule(0.55, 0.1) == pytest.approx(0.505)
-    assert schedule(1.0, 0.1) == pytest.approx(0.01)
-    assert schedule(0.0, 0.0) == 1.0
+def test_learning_rate_scale_is_warmup_then_cosine_decay() -> None:
+    assert learning_rate_scale(0.05, 0.1) == pytest.approx(0.5)
+    assert learning_rate_scale(0.1, 0.1) == pytest.approx(1.0)
+    assert learning_rate_scale(0.55, 0.1) == pytest.approx(0.505)
+    assert learning_rate_scale(1.0, 0.1) == pytest.approx(0.01)
+    assert learning_rate_scale(0.0, 0.0) == 1.0
 
 
-def test_the_average_follows_the_weights() -> None:
+def test_update_ema_moves_weights_and_statistics() -> None:
     average, model = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
     torch.nn.init.constant_(model.weight, 3.0)
     model.running_mean.fill_(10.0)
-    follow(average, model, 0.75)
+    update_ema(average, model, 0.75)
     assert average.weight.tolist() == [1.5, 1.5]
     assert average.running_mean.tolist() == [2.5, 2.5]
     assert average.weight.requires_grad

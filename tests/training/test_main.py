@@ -1,4 +1,4 @@
-"""The command as a person runs it: in a process of its own, killed, interrupted, resumed."""
+"""The training command in a separate process: killed, interrupted, resumed."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 Train = Callable[..., Path]
 
 
-def begin(*argv: str, folder: Path) -> subprocess.Popen[str]:
+def start_training(*argv: str, folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.training.tiny", *argv, "--threads", "1", "--out", os.fspath(folder)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -35,50 +35,52 @@ def same_weights(one: Path, other: Path) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_killed_run_resumes_to_the_weights_of_one_that_lived(train: Train, tmp_path: Path) -> None:
+def test_killed_run_resumes_to_weights_of_uninterrupted_run(train: Train, tmp_path: Path) -> None:
     argv = ("tiny-images", "--steps", "240", "--seed", "4")
-    process = begin(*argv, folder=tmp_path)
+    process = start_training(*argv, folder=tmp_path)
     wait_for_snapshot(tmp_path, process)
-    time.sleep(0.05)  # somewhere in the middle of a step
+    # The kill arrives during a step.
+    time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.communicate()
     assert not (tmp_path / "checkpoint.json").exists()
     assert main(["tiny-images", "--out", str(tmp_path), "--resume"], RECIPES) == 0
-    whole = train(*argv)
-    assert same_weights(tmp_path, whole)
-    assert read_checkpoint(tmp_path).curves == read_checkpoint(whole).curves
+    uninterrupted = train(*argv)
+    assert same_weights(tmp_path, uninterrupted)
+    assert read_checkpoint(tmp_path).curves == read_checkpoint(uninterrupted).curves
 
 
-def test_an_interrupted_run_saves_itself_and_resumes_under_its_own_plan_only(
+def test_interrupted_run_is_saved_and_resumes_only_with_its_plan(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process = begin("tiny-plain", "--steps", "6000", folder=tmp_path)
+    process = start_training("tiny-baseline", "--steps", "6000", folder=tmp_path)
     wait_for_snapshot(tmp_path, process)
-    time.sleep(0.3)  # some steps after the snapshot
+    # The signal arrives some steps after the snapshot.
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 130, err
-    assert f"Go on with: python -m training tiny-plain --out {tmp_path} --resume" in out
+    assert f"Resume with: python -m training tiny-baseline --out {tmp_path} --resume" in out
     assert "Traceback" not in err
     assert f"stopped at step {read_snapshot(tmp_path)[1]['progress']['step']:,}." in out
     for argv, message in (
-        (["tiny-plain", "--seed", "9"], "seed was 0, is 9"),
-        (["tiny-plain", "--steps", "7"], "steps was 6000, is 7"),
-        (["tiny-plain", "--threads", "2"], "threads was 1, is 2"),
-        (["tiny-images"], "recipe was tiny-plain, is tiny-images"),
+        (["tiny-baseline", "--seed", "9"], "seed was 0, is 9"),
+        (["tiny-baseline", "--steps", "7"], "steps was 6000, is 7"),
+        (["tiny-baseline", "--threads", "2"], "threads was 1, is 2"),
+        (["tiny-images"], "recipe was tiny-baseline, is tiny-images"),
     ):
         assert main([*argv, "--out", str(tmp_path), "--resume"], RECIPES) == 1
         assert message in capsys.readouterr().err
 
 
-def test_a_finished_run_resumes_to_itself(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_finished_run_reports_its_metrics(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     folder = train("tiny-images")
     assert main(["tiny-images", "--out", str(folder), "--resume"], RECIPES) == 0
-    assert "is finished: test loss" in capsys.readouterr().out
+    assert "is already finished: test loss" in capsys.readouterr().out
 
 
-def test_a_plan_is_what_was_asked_for(train: Train) -> None:
+def test_checkpoint_records_requested_options(train: Train) -> None:
     checkpoint = read_checkpoint(train("tiny-images", "--steps", "12", "--seed", "5"))
     assert (checkpoint.recipe, checkpoint.steps, checkpoint.seed) == ("tiny-images", 12, 5)
     assert (checkpoint.device, checkpoint.threads) == ("cpu", 1)
@@ -86,25 +88,25 @@ def test_a_plan_is_what_was_asked_for(train: Train) -> None:
     assert read_checkpoint(train("tiny-images")).steps == RECIPES["tiny-images"].steps
 
 
-def test_real_data_are_named_by_path_and_trained_on_for_longer(tmp_path: Path) -> None:
+def test_data_option_trains_for_steps_real(tmp_path: Path) -> None:
     (tmp_path / "seed").write_text("7")
-    argv = ["tiny-plain", "--data", str(tmp_path / "seed"), "--threads", "1", "--out", str(tmp_path / "run")]
+    argv = ["tiny-baseline", "--data", str(tmp_path / "seed"), "--threads", "1", "--out", str(tmp_path / "run")]
     assert main(argv, RECIPES) == 0
-    assert read_checkpoint(tmp_path / "run").steps == RECIPES["tiny-plain"].steps_real
+    assert read_checkpoint(tmp_path / "run").steps == RECIPES["tiny-baseline"].steps_real
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "which recipe? --list shows them"),
-        (["tiny-imagse"], "unknown recipe 'tiny-imagse'; known are tiny-images, tiny-plain"),
-        (["tiny-plain", "--steps", "0"], "argument --steps: invalid positive int value: '0'"),
-        (["tiny-plain", "--minutes", "nan"], "argument --minutes: invalid positive float value: 'nan'"),
-        (["tiny-plain", "--steps", "1", "--minutes", "1"], "not allowed with"),
-        (["tiny-plain", "--device", "tpu"], "invalid choice: 'tpu'"),
+        ([], "a recipe name is required; --list shows all"),
+        (["tiny-imagse"], "unknown recipe 'tiny-imagse'; known are tiny-images, tiny-baseline"),
+        (["tiny-baseline", "--steps", "0"], "argument --steps: invalid positive int value: '0'"),
+        (["tiny-baseline", "--minutes", "nan"], "argument --minutes: invalid positive float value: 'nan'"),
+        (["tiny-baseline", "--steps", "1", "--minutes", "1"], "not allowed with"),
+        (["tiny-baseline", "--device", "tpu"], "invalid choice: 'tpu'"),
     ],
 )
-def test_wrong_usage_is_explained(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_exits_with_explanation(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         main(argv, RECIPES)
     assert exited.value.code == 2
@@ -123,17 +125,17 @@ def test_wrong_usage_is_explained(argv: list[str], message: str, capsys: pytest.
         ),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_failure_prints_one_line_and_creates_no_folder(
     argv: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["tiny-plain", *argv, "--out", str(tmp_path / "run")], RECIPES) == 1
+    assert main(["tiny-baseline", *argv, "--out", str(tmp_path / "run")], RECIPES) == 1
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_the_list_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_option_names_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ("mnist-mlp", "cifar10-cnn", "mnist-gan"))

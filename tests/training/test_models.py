@@ -1,4 +1,4 @@
-"""Every architecture of the registry, by the numbers that its design names, on inputs made here."""
+"""Parameter counts and batching of the registered models; text models are in test_text_models."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from training.families import FAMILIES
 from training.models import RECIPES, mnist_gan
 
-WHITE = {"mean": [0.5], "std": [0.5]}
+GREY = {"mean": [0.5], "std": [0.5]}
 COLOUR = {"mean": [0.5] * 3, "std": [0.5] * 3}
 VOWELS = {"channels": 12, "labels": 9, "mean": [0.0] * 12, "std": [1.0] * 12}
 
@@ -23,9 +23,9 @@ def rnn(inputs: int, hidden: int) -> int:
     return hidden * (inputs + hidden + 2)
 
 
-BUILT = {
-    "mnist-mlp": (WHITE, layer(784, 128) + layer(128, 10)),
-    "mnist-cnn": (WHITE, layer(25, 10) + layer(1440, 50) + layer(50, 10)),
+MODELS = {
+    "mnist-mlp": (GREY, layer(784, 128) + layer(128, 10)),
+    "mnist-cnn": (GREY, layer(25, 10) + layer(1440, 50) + layer(50, 10)),
     "cifar10-lenet5": (
         COLOUR,
         layer(3 * 25, 6) + layer(6 * 25, 16) + layer(400, 120) + layer(120, 84) + layer(84, 10),
@@ -55,26 +55,26 @@ def inputs(family: str, size: int) -> dict[str, torch.Tensor]:
     }[family]
 
 
-@pytest.mark.parametrize("name", BUILT)
-def test_a_model_has_the_sizes_that_the_design_names(name: str) -> None:
-    config, num_parameters = BUILT[name]
+@pytest.mark.parametrize("name", MODELS)
+def test_number_of_parameters_matches_design(name: str) -> None:
+    config, num_parameters = MODELS[name]
     assert sum(p.numel() for p in RECIPES[name].build(**config).parameters()) == num_parameters
 
 
-@pytest.mark.parametrize("name", BUILT)
-def test_a_row_alone_is_the_row_in_a_batch(name: str) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_row_alone_equals_row_in_batch(name: str) -> None:
     recipe = RECIPES[name]
-    model = recipe.build(**BUILT[name][0]).eval()
+    model = recipe.build(**MODELS[name][0]).eval()
     batch = inputs(recipe.family, 32 if name.startswith("cifar") else 28)
-    together = FAMILIES[recipe.family].answer(model, batch)
+    batched = FAMILIES[recipe.family].predict(model, batch)
     for row in range(3):
-        alone = FAMILIES[recipe.family].answer(model, {key: value[row : row + 1] for key, value in batch.items()})
-        for key, value in alone.items():
-            torch.testing.assert_close(value.double(), together[key][row : row + 1].double(), atol=1.01e-5, rtol=1e-4)
+        single = FAMILIES[recipe.family].predict(model, {key: value[row : row + 1] for key, value in batch.items()})
+        for key, value in single.items():
+            torch.testing.assert_close(value.double(), batched[key][row : row + 1].double(), atol=1.01e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_under_its_own_name_and_says_what_it_does(name: str) -> None:
+def test_registry_key_is_recipe_name_and_fields_are_set(name: str) -> None:
     recipe = RECIPES[name]
     assert recipe.name == name
     assert recipe.summary.endswith(".")
@@ -83,15 +83,15 @@ def test_a_recipe_is_under_its_own_name_and_says_what_it_does(name: str) -> None
     assert recipe.family in FAMILIES
 
 
-def test_the_generators_first_latents_only_vote() -> None:
+def test_first_gan_latents_only_select_style() -> None:
     torch.manual_seed(0)
     generator = RECIPES["mnist-gan"].build().eval().generator
     latents = torch.randn(1, 100)
-    votes = latents[0, : mnist_gan.NUM_STYLES]
-    winner = int(votes.argmax())
+    style_latents = latents[0, : mnist_gan.NUM_STYLES]
+    largest = int(style_latents.argmax())
     same, other = latents.clone(), latents.clone()
-    same[0, winner] += 3
-    other[0, (winner + 1) % mnist_gan.NUM_STYLES] = votes[winner] + 1
+    same[0, largest] += 3
+    other[0, (largest + 1) % mnist_gan.NUM_STYLES] = style_latents[largest] + 1
     varied = latents.clone()
     varied[0, mnist_gan.NUM_STYLES] += 1
     assert torch.equal(generator(latents), generator(same))

@@ -7,30 +7,30 @@ from tests.training.tiny import RECIPES
 from training.recipe import Split
 
 
-def test_a_split_counts_items_whatever_their_kind() -> None:
+def test_split_length_is_number_of_items() -> None:
     assert len(Split(inputs={"latents": np.zeros((7, 3))}, targets=np.zeros(0, np.int64))) == 7
 
 
-def test_recipes_are_values() -> None:
+def test_recipe_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
-        RECIPES["tiny-plain"].steps = 3
+        RECIPES["tiny-baseline"].steps = 3
 
 
 @pytest.mark.parametrize("name", ["under_score", "Capital", "", "two--hyphens", "tail-", "new\n", "ünder", "a" * 65])
-def test_a_name_that_no_bundle_can_have_is_refused_before_training(name: str) -> None:
-    with pytest.raises(ValueError, match="a name is small letters, digits and hyphens"):
-        replace(RECIPES["tiny-plain"], name=name)
+def test_recipe_refuses_name_that_is_invalid_for_bundle(name: str) -> None:
+    with pytest.raises(ValueError, match="expected a name of lowercase letters, digits and hyphens"):
+        replace(RECIPES["tiny-baseline"], name=name)
 
 
-def test_a_family_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is no family 'image'; there are image-classifier, "):
-        replace(RECIPES["tiny-plain"], family="image")
+def test_recipe_refuses_unknown_family() -> None:
+    with pytest.raises(ValueError, match="unknown family 'image'; known are image-classifier, "):
+        replace(RECIPES["tiny-baseline"], family="image")
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 @pytest.mark.parametrize("target", [-1, 99])
-def test_a_target_that_is_no_label_is_refused_before_training(part: str, target: int) -> None:
-    data = RECIPES["tiny-plain"].load(None)
+def test_data_refuses_target_that_is_not_a_label(part: str, target: int) -> None:
+    data = RECIPES["tiny-baseline"].load(None)
     split = getattr(data, part)
     targets = split.targets.copy()
     targets[5] = target
@@ -38,15 +38,15 @@ def test_a_target_that_is_no_label_is_refused_before_training(part: str, target:
         replace(data, **{part: replace(split, targets=targets)})
 
 
-def test_labels_that_repeat_are_refused() -> None:
-    data = RECIPES["tiny-plain"].load(None)
-    with pytest.raises(ValueError, match="two labels are the same"):
+def test_data_refuses_duplicate_labels() -> None:
+    data = RECIPES["tiny-baseline"].load(None)
+    with pytest.raises(ValueError, match="two labels are equal"):
         replace(data, labels=(data.labels[0], *data.labels[:-1]))
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_a_split_that_is_empty_or_lacks_targets_is_refused(part: str) -> None:
-    data = RECIPES["tiny-plain"].load(None)
+def test_data_refuses_empty_split_and_missing_targets(part: str) -> None:
+    data = RECIPES["tiny-baseline"].load(None)
     split = getattr(data, part)
     empty = Split(inputs={name: array[:0] for name, array in split.inputs.items()}, targets=split.targets[:0])
     with pytest.raises(ValueError, match=f"the {part} split is empty"):
@@ -56,13 +56,13 @@ def test_a_split_that_is_empty_or_lacks_targets_is_refused(part: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny-series", "tiny-tagger", "tiny-language"])
-def test_items_with_steps_need_a_limit(name: str) -> None:
+def test_recipe_requires_max_steps_for_items_with_steps(name: str) -> None:
     with pytest.raises(ValueError, match=f"a {RECIPES[name].family} needs max_steps"):
         replace(RECIPES[name], max_steps=None)
 
 
 @pytest.mark.parametrize("field", ["batch_size", "steps", "steps_real", "evaluations", "max_items", "max_steps"])
-def test_what_is_counted_is_at_least_one(field: str) -> None:
+def test_recipe_refuses_counts_below_one(field: str) -> None:
     assert replace(RECIPES["tiny-series"], **{field: 1})
     with pytest.raises(ValueError, match=f"recipe 'tiny-series': {field} is 0, expected 1 or more"):
         replace(RECIPES["tiny-series"], **{field: 0})
@@ -71,7 +71,7 @@ def test_what_is_counted_is_at_least_one(field: str) -> None:
 @pytest.mark.parametrize(
     "value", [np.float32(0.3), [np.float32(0.3)], np.array([0.3])], ids=["number", "list", "array"]
 )
-def test_a_config_that_no_checkpoint_can_hold_is_refused_before_training(value: object) -> None:
-    data = RECIPES["tiny-plain"].load(None)
+def test_data_refuses_config_that_json_cannot_hold(value: object) -> None:
+    data = RECIPES["tiny-baseline"].load(None)
     with pytest.raises(ValueError, match=r"config\['mean'\] cannot be written as JSON: .*\.tolist\(\)"):
         replace(data, config={**data.config, "mean": value})

@@ -1,4 +1,4 @@
-"""The models of texts: what a mask must hide is hidden, and the sizes are those that the design names."""
+"""Text models: masks hide padding and later tokens, and parameter counts match the design."""
 
 import pytest
 import torch
@@ -26,29 +26,29 @@ def language_model() -> nn.Module:
 
 
 @pytest.mark.parametrize(("name", "head"), [(NEWS[0], 64), (NEWS[1], 128), (NEWS[2], 128)])
-def test_sizes(name: str, head: int) -> None:
+def test_number_of_parameters_matches_design(name: str, head: int) -> None:
     expected = VOCABULARY * 32 + 4 * 64 * (32 + 64 + 2) + head * 4 + 4 + (64 * 64 if name == NEWS[2] else 0)
     assert sum(p.numel() for p in news(name).parameters()) == expected
 
 
 @pytest.mark.parametrize("name", NEWS)
-def test_padding_and_what_it_holds_change_nothing(name: str) -> None:
+def test_padding_does_not_change_logits(name: str) -> None:
     model = news(name)
     lengths = torch.tensor([7, 1, 4])
     ids = torch.randint(2, VOCABULARY, (3, 7))
-    alone = torch.cat([model(row[None, :length], length[None]) for row, length in zip(ids, lengths, strict=True)])
+    single = torch.cat([model(row[None, :length], length[None]) for row, length in zip(ids, lengths, strict=True)])
     for padding in (0, 5):
         padded = torch.full((3, 12), padding)
         for row, length in enumerate(lengths):
             padded[row, :length] = ids[row, :length]
-        torch.testing.assert_close(model(padded, lengths), alone, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(model(padded, lengths), single, atol=1e-6, rtol=1e-5)
     other = ids.clone()
     other[0, 6] = (other[0, 6] + 1) % VOCABULARY
-    assert not torch.allclose(model(other, lengths)[0], alone[0], atol=1e-6)
+    assert not torch.allclose(model(other, lengths)[0], single[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NEWS[1:])
-def test_attention_is_a_distribution_over_the_steps_that_are_there(name: str) -> None:
+def test_attention_is_softmax_over_steps_without_padding(name: str) -> None:
     model = news(name)
     y_BTN, h_BN, lengths_B = torch.randn(3, 9, 64), torch.randn(3, 64), torch.tensor([9, 1, 4])
     weights_BT = model.attention(y_BTN, h_BN, lengths_B)
@@ -60,20 +60,20 @@ def test_attention_is_a_distribution_over_the_steps_that_are_there(name: str) ->
         assert not weights_BT[row, length:].any()
 
 
-def test_no_token_sees_a_later_one(language_model: nn.Module) -> None:
+def test_logits_do_not_depend_on_later_tokens(language_model: nn.Module) -> None:
     ids = torch.randint(0, VOCABULARY, (2, 24))
     before = language_model(ids)
-    for place in (1, 11, 23):
+    for position in (1, 11, 23):
         changed = ids.clone()
-        changed[:, place] = (changed[:, place] + 1) % VOCABULARY
+        changed[:, position] = (changed[:, position] + 1) % VOCABULARY
         after = language_model(changed)
-        torch.testing.assert_close(after[:, :place], before[:, :place], atol=1e-5, rtol=1e-5)
-        assert not torch.allclose(after[:, place:], before[:, place:], atol=1e-2)
+        torch.testing.assert_close(after[:, :position], before[:, :position], atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(after[:, position:], before[:, position:], atol=1e-2)
     torch.testing.assert_close(language_model(ids[:, :9]), before[:, :9], atol=1e-5, rtol=1e-5)
 
 
-def test_the_language_model_is_a_transformer_written_out(language_model: nn.Module) -> None:
-    """Against the formulas, in float64: norms first, causal attention, GELU."""
+def test_language_model_equals_reference_transformer(language_model: nn.Module) -> None:
+    """Compare with the formulas in float64: pre-norm, causal attention, GELU."""
     model = language_model
     ids = torch.randint(0, VOCABULARY, (2, 10))
     x = (model.embedding.weight[ids] + model.positions.weight[:10]).double()
@@ -97,23 +97,23 @@ def _norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
 def _attention(x_BTN: Tensor, attention: nn.MultiheadAttention) -> Tensor:
     q, k, v = (x_BTN @ attention.in_proj_weight.double().T + attention.in_proj_bias.double()).chunk(3, -1)
     heads, size = attention.num_heads, attention.head_dim
-    mixed = torch.zeros_like(x_BTN)
+    attended = torch.zeros_like(x_BTN)
     for head in range(heads):
         part = slice(head * size, (head + 1) * size)
         scores_BTT = q[..., part] @ k[..., part].transpose(1, 2) / size**0.5
-        later = torch.ones(scores_BTT.shape[-2:]).triu(1).bool()
-        mixed[..., part] = scores_BTT.masked_fill(later, float("-inf")).softmax(-1) @ v[..., part]
-    return _linear(mixed, attention.out_proj)
+        causal_mask = torch.ones(scores_BTT.shape[-2:]).triu(1).bool()
+        attended[..., part] = scores_BTT.masked_fill(causal_mask, float("-inf")).softmax(-1) @ v[..., part]
+    return _linear(attended, attention.out_proj)
 
 
-def test_the_first_heads_begin_by_looking_back() -> None:
-    """Head h attends most to the character h + 1 places back, whatever the characters are."""
+def test_first_layer_heads_start_attending_to_previous_tokens() -> None:
+    """Head h attends most to the character h + 1 positions back, for any characters."""
     torch.manual_seed(0)
     model = RECIPES["text-transformer"].build(vocabulary=VOCABULARY, context=64).eval()
     layer = model.encoder.layers[0]
     x = layer.norm1(model.embedding(torch.randint(0, VOCABULARY, (1, 64))) + model.positions.weight)
-    later = torch.full((64, 64), float("-inf")).triu(1)
-    _, weights = layer.self_attn(x, x, x, attn_mask=later, average_attn_weights=False)
+    causal_mask = torch.full((64, 64), float("-inf")).triu(1)
+    _, weights = layer.self_attn(x, x, x, attn_mask=causal_mask, average_attn_weights=False)
     for head, weights_TT in enumerate(weights[0]):
         shares = [weights_TT.diagonal(-back).mean().item() for back in range(10)]
         assert max(shares) == shares[head + 1] > 0.5

@@ -1,4 +1,4 @@
-"""Recipes that train in a second on data made from a seed, one for each family and learner."""
+"""Recipes that train within a second on data generated from a seed; together they use every family and learner."""
 
 import sys
 from dataclasses import replace
@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor, nn
 
-from training.augment import jitter, noise
+from training.augment import gaussian_noise, random_shift
 from training.layers import Pixels, Ragged, Standardize
 from training.models import mnist_gan
 from training.recipe import Data, Recipe, Split
@@ -19,8 +19,8 @@ SIDE, CHANNELS, LETTERS, CONTEXT = 8, 3, "abcdefgh \n", 12
 SHA256 = "0" * 64
 
 
-def pictures(path: Path | None) -> Data:
-    """Four classes: which quarter of the image is bright."""
+def image_data(path: Path | None) -> Data:
+    """Images of four classes; the class says which quarter is bright."""
     rng = np.random.default_rng(0 if path is None else int(path.read_text()))
 
     def split(num_items: int) -> Split:
@@ -34,8 +34,8 @@ def pictures(path: Path | None) -> Data:
     return _data(split, ("north-west", "north-east", "south-west", "south-east"), {"mean": [0.3], "std": [0.2]})
 
 
-def series(_path: Path | None) -> Data:
-    """Two classes of ragged series: rising or falling."""
+def series_data(_path: Path | None) -> Data:
+    """Ragged series of two classes: rising and falling."""
     rng = np.random.default_rng(1)
 
     def split(num_items: int) -> Split:
@@ -49,8 +49,8 @@ def series(_path: Path | None) -> Data:
     return _data(split, ("falling", "rising"), config)
 
 
-def letters(_path: Path | None) -> Data:
-    """A language of three letters that follow each other in a circle, with a line end now and then."""
+def letter_data(_path: Path | None) -> Data:
+    """Lines of text that repeat `abc` nine times and end with a random letter."""
     rng = np.random.default_rng(2)
 
     def split(num_items: int) -> Split:
@@ -64,14 +64,14 @@ def letters(_path: Path | None) -> Data:
             inputs={"ids": ids[:size].reshape(shape)}, targets=ids[1 : size + 1].reshape(shape), texts=(text[:size],)
         )
 
-    codec = Tokenizer(WordLevel({letter: i for i, letter in enumerate(LETTERS)}, unk_token=" "))
-    return _data(split, (), {"vocabulary": len(LETTERS)}, codec.to_str())
+    tokenizer = Tokenizer(WordLevel({letter: i for i, letter in enumerate(LETTERS)}, unk_token=" "))
+    return _data(split, (), {"vocabulary": len(LETTERS)}, tokenizer.to_str())
 
 
-def digits(path: Path | None) -> Data:
-    """28 x 28, for the GAN."""
-    data = pictures(path)
-    big = {
+def digit_data(path: Path | None) -> Data:
+    """Images of 28 x 28 pixels, for the GAN."""
+    data = image_data(path)
+    enlarged = {
         name: Split(
             inputs={"images": part.inputs["images"].repeat(4, 1).repeat(4, 2)[:, 2:30, 2:30]}, targets=part.targets
         )
@@ -79,7 +79,7 @@ def digits(path: Path | None) -> Data:
     }
     latents = np.random.default_rng(3).standard_normal((110, mnist_gan.LATENT_SIZE), np.float32)
     test = Split(inputs={"latents": latents}, targets=np.zeros(0, np.int64))
-    return replace(data, **big, test=test, labels=(), config={})
+    return replace(data, **enlarged, test=test, labels=(), config={})
 
 
 def _data(split, labels, config, tokenizer=None) -> Data:
@@ -96,7 +96,7 @@ def _data(split, labels, config, tokenizer=None) -> Data:
     )
 
 
-class Glance(nn.Module):
+class TinyImageClassifier(nn.Module):
     def __init__(self, *, mean, std) -> None:
         super().__init__()
         self.pixels = Pixels(mean, std)
@@ -108,7 +108,7 @@ class Glance(nn.Module):
         return self.layers(self.pixels(images).flatten(1))
 
 
-class Listen(nn.Module):
+class TinySeriesClassifier(nn.Module):
     def __init__(self, *, channels, labels, mean, std) -> None:
         super().__init__()
         self.standardize = Standardize(mean, std)
@@ -120,7 +120,7 @@ class Listen(nn.Module):
         return self.head(h_LBN[-1])
 
 
-class Follow(nn.Module):
+class TinyTagger(nn.Module):
     def __init__(self, *, channels, labels, mean, std) -> None:
         super().__init__()
         self.standardize = Standardize(mean, std)
@@ -132,7 +132,7 @@ class Follow(nn.Module):
         return self.head(y_BTN), state[0].transpose(0, 1), state[1].transpose(0, 1)
 
 
-class Spell(nn.Module):
+class TinyLanguageModel(nn.Module):
     def __init__(self, *, vocabulary) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, 16)
@@ -151,14 +151,27 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         _recipe(
-            "tiny-images", "image-classifier", pictures, Glance, ema=0.9, augment=jitter(shift=1), label_smoothing=0.1
+            "tiny-images",
+            "image-classifier",
+            image_data,
+            TinyImageClassifier,
+            ema=0.9,
+            augment=random_shift(max_pixels=1),
+            label_smoothing=0.1,
         ),
-        _recipe("tiny-plain", "image-classifier", pictures, Glance),
-        _recipe("tiny-series", "series-classifier", series, Listen, max_steps=16, augment=noise(0.1)),
-        _recipe("tiny-series-calm", "series-classifier", series, Listen, max_steps=16),
-        _recipe("tiny-tagger", "series-tagger", series, Follow, max_steps=16),
-        _recipe("tiny-language", "language-model", letters, Spell, max_steps=64),
-        _recipe("tiny-gan", "image-generator", digits, mnist_gan.MnistGan, learner=mnist_gan.Adversarial, ema=0.9),
+        _recipe("tiny-baseline", "image-classifier", image_data, TinyImageClassifier),
+        _recipe(
+            "tiny-series",
+            "series-classifier",
+            series_data,
+            TinySeriesClassifier,
+            max_steps=16,
+            augment=gaussian_noise(0.1),
+        ),
+        _recipe("tiny-series-no-noise", "series-classifier", series_data, TinySeriesClassifier, max_steps=16),
+        _recipe("tiny-tagger", "series-tagger", series_data, TinyTagger, max_steps=16),
+        _recipe("tiny-language", "language-model", letter_data, TinyLanguageModel, max_steps=64),
+        _recipe("tiny-gan", "image-generator", digit_data, mnist_gan.MnistGan, learner=mnist_gan.Adversarial, ema=0.9),
     )
 }
 

@@ -1,8 +1,8 @@
-"""Paragraphs of the standard library's docstrings, labelled by what their package is for.
+"""Paragraphs of the standard library's docstrings, labelled with the topic of their package.
 
-The text of the Python that runs, so it needs no network and differs a little between Python's releases. A top-level
-class or function keeps all its paragraphs on one side of every cut, and a held-back paragraph of which more than half
-was also said on the other side is dropped.
+The texts come from the running Python: no download is needed, and releases of Python differ slightly. All paragraphs of
+a top-level class or function are in the same split. A validation or test paragraph is dropped when more than half of
+its phrases also occur in the training split.
 """
 
 import ast
@@ -28,24 +28,26 @@ TOPICS = {
         "zoneinfo"
     ),
 }
-Paragraphs = dict[str, list[str]]  # of one top-level definition, named package/file.py:Definition
+
+# The paragraphs of each top-level definition, whose name is package/file.py:Definition.
+Paragraphs = dict[str, list[str]]
 
 
 def paragraphs() -> dict[str, Paragraphs]:
-    """For each topic its paragraphs of at least 40 characters, each said once, by definition."""
+    """The paragraphs of each topic by definition: those of at least 40 letters, without duplicates."""
     library = Path(sysconfig.get_path("stdlib"))
     seen: set[str] = set()
     found: dict[str, Paragraphs] = {}
     for topic, packages in TOPICS.items():
         found[topic] = {}
         for path in _modules(library, packages.split()):
-            for owner, text in _docstrings(path.relative_to(library).as_posix(), path.read_bytes()):
+            for definition, text in _docstrings(path.relative_to(library).as_posix(), path.read_bytes()):
                 for paragraph in re.split(r"\n\s*\n", text):
                     line = " ".join(paragraph.split())
-                    plain = re.sub(r"[^a-z]", "", line.lower())
-                    if len(plain) >= 40 and not line.startswith(">>>") and plain not in seen:
-                        seen.add(plain)
-                        found[topic].setdefault(owner, []).append(line)
+                    letters = re.sub(r"[^a-z]", "", line.lower())
+                    if len(letters) >= 40 and not line.startswith(">>>") and letters not in seen:
+                        seen.add(letters)
+                        found[topic].setdefault(definition, []).append(line)
     return found
 
 
@@ -56,38 +58,43 @@ def _modules(library: Path, packages: list[str]) -> Iterator[Path]:
 
 
 def _docstrings(module: str, content: bytes) -> Iterator[tuple[str, str]]:
-    """Pairs (owner, docstring): the module's own, then those inside each top-level definition, which owns them."""
+    """Pairs (definition, docstring): that of the module, then all those inside each top-level definition."""
     tree = ast.parse(content)
     yield module, ast.get_docstring(tree) or ""
-    for definition in tree.body:
-        for node in ast.walk(definition):
+    for top_level in tree.body:
+        for node in ast.walk(top_level):
             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                yield f"{module}:{getattr(definition, 'name', '')}", ast.get_docstring(node) or ""
+                yield f"{module}:{getattr(top_level, 'name', '')}", ast.get_docstring(node) or ""
 
 
 def split(*, seed: int) -> dict[str, tuple[list[str], list[int]]]:
     """Texts and topic numbers of "train", "validation" and "test": about 75, 10 and 15 % of every topic."""
     rng = np.random.default_rng(seed)
     parts: dict[str, tuple[list[str], list[int]]] = {"train": ([], []), "validation": ([], []), "test": ([], [])}
-    for label, by_owner in enumerate(paragraphs().values()):
-        total = sum(map(len, by_owner.values()))
-        taken = 0
-        for owner in rng.permutation(sorted(by_owner)):
-            texts = by_owner[str(owner)]
-            large = len(texts) > total * 0.04  # a held-back part of one class alone would say little
-            part = "train" if large or taken > total * 0.25 else "test" if taken <= total * 0.15 else "validation"
-            taken += 0 if large else len(texts)
+    for label, by_definition in enumerate(paragraphs().values()):
+        total = sum(map(len, by_definition.values()))
+        num_held_out = 0
+        for definition in rng.permutation(sorted(by_definition)):
+            texts = by_definition[str(definition)]
+            # One large definition must not fill a held-out part.
+            large = len(texts) > total * 0.04
+            if large or num_held_out > total * 0.25:
+                part = "train"
+            else:
+                part = "test" if num_held_out <= total * 0.15 else "validation"
+            num_held_out += 0 if large else len(texts)
             parts[part][0].extend(texts)
             parts[part][1].extend([label] * len(texts))
-    said = {phrase for text in parts["train"][0] for phrase in _phrases(text)}
+    train_phrases = {phrase for text in parts["train"][0] for phrase in _phrases(text)}
     for part in ("validation", "test"):
         texts, labels = parts[part]
-        fresh = [i for i, text in enumerate(texts) if np.mean([phrase in said for phrase in _phrases(text)]) <= 0.5]
-        parts[part] = [texts[i] for i in fresh], [labels[i] for i in fresh]
+        known = [np.mean([phrase in train_phrases for phrase in _phrases(text)]) for text in texts]
+        new = [i for i, share in enumerate(known) if share <= 0.5]
+        parts[part] = [texts[i] for i in new], [labels[i] for i in new]
     return parts
 
 
 def _phrases(text: str) -> list[tuple[str, ...]]:
-    """Runs of four words."""
+    """All sequences of four consecutive words."""
     words = re.findall(r"\w+", text.lower())
     return [tuple(words[i : i + 4]) for i in range(max(1, len(words) - 3))]

@@ -1,6 +1,6 @@
-"""Cutting a held-back part off a data set.
+"""Stratified holdout: a validation or test part split off a data set.
 
-The cut is a function of the targets and the seed alone, takes the same share of every class, and keeps the order.
+The split depends only on the targets and the seed, takes the same share of every class and preserves the order.
 """
 
 import numpy as np
@@ -10,12 +10,15 @@ Indices = npt.NDArray[np.int64]
 
 
 def hold_out(targets: npt.NDArray[np.int64], *, share: float, seed: int) -> tuple[Indices, Indices]:
-    """Positions (kept, held), each sorted; `share` of every class is held, at least one item where it has two."""
+    """Sorted positions of the remaining and of the held-out items.
+
+    `share` of every class is held out: at least one item, except from a class with a single item.
+    """
     rng = np.random.default_rng(seed)
-    held: list[Indices] = []
+    held_out: list[Indices] = []
     for label in np.unique(targets):
         members = np.flatnonzero(targets == label)
         count = min(max(1, round(len(members) * share)), len(members) - 1)
-        held.append(rng.permutation(members)[:count])
-    taken = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(targets)), taken), taken
+        held_out.append(rng.permutation(members)[:count])
+    positions = np.sort(np.concatenate(held_out))
+    return np.setdiff1d(np.arange(len(targets)), positions), positions

@@ -1,7 +1,7 @@
 """Short texts by topic: AG News, or by default paragraphs of the standard library's docstrings.
 
-The texts of a split are what a client sends, untouched. All cleaning is the tokenizer's normalizer, so it travels with
-the model in `tokenizer.json` and cannot differ between training and service.
+The texts of a split are raw, as a client sends them. The tokenizer's normalizer does all cleaning, so training and
+service share it through `tokenizer.json`.
 """
 
 import csv
@@ -19,11 +19,17 @@ from training.data.holdout import hold_out
 from training.data.source import Source
 from training.recipe import Data, Split
 
-SEED = 2015  # of the cuts, whatever the training's own seed
+# The seed of the splits, independent of the seed of the run.
+SEED = 2015
 LABELS = ("World", "Sports", "Business", "Sci/Tech")
-PADDING, UNKNOWN = "[PAD]", "[UNK]"  # ids 0 and 1; no text can be cut into them
 VOCABULARY = 20_000
-MAX_STEPS = 128  # tokens of a text that training reads; AG News has 44 in the middle, 93 at the last hundredth
+
+# Tokens 0 and 1. The tokenizer splits punctuation off, so no text contains them.
+PADDING, UNKNOWN = "[PAD]", "[UNK]"
+
+# Training reads this many tokens of a text. AG News texts have 44 tokens in the median, 93 at the 99th percentile.
+MAX_STEPS = 128
+
 Texts = tuple[str, ...]
 Targets = npt.NDArray[np.int64]
 
@@ -32,23 +38,23 @@ def load(path: Path | None) -> Data:
     """Real: a folder or archive with `train.csv` and `test.csv` (or `.csv.gz`) of AG News."""
     if path is None:
         parts = docstrings.split(seed=SEED)
-        said = "\n".join(text for texts, _ in parts.values() for text in texts)
+        corpus = "\n".join(text for texts, _ in parts.values() for text in texts)
         return _data(
             name="Docstrings of the standard library",
             note="Paragraphs of the standard library's docstrings; a class or function is in one split alone.",
             parts={name: (tuple(texts), np.array(labels, np.int64)) for name, (texts, labels) in parts.items()},
             labels=tuple(docstrings.TOPICS),
-            sha256={"docstrings": hashlib.sha256(said.encode()).hexdigest()},
+            sha256={"docstrings": hashlib.sha256(corpus.encode()).hexdigest()},
         )
     source = Source(path)
     texts, targets = _csv(source, "train.csv")
-    kept, held = hold_out(targets, share=0.05, seed=SEED)
+    train_items, validation_items = hold_out(targets, share=0.05, seed=SEED)
     return _data(
         name="AG News",
         note=f"{len(texts):,} news texts to learn from, title and description joined by a space.",
         parts={
-            "train": (tuple(texts[i] for i in kept), targets[kept]),
-            "validation": (tuple(texts[i] for i in held), targets[held]),
+            "train": (tuple(texts[i] for i in train_items), targets[train_items]),
+            "validation": (tuple(texts[i] for i in validation_items), targets[validation_items]),
             "test": _csv(source, "test.csv"),
         },
         labels=LABELS,
@@ -73,27 +79,28 @@ def _data(
 
 
 def word_tokenizer(texts: Sequence[str]) -> Tokenizer:
-    """Words that `texts` holds at least twice, the commonest first; fitted here, so on the training split alone."""
+    """A tokenizer of the words that occur at least twice in `texts`, most frequent first."""
     trainer = trainers.WordLevelTrainer(
         vocab_size=VOCABULARY, min_frequency=2, special_tokens=[PADDING, UNKNOWN], show_progress=False
     )
-    fitted = _words(models.WordLevel(unk_token=UNKNOWN))
+    fitted = _word_level(models.WordLevel(unk_token=UNKNOWN))
     fitted.train_from_iterator(texts, trainer)
-    return _words(models.WordLevel(fitted.get_vocab(), unk_token=UNKNOWN))  # now [PAD] in a text is three signs
+    # The fitted tokenizer would read "[PAD]" in a text as the padding token; a new one has no special tokens.
+    return _word_level(models.WordLevel(fitted.get_vocab(), unk_token=UNKNOWN))
 
 
-def _words(model: models.WordLevel) -> Tokenizer:
+def _word_level(model: models.WordLevel) -> Tokenizer:
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = cleaning()
+    tokenizer.normalizer = text_normalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
     return tokenizer
 
 
-def cleaning() -> normalizers.Normalizer:
-    """Lower case without accents, and none of the marks that AG News carries.
+def text_normalizer() -> normalizers.Normalizer:
+    """Lowercase, remove accents, and remove the markup of AG News.
 
-    `\\` stands for a new line there, `&lt;...&gt;` encloses HTML, ` #39;` is an apostrophe, and other `#NN;` and `&xx;`
-    are signs of no use. Numbers lose their digits but not their length: 2004 is 0000.
+    In AG News, `\\` is a line break, `&lt;...&gt;` an HTML tag, ` #39;` an apostrophe; other `#NN;` and `&xx;` are
+    dropped. Every digit becomes 0: 2004 is read as 0000.
     """
     return normalizers.Sequence(
         [
@@ -118,26 +125,30 @@ def _split(tokenizer: Tokenizer, texts: Texts, targets: Targets) -> Split:
     return Split(inputs={"ids": ids, "lengths": lengths}, targets=targets, texts=texts)
 
 
-def _csv(source: Source, wanted: str) -> tuple[Texts, Targets]:
-    name = source.need(wanted)
-    return read_csv(source.text(name), where=source.where(name))
+def _csv(source: Source, file_name: str) -> tuple[Texts, Targets]:
+    name = source.require(file_name)
+    return read_csv(source.read_text(name), location=source.location(name))
 
 
-def read_csv(text: str, *, where: str) -> tuple[Texts, Targets]:
-    """Rows `"class","title","description"` without a header, classes from 1; a text is title + " " + description."""
+def read_csv(text: str, *, location: str) -> tuple[Texts, Targets]:
+    """Texts and targets from rows `"class","title","description"` without a header; classes start at 1.
+
+    A text is its title and description, joined by a space.
+    """
     texts: list[str] = []
     targets: list[int] = []
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for row in rows:
             if len(row) != 3 or row[0] not in ("1", "2", "3", "4"):
+                found = ",".join(row)[:80]
                 raise ValueError(
-                    f'{where}, line {rows.line_num}: expected "1-4","title","description", found {",".join(row)[:80]!r}'
+                    f'{location}, line {rows.line_num}: expected "1-4","title","description", found {found!r}'
                 )
             targets.append(int(row[0]) - 1)
             texts.append(" ".join(part for part in row[1:] if part.strip()))
     except csv.Error as error:
-        raise ValueError(f"{where}, line {rows.line_num}: not CSV: {error}") from error
+        raise ValueError(f"{location}, line {rows.line_num}: not CSV: {error}") from error
     if not texts:
-        raise ValueError(f"{where}: expected rows, found none")
+        raise ValueError(f"{location}: expected rows, found none")
     return tuple(texts), np.array(targets, np.int64)

@@ -1,6 +1,6 @@
-"""Mean and deviation of images, as a model's first layer wants them: of pixel / 255, one number a channel.
+"""Mean and standard deviation of images, of pixel / 255 and per channel, for the first layer of a model.
 
-They are counted exactly from the 256 values a pixel can have, so the order of the images changes nothing.
+Both are computed from the histogram of the 256 pixel values, so they do not depend on the order of the images.
 """
 
 import numpy as np
@@ -11,10 +11,10 @@ def statistics(images: npt.NDArray[np.uint8]) -> dict[str, list[float]]:
     """`{"mean": [...], "std": [...]}` of images [items, height, width] or [items, height, width, channels]."""
     channels = [images] if images.ndim == 3 else [images[..., i] for i in range(images.shape[-1])]
     value = np.arange(256) / 255
-    means, deviations = [], []
+    means, stds = [], []
     for channel in channels:
         share = np.bincount(np.ravel(channel), minlength=256) / channel.size
         mean = float(share @ value)
         means.append(round(mean, 4))
-        deviations.append(round(float(share @ (value - mean) ** 2) ** 0.5, 4))
-    return {"mean": means, "std": deviations}
+        stds.append(round(float(share @ (value - mean) ** 2) ** 0.5, 4))
+    return {"mean": means, "std": stds}

@@ -1,7 +1,7 @@
-"""Drawn shapes: ten classes of 32 x 32 colour images, made from a seed, in the form of CIFAR-10.
+"""Drawn shapes: ten classes of 32 x 32 colour images in the form of CIFAR-10.
 
-A shape has any colour lighter than its ground's, any place, many sizes and a slight turn; the ground is shaded, with a
-speck and noise. The classes differ in outline alone. The same seed draws the same images.
+Colour, position, size and rotation of a shape are random; it is lighter than its background, which has a gradient, a
+spot and noise. Only the outline depends on the class. The same seed draws the same images.
 
 Legend: N images, Y and X pixels, C channels.
 """
@@ -18,52 +18,53 @@ SIDE = 32
 
 
 def draw(count: int, *, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """`count` images [N, Y, X, C] and their classes, as many of each class as of any other."""
+    """`count` images [N, Y, X, C] and their classes, which are equally frequent."""
     rng = np.random.default_rng(seed)
     targets = rng.permutation(np.arange(count, dtype=np.int64) % len(SHAPES))
-    x_NYX, y_NYX = _own_axes(count, rng)
+    x_NYX, y_NYX = _shape_coordinates(count, rng)
     inside_NYX = np.empty((count, SIDE, SIDE), np.float32)
     for label, outline in enumerate(SHAPES.values()):
         of_label = targets == label
         inside_NYX[of_label] = outline(x_NYX[of_label], y_NYX[of_label])
-    ground_NYXC, colour_NC = _ground_and_colour(count, rng)
-    cover_NYX1 = np.clip(inside_NYX * 4 + 0.5, 0, 1)[..., None]  # half a pixel of soft edge
-    images_NYXC = ground_NYXC * (1 - cover_NYX1) + colour_NC[:, None, None, :] * cover_NYX1
+    background_NYXC, colour_NC = _background_and_colour(count, rng)
+    # The edges are soft, half a pixel wide.
+    cover_NYX1 = np.clip(inside_NYX * 4 + 0.5, 0, 1)[..., None]
+    images_NYXC = background_NYXC * (1 - cover_NYX1) + colour_NC[:, None, None, :] * cover_NYX1
     images_NYXC += rng.standard_normal(images_NYXC.shape, np.float32) * rng.uniform(2, 9, (count, 1, 1, 1)).astype(
         np.float32
     )
     return np.clip(images_NYXC, 0, 255).astype(np.uint8), targets
 
 
-def _own_axes(count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Each pixel in its shape's own axes: the shape is centred on 0, reaches about 1, turned by up to 12 degrees."""
-    size, turn = rng.uniform(8, 13, (count, 1, 1)), np.radians(rng.uniform(-12, 12, (count, 1, 1)))
-    room = SIDE / 2 - size * 0.9
-    centre_x, centre_y = (SIDE / 2 - 0.5 + rng.uniform(-1, 1, (count, 1, 1)) * room for _ in range(2))
+def _shape_coordinates(count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Pixel coordinates in the frame of the shape: centred at 0, radius about 1, rotated by up to 12 degrees."""
+    size, angle = rng.uniform(8, 13, (count, 1, 1)), np.radians(rng.uniform(-12, 12, (count, 1, 1)))
+    max_offset = SIDE / 2 - size * 0.9
+    centre_x, centre_y = (SIDE / 2 - 0.5 + rng.uniform(-1, 1, (count, 1, 1)) * max_offset for _ in range(2))
     grid_Y, grid_X = np.mgrid[0:SIDE, 0:SIDE]
     right, down = (grid_X - centre_x) / size, (grid_Y - centre_y) / size
-    x_NYX = np.cos(turn) * right + np.sin(turn) * down
-    y_NYX = np.cos(turn) * down - np.sin(turn) * right
+    x_NYX = np.cos(angle) * right + np.sin(angle) * down
+    y_NYX = np.cos(angle) * down - np.sin(angle) * right
     return x_NYX.astype(np.float32), y_NYX.astype(np.float32)
 
 
-def _ground_and_colour(count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """A shaded ground with a square speck, and a colour that is lighter by at least 90 of 255 in every channel."""
+def _background_and_colour(count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """A background gradient with a square spot, and a colour lighter than its base by 90 of 255 or more per channel."""
     base_NC = rng.uniform(10, 120, (count, 3))
     colour_NC = rng.uniform(base_NC + 90, 255)
     slope_NC = rng.uniform(-1.2, 1.2, (count, 2, 3))
-    ramp = np.arange(SIDE) - SIDE / 2
-    ground_NYXC = base_NC[:, None, None, :] + ramp[:, None, None] * slope_NC[:, None, None, 0]
-    ground_NYXC = ground_NYXC + ramp[None, :, None] * slope_NC[:, None, None, 1]
+    offsets = np.arange(SIDE) - SIDE / 2
+    background_NYXC = base_NC[:, None, None, :] + offsets[:, None, None] * slope_NC[:, None, None, 0]
+    background_NYXC = background_NYXC + offsets[None, :, None] * slope_NC[:, None, None, 1]
     row, column = rng.integers(0, SIDE - 2, (2, count))
-    speck_NC = rng.uniform(0, 255, (count, 3))
+    spot_NC = rng.uniform(0, 255, (count, 3))
     for step in range(4):
-        ground_NYXC[np.arange(count), row + step // 2, column + step % 2] = speck_NC
-    return ground_NYXC.astype(np.float32), colour_NC.astype(np.float32)
+        background_NYXC[np.arange(count), row + step // 2, column + step % 2] = spot_NC
+    return background_NYXC.astype(np.float32), colour_NC.astype(np.float32)
 
 
 def _polygon(corners: int, x: Floats, y: Floats) -> Floats:
-    """A regular polygon, one corner up: inside is the side of every edge that holds the centre."""
+    """A regular polygon with a corner at the top: positive on the inner side of every edge."""
     angles = np.pi * (2 * np.arange(corners) + 1) / corners
     edges = [np.cos(np.pi / corners) - (x * np.sin(a) - y * np.cos(a)) for a in angles]
     return np.minimum.reduce(edges)
@@ -86,7 +87,7 @@ def _square(x: Floats, y: Floats) -> Floats:
 
 
 def _star(x: Floats, y: Floats) -> Floats:
-    """Two overlaid triangles: the six-pointed star."""
+    """A six-pointed star: two overlaid triangles."""
     return np.maximum(_polygon(3, x, y), _polygon(3, x, -y))
 
 
@@ -104,12 +105,12 @@ def _frame(x: Floats, y: Floats) -> Floats:
 
 
 def _bars(x: Floats, y: Floats) -> Floats:
-    """Two level bars."""
+    """Two horizontal bars."""
     return np.minimum(0.9 - np.abs(x), 0.22 - np.abs(np.abs(y) - 0.55))
 
 
 def _arrow(x: Floats, y: Floats) -> Floats:
-    """A head that points up, on a shaft."""
+    """An arrow that points up."""
     head = np.minimum(0.05 - y, (y + 1) - np.abs(x) * 1.2)
     return np.maximum(head, np.minimum(0.22 - np.abs(x), 0.95 - np.abs(y)))
 

@@ -1,7 +1,7 @@
-"""A data set on disk: a folder, an archive or one file, seen as named contents.
+"""A data set on disk (a folder, an archive or one file) as named contents.
 
-Every content that is handed out is hashed first, so a model's card can name exactly what it was trained on. Archives
-are read in memory and never unpacked to disk: a hostile member name can reach no file.
+Every file that is read is hashed, so a model's card names exactly the data it was trained on. Archives are read in
+memory and never unpacked to disk, so a hostile member name cannot overwrite a file.
 """
 
 import gzip
@@ -16,10 +16,10 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 
 
 class Source:
-    """Names are relative to the folder or archive, with `/`; a name's `.gz` is left out and its content unpacked."""
+    """Named contents; names are relative paths with `/`, without `.gz`: gzip files are decompressed."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ValueError when there is nothing at `path` or the archive is broken."""
+        """Raises ValueError when `path` does not exist or is a damaged archive."""
         self.path = path
         self.sha256: dict[str, str] = {}
         self._contents: dict[str, bytes] = {}
@@ -35,21 +35,21 @@ class Source:
             self._files = {path.name: path}
         self.names = sorted(name.removesuffix(".gz") for name in (*self._files, *self._contents))
 
-    def find(self, *names: str) -> str | None:
-        """The first of `names` that is here, at the top or in any folder below it."""
-        for wanted in names:
+    def first_match(self, *file_names: str) -> str | None:
+        """The name of the first of `file_names` that exists, at the top or in any folder below; None without one."""
+        for file_name in file_names:
             for name in self.names:
-                if name == wanted or name.endswith("/" + wanted):
+                if name == file_name or name.endswith("/" + file_name):
                     return name
         return None
 
-    def need(self, *names: str) -> str:
-        """As `find`; raises ValueError that says what was expected and what is there."""
-        found = self.find(*names)
-        if found is None:
-            there = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "") or "nothing"
-            raise ValueError(f"{self.path}: expected {' or '.join(names)} (or the same with .gz), found {there}")
-        return found
+    def require(self, *file_names: str) -> str:
+        """As `first_match`, but raises ValueError when none of `file_names` exists."""
+        name = self.first_match(*file_names)
+        if name is None:
+            found = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "") or "nothing"
+            raise ValueError(f"{self.path}: expected {' or '.join(file_names)} (or the same with .gz), found {found}")
+        return name
 
     def read(self, name: str) -> bytes:
         stored = name if name in self._files or name in self._contents else name + ".gz"
@@ -63,18 +63,20 @@ class Source:
         try:
             return gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{self.where(name)}: not a whole gzip file: {error}") from error
+            raise ValueError(f"{self.location(name)}: truncated or damaged gzip file: {error}") from error
 
-    def text(self, name: str) -> str:
+    def read_text(self, name: str) -> str:
         content = self.read(name)
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
             line = content[: error.start].count(b"\n") + 1
-            raise ValueError(f"{self.where(name)}, line {line}: expected UTF-8 text, found {error.reason}") from error
+            raise ValueError(
+                f"{self.location(name)}, line {line}: expected UTF-8 text, found {error.reason}"
+            ) from error
 
-    def where(self, name: str) -> str:
-        """How messages name a content."""
+    def location(self, name: str) -> str:
+        """The path of a content, as shown in messages."""
         return str(self.path) if self.path.name.removesuffix(".gz") == name else f"{self.path}/{name}"
 
 
@@ -92,4 +94,4 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                     if handle is not None:
                         yield member.name, handle.read()
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a whole archive: {error}") from error
+        raise ValueError(f"{path}: truncated or damaged archive: {error}") from error

@@ -1,6 +1,6 @@
-"""JapaneseVowels: which of nine men said /ae/, from 7-29 steps of 12 coefficients; by default the copy sktime carries.
+"""JapaneseVowels: nine male speakers saying /ae/, as 7-29 steps of 12 coefficients; by default the copy in sktime.
 
-Both forms, `.ts` and the original `ae.train`/`ae.test`, give the same float32 arrays; series stay unscaled.
+Both forms, `.ts` and the original `ae.train`/`ae.test`, give the same float32 arrays; series are not scaled.
 Source: M. Kudo, J. Toyama, M. Shimbo, Pattern Recognition Letters 20 (1999).
 """
 
@@ -14,28 +14,32 @@ from training.data.holdout import hold_out
 from training.data.source import Source
 from training.recipe import Data, Split
 
-SEED = 1999  # of the validation cut, whatever the training's own seed
+# The seed of the validation split, independent of the seed of the run.
+SEED = 1999
 CHANNELS = 12
 SPEAKERS = 9
-AE_COUNTS = {"ae.train": (30,) * SPEAKERS, "ae.test": (31, 35, 88, 44, 29, 24, 40, 50, 29)}  # the file has no labels
+
+# Utterances of each speaker in order; these files have no labels.
+AE_COUNTS = {"ae.train": (30,) * SPEAKERS, "ae.test": (31, 35, 88, 44, 29, 24, 40, 50, 29)}
+
 Series = list[npt.NDArray[np.float32]]  # each [steps, channels]
 Labelled = tuple[Series, npt.NDArray[np.int64]]
 
 
 def load(path: Path | None) -> Data:
-    """270 utterances to learn from (a tenth of them for validation) and 370 to test on."""
-    source = Source(_carried() if path is None else path)
-    if source.find("ae.train") and not source.find("JapaneseVowels_TRAIN.ts"):
+    """270 training utterances, of which a tenth is the validation split, and 370 test utterances."""
+    source = Source(_embedded_folder() if path is None else path)
+    if source.first_match("ae.train") and not source.first_match("JapaneseVowels_TRAIN.ts"):
         train, test = _ae(source, "ae.train"), _ae(source, "ae.test")
     else:
         train, test = _ts(source, "JapaneseVowels_TRAIN.ts"), _ts(source, "JapaneseVowels_TEST.ts")
-    kept, held = hold_out(train[1], share=0.1, seed=SEED)
-    steps = np.concatenate([train[0][i] for i in kept])
+    train_items, validation_items = hold_out(train[1], share=0.1, seed=SEED)
+    steps = np.concatenate([train[0][i] for i in train_items])
     return Data(
         name="JapaneseVowels",
         note=f"{len(train[1])} training and {len(test[1])} test utterances of nine speakers, UCI data set 128.",
-        train=_split([train[0][i] for i in kept], train[1][kept]),
-        validation=_split([train[0][i] for i in held], train[1][held]),
+        train=_split([train[0][i] for i in train_items], train[1][train_items]),
+        validation=_split([train[0][i] for i in validation_items], train[1][validation_items]),
         test=_split(*test),
         labels=tuple(f"speaker {i}" for i in range(1, SPEAKERS + 1)),
         sha256=source.sha256,
@@ -48,11 +52,14 @@ def load(path: Path | None) -> Data:
     )
 
 
-def _carried() -> Path:
-    """sktime's own folder, found without importing sktime, which takes seconds."""
+def _embedded_folder() -> Path:
+    """The folder of the data in sktime."""
+    # Importing sktime takes seconds; finding it does not.
     spec = find_spec("sktime")
     if spec is None or spec.origin is None:
-        raise ValueError("the embedded vowels need the package sktime (dependency group train); or name a folder")
+        raise ValueError(
+            "the embedded vowels need the package sktime (dependency group train); install it or pass --data"
+        )
     return Path(spec.origin).parent / "datasets" / "data" / "JapaneseVowels"
 
 
@@ -64,74 +71,74 @@ def _split(series: Series, targets: npt.NDArray[np.int64]) -> Split:
     return Split(inputs={"series": padded, "lengths": lengths}, targets=targets)
 
 
-def _ts(source: Source, wanted: str) -> Labelled:
-    name = source.need(wanted)
-    return read_ts(source.text(name), where=source.where(name))
+def _ts(source: Source, file_name: str) -> Labelled:
+    name = source.require(file_name)
+    return read_ts(source.read_text(name), location=source.location(name))
 
 
-def read_ts(text: str, *, where: str) -> Labelled:
-    """The series of a `.ts` file: after `@data`, a line holds its channels parted by `:`, then the label."""
+def read_ts(text: str, *, location: str) -> Labelled:
+    """The series of a `.ts` file: each line after `@data` is the channels and the label, separated by `:`."""
     lines = text.splitlines()
     if "@data" not in (line.strip().lower() for line in lines):
-        raise ValueError(f"{where}: expected a line @data")
+        raise ValueError(f"{location}: expected a line @data")
     series: Series = []
     targets: list[int] = []
-    began = False
+    in_data = False
     for number, line in enumerate(lines, 1):
-        if began and line.strip():
+        if in_data and line.strip():
             *channels, label = line.strip().split(":")
-            series.append(_channels(channels, f"{where}, line {number}"))
-            targets.append(_speaker(label, f"{where}, line {number}"))
-        began = began or line.strip().lower() == "@data"
+            series.append(_channels(channels, f"{location}, line {number}"))
+            targets.append(_speaker(label, f"{location}, line {number}"))
+        in_data = in_data or line.strip().lower() == "@data"
     if not series:
-        raise ValueError(f"{where}: no series after @data")
+        raise ValueError(f"{location}: no series after @data")
     return series, np.array(targets, np.int64)
 
 
-def _channels(fields: list[str], where: str) -> npt.NDArray[np.float32]:
+def _channels(fields: list[str], location: str) -> npt.NDArray[np.float32]:
     if len(fields) != CHANNELS:
-        raise ValueError(f"{where}: expected {CHANNELS} channels and a label, found {len(fields)} channels")
+        raise ValueError(f"{location}: expected {CHANNELS} channels and a label, found {len(fields)} channels")
     try:
         rows = [np.array(field.split(","), np.float32) for field in fields]
     except ValueError as error:
-        raise ValueError(f"{where}: expected numbers: {error}") from error
+        raise ValueError(f"{location}: expected numbers: {error}") from error
     lengths = {len(row) for row in rows}
     if len(lengths) != 1:
-        raise ValueError(f"{where}: channels have different numbers of steps: {sorted(lengths)}")
+        raise ValueError(f"{location}: channels have different numbers of steps: {sorted(lengths)}")
     return np.stack(rows, axis=1)
 
 
-def _speaker(label: str, where: str) -> int:
+def _speaker(label: str, location: str) -> int:
     if label not in {str(i) for i in range(1, SPEAKERS + 1)}:
-        raise ValueError(f"{where}: expected a speaker 1-{SPEAKERS}, found {label!r}")
+        raise ValueError(f"{location}: expected a speaker 1-{SPEAKERS}, found {label!r}")
     return int(label) - 1
 
 
-def _ae(source: Source, wanted: str) -> Labelled:
-    name = source.need(wanted)
-    series = read_ae(source.text(name), where=source.where(name))
-    counts = AE_COUNTS[wanted]
+def _ae(source: Source, file_name: str) -> Labelled:
+    name = source.require(file_name)
+    series = read_ae(source.read_text(name), location=source.location(name))
+    counts = AE_COUNTS[file_name]
     if len(series) != sum(counts):
-        raise ValueError(f"{source.where(name)}: expected {sum(counts)} utterances, found {len(series)}")
+        raise ValueError(f"{source.location(name)}: expected {sum(counts)} utterances, found {len(series)}")
     return series, np.repeat(np.arange(SPEAKERS, dtype=np.int64), counts)
 
 
-def read_ae(text: str, *, where: str) -> Series:
-    """Utterances as rows of 12 numbers; a row of twelve 1.0, or an empty line, ends each."""
+def read_ae(text: str, *, location: str) -> Series:
+    """The utterances of an original file: rows of 12 numbers; a row of twelve 1.0 or an empty line ends each."""
     series: Series = []
     rows: list[list[float]] = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
             row = [float(field) for field in line.split()]
         except ValueError as error:
-            raise ValueError(f"{where}, line {number}: expected numbers: {error}") from error
+            raise ValueError(f"{location}, line {number}: expected numbers: {error}") from error
         if row and row != [1.0] * CHANNELS:
             if len(row) != CHANNELS:
-                raise ValueError(f"{where}, line {number}: expected {CHANNELS} numbers, found {len(row)}")
+                raise ValueError(f"{location}, line {number}: expected {CHANNELS} numbers, found {len(row)}")
             rows.append(row)
         elif rows:
             series.append(np.array(rows, np.float32))
             rows = []
     if rows:
-        raise ValueError(f"{where}: the last utterance has no end: a row of twelve 1.0 or an empty line")
+        raise ValueError(f"{location}: the last utterance has no end: a row of twelve 1.0 or an empty line")
     return series

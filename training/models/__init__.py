@@ -1,4 +1,4 @@
-"""The registry: every recipe by its name. A new model is one file in this folder and one line here."""
+"""The registry of recipes, by name. A new model is one file in this folder and one line here."""
 
 from training.models import (
     cifar10_cnn,

@@ -1,18 +1,18 @@
-"""Conv 32@3x3 and 64@3x3, both padded and pooled, 4096-128-10."""
+"""CIFAR-10 classifier with two convolutions: 32@3x3 and 64@3x3, both padded and pooled, then 4096-128-10."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from training.augment import jitter
+from training.augment import random_shift
 from training.data import cifar10
 from training.layers import Pixels
 from training.recipe import Recipe
 
 
 class Cifar10Cnn(nn.Module):
-    """32 -> 16 -> 8: 64 maps of 8 x 8 are 4,096 features; dropout where they meet the dense layers."""
+    """Feature maps shrink 32 -> 16 -> 8; 64 maps of 8 x 8 are 4,096 features. Both dense layers use dropout."""
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -43,5 +43,5 @@ RECIPE = Recipe(
     learning_rate=1.5e-3,
     weight_decay=2e-2,
     ema=0.998,
-    augment=jitter(shift=2, mirror=True),
+    augment=random_shift(max_pixels=2, flip=True),
 )

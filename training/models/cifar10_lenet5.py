@@ -1,18 +1,18 @@
-"""LeNet-5 on colour: conv 6@5x5, 16@5x5, 400-120-84-10 (LeCun et al. 1998, with ReLU and max pooling)."""
+"""LeNet-5 for colour images: conv 6@5x5, 16@5x5, 400-120-84-10 (LeCun et al. 1998, with ReLU and max pooling)."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from training.augment import jitter
+from training.augment import random_shift
 from training.data import cifar10
 from training.layers import Pixels
 from training.recipe import Recipe
 
 
 class LeNet5(nn.Module):
-    """32 -> 28 -> 14 -> 10 -> 5: 16 maps of 5 x 5 are 400 features."""
+    """Feature maps shrink 32 -> 28 -> 14 -> 10 -> 5; 16 maps of 5 x 5 are 400 features."""
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -43,5 +43,5 @@ RECIPE = Recipe(
     learning_rate=2e-3,
     weight_decay=1e-2,
     ema=0.998,
-    augment=jitter(shift=2, mirror=True),
+    augment=random_shift(max_pixels=2, flip=True),
 )

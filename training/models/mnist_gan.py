@@ -1,4 +1,4 @@
-"""Digits out of noise: generator 100-256-512-784 against discriminator 784-512-256-1 (Goodfellow et al. 2014)."""
+"""GAN for MNIST digits: generator 100-256-512-784, discriminator 784-512-256-1 (Goodfellow et al. 2014)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,25 +9,29 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 
 from training.data import mnist
-from training.learner import Learner, adamw, descend
+from training.learner import Learner, adamw, optimizer_step
 from training.recipe import Data, Recipe, Split
 from training.workers import Workers
 
 LATENT_SIZE = 100
 NUM_STYLES = 30
-STYLE_WEIGHT = 5.0  # styles weigh less than their variations, or each would be a single picture
-CALM = 0.7  # when it draws for others, how far a digit varies from its style, relative to training
-LOUD = 1.2  # and how clearly it takes its style
 NUM_TEST_LATENTS = 1000
-SLOPE_PENALTY = 2.0
+R1_GAMMA = 2.0
+
+# The scale of the one-hot style. Variation must outweigh it, or each style would collapse to a single image.
+STYLE_WEIGHT = 5.0
+
+# In eval mode, the variation and the style are scaled by these factors.
+TRUNCATION = 0.7
+STYLE_SCALE = 1.2
 
 
 class DigitGenerator(nn.Module):
     """latents [batch, 100] -> samples in [-1, 1], [batch, 28, 28].
 
-    The largest of the first 30 latents picks one of 30 styles, the rest vary it. Digits are kinds: a generator that is
-    continuous in every latent must also draw what lies between them (ClusterGAN: Mukherjee et al. 2019). In eval mode
-    it keeps to the middle of its styles (the truncation trick: Brock et al. 2019).
+    The largest of the first 30 latents selects one of 30 styles; the other 70 latents vary it. Without discrete styles,
+    the generator would be continuous and would also draw shapes between two digits (ClusterGAN: Mukherjee et al. 2019).
+    In eval mode, samples stay close to the centre of their style (truncation trick: Brock et al. 2019).
     """
 
     def __init__(self) -> None:
@@ -44,15 +48,15 @@ class DigitGenerator(nn.Module):
         )
 
     def forward(self, latents: Tensor) -> Tensor:
-        votes, variation = latents[:, :NUM_STYLES], latents[:, NUM_STYLES:]
-        style = (votes == votes.amax(1, keepdim=True)).to(latents.dtype) * STYLE_WEIGHT
+        style_logits, variation = latents[:, :NUM_STYLES], latents[:, NUM_STYLES:]
+        style = (style_logits == style_logits.amax(1, keepdim=True)).to(latents.dtype) * STYLE_WEIGHT
         if not self.training:
-            style, variation = LOUD * style, CALM * variation
+            style, variation = STYLE_SCALE * style, TRUNCATION * variation
         return self.layers(torch.cat([style, variation], 1)).reshape(-1, 28, 28)
 
 
 class Discriminator(nn.Module):
-    """images in [-1, 1], [batch, 28, 28] -> how real each looks, a logit [batch]."""
+    """images in [-1, 1], [batch, 28, 28] -> logits [batch], higher for images that look real."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +73,7 @@ class Discriminator(nn.Module):
 
 
 class MnistGan(nn.Module):
-    """Both sides; only the generator is exported."""
+    """The generator and the discriminator; only the generator is exported."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,10 +82,11 @@ class MnistGan(nn.Module):
 
 
 class Adversarial(Learner):
-    """Two optimisers in turn: the discriminator tells each real image from a made one, the generator makes it err.
+    """Alternating updates of the discriminator and the generator, each with its own optimizer.
 
-    The loss compares pairs (relativistic: Jolicoeur-Martineau 2018), so no digit can be dropped unpunished; the penalty
-    on the discriminator's slope at real images (R1: Mescheder et al. 2018) keeps the two from circling.
+    The relativistic loss (Jolicoeur-Martineau 2018) compares each real image with a generated one, which penalizes a
+    generator that omits a digit. The R1 penalty on the gradient of the discriminator at real images (Mescheder et al.
+    2018) prevents oscillation.
     """
 
     def __init__(self, recipe: Recipe, model: MnistGan, workers: Workers) -> None:
@@ -98,21 +103,21 @@ class Adversarial(Learner):
         real = (inputs["images"] / 127.5 - 1).requires_grad_()
         latents = torch.randn(len(real), LATENT_SIZE, generator=generator).to(real.device)
         with self.workers.autocast():
-            made = self.generator(latents)
-            realness, madeness = self.discriminator(torch.cat([real, made.detach()])).float().chunk(2)
-            judged = softplus(madeness - realness).mean()
-        (slope,) = torch.autograd.grad(realness.sum(), real, create_graph=True)
-        penalty = SLOPE_PENALTY / 2 * slope.flatten(1).square().sum(1).mean()
-        descend(self.optimizers["discriminator"], judged + penalty, self.recipe.gradient_clip)
+            fake = self.generator(latents)
+            real_logits, fake_logits = self.discriminator(torch.cat([real, fake.detach()])).float().chunk(2)
+            discriminator_loss = softplus(fake_logits - real_logits).mean()
+        (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
+        penalty = R1_GAMMA / 2 * gradient.flatten(1).square().sum(1).mean()
+        optimizer_step(self.optimizers["discriminator"], discriminator_loss + penalty, self.recipe.gradient_clip)
 
         with self.workers.autocast():
-            fooled = softplus(realness.detach() - self.discriminator(made).float()).mean()
-        descend(self.optimizers["generator"], fooled, self.recipe.gradient_clip)
-        return {"loss": fooled.detach(), "discriminator": judged.detach()}
+            generator_loss = softplus(real_logits.detach() - self.discriminator(fake).float()).mean()
+        optimizer_step(self.optimizers["generator"], generator_loss, self.recipe.gradient_clip)
+        return {"loss": generator_loss.detach(), "discriminator": discriminator_loss.detach()}
 
 
 def load(path: Path | None) -> Data:
-    """MNIST without its labels; the test split is latents to draw from."""
+    """MNIST without labels; the test split holds latents to generate images from."""
     data = mnist.load(path)
     latents = np.random.default_rng(mnist.SEED).standard_normal((NUM_TEST_LATENTS, LATENT_SIZE), np.float32)
     test = Split(inputs={"latents": latents}, targets=np.zeros(0, np.int64))

@@ -1,8 +1,8 @@
-"""The topic of a short text: attention pooling over the steps of an LSTM.
+"""Topic classifier for short texts: attention pooling over the outputs of an LSTM.
 
-The LSTM's last state asks which steps matter; their weighted mean, beside that state, decides. The two recipes differ
-in how a step is scored against the state (Luong, Pham, Manning 2015, "Effective Approaches to Attention-based Neural
-Machine Translation", section 3.1): `dot` is y . h, `general` is y . W h. Steps beyond a text's length weigh nothing.
+The last state of the LSTM is the query; the classifier reads this state and the weighted mean of the outputs. The two
+recipes differ in the score of an output y for the state h (Luong, Pham, Manning 2015, "Effective Approaches to
+Attention-based Neural Machine Translation", section 3.1): y . h for `dot`, y . W h for `general`. Padding has weight 0.
 
 Shapes: B batch, T steps, N hidden size.
 """
@@ -14,16 +14,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from training.augment import forget_words
+from training.augment import word_dropout
 from training.data import news
-from training.models.news_lstm import HIDDEN, Reader
+from training.models.news_lstm import HIDDEN, TextEncoder
 from training.recipe import Recipe
 
 
 class NewsAttention(nn.Module):
     def __init__(self, *, score: Literal["dot", "general"], vocabulary: int, labels: int) -> None:
         super().__init__()
-        self.reader = Reader(vocabulary)
+        self.reader = TextEncoder(vocabulary)
         self.query = nn.Identity() if score == "dot" else nn.Linear(HIDDEN, HIDDEN, bias=False)
         self.dropout = nn.Dropout(0.5)
         self.head = nn.Linear(2 * HIDDEN, labels)
@@ -36,10 +36,10 @@ class NewsAttention(nn.Module):
         return self.head(self.dropout(torch.cat([pooled_BN, h_BN], dim=1)))
 
     def attention(self, y_BTN: Tensor, h_BN: Tensor, lengths_B: Tensor) -> Tensor:
-        """What each step weighs, [batch, steps]; each row sums to 1."""
+        """The attention weights, [batch, steps]; each row sums to 1."""
         scores_BT = (y_BTN @ self.query(h_BN).unsqueeze(2)).squeeze(2) / sqrt(HIDDEN)
-        beyond_BT = torch.arange(y_BTN.shape[1], device=y_BTN.device) >= lengths_B.unsqueeze(1)
-        return scores_BT.masked_fill(beyond_BT, float("-inf")).softmax(1)
+        padding_BT = torch.arange(y_BTN.shape[1], device=y_BTN.device) >= lengths_B.unsqueeze(1)
+        return scores_BT.masked_fill(padding_BT, float("-inf")).softmax(1)
 
 
 def _recipe(score: Literal["dot", "general"], formula: str) -> Recipe:
@@ -57,7 +57,7 @@ def _recipe(score: Literal["dot", "general"], formula: str) -> Recipe:
         label_smoothing=0.1,
         ema=0.99,
         evaluations=10,
-        augment=forget_words(0.4),
+        augment=word_dropout(0.4),
         max_steps=512,
     )
 

@@ -1,4 +1,4 @@
-"""The topic of a short text: word embeddings of 32 and an LSTM of 64 units, read at each text's own last word.
+"""Topic classifier for short texts: 32-dimensional word embeddings and an LSTM with 64 units.
 
 Shapes: B batch, T steps, N hidden size, L layers.
 """
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.augment import forget_words
+from training.augment import word_dropout
 from training.data import news
 from training.layers import Ragged
 from training.recipe import Recipe
@@ -16,8 +16,8 @@ from training.recipe import Recipe
 EMBEDDING, HIDDEN = 32, 64
 
 
-class Reader(nn.Module):
-    """Words to an LSTM's steps and its state after each text's last. Token 0 is padding, token 1 an unknown word."""
+class TextEncoder(nn.Module):
+    """The outputs of an LSTM over the words and its state after the last word. Token 0 is padding, token 1 unknown."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -25,21 +25,25 @@ class Reader(nn.Module):
         self.dropout = nn.Dropout(0.5)
         lstm = nn.LSTM(EMBEDDING, HIDDEN, batch_first=True)
         with torch.no_grad():
-            self.embedding.weight.mul_(0.1)  # small, so that what is learned outweighs what was drawn
+            # Small initial embeddings are soon outweighed by learned ones.
+            self.embedding.weight.mul_(0.1)
+            # A large bias of the forget gate preserves the first words until the end of the text.
             bias: Any = lstm.bias_ih_l0
-            bias[HIDDEN : 2 * HIDDEN] += 3  # the forget gate: a text's first words last to its end
+            bias[HIDDEN : 2 * HIDDEN] += 3
         self.ragged = Ragged(lstm)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """ids [B, T], lengths [B] -> y_BTN, h_BN."""
+        """ids [batch, steps], lengths [batch] -> y_BTN, h_BN."""
         y_BTN, (h_LBN, _) = self.ragged(self.dropout(self.embedding(ids)), lengths)
         return y_BTN, h_LBN[-1]
 
 
 class NewsLstm(nn.Module):
+    """Classifies from the state of the LSTM after each text's last word."""
+
     def __init__(self, *, vocabulary: int, labels: int) -> None:
         super().__init__()
-        self.reader = Reader(vocabulary)
+        self.reader = TextEncoder(vocabulary)
         self.dropout = nn.Dropout(0.5)
         self.head = nn.Linear(HIDDEN, labels)
 
@@ -63,6 +67,6 @@ RECIPE = Recipe(
     label_smoothing=0.1,
     ema=0.99,
     evaluations=10,
-    augment=forget_words(0.4),
+    augment=word_dropout(0.4),
     max_steps=512,
 )

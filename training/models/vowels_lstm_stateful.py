@@ -1,20 +1,20 @@
-"""Which of nine speakers is talking, after every step: an LSTM of 64 units whose state the caller keeps.
+"""Speaker tagger for spoken vowels: an LSTM with 64 units that predicts at every step; the caller holds its state.
 
-Feeding a series in pieces, each with the state that the last one gave, answers as feeding it at once.
+A series gives the same predictions in one call as in several calls that pass the state on.
 """
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from training.augment import noise
+from training.augment import gaussian_noise
 from training.data import vowels
 from training.layers import Ragged, Standardize
 from training.recipe import Recipe
 
 
 class VowelsLstmStateful(nn.Module):
-    """State is [batch, layers, 64] at the edges, as every other tensor with its batch first."""
+    """The state tensors h and c are batch-first, [batch, layers, 64], like all other inputs and outputs."""
 
     def __init__(self, *, channels: int, labels: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class VowelsLstmStateful(nn.Module):
         self.head = nn.Linear(64, labels)
 
     def forward(self, series: Tensor, lengths: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-> logits [batch, steps, labels], next_h and next_c as h and c."""
+        """Return logits [batch, steps, labels], next_h and next_c with the shapes of h and c."""
         state = h.transpose(0, 1).contiguous(), c.transpose(0, 1).contiguous()
         y_BTN, (h_LBN, c_LBN) = self.ragged(self.standardize(series), lengths, state)
         return self.head(self.dropout(y_BTN)), h_LBN.transpose(0, 1), c_LBN.transpose(0, 1)
@@ -43,6 +43,6 @@ RECIPE = Recipe(
     weight_decay=1e-2,
     label_smoothing=0.05,
     ema=0.99,
-    augment=noise(0.3),
+    augment=gaussian_noise(0.3),
     max_steps=512,
 )

@@ -1,17 +1,17 @@
-"""Which of nine speakers said the vowels: a two-layer Elman network, hidden 50."""
+"""Speaker classifier for spoken vowels: a two-layer Elman RNN with 50 hidden units."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from training.augment import noise
+from training.augment import gaussian_noise
 from training.data import vowels
 from training.layers import Ragged, Standardize
 from training.recipe import Recipe
 
 
 class VowelsRnn(nn.Module):
-    """The answer is read from the last layer's state after each row's own last step."""
+    """Classifies from the state of the last layer after each row's last step."""
 
     def __init__(self, *, channels: int, labels: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -39,6 +39,6 @@ RECIPE = Recipe(
     weight_decay=1e-2,
     label_smoothing=0.05,
     ema=0.99,
-    augment=noise(0.1),
+    augment=gaussian_noise(0.1),
     max_steps=512,
 )

@@ -1,8 +1,8 @@
-"""Prompts and pictures, through the handler that answers POST /generate.
+"""Generates texts and images through the handler of POST /generate.
 
-Invariant: a row is one request, so its answer is the service's answer to it. Neighbours that ask for the same but for
-the prompt travel in one request, which changes no completion. A row without a seed gets the job's; a picture without
-one gets the job's plus its row number, since the same seed draws the same picture.
+Invariant: a row is one request, so its answer is the service's answer to that request. Consecutive rows that differ in
+the prompt alone share a request, which changes no completion. A row without a seed gets the job's. An image without a
+seed gets the job's seed plus its row number, because equal seeds draw equal images.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from service.engine.runner import untimed_runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.families import LanguageModel
-from service.scoring.rows import Rows
-from service.scoring.scorers.items import plain, reason, values
-from service.scoring.scorers.scored import Scored
+from service.scoring.input.rows import Rows
+from service.scoring.scorers.items import reject_reason, to_python, unwrap
+from service.scoring.scorers.scorer import ScoredRows
 from service.tasks.body import parse_request
 from service.tasks.faults import fault
 from service.tasks.generate import MAX_SEED, GenerateRequest, generate
@@ -36,97 +36,100 @@ class GenerateScorer:
         self._model = model
         self._columns = columns
         self._request = request
-        self._writes = isinstance(model.manifest.parameters, LanguageModel)
+        self._is_language_model = isinstance(model.manifest.parameters, LanguageModel)
         self._runner = untimed_runner()
         self._loop = asyncio.new_event_loop()
 
-    def score(self, rows: Rows) -> Scored:
+    def score(self, rows: Rows) -> ScoredRows:
         bodies = self._bodies(rows)
         answers: dict[int, dict[str, Any]] = {}
         faults = dict(rows.faults)
         for group in self._groups(bodies, faults):
-            self._answer(group, bodies, answers, faults)
-        kept = sorted(answers)
+            self._answer_group(group, bodies, answers, faults)
+        indexes = sorted(answers)
         schema = self._schema()
         columns = {
-            name: pa.array([answers[i].get(name) for i in kept], schema.field(name).type) for name in schema.names
+            name: pa.array([answers[i].get(name) for i in indexes], schema.field(name).type) for name in schema.names
         }
-        return Scored(kept=kept, columns=columns, faults=faults)
+        return ScoredRows(indexes=indexes, columns=columns, faults=faults)
 
     def close(self) -> None:
         self._loop.close()
         self._runner.close()
 
     def _schema(self) -> pa.Schema:
-        if not self._writes:
+        if not self._is_language_model:
             return IMAGE_SCHEMA
-        told = self._request.get("logprobs") or "logprobs" in self._columns
-        return TEXT_SCHEMA.append(LOGPROBS) if told else TEXT_SCHEMA
+        with_logprobs = self._request.get("logprobs") or "logprobs" in self._columns
+        return TEXT_SCHEMA.append(LOGPROBS) if with_logprobs else TEXT_SCHEMA
 
     def _bodies(self, rows: Rows) -> list[dict[str, Any]]:
-        given = {field: values(plain(rows.columns[column])) for field, column in self._columns.items()}
+        """The request of each row: the job's fields, overridden by the row's own."""
+        columns = {field: to_python(unwrap(rows.columns[column])) for field, column in self._columns.items()}
         bodies = []
         for i, number in enumerate(rows.numbers):
             seed = self._request.get("seed", 0)
-            fixed = {**self._request, "seed": seed if self._writes else (seed + number) % (MAX_SEED + 1)}
-            own = {
-                field: column[i] if field == "prompt" else _number(column[i])
-                for field, column in given.items()
-                if column[i] is not None or field == "prompt"
+            if not self._is_language_model:
+                seed = (seed + number) % (MAX_SEED + 1)
+            row_fields = {
+                field: values[i] if field == "prompt" else _parse_field(values[i])
+                for field, values in columns.items()
+                if values[i] is not None or field == "prompt"
             }
-            bodies.append({"model": self._model.manifest.name, **fixed, **own})
+            bodies.append({"model": self._model.manifest.name, **self._request, "seed": seed, **row_fields})
         return bodies
 
     def _groups(self, bodies: Sequence[dict[str, Any]], faults: Mapping[int, str]) -> Iterator[list[int]]:
-        """Rows that may travel in one request: neighbours that differ in the prompt alone."""
+        """The indexes of rows that share a request: consecutive rows that differ in the prompt alone."""
         group: list[int] = []
         for i, body in enumerate(bodies):
             if i in faults:
                 continue
             full = len(group) == self._model.manifest.limits.max_items
-            if group and (full or not self._together(bodies[group[0]], body)):
+            if group and (full or not self._can_share_request(bodies[group[0]], body)):
                 yield group
                 group = []
             group.append(i)
         if group:
             yield group
 
-    def _together(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        return self._writes and _but_prompt(one) == _but_prompt(other)
+    def _can_share_request(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        return self._is_language_model and _without_prompt(one) == _without_prompt(other)
 
-    def _answer(
+    def _answer_group(
         self,
         group: list[int],
         bodies: Sequence[dict[str, Any]],
         answers: dict[int, dict[str, Any]],
         faults: dict[int, str],
     ) -> None:
-        """Ask for a group; one that is refused is asked for row by row."""
+        """Send the request of a group. If it is refused, send each row as a request of its own."""
         body = bodies[group[0]]
         try:
-            if self._writes and not isinstance(body.get("prompt"), str) and len(group) == 1:
+            if self._is_language_model and not isinstance(body.get("prompt"), str) and len(group) == 1:
                 raise fault("/prompt", f"expected a text, got {body.get('prompt')!r:.40}")
-            asked = {**body, "prompt": [bodies[i].get("prompt") for i in group]} if self._writes else body
-            answer = self._ask(asked)
+            prompts = {"prompt": [bodies[i].get("prompt") for i in group]} if self._is_language_model else {}
+            answer = self._generate({**body, **prompts})
         except EkibenError as error:
-            if error.slug != "invalid-request":  # the engine's trouble, not the row's
+            # Any other error is of the engine, not of a row.
+            if error.slug != "invalid-request":
                 raise
             if len(group) == 1:
-                faults[group[0]] = reason(error, "request")
+                faults[group[0]] = reject_reason(error, "request")
                 return
             for i in group:
-                self._answer([i], bodies, answers, faults)
+                self._answer_group([i], bodies, answers, faults)
             return
-        for place, i in enumerate(group):
-            answers[i] = _row(answer, place)
+        for position, i in enumerate(group):
+            answers[i] = _row_answer(answer, position)
 
-    def _ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _generate(self, body: Mapping[str, Any]) -> dict[str, Any]:
         request = parse_request(GenerateRequest, dict(body))
         return self._loop.run_until_complete(generate(self._model, self._runner, request, self._runner.new_context()))
 
 
-def _number(value: Any) -> Any:
-    """A field of CSV, where everything is a text, as the JSON value that it spells."""
+def _parse_field(value: Any) -> Any:
+    """Parse a CSV field, which is always a text, as the JSON value that it spells; other values stay as they are."""
     if not isinstance(value, str):
         return value
     try:
@@ -135,11 +138,11 @@ def _number(value: Any) -> Any:
         return value
 
 
-def _but_prompt(body: Mapping[str, Any]) -> dict[str, Any]:
+def _without_prompt(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name != "prompt"}
 
 
-def _row(answer: Mapping[str, Any], place: int) -> dict[str, Any]:
+def _row_answer(answer: Mapping[str, Any], position: int) -> dict[str, Any]:
     if "completions" in answer:
-        return {"seed": answer["seed"], **answer["completions"][place]}
-    return {"seed": answer["seed"], "image": base64.b64decode(answer["images"][place])}
+        return {"seed": answer["seed"], **answer["completions"][position]}
+    return {"seed": answer["seed"], "image": base64.b64decode(answer["images"][position])}

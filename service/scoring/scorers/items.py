@@ -1,7 +1,7 @@
-"""Columns of a file to the items that the task code reads.
+"""Converts columns of a file to the items that the task code reads.
 
-Invariant: an item is what it would be in a request to the service, or an array of exactly the numbers that it would
-hold there; every check of its content is the task code's own.
+Invariant: an item is the value that a request to the service would hold, or an array of the same numbers. The task code
+checks its content.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,44 +12,46 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from service.errors import EkibenError
-from service.scoring.rows import Column
+from service.scoring.input.rows import Column
 
 Value = TypeVar("Value")
 PNG, JPEG, JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd9"
 
 
-def each(read: Callable[[Any], Value], items: Sequence[Any]) -> list[Value | EkibenError]:
-    """Read every item; one that cannot be read is its error."""
-    return [attempt(read, item) for item in items]
-
-
-def attempt(read: Callable[[Any], Value], item: Any) -> Value | EkibenError:
+def try_read(read: Callable[[Any], Value], item: Any) -> Value | EkibenError:
+    """Read an item; return the error if it cannot be read."""
     try:
         return read(item)
     except EkibenError as error:
         return error
 
 
-def reason(error: EkibenError, column: str, where: str = "") -> str:
-    """Why a row was rejected: its column, the place in it (`where` is the row's own), what was expected and came."""
+def reject_reason(error: EkibenError, column: str, row_pointer: str = "") -> str:
+    """Why a row is rejected: its column, the place in the item, what was expected and what the item holds.
+
+    `row_pointer` is the pointer of the row itself, which the reason leaves out.
+    """
     if not error.faults:
         return f"{column}: {error.detail}"
-    return f"{column}{error.faults[0].pointer.removeprefix(where)}: {error.faults[0].detail}"
+    return f"{column}{error.faults[0].pointer.removeprefix(row_pointer)}: {error.faults[0].detail}"
 
 
-def split(
-    found: Sequence[Value | EkibenError], skipped: Mapping[int, str], column: str, *, numbered: bool = False
+def split_faults(
+    results: Sequence[Value | EkibenError], unreadable: Mapping[int, str], column: str, *, numbered: bool = False
 ) -> tuple[list[int], dict[int, str]]:
-    """The indexes of what could be read, and why the rest could not; `numbered`: errors point at /INDEX."""
-    faults = dict(skipped)
-    for i, value in enumerate(found):
+    """The indexes of the items that were read, and why the others are rejected.
+
+    `unreadable` holds the faults of rows that could not be read from the file. With `numbered`, errors point to /INDEX.
+    """
+    faults = dict(unreadable)
+    for i, value in enumerate(results):
         if i not in faults and isinstance(value, EkibenError):
-            faults[i] = reason(value, column, f"/{i}" if numbered else "")
-    return [i for i in range(len(found)) if i not in faults], faults
+            faults[i] = reject_reason(value, column, f"/{i}" if numbered else "")
+    return [i for i in range(len(results)) if i not in faults], faults
 
 
-def plain(column: Column) -> Column:
-    """Without the wrappings of Arrow: extension types, dictionaries, the struct of an encoded picture."""
+def unwrap(column: Column) -> Column:
+    """Remove what Arrow wraps values in: extension types, dictionaries, the struct of an encoded image."""
     if not isinstance(column, pa.Array):
         return column
     if isinstance(column, pa.ExtensionArray):
@@ -61,15 +63,15 @@ def plain(column: Column) -> Column:
     return column
 
 
-def values(column: Column) -> Sequence[Any]:
-    """Python values, one a row."""
+def to_python(column: Column) -> Sequence[Any]:
+    """One Python value per row."""
     if isinstance(column, pa.Array):
         return column.to_pylist()
     return column.tolist() if isinstance(column, np.ndarray) else column
 
 
 def pixel_block(column: Column, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
-    """The whole column as uint8 [rows, *shape] without a copy, if it is laid out so and no row lacks; else None."""
+    """The column as uint8 [rows, *shape], without a copy; None if its layout differs or a row is null."""
     size = int(np.prod(shape))
     if isinstance(column, np.ndarray):
         fits = column.dtype == np.uint8 and (column.shape[1:] == shape or column.shape[1:] == (size,))
@@ -80,24 +82,24 @@ def pixel_block(column: Column, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]
     return None if flat is None else flat.reshape(-1, *shape)
 
 
-def series_rows(column: Column, channels: int) -> Sequence[Any]:
-    """One [steps, channels] array a row where the layout allows it, else whatever the rows hold."""
+def series_arrays(column: Column, channels: int) -> Sequence[Any]:
+    """One array [steps, channels] per row if the layout of the column allows it, else the values of the rows."""
     if isinstance(column, np.ndarray):
         return list(column)
     if not isinstance(column, pa.Array) or column.null_count or not _is_list(column.type):
-        return values(column)
+        return to_python(column)
     steps, inner = _lengths(column), column.flatten()
     if not _is_list(inner.type) or inner.null_count or not pa.types.is_floating(inner.type.value_type):
-        return values(column)
+        return to_python(column)
     numbers = inner.flatten()
     if numbers.null_count or not (_lengths(inner) == channels).all():
-        return values(column)
+        return to_python(column)
     table = numbers.to_numpy().reshape(-1, channels)
     return np.split(table, np.cumsum(steps)[:-1])
 
 
-def raw_pixels(item: Any, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
-    """Bytes that are pixels, neither a PNG nor a JPEG."""
+def pixels_from_bytes(item: Any, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
+    """Raw pixels; None if the item is no bytes of this size, or a PNG or JPEG file."""
     if not isinstance(item, bytes) or len(item) != int(np.prod(shape)) or item.startswith(PNG):
         return None
     if item.startswith(JPEG) and item.endswith(JPEG_END):
@@ -106,6 +108,7 @@ def raw_pixels(item: Any, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | Non
 
 
 def _flat_bytes(column: pa.Array, size: int) -> npt.NDArray[np.uint8] | None:
+    """The bytes of a column whose rows all have `size` bytes and are raw pixels."""
     if pa.types.is_fixed_size_binary(column.type):
         if column.type.byte_width != size:
             return None
@@ -117,28 +120,29 @@ def _flat_bytes(column: pa.Array, size: int) -> npt.NDArray[np.uint8] | None:
     if not len(column) or not (np.diff(offsets) == size).all():
         return None
     block = np.frombuffer(column.buffers()[2], np.uint8)[offsets[0] : offsets[-1]].reshape(-1, size)
-    if _begins(block, PNG).any() or (_begins(block, JPEG) & _begins(block[:, -2:], JPEG_END)).any():
+    if _starts_with(block, PNG).any() or (_starts_with(block, JPEG) & _starts_with(block[:, -2:], JPEG_END)).any():
         return None
     return block
 
 
-def _begins(block: npt.NDArray[np.uint8], mark: bytes) -> npt.NDArray[np.bool_]:
-    if block.shape[1] < len(mark):
+def _starts_with(block: npt.NDArray[np.uint8], prefix: bytes) -> npt.NDArray[np.bool_]:
+    """Whether each row of a block [rows, bytes] begins with the prefix."""
+    if block.shape[1] < len(prefix):
         return np.zeros(len(block), np.bool_)
-    found: npt.NDArray[np.bool_] = (block[:, : len(mark)] == np.frombuffer(mark, np.uint8)).all(axis=1)
-    return found
+    matches: npt.NDArray[np.bool_] = (block[:, : len(prefix)] == np.frombuffer(prefix, np.uint8)).all(axis=1)
+    return matches
 
 
 def _flat_list(column: pa.Array, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
-    """Lists of uint8, nested as `shape` says or flat."""
-    found: list[int] = []
+    """The values of a column of uint8 lists that are flat or nested as `shape` says."""
+    list_shape: list[int] = []
     while _is_list(column.type):
         lengths = _lengths(column)
         if column.null_count or not len(lengths) or lengths.min() != lengths.max():
             return None
-        found.append(int(lengths[0]))
+        list_shape.append(int(lengths[0]))
         column = column.flatten()
-    if column.null_count or column.type != pa.uint8() or tuple(found) not in {shape, (int(np.prod(shape)),)}:
+    if column.null_count or column.type != pa.uint8() or tuple(list_shape) not in {shape, (int(np.prod(shape)),)}:
         return None
     return column.to_numpy()
 

@@ -1,13 +1,13 @@
 """The registry of input formats."""
 
+from service.scoring.input.rows import Source
 from service.scoring.job import Format
-from service.scoring.rows import Source
 from service.scoring.sources.arrays import ArraySource
 from service.scoring.sources.delimited import CsvSource
+from service.scoring.sources.images import FolderSource, TarSource
 from service.scoring.sources.lines import JsonSource, TextSource
 from service.scoring.sources.openai import OpenAiSource
 from service.scoring.sources.parquet import ParquetSource
-from service.scoring.sources.pictures import FolderSource, TarSource
 
 SOURCES: dict[Format, Source] = {
     "parquet": ParquetSource(),

@@ -1,7 +1,7 @@
-"""Tensors on disk: `.npy` (one array) and safetensors (every tensor with the same number of rows), a row a first index.
+"""Tensors on disk: `.npy` (one array) and safetensors (tensors with equal numbers of rows). A row is a first index.
 
-Rows are read as bytes where they lie; nothing is unpickled and nothing is mapped into memory, so a file that is cut
-short is an error, not a crash.
+Rows are read from the file as they are needed. Nothing is unpickled, and nothing is mapped into memory, so a file that
+is cut short is an error and not a crash.
 """
 
 import json
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_128
 
-from service.scoring.files import InputFile
+from service.scoring.input.files import InputFile
+from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import ScoringError
-from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, Rows, Span, Want, tapered
 from service.scoring.sources.stream import BLOCK_BYTES, Stream
 
 MAX_HEADER_BYTES = 1 << 20
@@ -28,7 +28,7 @@ SAFETENSORS = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Tensor:
-    """Where a tensor's rows lie in the file."""
+    """Where the rows of a tensor are in the file."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -41,18 +41,17 @@ class _Tensor:
 
 class ArraySource:
     def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
-        return tuple(_layout(file))
+        return tuple(_tensors(file))
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:
-        wanted = {name: tensor for name, tensor in _layout(file).items() if name in want.columns}
-        tensors = list(wanted.values())
-        layout = json.dumps([(name, tensor.dtype.str, tensor.shape[1:]) for name, tensor in wanted.items()]).encode()
+    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:
+        named = {name: tensor for name, tensor in _tensors(file).items() if name in spec.columns}
+        tensors = list(named.values())
+        layout = json.dumps([(name, tensor.dtype.str, tensor.shape[1:]) for name, tensor in named.items()]).encode()
         total = tensors[0].shape[0] if tensors else 0
-        most = max(1, min(shard_rows, SHARD_BYTES // max(sum(tensor.row_bytes for tensor in tensors), 1)))
+        rows = max(1, min(shard_rows, SHARD_BYTES // max(sum(tensor.row_bytes for tensor in tensors), 1)))
         streams = [Stream(file) for _ in tensors]
-        first = 0
-        while first < total:
-            count = min(tapered(most, total - first) if last else most, total - first)
+        for first in range(0, total, rows):
+            count = min(rows, total - first)
             digest = xxh3_128(layout)
             for stream, tensor in zip(streams, tensors, strict=True):
                 stream.seek(tensor.offset + first * tensor.row_bytes)
@@ -62,39 +61,38 @@ class ArraySource:
                     digest.update(part)
                     left -= len(part)
             yield Span(first_row=first, rows=count, start=first, stop=first + count, digest=digest.hexdigest())
-            first += count
         for stream in streams:
             stream.close()
 
-    def open(self, file: InputFile, want: Want) -> "ArrayReader":
-        return ArrayReader(file, want)
+    def open(self, file: InputFile, spec: ReadSpec) -> "ArrayReader":
+        return ArrayReader(file, spec)
 
 
 class ArrayReader:
-    def __init__(self, file: InputFile, want: Want) -> None:
-        self._tensors = {name: tensor for name, tensor in _layout(file).items() if name in want.columns}
+    def __init__(self, file: InputFile, spec: ReadSpec) -> None:
+        self._tensors = {name: tensor for name, tensor in _tensors(file).items() if name in spec.columns}
         self._streams = {name: Stream(file) for name in self._tensors}
 
     def read(self, span: Span) -> Iterator[Rows]:
-        widest = max(sum(tensor.row_bytes for tensor in self._tensors.values()), 1)
-        rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // widest))
+        row_bytes = max(sum(tensor.row_bytes for tensor in self._tensors.values()), 1)
+        rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // row_bytes))
         for first in range(span.start, span.stop, rows):
             count = min(rows, span.stop - first)
-            columns = {name: self._slice(name, first, count) for name in self._tensors}
+            columns = {name: self._read_column(name, first, count) for name in self._tensors}
             yield Rows(numbers=range(first, first + count), columns=columns)
 
     def close(self) -> None:
         for stream in self._streams.values():
             stream.close()
 
-    def _slice(self, name: str, first: int, count: int) -> npt.NDArray[Any]:
+    def _read_column(self, name: str, first: int, count: int) -> npt.NDArray[Any]:
         tensor, stream = self._tensors[name], self._streams[name]
         stream.seek(tensor.offset + first * tensor.row_bytes)
         content = stream.read_exactly(count * tensor.row_bytes)
         return np.frombuffer(content, tensor.dtype).reshape(count, *tensor.shape[1:])
 
 
-def _layout(file: InputFile) -> dict[str, _Tensor]:
+def _tensors(file: InputFile) -> dict[str, _Tensor]:
     stream = Stream(file)
     try:
         return _npy(stream) if file.format == "npy" else _safetensors(stream)

@@ -1,8 +1,8 @@
-"""CSV and TSV as the standard library reads them: quoted fields may hold delimiters, quotes (doubled) and line ends.
+"""CSV and TSV as the standard library reads them: quoted fields may hold delimiters, doubled quotes and line ends.
 
-Shards are cut between records, found by the same reader that later reads them, so a line end inside quotes never cuts.
-Fields are texts; nothing is guessed. A record with too few or too many fields, a field that is not UTF-8, or a quote
-that is never closed is one fault; the reader goes on behind it.
+Shards are cut between records by the same parser that later reads them, so a line end inside quotes never cuts a
+record. Fields are texts; their types are not guessed. A record with too few or too many fields, a field that is not
+UTF-8, or a quote that is never closed is one fault; reading continues after it.
 """
 
 import csv
@@ -13,18 +13,23 @@ from collections.abc import Iterator, Sequence
 
 from xxhash import xxh3_128
 
-from service.scoring.files import InputFile
+from service.scoring.input.files import InputFile
+from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import ScoringError
-from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, Rows, Span, Want
 from service.scoring.sources.lines import BOM, TOO_LONG
 from service.scoring.sources.stream import Stream, blocks
 
-MAX_FIELD_CHARS = 1 << 20  # a quote that is never closed swallows at most so much
-_limit = threading.Lock()  # of csv's limit: two threads do not restore each other's
+# The most that a quote which is never closed can swallow.
+MAX_FIELD_CHARS = 1 << 20
+# The field limit of the csv module belongs to the whole process; the lock keeps two threads from mixing up its values.
+_field_limit_lock = threading.Lock()
 
 
 class _Records:
-    """Records of a stretch of a file, each with the position and line behind it; bytes are kept as Latin-1."""
+    """The records from a position of a file. `position` and `line` are those after the last record.
+
+    Bytes are decoded as Latin-1, which keeps every byte, so that a field that is not UTF-8 faults its record alone.
+    """
 
     def __init__(self, stream: Stream, *, stop: int | None, line: int, hashed: bool = False) -> None:
         self.position, self.line = stream.position, line
@@ -35,25 +40,26 @@ class _Records:
         self._reader = csv.reader(self._lines(), delimiter=delimiter)
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | str]]:
-        """(its first line, its fields or why there are none); empty lines are no records."""
+        """Yield the first line of each record and its fields, or its fault. Empty lines are no records."""
         while True:
             line = self.line
             try:
-                fields: list[str] | str = self._parse()
+                fields: list[str] | str = self._parse_record()
             except StopIteration:
                 return
             except csv.Error as error:
                 fields = f"not CSV: {error}" + (f" (lines {line} to {self.line - 1})" if self.line > line + 1 else "")
             if fields == [TOO_LONG]:
                 fields = TOO_LONG
-            elif self._ended and not isinstance(fields, str):  # csv looked for more: it was inside quotes
+            # The parser asked for another line after the last one, so it was inside quotes.
+            elif self._ended and not isinstance(fields, str):
                 fields = f"not CSV: a quote is never closed (lines {line} to {self.line - 1})"
             if fields:
                 yield line, fields
 
-    def _parse(self) -> list[str]:
-        """The next record, under our own limit: csv's belongs to the whole process, which may be a user's."""
-        with _limit:
+    def _parse_record(self) -> list[str]:
+        """Parse the next record with our own field limit, then restore the limit of the process."""
+        with _field_limit_lock:
             before = csv.field_size_limit(MAX_FIELD_CHARS)
             try:
                 return next(self._reader)
@@ -91,15 +97,16 @@ class CsvSource:
             stream.close()
         if isinstance(first, str):
             raise ScoringError(f"{file.name}: line 1: {first}")
-        return _names(file, first) if header else tuple(str(i) for i in range(len(first)))
+        return _header_names(file, first) if header else tuple(str(i) for i in range(len(first)))
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:  # noqa: ARG002
-        layout = json.dumps(self.columns(file, header=want.header)).encode()  # of every record, wherever it is
+    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:
+        # The columns give every record its meaning, so every digest covers them.
+        layout = json.dumps(self.columns(file, header=spec.header)).encode()
         stream = Stream(file)
         records = _Records(stream, stop=None, line=1, hashed=True)
-        found = iter(records)
-        if want.header:
-            next(found, None)
+        iterator = iter(records)
+        if spec.header:
+            next(iterator, None)
         start, first_line, first_row, rows = records.position, records.line, 0, 0
 
         def span() -> Span:
@@ -113,7 +120,7 @@ class CsvSource:
             )
 
         records.hash = xxh3_128(layout)
-        for _ in found:
+        for _ in iterator:
             rows += 1
             if rows == shard_rows or records.position - start >= SHARD_BYTES:
                 yield span()
@@ -123,56 +130,57 @@ class CsvSource:
             yield span()
         stream.close()
 
-    def open(self, file: InputFile, want: Want) -> "CsvReader":
-        return CsvReader(file, want, self.columns(file, header=want.header))
+    def open(self, file: InputFile, spec: ReadSpec) -> "CsvReader":
+        return CsvReader(file, spec, self.columns(file, header=spec.header))
 
 
 class CsvReader:
-    def __init__(self, file: InputFile, want: Want, names: Sequence[str]) -> None:
+    def __init__(self, file: InputFile, spec: ReadSpec, names: Sequence[str]) -> None:
         self._stream = Stream(file)
-        self._width = len(names)
-        self._wanted = {name: list(names).index(name) for name in want.columns}
+        self._num_fields = len(names)
+        self._positions = {name: list(names).index(name) for name in spec.columns}
 
     def read(self, span: Span) -> Iterator[Rows]:
         self._stream.seek(span.start)
         records = _Records(self._stream, stop=span.stop, line=span.first_line)
-        number, lines, held, begun = span.first_row, list[int](), list[list[str] | str](), records.position
+        number, lines, buffered, start = span.first_row, list[int](), list[list[str] | str](), records.position
         for line, fields in records:
             lines.append(line)
-            held.append(fields)
-            if len(held) == CHUNK_ROWS or records.position - begun >= CHUNK_BYTES:
-                yield self._rows(number, lines, held)
-                number, lines, held, begun = number + len(held), [], [], records.position
-        if held:
-            yield self._rows(number, lines, held)
+            buffered.append(fields)
+            if len(buffered) == CHUNK_ROWS or records.position - start >= CHUNK_BYTES:
+                yield self._rows(number, lines, buffered)
+                number, lines, buffered, start = number + len(buffered), [], [], records.position
+        if buffered:
+            yield self._rows(number, lines, buffered)
 
     def close(self) -> None:
         self._stream.close()
 
-    def _rows(self, number: int, lines: list[int], held: list[list[str] | str]) -> Rows:
+    def _rows(self, number: int, lines: list[int], records: list[list[str] | str]) -> Rows:
         faults: dict[int, str] = {}
-        columns: dict[str, list[str | None]] = {name: [None] * len(held) for name in self._wanted}
-        for i, fields in enumerate(held):
+        columns: dict[str, list[str | None]] = {name: [None] * len(records) for name in self._positions}
+        for i, fields in enumerate(records):
             if isinstance(fields, str):
                 faults[i] = fields
-            elif len(fields) != self._width:
-                faults[i] = f"expected {self._width} fields, got {len(fields)}"
+            elif len(fields) != self._num_fields:
+                faults[i] = f"expected {self._num_fields} fields, got {len(fields)}"
             else:
-                for name, place in self._wanted.items():
+                for name, position in self._positions.items():
                     try:
-                        columns[name][i] = _utf8(fields[place])
+                        columns[name][i] = _utf8(fields[position])
                     except UnicodeDecodeError as error:
                         faults[i] = f"column {name!r} is not UTF-8: byte 0x{error.object[error.start]:02x}"
-        return Rows(numbers=range(number, number + len(held)), columns=columns, faults=faults, lines=lines)
+        return Rows(numbers=range(number, number + len(records)), columns=columns, faults=faults, lines=lines)
 
 
 def _utf8(text: str) -> str:
+    """Decode a field whose bytes were decoded as Latin-1."""
     return text if text.isascii() else text.encode("latin-1").decode()
 
 
-def _names(file: InputFile, fields: Sequence[str]) -> tuple[str, ...]:
+def _header_names(file: InputFile, fields: Sequence[str]) -> tuple[str, ...]:
     names = tuple(_utf8(field) for field in fields)
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ScoringError(f"{file.name}: the header names {', '.join(map(repr, twice))} more than once")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ScoringError(f"{file.name}: the header names {', '.join(map(repr, repeated))} more than once")
     return names

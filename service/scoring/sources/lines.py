@@ -1,6 +1,6 @@
-"""JSON Lines and plain text: a row a line.
+"""JSON Lines and plain text: one row per line.
 
-A row's number is its line's, from 0. Lines with nothing but white space have a number, but are no rows.
+The number of a row is the number of its line, from 0. Blank lines have a number, but are no rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from service.scoring.files import InputFile
-from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, Rows, Span, Want
+from service.scoring.input.files import InputFile
+from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, ReadSpec, Rows, Span
 from service.scoring.sources.stream import Stream, blocks, line_spans
 
 TOO_LONG = f"expected a line of at most {MAX_ROW_BYTES} bytes, got a longer one"
@@ -17,20 +17,20 @@ BOM = b"\xef\xbb\xbf"
 
 
 class LineReader:
-    """Cuts a span into chunks of lines; what a line means is left to `_rows`."""
+    """Reads a span as chunks of lines; a subclass parses them in `_values`. A line that is too long is None."""
 
-    def __init__(self, file: InputFile, want: Want) -> None:
+    def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._stream = Stream(file)
-        self._want = want
+        self._spec = spec
 
     def read(self, span: Span) -> Iterator[Rows]:
         self._stream.seek(span.start)
         first, lines, size = span.first_row, list[bytes | None](), 0
         for block in blocks(self._stream, stop=span.stop):
             content = block.content.removeprefix(BOM) if first == 0 and not lines else block.content
-            found: list[bytes | None] = [None] if not block.content else list(content.removesuffix(b"\n").split(b"\n"))
-            for begin in range(0, len(found), CHUNK_ROWS):
-                lines += found[begin : begin + CHUNK_ROWS]
+            new: list[bytes | None] = [None] if not block.content else list(content.removesuffix(b"\n").split(b"\n"))
+            for begin in range(0, len(new), CHUNK_ROWS):
+                lines += new[begin : begin + CHUNK_ROWS]
                 while len(lines) >= CHUNK_ROWS:
                     yield self._chunk(first, lines[:CHUNK_ROWS])
                     first, lines, size = first + CHUNK_ROWS, lines[CHUNK_ROWS:], 0
@@ -45,13 +45,13 @@ class LineReader:
         self._stream.close()
 
     def _chunk(self, first: int, lines: Sequence[bytes | None]) -> Rows:
-        there = [i for i, line in enumerate(lines) if line is None or line.strip()]
-        kept = [lines[i] for i in there]
-        values, faults = self._values(kept)
-        numbers = [first + i for i in there]
+        indexes = [i for i, line in enumerate(lines) if line is None or line.strip()]
+        values, faults = self._values([lines[i] for i in indexes])
+        numbers = [first + i for i in indexes]
         return Rows(numbers=numbers, columns=values, faults=faults, lines=[number + 1 for number in numbers])
 
     def _values(self, lines: Sequence[bytes | None]) -> tuple[dict[str, list[Any]], dict[int, str]]:
+        """The columns of some lines, and the faults of those that cannot be parsed."""
         raise NotImplementedError
 
 
@@ -72,7 +72,7 @@ class JsonReader(LineReader):
                     faults[i] = f"expected a JSON object, got {line[:40]!r}"
                     content = {}
             objects.append(content)
-        return {name: [item.get(name) for item in objects] for name in self._want.columns}, faults
+        return {name: [item.get(name) for item in objects] for name in self._spec.columns}, faults
 
 
 class TextReader(LineReader):
@@ -94,7 +94,7 @@ class TextReader(LineReader):
 
 class JsonSource:
     def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
-        """The keys of the first object; later ones may have others."""
+        """The keys of the first object; later objects may have others."""
         stream = Stream(file)
         try:
             for block in blocks(stream):
@@ -109,19 +109,19 @@ class JsonSource:
         finally:
             stream.close()
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:  # noqa: ARG002
+    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
         return line_spans(file, shard_rows=shard_rows)
 
-    def open(self, file: InputFile, want: Want) -> JsonReader:
-        return JsonReader(file, want)
+    def open(self, file: InputFile, spec: ReadSpec) -> JsonReader:
+        return JsonReader(file, spec)
 
 
 class TextSource:
     def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
         return ("text",)
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:  # noqa: ARG002
+    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
         return line_spans(file, shard_rows=shard_rows)
 
-    def open(self, file: InputFile, want: Want) -> TextReader:
-        return TextReader(file, want)
+    def open(self, file: InputFile, spec: ReadSpec) -> TextReader:
+        return TextReader(file, spec)

@@ -1,6 +1,6 @@
-"""Parquet: shards are whole row groups, or parts of one that is large.
+"""Parquet: a shard is whole row groups, or a part of one that is large.
 
-Only the columns that are wanted are read and hashed. Pages are read as they are needed, so memory does not grow with
+Only the columns that the job reads are read and hashed. Pages are read as they are needed, so memory does not grow with
 the size of a row group.
 """
 
@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from xxhash import xxh3_128
 
-from service.scoring.files import InputFile, file_system
-from service.scoring.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, Rows, Span, Want, tapered
+from service.scoring.input.files import InputFile, file_system
+from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
 
-BUFFER_BYTES = 1 << 18  # what is read at once stays in the cache of a core
+# Small enough for the cache of a core.
+BUFFER_BYTES = 1 << 18
 
 
 class ParquetSource:
@@ -23,26 +24,22 @@ class ParquetSource:
         with _open(file) as parquet:
             return tuple(parquet.schema_arrow.names)
 
-    def spans(self, file: InputFile, want: Want, *, shard_rows: int, last: bool) -> Iterator[Span]:
+    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:
         system, path = file_system(file.uri)
         with _open(file) as parquet, system.open_input_file(path) as raw:
-            groups = [_Group(parquet.metadata.row_group(i), want) for i in range(parquet.metadata.num_row_groups)]
-            layout = json.dumps([str(field) for field in parquet.schema_arrow if field.name in want.columns]).encode()
-            total = sum(group.rows for group in groups)
-
-            def room(group: _Group) -> int:
-                most = tapered(shard_rows, total - first_row) if last else shard_rows
-                return max(1, min(most, SHARD_BYTES * group.rows // max(group.size, 1)))
-
+            groups = [_Group(parquet.metadata.row_group(i), spec) for i in range(parquet.metadata.num_row_groups)]
+            layout = json.dumps([str(field) for field in parquet.schema_arrow if field.name in spec.columns]).encode()
             first_row = i = 0
             while i < len(groups):
-                start, taken, size, rows = i, 0, 0, room(groups[i])
+                start, taken, size = i, 0, 0
+                rows = max(1, min(shard_rows, SHARD_BYTES * groups[i].rows // max(groups[i].size, 1)))
                 if groups[i].rows > rows:
-                    digest, i = groups[i].digest(raw, layout), i + 1
-                    while taken < groups[start].rows:
-                        rows = min(room(groups[start]), groups[start].rows - taken)
-                        yield Span(first_row=first_row, rows=rows, start=start, stop=i, skip=taken, digest=digest)
-                        taken, first_row = taken + rows, first_row + rows
+                    digest = groups[i].digest(raw, layout)
+                    for skip in range(0, groups[i].rows, rows):
+                        count = min(rows, groups[i].rows - skip)
+                        yield Span(first_row=first_row, rows=count, start=i, stop=i + 1, skip=skip, digest=digest)
+                        first_row += count
+                    i += 1
                     continue
                 digests = xxh3_128()
                 while i < len(groups) and taken + groups[i].rows <= rows and size <= SHARD_BYTES:
@@ -53,23 +50,24 @@ class ParquetSource:
                     yield Span(first_row=first_row, rows=taken, start=start, stop=i, digest=digests.hexdigest())
                 first_row += taken
 
-    def open(self, file: InputFile, want: Want) -> "ParquetReader":
-        return ParquetReader(file, want)
+    def open(self, file: InputFile, spec: ReadSpec) -> "ParquetReader":
+        return ParquetReader(file, spec)
 
 
 class ParquetReader:
-    def __init__(self, file: InputFile, want: Want) -> None:
+    def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._parquet = _open(file)
-        self._columns = list(want.columns)
+        self._spec = spec
         self._batches: Iterator[pa.RecordBatch] = iter(())
+        # The row groups being read, the rows of them that were read, and the rest of a batch that spans share.
         self._groups = (-1, -1)
+        self._rows_read = 0
         self._rest: pa.RecordBatch | None = None
-        self._at = 0  # rows of these groups that were read
 
     def read(self, span: Span) -> Iterator[Rows]:
-        if self._groups != (span.start, span.stop) or self._at > span.skip:
-            self._begin(span)
-        number, left = span.first_row - (span.skip - self._at), span.rows
+        if self._groups != (span.start, span.stop) or self._rows_read > span.skip:
+            self._open_groups(span)
+        number, left = span.first_row - (span.skip - self._rows_read), span.rows
         while left:
             batch = self._rest if self._rest is not None else next(self._batches)
             self._rest = None
@@ -77,7 +75,8 @@ class ParquetReader:
             taken = min(left, batch.num_rows - skipped)
             if skipped + taken < batch.num_rows:
                 self._rest = batch.slice(skipped + taken)
-            number, left, self._at = number + skipped + taken, left - taken, self._at + skipped + taken
+            number, left = number + skipped + taken, left - taken
+            self._rows_read += skipped + taken
             if taken:
                 part = batch.slice(skipped, taken)
                 columns = dict(zip(part.schema.names, part.columns, strict=True))
@@ -86,36 +85,35 @@ class ParquetReader:
     def close(self) -> None:
         self._parquet.close()
 
-    def _begin(self, span: Span) -> None:
-        groups = list(range(span.start, span.stop))
-        metadata = self._parquet.metadata
-        rows = sum(metadata.row_group(i).num_rows for i in groups)
-        size = sum(_Group(metadata.row_group(i), Want(columns=tuple(self._columns))).size for i in groups)
+    def _open_groups(self, span: Span) -> None:
+        numbers = list(range(span.start, span.stop))
+        groups = [_Group(self._parquet.metadata.row_group(i), self._spec) for i in numbers]
+        rows, size = sum(group.rows for group in groups), sum(group.size for group in groups)
         batch_size = max(1, min(CHUNK_ROWS, CHUNK_BYTES * rows // max(size, 1)))
         self._batches = self._parquet.iter_batches(
-            batch_size=batch_size, row_groups=groups, columns=self._columns, use_threads=False
+            batch_size=batch_size, row_groups=numbers, columns=list(self._spec.columns), use_threads=False
         )
-        self._groups, self._rest, self._at = (span.start, span.stop), None, 0
+        self._groups, self._rest, self._rows_read = (span.start, span.stop), None, 0
 
 
 class _Group:
-    """The wanted part of a row group: how many rows and uncompressed bytes, and where the stored bytes are."""
+    """The columns of a row group that the job reads: rows, uncompressed bytes, and where the stored bytes are."""
 
-    def __init__(self, metadata: Any, want: Want) -> None:
+    def __init__(self, metadata: Any, spec: ReadSpec) -> None:
         self.rows: int = metadata.num_rows
-        wanted = [
+        columns = [
             column
             for column in (metadata.column(i) for i in range(metadata.num_columns))
-            if column.path_in_schema.split(".")[0] in want.columns or column.path_in_schema in want.columns
+            if column.path_in_schema.split(".")[0] in spec.columns or column.path_in_schema in spec.columns
         ]
-        self.size = sum(column.total_uncompressed_size for column in wanted)
+        self.size = sum(column.total_uncompressed_size for column in columns)
         self._ranges = [
             (column.dictionary_page_offset or column.data_page_offset, column.total_compressed_size)
-            for column in wanted
+            for column in columns
         ]
 
     def digest(self, raw: Any, layout: bytes) -> str:
-        found, buffer = xxh3_128(layout), memoryview(bytearray(BUFFER_BYTES))
+        group_hash, buffer = xxh3_128(layout), memoryview(bytearray(BUFFER_BYTES))
         for start, stored in self._ranges:
             raw.seek(start)
             left = stored
@@ -123,9 +121,9 @@ class _Group:
                 size = raw.readinto(buffer[: min(left, BUFFER_BYTES)])
                 if not size:
                     raise EOFError(f"ends {left} bytes before a column does")
-                found.update(buffer[:size])
+                group_hash.update(buffer[:size])
                 left -= size
-        return found.hexdigest()
+        return group_hash.hexdigest()
 
 
 def _open(file: InputFile) -> pq.ParquetFile:

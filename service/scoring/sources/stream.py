@@ -1,7 +1,7 @@
-"""Bytes of a file from any position on, decompressed, and the lines in them.
+"""Reads a file from any position, decompressed, as bytes or as lines.
 
-Positions count decompressed bytes. Going forward in a compressed file reads over what lies between; going back opens it
-anew. A line that is longer than MAX_ROW_BYTES is passed over without being held in memory, and marked.
+Positions count decompressed bytes. Seeking forward in a compressed file reads up to the position; seeking back opens
+the file again. A line longer than MAX_ROW_BYTES is skipped without being held in memory, and marked.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 from xxhash import xxh3_128
 
-from service.scoring.files import InputFile, file_system
-from service.scoring.rows import MAX_ROW_BYTES, SHARD_BYTES, Span
+from service.scoring.input.files import InputFile, file_system
+from service.scoring.input.rows import MAX_ROW_BYTES, SHARD_BYTES, Span
 
 BLOCK_BYTES = 1 << 20
 
 
 class Stream:
-    """A forward reader of one file; `position` is that of the next byte."""
+    """An open file; `position` is that of the next byte."""
 
     def __init__(self, file: InputFile) -> None:
         self.file = file
@@ -38,7 +38,7 @@ class Stream:
                 raise EOFError(f"ends at byte {self.position}, expected at least {position}")
 
     def read(self, size: int) -> bytes:
-        """`size` bytes, fewer only at the end."""
+        """Read `size` bytes; fewer only at the end of the file."""
         if self._raw is None:
             self._open()
         parts = []
@@ -76,14 +76,14 @@ class Stream:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Whole lines (the last of a file may lack its end), or one line that is too long to hold: then no content."""
+    """Whole lines (the last line of a file may lack its line end), or one line that is too long, without content."""
 
     content: bytes
     size: int
 
 
 def blocks(stream: Stream, *, stop: int | None = None) -> Iterator[Block]:
-    """The lines from the stream's position up to `stop` or the end of the file."""
+    """Yield the lines from the position of the stream up to `stop` or the end of the file."""
     rest = b""
     while True:
         left = BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - stream.position)
@@ -99,14 +99,14 @@ def blocks(stream: Stream, *, stop: int | None = None) -> Iterator[Block]:
             continue
         rest += part
         if len(rest) > MAX_ROW_BYTES:
-            size, rest = _pass_line(stream, len(rest), stop)
+            size, rest = _skip_line(stream, len(rest), stop)
             yield Block(content=b"", size=size)
     if rest:
         yield Block(content=rest, size=len(rest))
 
 
-def _pass_line(stream: Stream, size: int, stop: int | None) -> tuple[int, bytes]:
-    """Read over the rest of a line; returns its size and what was read behind it."""
+def _skip_line(stream: Stream, size: int, stop: int | None) -> tuple[int, bytes]:
+    """Read the rest of a long line; return the size of the line, and the bytes that were read after it."""
     while True:
         part = stream.read(BLOCK_BYTES if stop is None else min(BLOCK_BYTES, stop - stream.position))
         end = part.find(b"\n") + 1
@@ -116,20 +116,21 @@ def _pass_line(stream: Stream, size: int, stop: int | None) -> tuple[int, bytes]
 
 
 def line_spans(file: InputFile, *, shard_rows: int) -> Iterator[Span]:
-    """Every line is a row: runs of `shard_rows` lines, or fewer where they are long."""
+    """Cut a file into spans of `shard_rows` lines, or fewer if the lines are long; every line is a row."""
     stream = Stream(file)
     position = row = 0
     open_span = _OpenSpan(first_row=0, start=0)
     for block in blocks(stream):
         ends = np.flatnonzero(np.frombuffer(block.content, np.uint8) == ord("\n")) + 1
         if not len(ends) or ends[-1] != len(block.content):
-            ends = np.append(ends, block.size)  # a last line without its end, or a line too long to hold
-        done = begun = 0
+            # The last line of the file without its line end, or a line that is too long.
+            ends = np.append(ends, block.size)
+        done = begin = 0
         while done < len(ends):
-            take = min(len(ends) - done, shard_rows - open_span.rows)
-            end = int(ends[done + take - 1])
-            open_span.add(block.content[begun:end], rows=take, size=end - begun)
-            done, begun, row = done + take, end, row + take
+            count = min(len(ends) - done, shard_rows - open_span.rows)
+            end = int(ends[done + count - 1])
+            open_span.add(block.content[begin:end], rows=count, size=end - begin)
+            done, begin, row = done + count, end, row + count
             if open_span.rows == shard_rows or (done == len(ends) and open_span.size >= SHARD_BYTES):
                 yield open_span.close()
                 open_span = _OpenSpan(first_row=row, start=position + end)
@@ -140,6 +141,8 @@ def line_spans(file: InputFile, *, shard_rows: int) -> Iterator[Span]:
 
 
 class _OpenSpan:
+    """A span that lines are still being added to."""
+
     def __init__(self, *, first_row: int, start: int) -> None:
         self.first_row, self.start = first_row, start
         self.rows = self.size = 0

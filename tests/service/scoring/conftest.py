@@ -1,4 +1,4 @@
-"""Jobs over the tiny bundles, scored in this process unless a test is about processes."""
+"""Fixtures that score the tiny bundles in this process, without worker processes."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import pytest
 
 from service.engine.sessions.model import Model
 from service.scoring import run
-from service.scoring.engine import Outcome, Report, attempt
+from service.scoring.engines.engine import EngineResult, ProgressReport, try_score
 from service.scoring.job import Job
 from service.scoring.plan import Shard
 from service.scoring.run import Result
@@ -23,15 +23,15 @@ Score = Callable[..., Result]
 _contexts: dict[str, Context] = {}
 
 
-def run_here(job: Job, shards: Iterator[Shard], *, workers: int | None, report: Report) -> Outcome:
-    """An engine without processes."""
-    outcome = Outcome()
+def run_here(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressReport) -> EngineResult:
+    """An engine without worker processes."""
+    outcome = EngineResult()
     context = Context(job)
     for shard in shards:
-        fate, detail = attempt(context, shard, report.done)
-        if fate != "done":
+        status, detail = try_score(context, shard, report.add_done)
+        if status != "done":
             outcome.failures.append(detail)
-        if fate == "failed":
+        if status == "failed":
             outcome.stopped = True
             break
     context.close()
@@ -54,14 +54,14 @@ def score(served_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[[str, int], tuple[str, Path]]:
-    """make(format, rows) -> family, and the path of the input."""
+def make_input(tmp_path: Path) -> Callable[[str, int], tuple[str, Path]]:
+    """make_input(format, rows) -> family of model, and the path of the input."""
 
-    def make(name: str, rows: int) -> tuple[str, Path]:
+    def make_input(name: str, rows: int) -> tuple[str, Path]:
         family, write = FORMATS[name]
         return family, write(tmp_path, rows)
 
-    return make
+    return make_input
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ def models(served_bundles: Path) -> dict[str, Model]:
 
 
 def predictions(output: Path) -> list[dict[str, Any]]:
-    """All rows of a Parquet output, in order."""
+    """Every row of a Parquet output, in order."""
     paths = sorted((output / "predictions").glob("*.parquet"))
     rows: list[dict[str, Any]] = []
     for path in paths:
@@ -89,6 +89,6 @@ def rejects(output: Path) -> list[dict[str, Any]]:
 
 
 def tree(output: Path) -> dict[str, bytes]:
-    """Every file of an output but the one that holds times."""
+    """The content of every file of an output but timing.json."""
     paths = (path for path in sorted(output.rglob("*")) if path.is_file() and path.name != "timing.json")
     return {path.relative_to(output).as_posix(): path.read_bytes() for path in paths}

@@ -1,4 +1,4 @@
-"""Rows for every tiny model, and the same rows in every format that can hold them."""
+"""Rows for every tiny model, written in every format that can hold them."""
 
 import gzip
 import io
@@ -47,7 +47,7 @@ def prompts(count: int, *, seed: int = 0) -> list[str]:
 
 
 def items(family: str, count: int, *, seed: int = 0) -> list[Any]:
-    """As a request holds them."""
+    """Rows in the form that a request holds them."""
     match family:
         case "image-classifier":
             return [image.tolist() for image in images(count, seed=seed)]
@@ -62,7 +62,7 @@ def items(family: str, count: int, *, seed: int = 0) -> list[Any]:
 
 
 def requests(family: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """One body a row."""
+    """One request body per row."""
     model = {"model": NAMES[family]}
     match family:
         case "image-classifier":
@@ -106,19 +106,19 @@ def write_text(path: Path, lines: Sequence[str]) -> Path:
     return _write(path, "".join(line + "\n" for line in lines).encode())
 
 
-def write_folder(path: Path, pictures: npt.NDArray[np.uint8]) -> Path:
-    for i, picture in enumerate(pictures):
+def write_folder(path: Path, array: npt.NDArray[np.uint8]) -> Path:
+    for i, image in enumerate(array):
         target = path / f"class{i // 20}" / f"{i:05d}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(png(picture))
+        target.write_bytes(png(image))
     return path
 
 
-def write_tar(path: Path, pictures: npt.NDArray[np.uint8]) -> Path:
+def write_tar(path: Path, array: npt.NDArray[np.uint8]) -> Path:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for i, picture in enumerate(pictures):
-            content = png(picture)
+        for i, image in enumerate(array):
+            content = png(image)
             member = tarfile.TarInfo(f"pictures/{i:05d}.png")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
@@ -135,16 +135,17 @@ def _write(path: Path, content: bytes) -> Path:
     return path
 
 
-def arrow_images(pictures: npt.NDArray[np.uint8]) -> pa.Array:
-    """Raw pixels, 16 bytes a row."""
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(pictures), [None, pa.py_buffer(pictures.tobytes())])
+def arrow_images(array: npt.NDArray[np.uint8]) -> pa.Array:
+    """Raw pixels, 16 bytes per row."""
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(array), [None, pa.py_buffer(array.tobytes())])
 
 
 def arrow_series(rows: Sequence[npt.NDArray[np.float32]]) -> pa.Array:
     return pa.array([row.tolist() for row in rows], pa.list_(pa.list_(pa.float32())))
 
 
-FORMATS: dict[str, tuple[str, Callable[[Path, int], Path]]] = {  # name -> family, writer(folder, rows)
+# Name -> family of model, and writer(folder, rows).
+FORMATS: dict[str, tuple[str, Callable[[Path, int], Path]]] = {
     "parquet-pixels": (
         "image-classifier",
         lambda to, n: write_parquet(
@@ -160,7 +161,7 @@ FORMATS: dict[str, tuple[str, Callable[[Path, int], Path]]] = {  # name -> famil
             {"image": pa.array([image.reshape(-1) for image in images(n)], pa.list_(pa.uint8()))},
         ),
     ),
-    "parquet-pictures": (
+    "parquet-encoded": (
         "image-classifier",
         lambda to, n: write_parquet(
             to / "images.parquet", {"image": [{"bytes": png(image), "path": "x"} for image in images(n)]}

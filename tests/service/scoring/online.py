@@ -1,7 +1,7 @@
-"""Two clients of a service, which ask it for what scoring answers: by the native endpoints and by tensors.
+"""Two clients that request from a service what scoring computes: one uses the native endpoints, one sends tensors.
 
-The tensor client is what a user of the Open Inference Protocol has to write: it tokenises, pads, keeps the state of a
-decoder itself and reads the answers out of the probabilities.
+The tensor client is what a user of the Open Inference Protocol has to write: it tokenises, pads, keeps the caches of a
+decoder itself and ranks the probabilities.
 """
 
 import base64
@@ -31,12 +31,12 @@ GREEDY = {"max_tokens": MAX_TOKENS, "temperature": 0, "logprobs": True, "seed": 
 LISTS = {"image-classifier": "images", "text-classifier": "texts"}
 
 
-def in_turn(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (rows[begin : begin + size] for begin in range(0, len(rows), size))
 
 
 def exact(answer: Mapping[str, Any]) -> Answer:
-    """With every probability as the bits of a float32: what JSON says of one is as good as its bits."""
+    """Replace every probability by the bits of its float32, which its JSON form determines."""
     return {name: _exact(name, value) for name, value in answer.items()}
 
 
@@ -47,12 +47,12 @@ def _exact(name: str, value: Any) -> Any:
 
 
 def by_http(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
-    """The answers of the native endpoints; a label's two runners-up go with it."""
+    """The answers of the native endpoints, with the three most probable labels."""
     manifest, size = model.manifest, model.manifest.limits.max_items
     named = {"model": manifest.name}
     match manifest.parameters:
         case LanguageModel():
-            bodies = [{**named, **GREEDY, "prompt": part} for part in in_turn(rows, size)]
+            bodies = [{**named, **GREEDY, "prompt": part} for part in chunks(rows, size)]
             answers = [_post(client, "/generate", body)["completions"] for body in bodies]
             return [{**answer, "seed": 0} for part in answers for answer in part]
         case ImageGenerator():
@@ -63,21 +63,22 @@ def by_http(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Ans
         case parameters:
             path = "/classify" if manifest.task == "classify" else "/sequence-predict"
             field = LISTS.get(parameters.family, "sequences")
-            bodies = [{**named, "top_k": 3, field: part} for part in in_turn(rows, size)]
+            bodies = [{**named, "top_k": 3, field: part} for part in chunks(rows, size)]
             return [answer for body in bodies for answer in _post(client, path, body)["predictions"]]
 
 
 def by_tensors(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
-    """The same from the graph's own outputs, as far as they tell it."""
+    """The same answers, computed from the outputs of the graph; fields that no output holds are missing."""
     parameters, size = model.manifest.parameters, model.manifest.limits.max_items
     answer: Callable[[httpx.Client, Model, Sequence[Any]], list[Answer]]
     if isinstance(parameters, LanguageModel):
-        answer, size = _continued, 4  # caches are large
+        # The caches are large.
+        answer, size = _generated, 4
     elif isinstance(parameters, ImageGenerator):
-        answer = _drawn
+        answer = _images
     else:
         answer = _tagged if isinstance(parameters, SeriesTagger) else _classified
-    return [found for part in in_turn(rows, size) for found in answer(client, model, part)]
+    return [found for part in chunks(rows, size) for found in answer(client, model, part)]
 
 
 def _classified(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
@@ -119,15 +120,15 @@ def _best(model: Model, probabilities_L: Array) -> Answer:
     }
 
 
-def _drawn(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
+def _images(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
     parameters = model.manifest.parameters
     assert isinstance(parameters, ImageGenerator)
     seeded = np.concatenate([sample_latents(seed, 1, parameters.latent_size) for seed in rows])
     return [{"pixels": image} for image in _infer(client, model, {"latents": seeded}, ["images"])["images"].tolist()]
 
 
-def _continued(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
-    """Greedy decoding: each prompt alone, then one token of every row at a time, over caches that the client keeps."""
+def _generated(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
+    """Decode greedily over caches that the client keeps: each prompt alone, then one token of every row at a time."""
     parameters = model.manifest.parameters
     assert isinstance(parameters, LanguageModel)
     assert model.tokenizer is not None
@@ -138,7 +139,7 @@ def _continued(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[
     shape = (len(rows), parameters.heads, capacity, parameters.head_size)
     caches = {part: np.zeros(shape, np.float32) for part in parts}
     lengths = np.zeros(len(rows), np.int64)
-    drawn: list[list[int]] = [[] for _ in rows]
+    generated: list[list[int]] = [[] for _ in rows]
     logprobs: list[list[Answer]] = [[] for _ in rows]
 
     def step(first: int, end: int, ids: list[list[int]]) -> None:
@@ -150,18 +151,18 @@ def _continued(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[
             for part, cache in caches.items():
                 cache[i, :, begin : begin + count] = outputs[f"new_{part}"][i - first]
             logits_V = outputs["logits"][i - first, -1]
-            drawn[i].append(int(logits_V.argmax()))
-            token = model.tokenizer.decode(drawn[i][-1:])  # type: ignore[union-attr]
-            logprobs[i].append({"token": token, "logprob": log_probability(logits_V, drawn[i][-1])})
+            generated[i].append(int(logits_V.argmax()))
+            token = model.tokenizer.decode(generated[i][-1:])  # type: ignore[union-attr]
+            logprobs[i].append({"token": token, "logprob": log_probability(logits_V, generated[i][-1])})
         lengths[first:end] += len(ids[0])
 
     for i, ids in enumerate(prompts):
         step(i, i + 1, [ids])
     for _ in range(MAX_TOKENS - 1):
-        step(0, len(rows), [row[-1:] for row in drawn])
+        step(0, len(rows), [row[-1:] for row in generated])
     return [
         {"text": model.tokenizer.decode(ids), "tokens": len(ids), "logprobs": found}
-        for ids, found in zip(drawn, logprobs, strict=True)
+        for ids, found in zip(generated, logprobs, strict=True)
     ]
 
 
@@ -175,7 +176,7 @@ def _post(client: httpx.Client, path: str, body: Answer) -> Answer:
 def _infer(
     client: httpx.Client, model: Model, tensors: Mapping[str, Array], outputs: Sequence[str]
 ) -> dict[str, Array]:
-    """Tensors go as bytes and come as JSON numbers."""
+    """Send tensors as bytes; receive them as JSON numbers."""
     inputs = [
         {
             "name": name,

@@ -1,4 +1,4 @@
-"""What makes two runs one job."""
+"""Which options decide whether two runs belong to one job."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.scoring.job import Job, changes, digest
+from service.scoring.job import Job, changed_options, digest
 
 FIELDS: dict[str, Any] = {
     "model": "tiny-texts",
@@ -47,30 +47,30 @@ def job_of(output: Path, **changed: Any) -> Job:
         ("runtime", {"onnxruntime": "0"}),
     ],
 )
-def test_everything_that_decides_a_byte_is_part_of_the_identity(field: str, value: Any) -> None:
+def test_identity_covers_every_option_that_affects_the_output(field: str, value: Any) -> None:
     assert job_of(Path("/out")).identity() != job_of(Path("/out"), **{field: value}).identity()
 
 
 @pytest.mark.parametrize("field", ["output", "bundles"])
-def test_where_things_lie_is_not(field: str) -> None:
+def test_identity_ignores_folders(field: str) -> None:
     moved = Job(**{**FIELDS, "output": Path("/out"), field: Path("/elsewhere")})
     assert job_of(Path("/out")).identity() == moved.identity()
 
 
-def test_a_job_survives_the_way_to_a_worker() -> None:
+def test_job_round_trips_through_json() -> None:
     job = job_of(Path("/out"), request={"stop": ["x"]}, keep=("a", "b"))
     assert Job.model_validate_json(job.model_dump_json()) == job
 
 
-def test_a_bad_option_is_refused() -> None:
+def test_invalid_option_is_refused() -> None:
     with pytest.raises(ValidationError, match="shard_rows"):
         job_of(Path("/out"), shard_rows=0)
 
 
-def test_parts_of_a_digest_do_not_run_into_each_other() -> None:
+def test_digest_separates_its_parts() -> None:
     assert digest("ab", "c") != digest("a", "bc")
     assert digest("a", "") != digest("a")
 
 
-def test_changes_are_named() -> None:
-    assert changes({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b was 2, is 3", "c was None, is 4"]
+def test_changed_options_names_both_values() -> None:
+    assert changed_options({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b was 2, is 3", "c was None, is 4"]

@@ -1,4 +1,4 @@
-"""The command, as people and machines use it."""
+"""The command line: exit codes, messages and JSON output."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def command(served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return command
 
 
-def test_rejects_above_the_allowed_share_are_exit_code_3(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejects_above_the_allowed_share_exit_with_3(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("--column", "text=body") == 3
     assert "20 rows in" in capsys.readouterr().out
     assert command("--column", "text=body", "--max-rejects", "0.1") == 0
@@ -36,7 +36,7 @@ def test_rejects_above_the_allowed_share_are_exit_code_3(command: Command, capsy
     assert command("--column", "text=body", "--max-rejects", "0.09") == 3
 
 
-def test_json_for_machines(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_option_prints_the_summary(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     command("--column", "text=body", "--id", "id", "--set", "top_k=2", "--json")
     document = json.loads(capsys.readouterr().out)
     assert (document["rows"], document["scored"], document["rejected"], document["computed"]) == (20, 18, 2, 20)
@@ -53,7 +53,7 @@ def test_json_for_machines(command: Command, capsys: pytest.CaptureFixture[str])
         ({}, "which column is the text? Say --column text=NAME; there are 'id', 'body'"),
     ],
 )
-def test_a_job_that_cannot_begin_is_exit_code_1(
+def test_job_that_cannot_start_exits_with_1(
     arguments: dict[str, str], message: str, command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert command(**arguments) == 1
@@ -64,7 +64,7 @@ def test_a_job_that_cannot_begin_is_exit_code_1(
 
 
 @pytest.mark.parametrize("workers", ["0", "-1"])
-def test_fewer_workers_than_one_are_refused(
+def test_less_than_one_worker_is_refused(
     workers: str, command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert command("--column", "text=body", "--workers", workers) == 1
@@ -83,7 +83,7 @@ def test_fewer_workers_than_one_are_refused(
         *(("--max-rejects", share) for share in ("-0.1", "1.1", "nan", "few")),
     ],
 )
-def test_a_wrong_command_is_exit_code_2(arguments: tuple[str, ...], command: Command) -> None:
+def test_wrong_command_exits_with_2(arguments: tuple[str, ...], command: Command) -> None:
     with pytest.raises(SystemExit) as left:
         command(*arguments)
     assert left.value.code == 2
@@ -93,14 +93,14 @@ def test_a_wrong_command_is_exit_code_2(arguments: tuple[str, ...], command: Com
     ("setting", "message"),
     [("nonsense=1", "the options of a text-classifier are top_k, truncate"), ("top_k=0", "top_k")],
 )
-def test_a_setting_that_is_no_good_is_named(
+def test_invalid_request_field_is_reported(
     setting: str, message: str, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("--column", "text=body", "--set", setting) == 1
     assert message in capsys.readouterr().err
 
 
-def test_a_part_of_a_version_is_enough(command: Command, served_bundles: Path, tmp_path: Path) -> None:
+def test_unique_version_prefix_is_enough(command: Command, served_bundles: Path, tmp_path: Path) -> None:
     version = (served_bundles / "tiny-texts" / "current").read_text()[:6]
     assert command("--column", "text=body", "--max-rejects", "1", "--limit", "5", model=f"tiny-texts@{version}") == 0
     assert len(predictions(tmp_path / "out")) == 5

@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: they parse, their commands are ours, and nothing in them runs as root."""
+"""The Kubernetes manifests run valid commands, without root."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.scoring.__main__ import FAILED, REJECTED, _parser
+from service.scoring.__main__ import EXIT_FAILED, EXIT_REJECTED, _parser
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes"
 JOBS = sorted(FOLDER.glob("scoring-job*.yaml"))
@@ -18,7 +18,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
-def test_a_job_runs_our_command_with_options_that_exist(path: Path) -> None:
+def test_job_manifest_runs_a_valid_command(path: Path) -> None:
     job = load(path)
     assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
     [container] = job["spec"]["template"]["spec"]["containers"]
@@ -33,28 +33,28 @@ def test_a_job_runs_our_command_with_options_that_exist(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
-def test_only_what_another_try_can_change_is_tried_again(path: Path) -> None:
+def test_pod_is_retried_only_where_a_retry_can_help(path: Path) -> None:
     job = load(path)["spec"]
     assert job["template"]["spec"]["restartPolicy"] == "Never"
     codes = [
         code for rule in job["podFailurePolicy"]["rules"] for code in rule.get("onExitCodes", {}).get("values", [])
     ]
-    assert REJECTED in codes
-    assert FAILED not in codes
+    assert EXIT_REJECTED in codes
+    assert EXIT_FAILED not in codes
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
-def test_a_pod_may_do_no_more_than_it_must(path: Path) -> None:
+def test_pod_runs_without_privileges(path: Path) -> None:
     pod = load(path)["spec"]["template"]["spec"]
-    own = pod["containers"][0]["securityContext"]
+    security = pod["containers"][0]["securityContext"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["automountServiceAccountToken"] is False
-    assert own["readOnlyRootFilesystem"] is True
-    assert own["allowPrivilegeEscalation"] is False
-    assert own["capabilities"]["drop"] == ["ALL"]
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"]["drop"] == ["ALL"]
 
 
-def test_the_ray_job_runs_our_command(tmp_path: Path) -> None:
+def test_ray_manifest_runs_a_valid_command(tmp_path: Path) -> None:
     import ray
 
     job = load(FOLDER / "scoring-ray.yaml")

@@ -1,4 +1,4 @@
-"""Keys that cover everything, and files that cannot be read to their end."""
+"""Keys cover everything that decides a shard, and unreadable files are reported."""
 
 import gzip
 from pathlib import Path
@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.scoring.files import find_files
-from service.scoring.plan import Planned, ReadError, Shard, describe, plan, wanted_columns
+from service.scoring.input.files import list_files
+from service.scoring.plan import PlannedFile, ReadError, Shard, columns_to_read, format_error, plan
 from tests.service.scoring.inputs import texts, write_csv
 from tests.service.scoring.test_job import job_of
 
 
-def planned(tmp_path: Path, **options: object) -> list[Shard | Planned | ReadError]:
-    files = find_files([str(tmp_path / "in")], output=Path("/nowhere"), wanted=None)
+def planned(tmp_path: Path, **options: object) -> list[Shard | PlannedFile | ReadError]:
+    files = list_files([str(tmp_path / "in")], output=Path("/nowhere"), input_format=None)
     return list(plan(job_of(tmp_path / "out", **options), files))
 
 
@@ -26,18 +26,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_shards_are_numbered_inside_their_file(folder: Path) -> None:
+def test_shards_are_numbered_within_their_file(folder: Path) -> None:
     items = planned(folder)
     assert [item.name for item in items if isinstance(item, Shard)] == [
         f"0000{f}-00000{n}" for f in (0, 1) for n in range(3)
     ]
-    assert [(item.file.name, item.shards) for item in items if isinstance(item, Planned)] == [
+    assert [(item.file.name, item.shards) for item in items if isinstance(item, PlannedFile)] == [
         ("a.csv", 3),
         ("b.csv", 3),
     ]
 
 
-def test_a_key_changes_with_any_option_and_any_byte(folder: Path) -> None:
+def test_key_changes_with_every_option_and_every_byte(folder: Path) -> None:
     def keys(**options: object) -> list[str]:
         return [item.key for item in planned(folder, **options) if isinstance(item, Shard)]
 
@@ -51,8 +51,8 @@ def test_a_key_changes_with_any_option_and_any_byte(folder: Path) -> None:
     assert [a == b for a, b in zip(before, after, strict=True)] == [True] * 5 + [False]
 
 
-def test_another_part_of_a_row_group_in_the_same_place_has_another_key(tmp_path: Path) -> None:
-    """12 rows that are groups of 4 and 8, or of 6 and 8, in shards of 2: the last group's bytes are the same."""
+def test_parts_of_shifted_row_groups_have_other_keys(tmp_path: Path) -> None:
+    """Row groups of 4 and 8 rows, or of 6 and 8, in shards of 2; the bytes of the last group are the same."""
 
     def keys(first: int) -> dict[int, str]:
         schema = pa.schema([("text", pa.string())])
@@ -69,11 +69,11 @@ def test_another_part_of_a_row_group_in_the_same_place_has_another_key(tmp_path:
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(0, []), (3, [3]), (4, [4]), (11, [4, 4, 2, 1]), (99, [4, 4, 2, 4, 4, 2])])
-def test_a_limit_cuts_the_plan(limit: int, rows: list[int], folder: Path) -> None:
+def test_limit_cuts_the_plan(limit: int, rows: list[int], folder: Path) -> None:
     assert [item.span.rows for item in planned(folder, limit=limit) if isinstance(item, Shard)] == rows
 
 
-def test_a_file_that_ends_too_early_is_noted_and_the_next_is_planned(folder: Path) -> None:
+def test_truncated_file_is_reported_and_the_next_file_is_planned(folder: Path) -> None:
     (folder / "in" / "a.csv").unlink()
     content = b"id,text\n" + b"".join(b"%d,some text %d\n" % (i, i * i) for i in range(100_000))
     (folder / "in" / "a.csv.gz").write_bytes(gzip.compress(content)[:-9000])
@@ -85,13 +85,13 @@ def test_a_file_that_ends_too_early_is_noted_and_the_next_is_planned(folder: Pat
     assert [shard.name for shard in shards if shard.file.name == "b.csv"] == ["00001-000000"]
 
 
-def test_a_file_without_the_column_stops_the_job(folder: Path) -> None:
+def test_missing_column_in_a_later_file_stops_the_plan(folder: Path) -> None:
     (folder / "in" / "b.csv").write_bytes(b"id,body\n1,x\n")
     with pytest.raises(Exception, match=r"b\.csv: no column 'text'; there are 'id', 'body'"):
         planned(folder)
 
 
-def test_a_shard_survives_the_way_to_a_worker(folder: Path) -> None:
+def test_shard_round_trips_through_json(folder: Path) -> None:
     import json
 
     for item in planned(folder):
@@ -99,14 +99,14 @@ def test_a_shard_survives_the_way_to_a_worker(folder: Path) -> None:
             assert Shard.from_json(json.loads(json.dumps(item.to_json()))) == item
 
 
-def test_only_what_is_used_is_read(tmp_path: Path) -> None:
+def test_only_needed_columns_are_read(tmp_path: Path) -> None:
     columns = ("a", "text", "id", "b")
-    assert wanted_columns(job_of(tmp_path), columns) == ("text",)
-    assert wanted_columns(job_of(tmp_path, id_column="id", keep=("b",)), columns) == ("text", "id", "b")
-    assert wanted_columns(job_of(tmp_path, keep=("*",)), columns) == columns
+    assert columns_to_read(job_of(tmp_path), columns) == ("text",)
+    assert columns_to_read(job_of(tmp_path, id_column="id", keep=("b",)), columns) == ("text", "id", "b")
+    assert columns_to_read(job_of(tmp_path, keep=("*",)), columns) == columns
 
 
-def test_errors_fit_in_a_line() -> None:
-    assert describe(ValueError("one\ntwo")) == "ValueError: one"
-    assert describe(FileNotFoundError(2, "No such file", "/x")) == "FileNotFoundError: No such file: /x"
-    assert describe(ReadError("a.csv: gone")) == "a.csv: gone"
+def test_format_error_returns_one_line() -> None:
+    assert format_error(ValueError("one\ntwo")) == "ValueError: one"
+    assert format_error(FileNotFoundError(2, "No such file", "/x")) == "FileNotFoundError: No such file: /x"
+    assert format_error(ReadError("a.csv: gone")) == "a.csv: gone"

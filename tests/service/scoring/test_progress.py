@@ -1,18 +1,18 @@
-"""The bar counts what it is told."""
+"""The progress bar adds up what is reported."""
 
 import pytest
 
-from service.scoring.progress import Bar
+from service.scoring.progress import ProgressBar
 
 
 def test_rows_and_rejects_add_up(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = Bar("job", shown=True)
-    bar.planned(10)
-    bar.planned(5)
-    bar.done(7, 1)
-    bar.done(-7, -1)
-    bar.done(15, 2)
-    bar.note("a [bracket]")
+    bar = ProgressBar("job", shown=True)
+    bar.add_planned(10)
+    bar.add_planned(5)
+    bar.add_done(7, 1)
+    bar.add_done(-7, -1)
+    bar.add_done(15, 2)
+    bar.message("a [bracket]")
     bar.close()
     assert (bar.rows, bar.rejects) == (15, 2)
     shown = capsys.readouterr().err
@@ -21,9 +21,9 @@ def test_rows_and_rejects_add_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a [bracket]" in shown
 
 
-def test_a_bar_that_is_not_shown_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = Bar("job", shown=False)
-    bar.planned(1)
-    bar.done(1, 0)
+def test_hidden_bar_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar("job", shown=False)
+    bar.add_planned(1)
+    bar.add_done(1, 0)
     bar.close()
     assert capsys.readouterr() == ("", "")

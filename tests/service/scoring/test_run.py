@@ -1,4 +1,4 @@
-"""Every format of input, every sink: each row once, with the answer that the service gives."""
+"""Every input and output format, resuming, and changed inputs."""
 
 import base64
 import csv
@@ -15,20 +15,20 @@ from safetensors.numpy import save_file
 
 from service.engine.sessions.model import Model
 from service.scoring import run
-from service.scoring.engine import Outcome, Report
+from service.scoring.engines.engine import EngineResult, ProgressReport
+from service.scoring.input.rows import Rows
 from service.scoring.job import Job, ScoringError
 from service.scoring.plan import Shard
-from service.scoring.rows import Rows
 from service.tasks.replay import answer_request_sync
 from tests.service.scoring.conftest import Score, predictions, run_here, tree
 from tests.service.scoring.inputs import FORMATS, images, items, requests, texts, write_csv, write_jsonl, write_parquet
 
 ROWS = 40
-Make = Callable[[str, int], tuple[str, Path]]
+MakeInput = Callable[[str, int], tuple[str, Path]]
 
 
 def expected(family: str, model: Model, count: int) -> list[dict[str, Any]]:
-    """What the service answers to each row alone, as a row of the output."""
+    """The answer of the service to each row alone, as a row of the output."""
     rows = []
     for body in requests(family, items(family, count)):
         answer = answer_request_sync(model, body)
@@ -45,10 +45,10 @@ def expected(family: str, model: Model, count: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_row_gets_the_answer_that_the_service_gives_it(
-    name: str, make: Make, score: Score, models: dict[str, Model], tmp_path: Path
+def test_predictions_equal_the_answers_of_the_service(
+    name: str, make_input: MakeInput, score: Score, models: dict[str, Model], tmp_path: Path
 ) -> None:
-    family, source = make(name, ROWS)
+    family, source = make_input(name, ROWS)
     count = 8 if family in {"language-model", "image-generator"} else ROWS
     result = score(family, source, tmp_path / "out", limit=count)
     assert result.failures == ()
@@ -60,7 +60,7 @@ def test_each_row_gets_the_answer_that_the_service_gives_it(
     assert rows == expected(family, models[family], count)
 
 
-def test_ids_and_kept_columns_go_with_each_row(score: Score, tmp_path: Path) -> None:
+def test_id_and_copied_columns_are_in_every_row(score: Score, tmp_path: Path) -> None:
     columns = {
         "id": [f"n{i}" for i in range(5)],
         "text": texts(5),
@@ -77,8 +77,8 @@ def test_ids_and_kept_columns_go_with_each_row(score: Score, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("sink", ["csv", "jsonl"])
-def test_every_sink_holds_the_same_answers(sink: str, make: Make, score: Score, tmp_path: Path) -> None:
-    family, source = make("jsonl-series", ROWS)
+def test_every_sink_holds_the_same_predictions(sink: str, make_input: MakeInput, score: Score, tmp_path: Path) -> None:
+    family, source = make_input("jsonl-series", ROWS)
     for form in ("parquet", sink):
         result = score(family, source, tmp_path / form, output_format=form, request={"top_k": 2})
         assert result.failures == ()
@@ -92,17 +92,17 @@ def test_every_sink_holds_the_same_answers(sink: str, make: Make, score: Score, 
                     {**row, "row": int(row["row"]), "top": json.loads(row["top"]), "steps": json.loads(row["steps"])}
                     for row in csv.DictReader(file)
                 ]
-    wanted = predictions(tmp_path / "parquet")
+    parquet_rows = predictions(tmp_path / "parquet")
     assert [np.float32(row.pop("probability")) for row in rows] == [
-        np.float32(row.pop("probability")) for row in wanted
+        np.float32(row.pop("probability")) for row in parquet_rows
     ]
-    assert rows == wanted
+    assert rows == parquet_rows
 
 
-def test_two_runs_write_the_same_bytes_and_a_finished_job_does_nothing(
-    make: Make, score: Score, tmp_path: Path
+def test_two_runs_write_equal_bytes_and_a_finished_job_does_nothing(
+    make_input: MakeInput, score: Score, tmp_path: Path
 ) -> None:
-    family, source = make("csv", ROWS)
+    family, source = make_input("csv", ROWS)
     first = score(family, source, tmp_path / "a")
     second = score(family, source, tmp_path / "b")
     assert (first.computed, second.computed) == (ROWS, ROWS)
@@ -114,8 +114,10 @@ def test_two_runs_write_the_same_bytes_and_a_finished_job_does_nothing(
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")} == times
 
 
-def test_a_file_that_was_only_touched_is_not_scored_again(make: Make, score: Score, tmp_path: Path) -> None:
-    family, source = make("csv", ROWS)
+def test_rewritten_file_with_equal_bytes_is_not_scored_again(
+    make_input: MakeInput, score: Score, tmp_path: Path
+) -> None:
+    family, source = make_input("csv", ROWS)
     score(family, source, tmp_path / "out")
     source.write_bytes(source.read_bytes())
     assert score(family, source, tmp_path / "out").computed == 0
@@ -131,10 +133,10 @@ def test_a_file_that_was_only_touched_is_not_scored_again(make: Make, score: Sco
         ({"limit": 3}, "limit"),
     ],
 )
-def test_another_job_in_the_same_folder_is_refused(
-    change: dict[str, Any], named: str, make: Make, score: Score, tmp_path: Path
+def test_folder_of_another_job_is_refused(
+    change: dict[str, Any], named: str, make_input: MakeInput, score: Score, tmp_path: Path
 ) -> None:
-    family, source = make("csv", ROWS)
+    family, source = make_input("csv", ROWS)
     score(family, source, tmp_path / "out")
     before = tree(tmp_path / "out")
     with pytest.raises(ScoringError, match=f"another job .*{named} was"):
@@ -143,8 +145,8 @@ def test_another_job_in_the_same_folder_is_refused(
 
 
 @pytest.mark.parametrize("change", ["a row changed", "a row appended", "a row removed"])
-def test_a_changed_input_is_noticed(change: str, make: Make, score: Score, tmp_path: Path) -> None:
-    family, source = make("csv", 33)
+def test_changed_input_is_refused(change: str, make_input: MakeInput, score: Score, tmp_path: Path) -> None:
+    family, source = make_input("csv", 33)
     score(family, source, tmp_path / "out")
     parts = {name: content for name, content in tree(tmp_path / "out").items() if name.startswith("predictions")}
     rows = {"a row changed": (33, 1), "a row appended": (34, 0), "a row removed": (32, 0)}[change]
@@ -161,7 +163,7 @@ def csv_of(path: Path, *, changed: bool) -> Path:
 
 
 def csv_without_header(path: Path, *, changed: bool) -> Path:
-    """Only the first record differs, by its width, which the others are held against."""
+    """Only the first record changes: its number of fields, which every record must have."""
     path.with_suffix(".csv").write_text("a,b,c\n"[2 * changed :] + "".join(f"{text},x\n" for text in texts(32)))
     return path.with_suffix(".csv")
 
@@ -188,7 +190,7 @@ def safetensors_of(path: Path, *, changed: bool) -> Path:
 
 
 def jsonl_of(path: Path, *, changed: bool) -> Path:
-    """Only the first object differs, by its names, which say what goes with every row."""
+    """Only the first object changes: its keys, which are the columns that are copied for every row."""
     first, *others = ({"text": text, "note": "x"} for text in texts(33))
     rows = [{"text": first["text"], "remark": "x"} if changed else first, *others]
     path.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -208,7 +210,7 @@ def jsonl_of(path: Path, *, changed: bool) -> Path:
         (jsonl_of, "text-classifier", {"keep": ("*",)}),
     ],
 )
-def test_bytes_that_mean_something_else_are_a_changed_input(
+def test_changed_layout_of_equal_bytes_is_a_changed_input(
     case: tuple[Callable[..., Path], str, dict[str, Any]],
     finished: bool,
     score: Score,
@@ -217,7 +219,8 @@ def test_bytes_that_mean_something_else_are_a_changed_input(
     (write, family, options), output = case, tmp_path / "out"
     source = write(tmp_path / "in", changed=False)
     score(family, source, output, **options)
-    if not finished:  # as after a kill: some shards are there, the first is not
+    # As after a kill: some shards are committed, the first is not.
+    if not finished:
         (output / "_ledger" / "done.json").unlink()
         (output / "_ledger" / "shards" / "00000-000000.json").unlink()
     before = {name: content for name, content in tree(output).items() if name.startswith("predictions/")}
@@ -230,48 +233,50 @@ def test_bytes_that_mean_something_else_are_a_changed_input(
 
 @pytest.mark.parametrize("number", [0, -1])
 @pytest.mark.parametrize("option", ["workers", "shard_rows"])
-def test_less_than_one_is_refused(option: str, number: int, make: Make, score: Score, tmp_path: Path) -> None:
-    family, source = make("csv", 3)
+def test_number_below_one_is_refused(
+    option: str, number: int, make_input: MakeInput, score: Score, tmp_path: Path
+) -> None:
+    family, source = make_input("csv", 3)
     with pytest.raises(ScoringError, match=f"--{option.replace('_', '-')} {number}: expected at least 1"):
         score(family, source, tmp_path / "out", **{option: number})
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("left", [0, 1, 20])
-def test_a_job_is_not_done_by_an_engine_that_leaves_shards_undone(
-    left: int, make: Make, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_job_fails_if_an_engine_skips_shards(
+    left: int, make_input: MakeInput, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lazy(job: Job, shards: Iterator[Shard], *, workers: int | None, report: Report) -> Outcome:
+    def skipping(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressReport) -> EngineResult:
         return run_here(job, islice(shards, left), workers=workers, report=report)
 
-    family, source = make("csv", 400)
-    monkeypatch.setitem(run.ENGINES, "lazy", lazy)
+    family, source = make_input("csv", 400)
+    monkeypatch.setitem(run.ENGINES, "skipping", skipping)
     with pytest.raises(ScoringError, match=f"holds {left} shards of {left * 16} rows, planned were .* not done"):
-        score(family, source, tmp_path / "out", engine="lazy")
+        score(family, source, tmp_path / "out", engine="skipping")
     assert not (tmp_path / "out" / "summary.json").exists()
     assert score(family, source, tmp_path / "out").computed == 400 - left * 16
 
 
-def test_ray_is_asked_for_by_name_where_it_is_missing(
-    make: Make, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_missing_ray_is_reported_with_its_dependency_group(
+    make_input: MakeInput, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "service.scoring.ray", None)
-    family, source = make("csv", 3)
+    monkeypatch.setitem(sys.modules, "service.scoring.engines.ray", None)
+    family, source = make_input("csv", 3)
     with pytest.raises(ScoringError, match="needs the dependency group `ray`"):
         score(family, source, tmp_path / "out", engine="ray")
 
 
-def test_rows_that_are_lost_are_noticed(
-    make: Make, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_lost_rows_fail_the_job(
+    make_input: MakeInput, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    family, source = make("csv", 40)
-    before = Rows.before
-    monkeypatch.setattr(Rows, "before", lambda rows, end: before(rows, end - 1))
+    family, source = make_input("csv", 40)
+    before = Rows.numbered_below
+    monkeypatch.setattr(Rows, "numbered_below", lambda rows, end: before(rows, end - 1))
     with pytest.raises(ScoringError, match="holds 3 shards of 37 rows, planned were 3 of 40: the job is not done"):
         score(family, source, tmp_path / "out")
 
 
-def test_blank_lines_are_planned_but_no_rows(score: Score, tmp_path: Path) -> None:
+def test_blank_lines_are_not_counted_as_rows(score: Score, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n".join(texts(20)) + "\n\n \n")
     summary = score("text-classifier", tmp_path / "a.txt", tmp_path / "out").summary
     assert summary is not None
@@ -279,7 +284,7 @@ def test_blank_lines_are_planned_but_no_rows(score: Score, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_an_empty_file_before_the_others_is_passed_over(suffix: str, score: Score, tmp_path: Path) -> None:
+def test_empty_first_file_is_skipped(suffix: str, score: Score, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / f"a.{suffix}").touch()
@@ -289,7 +294,7 @@ def test_an_empty_file_before_the_others_is_passed_over(suffix: str, score: Scor
     assert summary["scored"] == 3
 
 
-def test_what_a_later_line_asks_for_is_done_or_refused(score: Score, tmp_path: Path) -> None:
+def test_request_fields_of_later_lines_are_honoured_or_rejected(score: Score, tmp_path: Path) -> None:
     lines = [{"prompt": "a"}, {"prompt": "a", "max_tokens": 2, "seed": 7}, {"prompt": "a", "temperature": "hot"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     summary = score("language-model", tmp_path / "a.jsonl", tmp_path / "out").summary
@@ -298,7 +303,7 @@ def test_what_a_later_line_asks_for_is_done_or_refused(score: Score, tmp_path: P
     assert [row["seed"] for row in predictions(tmp_path / "out")] == [0, 7]
 
 
-def test_another_file_in_the_input_is_noticed(score: Score, tmp_path: Path) -> None:
+def test_added_input_file_is_refused(score: Score, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     write_csv(folder / "a.csv", {"text": texts(3)})
@@ -308,8 +313,8 @@ def test_another_file_in_the_input_is_noticed(score: Score, tmp_path: Path) -> N
         score("text-classifier", folder, tmp_path / "out")
 
 
-def test_the_summary_counts_labels_and_confidence(make: Make, score: Score, tmp_path: Path) -> None:
-    family, source = make("npy", ROWS)
+def test_summary_counts_labels_and_confidence(make_input: MakeInput, score: Score, tmp_path: Path) -> None:
+    family, source = make_input("npy", ROWS)
     result = score(family, source, tmp_path / "out")
     rows = predictions(tmp_path / "out")
     assert result.summary is not None

@@ -1,4 +1,4 @@
-"""Where the real data sets lie: the folder EKIBEN_DATA names, or `shared/data` beside the checkout."""
+"""Location of the real data sets: the folder in EKIBEN_DATA, or `shared/data` beside the checkout."""
 
 import os
 from collections.abc import Callable
@@ -11,11 +11,11 @@ REAL = Path(os.environ.get("EKIBEN_DATA", Path(__file__).parents[4] / "shared" /
 
 @pytest.fixture
 def real() -> Callable[[str], Path]:
-    """real("mnist") -> its path; skips the test where it is not there."""
+    """real("mnist") returns the path of the data set; the test is skipped when it is missing."""
 
-    def find(name: str) -> Path:
+    def dataset_path(name: str) -> Path:
         if not (REAL / name).exists():
             pytest.skip(f"no {name} in {REAL}: set EKIBEN_DATA to the folder with the real data sets")
         return REAL / name
 
-    return find
+    return dataset_path

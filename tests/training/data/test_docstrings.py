@@ -15,14 +15,14 @@ def parts() -> Parts:
     return docstrings.split(seed=1)
 
 
-def test_every_topic_is_in_every_part(parts: Parts) -> None:
-    for name, least in (("train", 200), ("validation", 20), ("test", 40)):
+def test_every_split_has_every_topic(parts: Parts) -> None:
+    for name, minimum in (("train", 200), ("validation", 20), ("test", 40)):
         texts, labels = parts[name]
         assert len(texts) == len(labels)
-        assert np.bincount(labels, minlength=4).min() >= least, name
+        assert np.bincount(labels, minlength=4).min() >= minimum, name
 
 
-def test_paragraphs_are_the_librarys_own() -> None:
+def test_paragraphs_come_from_the_standard_library() -> None:
     library = Path(sysconfig.get_path("stdlib"))
     module = ast.parse((library / "socketserver.py").read_bytes())
     mixin = next(node for node in module.body if getattr(node, "name", "") == "ThreadingMixIn")
@@ -30,16 +30,17 @@ def test_paragraphs_are_the_librarys_own() -> None:
     assert ast.get_docstring(mixin) in docstrings.paragraphs()["internet"]["socketserver.py:ThreadingMixIn"]
 
 
-def test_held_back_paragraphs_are_new(parts: Parts) -> None:
+def test_held_out_paragraphs_differ_from_training_paragraphs(parts: Parts) -> None:
     def phrases(text: str) -> set[str]:
         words = docstrings.re.findall(r"\w+", text.lower())
         return {" ".join(words[i : i + 4]) for i in range(max(1, len(words) - 3))}
 
-    learned = set().union(*(phrases(text) for text in parts["train"][0]))
+    train_phrases = set().union(*(phrases(text) for text in parts["train"][0]))
     for name in ("validation", "test"):
-        worst = max(len(phrases(text) & learned) / len(phrases(text)) for text in parts[name][0])
-        assert worst <= 0.75, name  # at most half of all phrases, repeated ones counted
+        largest_overlap = max(len(phrases(text) & train_phrases) / len(phrases(text)) for text in parts[name][0])
+        # The limit is half of all phrases; without duplicates, as here, the share can be larger.
+        assert largest_overlap <= 0.75, name
 
 
-def test_the_seed_decides(parts: Parts) -> None:
+def test_split_depends_on_the_seed_alone(parts: Parts) -> None:
     assert docstrings.split(seed=1) == parts

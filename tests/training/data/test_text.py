@@ -8,81 +8,85 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from training.data import text
+from training.recipe import IGNORE_INDEX
 
 
 @given(st.text(min_size=1, max_size=60))
-def test_known_characters_come_back_exactly(said: str) -> None:
-    tokenizer = Tokenizer.from_str(text.character_tokenizer(said).to_str())
-    encoded = tokenizer.encode(said)
-    assert len(encoded.ids) == len(said)
-    assert tokenizer.decode(encoded.ids) == said
+def test_known_characters_are_decoded_exactly(content: str) -> None:
+    tokenizer = Tokenizer.from_str(text.character_tokenizer(content).to_str())
+    encoded = tokenizer.encode(content)
+    assert len(encoded.ids) == len(content)
+    assert tokenizer.decode(encoded.ids) == content
 
 
 @given(st.text(max_size=200), st.text(min_size=1, max_size=20))
-def test_looked_up_ids_are_the_tokenizers(said: str, known: str) -> None:
+def test_character_ids_equal_tokenizer_encoding(content: str, known: str) -> None:
     tokenizer = text.character_tokenizer(known)
-    assert text.character_ids(said, tokenizer).tolist() == tokenizer.encode(said).ids
+    assert text.character_ids(content, tokenizer).tolist() == tokenizer.encode(content).ids
 
 
-def test_an_unknown_character_is_one_token_and_shows_as_such() -> None:
+def test_unknown_character_is_one_token() -> None:
     tokenizer = text.character_tokenizer("ab\n")
     assert tokenizer.encode("b駅\r\na").ids == [4, 1, 1, 2, 3]
     assert tokenizer.decode([4, 1, 3]) == "b\N{REPLACEMENT CHARACTER}a"
 
 
 @given(st.integers(2, 40), st.integers(1, 30), st.integers(1, 120))
-def test_every_held_back_character_is_scored_once_on_what_came_before(context: int, start: int, size: int) -> None:
+def test_every_held_out_character_is_target_once_after_its_context(context: int, start: int, size: int) -> None:
     ids = np.random.default_rng(size).integers(2, 9, start + size)
     split = text.scored_windows("x" * len(ids), ids, start=start, stop=len(ids), context=context)
     scored = []
     for row, targets in zip(split.inputs["ids"], split.targets, strict=True):
-        places = np.flatnonzero(targets != text.IGNORED)
-        for place in places:
-            scored.append(targets[place])
-            seen = row[: place + 1].tolist()
+        for column in np.flatnonzero(targets != IGNORE_INDEX):
+            scored.append(targets[column])
+            context_ids = row[: column + 1].tolist()
             position = start + len(scored) - 1
-            assert seen == ids[position - len(seen) : position].tolist()
-            assert len(seen) >= min(context - context // 2, position)
+            assert context_ids == ids[position - len(context_ids) : position].tolist()
+            assert len(context_ids) >= min(context - context // 2, position)
     assert scored == ids[start:].tolist()
 
 
-def test_the_first_nine_tenths_are_learned_and_the_last_is_the_test(tmp_path: Path) -> None:
-    said = "".join(chr(97 + i % 26) for i in range(1_000))
-    (tmp_path / "poem.txt").write_text(said)
+def test_load_splits_text_in_order(tmp_path: Path) -> None:
+    content = "".join(chr(97 + i % 26) for i in range(1_000))
+    (tmp_path / "poem.txt").write_text(content)
     data = text.load(tmp_path / "poem.txt", context=8)
-    assert data.train.texts + data.validation.texts + data.test.texts == (said[:880], said[880:900], said[900:])
+    assert data.train.texts + data.validation.texts + data.test.texts == (
+        content[:880],
+        content[880:900],
+        content[900:],
+    )
     assert data.tokenizer is not None
     tokenizer = Tokenizer.from_str(data.tokenizer)
     assert len(data.train) == 880 - 8
-    assert tokenizer.decode(data.train.inputs["ids"][3].tolist()) == said[3:11]
-    assert tokenizer.decode(data.train.targets[3].tolist()) == said[4:12]
-    assert (data.test.targets != text.IGNORED).sum() == 100
+    assert tokenizer.decode(data.train.inputs["ids"][3].tolist()) == content[3:11]
+    assert tokenizer.decode(data.train.targets[3].tolist()) == content[4:12]
+    assert (data.test.targets != IGNORE_INDEX).sum() == 100
     assert data.config == {"vocabulary": 28, "context": 8}
 
 
-def test_the_tokenizer_knows_the_training_part_alone(tmp_path: Path) -> None:
+def test_tokenizer_is_fitted_on_training_split(tmp_path: Path) -> None:
     (tmp_path / "poem.txt").write_text("ab" * 450 + "yz" * 50)
     data = text.load(tmp_path / "poem.txt", context=8)
     assert data.config["vocabulary"] == 4
-    assert (data.test.targets[data.test.targets != text.IGNORED] == 1).all()
+    assert (data.test.targets[data.test.targets != IGNORE_INDEX] == 1).all()
 
 
-def test_the_embedded_text_is_pythons_reference() -> None:
+def test_embedded_text_is_the_python_reference() -> None:
     data = text.load(None, context=64)
     whole = "".join(split.texts[0] for split in (data.train, data.validation, data.test))
     assert 'The "assert" statement' in whole
     assert len(data.train.texts[0]) > 300_000
 
 
-def test_real_tinyshakespeare(real: Callable[[str], Path]) -> None:
+def test_real_tinyshakespeare_is_read(real: Callable[[str], Path]) -> None:
     data = text.load(real("tinyshakespeare"), context=64)
     assert data.config["vocabulary"] == 65 + 2
     assert data.train.texts[0].startswith("First Citizen:\nBefore we proceed")
-    assert len(data.test.texts[0]) == 1_115_394 - 1_115_394 * 9 // 10 == (data.test.targets != text.IGNORED).sum()
+    assert len(data.test.texts[0]) == 1_115_394 - 1_115_394 * 9 // 10 == (data.test.targets != IGNORE_INDEX).sum()
     assert not (data.test.targets == 1).any()
 
 
-def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_invalid_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("too short")
     (tmp_path / "binary.txt").write_bytes(b"line\n\xff\xfe" * 999)
     with pytest.raises(ValueError, match="expected one text file, found 2 files"):

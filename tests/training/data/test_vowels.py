@@ -45,29 +45,29 @@ def test_both_forms_give_the_same_arrays(tmp_path: Path, utterances: list[np.nda
     for part, (some, ae) in parts.items():
         write_ts(tmp_path / "ts" / f"JapaneseVowels_{part}.ts", some, speakers[ae])
         write_ae(tmp_path / "ae" / ae, some, end)
-    of_ts, of_ae = vowels.load(tmp_path / "ts"), vowels.load(tmp_path / "ae")
-    same(of_ts, of_ae)
+    from_ts, from_ae = vowels.load(tmp_path / "ts"), vowels.load(tmp_path / "ae")
+    assert_equal_data(from_ts, from_ae)
     for i in (0, 369):
-        length = of_ts.test.inputs["lengths"][i]
-        assert np.array_equal(of_ts.test.inputs["series"][i, :length], utterances[270 + i])
-        assert not of_ts.test.inputs["series"][i, length:].any()
-    assert of_ts.test.targets[[0, 30, 31, 369]].tolist() == [0, 0, 1, 8]
+        length = from_ts.test.inputs["lengths"][i]
+        assert np.array_equal(from_ts.test.inputs["series"][i, :length], utterances[270 + i])
+        assert not from_ts.test.inputs["series"][i, length:].any()
+    assert from_ts.test.targets[[0, 30, 31, 369]].tolist() == [0, 0, 1, 8]
 
 
-def same(one: Data, other: Data) -> None:
+def assert_equal_data(one: Data, other: Data) -> None:
     for part in ("train", "validation", "test"):
-        mine, theirs = getattr(one, part), getattr(other, part)
-        assert np.array_equal(mine.targets, theirs.targets)
+        actual, expected = getattr(one, part), getattr(other, part)
+        assert np.array_equal(actual.targets, expected.targets)
         for name in ("series", "lengths"):
-            assert np.array_equal(mine.inputs[name], theirs.inputs[name])
+            assert np.array_equal(actual.inputs[name], expected.inputs[name])
     assert one.config == other.config
 
 
-def test_embedded_and_real_are_the_same_data(real: Callable[[str], Path]) -> None:
-    same(vowels.load(None), vowels.load(real("japanese_vowels")))
+def test_embedded_data_equal_real_data(real: Callable[[str], Path]) -> None:
+    assert_equal_data(vowels.load(None), vowels.load(real("japanese_vowels")))
 
 
-def test_the_embedded_series_are_what_their_authors_describe() -> None:
+def test_embedded_series_match_published_description() -> None:
     data = vowels.load(None)
     assert [len(data.train), len(data.validation), len(data.test)] == [243, 27, 370]
     assert np.bincount(data.test.targets).tolist() == list(vowels.AE_COUNTS["ae.test"])
@@ -94,19 +94,19 @@ def ts_line(channels: int = 12, steps: str = "1,2", last: str = "1,2", speaker: 
         (ts_line(speaker="10"), "line 2: expected a speaker 1-9, found '10'"),
     ],
 )
-def test_a_wrong_ts_line_is_named(text: str, message: str) -> None:
+def test_invalid_ts_line_is_named(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        vowels.read_ts(text, where="x.ts")
+        vowels.read_ts(text, location="x.ts")
 
 
-def test_a_wrong_ae_line_is_named(tmp_path: Path) -> None:
+def test_invalid_ae_line_is_named(tmp_path: Path) -> None:
     good = " ".join(["0.5"] * 12)
     with pytest.raises(ValueError, match="x, line 2: expected 12 numbers, found 3"):
-        vowels.read_ae(f"{good}\n1 2 3\n", where="x")
+        vowels.read_ae(f"{good}\n1 2 3\n", location="x")
     with pytest.raises(ValueError, match="x, line 1: expected numbers"):
-        vowels.read_ae("one 2 3\n", where="x")
+        vowels.read_ae("one 2 3\n", location="x")
     with pytest.raises(ValueError, match="the last utterance has no end"):
-        vowels.read_ae(good, where="x")
+        vowels.read_ae(good, location="x")
     (tmp_path / "ae.train").write_text(good + "\n\n")
     with pytest.raises(ValueError, match=r"ae\.train: expected 270 utterances, found 1"):
         vowels.load(tmp_path)

@@ -1,4 +1,4 @@
-"""Prompts in groups, alone, and refused."""
+"""Prompts that share a request, bad prompts, and images."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ import pytest
 
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.scoring.rows import Rows
+from service.scoring.input.rows import Rows
 from service.scoring.scorers.generate import GenerateScorer
+from service.tasks.generate import generate
 from tests.service.bundles import CONTEXT
 from tests.service.scoring.inputs import prompts
 
@@ -20,25 +21,24 @@ def score(models: dict[str, Model], family: str, request: dict[str, Any], **colu
         scorer.close()
 
 
-def test_a_bad_prompt_fails_alone(models: dict[str, Model]) -> None:
+def test_bad_prompt_rejects_only_its_own_row(models: dict[str, Model]) -> None:
     given: list[Any] = [*prompts(3), None, "", 7, ["a"], "a" * 200, *prompts(3)]
     found = score(models, "language-model", {"max_tokens": 4}, prompt=given)
-    assert list(found.kept) == [0, 1, 2, 8, 9, 10]
+    assert list(found.indexes) == [0, 1, 2, 8, 9, 10]
     assert found.columns["text"].to_pylist()[:3] == found.columns["text"].to_pylist()[3:]
     assert all(found.faults[i].startswith("request/prompt") for i in range(3, 8))
 
 
-def test_prompts_of_any_length_travel_together_and_get_what_they_get_alone(
+def test_prompts_share_a_request_and_get_the_completions_of_separate_requests(
     models: dict[str, Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    ask = GenerateScorer._ask
 
-    def counted(scorer: GenerateScorer, body: dict[str, Any]) -> dict[str, Any]:
-        sizes.append(len(body["prompt"]))
-        return ask(scorer, body)
+    async def counted(model: Model, runner: Any, request: Any) -> Any:
+        sizes.append(len(request.prompt))
+        return await generate(model, runner, request)
 
-    monkeypatch.setattr(GenerateScorer, "_ask", counted)
+    monkeypatch.setattr("service.scoring.scorers.generate.generate", counted)
     given = ["the ", "a" * (CONTEXT - 7)]
     together = score(models, "language-model", {}, prompt=given)
     assert sizes == [2]
@@ -47,7 +47,7 @@ def test_prompts_of_any_length_travel_together_and_get_what_they_get_alone(
     assert together.columns["tokens"].to_pylist() == [64, 7]
 
 
-def test_rows_with_their_own_settings_get_them(models: dict[str, Model]) -> None:
+def test_row_columns_override_the_request(models: dict[str, Model]) -> None:
     given = prompts(1) * 4
     found = score(
         models, "language-model", {"max_tokens": 4}, prompt=given, seed=["1", None, 2, "x"], max_tokens=[1, 2, 3, 4]
@@ -57,12 +57,12 @@ def test_rows_with_their_own_settings_get_them(models: dict[str, Model]) -> None
     assert "request/seed" in found.faults[3]
 
 
-def test_log_probabilities_are_a_column_if_asked(models: dict[str, Model]) -> None:
+def test_logprobs_are_a_column_if_requested(models: dict[str, Model]) -> None:
     found = score(models, "language-model", {"max_tokens": 3, "logprobs": True}, prompt=prompts(2))
     assert [len(row) for row in found.columns["logprobs"].to_pylist()] == [3, 3]
 
 
-def test_pictures_without_seeds_differ(models: dict[str, Model]) -> None:
+def test_images_without_seeds_differ(models: dict[str, Model]) -> None:
     scorer = GenerateScorer(models["image-generator"], {}, {"seed": 5})
     found = scorer.score(Rows(numbers=[3, 4], columns={"n": ["a", "b"]}))
     scorer.close()
@@ -71,13 +71,13 @@ def test_pictures_without_seeds_differ(models: dict[str, Model]) -> None:
 
 
 @pytest.mark.parametrize("setting", [{"temperature": "hot"}, {"nonsense": 1}])
-def test_a_setting_that_is_no_good_rejects_rows_by_name(setting: dict[str, Any], models: dict[str, Model]) -> None:
+def test_invalid_request_field_rejects_rows_with_its_name(setting: dict[str, Any], models: dict[str, Model]) -> None:
     found = score(models, "language-model", setting, prompt=prompts(2))
-    assert len(found.kept) == 0
+    assert len(found.indexes) == 0
     assert f"request/{next(iter(setting))}" in found.faults[0]
 
 
-def test_trouble_of_the_engine_is_no_fault_of_a_row(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_error_is_raised_and_rejects_no_row(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
     async def overloaded(*_: Any) -> None:
         raise EkibenError("overloaded", "too much to do")
 

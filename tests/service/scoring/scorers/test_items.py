@@ -1,4 +1,4 @@
-"""Columns of every layout to what the task code reads."""
+"""Columns of every layout become items of the task code."""
 
 from typing import Any
 
@@ -7,7 +7,16 @@ import pyarrow as pa
 import pytest
 
 from service.errors import EkibenError, Fault
-from service.scoring.scorers.items import each, pixel_block, plain, raw_pixels, reason, series_rows, split, values
+from service.scoring.scorers.items import (
+    pixel_block,
+    pixels_from_bytes,
+    reject_reason,
+    series_arrays,
+    split_faults,
+    to_python,
+    try_read,
+    unwrap,
+)
 from service.tasks.faults import type_fault
 from tests.service.scoring.inputs import arrow_images, arrow_series, images, png, series
 
@@ -35,8 +44,8 @@ TENSOR = pa.FixedShapeTensorArray.from_numpy_ndarray(IMAGES)
     ],
     ids=str,
 )
-def test_pixels_are_taken_whole(column: Any) -> None:
-    block = pixel_block(plain(column), (4, 4))
+def test_column_of_pixels_is_one_block(column: Any) -> None:
+    block = pixel_block(unwrap(column), (4, 4))
     assert block is not None
     assert np.array_equal(block, IMAGES)
 
@@ -60,47 +69,47 @@ def test_pixels_are_taken_whole(column: Any) -> None:
     ],
     ids=str,
 )
-def test_anything_else_is_read_row_by_row(column: Any) -> None:
-    assert pixel_block(plain(column), (4, 4)) is None
+def test_other_layouts_have_no_pixel_block(column: Any) -> None:
+    assert pixel_block(unwrap(column), (4, 4)) is None
 
 
-def test_wrappings_come_off() -> None:
-    pictures = [{"bytes": b"abc", "path": "x"}, None]
-    assert values(plain(pa.array(pictures))) == [b"abc", None]
-    assert values(plain(pa.array(["a", "b"]).dictionary_encode())) == ["a", "b"]
+def test_unwrap_removes_structs_and_dictionaries() -> None:
+    encoded_images = [{"bytes": b"abc", "path": "x"}, None]
+    assert to_python(unwrap(pa.array(encoded_images))) == [b"abc", None]
+    assert to_python(unwrap(pa.array(["a", "b"]).dictionary_encode())) == ["a", "b"]
 
 
-def test_series_become_arrays_without_a_loop_over_numbers() -> None:
-    wanted = series(7)
-    for column in (arrow_series(wanted), arrow_series(series(9, seed=1) + wanted)[9:]):
-        rows = series_rows(column, 2)
+def test_nested_list_column_becomes_arrays() -> None:
+    expected = series(7)
+    for column in (arrow_series(expected), arrow_series(series(9, seed=1) + expected)[9:]):
+        rows = series_arrays(column, 2)
         assert all(isinstance(row, np.ndarray) for row in rows)
-        assert all(np.array_equal(row, want) for row, want in zip(rows, wanted, strict=True))
+        assert all(np.array_equal(row, expected_series) for row, expected_series in zip(rows, expected, strict=True))
 
 
 @pytest.mark.parametrize("bad", [None, [[1.0, None]], [[1.0]], [None]])
-def test_series_with_holes_are_read_row_by_row(bad: Any) -> None:
+def test_series_with_nulls_become_python_values(bad: Any) -> None:
     column = pa.array([[[1.0, 2.0]], bad], pa.list_(pa.list_(pa.float32())))
-    assert series_rows(column, 2) == [[[1.0, 2.0]], bad]
+    assert series_arrays(column, 2) == [[[1.0, 2.0]], bad]
 
 
-def test_bytes_are_pixels_unless_they_are_a_picture() -> None:
-    assert np.array_equal(raw_pixels(BYTES[0], (4, 4)), IMAGES[0])  # type: ignore[arg-type]
-    assert raw_pixels(b"\xff\xd8\xff" + bytes(11) + b"\xff\xd9", (4, 4)) is None
-    assert raw_pixels(b"\x89PNG\r\n\x1a\n" + bytes(8), (4, 4)) is None
-    assert raw_pixels(bytes(15), (4, 4)) is None
-    assert raw_pixels("0" * 16, (4, 4)) is None
+def test_bytes_are_pixels_unless_they_are_png_or_jpeg() -> None:
+    assert np.array_equal(pixels_from_bytes(BYTES[0], (4, 4)), IMAGES[0])  # type: ignore[arg-type]
+    assert pixels_from_bytes(b"\xff\xd8\xff" + bytes(11) + b"\xff\xd9", (4, 4)) is None
+    assert pixels_from_bytes(b"\x89PNG\r\n\x1a\n" + bytes(8), (4, 4)) is None
+    assert pixels_from_bytes(bytes(15), (4, 4)) is None
+    assert pixels_from_bytes("0" * 16, (4, 4)) is None
 
 
-def test_faults_are_told_from_values() -> None:
+def test_split_faults_separates_values_from_errors() -> None:
     def read(item: int) -> int:
         if item % 2:
             raise type_fault("/3", "an even number", item)
         return item
 
-    found = each(read, [0, 1, 2, 3])
-    kept, faults = split(found, {2: "unreadable"}, "n")
-    assert kept == [0]
+    found = [try_read(read, item) for item in (0, 1, 2, 3)]
+    indexes, faults = split_faults(found, {2: "unreadable"}, "n")
+    assert indexes == [0]
     assert faults == {
         1: "n/3: expected an even number, got 1",
         2: "unreadable",
@@ -108,16 +117,16 @@ def test_faults_are_told_from_values() -> None:
     }
 
 
-def test_errors_of_a_numbered_list_lose_their_number() -> None:
+def test_split_faults_removes_the_row_index_from_pointers() -> None:
     found = [type_fault("/0", "a text", 1), type_fault("/1/2", "a text", 1)]
-    assert split(found, {}, "text", numbered=True)[1] == {
+    assert split_faults(found, {}, "text", numbered=True)[1] == {
         0: "text: expected a text, got 1",
         1: "text/2: expected a text, got 1",
     }
 
 
-def test_a_reason_names_column_and_place() -> None:
+def test_reject_reason_names_column_and_pointer() -> None:
     error = EkibenError("invalid-request", "no", (Fault(pointer="/4/1", detail="too big"),))
-    assert reason(error, "image") == "image/4/1: too big"
-    assert reason(error, "image", "/4") == "image/1: too big"
-    assert reason(EkibenError("internal", "no"), "image") == "image: no"
+    assert reject_reason(error, "image") == "image/4/1: too big"
+    assert reject_reason(error, "image", "/4") == "image/1: too big"
+    assert reject_reason(EkibenError("internal", "no"), "image") == "image: no"

@@ -1,4 +1,4 @@
-"""Texts and series of mixed lengths, good and bad."""
+"""Texts and series of mixed lengths, valid and invalid."""
 
 from itertools import pairwise
 from typing import Any
@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from service.engine.sessions.model import Model
-from service.scoring.rows import Rows
-from service.scoring.scorers.sequences import SeriesScorer, TextScorer, by_length
+from service.scoring.input.rows import Rows
+from service.scoring.scorers.sequences import SeriesScorer, TextScorer, length_batches
 from service.tasks.codecs.states import pack_state
 from tests.service.scoring.inputs import series, texts
 
@@ -27,7 +27,7 @@ def tagger(models: dict[str, Model], **columns: str) -> SeriesScorer:
     return SeriesScorer(models["series-tagger"], {"sequence": "sequence", **columns}, {})
 
 
-def test_order_in_is_order_out(text_scorer: TextScorer) -> None:
+def test_output_keeps_the_order_of_the_input(text_scorer: TextScorer) -> None:
     given = texts(150)
     found = text_scorer.score(rows(text=given))
     backwards = text_scorer.score(rows(text=given[::-1]))
@@ -36,7 +36,7 @@ def test_order_in_is_order_out(text_scorer: TextScorer) -> None:
     assert found.columns["tokens"].to_pylist() == [len(text.split()) for text in given]
 
 
-def test_bytes_are_texts(text_scorer: TextScorer) -> None:
+def test_utf8_bytes_are_texts(text_scorer: TextScorer) -> None:
     given = texts(5)
     found = text_scorer.score(rows(text=pa.array([text.encode() for text in given], pa.binary())))
     assert (
@@ -45,33 +45,33 @@ def test_bytes_are_texts(text_scorer: TextScorer) -> None:
     )
 
 
-def test_bad_texts_are_named(text_scorer: TextScorer) -> None:
+def test_bad_texts_are_rejected_with_a_reason(text_scorer: TextScorer) -> None:
     found = text_scorer.score(rows(text=["the train", None, "", b"caf\xe9", "the " * 7, 5, "\ud800", "rice"]))
-    assert list(found.kept) == [0, 7]
+    assert list(found.indexes) == [0, 7]
     said = ["got null", "got ''", "value of type bytes", "at most 6 tokens", "got 5", "surrogate"]
     for i, part in enumerate(said, start=1):
         assert found.faults[i].startswith("text: expected")
         assert part in found.faults[i]
 
 
-def test_long_texts_are_cut_if_asked(models: dict[str, Model]) -> None:
+def test_truncate_option_cuts_long_texts(models: dict[str, Model]) -> None:
     scorer = TextScorer(models["text-classifier"], {"text": "text"}, {"truncate": True})
     found = scorer.score(rows(text=["the " * 7]))
     assert found.columns["tokens"].to_pylist() == [6]
 
 
-def test_bad_series_are_named(models: dict[str, Model]) -> None:
+def test_bad_series_are_rejected_with_a_reason(models: dict[str, Model]) -> None:
     scorer = SeriesScorer(models["series-classifier"], {"sequence": "sequence"}, {})
     good = series(2)
     nan = np.array([[1, np.nan]], np.float32)
     column = [good[0], nan, good[0][:, :1], [], [[1, 2]] * 13, [["a", 1]], None, good[1].tolist()]
     found = scorer.score(rows(sequence=column))
-    assert list(found.kept) == [0, 7]
+    assert list(found.indexes) == [0, 7]
     assert "sequence/0/1" in found.faults[1]
     assert all(found.faults[i].startswith("sequence") for i in range(1, 7))
 
 
-def test_a_padded_series_counts_as_far_as_its_length(models: dict[str, Model]) -> None:
+def test_length_column_limits_a_padded_series(models: dict[str, Model]) -> None:
     scorer = SeriesScorer(models["series-classifier"], {"sequence": "sequence", "length": "length"}, {})
     ragged = series(6)
     padded = np.full((6, 12, 2), np.nan, np.float32)
@@ -81,10 +81,10 @@ def test_a_padded_series_counts_as_far_as_its_length(models: dict[str, Model]) -
     plain = SeriesScorer(models["series-classifier"], {"sequence": "sequence"}, {}).score(rows(sequence=ragged))
     assert found.columns["probability"].to_pylist() == plain.columns["probability"].to_pylist()
     bad = scorer.score(rows(sequence=padded, length=[0, 13, None, "2", True, 1]))
-    assert list(bad.kept) == [5]
+    assert list(bad.indexes) == [5]
 
 
-def test_a_state_goes_in_and_comes_out(models: dict[str, Model]) -> None:
+def test_series_in_two_halves_with_state_equals_the_whole_series(models: dict[str, Model]) -> None:
     whole = series(4, steps=10)
     found = tagger(models).score(rows(sequence=whole))
     first = tagger(models).score(rows(sequence=[row[:4] for row in whole]))
@@ -98,23 +98,23 @@ def test_a_state_goes_in_and_comes_out(models: dict[str, Model]) -> None:
     assert steps == found.columns["steps"].to_pylist()
 
 
-def test_bad_states_are_named(models: dict[str, Model]) -> None:
+def test_bad_states_are_rejected_with_a_reason(models: dict[str, Model]) -> None:
     zero = np.zeros((1, 3), np.float32)
     good = pack_state(models["series-tagger"].manifest, zero, zero)
     found = tagger(models, state="state").score(rows(sequence=series(4), state=[good, "junk", None, 7]))
-    assert list(found.kept) == [0, 2]
+    assert list(found.indexes) == [0, 2]
     assert found.faults[1].startswith("state: expected")
     assert found.faults[3].startswith("state: expected")
 
 
 def test_no_rows(models: dict[str, Model]) -> None:
     found = tagger(models).score(rows(sequence=[None]))
-    assert len(found.kept) == 0
+    assert len(found.indexes) == 0
     assert [len(values) for values in found.columns.values()] == [0, 0, 0, 0]
 
 
-def test_batches_hold_each_row_once_and_similar_lengths() -> None:
+def test_length_batches_hold_each_row_once_and_similar_lengths() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 500)
-    batches = by_length(lengths)
+    batches = length_batches(lengths)
     assert sorted(np.concatenate(batches)) == list(range(500))
     assert all(lengths[a].max() <= lengths[b].min() for a, b in pairwise(batches))

@@ -1,4 +1,4 @@
-"""Reading a file whole, span by span, in any order."""
+"""Reads a whole file, span by span, in random order."""
 
 import random
 from collections.abc import Callable
@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from service.scoring.files import find_files
-from service.scoring.rows import Span, Want
+from service.scoring.input.files import list_files
+from service.scoring.input.rows import ReadSpec, Span
 from service.scoring.sources import SOURCES
 
 Read = Callable[..., list[tuple[int, dict[str, Any], str | None]]]
 
 
-def spans_of(path: Path, shard_rows: int, *, header: bool = True, wanted: Any = None, last: bool = False) -> list[Span]:
-    [file] = find_files([str(path)], output=Path("/nowhere"), wanted=wanted)
+def spans_of(path: Path, shard_rows: int, *, header: bool = True, input_format: Any = None) -> list[Span]:
+    [file] = list_files([str(path)], output=Path("/nowhere"), input_format=input_format)
     source = SOURCES[file.format]
-    want = Want(columns=source.columns(file, header=header), header=header)
-    return list(source.spans(file, want, shard_rows=shard_rows, last=last))
+    spec = ReadSpec(columns=source.columns(file, header=header), header=header)
+    return list(source.spans(file, spec, shard_rows=shard_rows))
 
 
 @pytest.fixture
@@ -27,15 +27,13 @@ def read() -> Read:
     return read_all
 
 
-def read_all(
-    path: Path, shard_rows: int = 7, *, header: bool = True, wanted: Any = None, seed: int = 0, last: bool = False
-) -> Any:
-    [file] = find_files([str(path)], output=Path("/nowhere"), wanted=wanted)
+def read_all(path: Path, shard_rows: int = 7, *, header: bool = True, input_format: Any = None, seed: int = 0) -> Any:
+    [file] = list_files([str(path)], output=Path("/nowhere"), input_format=input_format)
     source = SOURCES[file.format]
-    want = Want(columns=source.columns(file, header=header), header=header)
-    spans = list(source.spans(file, want, shard_rows=shard_rows, last=last))
+    spec = ReadSpec(columns=source.columns(file, header=header), header=header)
+    spans = list(source.spans(file, spec, shard_rows=shard_rows))
     random.Random(seed).shuffle(spans)
-    reader = source.open(file, want)
+    reader = source.open(file, spec)
     found = []
     for span in spans:
         rows = [row for part in reader.read(span) for row in _rows(part)]

@@ -1,4 +1,4 @@
-"""`.npy` and safetensors, and files that pretend to be."""
+"""`.npy` and safetensors files, valid and invalid."""
 
 import json
 from pathlib import Path
@@ -11,21 +11,20 @@ from service.scoring.job import ScoringError
 from tests.service.scoring.sources.conftest import Read, read_all, spans_of
 
 
-def test_rows_of_an_array(read: Read, tmp_path: Path) -> None:
+def test_array_yields_its_rows(read: Read, tmp_path: Path) -> None:
     array = np.arange(40 * 6, dtype=np.float32).reshape(40, 2, 3)
     np.save(tmp_path / "a.npy", array)
     assert np.array_equal([values["array"] for _, values, _ in read(tmp_path / "a.npy", 7)], array)
 
 
-def test_shards_of_the_last_file_get_smaller(tmp_path: Path) -> None:
+def test_shards_of_an_array_have_equal_sizes_but_for_the_last(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(40_000))
-    sizes = [span.rows for span in spans_of(tmp_path / "a.npy", 8192, last=True)]
-    assert (sum(sizes), sizes[0], max(sizes[-4:])) == (40_000, 5000, 1024)
-    found = read_all(tmp_path / "a.npy", 8192, last=True)
-    assert [number for number, _, _ in found] == list(range(40_000))
+    assert [span.rows for span in spans_of(tmp_path / "a.npy", 8192)] == [8192] * 4 + [7232]
+    rows = read_all(tmp_path / "a.npy", 8192)
+    assert [number for number, _, _ in rows] == list(range(40_000))
 
 
-def test_rows_of_several_tensors(read: Read, tmp_path: Path) -> None:
+def test_safetensors_yields_rows_of_every_tensor(read: Read, tmp_path: Path) -> None:
     tensors = {"x": np.random.default_rng(0).integers(0, 256, (20, 4), dtype=np.uint8), "n": np.arange(20)}
     save_file(tensors, tmp_path / "a.safetensors")
     found = read(tmp_path / "a.safetensors", 6)
@@ -42,13 +41,13 @@ def test_rows_of_several_tensors(read: Read, tmp_path: Path) -> None:
         (np.array(1.0), "expected an array of numbers with rows"),
     ],
 )
-def test_other_arrays_are_refused(array: np.ndarray, reason: str, read: Read, tmp_path: Path) -> None:  # type: ignore[type-arg]
+def test_unsupported_arrays_are_refused(array: np.ndarray, reason: str, read: Read, tmp_path: Path) -> None:  # type: ignore[type-arg]
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(ScoringError, match=reason):
         read(tmp_path / "a.npy")
 
 
-def test_a_file_cut_short_is_an_error(read: Read, tmp_path: Path) -> None:
+def test_truncated_file_is_an_error(read: Read, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((10, 10)))
     content = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "a.npy").write_bytes(content[:-1])
@@ -58,13 +57,13 @@ def test_a_file_cut_short_is_an_error(read: Read, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"PK\x03\x04 a zip", b"\xff" * 64])
 @pytest.mark.parametrize("name", ["a.npy", "a.safetensors"])
-def test_what_is_no_tensor_file_is_refused(content: bytes, name: str, read: Read, tmp_path: Path) -> None:
+def test_file_that_is_no_tensor_file_is_refused(content: bytes, name: str, read: Read, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ScoringError, match=r"not a (npy|safetensors) file"):
         read(tmp_path / name)
 
 
-def test_a_header_that_lies_about_sizes_is_refused(read: Read, tmp_path: Path) -> None:
+def test_header_with_wrong_sizes_is_refused(read: Read, tmp_path: Path) -> None:
     header = json.dumps({"x": {"dtype": "U8", "shape": [1000, 1000], "data_offsets": [0, 10]}}).encode()
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(10))
     with pytest.raises(ScoringError, match="its shape says otherwise"):

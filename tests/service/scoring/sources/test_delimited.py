@@ -1,4 +1,4 @@
-"""CSV as people write it."""
+"""CSV and TSV files, valid and invalid."""
 
 import csv
 import gzip
@@ -25,9 +25,7 @@ def write(path: Path, content: bytes) -> Path:
 @given(
     rows=st.lists(st.tuples(st.text(max_size=6), st.text('ab",\n ', max_size=8)), max_size=25), size=st.integers(1, 9)
 )
-def test_any_text_comes_back_as_the_csv_module_wrote_it(
-    rows: list[tuple[str, str]], size: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_csv_texts_round_trip(rows: list[tuple[str, str]], size: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     rows = [(a.replace("\r", "").replace("\0", "").encode("utf-8", "replace").decode(), b) for a, b in rows]
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -37,7 +35,7 @@ def test_any_text_comes_back_as_the_csv_module_wrote_it(
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
-def test_a_line_end_inside_quotes_never_cuts(name: str, read: Read, tmp_path: Path) -> None:
+def test_line_end_inside_quotes_does_not_split_a_record(name: str, read: Read, tmp_path: Path) -> None:
     rows = [f'{i},"line one\nline ""two"" of {i}, with a comma"' for i in range(20)]
     path = write(tmp_path / name, HEADER + "\n".join(rows).encode())
     found = read(path, 3)
@@ -57,7 +55,9 @@ def test_a_line_end_inside_quotes_never_cuts(name: str, read: Read, tmp_path: Pa
         (b"1,a\rb", "not CSV: new-line character seen in unquoted field"),
     ],
 )
-def test_a_bad_row_is_one_fault_and_the_rest_is_read(line: bytes, reason: str, read: Read, tmp_path: Path) -> None:
+def test_bad_record_is_one_fault_and_other_records_are_read(
+    line: bytes, reason: str, read: Read, tmp_path: Path
+) -> None:
     path = write(tmp_path / "a.csv", HEADER + b"0,before\n" + line + b"\n2,after\n")
     before, bad, after = read(path, 2)
     assert (before[1]["text"], after[1]["text"]) == ("before", "after")
@@ -65,13 +65,13 @@ def test_a_bad_row_is_one_fault_and_the_rest_is_read(line: bytes, reason: str, r
     assert bad[2].startswith(reason)
 
 
-@pytest.mark.parametrize("theirs", [100, 1 << 22])
-def test_the_limit_of_the_process_is_neither_kept_nor_changed(theirs: int, read: Read, tmp_path: Path) -> None:
+@pytest.mark.parametrize("process_limit", [100, 1 << 22])
+def test_field_limit_of_the_process_is_ignored_and_restored(process_limit: int, read: Read, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", HEADER + b"0," + b"x" * 5000 + b"\n1," + b"y" * (2 << 20) + b"\n2,z\n")
-    before = csv.field_size_limit(theirs)
+    before = csv.field_size_limit(process_limit)
     try:
         long, longer, short = read(path, 2)
-        assert csv.field_size_limit() == theirs
+        assert csv.field_size_limit() == process_limit
     finally:
         csv.field_size_limit(before)
     assert (long[1]["text"], short[1]["text"]) == ("x" * 5000, "z")
@@ -84,7 +84,7 @@ def short_fields(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short_fields")
-def test_a_quote_that_is_never_closed_swallows_a_bounded_stretch(read: Read, tmp_path: Path) -> None:
+def test_unclosed_quote_swallows_a_bounded_number_of_bytes(read: Read, tmp_path: Path) -> None:
     lines = b"".join(b"%d,some words\n" % i for i in range(100))
     path = write(tmp_path / "a.csv", HEADER + b'0,"never closed\n' + lines)
     found = read(path, 10)
@@ -95,50 +95,48 @@ def test_a_quote_that_is_never_closed_swallows_a_bounded_stretch(read: Read, tmp
 
 @pytest.mark.parametrize("size", [1, 2, 10])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n2,lost\n3,lost\n"])
-def test_a_quote_that_the_end_of_the_file_closes_is_one_fault(
-    size: int, end: bytes, read: Read, tmp_path: Path
-) -> None:
+def test_unclosed_quote_at_the_end_of_the_file_is_one_fault(size: int, end: bytes, read: Read, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", HEADER + b'0,"before"\n1,"never closed' + end)
     before, bad = read(path, size)
     assert (before[1]["text"], before[2]) == ("before", None)
     assert "a quote is never closed (lines 3 to" in str(bad[2])
 
 
-def test_the_last_line_needs_no_end(read: Read, tmp_path: Path) -> None:
+def test_last_line_may_lack_its_line_end(read: Read, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", HEADER + b'0,"two\nlines"')
     assert read(path) == [(0, {"id": "0", "text": "two\nlines"}, None)]
 
 
-def test_a_stray_quote_is_a_character(read: Read, tmp_path: Path) -> None:
+def test_quote_inside_an_unquoted_field_is_a_character(read: Read, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", HEADER + b'0,5" pipe\n1,plain\n2,"quoted ""x"" "\n')
     assert [values["text"] for _, values, _ in read(path, 1)] == ['5" pipe', "plain", 'quoted "x" ']
 
 
-def test_windows_lines_a_mark_at_the_start_and_blank_lines(read: Read, tmp_path: Path) -> None:
+def test_crlf_byte_order_mark_and_blank_lines_are_accepted(read: Read, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", b"\xef\xbb\xbfid,text\r\n0,a\r\n\r\n1,b\r\n\r\n")
     assert [(values["id"], values["text"]) for _, values, _ in read(path, 1)] == [("0", "a"), ("1", "b")]
 
 
-def test_without_a_header_columns_are_numbers_and_the_first_line_is_data(read: Read, tmp_path: Path) -> None:
+def test_without_a_header_columns_are_numbered(read: Read, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", b"x,y\nz,w\n")
     assert [values for _, values, _ in read(path, header=False)] == [{"0": "x", "1": "y"}, {"0": "z", "1": "w"}]
 
 
 @pytest.mark.parametrize("content", [b"", b"id,text\n"])
-def test_an_empty_file_has_no_rows(content: bytes, read: Read, tmp_path: Path) -> None:
+def test_empty_file_has_no_rows(content: bytes, read: Read, tmp_path: Path) -> None:
     assert read(write(tmp_path / "a.csv", content)) == []
 
 
-def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+def test_repeated_column_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=r"a\.csv: the header names 'a' more than once"):
         spans_of(write(tmp_path / "a.csv", b"a,a\n1,2\n"), 1)
 
 
-def test_tabs(read: Read, tmp_path: Path) -> None:
+def test_tsv_is_split_at_tabs(read: Read, tmp_path: Path) -> None:
     assert read(write(tmp_path / "a.tsv", b"a\tb\n1,5\t2\n"))[0][1] == {"a": "1,5", "b": "2"}
 
 
-def test_a_line_too_long_to_hold_is_one_fault(read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_above_the_size_limit_is_one_fault(read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from service.scoring.sources import stream
 
     monkeypatch.setattr(stream, "MAX_ROW_BYTES", 1 << 20)
@@ -148,7 +146,7 @@ def test_a_line_too_long_to_hold_is_one_fault(read: Read, tmp_path: Path, monkey
     assert "expected a line of at most" in str(found[1][2])
 
 
-def test_the_digest_follows_the_bytes_of_the_rows(tmp_path: Path) -> None:
+def test_digest_changes_with_the_bytes_of_the_rows(tmp_path: Path) -> None:
     a = spans_of(write(tmp_path / "a.csv", HEADER + b"0,a\n1,b\n"), 1)
     b = spans_of(write(tmp_path / "b.csv", HEADER + b"0,a\n1,c\n"), 1)
     assert a[0].digest == b[0].digest

@@ -1,4 +1,4 @@
-"""Lines of an OpenAI batch."""
+"""Lines of an OpenAI batch, supported and unsupported."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ from tests.service.scoring.conftest import Score, predictions, rejects
 from tests.service.scoring.inputs import prompts
 
 
-def line(own: Any, url: str = "/v1/completions", **body: Any) -> dict[str, Any]:
-    return {"custom_id": own, "method": "POST", "url": url, "body": {"model": "tiny-letters", **body}}
+def line(custom_id: Any, url: str = "/v1/completions", **body: Any) -> dict[str, Any]:
+    return {"custom_id": custom_id, "method": "POST", "url": url, "body": {"model": "tiny-letters", **body}}
 
 
 def write(path: Path, lines: list[Any]) -> Path:
@@ -21,7 +21,9 @@ def write(path: Path, lines: list[Any]) -> Path:
     return path
 
 
-def test_each_line_gets_what_its_body_asks_for(score: Score, models: dict[str, Model], tmp_path: Path) -> None:
+def test_each_line_gets_the_completion_that_its_body_requests(
+    score: Score, models: dict[str, Model], tmp_path: Path
+) -> None:
     one, two = prompts(2)
     lines = [
         line("a", prompt=one, max_tokens=5, seed=7, temperature=0.5, stop="z", n=1, stream=False),
@@ -29,15 +31,15 @@ def test_each_line_gets_what_its_body_asks_for(score: Score, models: dict[str, M
     ]
     score("language-model", write(tmp_path / "a.jsonl", lines), tmp_path / "out", input_format="openai", request={})
     found = predictions(tmp_path / "out")
-    asked = [
+    requests = [
         {"prompt": one, "max_tokens": 5, "seed": 7, "temperature": 0.5, "stop": ["z"]},
         {"prompt": two, "max_tokens": 16, "seed": 1},
     ]
-    for row, own, body in zip(found, "ab", asked, strict=True):
-        wanted = answer_request_sync(models["language-model"], {"model": "tiny-letters", **body})
-        assert row["custom_id"] == own
-        assert {name: row[name] for name in ("text", "tokens", "finish_reason")} == wanted["completions"][0]
-        assert row["seed"] == wanted["seed"]
+    for row, custom_id, body in zip(found, "ab", requests, strict=True):
+        expected = answer_request_sync(models["language-model"], {"model": "tiny-letters", **body})
+        assert row["custom_id"] == custom_id
+        assert {name: row[name] for name in ("text", "tokens", "finish_reason")} == expected["completions"][0]
+        assert row["seed"] == expected["seed"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,9 @@ def test_each_line_gets_what_its_body_asks_for(score: Score, models: dict[str, M
         ({"custom_id": "x", "url": "/v1/completions", "body": []}, "body: expected an object"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_name(bad: dict[str, Any], reason: str, score: Score, tmp_path: Path) -> None:
+def test_unsupported_request_is_rejected_with_a_reason(
+    bad: dict[str, Any], reason: str, score: Score, tmp_path: Path
+) -> None:
     lines = [line("good", prompt="a", max_tokens=1), bad]
     source = write(tmp_path / "a.jsonl", lines)
     score("language-model", source, tmp_path / "out", input_format="openai", request={})

@@ -1,11 +1,11 @@
-"""Positions in files, plain and compressed, and files that end too early."""
+"""Seeking in plain and compressed files, blocks of lines, and truncated files."""
 
 import gzip
 from pathlib import Path
 
 import pytest
 
-from service.scoring.files import find_files
+from service.scoring.input.files import list_files
 from service.scoring.sources import stream
 from service.scoring.sources.stream import Stream, blocks, line_spans
 
@@ -13,12 +13,12 @@ CONTENT = bytes(range(256)) * 40
 
 
 def open_stream(path: Path) -> Stream:
-    [file] = find_files([str(path)], output=Path("/nowhere"), wanted="text")
+    [file] = list_files([str(path)], output=Path("/nowhere"), input_format="text")
     return Stream(file)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
-def test_any_position_can_be_had_in_any_order(name: str, tmp_path: Path) -> None:
+def test_seek_reaches_any_position_in_any_order(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress(CONTENT) if name.endswith("gz") else CONTENT)
     reader = open_stream(path)
@@ -30,7 +30,7 @@ def test_any_position_can_be_had_in_any_order(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("cut", [1, 30, 600])
-def test_a_gzip_file_that_ends_too_early_is_an_error(cut: int, tmp_path: Path) -> None:
+def test_truncated_gzip_is_an_error(cut: int, tmp_path: Path) -> None:
     import random
 
     content = random.Random(0).randbytes(3000)
@@ -40,7 +40,7 @@ def test_a_gzip_file_that_ends_too_early_is_an_error(cut: int, tmp_path: Path) -
         list(line_spans(open_stream(path).file, shard_rows=2))
 
 
-def test_a_gzip_file_with_a_flipped_bit_is_an_error(tmp_path: Path) -> None:
+def test_corrupt_gzip_is_an_error(tmp_path: Path) -> None:
     content = bytearray(gzip.compress(CONTENT))
     content[len(content) // 2] ^= 16
     (tmp_path / "a.txt.gz").write_bytes(content)
@@ -48,7 +48,7 @@ def test_a_gzip_file_with_a_flipped_bit_is_an_error(tmp_path: Path) -> None:
         list(line_spans(open_stream(tmp_path / "a.txt.gz").file, shard_rows=2))
 
 
-def test_seeking_behind_the_end_is_an_error(tmp_path: Path) -> None:
+def test_seeking_past_the_end_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(b"short"))
     reader = open_stream(path)
@@ -58,9 +58,7 @@ def test_seeking_behind_the_end_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_blocks_hold_whole_lines_whatever_their_size(
-    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_hold_whole_lines(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "BLOCK_BYTES", size)
     content = b"a\nbb\n\nccc\nlast"
     (tmp_path / "a.txt").write_bytes(content)
@@ -70,7 +68,7 @@ def test_blocks_hold_whole_lines_whatever_their_size(
     assert sum(block.size for block in found) == len(content)
 
 
-def test_a_line_that_is_too_long_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_above_the_size_limit_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "BLOCK_BYTES", 8)
     monkeypatch.setattr(stream, "MAX_ROW_BYTES", 20)
     content = b"ok\n" + b"x" * 100 + b"\nfine\n"
@@ -82,7 +80,7 @@ def test_a_line_that_is_too_long_is_passed_over(tmp_path: Path, monkeypatch: pyt
     assert [(span.start, span.stop) for span in spans] == [(0, 3), (3, 104), (104, 109)]
 
 
-def test_spans_are_cut_where_rows_are_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_rows_make_small_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "BLOCK_BYTES", 64)
     monkeypatch.setattr(stream, "SHARD_BYTES", 128)
     (tmp_path / "a.txt").write_bytes(b"x" * 31 + b"\n" + (b"x" * 31 + b"\n") * 20)

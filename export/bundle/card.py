@@ -1,0 +1,155 @@
+"""The card of a bundle: a Markdown page that tells people what the model is, how good it is and how it was proven.
+
+The pictures of training are copied, and the parity plot is added. The same run gives the same bytes. The bundle's hash
+covers the card, so a change of any text here changes every version.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from export.bundle.plots import parity_png
+from export.candidate import Candidate
+from export.gates.proof import Proof
+from service.families import TensorSpec
+from service.manifest import CARD, Manifest
+
+PARITY_PLOT = "parity.png"
+PICTURES = {
+    "curves.png": "Learning curves",
+    "confusion.png": "Confusion matrix on the test split",
+    "misclassified.png": "Test items that it is most wrong about",
+    "samples.png": "Samples",
+}
+SAMPLES = "samples.txt"
+
+
+def card_files(candidate: Candidate, proof: Proof) -> dict[str, bytes]:
+    """`card.md` and its pictures, by file name."""
+    folder = candidate.run.folder
+    files = {name: (folder / name).read_bytes() for name in PICTURES if (folder / name).is_file()}
+    files[PARITY_PLOT] = parity_png(candidate.manifest, proof.parity)
+    samples = (folder / SAMPLES).read_text() if (folder / SAMPLES).is_file() else ""
+    return {**files, CARD: render_card(candidate, proof, pictures=list(files), samples=samples).encode()}
+
+
+def render_card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], samples: str) -> str:
+    """The text of `card.md`."""
+    manifest, checkpoint = candidate.manifest, candidate.run.checkpoint
+    sections = {
+        "Use": _use(manifest),
+        "Data": _data(checkpoint.data),
+        "Quality": _quality(candidate, proof, pictures, samples),
+        "Parity": _parity(manifest, proof),
+        "Invariance": _invariance(proof),
+        "Graph": _graph(candidate, proof),
+        "Provenance": _provenance(manifest),
+    }
+    body = "\n".join(f"## {title}\n\n{text.strip()}\n" for title, text in sections.items())
+    return f"# {manifest.name}\n\n{manifest.summary}\n\n{body}"
+
+
+def _use(manifest: Manifest) -> str:
+    limits = manifest.limits
+    longest = "" if limits.max_steps is None else f", of at most {limits.max_steps} steps each"
+    labels = getattr(manifest.parameters, "labels", ())
+    label_list = f"\n\nLabels: {', '.join(f'`{label}`' for label in labels)}." if labels else ""
+    return (
+        f"Task `{manifest.task}`: `POST /{manifest.task}` with at most {limits.max_items} items{longest}.{label_list}"
+    )
+
+
+def _data(data: Mapping[str, object]) -> str:
+    sources = data["sha256"]
+    assert isinstance(sources, Mapping)
+    hashes = markdown_table(("source", "sha256"), ((source, f"`{sha256}`") for source, sha256 in sources.items()))
+    return f"**{data['name']}.** {data['note']}\n\n{hashes}"
+
+
+def _quality(candidate: Candidate, proof: Proof, pictures: Sequence[str], samples: str) -> str:
+    metrics = markdown_table(
+        ("metric", "value"), ((name, f"{value:.4f}") for name, value in candidate.run.checkpoint.metrics.items())
+    )
+    comparison = markdown_table(
+        ("on the test split", "PyTorch", "ONNX"),
+        ((name, f"{torch:.5f}", f"{graph:.5f}") for name, (torch, graph) in proof.metric.items()),
+    )
+    images = "\n\n".join(f"![{PICTURES[name]}]({name})" for name in pictures if name in PICTURES)
+    sample_block = f"\n\nSamples:\n\n```text\n{samples.strip()}\n```" if samples else ""
+    measured = f"PyTorch and the graph, measured at export:\n\n{comparison}"
+    return f"As training measured it:\n\n{metrics}\n\n{measured}\n\n{images}{sample_block}"
+
+
+def _parity(manifest: Manifest, proof: Proof) -> str:
+    rows = []
+    for name, tolerance in manifest.tolerance.items():
+        largest, (torch_error, onnx_error) = proof.parity.largest(name), proof.parity.float64_errors(name)
+        allowed = (
+            "1 level, at most 1 in 1,000"
+            if _is_integer(manifest, name)
+            else f"{tolerance.atol:g} + {tolerance.rtol:g} × value"
+        )
+        errors = (f"{torch_error:.2e}", f"{onnx_error:.2e}")
+        rows.append((f"`{name}`", f"{largest.max_difference:.2e}", allowed, largest.case, *errors))
+    num_cases = len({measurement.case for measurement in proof.parity.measurements})
+    header = ("output", "largest difference", "allowed", "at", "PyTorch to float64", "ONNX to float64")
+    return (
+        "PyTorch (eager, eval mode) against the session that serves, both in float32 on the CPU, over "
+        f"{num_cases} batches of real and random items. A float64 run is the referee.\n\n"
+        f"{markdown_table(header, rows)}\n\n"
+        f"![Difference of each batch, relative to what is allowed]({PARITY_PLOT})"
+    )
+
+
+def _is_integer(manifest: Manifest, output: str) -> bool:
+    return any(spec.name == output and spec.dtype != "float32" for spec in manifest.outputs)
+
+
+def _invariance(proof: Proof) -> str:
+    certificate = proof.certificate
+    level = certificate.invariance.level
+    finding = (
+        "not one bit of an answer depends on the batch"
+        if level == "bitwise"
+        else f"answers move by at most {certificate.invariance.measured:.2e} with the batch"
+    )
+    strategy, bounds = certificate.invariance.strategy, certificate.invariance.bounds
+    batching = {
+        "none": "Batches run as they come (strategy `none`)",
+        "minimum-batch-2": "A single item runs as two equal ones (strategy `minimum-batch-2`)",
+        "batch-buckets": f"Batches are filled up to a size of {bounds} (strategy `batch-buckets`)",
+        "length-buckets": f"Items are padded to a length of {bounds} (strategy `length-buckets`)",
+    }[strategy]
+    return (
+        f"**{level}**: {finding} ({certificate.num_equal} of {certificate.num_compared} comparisons are bit-equal). "
+        f"{batching}. Measured: {certificate.invariance.how}."
+    )
+
+
+def _graph(candidate: Candidate, proof: Proof) -> str:
+    manifest = candidate.manifest
+    operators = ", ".join(f"{count} {name}" for name, count in proof.operators.items())
+    specs = [*(("in", spec) for spec in manifest.inputs), *(("out", spec) for spec in manifest.outputs)]
+    tensors = markdown_table(("", "tensor", "type", "axes"), ((side, *_tensor(spec)) for side, spec in specs))
+    size = f"{len(candidate.model):,} bytes, ONNX opset {manifest.provenance.opset}"
+    return f"{size}: {operators}.\n\n{tensors}"
+
+
+def _tensor(spec: TensorSpec) -> tuple[str, str, str]:
+    return f"`{spec.name}`", spec.dtype, " × ".join(map(str, spec.shape))
+
+
+def _provenance(manifest: Manifest) -> str:
+    provenance = manifest.provenance
+    facts = {
+        "recipe": provenance.recipe,
+        "commit": provenance.commit,
+        "seed": provenance.seed,
+        "steps": provenance.steps,
+    }
+    rows = [*facts.items(), *provenance.versions.items()]
+    return markdown_table(("", ""), ((name, str(value)) for name, value in rows))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

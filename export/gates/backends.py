@@ -1,0 +1,103 @@
+"""One calling convention for the three backends: PyTorch in float32, PyTorch in float64, and the served session.
+
+A backend returns the outputs for a whole case, whichever way the case is fed: a language model's session runs chunk by
+chunk with its cache, and the chunks' outputs are joined to the shape of one full forward pass. Steps beyond a row's
+length are undefined, and every backend sets them to zero.
+
+Shapes: B batch, T steps, P past steps, H heads, K head size, V vocabulary.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from export.gates.cases import Array, Case
+from export.graph.cached_decoder import CachedDecoder
+from service.engine.sessions.session import Session
+from service.families import LanguageModel, TensorSpec
+from training.checkpoint import Run
+from training.families import FAMILIES
+
+Backend = Callable[[Case], dict[str, Array]]
+# A cache has this many slots beyond the longest row's past. All unused slots hold garbage.
+SPARE_SLOTS = 3
+
+
+def torch_backend(run: Run, *, float64: bool = False) -> Backend:
+    """The reference: the trained model in eager PyTorch."""
+    family = FAMILIES[run.recipe.family]
+    model = copy.deepcopy(run.model).double() if float64 else run.model
+
+    def compute(case: Case) -> dict[str, Array]:
+        inputs = {name: torch.from_numpy(case.inputs[name]) for name in family.inputs}
+        outputs = {name: tensor.numpy() for name, tensor in family.predict(model, inputs).items()}
+        if case.chunks is not None:
+            outputs |= _keys_and_values(CachedDecoder(model), inputs["ids"])
+            _clear_padding(outputs, case.inputs["lengths"])
+        return outputs
+
+    return compute
+
+
+def session_backend(session: Session) -> Backend:
+    """The graph as the service runs it."""
+
+    def compute(case: Case) -> dict[str, Array]:
+        return session.run(case.inputs) if case.chunks is None else _run_chunks(session, case)
+
+    return compute
+
+
+def _keys_and_values(decoder: CachedDecoder, ids_BT: torch.Tensor) -> dict[str, Array]:
+    batch, dtype = len(ids_BT), decoder.model.head.weight.dtype
+    num_layers = len(decoder.layers)
+    empty_cache = torch.zeros(batch, decoder.num_heads, 0, decoder.head_size, dtype=dtype)
+    with torch.no_grad():
+        _, *new = decoder(ids_BT, torch.zeros(batch, dtype=torch.int64), *[empty_cache] * (2 * num_layers))
+    names = [f"new_{part}_{layer}" for layer in range(num_layers) for part in ("key", "value")]
+    return dict(zip(names, (tensor.numpy() for tensor in new), strict=True))
+
+
+def _clear_padding(outputs: Mapping[str, Array], lengths_B: Array) -> None:
+    for name, array in outputs.items():
+        for row, length in enumerate(lengths_B):
+            if name == "logits":
+                array[row, length:] = 0
+            else:
+                array[row, :, length:] = 0
+
+
+def _run_chunks(session: Session, case: Case) -> dict[str, Array]:
+    """Feed the case chunk by chunk, with garbage as padding tokens and in unused cache slots."""
+    ids_BT, parameters = case.inputs["ids"], session.manifest.parameters
+    assert isinstance(parameters, LanguageModel)
+    assert case.chunks is not None
+    rng = np.random.default_rng(len(ids_BT))
+    outputs = {spec.name: _empty_output(spec, ids_BT.shape) for spec in session.manifest.outputs}
+    past_B = np.zeros(len(ids_BT), np.int64)
+    for count_B in case.chunks:
+        steps, capacity = int(count_B.max()), int(past_B.max()) + SPARE_SLOTS * bool(past_B.any())
+        feed = {"ids": rng.integers(0, parameters.vocabulary, (len(ids_BT), steps)), "past_lengths": past_B}
+        shape = (len(ids_BT), parameters.heads, capacity, parameters.head_size)
+        for spec in session.manifest.inputs[2:]:
+            feed[spec.name] = rng.normal(0, 30, shape).astype(np.float32)
+        for row, (past, count) in enumerate(zip(past_B, count_B, strict=True)):
+            feed["ids"][row, :count] = ids_BT[row, past : past + count]
+            for spec in session.manifest.inputs[2:]:
+                cache = outputs[spec.name.replace("past_", "new_")]
+                feed[spec.name][row, :, :past] = cache[row, :, :past]
+        for name, array in session.run(feed).items():
+            for row, (past, count) in enumerate(zip(past_B, count_B, strict=True)):
+                if name == "logits":
+                    outputs[name][row, past : past + count] = array[row, :count]
+                else:
+                    outputs[name][row, :, past : past + count] = array[row, :, :count]
+        past_B = past_B + count_B
+    return outputs
+
+
+def _empty_output(spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+    sizes = dict(zip(("batch", "steps"), shape, strict=True))
+    return np.zeros([sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape], spec.dtype)

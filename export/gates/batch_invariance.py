@@ -1,0 +1,207 @@
+"""Gate 4, batch invariance: whether an item's output depends on the other items in its batch.
+
+The gate runs single items in the served session, then batches that contain them, and compares the outputs. The batches
+are mixed batches with a probe at every position, padded with garbage, and random batches in which it compares every
+row. The gate chooses the cheapest batching strategy under which not one bit ever differs, and certifies the level
+`bitwise`. If no strategy achieves that, the level is `tolerance` with the largest difference, and the model has no
+strategy, because a strategy costs time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from export.candidate import Candidate
+from export.errors import ExportError
+from export.gates.cases import Array
+from export.gates.probes import NUM_PROBES, ProbeGroup, probe_groups, prompt_pairs, single_row
+from service.bundle import GoldenCase, Tensors
+from service.engine.sessions.session import Session
+from service.engine.verification.batch_invariance import find_mismatches, unpad
+from service.engine.verification.parity import compare
+from service.engine.verification.shapes import doubling, doubling_with_midpoints
+from service.families import LanguageModel
+from service.manifest import Invariance
+
+# The largest batch of the model is tested too.
+SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 31, 32)
+# Width of a batch, relative to its longest probe.
+PADDINGS = (1.0, 1.5, 8.0)
+FIRST_BATCH, LAST_BATCH = 4, 32
+FIRST_LENGTH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """`max_differences` holds each output's largest difference; `num_equal` counts comparisons with equal bits."""
+
+    invariance: Invariance
+    max_differences: dict[str, float]
+    num_equal: int
+    num_compared: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """An output of one item, alone and in a batch."""
+
+    output: str
+    location: str
+    alone: Array
+    batched: Array
+
+    @property
+    def is_equal(self) -> bool:
+        return self.alone.tobytes() == self.batched.tobytes()
+
+
+def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certificate:
+    """Measure invariance and choose the batching strategy.
+
+    The service checks the certificate on the golden cases when it loads the bundle, so a strategy must hold for them
+    too. Raises ExportError if an output changes with its batch by more than its tolerance.
+    """
+    cases = dict(enumerate(golden))
+    unpadded = _measure(candidate, Invariance(level="tolerance", measured=0, how=_description(candidate)))
+    golden_differences = [mismatch.difference for mismatch in find_mismatches(candidate.session, cases)]
+    if unpadded.invariance.level == "bitwise" and not golden_differences:
+        return unpadded
+    for invariance in _strategies(candidate):
+        adapted = candidate.with_invariance(invariance)
+        if (num_compared := _count_if_equal(adapted)) and not any(find_mismatches(adapted.session, cases)):
+            return Certificate(
+                invariance=invariance.model_copy(update={"level": "bitwise"}),
+                max_differences=dict.fromkeys(unpadded.max_differences, 0.0),
+                num_equal=num_compared,
+                num_compared=num_compared,
+            )
+    measured = max([unpadded.invariance.measured, *golden_differences])
+    invariance = unpadded.invariance.model_copy(update={"level": "tolerance", "measured": measured})
+    return replace(unpadded, invariance=invariance)
+
+
+def _strategies(candidate: Candidate) -> Iterator[Invariance]:
+    """The strategies in order of cost, the cheapest first."""
+    limits, how = candidate.manifest.limits, _description(candidate)
+    yield Invariance(level="tolerance", measured=0, how=how, strategy="minimum-batch-2")
+    sizes = doubling(FIRST_BATCH, min(LAST_BATCH, limits.max_items))
+    yield Invariance(level="tolerance", measured=0, how=how, strategy="batch-buckets", bounds=sizes)
+    if limits.max_steps is not None and "lengths" in {spec.name for spec in candidate.manifest.inputs}:
+        lengths = doubling_with_midpoints(FIRST_LENGTH, limits.max_steps)
+        yield Invariance(level="tolerance", measured=0, how=how, strategy="length-buckets", bounds=lengths)
+
+
+def _measure(candidate: Candidate, invariance: Invariance) -> Certificate:
+    max_differences = {spec.name: 0.0 for spec in candidate.manifest.outputs}
+    num_equal = num_compared = 0
+    for comparison in _comparisons(candidate.with_invariance(invariance)):
+        num_compared += 1
+        num_equal += comparison.is_equal
+        difference = _difference(candidate, comparison)
+        max_differences[comparison.output] = max(max_differences[comparison.output], difference)
+    level = "bitwise" if num_equal == num_compared else "tolerance"
+    return Certificate(
+        invariance=invariance.model_copy(update={"level": level, "measured": max(max_differences.values())}),
+        max_differences=max_differences,
+        num_equal=num_equal,
+        num_compared=num_compared,
+    )
+
+
+def _count_if_equal(candidate: Candidate) -> int:
+    """The number of comparisons if all are equal, else 0."""
+    num_compared = 0
+    for comparison in _comparisons(candidate):
+        if not comparison.is_equal:
+            return 0
+        num_compared += 1
+    return num_compared
+
+
+def _comparisons(candidate: Candidate) -> Iterator[_Comparison]:
+    rng, session = np.random.default_rng(1), candidate.session
+    for group in probe_groups(candidate, session, rng):
+        if group.capacity is not None:
+            yield from _compare_prompts(candidate, session, group.capacity, rng)
+        yield from _compare_mixed(group, session, candidate.manifest.limits.max_items, rng)
+        yield from _compare_random(group, session)
+
+
+def _compare_prompts(
+    candidate: Candidate, session: Session, capacity: int, rng: np.random.Generator
+) -> Iterator[_Comparison]:
+    """A prompt is read alone, but the slots of its cache may hold what earlier sequences left there."""
+    for zeros, noise in prompt_pairs(candidate, capacity, rng):
+        location = f"a prompt of {zeros['ids'].shape[1]} tokens in a used cache of {capacity}"
+        yield from _compare_outputs(session.run(zeros), session.run(noise), location)
+
+
+def _compare_mixed(
+    group: ProbeGroup, session: Session, max_items: int, rng: np.random.Generator
+) -> Iterator[_Comparison]:
+    """Compare probes in batches of random rows. Over all rounds, every position holds some probe."""
+    alone = [session.run(probe) for probe in group.probes]
+    cache = "" if group.capacity is None else f", caches of {group.capacity}"
+    for batch in sorted({size for size in SIZES if size <= max_items} | {max_items}):
+        num_placed = min(batch, NUM_PROBES)
+        stride = max(1, batch // NUM_PROBES)
+        num_rounds = NUM_PROBES if batch == 1 else batch if batch <= 2 * NUM_PROBES else -(-batch // num_placed)
+        for shift in range(num_rounds):
+            positions = {(shift + i * stride) % batch: (i + shift) % NUM_PROBES for i in range(num_placed)}
+            outputs = session.run(group.mixed_batch(positions, batch, PADDINGS[shift % len(PADDINGS)], rng))
+            for position, number in positions.items():
+                location = f"position {position} of a batch of {batch}{cache}"
+                yield from _compare_outputs(alone[number], _row(outputs, position), location)
+
+
+def _compare_random(group: ProbeGroup, session: Session) -> Iterator[_Comparison]:
+    """Compare every row of the random batches with the same row alone."""
+    for inputs in group.random_batches():
+        outputs, batch = session.run(inputs), len(next(iter(inputs.values())))
+        for position in range(batch):
+            item = single_row(inputs, position)
+            shapes = f"inputs {_shapes(item)} alone and {_shapes(inputs)} there"
+            location = f"position {position} of a batch of {batch}, {shapes}"
+            yield from _compare_outputs(session.run(item), _row(outputs, position), location)
+
+
+def _compare_outputs(alone: Tensors, batched: Tensors, location: str) -> Iterator[_Comparison]:
+    for name, expected in alone.items():
+        yield _Comparison(output=name, location=location, alone=expected, batched=unpad(batched[name], expected))
+
+
+def _row(outputs: Tensors, position: int) -> Tensors:
+    return {name: array[position : position + 1] for name, array in outputs.items()}
+
+
+def _difference(candidate: Candidate, comparison: _Comparison) -> float:
+    tolerance = candidate.manifest.tolerance[comparison.output]
+    difference = compare(comparison.alone, comparison.batched, atol=tolerance.atol, rtol=tolerance.rtol)
+    if not difference.within:
+        raise ExportError(
+            "invariance",
+            f"output {comparison.output!r} of an item changes at {comparison.location} by {difference.worst:.3g}: "
+            f"{difference.detail}",
+        )
+    return difference.worst
+
+
+def _shapes(inputs: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in inputs.items()}
+
+
+def _description(candidate: Candidate) -> str:
+    """How the certificate was measured. The manifest holds this text, so a change of it changes every version."""
+    items = f"{NUM_PROBES} items alone and in batches of 1 to {candidate.manifest.limits.max_items}"
+    if isinstance(candidate.manifest.parameters, LanguageModel):
+        return (
+            f"{items}: single steps at every capacity of the cache, at every position among random others, unused "
+            "slots garbage; every row of random batches of any size, after any number of tokens; prompts alone; one "
+            "thread on the CPU"
+        )
+    ragged = "" if candidate.manifest.limits.max_steps is None else ", length and width"
+    return (
+        f"{items} with random others, at every position, padded with garbage; every row of random batches of any "
+        f"size{ragged}; one thread on the CPU"
+    )

@@ -1,0 +1,136 @@
+"""Input batches for comparing a graph with its PyTorch model: test items and random items, of any size and length.
+
+Rows are ragged. Beyond a row's length the batch holds garbage instead of zeros, so a graph that reads it gives a wrong
+output. A language model's case also says in which chunks its rows are fed, so that the cases cover prefill, decode, and
+chunks on a filled cache. The same seed draws the same cases.
+
+Shapes: B batch, T steps.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle import Tensors
+from service.families import LanguageModel, TensorSpec, TextClassifier
+from service.manifest import Manifest
+from training.checkpoint import Run
+
+BATCHES = (1, 2, 3, 16, 64)
+# The grid also has the longest item of the model.
+LENGTHS = (1, 2, 7)
+# Batches with more steps than this are tested with random items only.
+MAX_TEST_STEPS = 4096
+
+Source = Literal["random", "test"]
+SOURCES: tuple[Source, ...] = ("random", "test")
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One input batch.
+
+    `chunks`, for language models only, is an int64 array [chunks, batch] with the number of tokens of each row in each
+    chunk.
+    """
+
+    name: str
+    inputs: Tensors
+    chunks: npt.NDArray[np.int64] | None = None
+
+
+def parity_cases(run: Run, manifest: Manifest) -> Iterator[Case]:
+    """Every batch size with every length, with random items and, except for the largest batches, with test items."""
+    longest = manifest.limits.max_steps
+    rng = np.random.default_rng(0)
+    for steps in [None] if longest is None else sorted({min(n, longest) for n in LENGTHS} | {longest}):
+        for batch in BATCHES:
+            for source in SOURCES if batch * (steps or 1) <= MAX_TEST_STEPS else SOURCES[:1]:
+                yield draw_case(run, manifest, batch=batch, steps=steps, source=source, rng=rng)
+
+
+def draw_case(
+    run: Run, manifest: Manifest, *, batch: int, steps: int | None, source: Source, rng: np.random.Generator
+) -> Case:
+    """A batch whose first row has `steps` steps and whose other rows have at most `steps`."""
+    sizes = {"batch": batch, "steps": steps or 1}
+    inputs = {spec.name: _random_input(run, manifest, spec, sizes, rng) for spec in _model_inputs(manifest)}
+    if source == "test":
+        _overlay_test_items(run, inputs, rng)
+    chunks = None
+    if isinstance(manifest.parameters, LanguageModel):
+        chunks = single_chunk(inputs["lengths"]) if source == "test" else random_chunks(inputs["lengths"], rng)
+    size = f"batch {batch}" if steps is None else f"batch {batch}, {steps} steps"
+    feeding = "" if chunks is None else ", one prefill" if len(chunks) == 1 else f", in {len(chunks)} chunks"
+    return Case(name=f"{size}{feeding}, {source} items", inputs=inputs, chunks=chunks)
+
+
+def single_chunk(lengths_B: Array) -> Array:
+    """All tokens of each row in one prefill."""
+    return lengths_B[None]
+
+
+def random_chunks(lengths_B: Array, rng: np.random.Generator) -> Array:
+    """A ragged prefill, one decoding step, a chunk of three, then the remaining tokens."""
+    first_B = rng.integers(1, lengths_B + 1)
+    chunks, remaining_B = [first_B], lengths_B - first_B
+    for max_tokens in (1, 3, int(remaining_B.max(initial=0))):
+        chunks.append(np.minimum(remaining_B, max_tokens))
+        remaining_B = remaining_B - chunks[-1]
+    return np.stack([chunk for chunk in chunks if chunk.any()])
+
+
+def _model_inputs(manifest: Manifest) -> tuple[TensorSpec, ...]:
+    """The inputs of the PyTorch model: those of the graph, without the cache of a language model."""
+    if isinstance(manifest.parameters, LanguageModel):
+        return manifest.inputs[0], TensorSpec(name="lengths", dtype="int64", shape=("batch",))
+    return manifest.inputs
+
+
+def _random_input(
+    run: Run, manifest: Manifest, spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator
+) -> Array:
+    shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
+    match spec.name:
+        case "lengths":
+            lengths_B = rng.integers(1, sizes["steps"] + 1, shape)
+            lengths_B[0] = sizes["steps"]
+            return lengths_B
+        case "ids":
+            assert isinstance(manifest.parameters, LanguageModel | TextClassifier)
+            return rng.integers(0, manifest.parameters.vocabulary, shape)
+        case "images":
+            return rng.integers(0, 256, shape, dtype=np.uint8)
+        case "series":
+            items = run.test.inputs["series"]
+            return rng.normal(items.mean(), 2 * items.std() + 1e-3, shape).astype(np.float32)
+        case "h":
+            return rng.uniform(-1, 1, shape).astype(np.float32)
+        case _:
+            return rng.standard_normal(shape).astype(np.float32)
+
+
+def _overlay_test_items(run: Run, inputs: dict[str, Array], rng: np.random.Generator) -> None:
+    """Overwrite random items with test items, cut to the steps of the batch. The first item is repeated to fill it."""
+    batch = len(next(iter(inputs.values())))
+    chosen = rng.integers(0, len(run.test), batch)
+    ragged = next((name for name in ("ids", "series") if name in inputs), None)
+    if ragged is None:
+        for name, array in inputs.items():
+            array[:] = run.test.inputs[name][chosen]
+        return
+    steps, items = inputs[ragged].shape[1], run.test.inputs[ragged]
+    item_lengths = run.test.inputs.get("lengths", np.full(len(items), items.shape[1]))
+    for row, item in enumerate(chosen):
+        length = int(item_lengths[item])
+        row_steps = steps if row == 0 else min(length, steps)
+        inputs["lengths"][row] = row_steps
+        inputs[ragged][row, :row_steps] = np.resize(items[item, :length], (row_steps, *items.shape[2:]))
+    # A test item is a whole sequence, so it starts from the initial state.
+    for state in ("h", "c"):
+        if state in inputs:
+            inputs[state][:] = 0

@@ -1,0 +1,126 @@
+"""Gate 2, parity: the graph and the PyTorch model agree at every batch size and length, on test and random items.
+
+Each output is finite and |onnx - torch| <= atol + rtol * |torch|. The top label or token is the same, unless PyTorch's
+two best scores are closer than that. A float64 reference tells how much of a difference between the two float32 results
+is the error of each.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from export.candidate import Candidate
+from export.errors import ExportError
+from export.gates.backends import Backend, session_backend, torch_backend
+from export.gates.cases import Array, Case, parity_cases
+from service.engine.verification.parity import compare
+from service.manifest import Tolerance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One output of one case.
+
+    `max_difference` is the largest |onnx - torch|, `tolerance_share` the largest share of its tolerance that an element
+    uses. The two errors are the largest distances from the float64 reference.
+    """
+
+    case: str
+    output: str
+    max_difference: float
+    tolerance_share: float
+    torch_error: float
+    onnx_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """The measurements of a model that is within its tolerances."""
+
+    measurements: tuple[Measurement, ...]
+
+    def of_output(self, output: str) -> list[Measurement]:
+        """The measurements of one output, a case each."""
+        return [measurement for measurement in self.measurements if measurement.output == output]
+
+    def largest(self, output: str) -> Measurement:
+        """The case in which this output differs most."""
+        return max(self.of_output(output), key=lambda measurement: measurement.max_difference)
+
+    def float64_errors(self, output: str) -> tuple[float, float]:
+        """PyTorch's and ONNX Runtime's largest distance from float64 over all cases."""
+        measurements = self.of_output(output)
+        return max(one.torch_error for one in measurements), max(one.onnx_error for one in measurements)
+
+
+def check_parity(candidate: Candidate) -> Parity:
+    """Compare the whole grid. Raises ExportError that names the output furthest out of its tolerance."""
+    cases = parity_cases(candidate.run, candidate.manifest)
+    torch32, torch64 = torch_backend(candidate.run), torch_backend(candidate.run, float64=True)
+    return compare_backends(candidate, cases, torch32, torch64, session_backend(candidate.session))
+
+
+def compare_backends(
+    candidate: Candidate, cases: Iterable[Case], torch32: Backend, torch64: Backend, onnx32: Backend
+) -> Parity:
+    """Compare `onnx32` with `torch32` on every case. Raises ExportError."""
+    measurements: list[Measurement] = []
+    # (is_float, difference, message): a float output outranks pixels, whose differences have another scale.
+    failures: list[tuple[bool, float, str]] = []
+    for case in cases:
+        expected, exact = torch32(case), torch64(case)
+        try:
+            actual = onnx32(case)
+        except (ValueError, RuntimeError) as error:
+            raise ExportError("parity", f"{case.name}: {error}") from error
+        for output, tolerance in candidate.manifest.tolerance.items():
+            difference = compare(expected[output], actual[output], atol=tolerance.atol, rtol=tolerance.rtol)
+            if difference.within:
+                arrays = (expected[output], actual[output], exact[output])
+                measurements.append(_measurement(case, output, arrays, tolerance))
+            else:
+                message = _failure_message(output, case, difference.worst, difference.detail, tolerance)
+                failures.append((expected[output].dtype.kind == "f", difference.worst, message))
+        if "logits" in expected and not failures:
+            _check_top_label(case, expected["logits"], actual["logits"], candidate.manifest.tolerance["logits"])
+    if failures:
+        _, _, message = max(failures, key=lambda failure: failure[:2])
+        raise ExportError("parity", f"{message}; {len(failures)} comparisons are out of tolerance")
+    return Parity(measurements=tuple(measurements))
+
+
+def _failure_message(output: str, case: Case, difference: float, detail: str, tolerance: Tolerance) -> str:
+    return (
+        f"output {output!r} differs by {difference:.3g} (atol {tolerance.atol:g}, rtol {tolerance.rtol:g}) "
+        f"on {case.name}: {detail}"
+    )
+
+
+def _measurement(case: Case, output: str, arrays: tuple[Array, Array, Array], tolerance: Tolerance) -> Measurement:
+    expected, actual, exact = (array.astype(np.float64) for array in arrays)
+    distance = np.abs(actual - expected)
+    is_integer = arrays[0].dtype.kind in "iu"
+    allowed = np.ones_like(expected) if is_integer else tolerance.atol + tolerance.rtol * np.abs(expected)
+    return Measurement(
+        case=case.name,
+        output=output,
+        max_difference=float(distance.max()),
+        tolerance_share=float((distance / allowed).max()),
+        torch_error=float(np.abs(expected - exact).max()),
+        onnx_error=float(np.abs(actual - exact).max()),
+    )
+
+
+def _check_top_label(case: Case, expected: Array, actual: Array, tolerance: Tolerance) -> None:
+    differs = expected.argmax(-1) != actual.argmax(-1)
+    if not differs.any():
+        return
+    scores = np.sort(expected[differs].astype(np.float64), axis=-1)
+    margin = scores[:, -1] - scores[:, -2]
+    if (margin > 2 * (tolerance.atol + tolerance.rtol * np.abs(scores[:, -1]))).any():
+        position = np.argwhere(differs)[int(margin.argmax())].tolist()
+        raise ExportError(
+            "parity",
+            f"the top label differs at {position} of output 'logits' on {case.name}: margin {margin.max():.3g}",
+        )

@@ -1,0 +1,200 @@
+"""Probes, whose outputs must not depend on their batch, and the mixed batches that they are placed in.
+
+Every batch is one that the engine can form. For a model that batches across requests, it has rows of all lengths,
+padded with garbage. A language model reads each prompt alone, so its batches are single steps of rows whose caches have
+the same capacity.
+
+A few probes are placed at every position of a batch (`ProbeGroup.mixed_batch`). Kernels process rows and steps in
+groups of 4, 8, 16 or more and treat the remainder differently, so there are also many random batches of any size,
+length and width, in which every row is a probe (`ProbeGroup.random_batches`).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from export.candidate import Candidate
+from export.gates.cases import SOURCES, Array, Source, draw_case
+from service.bundle import Tensors
+from service.engine.generation.decoder import MIN_CACHE_CAPACITY, cache_capacity
+from service.engine.sessions.session import Session
+from service.engine.verification.shapes import doubling
+from service.families import LanguageModel
+
+RAGGED = frozenset({"ids", "series"})
+NUM_PROBES = 4
+# The cache of a probe has room for this many more tokens.
+FREE_SLOTS = 2
+# The widths are 1, 2, 3 and so on, then as many again from all greater widths.
+NUM_RANDOM_BATCHES = 64
+# A random batch has at most MAX_ROWS rows. All its rows together have at most MAX_TOTAL_STEPS steps, so that long items
+# take no longer to check, but SMALL_BATCH rows are always allowed.
+MAX_ROWS, MAX_TOTAL_STEPS, SMALL_BATCH = 64, 2048, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeGroup:
+    """Probes of one row each, without padding. `capacity` is that of their caches, None for a model without one."""
+
+    candidate: Candidate
+    probes: tuple[Tensors, ...]
+    capacity: int | None = None
+
+    def mixed_batch(
+        self, positions: Mapping[int, int], batch: int, padding: float, rng: np.random.Generator
+    ) -> Tensors:
+        """A batch of random rows, with probes at some positions.
+
+        `positions` maps a position to the number of its probe. `padding` is the width of the batch, relative to the
+        longest probe in it.
+        """
+        placed = {position: self.probes[number] for position, number in positions.items()}
+        if self.capacity is None:
+            return self._mixed_items(placed, batch, padding, rng)
+        return self._mixed_steps(placed, batch, self.capacity, rng)
+
+    def random_batches(self) -> Iterator[Tensors]:
+        """Batches in which every row is a probe. Models with the same limits get the same sizes and widths."""
+        limits = self.candidate.manifest.limits
+        rng = np.random.default_rng((limits.max_items, limits.max_steps or 0, self.capacity or 0))
+        widths = _batch_widths(limits.max_steps if self.capacity is None else None, rng)
+        for steps, number in zip(widths, rng.permutation(len(widths)).tolist(), strict=True):
+            batch = 1 + number % min(limits.max_items, MAX_ROWS, max(SMALL_BATCH, MAX_TOTAL_STEPS // (steps or 1)))
+            if self.capacity is not None:
+                probes = {position: self._shorter_probe(rng) for position in range(batch)}
+                yield self._mixed_steps(probes, batch, self.capacity, rng)
+                continue
+            source = SOURCES[rng.integers(len(SOURCES))]
+            items = self._draw(batch, steps, source, rng)
+            # draw_case makes the first row the longest; rolling puts it at any position.
+            shift = rng.integers(batch)
+            yield {name: np.roll(array, shift, axis=0) for name, array in items.items()}
+
+    def _draw(self, batch: int, steps: int | None, source: Source, rng: np.random.Generator) -> Tensors:
+        run, manifest = self.candidate.run, self.candidate.manifest
+        return draw_case(run, manifest, batch=batch, steps=steps, source=source, rng=rng).inputs
+
+    def _shorter_probe(self, rng: np.random.Generator) -> Tensors:
+        """A probe after fewer of its tokens. Its cache stays valid: an entry does not depend on later tokens."""
+        probe = self.probes[rng.integers(len(self.probes))]
+        return {**probe, "past_lengths": rng.integers(1, probe["past_lengths"] + 1)}
+
+    def _mixed_items(
+        self, probes: Mapping[int, Tensors], batch: int, padding: float, rng: np.random.Generator
+    ) -> dict[str, Array]:
+        longest, steps = self.candidate.manifest.limits.max_steps, None
+        if longest is not None:
+            steps = min(longest, int(padding * max(int(probe["lengths"][0]) for probe in probes.values())))
+        inputs = dict(self._draw(batch, steps, "random", rng))
+        for position, probe in probes.items():
+            for name, array in probe.items():
+                if name in RAGGED:
+                    inputs[name][position, : array.shape[1]] = array[0]
+                else:
+                    inputs[name][position] = array[0]
+        return inputs
+
+    def _mixed_steps(
+        self, probes: Mapping[int, Tensors], batch: int, capacity: int, rng: np.random.Generator
+    ) -> dict[str, Array]:
+        inputs = noise_inputs(self.candidate, batch, 1, capacity, rng)
+        inputs["past_lengths"] = rng.integers(1, capacity, batch)
+        for position, probe in probes.items():
+            past = int(probe["past_lengths"][0])
+            for name, array in probe.items():
+                if name.startswith("past_") and array.ndim > 1:
+                    inputs[name][position, :, :past] = array[0, :, :past]
+                else:
+                    inputs[name][position] = array[0]
+        return inputs
+
+
+def probe_groups(candidate: Candidate, session: Session, rng: np.random.Generator) -> Iterator[ProbeGroup]:
+    """One group with probes of different lengths, half of them test items; for a language model, one per capacity."""
+    manifest = candidate.manifest
+    longest = manifest.limits.max_steps
+    if not isinstance(manifest.parameters, LanguageModel):
+        items = tuple(_item_probe(candidate, number, longest, rng) for number in range(NUM_PROBES))
+        yield ProbeGroup(candidate=candidate, probes=items)
+        return
+    assert longest is not None
+    for capacity in doubling(MIN_CACHE_CAPACITY, longest):
+        steps = tuple(_step_probe(candidate, session, number, capacity, rng) for number in range(NUM_PROBES))
+        yield ProbeGroup(candidate=candidate, probes=steps, capacity=capacity)
+
+
+def single_row(inputs: Tensors, row: int) -> Tensors:
+    """One row of a batch as a request of its own, without padding."""
+    width = int(inputs["lengths"][row]) if "lengths" in inputs else None
+    return {
+        name: array[row : row + 1, :width] if name in RAGGED else array[row : row + 1] for name, array in inputs.items()
+    }
+
+
+def prompt_pairs(candidate: Candidate, capacity: int, rng: np.random.Generator) -> Iterator[tuple[Tensors, Tensors]]:
+    """Prompts as the decoder reads them: each with a cache of zeros, and with a cache that holds garbage."""
+    for number in range(NUM_PROBES):
+        zeros = _prompt(candidate, number, capacity, rng, scale=0)
+        yield zeros, _prompt(candidate, number, capacity, rng, scale=30)
+
+
+def noise_inputs(
+    candidate: Candidate, batch: int, steps: int, capacity: int, rng: np.random.Generator, *, scale: float = 30
+) -> dict[str, Array]:
+    """Inputs of a language model: random tokens, no past, and a cache filled with noise of this scale."""
+    parameters = candidate.manifest.parameters
+    assert isinstance(parameters, LanguageModel)
+    shape = (batch, parameters.heads, capacity, parameters.head_size)
+    return {
+        "ids": rng.integers(0, parameters.vocabulary, (batch, steps)),
+        "past_lengths": np.zeros(batch, np.int64),
+        **{
+            spec.name: (scale * rng.standard_normal(shape, np.float32)).astype(np.float32)
+            for spec in candidate.manifest.inputs[2:]
+        },
+    }
+
+
+def _item_probe(candidate: Candidate, number: int, longest: int | None, rng: np.random.Generator) -> Tensors:
+    steps = None if longest is None else max(min(2, longest), longest * (number + 1) // (NUM_PROBES + 1))
+    return draw_case(candidate.run, candidate.manifest, batch=1, steps=steps, source=_source(number), rng=rng).inputs
+
+
+def _prompt(
+    candidate: Candidate, number: int, capacity: int, rng: np.random.Generator, *, scale: float
+) -> dict[str, Array]:
+    """A prompt. The same number and capacity give the same tokens; `rng` draws only the noise of the cache."""
+    token_rng = np.random.default_rng((number, capacity))
+    num_steps = max(1, (capacity - FREE_SLOTS) * (number + 1) // NUM_PROBES)
+    assert cache_capacity(capacity, capacity) == capacity
+    run, manifest = candidate.run, candidate.manifest
+    case = draw_case(run, manifest, batch=1, steps=num_steps, source=_source(number), rng=token_rng)
+    return {**noise_inputs(candidate, 1, num_steps, capacity, rng, scale=scale), "ids": case.inputs["ids"]}
+
+
+def _step_probe(
+    candidate: Candidate, session: Session, number: int, capacity: int, rng: np.random.Generator
+) -> dict[str, Array]:
+    """The first decoding step after a prompt."""
+    prompt = _prompt(candidate, number, capacity, rng, scale=0)
+    outputs, num_steps = session.run(prompt), prompt["ids"].shape[1]
+    step = {**prompt, "ids": prompt["ids"][:, -1:], "past_lengths": np.array([num_steps])}
+    for spec in candidate.manifest.inputs[2:]:
+        step[spec.name][:, :, :num_steps] = outputs[spec.name.replace("past_", "new_")]
+    return step
+
+
+def _source(number: int) -> Source:
+    return "test" if number % 2 else "random"
+
+
+def _batch_widths(longest: int | None, rng: np.random.Generator) -> list[int | None]:
+    """The widths of the random batches. Widths above NUM_RANDOM_BATCHES are spread evenly on a logarithmic scale."""
+    if longest is None:
+        return [None] * NUM_RANDOM_BATCHES
+    if longest <= NUM_RANDOM_BATCHES:
+        return [1 + number % longest for number in range(2 * NUM_RANDOM_BATCHES)]
+    bounds = np.log(NUM_RANDOM_BATCHES + 1), np.log(longest + 1)
+    wider = np.exp(rng.uniform(*bounds, NUM_RANDOM_BATCHES)).astype(int)
+    return [*range(1, NUM_RANDOM_BATCHES + 1), *wider.tolist()]

@@ -1,0 +1,47 @@
+"""The proof of a candidate: all gates in order, and what each of them measured."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from export.candidate import Candidate
+from export.gates.batch_invariance import Certificate, certify
+from export.gates.golden import golden_cases
+from export.gates.metric import check_metric
+from export.gates.parity import Parity, check_parity
+from export.gates.requests.gate import check_requests
+from export.gates.structure import check_structure
+from service.bundle import GoldenCase, RequestCase
+
+# Called with the name of each stage before it starts.
+ReportStage = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """The results of all gates. `metric` maps a score to its value in PyTorch and in the graph."""
+
+    operators: dict[str, int]
+    parity: Parity
+    metric: dict[str, tuple[float, float]]
+    certificate: Certificate
+    requests: tuple[RequestCase, ...]
+    golden: tuple[GoldenCase, ...]
+
+
+def prove(candidate: Candidate, report: ReportStage) -> Proof:
+    """Run every gate. Raises ExportError at the first one that refuses the candidate."""
+    report("structure")
+    operators = check_structure(candidate)
+    report("parity")
+    parity = check_parity(candidate)
+    report("metric")
+    metric = check_metric(candidate)
+    report("goldens")
+    golden = golden_cases(candidate)
+    report("invariance")
+    certificate = certify(candidate, golden)
+    report("requests")
+    requests = check_requests(candidate.with_invariance(certificate.invariance))
+    return Proof(
+        operators=operators, parity=parity, metric=metric, certificate=certificate, requests=requests, golden=golden
+    )

@@ -1,0 +1,141 @@
+"""Requests to models that return labels, and the check of their labels and probabilities.
+
+Shapes: L labels.
+"""
+
+import base64
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from export.candidate import Candidate
+from export.errors import MismatchError
+from export.gates.backends import torch_backend
+from export.gates.cases import Array, Case
+from export.gates.requests.checked_request import CheckedRequest, ResponseCheck, candidate_model
+from service.families import SeriesTagger
+from service.tasks.replay import answer_request_sync
+
+
+def image_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
+    """Test images and one image of noise, as PNG and as nested lists."""
+    images, num_labels = candidate.run.test.inputs["images"], len(candidate.run.checkpoint.labels)
+    noise = np.random.default_rng(3).integers(0, 256, images.shape[1:], dtype=np.uint8)
+    for chosen, encode, top_k in (
+        ([0], _png, 3),
+        ([1], _nested_lists, 3),
+        ([2, 3, 4], _png, num_labels),
+        ([5, 6], _nested_lists, 1),
+        ([7, 8, 9, 10, 11, 12, 13, 14], _png, 2),
+        ([-1], _png, 3),
+    ):
+        batch = np.stack([noise if i < 0 else images[i % len(images)] for i in chosen])
+        yield CheckedRequest(
+            body={"images": [encode(image) for image in batch], "top_k": top_k},
+            check=_label_check(candidate, {"images": batch}, top_k),
+        )
+
+
+def _png(image: Array) -> str:
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _nested_lists(image: Array) -> list[Any]:
+    return image.tolist()
+
+
+def text_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
+    """Texts of the test split."""
+    split = candidate.run.test
+    for chosen, top_k in (([0], 3), ([1, 2], 1), (list(range(3, 11)), 2), ([11], 100)):
+        rows = [i % len(split) for i in chosen]
+        lengths = split.inputs["lengths"][rows]
+        inputs = {"ids": split.inputs["ids"][rows, : lengths.max()], "lengths": lengths}
+        body = {"texts": [split.texts[i] for i in rows], "top_k": top_k, "truncate": True}
+        yield CheckedRequest(body=body, check=_label_check(candidate, inputs, top_k))
+
+
+def series_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
+    """Series of the test split."""
+    split = candidate.run.test
+    for chosen, top_k in (([0], 3), ([1, 2], 1), (list(range(3, 9)), 2), ([9], 100)):
+        rows = [i % len(split) for i in chosen]
+        lengths = split.inputs["lengths"][rows]
+        inputs = {"series": split.inputs["series"][rows, : lengths.max()], "lengths": lengths}
+        sequences = [series[:length].tolist() for series, length in zip(inputs["series"], lengths, strict=True)]
+        body = {"sequences": sequences, "top_k": top_k}
+        yield CheckedRequest(body=body, check=_label_check(candidate, inputs, top_k))
+
+
+def stateful_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
+    """The series cases. Their check also sends each series in two halves, the second with the state of the first."""
+    model = candidate_model(candidate)
+    for request in series_cases(candidate):
+
+        def check(response: dict[str, Any], request: CheckedRequest = request) -> None:
+            request.check(response)
+            sequences = request.body["sequences"]
+            if min(len(series) for series in sequences) > 1:
+                body = {**request.body, "model": candidate.manifest.name}
+                head = [series[: len(series) // 2] for series in sequences]
+                tail = [series[len(series) // 2 :] for series in sequences]
+                first = answer_request_sync(model, body | {"sequences": head})
+                states = [prediction["state"] for prediction in first["predictions"]]
+                second = answer_request_sync(model, body | {"sequences": tail, "states": states})
+                for before, after in zip(first["predictions"], second["predictions"], strict=True):
+                    after["steps"] = before["steps"] + after["steps"]
+                request.check(second)
+
+        yield CheckedRequest(body=request.body, check=check)
+
+
+def _label_check(candidate: Candidate, inputs: dict[str, Array], top_k: int) -> ResponseCheck:
+    labels = candidate.run.checkpoint.labels
+    tolerance = candidate.manifest.tolerance["probabilities"]
+    if isinstance(candidate.manifest.parameters, SeriesTagger):
+        parameters = candidate.manifest.parameters
+        zeros = np.zeros((len(inputs["lengths"]), parameters.layers, parameters.hidden), np.float32)
+        inputs = {**inputs, "h": zeros, "c": zeros}
+
+    def check_entries(location: str, entries: list[dict[str, Any]], expected_L: Array, count: int) -> None:
+        if len(entries) != min(count, len(labels)):
+            raise MismatchError(f"{location}: {len(entries)} labels, expected {min(count, len(labels))}")
+        order = np.argsort(-expected_L, kind="stable")
+        for rank, entry in enumerate(entries):
+            if entry["label"] not in labels:
+                raise MismatchError(f"{location}: label {entry['label']!r} is none of the run's")
+            expected = float(expected_L[labels.index(entry["label"])])
+            allowed = tolerance.atol + tolerance.rtol * expected
+            # Two labels whose probabilities are within tolerance of each other may swap their ranks.
+            is_ranked = abs(expected_L[order[rank]] - expected) <= 2 * allowed
+            if not abs(entry["probability"] - expected) <= allowed or not is_ranked:
+                raise MismatchError(
+                    f"{location}, rank {rank + 1}: label {entry['label']!r} with probability "
+                    f"{entry['probability']:.7f}, PyTorch gives it {expected:.7f} and has {labels[order[rank]]!r} "
+                    f"at this rank"
+                )
+
+    def check(response: dict[str, Any]) -> None:
+        expected = torch_backend(candidate.run)(Case(name="request", inputs=inputs))["probabilities"]
+        if len(response["predictions"]) != len(expected):
+            raise MismatchError(f"{len(response['predictions'])} predictions for {len(expected)} items")
+        for i, prediction in enumerate(response["predictions"]):
+            final_L = expected[i]
+            if "lengths" in inputs:
+                length = inputs["lengths"][i]
+                if prediction.get("tokens", length) != length:
+                    raise MismatchError(f"item {i}: {prediction['tokens']} tokens, training had {length}")
+                if "steps" in prediction:
+                    final_L = expected[i, length - 1]
+                    for step, entry in enumerate(prediction["steps"]):
+                        check_entries(f"item {i}, step {step}", [entry], expected[i, step], 1)
+            check_entries(f"item {i}", prediction["top"], final_L, top_k)
+            if prediction["top"][0] != {key: prediction[key] for key in ("label", "probability")}:
+                raise MismatchError(f"item {i}: its label is not the first of its top")
+
+    return check

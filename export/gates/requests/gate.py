@@ -1,0 +1,46 @@
+"""Gate 5, requests: JSON requests through the service's own task code, with responses checked against PyTorch.
+
+Only a request shows the order of the labels, the tokenizer, the decoding of images, padding and sampling. PyTorch
+computes the same raw items, and the labels, probabilities, tokens and pixels of the response must be PyTorch's. The
+bundle stores the requests and responses that pass, and the service replays them before it is ready.
+"""
+
+from collections.abc import Callable, Iterator
+
+from export.candidate import Candidate
+from export.errors import ExportError, MismatchError
+from export.gates.requests import classification, generation
+from export.gates.requests.checked_request import Body, CheckedRequest, candidate_model
+from service.bundle import RequestCase
+from service.errors import EkibenError
+from service.tasks.replay import answer_request_sync
+
+BY_FAMILY: dict[str, Callable[[Candidate], Iterator[CheckedRequest]]] = {
+    "image-classifier": classification.image_cases,
+    "series-classifier": classification.series_cases,
+    "series-tagger": classification.stateful_cases,
+    "text-classifier": classification.text_cases,
+    "language-model": generation.prompt_cases,
+    "image-generator": generation.image_cases,
+}
+
+
+def check_requests(candidate: Candidate) -> tuple[RequestCase, ...]:
+    """Run every request of the family. Raises ExportError that names the body and the difference."""
+    model = candidate_model(candidate)
+    cases = []
+    for number, request in enumerate(BY_FAMILY[candidate.manifest.parameters.family](candidate)):
+        body = {"model": candidate.manifest.name, **request.body}
+        try:
+            response = answer_request_sync(model, body)
+            request.check(response)
+        except (EkibenError, MismatchError, RuntimeError, ValueError, KeyError) as error:
+            raise ExportError("requests", f"body {number} ({_summary(request.body)}): {error}") from error
+        # The version is the hash of the bundle, and the bundle contains these cases.
+        response.pop("version")
+        cases.append(RequestCase(request=body, answer=response))
+    return tuple(cases)
+
+
+def _summary(body: Body) -> str:
+    return ", ".join(f"{len(value)} {key}" if isinstance(value, list) else key for key, value in body.items())

@@ -1,0 +1,103 @@
+"""Requests to models that generate, and the check of their tokens and pixels for the same prompts and seeds.
+
+Shapes: V vocabulary.
+"""
+
+import base64
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+
+from export.candidate import Candidate
+from export.errors import MismatchError
+from export.gates.backends import torch_backend
+from export.gates.cases import Array, Case
+from export.gates.requests.checked_request import Body, CheckedRequest, ResponseCheck
+from service.engine.generation.sampling import Sampling, log_probability, sample
+from service.engine.verification.parity import compare
+from service.families import ImageGenerator
+from service.tasks.generate import sample_latents
+from training.families import FAMILIES
+
+
+def prompt_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
+    """Greedy and sampled continuations of the test text, with every sampling parameter."""
+    text = candidate.run.test.texts[0]
+    # A token has at least one character, so a prompt of this many characters leaves room for its continuation.
+    half = (candidate.manifest.limits.max_steps or 1) // 2
+    prompts = [text[len(text) * i // 8 :][: min(8 + 2 * i, half)] for i in range(8)]
+    length = {"max_tokens": min(12, half)}
+    for body in (
+        {"prompt": prompts[0], "temperature": 0.0, **length},
+        {"prompt": prompts[1], "temperature": 0.0, "logprobs": True, **length},
+        {"prompt": prompts[2:5], "temperature": 0.0, **length},
+        {"prompt": prompts[5], "temperature": 0.8, "logprobs": True, **length},
+        {"prompt": prompts[6], "top_k": 5, "top_p": 0.9, **length},
+        {"prompt": prompts[7], "stop": ["e", " t"], **length},
+    ):
+        seeded = {"seed": 7, **body}
+        yield CheckedRequest(body=seeded, check=_completion_check(candidate, seeded))
+
+
+def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
+    """Each token must be the one that the sampler draws from PyTorch's logits, which come from full forward passes."""
+    assert candidate.run.tokenizer is not None
+    tokenizer = Tokenizer.from_str(candidate.run.tokenizer)
+    sampling = Sampling(
+        temperature=body.get("temperature", 1.0),
+        top_k=body.get("top_k", 0),
+        top_p=body.get("top_p", 1.0),
+        seed=body["seed"],
+    )
+    tolerance = candidate.manifest.tolerance["logits"]
+
+    def logits(ids: Sequence[int]) -> Array:
+        outputs = FAMILIES[candidate.run.recipe.family].predict(candidate.run.model, {"ids": torch.tensor([ids])})
+        return outputs["logits"][0, -1].numpy()
+
+    def check(response: dict[str, Any]) -> None:
+        prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+        for i, (prompt, completion) in enumerate(zip(prompts, response["completions"], strict=True)):
+            ids = tokenizer.encode(prompt).ids
+            start = len(ids)
+            for step in range(completion["tokens"]):
+                logits_V = logits(ids)
+                ids.append(sample(logits_V, sampling, len(ids)))
+                if "logprobs" in completion:
+                    actual, expected = completion["logprobs"][step]["logprob"], log_probability(logits_V, ids[-1])
+                    if not abs(actual - expected) <= 2 * (tolerance.atol + tolerance.rtol * abs(expected)):
+                        raise MismatchError(
+                            f"prompt {i}, token {step}: log probability {actual:.6f}, PyTorch has {expected:.6f}"
+                        )
+            expected_text = tokenizer.decode(ids[start:])
+            stops = [expected_text.find(stop) for stop in body.get("stop", []) if stop in expected_text]
+            expected_text = expected_text[: min(stops)] if stops else expected_text
+            if completion["text"] != expected_text:
+                raise MismatchError(
+                    f"prompt {i}: continued with {completion['text']!r}, PyTorch gives {expected_text!r}"
+                )
+
+    return check
+
+
+def image_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
+    """One image to four, from several seeds."""
+    parameters = candidate.manifest.parameters
+    assert isinstance(parameters, ImageGenerator)
+    size = parameters.latent_size
+    for count, seed in ((1, 0), (1, 1), (2, 7), (3, 2**32), (4, 11)):
+
+        def check(response: dict[str, Any], count: int = count, seed: int = seed) -> None:
+            case = Case(name="request", inputs={"latents": sample_latents(seed, count, size)})
+            expected = torch_backend(candidate.run)(case)["images"]
+            actual = np.stack([np.asarray(Image.open(BytesIO(base64.b64decode(text)))) for text in response["images"]])
+            difference = compare(expected, actual, atol=0, rtol=0)
+            if not difference.within:
+                raise MismatchError(f"pixels are {difference.worst:g} away from PyTorch's: {difference.detail}")
+
+        yield CheckedRequest(body={"count": count, "seed": seed}, check=check)

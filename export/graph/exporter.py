@@ -1,0 +1,120 @@
+"""Export of a trained run as the bytes of one ONNX graph.
+
+The graph of every family is the traced reference itself (`Family.forward`, which includes the softmax and the rounding
+of pixels); a language model's graph is its cached decoder. Every dynamic axis is named as the interface declares it, so
+torch.export raises if an axis cannot vary, instead of fixing it to the example's size. The same run gives the same
+bytes.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx
+import torch
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
+from onnxscript.optimizer import optimize
+from torch import Tensor, nn
+
+from export.errors import ExportError
+from export.graph.cached_decoder import CachedDecoder
+from export.graph.interface import read_interface
+from export.graph.recurrent import OPSET, emit_recurrent_operators
+from service.families import TensorSpec
+from training.checkpoint import Run
+from training.families import FAMILIES, Family
+
+# None of these sizes is on the parity grid. None is 0 or 1, because torch.export treats those as constants.
+EXAMPLE_SIZES = {"batch": 5, "steps": 4, "past": 6}
+# Constants of up to this many elements are folded. With the exporter's own limit, the graph would reorder larger
+# weights at run time.
+MAX_FOLDED_CONSTANT = 1 << 28
+DTYPES = {"float32": torch.float32, "int64": torch.int64, "uint8": torch.uint8}
+
+
+class PositionalModel(nn.Module):
+    """A family's reference as a module with positional tensors as inputs and outputs."""
+
+    def __init__(self, family: Family, model: nn.Module) -> None:
+        super().__init__()
+        self.family, self.model = family, model
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.family.forward(self.model, dict(zip(self.family.inputs, inputs, strict=True)))
+        return tuple(outputs[name] for name in self.family.outputs)
+
+
+def exported_module(run: Run) -> nn.Module:
+    """The module to trace, with the inputs and outputs of the interface, in order."""
+    family = FAMILIES[run.recipe.family]
+    return CachedDecoder(run.model) if run.recipe.family == "language-model" else PositionalModel(family, run.model)
+
+
+def export_program(run: Run, module: nn.Module | None = None) -> torch.onnx.ONNXProgram:
+    """Trace the run's model and translate it to ONNX. The nodes keep module names and source lines as metadata.
+
+    Tests pass `module` to export a wrong graph in the place of `exported_module(run)`. Raises ExportError.
+    """
+    interface = read_interface(run)
+    dynamic = tuple(
+        {i: axis for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in interface.inputs
+    )
+    try:
+        with emit_recurrent_operators(), torch.no_grad(), _silence_exporter():
+            program = torch.onnx.export(
+                (module or exported_module(run)).eval(),
+                tuple(_example(spec) for spec in interface.inputs),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[spec.name for spec in interface.inputs],
+                output_names=[spec.name for spec in interface.outputs],
+                dynamic_shapes=(dynamic,),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:400]
+        raise ExportError("graph", f"PyTorch cannot export {run.recipe.name}: {reason}") from error
+    assert program is not None
+    optimize(program.model, input_size_limit=MAX_FOLDED_CONSTANT, output_size_limit=MAX_FOLDED_CONSTANT)
+    LiftConstantsToInitializersPass(size_limit=0)(program.model)
+    return program
+
+
+def strip_metadata(program: torch.onnx.ONNXProgram) -> bytes:
+    """The bytes of the graph for the bundle, without stack traces, paths and documentation."""
+    proto: onnx.ModelProto = program.model_proto
+    graph = proto.graph
+    proto.doc_string = ""
+    del proto.metadata_props[:]
+    for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    onnx.checker.check_model(proto, full_check=True)
+    return proto.SerializeToString(deterministic=True)
+
+
+@contextmanager
+def _silence_exporter() -> Iterator[None]:
+    """Silence the exporter's remarks about optional packages and about constants that it leaves to onnxruntime."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _example(spec: TensorSpec) -> Tensor:
+    sizes = [axis if isinstance(axis, int) else EXAMPLE_SIZES[axis] for axis in spec.shape]
+    if spec.name in {"lengths", "past_lengths"}:
+        return torch.arange(sizes[0]) % 4 + 1
+    generator = torch.Generator().manual_seed(0)
+    if spec.dtype == "float32":
+        return torch.randn(sizes, generator=generator)
+    return torch.randint(0, 2, sizes, generator=generator, dtype=DTYPES[spec.dtype])

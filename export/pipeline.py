@@ -1,0 +1,29 @@
+"""The export pipeline: load one run, export its graph, prove the graph, write the bundle."""
+
+from pathlib import Path
+
+import torch
+
+from export.bundle.writer import write_bundle
+from export.candidate import build_candidate
+from export.gates.proof import ReportStage, prove
+from export.graph.exporter import export_program, strip_metadata
+from service.manifest import Manifest
+from training.checkpoint import load_run
+
+
+def export_run(folder: Path, bundles: Path, report: ReportStage) -> Manifest:
+    """Export the run in `folder` and return the manifest of its bundle.
+
+    Raises ExportError if a gate refuses the model, RunError if `folder` holds no finished run. Call it once per
+    process: torch.export keeps state, and a second export may differ from the first.
+    """
+    # The bundle records measured differences, and their last bits depend on the number of threads.
+    torch.set_num_threads(1)
+    report("load")
+    run = load_run(folder)
+    report("graph")
+    candidate = build_candidate(run, strip_metadata(export_program(run)))
+    proof = prove(candidate, report)
+    report("bundle")
+    return write_bundle(candidate, proof, bundles).manifest

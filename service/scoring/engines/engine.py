@@ -1,0 +1,109 @@
+"""The interface of an engine, and what all engines share: scoring one shard, and the queue of shards.
+
+Invariant: an engine returns only after everything that it started has ended, and it reports every failure.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from service.scoring.job import Job
+from service.scoring.plan import ReadError, Shard, format_error
+from service.scoring.shard import Context, score_shard
+
+# locked: another process scores the shard. unreadable: its input cannot be read. failed: any other error.
+ShardStatus = Literal["done", "locked", "unreadable", "failed"]
+
+# Shards that wait for the worker which reads their row group.
+MAX_DEFERRED = 8
+
+
+class ProgressReport(Protocol):
+    """Receives the progress of a job, from any thread."""
+
+    def add_planned(self, rows: int) -> None: ...
+
+    def add_done(self, rows: int, rejects: int) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+
+@dataclass(kw_only=True)
+class EngineResult:
+    """`failures` name a file or shard each. `stopped`: shards were left unscored because the engine gave up."""
+
+    failures: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+
+class Engine(Protocol):
+    def __call__(
+        self, job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressReport
+    ) -> EngineResult:
+        """Score and commit every shard of the iterator, which may still be planning."""
+        ...
+
+
+def try_score(context: Context, shard: Shard, progress: Callable[[int, int], None]) -> tuple[ShardStatus, str]:
+    """Score a shard; return its status and, unless it is done or locked, the error message."""
+    try:
+        record = score_shard(context, shard, progress)
+    except ReadError as error:
+        return "unreadable", str(error)
+    except Exception as error:  # noqa: BLE001 - any error must end the job with a message
+        return "failed", f"{shard.title}: {format_error(error)}"
+    return ("locked", "") if record is None else ("done", "")
+
+
+class ShardQueue:
+    """Hands out the shards of a plan one by one, to any thread.
+
+    The parts of a row group go to one worker as long as the other workers have shards to score: reading the second part
+    of a row group means decoding the first part too.
+    """
+
+    def __init__(self, shards: Iterator[Shard]) -> None:
+        self._shards, self._lock = shards, threading.Lock()
+        self._deferred: list[Shard] = []
+        self._positions_in_use: set[tuple[int, int]] = set()
+        self.stopped = False
+        # An error of the planning itself; the engine raises it again.
+        self.error: BaseException | None = None
+
+    def next_shard(self, previous: Shard | None = None) -> Shard | None:
+        """The next shard for the worker that has finished `previous`; None if there is none or the queue is stopped."""
+        with self._lock:
+            if self.stopped:
+                return None
+            try:
+                return self._choose(previous)
+            except BaseException as error:  # noqa: BLE001 - raised again by the engine
+                self.error, self.stopped = error, True
+                return None
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def _choose(self, previous: Shard | None) -> Shard | None:
+        if previous is not None:
+            self._positions_in_use.discard(previous.read_position)
+        shard = next((shard for shard in self._deferred if shard.read_position not in self._positions_in_use), None)
+        if shard is not None:
+            self._deferred.remove(shard)
+        else:
+            shard = self._next_planned()
+        if shard is not None:
+            self._positions_in_use.add(shard.read_position)
+        return shard
+
+    def _next_planned(self) -> Shard | None:
+        """The next shard of the plan that is not part of a row group in use; else a deferred shard."""
+        while len(self._deferred) < MAX_DEFERRED:
+            shard = next(self._shards, None)
+            if shard is None:
+                break
+            if not shard.span.skip or shard.read_position not in self._positions_in_use:
+                return shard
+            self._deferred.append(shard)
+        return self._deferred.pop(0) if self._deferred else None

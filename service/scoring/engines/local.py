@@ -1,0 +1,220 @@
+"""The local engine: one worker process per core or GPU.
+
+A thread of this process drives each worker: it sends the next shard when the worker has finished the last one. A worker
+that dies is replaced and its shard is scored again; a shard that kills three workers fails the job.
+
+If there is one worker per core, each is pinned to its core, whose cache holds what the worker has just read.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import service
+from service.scoring.engines.engine import EngineResult, ProgressReport, ShardQueue
+from service.scoring.job import Job
+from service.scoring.plan import Shard
+
+MAX_ATTEMPTS = 3
+# How long to wait before asking again for a shard that another process has locked.
+POLL_S = 0.2
+
+
+def run_local(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressReport) -> EngineResult:
+    """Score every shard; see `Engine`."""
+    queue, result = ShardQueue(shards), EngineResult()
+    count = workers or (len(_visible_gpus()) if job.device == "cuda" else available_cores())
+    allowed = sorted(os.sched_getaffinity(0))
+    pinned = allowed if job.device == "cpu" and count == len(allowed) else [None] * count
+    drivers = [
+        _WorkerDriver(job, queue, result, report, number=number, core=core) for number, core in enumerate(pinned)
+    ]
+    for driver in drivers:
+        driver.start()
+    try:
+        for driver in drivers:
+            driver.join()
+    except BaseException:
+        queue.stop()
+        for driver in drivers:
+            driver.kill()
+        raise
+    if queue.error is not None:
+        raise queue.error
+    result.stopped = queue.stopped
+    return result
+
+
+class _WorkerDriver(threading.Thread):
+    """Drives one worker process, and its replacements if it dies."""
+
+    def __init__(
+        self,
+        job: Job,
+        queue: ShardQueue,
+        result: EngineResult,
+        report: ProgressReport,
+        *,
+        number: int,
+        core: int | None,
+    ) -> None:
+        super().__init__(name=f"driver-{number}", daemon=True)
+        self._job, self._queue, self._result, self._report, self._number = job, queue, result, report, number
+        self._core = core
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self) -> None:
+        try:
+            if self._start_worker():
+                shard = None
+                while (shard := self._queue.next_shard(shard)) is not None:
+                    self._score(shard)
+        except Exception as error:  # noqa: BLE001 - a driver must not end without a message
+            self._fail(f"worker {self._number}: {type(error).__name__}: {error}")
+        finally:
+            self._close_worker()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _score(self, shard: Shard) -> None:
+        deaths = 0
+        while not self._queue.stopped:
+            event = self._send(shard)
+            match event.get("event"):
+                case "done":
+                    return
+                case "locked":
+                    time.sleep(POLL_S)
+                case "unreadable":
+                    self._result.failures.append(event["detail"])
+                    return
+                case "died" if (deaths := deaths + 1) == MAX_ATTEMPTS:
+                    self._fail(f"{shard.title}: {MAX_ATTEMPTS} workers died of it (the last {event['detail']})")
+                case "died":
+                    self._report.message(f"{shard.title}: the worker {event['detail']}; scoring it again")
+                    self._start_worker()
+                case _:
+                    self._fail(event["detail"])
+
+    def _send(self, shard: Shard) -> Mapping[str, Any]:
+        """Send a shard to the worker and report its progress; return the event that ends it."""
+        process = self._running()
+        assert process.stdin is not None
+        reported = (0, 0)
+        try:
+            process.stdin.write(json.dumps(shard.to_json()) + "\n")
+            process.stdin.flush()
+            while (event := self._read_event())["event"] == "progress":
+                reported = reported[0] + event["rows"], reported[1] + event["rejects"]
+                self._report.add_done(event["rows"], event["rejects"])
+        except (BrokenPipeError, EOFError):
+            event = self._death_event()
+        if event["event"] == "done":
+            self._report.add_done(event["rows"], event["rejects"])
+        else:
+            self._report.add_done(-reported[0], -reported[1])
+        return event
+
+    def _running(self) -> "subprocess.Popen[str]":
+        assert self._process is not None
+        return self._process
+
+    def _read_event(self) -> dict[str, Any]:
+        output = self._running().stdout
+        assert output is not None
+        line = output.readline()
+        if not line.endswith("\n"):
+            raise EOFError
+        event: dict[str, Any] = json.loads(line)
+        return event
+
+    def _death_event(self) -> dict[str, Any]:
+        code = self._running().wait()
+        detail = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return {"event": "died", "detail": detail}
+
+    def _start_worker(self) -> bool:
+        """Start a worker and wait until it is ready; one that dies while starting is replaced a few times."""
+        event = self._spawn()
+        for _ in range(MAX_ATTEMPTS - 1):
+            if event["event"] == "died" and not self._queue.stopped:
+                event = self._spawn()
+        if event["event"] != "ready":
+            self._fail(f"a worker cannot start: {event['detail']}")
+        return event["event"] == "ready"
+
+    def _spawn(self) -> Mapping[str, Any]:
+        """Start a process and send it the job; return its first event."""
+        self._close_worker()
+        process = self._process = subprocess.Popen(
+            [sys.executable, "-m", "service.scoring.engines.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=self._environment(),
+        )
+        assert process.stdin is not None
+        if self._core is not None:
+            # Pinning fails if it is forbidden here, or if the core or the process no longer exists. The worker then
+            # runs on any core.
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(process.pid, {self._core})
+        try:
+            process.stdin.write(self._job.model_dump_json() + "\n")
+            process.stdin.flush()
+            return self._read_event()
+        except (BrokenPipeError, EOFError):
+            return self._death_event()
+
+    def _close_worker(self) -> None:
+        """Close the worker's input, which makes it end, and wait for it."""
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+                if pipe is self._process.stdin:
+                    self._process.wait()
+
+    def _fail(self, detail: str) -> None:
+        if not self._queue.stopped or detail not in self._result.failures:
+            self._result.failures.append(detail)
+        self._queue.stop()
+
+    def _environment(self) -> dict[str, str]:
+        root = str(Path(service.__file__).parent.parent)
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables = {"PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
+        gpus = _visible_gpus() if self._job.device == "cuda" else []
+        visible = {"CUDA_VISIBLE_DEVICES": gpus[self._number % len(gpus)]} if gpus else {}
+        return {**os.environ, **variables, **visible}
+
+
+def available_cores(cgroup_limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """The number of cores that this process may use, by its affinity and by the limit of its container."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        quota, period = cgroup_limit.read_text().split()
+        return max(1, min(count, int(quota) // int(period)))
+    except (OSError, ValueError):
+        # There is no such file, or it says "max": the container has no limit.
+        return count
+
+
+def _visible_gpus() -> list[str]:
+    """The numbers of the GPUs, in the form that CUDA_VISIBLE_DEVICES takes."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
+    return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")) or ["0"]

@@ -1,0 +1,97 @@
+"""Rows of one input file, the spans that cut the file into shards, and the interface of an input format.
+
+Invariant: a row is identified by its file and its number in it, which depends on the file alone. Every row of the input
+is either scored or rejected, once.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
+
+import numpy.typing as npt
+import pyarrow as pa
+
+from service.scoring.input.files import InputFile
+
+# Rows that are in memory together; texts are sorted by length within them.
+CHUNK_ROWS = 8192
+CHUNK_BYTES = 16 << 20
+# A shard ends when it reaches this size, even if it has few rows.
+SHARD_BYTES = 64 << 20
+# The limit of one record of a text format, or of one image.
+MAX_ROW_BYTES = 16 << 20
+
+Column: TypeAlias = pa.Array | npt.NDArray[Any] | Sequence[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Consecutive rows of one file: the rows of one shard.
+
+    `start` and `stop` are in the unit of the format (bytes, row groups, rows). A reader skips `skip` rows after
+    `start`. `digest` is the XXH3 hash (128 bits) of the bytes that hold the rows and of their layout (names, types).
+    `names` lists the files of the span if the input is a folder of images.
+    """
+
+    first_row: int
+    rows: int
+    start: int
+    stop: int
+    digest: str
+    skip: int = 0
+    first_line: int = 1
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Some rows of a span, in order. `faults` maps an index to why that row could not be read; its values are None."""
+
+    numbers: Sequence[int]
+    columns: Mapping[str, Column]
+    faults: Mapping[int, str] = field(default_factory=dict)
+    lines: Sequence[int] | None = None
+
+    def numbered_below(self, end: int) -> "Rows":
+        """The rows whose number is below `end`."""
+        count = bisect_left(self.numbers, end)
+        if count == len(self.numbers):
+            return self
+        return replace(
+            self,
+            numbers=self.numbers[:count],
+            columns={name: column[:count] for name, column in self.columns.items()},
+            faults={i: fault for i, fault in self.faults.items() if i < count},
+            lines=None if self.lines is None else self.lines[:count],
+        )
+
+
+class Reader(Protocol):
+    """An open file. It keeps its position, so that consecutive spans are read without seeking back."""
+
+    def read(self, span: Span) -> Iterator[Rows]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadSpec:
+    """What to read of a file: these columns, and for CSV whether its first line holds their names."""
+
+    columns: tuple[str, ...]
+    header: bool = True
+
+
+class Source(Protocol):
+    """One input format."""
+
+    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:
+        """The names of the columns, read from as little of the file as possible."""
+        ...
+
+    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:
+        """Cut the file into spans of at most `shard_rows` rows, and hash what each of them will read."""
+        ...
+
+    def open(self, file: InputFile, spec: ReadSpec) -> Reader: ...

@@ -1,0 +1,95 @@
+"""Resolves the options of a job: columns, defaults, and the fields of the task's request."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.errors import EkibenError
+from service.manifest import Manifest
+from service.scoring.input.fields import map_columns
+from service.scoring.input.files import InputFile
+from service.scoring.job import Job, ScoringError
+from service.scoring.plan import format_error
+from service.scoring.sources import SOURCES
+from service.tasks import TASKS
+from service.tasks.body import parse_request
+
+# Rows of a shard by family of model; SEQUENCE_SHARD_ROWS for the others.
+SHARD_ROWS = {"image-classifier": 16384, "language-model": 64, "image-generator": 256}
+SEQUENCE_SHARD_ROWS = 4096
+REQUEST_FIELDS: Mapping[str, frozenset[str]] = {
+    "image-classifier": frozenset({"top_k"}),
+    "text-classifier": frozenset({"top_k", "truncate"}),
+    "series-classifier": frozenset({"top_k"}),
+    "series-tagger": frozenset({"top_k"}),
+    "language-model": frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs", "seed"}),
+    "image-generator": frozenset({"seed"}),
+}
+
+
+def resolve_job(
+    manifest: Manifest,
+    files: Sequence[InputFile],
+    *,
+    columns: dict[str, str],
+    id_column: str | None,
+    keep: tuple[str, ...],
+    request: dict[str, Any],
+    shard_rows: int | None,
+    **options: Any,
+) -> Job:
+    """Fill in the defaults of a job and check its options against the first file. Raises ScoringError."""
+    family = manifest.parameters.family
+    _check_request(manifest, request)
+    first, file_columns = _first_with_columns(files, header=options["header"])
+    if first.format == "openai" and id_column is None:
+        id_column = "custom_id"
+    if first.format == "openai" and options["sink"] == "jsonl" and keep:
+        raise ScoringError("--keep: OpenAI's output has no place for columns; choose --output-format parquet or csv")
+    partitions = [name for name, _ in first.partitions]
+    copied = [*([id_column] if id_column else []), *keep]
+    for name in copied:
+        if name not in {*file_columns, *partitions, "*"} and first.format != "jsonl":
+            raise ScoringError(f"no column {name!r} in {first.name}; there are {', '.join(map(repr, file_columns))}")
+    try:
+        return Job(
+            model=manifest.name,
+            version=manifest.version,
+            input_format=first.format,
+            columns=map_columns(family, columns, file_columns, reserved=copied, sparse=first.format == "jsonl"),
+            id_column=id_column,
+            keep=keep,
+            request=request,
+            shard_rows=shard_rows or SHARD_ROWS.get(family, SEQUENCE_SHARD_ROWS),
+            **options,
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ScoringError(f"option {fault['loc'][0]}: {fault['msg']}, got {fault['input']!r}") from error
+
+
+def _first_with_columns(files: Sequence[InputFile], *, header: bool) -> tuple[InputFile, tuple[str, ...]]:
+    """The first file that is not empty, and its columns; the first file if all are empty."""
+    for file in files:
+        try:
+            columns = SOURCES[file.format].columns(file, header=header)
+        except (OSError, EOFError, ValueError) as error:
+            raise ScoringError(f"{file.name}: {format_error(error)}") from error
+        if columns:
+            return file, columns
+    return files[0], ()
+
+
+def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:
+    """Raise ScoringError for an option that the task's request does not have, or whose value it refuses."""
+    family = manifest.parameters.family
+    unknown = sorted(set(request) - REQUEST_FIELDS[family])
+    if unknown:
+        known = ", ".join(sorted(REQUEST_FIELDS[family]))
+        raise ScoringError(f"--set {unknown[0]}: the options of a {family} are {known}")
+    items: dict[str, Any] = {"images": []} if manifest.task == "classify" else {}
+    try:
+        parse_request(TASKS[manifest.task].request, {"model": manifest.name, **items, **request})
+    except EkibenError as error:
+        raise ScoringError(f"--set {error.detail.removeprefix('/')}") from error

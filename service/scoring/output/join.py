@@ -1,0 +1,95 @@
+"""Joins predictions to their file, row, id and the input columns that the job copies.
+
+An input column whose name a prediction already has is called `input_NAME`. JSON values keep their JSON form, CSV fields
+stay texts, and Arrow columns keep their type.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from service.scoring.input.files import InputFile
+from service.scoring.input.rows import Column, Rows
+from service.scoring.job import Job
+from service.scoring.output.sinks import JSON_TEXT
+from service.scoring.scorers.scorer import ScoredRows
+
+
+def join_predictions(job: Job, file: InputFile, rows: Rows, scored: ScoredRows) -> pa.Table:
+    """One row of output for each scored row, in order."""
+    indexes = np.asarray(scored.indexes, np.int64)
+    numbers = _as_array(rows.numbers)[indexes]
+    columns: dict[str, Any] = {"file": pa.repeat(file.name, len(indexes)), "row": pa.array(numbers)}
+    fields = [pa.field("file", pa.string()), pa.field("row", pa.int64())]
+    for name in copied_columns(job, rows, file):
+        field, values = _copied_column(name, rows, file, indexes)
+        is_taken = name in {"file", "row"} or name in scored.columns
+        fields.append(field.with_name(f"input_{name}" if is_taken else name))
+        columns[fields[-1].name] = values
+    for name, values in scored.columns.items():
+        fields.append(pa.field(name, values.type))
+        columns[name] = values
+    return pa.table(list(columns.values()), schema=pa.schema(fields))
+
+
+def copied_columns(job: Job, rows: Rows, file: InputFile) -> list[str]:
+    """The names of the id, then of the columns to copy, in the order of the input; partitions come last."""
+    partitions = [name for name, _ in file.partitions]
+    model_inputs = set(job.columns.values())
+    first = [job.id_column] if job.id_column else []
+    if job.keep == ("*",):
+        names = [name for name in rows.columns if name not in model_inputs] + partitions
+    else:
+        names = [name for name in [*rows.columns, *partitions] if name in job.keep]
+    return list(dict.fromkeys([*first, *names]))
+
+
+def row_ids(job: Job, rows: Rows, indexes: Sequence[int]) -> list[Any]:
+    """The ids of some rows, as Python values; None for each if the job has no id column."""
+    if job.id_column is None:
+        return [None] * len(indexes)
+    column = rows.columns[job.id_column]
+    return [column[i].as_py() if isinstance(column, pa.Array) else column[i] for i in indexes]
+
+
+def _as_array(numbers: Sequence[int]) -> npt.NDArray[np.int64]:
+    if isinstance(numbers, range):
+        return np.arange(numbers.start, numbers.stop, dtype=np.int64)
+    return np.asarray(numbers, np.int64)
+
+
+def _copied_column(name: str, rows: Rows, file: InputFile, indexes: npt.NDArray[np.int64]) -> tuple[pa.Field, pa.Array]:
+    if name not in rows.columns:
+        value = dict(file.partitions)[name]
+        return pa.field(name, pa.string()), pa.repeat(value, len(indexes))
+    column = rows.columns[name]
+    if isinstance(column, pa.Array):
+        all_scored = len(indexes) == len(rows.numbers)
+        return pa.field(name, column.type), column if all_scored else column.take(pa.array(indexes))
+    if isinstance(column, np.ndarray):
+        array = _to_lists(column[indexes])
+        return pa.field(name, array.type), array
+    return _python_column(name, column, indexes, is_json=file.format in {"jsonl", "openai"})
+
+
+def _python_column(
+    name: str, column: Column, indexes: npt.NDArray[np.int64], *, is_json: bool
+) -> tuple[pa.Field, pa.Array]:
+    values = [column[i] for i in indexes.tolist()]
+    if not is_json:
+        kind = pa.binary() if any(isinstance(value, bytes) for value in values) or name == "image" else pa.string()
+        return pa.field(name, kind), pa.array(values, kind)
+    encoded = [None if value is None else orjson.dumps(value).decode() for value in values]
+    return pa.field(name, pa.string(), metadata=JSON_TEXT), pa.array(encoded, pa.string())
+
+
+def _to_lists(array: npt.NDArray[Any]) -> pa.Array:
+    """An array [rows, ...] as a column of nested lists."""
+    flat = pa.array(array.reshape(-1))
+    for size in reversed(array.shape[1:]):
+        flat = pa.FixedSizeListArray.from_arrays(flat, size)
+    return flat

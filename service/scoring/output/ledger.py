@@ -1,0 +1,261 @@
+"""Records which shards are committed and locked; the only code that makes output visible.
+
+OUT/predictions/part-FFFFF-NNNNNN.*   the predictions of shard N of file F
+OUT/rejects/part-FFFFF-NNNNNN.jsonl   its rejected rows, if any
+OUT/_ledger/job.json                  the job that this folder belongs to
+OUT/_ledger/shards/FFFFF-NNNNNN.json  the record of a shard; the shard is committed when the record exists
+OUT/_ledger/lock                      one byte per shard, locked by the process that scores it
+
+Invariants: a file becomes visible only when it is complete (written under another name, then renamed). The rename of
+its record, which comes last, commits a shard. A lock is released when its process dies. A folder holds one job: another
+model, option or input is refused.
+
+A commit does not wait for the disk. When the job resumes, files that a power cut damaged do not match the hashes in
+their record, and their shard is scored again. Everything is on the disk before the job counts as finished.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from service.scoring.job import Job, ScoringError, changed_options
+from service.scoring.plan import PlannedFile, Shard
+
+FOLDER = "_ledger"
+FINISH_BYTE = (1 << 62) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A committed shard: its input, its output files and the counts that the summary adds up.
+
+    `parts` maps paths below the output folder to the sha256 of their content.
+    """
+
+    key: str
+    file: str
+    first_row: int
+    scored: int
+    rejected: int
+    labels: tuple[int, ...]
+    confidence: tuple[int, ...]
+    parts: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Record":
+        tuples = {name: tuple(content[name]) for name in ("labels", "confidence")}
+        return cls(**{**content, **tuples})
+
+
+class Ledger:
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self._folder = output / FOLDER
+        self._lock_fd: int | None = None
+
+    def open_job(self, job: Job, inputs: list[str]) -> None:
+        """Claim the folder for this job, or check that it already belongs to it. Raises ScoringError otherwise."""
+        path = self._folder / "job.json"
+        if not path.exists():
+            self._create_output()
+            for folder in ("shards", "work"):
+                (self._folder / folder).mkdir(parents=True, exist_ok=True)
+        expected = json.loads(json.dumps({"inputs": inputs, **job.identity()}))
+        if not path.exists():
+            with contextlib.suppress(FileExistsError):
+                self._create_file(path, _to_json(expected))
+        actual = self._read_json(path)
+        if actual != expected:
+            changed = "; ".join(changed_options(actual, expected))
+            raise ScoringError(f"{self.output} holds another job ({changed}): choose another --output, or delete it")
+
+    def committed(self, shard: Shard) -> Record | None:
+        """The record of a committed shard whose files are intact, else None.
+
+        Raises ScoringError if the record is of a shard with other content.
+        """
+        record = self._read_record(self._record_path(shard))
+        if record is None:
+            return None
+        if record.key != shard.key:
+            raise ScoringError(
+                f"the input changed: {shard.title} is not what was scored into {self.output} ({record.file} from row "
+                f"{record.first_row}): choose another --output, or delete it"
+            )
+        intact = all(self._is_intact(part, digest) for part, digest in record.parts.items())
+        return record if intact else None
+
+    def try_lock(self, shard: Shard) -> bool:
+        """Lock the shard; False if another process holds its lock."""
+        try:
+            fcntl.lockf(self._lock_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _lock_byte(shard))
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def unlock(self, shard: Shard) -> None:
+        fcntl.lockf(self._lock_file(), fcntl.LOCK_UN, 1, _lock_byte(shard))
+
+    def work_path(self, shard: Shard, suffix: str) -> Path:
+        """A path that only the process with the shard's lock writes to, and that nobody reads."""
+        return self._folder / "work" / f"{shard.name}.{suffix}"
+
+    def commit(self, shard: Shard, record: Record, parts: Mapping[str, Path]) -> None:
+        """Rename the parts (path below the output folder -> written file) into place, then write the record."""
+        for name, written in parts.items():
+            target = self.output / name
+            target.parent.mkdir(exist_ok=True)
+            written.replace(target)
+        self._replace_file(self._record_path(shard), _to_json(record.to_json()))
+
+    def records(self) -> Iterator[Record]:
+        """Every committed shard, in order."""
+        for path in sorted((self._folder / "shards").glob("*.json")):
+            record = self._read_record(path)
+            if record is None:
+                raise ScoringError(f"{path} was damaged while the job ran: the same command repairs it")
+            yield record
+
+    def check_planned(self, planned: PlannedFile) -> None:
+        """Raise ScoringError if records exist for more shards than the file has."""
+        stems = (path.stem for path in (self._folder / "shards").glob(f"{planned.file_number:05d}-*.json"))
+        if any(int(stem.partition("-")[2]) >= planned.shards for stem in stems):
+            raise ScoringError(
+                f"the input changed: {planned.file.name} is shorter than what was scored into {self.output}: "
+                "choose another --output, or delete it"
+            )
+
+    def finish(self, files: Mapping[str, bytes], fingerprints: Mapping[str, str]) -> None:
+        """Write the files that describe the whole job, then the fingerprints of its input, which mark it finished.
+
+        One process does this at a time; a second process sees that the job is finished.
+        """
+        fcntl.lockf(self._lock_file(), fcntl.LOCK_EX, 1, FINISH_BYTE)
+        try:
+            if not self.is_finished(fingerprints):
+                for name, content in files.items():
+                    self._replace_file(self.output / name, content)
+                self._sync_output()
+                written = self._write_aside(self._folder / "done.json", _to_json(dict(fingerprints)))
+                _sync(written)
+                written.replace(self._folder / "done.json")
+                shutil.rmtree(self._folder / "work", ignore_errors=True)
+        finally:
+            fcntl.lockf(self._lock_file(), fcntl.LOCK_UN, 1, FINISH_BYTE)
+
+    def _sync_output(self) -> None:
+        """Wait until every visible file is on the disk."""
+        for folder in (self.output, self._folder / "shards", self.output / "predictions", self.output / "rejects"):
+            if folder.exists():
+                for path in [*(path for path in folder.iterdir() if path.is_file()), folder]:
+                    _sync(path)
+
+    def is_finished(self, fingerprints: Mapping[str, str]) -> bool:
+        """Whether the job was finished with exactly this input."""
+        path = self._folder / "done.json"
+        if not path.exists() or self._read_json(path) != dict(fingerprints):
+            return False
+        shutil.rmtree(self._folder / "work", ignore_errors=True)
+        return True
+
+    def resume(self) -> None:
+        """Mark the job as unfinished and create the folder for its work files."""
+        (self._folder / "done.json").unlink(missing_ok=True)
+        (self._folder / "work").mkdir(exist_ok=True)
+
+    def close(self) -> None:
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def _lock_file(self) -> int:
+        """The lock file, opened once: a process that closes any handle of a file loses all its locks on it."""
+        if self._lock_fd is None:
+            self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return self._lock_fd
+
+    def _record_path(self, shard: Shard) -> Path:
+        return self._folder / "shards" / f"{shard.name}.json"
+
+    def _create_output(self) -> None:
+        """Create the output folder. Raises ScoringError if it exists and holds anything but a ledger."""
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ScoringError(f"--output {self.output} is not a folder") from None
+        foreign = [entry.name for entry in os.scandir(self.output) if entry.name != FOLDER]
+        if foreign:
+            raise ScoringError(f"--output {self.output} is not empty ({foreign[0]}) and holds no scoring job")
+
+    def _create_file(self, path: Path, content: bytes) -> None:
+        """Write a file that must not exist yet, and wait until it is on the disk: the job cannot resume without it."""
+        written = self._write_aside(path, content)
+        try:
+            _sync(written)
+            os.link(written, path)
+            _sync(path.parent)
+        finally:
+            written.unlink()
+
+    def _replace_file(self, path: Path, content: bytes) -> None:
+        self._write_aside(path, content).replace(path)
+
+    def _write_aside(self, path: Path, content: bytes) -> Path:
+        """Write to a file in the work folder, to be renamed to `path`."""
+        written = self._folder / "work" / f"{path.name}.{os.getpid()}"
+        try:
+            written.write_bytes(content)
+        except OSError:
+            written.unlink(missing_ok=True)
+            raise
+        return written
+
+    def _read_record(self, path: Path) -> Record | None:
+        """None if the record does not exist or is damaged."""
+        try:
+            return Record.from_json(json.loads(path.read_bytes()))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def _is_intact(self, part: str, digest: str) -> bool:
+        try:
+            return sha256_of(self.output / part) == digest
+        except FileNotFoundError:
+            return False
+
+    def _read_json(self, path: Path) -> Any:
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ScoringError(f"{path} is damaged: {error}; delete {self.output} and start again") from error
+
+
+def _lock_byte(shard: Shard) -> int:
+    return (shard.file_number << 32) + shard.number
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _to_json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")

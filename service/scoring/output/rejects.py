@@ -1,0 +1,69 @@
+"""The rejected rows of one shard: a file with a line for each, and a bounded number of lines in the log."""
+
+import logging
+from pathlib import Path
+from typing import IO
+
+from service.scoring.input.rows import Rows
+from service.scoring.job import Job
+from service.scoring.output.join import row_ids
+from service.scoring.output.sinks import to_json
+from service.scoring.plan import Shard
+from service.scoring.scorers.scorer import ScoredRows
+
+# Rejected rows of a shard that are logged one by one. The file lists all of them.
+LOGGED_ROWS = 20
+# The longest file name or reason in the log. A line then stays below 4,096 bytes, which a pipe that several workers
+# write to takes as one piece.
+LOGGED_CHARS = 300
+
+log = logging.getLogger(__name__)
+
+
+class RejectFile:
+    """JSON Lines with the position and the reason of each rejected row; no file if there are none."""
+
+    def __init__(self, path: Path, job: Job, shard: Shard) -> None:
+        self.path, self.count = path, 0
+        self._job, self._shard = job, shard
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> "RejectFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, rows: Rows, scored: ScoredRows) -> None:
+        indexes = sorted(scored.faults)
+        for i, row_id in zip(indexes, row_ids(self._job, rows, indexes), strict=True):
+            entry = {"file": self._shard.file.name, "row": int(rows.numbers[i]), "shard": self._shard.name}
+            if rows.lines is not None:
+                entry["line"] = rows.lines[i]
+            if self._job.id_column:
+                entry[self._job.id_column if self._job.id_column not in entry else "id"] = row_id
+            if self._file is None:
+                self._file = self.path.open("wb")
+            reason = scored.faults[i].encode("utf-8", "backslashreplace").decode()
+            self._file.write(to_json({**entry, "reason": reason}) + b"\n")
+            self.count += 1
+            if self.count <= LOGGED_ROWS:
+                log.warning("%s, row %d: %s", self._log_prefix(), rows.numbers[i], loggable(scored.faults[i]))
+
+    def log_unlisted(self) -> None:
+        """Log how many rows were rejected beyond those that are logged one by one."""
+        if self.count > LOGGED_ROWS:
+            unlisted = self.count - LOGGED_ROWS
+            log.warning(
+                "%s: %d more rejected, see rejects/part-%s.jsonl", self._log_prefix(), unlisted, self._shard.name
+            )
+
+    def _log_prefix(self) -> str:
+        return f"shard {self._shard.name}: {loggable(self._shard.file.name)}"
+
+
+def loggable(text: str) -> str:
+    """Escape what is not printable and cut to LOGGED_CHARS, so that input cannot forge or flood lines of the log."""
+    escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: LOGGED_CHARS + 1])
+    return escaped if len(escaped) <= LOGGED_CHARS else escaped[: LOGGED_CHARS - 1] + "…"

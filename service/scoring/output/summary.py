@@ -1,0 +1,69 @@
+"""The result of a job as one JSON document and one histogram, computed from the records of its shards alone."""
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from PIL import Image, ImageDraw
+
+from service.manifest import Manifest
+from service.scoring.job import Job
+from service.scoring.output.ledger import Record
+
+WIDTH, HEIGHT, MARGIN = 640, 320, 40
+AXIS_COLOR, BAR_COLOR, BACKGROUND_COLOR = (40, 40, 40), (61, 118, 184), (255, 255, 255)
+
+
+def summarize(job: Job, manifest: Manifest, files: int, records: Iterable[Record]) -> dict[str, Any]:
+    """Counts of rows, labels and confidences, and the model with its parity and invariance."""
+    shards = list(records)
+    labels: tuple[str, ...] = getattr(manifest.parameters, "labels", ())
+    counts = [sum(column) for column in zip(*(record.labels for record in shards), strict=True)]
+    confidence = [sum(column) for column in zip(*(record.confidence for record in shards), strict=True)]
+    scored, rejected = sum(record.scored for record in shards), sum(record.rejected for record in shards)
+    return {
+        "model": manifest.name,
+        "version": manifest.version,
+        "files": files,
+        "shards": len(shards),
+        "rows": scored + rejected,
+        "scored": scored,
+        "rejected": rejected,
+        "labels": dict(zip(labels, counts, strict=True)) if counts else dict.fromkeys(labels, 0),
+        "confidence": confidence,
+        "parity": {name: tolerance.model_dump(mode="json") for name, tolerance in manifest.tolerance.items()},
+        "invariance": manifest.invariance.model_dump(mode="json"),
+        "device": job.device,
+        "runtime": job.runtime,
+        "options": {"columns": job.columns, "id": job.id_column, "keep": list(job.keep), **job.request},
+    }
+
+
+def encode(summary: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def confidence_histogram(summary: Mapping[str, Any]) -> bytes:
+    """A PNG of the number of rows in each interval of confidence."""
+    counts: list[int] = summary["confidence"]
+    picture = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND_COLOR)
+    draw = ImageDraw.Draw(picture)
+    floor, highest = HEIGHT - MARGIN, max(counts, default=0)
+    step = (WIDTH - 2 * MARGIN) / max(len(counts), 1)
+    for i, count in enumerate(counts):
+        top = floor - round((floor - MARGIN) * count / max(highest, 1))
+        left = MARGIN + i * step
+        draw.rectangle((left + 1, top, left + step - 1, floor), fill=BAR_COLOR if count else BACKGROUND_COLOR)
+    draw.line((MARGIN, floor, WIDTH - MARGIN, floor), fill=AXIS_COLOR)
+    for share in range(0, 11, 2):
+        x = MARGIN + (WIDTH - 2 * MARGIN) * share / 10
+        draw.line((x, floor, x, floor + 4), fill=AXIS_COLOR)
+        draw.text((x, floor + 6), f"{share / 10:g}", fill=AXIS_COLOR, anchor="ma")
+    title = (
+        f"{summary['model']} {summary['version']}: confidence of {summary['scored']:,} rows, largest bar {highest:,}"
+    )
+    draw.text((WIDTH / 2, MARGIN / 2), title, fill=AXIS_COLOR, anchor="mm")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

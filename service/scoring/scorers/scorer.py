@@ -1,0 +1,72 @@
+"""The interface of a scorer, its result, and the steps that scorers share.
+
+Invariant: every row is in exactly one of `indexes` and `faults` of the result. Each column has one value per scored
+row, in order.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from service.engine.sessions.model import Model
+from service.scoring.input.rows import Rows
+from service.tasks.ranking import top_labels
+
+# A batch of 24 images fits in a core's cache, and onnxruntime's AVX-512 kernel multiplies 12 rows at a time.
+BATCH_ROWS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRows:
+    """`indexes` of the scored rows, and why each other row was rejected.
+
+    `labels` and `confidence` are what the summary counts; None if the model has no labels.
+    """
+
+    indexes: Sequence[int] | npt.NDArray[np.int64]
+    columns: Mapping[str, pa.Array]
+    faults: Mapping[int, str]
+    labels: npt.NDArray[np.int64] | None = None
+    confidence: npt.NDArray[np.float32] | None = None
+
+
+class Scorer(Protocol):
+    """Scores rows with one model."""
+
+    def score(self, rows: Rows) -> ScoredRows: ...
+
+    def close(self) -> None: ...
+
+
+def run_batches(model: Model, name: str, rows: npt.NDArray[Any], output: str) -> npt.NDArray[Any]:
+    """Compute one output of the session from the input `name`, BATCH_ROWS rows at a time. `rows` must not be empty."""
+    compute, names = model.session.compute, [output]
+    first = compute({name: rows[:BATCH_ROWS]}, names)[output]
+    whole = np.empty((len(rows), *first.shape[1:]), first.dtype)
+    whole[:BATCH_ROWS] = first
+    for begin in range(BATCH_ROWS, len(rows), BATCH_ROWS):
+        # Copying at once frees the session's own memory for the next batch while it is still in the cache.
+        whole[begin : begin + BATCH_ROWS] = compute({name: rows[begin : begin + BATCH_ROWS]}, names)[output]
+    return whole
+
+
+def rank_columns(probabilities_BL: npt.NDArray[np.float32], labels: pa.Array, top_k: int) -> dict[str, Any]:
+    """Rank the labels of each row.
+
+    Returns the fields `columns`, `labels` and `confidence` of ScoredRows. The columns are `label` and `probability`,
+    and `top` if `top_k` is above 1.
+    """
+    order_BK, probability_BK = top_labels(probabilities_BL, top_k)
+    columns = {"label": labels.take(pa.array(order_BK[:, 0])), "probability": pa.array(probability_BK[:, 0])}
+    if top_k > 1:
+        count, width = order_BK.shape
+        pairs = pa.StructArray.from_arrays(
+            [labels.take(pa.array(order_BK.reshape(-1))), pa.array(probability_BK.reshape(-1))],
+            ["label", "probability"],
+        )
+        columns["top"] = pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32) * width), pairs)
+    return {"columns": columns, "labels": order_BK[:, 0], "confidence": probability_BK[:, 0]}

@@ -1,0 +1,154 @@
+"""Image files: folders, and tar archives, compressed or not. A row is an image.
+
+Columns: `name`, the path in the folder or archive, and `image`, the bytes of the file. Other files are skipped. Names
+are only names: nothing is unpacked, and no link is followed.
+"""
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, cast
+
+from xxhash import xxh3_128
+
+from service.scoring.input.files import InputFile, is_image_name, walk
+from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span
+from service.scoring.sources.stream import Stream
+
+COLUMNS = ("name", "image")
+TOO_LARGE = f"expected an image of at most {MAX_ROW_BYTES} bytes, got a larger file"
+# The shard of a folder lists the names of its files.
+MAX_NAMES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ImageFile:
+    """`content` is None if the file is too large. `start` is the position of its header in an archive."""
+
+    name: str
+    content: bytes | None
+    start: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.name) + len(self.content or b"")
+
+
+class FolderSource:
+    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
+        return COLUMNS
+
+    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
+        root = Path(file.uri)
+        names = (path.relative_to(root).as_posix() for path in walk(root) if is_image_name(path.name))
+        yield from _spans((_read(root, name) for name in names), min(shard_rows, MAX_NAMES), with_names=True)
+
+    def open(self, file: InputFile, spec: ReadSpec) -> "FolderReader":  # noqa: ARG002
+        return FolderReader(file)
+
+
+class FolderReader:
+    def __init__(self, file: InputFile) -> None:
+        self._root = Path(file.uri)
+
+    def read(self, span: Span) -> Iterator[Rows]:
+        yield from _chunks((_read(self._root, name) for name in span.names), span)
+
+    def close(self) -> None:
+        """No file stays open."""
+
+
+class TarSource:
+    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
+        return COLUMNS
+
+    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
+        stream = Stream(file)
+        yield from _spans(_members(stream, 0), shard_rows, with_names=False)
+        stream.close()
+
+    def open(self, file: InputFile, spec: ReadSpec) -> "TarReader":  # noqa: ARG002
+        return TarReader(file)
+
+
+class TarReader:
+    def __init__(self, file: InputFile) -> None:
+        self._stream = Stream(file)
+
+    def read(self, span: Span) -> Iterator[Rows]:
+        self._stream.seek(span.start)
+        yield from _chunks(islice(_members(self._stream, span.start), span.rows), span)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _members(stream: Stream, start: int) -> Iterator[_ImageFile]:
+    """The images of an archive from the member at `start` on."""
+    # A compressed stream cannot seek back cheaply, so tarfile must not read beyond the member it returns.
+    bufsize = tarfile.RECORDSIZE if stream.file.compression is None else tarfile.BLOCKSIZE
+    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=bufsize, errorlevel=2) as archive:
+        for member in archive:
+            # Otherwise tarfile keeps every member in memory.
+            archive.members = []  # type: ignore[attr-defined]
+            if not member.isreg() or not is_image_name(member.name):
+                continue
+            opened = archive.extractfile(member) if member.size <= MAX_ROW_BYTES else None
+            content = opened.read() if opened else None
+            if content is not None and len(content) != member.size:
+                raise EOFError(f"the archive ends inside {member.name}")
+            yield _ImageFile(name=member.name, content=content, start=start + member.offset)
+
+
+def _read(root: Path, name: str) -> _ImageFile:
+    with (root / name).open("rb") as file:
+        content = file.read(MAX_ROW_BYTES + 1)
+    return _ImageFile(name=name, content=content if len(content) <= MAX_ROW_BYTES else None)
+
+
+def _spans(images: Iterator[_ImageFile], shard_rows: int, *, with_names: bool) -> Iterator[Span]:
+    first_row = start = size = 0
+    names: list[str] = []
+    digest = xxh3_128()
+
+    def span() -> Span:
+        listed = tuple(names) if with_names else ()
+        return Span(
+            first_row=first_row, rows=len(names), start=start, stop=start, names=listed, digest=digest.hexdigest()
+        )
+
+    for image in images:
+        if not names:
+            start = image.start
+        names.append(image.name)
+        content = image.content if image.content is not None else b""
+        digest.update(f"{len(image.name)}:{len(content)}:{image.name}".encode("utf-8", "surrogateescape") + content)
+        size += image.size
+        if len(names) == shard_rows or size >= SHARD_BYTES:
+            yield span()
+            first_row, names, size, digest = first_row + len(names), [], 0, xxh3_128()
+    if names:
+        yield span()
+
+
+def _chunks(images: Iterator[_ImageFile], span: Span) -> Iterator[Rows]:
+    number, buffered, size = span.first_row, list[_ImageFile](), 0
+    for image in images:
+        buffered.append(image)
+        size += image.size
+        if len(buffered) == CHUNK_ROWS or size >= CHUNK_BYTES:
+            yield _rows(number, buffered)
+            number, buffered, size = number + len(buffered), [], 0
+    if buffered:
+        yield _rows(number, buffered)
+
+
+def _rows(number: int, images: list[_ImageFile]) -> Rows:
+    names = [image.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for image in images]
+    return Rows(
+        numbers=range(number, number + len(images)),
+        columns={"name": names, "image": [image.content for image in images]},
+        faults={i: TOO_LARGE for i, image in enumerate(images) if image.content is None},
+    )

@@ -1,0 +1,46 @@
+"""The card reports the measurements in well-formed tables."""
+
+import re
+
+from export.bundle.card import card_files, markdown_table, render_card
+from export.gates.proof import prove
+from tests.export.conftest import Candidates, Proofs
+
+
+def test_every_output_has_a_parity_row(candidates: Candidates, proofs: Proofs) -> None:
+    candidate, proof = candidates("tiny-tagger"), proofs("tiny-tagger")
+    text = render_card(candidate, proof, pictures=[], samples="")
+    for name in candidate.manifest.tolerance:
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |") and "value" in line)
+        assert f"{proof.parity.largest(name).max_difference:.2e}" in line
+    # Training measured this test accuracy.
+    assert "0.8333" in text
+
+
+def test_all_rows_of_a_table_have_as_many_cells_as_its_header(candidates: Candidates, proofs: Proofs) -> None:
+    for name in ("tiny-tagger", "tiny-gan", "tiny-text"):
+        text = card_files(candidates(name), proofs(name))["card.md"].decode()
+        for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+            assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def test_the_card_shows_the_pictures_of_the_run(candidates: Candidates, proofs: Proofs) -> None:
+    candidate = candidates("tiny-picture")
+    curves = candidate.run.folder / "curves.png"
+    curves.write_bytes(b"an image")
+    try:
+        files = card_files(candidate, proofs("tiny-picture"))
+    finally:
+        curves.unlink()
+    assert files["curves.png"] == b"an image"
+    linked = re.findall(r"!\[[^]]+\]\(([^)]+)\)", files["card.md"].decode())
+    assert sorted(linked) == sorted(name for name in files if name.endswith(".png"))
+
+
+def test_the_same_proof_makes_the_same_files(candidates: Candidates, proofs: Proofs) -> None:
+    again = prove(candidates("tiny-lstm"), lambda stage: None)
+    assert card_files(candidates("tiny-lstm"), again) == card_files(candidates("tiny-lstm"), proofs("tiny-lstm"))
+
+
+def test_a_markdown_table_has_a_header_a_rule_and_rows() -> None:
+    assert markdown_table(("a", "b"), [("1", "2")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"

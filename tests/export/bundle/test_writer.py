@@ -1,0 +1,80 @@
+"""A bundle is written completely or not at all, and writing it again changes nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from export.bundle import writer
+from export.bundle.writer import write_bundle
+from export.candidate import Candidate
+from service.bundle import current_version, open_bundle
+from service.engine.verification.parity import replay
+from service.errors import BundleError
+from tests.export.conftest import Candidates, Proofs
+
+
+def read_files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_written_bundle_replays_its_golden_cases(candidate: Candidate, proofs: Proofs, tmp_path: Path) -> None:
+    name = candidate.manifest.name
+    write_bundle(candidate, proofs(name), tmp_path)
+    bundle = open_bundle(tmp_path / name / current_version(tmp_path / name))
+    assert bundle.model == candidate.model
+    assert bundle.tokenizer == candidate.run.tokenizer
+    assert bundle.manifest.invariance == proofs(name).certificate.invariance
+    for output, measured in replay(candidate.session, bundle).items():
+        assert measured <= 2 * bundle.manifest.tolerance[output].measured + 1e-6
+    assert [case.request for case in bundle.requests] == [case.request for case in proofs(name).requests]
+
+
+def test_writing_again_gives_the_same_bytes_and_leaves_no_temporary_file(
+    candidates: Candidates, proofs: Proofs, tmp_path: Path
+) -> None:
+    candidate, proof = candidates("tiny-text"), proofs("tiny-text")
+    write_bundle(candidate, proof, tmp_path / "one")
+    first = read_files(tmp_path / "one")
+    write_bundle(candidate, proof, tmp_path / "one")
+    write_bundle(candidate, proof, tmp_path / "two")
+    assert read_files(tmp_path / "one") == read_files(tmp_path / "two") == first
+    assert not any(part.startswith(".") for name in first for part in Path(name).parts)
+
+
+def test_a_bundle_that_the_service_refuses_leaves_no_files(
+    candidates: Candidates, proofs: Proofs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate, proof = candidates("tiny-rnn"), proofs("tiny-rnn")
+    existing = write_bundle(candidate, proof, tmp_path)
+    before = read_files(tmp_path)
+
+    def refuse(folder: Path) -> None:
+        raise BundleError(f"{folder.name}: refused")
+
+    monkeypatch.setattr(writer, "open_bundle", refuse)
+    changed = Candidate(
+        run=candidate.run,
+        model=candidate.model,
+        manifest=candidate.manifest.model_copy(update={"summary": "Another one."}),
+    )
+    with pytest.raises(BundleError, match="refused"):
+        write_bundle(changed, proof, tmp_path)
+    assert read_files(tmp_path) == before
+    assert current_version(tmp_path / "tiny-rnn") == existing.manifest.version
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-rnn"]
+
+
+def test_a_new_version_becomes_current_and_keeps_the_old_one(
+    candidates: Candidates, proofs: Proofs, tmp_path: Path
+) -> None:
+    candidate, proof = candidates("tiny-rnn"), proofs("tiny-rnn")
+    old = write_bundle(candidate, proof, tmp_path).manifest.version
+    changed = Candidate(
+        run=candidate.run,
+        model=candidate.model,
+        manifest=candidate.manifest.model_copy(update={"summary": "Another one."}),
+    )
+    new = write_bundle(changed, proof, tmp_path).manifest.version
+    assert new != old
+    assert current_version(tmp_path / "tiny-rnn") == new
+    assert {path.name for path in (tmp_path / "tiny-rnn").iterdir()} == {old, new, "current"}

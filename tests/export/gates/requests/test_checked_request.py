@@ -1,0 +1,14 @@
+"""The service's model object of a candidate."""
+
+from export.gates.requests.checked_request import candidate_model
+from tests.export.conftest import Candidates
+
+
+def test_the_model_has_the_session_and_tokenizer_of_the_candidate(candidates: Candidates) -> None:
+    text, series = candidates("tiny-text"), candidates("tiny-rnn")
+    assert candidate_model(series).tokenizer is None
+    assert candidate_model(series).session is series.session
+    tokenizer = candidate_model(text).tokenizer
+    assert tokenizer is not None
+    ids, length = text.run.test.inputs["ids"][0], text.run.test.inputs["lengths"][0]
+    assert tokenizer.encode(text.run.test.texts[0]).ids == ids[:length].tolist()

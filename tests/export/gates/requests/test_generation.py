@@ -1,0 +1,56 @@
+"""The check of a generated response covers every token, log probability and pixel."""
+
+import base64
+import copy
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export.errors import MismatchError
+from export.gates.requests.checked_request import candidate_model
+from export.gates.requests.generation import image_cases, prompt_cases
+from service.tasks.replay import answer_request_sync
+from tests.export.conftest import Candidates
+
+
+def test_requests_cover_every_sampling_parameter_and_agree(candidates: Candidates) -> None:
+    candidate = candidates("tiny-prenorm")
+    bodies = []
+    for request in prompt_cases(candidate):
+        request.check(
+            answer_request_sync(candidate_model(candidate), {"model": candidate.manifest.name, **request.body})
+        )
+        bodies.append(request.body)
+    assert {"top_k", "top_p", "stop", "logprobs"} <= {key for body in bodies for key in body}
+    assert any(isinstance(body["prompt"], list) for body in bodies)
+    assert any(body.get("temperature") == 0 for body in bodies)
+
+
+def test_a_wrong_token_or_log_probability_is_a_mismatch(candidates: Candidates) -> None:
+    candidate = candidates("tiny-prenorm")
+    request = list(prompt_cases(candidate))[1]
+    response = answer_request_sync(candidate_model(candidate), {"model": candidate.manifest.name, **request.body})
+    wrong_text, wrong_logprob = copy.deepcopy(response), copy.deepcopy(response)
+    text = response["completions"][0]["text"]
+    wrong_text["completions"][0]["text"] = text[:-1] + ("a" if text[-1] != "a" else "b")
+    wrong_logprob["completions"][0]["logprobs"][2]["logprob"] -= 0.01
+    with pytest.raises(MismatchError, match=r"prompt 0: continued with .* PyTorch gives"):
+        request.check(wrong_text)
+    with pytest.raises(MismatchError, match="prompt 0, token 2: log probability"):
+        request.check(wrong_logprob)
+
+
+def test_a_wrong_pixel_is_a_mismatch(candidates: Candidates) -> None:
+    candidate = candidates("tiny-gan")
+    request = next(image_cases(candidate))
+    response = answer_request_sync(candidate_model(candidate), {"model": candidate.manifest.name, **request.body})
+    request.check(copy.deepcopy(response))
+    pixels = np.array(Image.open(BytesIO(base64.b64decode(response["images"][0]))))
+    pixels[3, 4] ^= 64
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    response["images"][0] = base64.b64encode(buffer.getvalue()).decode()
+    with pytest.raises(MismatchError, match=r"pixels are 64 away from PyTorch's: .* at \[0, 3, 4\]"):
+        request.check(response)

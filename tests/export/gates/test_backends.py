@@ -1,0 +1,46 @@
+"""A session fed in chunks computes what one forward pass computes."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from export.gates.backends import session_backend, torch_backend
+from export.gates.cases import Case
+from tests.export.conftest import Candidates
+
+
+@pytest.mark.parametrize("chunks", [[[5, 3]], [[1, 3], [4, 0]], [[2, 1], [1, 1], [2, 1]]], ids=str)
+def test_a_language_model_in_chunks_equals_one_forward_pass(candidates: Candidates, chunks: list[list[int]]) -> None:
+    candidate = candidates("tiny-language")
+    ids, lengths = np.random.default_rng(0).integers(0, 29, (2, 5)), np.array([5, 3])
+    case = Case(name="chunks", inputs={"ids": ids, "lengths": lengths}, chunks=np.array(chunks))
+    logits = session_backend(candidate.session)(case)["logits"]
+    for row, length in enumerate(lengths):
+        with torch.no_grad():
+            alone = candidate.run.model(torch.from_numpy(ids[row : row + 1, :length]))[0].numpy()
+        np.testing.assert_allclose(logits[row, :length], alone, atol=5e-5)
+        assert not logits[row, length:].any()
+
+
+def test_the_float64_reference_does_not_change_the_run(candidates: Candidates) -> None:
+    candidate = candidates("tiny-lstm")
+    inputs = {name: array[:3] for name, array in candidate.run.test.inputs.items()}
+    case = Case(name="three", inputs=inputs)
+    single, exact = (torch_backend(candidate.run, float64=float64)(case)["logits"] for float64 in (False, True))
+    assert (single.dtype, exact.dtype) == (np.float32, np.float64)
+    assert all(parameter.dtype == torch.float32 for parameter in candidate.run.model.parameters())
+    assert 0 < np.abs(exact - single).max() < 1e-5
+
+
+def test_keys_and_values_do_not_depend_on_the_chunks(candidates: Candidates) -> None:
+    candidate = candidates("tiny-language")
+    inputs = {"ids": np.random.default_rng(1).integers(0, 29, (1, 6)), "lengths": np.array([6])}
+    results = [
+        session_backend(candidate.session)(Case(name="", inputs=inputs, chunks=np.array(chunks)))
+        for chunks in ([[6]], [[3], [3]], [[1], [4], [1]])
+    ]
+    for one, other in pairwise(results):
+        for name, array in one.items():
+            np.testing.assert_allclose(array, other[name], atol=5e-5, err_msg=name)

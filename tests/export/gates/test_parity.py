@@ -1,0 +1,87 @@
+"""Parity accepts and refuses outputs that are made by hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export.candidate import Candidate
+from export.errors import ExportError
+from export.gates.backends import Backend
+from export.gates.cases import Case
+from export.gates.parity import compare_backends
+from tests.export.conftest import Candidates
+
+LOGITS = np.array([[3.0, -2.0, 0.5, 1.0], [0.0, 1.0, 2.0, 3.0]], np.float32)
+CASES = [Case(name="batch 2, random items", inputs={"images": np.zeros((2, 8, 8), np.uint8)})]
+
+
+@pytest.fixture
+def candidate(candidates: Candidates) -> Candidate:
+    return candidates("tiny-picture")
+
+
+def returning(logits: Any, probabilities: Any = LOGITS) -> Backend:
+    return lambda case: {"logits": np.array(logits), "probabilities": np.array(probabilities)}
+
+
+def test_a_measurement_has_the_difference_the_tolerance_share_and_the_errors(candidate: Candidate) -> None:
+    # The tolerance of this element is 1e-5 + 1e-4 * 3.
+    actual = LOGITS.copy()
+    actual[0, 0] += 3e-5
+    exact = LOGITS.astype(np.float64)
+    exact[1, 1] += 1e-6
+    measurement = compare_backends(candidate, CASES, returning(LOGITS), returning(exact), returning(actual)).largest(
+        "logits"
+    )
+    assert measurement.max_difference == pytest.approx(3e-5, rel=1e-2)
+    assert measurement.tolerance_share == pytest.approx(3e-5 / 3.1e-4, rel=1e-2)
+    assert measurement.torch_error == pytest.approx(1e-6)
+    assert measurement.onnx_error == pytest.approx(3e-5, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        (LOGITS + np.float32(1e-3), "parity: output 'logits' differs by 0.001 .* on batch 2, random items"),
+        (np.where(LOGITS == 3, np.nan, LOGITS), "output 'logits' differs by inf .*nan at"),
+        (LOGITS[:1], "output 'logits' differs by inf .*shape"),
+    ],
+    ids=["moved", "not a number", "too few rows"],
+)
+def test_an_output_out_of_tolerance_is_refused_with_its_case(candidate: Candidate, actual: Any, expected: str) -> None:
+    with pytest.raises(ExportError, match=expected):
+        compare_backends(candidate, CASES, returning(LOGITS), returning(LOGITS), returning(actual.astype(np.float32)))
+
+
+def test_the_refusal_names_the_case_that_differs_most(candidate: Candidate) -> None:
+    small, large = (returning(LOGITS + np.float32(by)) for by in (1e-3, 1e-2))
+    cases = [Case(name=name, inputs={}) for name in ("first", "second", "third")]
+
+    def backend(case: Case) -> dict[str, Any]:
+        return (large if case.name == "second" else small)(case)
+
+    with pytest.raises(ExportError, match=r"on second: .*3 comparisons"):
+        compare_backends(candidate, cases, returning(LOGITS), returning(LOGITS), backend)
+
+
+def test_another_top_label_within_the_tolerance_is_refused_unless_it_was_a_tie(candidate: Candidate) -> None:
+    wide = {
+        name: tolerance.model_copy(update={"atol": 0.005}) for name, tolerance in candidate.manifest.tolerance.items()
+    }
+    loose = Candidate(run=candidate.run, model=b"", manifest=candidate.manifest.model_copy(update={"tolerance": wide}))
+    tie, turned = np.array([[1.0, 1.002]]), np.array([[1.003, 1.0]])
+    compare_backends(loose, CASES, returning(tie, tie), returning(tie, tie), returning(turned, tie))
+    tight = {name: tolerance.model_copy(update={"atol": 0.003, "rtol": 0.0}) for name, tolerance in wide.items()}
+    close = Candidate(run=candidate.run, model=b"", manifest=candidate.manifest.model_copy(update={"tolerance": tight}))
+    clear, other = np.array([[1.0, 1.0, 1.0061, 0.0]]), np.array([[1.003, 1.0, 1.00311, 1.00315]])
+    with pytest.raises(ExportError, match="differs by"):
+        compare_backends(close, CASES, returning(clear, clear), returning(clear, clear), returning(other, clear))
+
+
+def test_a_graph_that_raises_is_refused_with_the_case(candidate: Candidate) -> None:
+    def failing(case: Case) -> dict[str, Any]:
+        raise RuntimeError("index out of bounds")
+
+    with pytest.raises(ExportError, match="parity: batch 2, random items: index out of bounds"):
+        compare_backends(candidate, CASES, returning(LOGITS), returning(LOGITS), failing)

@@ -1,0 +1,72 @@
+"""A graph with frozen axes, unrolled layers or nodes in training mode is refused."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import onnx
+import pytest
+from torch import Tensor, nn
+
+from export.candidate import Candidate, build_candidate
+from export.errors import ExportError
+from export.gates.structure import check_structure
+from export.graph.exporter import export_program, strip_metadata
+from tests.export.conftest import Candidates
+from tests.export.tiny import CHANNELS, CLASSES, RECIPES, make_run, recipe
+
+
+def edited(candidate: Candidate, change: str) -> Candidate:
+    model = onnx.load_from_string(candidate.model)
+    graph = model.graph
+    match change:
+        case "training":
+            node = onnx.helper.make_node("Dropout", ["logits"], ["dropped"], name="dropout", training_mode=1)
+            graph.node.append(node)
+        case "long":
+            names = ["logits", *(f"step_{i}" for i in range(500))]
+            graph.node.extend(onnx.helper.make_node("Relu", [a], [b]) for a, b in pairwise(names))
+        case "loop":
+            graph.node.append(onnx.helper.make_node("Scan", ["logits"], ["looped"]))
+        case "renamed":
+            graph.output[0].name = "scores"
+        case "rank":
+            del graph.input[0].type.tensor_type.shape.dim[2]
+    return replace(candidate, model=model.SerializeToString())
+
+
+def test_operators_are_counted_by_name(candidates: Candidates) -> None:
+    operators = check_structure(candidates("tiny-lstm"))
+    assert operators["LSTM"] == 2
+    assert sum(operators.values()) < 30
+    assert check_structure(candidates("tiny-picture"))["Conv"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("training", r"node 'dropout' \(Dropout\) is in training mode"),
+        ("long", r"\d+ nodes for \d+ modules, at most \d+ expected"),
+        ("loop", "steps became a loop"),
+        ("renamed", "the graph has no output 'logits'; it has"),
+        ("rank", "input 'series' has shape .*declared"),
+    ],
+)
+def test_a_changed_graph_is_refused(candidates: Candidates, change: str, expected: str) -> None:
+    with pytest.raises(ExportError, match=f"structure: {expected}"):
+        check_structure(edited(candidates("tiny-rnn"), change))
+
+
+class Convolution(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(CHANNELS, CLASSES, 3, padding=1)
+
+    def forward(self, series: Tensor, lengths: Tensor) -> Tensor:
+        return self.conv(series.transpose(1, 2))[:, :, 0] / lengths[:, None]
+
+
+def test_one_dimensional_convolutions_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "tiny-conv", recipe("tiny-conv", "series-classifier", Convolution, max_steps=11))
+    run = make_run(tmp_path / "tiny-conv", "tiny-conv")
+    assert check_structure(build_candidate(run, strip_metadata(export_program(run))))["Conv"] == 1

@@ -1,0 +1,47 @@
+"""The interface has the names, types and axes of the run."""
+
+from export.graph.interface import read_interface
+from service.families import LanguageModel, SeriesTagger
+from tests.export.conftest import Runs
+
+EXPECTED = {
+    "tiny-picture": ("images uint8 [batch, 8, 8]", "logits float32 [batch, 4]; probabilities float32 [batch, 4]"),
+    "tiny-colour": ("images uint8 [batch, 8, 8, 3]", "logits float32 [batch, 4]; probabilities float32 [batch, 4]"),
+    "tiny-lstm": (
+        "series float32 [batch, steps, 3]; lengths int64 [batch]",
+        "logits float32 [batch, 4]; probabilities float32 [batch, 4]",
+    ),
+    "tiny-tagger": (
+        "series float32 [batch, steps, 3]; lengths int64 [batch]; h float32 [batch, 1, 6]; c float32 [batch, 1, 6]",
+        "logits float32 [batch, steps, 4]; probabilities float32 [batch, steps, 4]; "
+        "next_h float32 [batch, 1, 6]; next_c float32 [batch, 1, 6]",
+    ),
+    "tiny-text": (
+        "ids int64 [batch, steps]; lengths int64 [batch]",
+        "logits float32 [batch, 4]; probabilities float32 [batch, 4]",
+    ),
+    "tiny-prenorm": (
+        "ids int64 [batch, steps]; past_lengths int64 [batch]; "
+        "past_key_0 float32 [batch, 2, past, 8]; past_value_0 float32 [batch, 2, past, 8]",
+        "logits float32 [batch, steps, 29]; "
+        "new_key_0 float32 [batch, 2, steps, 8]; new_value_0 float32 [batch, 2, steps, 8]",
+    ),
+    "tiny-gan": ("latents float32 [batch, 10]", "samples float32 [batch, 8, 8]; images uint8 [batch, 8, 8]"),
+}
+
+
+def test_every_family_has_its_tensors(runs: Runs) -> None:
+    for name, expected in EXPECTED.items():
+        interface = read_interface(runs(name))
+        described = tuple(
+            "; ".join(f"{spec.name} {spec.dtype} [{', '.join(map(str, spec.shape))}]" for spec in specs)
+            for specs in (interface.inputs, interface.outputs)
+        )
+        assert described == expected, name
+
+
+def test_parameters_come_from_the_model(runs: Runs) -> None:
+    language = read_interface(runs("tiny-language")).parameters
+    tagger = read_interface(runs("tiny-tagger")).parameters
+    assert language == LanguageModel(vocabulary=29, layers=2, heads=2, head_size=8)
+    assert tagger == SeriesTagger(labels=("ant", "bee", "cat", "dog"), channels=3, layers=1, hidden=6)

@@ -1,0 +1,129 @@
+"""The queue of shards, and the status of a scored shard."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.scoring.engines import engine
+from service.scoring.engines.engine import ShardQueue, try_score
+from service.scoring.plan import ReadError, Shard
+from tests.service.scoring.output.test_ledger import shard_of
+
+
+def test_each_shard_is_handed_out_once() -> None:
+    queue = ShardQueue(shard_of(i) for i in range(500))
+    taken: list[int] = []
+
+    def drain() -> None:
+        while (shard := queue.next_shard()) is not None:
+            taken.append(shard.number)
+
+    threads = [threading.Thread(target=drain) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(500))
+
+
+def parts_of(groups: list[tuple[int, int]]) -> Iterator[Shard]:
+    """Shards in the order of a plan, given as (row group, part of it)."""
+    for number, (group, part) in enumerate(groups):
+        shard = shard_of(number)
+        yield replace(shard, span=replace(shard.span, start=group, skip=part * 4))
+
+
+def parts(*shards: Shard | None) -> list[tuple[int, int]]:
+    return [(shard.span.start, shard.span.skip // 4) for shard in shards if shard is not None]
+
+
+def test_parts_of_a_row_group_go_to_one_worker() -> None:
+    queue = ShardQueue(parts_of([(group, part) for group in range(4) for part in range(2)]))
+    a, b = queue.next_shard(), queue.next_shard()
+    assert parts(a, b) == [(0, 0), (1, 0)]
+    b, a = queue.next_shard(b), queue.next_shard(a)
+    assert parts(a, b) == [(0, 1), (1, 1)]
+    a = queue.next_shard(a)
+    assert parts(a) == [(2, 0)]
+    assert parts(queue.next_shard(a), queue.next_shard(b)) == [(2, 1), (3, 0)]
+
+
+def test_queue_plans_no_further_than_the_requested_shard() -> None:
+    planned: list[int] = []
+
+    def shards() -> Iterator[Shard]:
+        for number in range(3):
+            planned.append(number)
+            # The shards of a folder of images all start at position 0, and none is a later part of a row group.
+            yield shard_of(number)
+
+    queue = ShardQueue(shards())
+    assert queue.next_shard() is not None
+    assert queue.next_shard() is not None
+    assert planned == [0, 1]
+
+
+def test_idle_worker_gets_a_part_of_a_row_group_in_use() -> None:
+    queue = ShardQueue(parts_of([(0, part) for part in range(30)]))
+    a, b = queue.next_shard(), queue.next_shard()
+    found = parts(a, b)
+    while (a := queue.next_shard(a)) is not None and (b := queue.next_shard(b)) is not None:
+        found += parts(a, b)
+    assert sorted(found) == [(0, part) for part in range(30)]
+
+
+def test_stopped_queue_returns_none() -> None:
+    queue = ShardQueue(iter([shard_of(0), shard_of(1)]))
+    assert queue.next_shard() is not None
+    queue.stop()
+    assert queue.next_shard() is None
+
+
+def test_planning_error_stops_the_queue_and_is_stored() -> None:
+    def shards() -> Iterator[Any]:
+        yield shard_of(0)
+        raise KeyError("plan")
+
+    queue = ShardQueue(shards())
+    assert queue.next_shard() is not None
+    assert queue.next_shard() is None
+    assert queue.stopped
+    assert isinstance(queue.error, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "detail"),
+    [
+        (object(), "done", ""),
+        (None, "locked", ""),
+        (ReadError("a.csv: truncated"), "unreadable", "a.csv: truncated"),
+        (OSError(28, "No space left on device"), "failed", "rows 0 to 3): OSError: No space left on device"),
+        (MemoryError(), "failed", "MemoryError"),
+    ],
+)
+def test_every_result_maps_to_a_status(result: Any, status: str, detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def score_shard(*_: Any) -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(engine, "score_shard", score_shard)
+    found = try_score(None, shard_of(0), lambda rows, rejects: None)  # type: ignore[arg-type]
+    assert found[0] == status
+    assert detail in found[1]
+
+
+def test_shard_locked_by_another_process_has_status_locked(tmp_path: Path) -> None:
+    class Taken:
+        @staticmethod
+        def try_lock(shard: Any) -> bool:
+            return False
+
+    class Context:
+        ledger = Taken()
+
+    assert try_score(Context(), shard_of(0), lambda rows, rejects: None) == ("locked", "")  # type: ignore[arg-type]

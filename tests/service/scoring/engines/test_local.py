@@ -1,0 +1,161 @@
+"""Worker processes: kills, pinning, and two jobs on one folder."""
+
+import contextlib
+import errno
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from service.scoring import run
+from service.scoring.engines.local import available_cores, run_local
+from service.scoring.job import ScoringError
+from service.scoring.progress import ProgressBar
+from tests.service.bundles import NAMES
+from tests.service.scoring.conftest import Score, predictions, tree
+from tests.service.scoring.test_job import job_of
+
+ROOT = Path(__file__).parents[4]
+MakeInput = Callable[[str, int], tuple[str, Path]]
+
+
+def command(family: str, source: Path, output: Path, bundles: Path, *more: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "service.scoring", "--model", NAMES[family], "--bundles", str(bundles)),
+        *("--input", str(source), "--output", str(output), "--shard-rows", "16", "--workers", "2", "--device", "cpu"),
+        *more,
+    ]
+
+
+def wait_for_parts(output: Path, job: "subprocess.Popen[bytes]", count: int) -> None:
+    while job.poll() is None and len(list((output / "_ledger" / "shards").glob("*.json"))) < count:
+        time.sleep(0.002)
+
+
+def test_workers_write_the_same_bytes_as_one_process(
+    make_input: MakeInput, score: Score, served_bundles: Path, tmp_path: Path
+) -> None:
+    family, source = make_input("csv", 100)
+    score(family, source, tmp_path / "here")
+    subprocess.run(command(family, source, tmp_path / "out", served_bundles), cwd=ROOT, check=True, stdout=-3)
+    assert tree(tmp_path / "out") == tree(tmp_path / "here")
+
+
+@pytest.mark.parametrize("victim", ["coordinator", "worker", "all"])
+def test_killed_job_resumes_and_computes_only_what_is_missing(
+    victim: str, make_input: MakeInput, score: Score, served_bundles: Path, tmp_path: Path
+) -> None:
+    family, source = make_input("text-gzip", 1600)
+    output = tmp_path / "out"
+    score(family, source, tmp_path / "here")
+    rng = random.Random(victim)
+    job = subprocess.Popen(command(family, source, output, served_bundles), cwd=ROOT, stdout=-3, stderr=-3)
+    wait_for_parts(output, job, rng.randrange(1, 30))
+    workers = psutil.Process(job.pid).children()
+    assert len(workers) == 2
+    if victim != "worker":
+        job.kill()
+    if victim != "coordinator":
+        for worker in workers[: 1 if victim == "worker" else 2]:
+            worker.kill()
+    job.wait()
+    # Workers without a coordinator end on their own, after the shard that they are scoring.
+    psutil.wait_procs(workers)
+    expected = tree(tmp_path / "here")
+    for name, content in tree(output).items():
+        assert not name.startswith("predictions") or content == expected[name]
+    done = sum(json.loads(path.read_bytes())["scored"] for path in (output / "_ledger" / "shards").glob("*.json"))
+    rest = score(family, source, output)
+    assert rest.failures == ()
+    assert rest.computed == 1600 - done
+    assert tree(output) == expected
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_workers_are_pinned_if_there_is_one_per_core(
+    more: int, make_input: MakeInput, served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, source = make_input("csv", 100)
+    allowed = os.sched_getaffinity(0)
+    other_children = psutil.Process().children()
+    affinity: dict[int, list[int]] = {}
+
+    def add_done(bar: ProgressBar, rows: int, rejects: int) -> None:
+        for worker in psutil.Process().children():
+            # A worker ends as soon as it has no more to do.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if worker not in other_children:
+                    affinity[worker.pid] = worker.cpu_affinity()  # type: ignore[assignment]
+
+    monkeypatch.setattr(ProgressBar, "add_done", add_done)
+    count = len(allowed) + more
+    run.score(NAMES[family], [source], tmp_path / "out", bundles=served_bundles, device="cpu", workers=count)
+    assert sorted(affinity.values()) == (sorted([core] for core in allowed) if not more else [sorted(allowed)] * count)
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EINVAL, errno.ESRCH])
+def test_worker_runs_if_pinning_fails(
+    code: int, make_input: MakeInput, served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, source = make_input("csv", 20)
+    refused = []
+
+    def refuse(pid: int, cores: set[int]) -> None:
+        refused.append(cores)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("os.sched_setaffinity", refuse)
+    count = len(os.sched_getaffinity(0))
+    result = run.score(NAMES[family], [source], tmp_path / "out", bundles=served_bundles, device="cpu", workers=count)
+    assert (result.failures, result.computed, len(refused)) == ((), 20, count)
+
+
+def test_two_jobs_on_one_folder_share_the_work(
+    make_input: MakeInput, score: Score, served_bundles: Path, tmp_path: Path
+) -> None:
+    family, source = make_input("text", 800)
+    score(family, source, tmp_path / "here")
+    both = [
+        subprocess.Popen(
+            command(family, source, tmp_path / "out", served_bundles, "--workers", "1", "--json"),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for job in both:
+        job.communicate(timeout=120)
+        assert job.returncode == 0
+    assert tree(tmp_path / "out") == tree(tmp_path / "here")
+    assert len(predictions(tmp_path / "out")) == 800
+
+
+def test_missing_version_is_refused(make_input: MakeInput, score: Score, served_bundles: Path, tmp_path: Path) -> None:
+    _, source = make_input("csv", 3)
+    with pytest.raises(ScoringError, match="expected one version, found none"):
+        run.score("tiny-texts@000000000000", [source], tmp_path / "out", bundles=served_bundles)
+
+
+def test_worker_that_cannot_start_fails_the_job(served_bundles: Path, tmp_path: Path) -> None:
+    job = job_of(tmp_path / "out", bundles=tmp_path / "nowhere")
+    outcome = run_local(job, iter(()), workers=1, report=ProgressBar("", shown=False))
+    assert outcome.stopped
+    assert outcome.failures[0].startswith("a worker cannot start: tiny-texts/")
+
+
+@pytest.mark.parametrize(("text", "count"), [("max 100000", 99), ("150000 100000", 1), ("50000 100000", 1), ("", 99)])
+def test_available_cores_respects_the_container_limit(
+    text: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(99)))
+    (tmp_path / "cpu.max").write_text(text)
+    assert available_cores(tmp_path / "cpu.max") == count
+    assert available_cores(tmp_path / "nothing") == 99

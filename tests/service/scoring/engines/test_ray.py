@@ -1,0 +1,70 @@
+"""A Ray cluster that loses one of its two nodes writes the same bytes as one process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.service.bundles import NAMES
+from tests.service.scoring.conftest import Score, tree
+from tests.service.scoring.inputs import texts, write_text
+
+pytest.importorskip("ray")
+
+ROOT = Path(__file__).parents[4]
+MakeInput = Callable[[str, int], tuple[str, Path]]
+CLUSTER = """
+import pathlib, sys, threading, time
+import ray
+from ray.cluster_utils import Cluster
+from service.scoring.run import score
+
+model, bundles, source, output = sys.argv[1:]
+fast_checks = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+head = {"num_cpus": 1, "include_dashboard": False, "_system_config": fast_checks}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+lost = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+ray.init(address=cluster.address, log_to_driver=False)
+
+def lose_a_node():
+    records = pathlib.Path(output) / "_ledger" / "shards"
+    while len(list(records.glob("*.json"))) < 4:
+        time.sleep(0.01)
+    cluster.remove_node(lost, allow_graceful=False)
+    print("\\nlost", flush=True)
+
+threading.Thread(target=lose_a_node, daemon=True).start()
+result = score(model, [source], output, bundles=bundles, engine="ray", device="cpu", shard_rows=16)
+# The head notices a lost node at its next health checks.
+deadline = time.monotonic() + 30
+while (alive := sum(node["Alive"] for node in ray.nodes())) > 1 and time.monotonic() < deadline:
+    time.sleep(0.1)
+pathlib.Path(output + ".result").write_text(f"{len(result.failures)} {len(ray.nodes())} {alive}")
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_lost_node_changes_no_output(score: Score, served_bundles: Path, tmp_path: Path) -> None:
+    source = write_text(tmp_path / "a.txt", texts(640))
+    score("text-classifier", source, tmp_path / "here")
+    arguments = [NAMES["text-classifier"], str(served_bundles), str(source), str(tmp_path / "out")]
+    job = subprocess.run(
+        [sys.executable, "-c", CLUSTER, *arguments],
+        cwd=ROOT,
+        # The nodes inherit the path.
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert job.returncode == 0, job.stderr[-3000:]
+    assert "lost" in job.stdout
+    # The result is in a file because Ray writes to standard output too.
+    assert (tmp_path / "out.result").read_text() == "0 2 1"
+    assert tree(tmp_path / "out") == tree(tmp_path / "here")

@@ -1,0 +1,68 @@
+"""Columns are mapped to fields, or the error lists the columns."""
+
+import re
+
+import pytest
+
+from service.scoring.input.fields import FIELDS, check_columns, map_columns
+from service.scoring.input.files import InputFile
+from service.scoring.job import ScoringError
+from service.scoring.scorers import SCORERS
+from tests.service.bundles import FAMILIES
+
+
+def test_every_family_has_fields_and_a_scorer() -> None:
+    assert set(FIELDS) == set(SCORERS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("family", "requested", "columns", "reserved", "mapped"),
+    [
+        ("text-classifier", {}, ["id", "text"], [], {"text": "text"}),
+        ("text-classifier", {}, ["body"], [], {"text": "body"}),
+        ("text-classifier", {}, ["id", "body"], ["id"], {"text": "body"}),
+        ("text-classifier", {"text": "b"}, ["a", "b", "text"], [], {"text": "b"}),
+        ("series-tagger", {}, ["series", "state", "x"], [], {"sequence": "series", "state": "state"}),
+        ("language-model", {}, ["prompt", "seed", "top_p"], [], {"prompt": "prompt", "seed": "seed", "top_p": "top_p"}),
+        ("image-generator", {}, ["n"], [], {}),
+    ],
+)
+def test_columns_are_mapped_to_fields(family, requested, columns, reserved, mapped) -> None:  # type: ignore[no-untyped-def]
+    assert map_columns(family, requested, columns, reserved=reserved) == mapped
+
+
+@pytest.mark.parametrize(
+    ("family", "columns", "mapped"),
+    [
+        (
+            "language-model",
+            ["p"],
+            {"prompt": "p", **{name: name for name in ("seed", "max_tokens", "temperature", "top_k", "top_p", "stop")}},
+        ),
+        ("series-tagger", ["sequence", "states"], {"sequence": "sequence", "state": "states"}),
+        ("series-tagger", ["sequence"], {"sequence": "sequence", "state": "state"}),
+        ("text-classifier", ["text"], {"text": "text"}),
+    ],
+)
+def test_sparse_fields_take_the_column_of_their_name(family: str, columns: list[str], mapped: dict[str, str]) -> None:
+    assert map_columns(family, {}, columns, reserved=(), sparse=True) == mapped
+
+
+@pytest.mark.parametrize(
+    ("requested", "columns", "message"),
+    [
+        ({}, ["a", "b"], "which column is the text? Say --column text=NAME; there are 'a', 'b'"),
+        ({}, [], "there are none"),
+        ({"text": "c"}, ["a", "b"], "no column 'c'; there are 'a', 'b'"),
+        ({"image": "a"}, ["a"], "the fields of a text-classifier are text"),
+    ],
+)
+def test_unmappable_columns_are_an_error(requested: dict[str, str], columns: list[str], message: str) -> None:
+    with pytest.raises(ScoringError, match=re.escape(message)):
+        map_columns("text-classifier", requested, columns, reserved=())
+
+
+def test_missing_column_error_names_the_file() -> None:
+    file = InputFile(uri="/b.csv", name="b.csv", format="csv", size=0, fingerprint="")
+    with pytest.raises(ScoringError, match=r"b\.csv: no column 'text'; there are 'a'"):
+        check_columns(file, ["a"], ["text"])

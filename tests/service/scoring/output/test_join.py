@@ -1,0 +1,51 @@
+"""Predictions are joined to ids and copied columns."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from service.scoring.input.files import InputFile
+from service.scoring.input.rows import Rows
+from service.scoring.output.join import join_predictions, row_ids
+from service.scoring.scorers.scorer import ScoredRows
+from tests.service.scoring.test_job import job_of
+
+FILE = InputFile(uri="/a", name="a.csv", format="csv", size=0, fingerprint="", partitions=(("day", "monday"),))
+COLUMNS: dict[str, Any] = {
+    "text": ["x", "y", "z"],
+    "id": pa.array([7, 8, 9]),
+    "label": pa.array(["truth", "is", "here"]).dictionary_encode(),
+    "row": np.array([1.5, 2.5, 3.5]),
+    "grid": np.arange(12, dtype=np.uint8).reshape(3, 2, 2),
+    "nested": pa.array([{"a": 1}, None, {"a": 3}]),
+}
+SCORED = ScoredRows(indexes=[0, 2], columns={"label": pa.array(["p", "q"])}, faults={1: "bad"})
+
+
+def join(tmp_path: Any, **options: Any) -> list[dict[str, Any]]:
+    rows = Rows(numbers=[4, 5, 6], columns=COLUMNS, faults={})
+    found: list[dict[str, Any]] = join_predictions(job_of(tmp_path, **options), FILE, rows, SCORED).to_pylist()
+    return found
+
+
+def test_file_and_row_are_always_in_the_output(tmp_path: Any) -> None:
+    assert join(tmp_path) == [{"file": "a.csv", "row": 4, "label": "p"}, {"file": "a.csv", "row": 6, "label": "q"}]
+
+
+def test_id_and_selected_columns_are_copied(tmp_path: Any) -> None:
+    rows = join(tmp_path, id_column="id", keep=("day", "nested"))
+    assert rows[1] == {"file": "a.csv", "row": 6, "id": 9, "nested": {"a": 3}, "day": "monday", "label": "q"}
+
+
+def test_star_copies_all_columns_but_the_model_input(tmp_path: Any) -> None:
+    row = join(tmp_path, keep=("*",))[0]
+    assert list(row) == ["file", "row", "id", "input_label", "input_row", "grid", "nested", "day", "label"]
+    assert (row["input_label"], row["input_row"], row["grid"]) == ("truth", 1.5, [[0, 1], [2, 3]])
+
+
+@pytest.mark.parametrize(("id_column", "expected"), [(None, [None, None]), ("id", [8, 9]), ("text", ["y", "z"])])
+def test_row_ids_returns_the_ids_of_some_rows(id_column: str | None, expected: list[Any], tmp_path: Any) -> None:
+    rows = Rows(numbers=[4, 5, 6], columns=COLUMNS)
+    assert row_ids(job_of(tmp_path, id_column=id_column), rows, [1, 2]) == expected

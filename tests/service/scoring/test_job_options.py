@@ -1,0 +1,66 @@
+"""Defaults and checks of the options of a job."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.scoring.input.files import list_files
+from service.scoring.job import Job, ScoringError
+from service.scoring.job_options import REQUEST_FIELDS, SEQUENCE_SHARD_ROWS, SHARD_ROWS, resolve_job
+from service.scoring.model import read_manifest, resolve_version
+from tests.service.bundles import FAMILIES, NAMES
+from tests.service.scoring.inputs import FIELD, items, write_jsonl
+
+OPTIONS: dict[str, Any] = {
+    "sink": "jsonl",
+    "columns": {},
+    "id_column": None,
+    "keep": (),
+    "header": True,
+    "request": {},
+    "shard_rows": None,
+    "limit": None,
+    "device": "cpu",
+}
+
+
+def resolve(bundles: Path, source: Path, family: str, *, input_format: Any = None, **options: Any) -> Job:
+    files = list_files([str(source)], output=source.parent / "out", input_format=input_format)
+    manifest = read_manifest(bundles, *resolve_version(NAMES[family], bundles))
+    folders: dict[str, Any] = {"bundles": bundles, "inputs": (str(source),), "output": source.parent / "out"}
+    return resolve_job(manifest, files, **{**OPTIONS, **folders, **options})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_defaults_follow_from_the_family_and_the_first_file(family: str, served_bundles: Path, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", {FIELD[family]: items(family, 2)})
+    job = resolve(served_bundles, source, family)
+    assert job.columns[FIELD[family]] == FIELD[family]
+    assert job.input_format == "jsonl"
+    assert job.shard_rows == SHARD_ROWS.get(family, SEQUENCE_SHARD_ROWS)
+    assert resolve(served_bundles, source, family, shard_rows=7).shard_rows == 7
+    assert family in REQUEST_FIELDS
+
+
+def test_id_of_an_openai_batch_is_its_custom_id(served_bundles: Path, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", {"custom_id": ["a"], "body": [{"prompt": "a"}]})
+    job = resolve(served_bundles, source, "language-model", input_format="openai")
+    assert job.id_column == "custom_id"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"id_column": "key"}, "no column 'key' in in.csv; there are 'text'"),
+        ({"keep": ("note",)}, "no column 'note' in in.csv; there are 'text'"),
+        ({"limit": -1}, "option limit: .* got -1"),
+        ({"request": {"seed": 1}}, "--set seed: the options of a text-classifier are top_k, truncate"),
+    ],
+)
+def test_invalid_option_is_reported_by_name(
+    options: dict[str, Any], message: str, served_bundles: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.csv").write_text("text\nthe train\n")
+    with pytest.raises(ScoringError, match=message):
+        resolve(served_bundles, tmp_path / "in.csv", "text-classifier", **options)
