@@ -193,9 +193,9 @@ def _read_golden(content: bytes, manifest: Manifest, label: str) -> tuple[Golden
             )
     # The caches of a language model need no golden values: the logits of later steps depend on them.
     required = {"logits"} if isinstance(manifest.parameters, LanguageModel) else outputs
-    missing = required.difference(*(expected for _, expected in cases.values()))
-    if missing:
-        raise BundleError(f"{label}: {GOLDEN}: no case has the outputs {sorted(missing)}")
+    absent = required.difference(*(expected for _, expected in cases.values()))
+    if absent:
+        raise BundleError(f"{label}: {GOLDEN}: no case has the outputs {sorted(absent)}")
     return tuple(GoldenCase(inputs=cases[i][0], outputs=cases[i][1]) for i in sorted(cases))
 
 

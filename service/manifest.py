@@ -127,9 +127,9 @@ class Manifest(FrozenModel):
             raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")
         self._check_length_buckets()
         required = {MODEL, GOLDEN, REQUESTS} | ({TOKENIZER} if self.parameters.family in TEXT_FAMILIES else set())
-        missing = required - set(self.files)
-        if missing:
-            raise ValueError(f"files lack {sorted(missing)}")
+        absent = required - set(self.files)
+        if absent:
+            raise ValueError(f"files lack {sorted(absent)}")
         return self
 
     def _check_length_buckets(self) -> None:
@@ -155,8 +155,8 @@ class Manifest(FrozenModel):
         content = self.model_dump(mode="json", exclude={"version"})
         if self.invariance.strategy == "none":
             del content["invariance"]["strategy"], content["invariance"]["bounds"]
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        serialized = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(serialized.encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"

@@ -17,22 +17,26 @@ SOURCES = sorted(
     for path in (ROOT / package).rglob("*.py")
 )
 WORDS = """
-Gate Demand knock stay_away_s forget judge judged crowded Visitor visitor due_s returns Appointments
-appointments make keep obedience USED USED_BY_RETURNERS LINE CLOSED PLACES Admission begins ends learn stretch
-foretell foretold_s room Seats seats Alarms alarms Call Schedule Batcher batcher Piece piece pieces fits note
-note_alone take gone settled missing is_quiet run_alone LONELY LOOK_EVERY go_on tell progress_token
-generation_slots untimed_runner until at_most at_last Layout canonical Doubled Filled Widened alone moves Moved
-trimmed Keeper keeper follow_all sweep hurry give_up in_trouble turn_of Catalog Entry shown later swept retired
-wanted disk look Found Stamp heartbeat Beat bounded HungError Transcript transcript give_back return_freely Door
-door Front front InFront Work verdict why Watch Page Dialect dialect Host came announced Reply exchange foreign
-Translated Traffic Sharing leave Ask understand kept frame below LEAVE BREATH_S RESTLESS_S OPEN_AT_LAST_S END_S
-SWITCH_S find wrong refuse flood portions least most ahead Fate HELD tapered Want own plain Cut forget_reader
-Asked served draft drafts chain crowd guests tagged drawn referee agree thin follow descend forget_words stale
-look_back waves CALM LOUD SURE rivals ways floors torment YARDSTICKS alike together told
+Gate Demand knock stay_away_s forget judge judged crowded Visitor visitor due_s returns
+Appointments appointments make keep obedience USED USED_BY_RETURNERS LINE CLOSED PLACES
+Admission begins ends learn stretch foretell foretold_s room Seats seats Alarms alarms Call Schedule
+Batcher batcher Piece piece pieces fits note note_alone take gone settled missing
+is_quiet run_alone LONELY LOOK_EVERY go_on tell stuck_at generating patient_runner until at_most at_last
+Layout canonical Doubled Filled Widened alone moves Moved trimmed
+Keeper keeper follow_all sweep hurry give_up in_trouble turn_of
+Catalog Entry shown later swept retired wanted disk look Found Stamp
+heartbeat Beat bounded HungError Transcript transcript give_back return_freely
+Door door Front front InFront Work verdict why Watch Page Dialect dialect Host came announced Reply exchange
+foreign Translated Traffic Sharing leave Ask understand kept below
+LEAVE BREATH_S RESTLESS_S OPEN_AT_LAST_S END_S SWITCH_S find wrong refuse flood portions least most
+ahead Fate HELD tapered Want own plain Cut forget_reader
+Asked served draft drafts chain crowd guests tagged drawn referee
+agree thin follow descend forget_words stale look_back waves CALM LOUD SURE
+rivals ways floors torment YARDSTICKS alike together told
 """
 REPLACED = frozenset(WORDS.split())
-# The word is somebody else's: a method that a library calls or defines, or a field of a format that stays.
-ALLOWED: dict[str, frozenset[str]] = {}
+# Fields of stored formats: a data set's note on its card, and the columns that scoring copies (`--keep`).
+STORED = {"training": {"note"}, "tests/documents.py": {"note"}, "service/scoring": {"keep"}}
 
 
 def names(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -56,7 +60,8 @@ def test_no_replaced_word_names_anything(source: Path) -> None:
     found = [
         f"{source}:{line}: {name}"
         for name, line in names(ast.parse((ROOT / source).read_text()))
-        if name.strip("_") in REPLACED and name not in ALLOWED.get(str(source), ())
+        if name.strip("_") in REPLACED
+        and not any(name in STORED[place] for place in STORED if str(source).startswith(place))
     ]
     found += [f"{source}: module {part}" for part in source.with_suffix("").parts if part in REPLACED]
     assert not found, "see docs/architecture.md for the terms"

@@ -120,10 +120,10 @@ def text_table(texts: Sequence[str], titles: Sequence[str], *, num_rows: int = 1
         axis.set_ylim(max(1, len(texts)), 0)
         for row, (text, title) in enumerate(zip(texts, titles, strict=True)):
             lines = textwrap.wrap(textwrap.shorten(text, 2 * width - 10, placeholder=" …"), width)
-            shown = "\n".join(lines).replace("$", r"\$")
+            text_block = "\n".join(lines).replace("$", r"\$")
             axis.axhline(row, color="#eef0f5")
             axis.text(0, row + 0.5, title, va="center", color=RED, fontsize=8.5)
-            axis.text(0.25, row + 0.5, shown, va="center", fontsize=8)
+            axis.text(0.25, row + 0.5, text_block, va="center", fontsize=8)
         if not texts:
             axis.text(0, 0.5, "none", fontsize=12)
         return _png(figure)

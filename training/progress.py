@@ -51,10 +51,10 @@ class Display:
         now = time.monotonic()
         if self.bar.disable or now - self.refreshed_at < REFRESH_S:
             return
-        shown = "  ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
+        loss_text = "  ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
         last = self.last_refresh
         rate = "" if last is None else f"  {(step - last[0]) / (now - last[1]):.0f} steps/s"
-        status = f"step {step:,}  {shown}  {self.metric}{rate}  {self.time_left(fraction, now)}"
+        status = f"step {step:,}  {loss_text}  {self.metric}{rate}  {self.time_left(fraction, now)}"
         self.bar.update(self.task, completed=fraction, status=status)
         self.refreshed_at, self.last_refresh = now, (step, now)
 

@@ -94,8 +94,8 @@ def find_mistakes(recipe: Recipe, model: torch.nn.Module, split: Split) -> Mista
         probabilities = _last_step(FAMILIES[recipe.family].predict(model, inputs)["probabilities"], inputs)
         best = probabilities.max(-1)
         predicted[batch], probability[batch] = best.indices.numpy(), best.values.numpy()
-    wrong = np.flatnonzero(predicted != split.targets)
-    worst = wrong[np.argsort(-probability[wrong], kind="stable")][:NUM_MISTAKES]
+    mistaken = np.flatnonzero(predicted != split.targets)
+    worst = mistaken[np.argsort(-probability[mistaken], kind="stable")][:NUM_MISTAKES]
     return Mistakes(predicted=predicted, probability=probability, worst=worst)
 
 

@@ -129,9 +129,10 @@ def main() -> None:
                 cells = chain(measure_cells(checkout, workers, args), measure_overload(checkout, workers, args))
                 for cell, figures in cells:
                     samples[cell][side].append(figures)
-                    shown = ", ".join(f"{name} {value:,.2f}" for name, value in figures.items())
+                    figures_text = ", ".join(f"{name} {value:,.2f}" for name, value in figures.items())
                     print(
-                        f"{time.strftime('%H:%M:%S')} {number}/{args.rounds} {side}: {cell}: {shown}", file=sys.stderr
+                        f"{time.strftime('%H:%M:%S')} {number}/{args.rounds} {side}: {cell}: {figures_text}",
+                        file=sys.stderr,
                     )
         args.output.write_text(json.dumps(samples, indent=1) + "\n")
     print(table(samples))

@@ -109,13 +109,13 @@ def kill_repeatedly(case: Case, output: Path, kills: int, rng: random.Random, vi
         hit += 1
         victims[victim] += 1
         _check_visible(case, output)
-    missing = _missing_rows(case, output)
+    num_missing = _missing_rows(case, output)
     last = subprocess.run(
         [*case.command, "--output", str(output)], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
     )
     computed = json.loads(last.stdout)["computed"]
-    if computed > missing:
-        sys.exit(f"{case.name}: {missing} rows were missing, the last run computed {computed}")
+    if computed > num_missing:
+        sys.exit(f"{case.name}: {num_missing} rows were missing, the last run computed {computed}")
     _compare(case, tree(output))
     return hit
 

@@ -77,9 +77,11 @@ def _plot_float64_errors(axes: Axes, parity: Parity) -> None:
         if measurement.torch_error > 0 and measurement.onnx_error > 0:
             errors += [measurement.torch_error, measurement.onnx_error]
             axes.plot(*errors[-2:], ".", ms=6, alpha=0.75, color=_colour(measurement))
-    ends = (min(errors, default=1e-8) / 2, max(errors, default=1e-6) * 2)
-    axes.plot(ends, ends, color=INK, lw=0.8, ls=":")
-    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="PyTorch to float64", ylabel="ONNX to float64")
+    limits = (min(errors, default=1e-8) / 2, max(errors, default=1e-6) * 2)
+    axes.plot(limits, limits, color=INK, lw=0.8, ls=":")
+    axes.set(
+        xscale="log", yscale="log", xlim=limits, ylim=limits, xlabel="PyTorch to float64", ylabel="ONNX to float64"
+    )
     axes.grid(color=GRID)
     axes.set_axisbelow(True)
 

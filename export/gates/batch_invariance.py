@@ -48,12 +48,12 @@ class _Comparison:
 
     output: str
     location: str
-    alone: Array
+    single: Array
     batched: Array
 
     @property
     def is_equal(self) -> bool:
-        return self.alone.tobytes() == self.batched.tobytes()
+        return self.single.tobytes() == self.batched.tobytes()
 
 
 def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certificate:
@@ -141,7 +141,7 @@ def _compare_mixed(
     group: ProbeGroup, session: Session, max_items: int, rng: np.random.Generator
 ) -> Iterator[_Comparison]:
     """Compare probes in batches of random rows. Over all rounds, every position holds some probe."""
-    alone = [session.run(probe) for probe in group.probes]
+    single = [session.run(probe) for probe in group.probes]
     cache = "" if group.capacity is None else f", caches of {group.capacity}"
     for batch in sorted({size for size in SIZES if size <= max_items} | {max_items}):
         num_placed = min(batch, NUM_PROBES)
@@ -152,7 +152,7 @@ def _compare_mixed(
             outputs = session.run(group.mixed_batch(positions, batch, PADDINGS[shift % len(PADDINGS)], rng))
             for position, number in positions.items():
                 location = f"position {position} of a batch of {batch}{cache}"
-                yield from _compare_outputs(alone[number], _row(outputs, position), location)
+                yield from _compare_outputs(single[number], _row(outputs, position), location)
 
 
 def _compare_random(group: ProbeGroup, session: Session) -> Iterator[_Comparison]:
@@ -166,9 +166,9 @@ def _compare_random(group: ProbeGroup, session: Session) -> Iterator[_Comparison
             yield from _compare_outputs(session.run(item), _row(outputs, position), location)
 
 
-def _compare_outputs(alone: Tensors, batched: Tensors, location: str) -> Iterator[_Comparison]:
-    for name, expected in alone.items():
-        yield _Comparison(output=name, location=location, alone=expected, batched=unpad(batched[name], expected))
+def _compare_outputs(single: Tensors, batched: Tensors, location: str) -> Iterator[_Comparison]:
+    for name, expected in single.items():
+        yield _Comparison(output=name, location=location, single=expected, batched=unpad(batched[name], expected))
 
 
 def _row(outputs: Tensors, position: int) -> Tensors:
@@ -177,7 +177,7 @@ def _row(outputs: Tensors, position: int) -> Tensors:
 
 def _difference(candidate: Candidate, comparison: _Comparison) -> float:
     tolerance = candidate.manifest.tolerance[comparison.output]
-    difference = compare(comparison.alone, comparison.batched, atol=tolerance.atol, rtol=tolerance.rtol)
+    difference = compare(comparison.single, comparison.batched, atol=tolerance.atol, rtol=tolerance.rtol)
     if not difference.within:
         raise ExportError(
             "invariance",

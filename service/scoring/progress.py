@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class ProgressBar:
     """A bar on a terminal, silent elsewhere. The total grows while the input is still being planned."""
 
-    def __init__(self, title: str, *, shown: bool) -> None:
+    def __init__(self, title: str, *, visible: bool) -> None:
         self.rows = self.rejects = 0
         self._lock = threading.Lock()
         self._progress = Progress(
@@ -20,7 +20,7 @@ class ProgressBar:
             TextColumn("rows  {task.fields[rate]}/s  {task.fields[rejects]} rejected"),
             TimeRemainingColumn(),
             console=Console(file=sys.stderr),
-            disable=not shown,
+            disable=not visible,
         )
         self._task = self._progress.add_task(title, total=0, rate="-", rejects=0)
         self._progress.start()

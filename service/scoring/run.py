@@ -103,7 +103,7 @@ def score(
         if ledger.is_finished(fingerprints):
             summary = json.loads((job.output / "summary.json").read_bytes())
             return Result(summary=summary, failures=(), computed=0, seconds=time.monotonic() - started)
-        bar = ProgressBar(f"{name} {version}", shown=progress)
+        bar = ProgressBar(f"{name} {version}", visible=progress)
         try:
             result, planned = _run(job, files, ledger, bar, engine=ENGINES[engine], workers=workers)
         finally:

@@ -46,11 +46,11 @@ def reference(run: Run, **inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def assert_within_tolerance(
-    http: httpx.Client, run: Run, output: str, served: Any, expected: Any, *, factor: float = 1
+    http: httpx.Client, run: Run, output: str, server: Any, expected: Any, *, factor: float = 1
 ) -> None:
     """Compare with `factor` times the tolerance that the bundle declares for the output."""
     parity = http.get(f"/models/{run.recipe.name}").json()["parity"][output]
-    np.testing.assert_allclose(served, expected, atol=factor * parity["atol"], rtol=factor * parity["rtol"])
+    np.testing.assert_allclose(server, expected, atol=factor * parity["atol"], rtol=factor * parity["rtol"])
 
 
 def batches(items: Sequence[Any], run: Run) -> Iterator[Sequence[Any]]:
@@ -63,11 +63,11 @@ def predictions(http: httpx.Client, run: Run, path: str, field: str, items: Sequ
     return [prediction for answer in answers for prediction in answer["predictions"]]
 
 
-def check_labels(http: httpx.Client, run: Run, served: list[Any], expected_BL: np.ndarray[Any, Any]) -> None:
+def check_labels(http: httpx.Client, run: Run, server: list[Any], expected_BL: np.ndarray[Any, Any]) -> None:
     labels = run.checkpoint.labels
-    assert [item["label"] for item in served] == [labels[i] for i in expected_BL.argmax(axis=-1)]
+    assert [item["label"] for item in server] == [labels[i] for i in expected_BL.argmax(axis=-1)]
     assert_within_tolerance(
-        http, run, "probabilities", [item["probability"] for item in served], expected_BL.max(axis=-1)
+        http, run, "probabilities", [item["probability"] for item in server], expected_BL.max(axis=-1)
     )
 
 
@@ -87,21 +87,21 @@ def test_answers_equal_those_of_the_trained_model(run: Run, http: httpx.Client) 
 
 def check_images(run: Run, http: httpx.Client) -> None:
     images = run.test.inputs["images"][:NUM_ITEMS]
-    served = predictions(http, run, "/classify", "images", images.tolist())
-    assert len(served) == len(images)
-    check_labels(http, run, served, reference(run, images=images)["probabilities"])
+    server = predictions(http, run, "/classify", "images", images.tolist())
+    assert len(server) == len(images)
+    check_labels(http, run, server, reference(run, images=images)["probabilities"])
 
 
 def check_series(run: Run, http: httpx.Client) -> None:
     series, lengths = (run.test.inputs[name][:NUM_ITEMS] for name in ("series", "lengths"))
     rows = [row[:length].tolist() for row, length in zip(series, lengths, strict=True)]
-    served = predictions(http, run, "/sequence-predict", "sequences", rows)
+    server = predictions(http, run, "/sequence-predict", "sequences", rows)
     expected = reference(run, series=series, lengths=lengths)["probabilities"]
     if run.recipe.family == "series-classifier":
-        return check_labels(http, run, served, expected)
-    for prediction, row, length in zip(served, expected, lengths, strict=True):
+        return check_labels(http, run, server, expected)
+    for prediction, row, length in zip(server, expected, lengths, strict=True):
         check_labels(http, run, prediction["steps"], row[:length])
-    return check_labels(http, run, served, expected[np.arange(len(lengths)), lengths - 1])
+    return check_labels(http, run, server, expected[np.arange(len(lengths)), lengths - 1])
 
 
 def check_texts(run: Run, http: httpx.Client) -> None:
@@ -112,9 +112,9 @@ def check_texts(run: Run, http: httpx.Client) -> None:
     for row, trained, length in zip(rows, run.test.inputs["ids"], run.test.inputs["lengths"], strict=False):
         assert row[:length] == trained[:length].tolist()
     ids, lengths = pad_ids(rows)
-    served = predictions(http, run, "/sequence-predict", "texts", texts, truncate=True)
-    assert [item["tokens"] for item in served] == lengths.tolist()
-    check_labels(http, run, served, reference(run, ids=ids, lengths=lengths)["probabilities"])
+    server = predictions(http, run, "/sequence-predict", "texts", texts, truncate=True)
+    assert [item["tokens"] for item in server] == lengths.tolist()
+    check_labels(http, run, server, reference(run, ids=ids, lengths=lengths)["probabilities"])
 
 
 def check_completions(run: Run, http: httpx.Client) -> None:
@@ -129,7 +129,7 @@ def check_completions(run: Run, http: httpx.Client) -> None:
         post(http, "/generate", model=run.recipe.name, prompt=batch, max_tokens=num_new, temperature=0, logprobs=True)
         for batch in batches(prompts, run)
     ]
-    served = [completion for answer in answers for completion in answer["completions"]]
+    server = [completion for answer in answers for completion in answer["completions"]]
     rows_BT = np.array(windows)
     chosen = []
     for _ in range(num_new):
@@ -138,8 +138,8 @@ def check_completions(run: Run, http: httpx.Client) -> None:
         shifted_BV = logits_BV - logits_BV.max(axis=-1, keepdims=True)
         chosen.append(-np.log(np.exp(shifted_BV).sum(axis=-1)))
         rows_BT = np.concatenate([rows_BT, best_B[:, None]], axis=1)
-    assert [item["text"] for item in served] == [tokenizer.decode(row[16:].tolist()) for row in rows_BT]
-    logprobs = [[entry["logprob"] for entry in item["logprobs"]] for item in served]
+    assert [item["text"] for item in server] == [tokenizer.decode(row[16:].tolist()) for row in rows_BT]
+    logprobs = [[entry["logprob"] for entry in item["logprobs"]] for item in server]
     assert_within_tolerance(http, run, "logits", logprobs, np.stack(chosen, axis=1), factor=2)
 
 
@@ -150,8 +150,8 @@ def check_generated_images(run: Run, http: httpx.Client) -> None:
     count = run.recipe.max_items
     for seed in range(-(-NUM_ITEMS // count)):
         pngs = post(http, "/generate", model=run.recipe.name, count=count, seed=seed)["images"]
-        served = np.stack([np.asarray(Pillow.open(BytesIO(base64.b64decode(png)))) for png in pngs]).astype(int)
+        server = np.stack([np.asarray(Pillow.open(BytesIO(base64.b64decode(png)))) for png in pngs]).astype(int)
         size = run.test.inputs["latents"].shape[1]
-        difference = np.abs(served - reference(run, latents=sample_latents(seed, count, size))["images"])
+        difference = np.abs(server - reference(run, latents=sample_latents(seed, count, size))["images"])
         assert difference.max() <= 1
         assert (difference > 0).mean() <= 1e-3

@@ -55,8 +55,8 @@ def raw_rows(run: Run) -> list[Any]:
             assert run.tokenizer is not None
             tokenizer = Tokenizer.from_str(run.tokenizer)
             ids = tokenizer.encode("".join(run.test.texts)).ids
-            begins = rng.integers(0, len(ids) - 32, NUM_ROWS)
-            return [tokenizer.decode(ids[begin : begin + rng.integers(1, 33)]) for begin in begins]
+            offsets = rng.integers(0, len(ids) - 32, NUM_ROWS)
+            return [tokenizer.decode(ids[begin : begin + rng.integers(1, 33)]) for begin in offsets]
         case _:
             return list(range(NUM_ROWS))
 

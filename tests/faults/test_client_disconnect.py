@@ -33,8 +33,8 @@ def slow_bundles(tmp_path: Path) -> Path:
     """A folder with a model whose graph takes about 0.3 s."""
     changes = {"limits": {"max_items": 3}}
     files = {MODEL: slow_graph(NUM_ITERATIONS)}
-    drafts = tmp_path / "drafts"
-    bundle = open_bundle(drafts / NAME / publish(drafts, 0, files=files, **changes))
+    staging = tmp_path / "drafts"
+    bundle = open_bundle(staging / NAME / publish(staging, 0, files=files, **changes))
     publish(tmp_path / "bundles", 0, files=files | request_file(bundle, BODY), **changes)
     return tmp_path / "bundles"
 
@@ -70,11 +70,11 @@ def slow_language_model() -> bytes:
     model.CopyFrom(onnx_model("language-model"))
     graph = model.graph
     next(node for node in graph.node if "logits" in node.output).output[0] = "raw_logits"
-    go_on, carry = (helper.make_node("Identity", [name], [f"{name}_out"]) for name in ("go_on", "carry"))
+    proceed, carry = (helper.make_node("Identity", [name], [f"{name}_out"]) for name in ("go_on", "carry"))
     inputs = [helper.make_tensor_value_info(name, kind, []) for name, kind in (("i", 7), ("go_on", 9))]
     shape = [None, None, None]
     loop_body = helper.make_graph(
-        [go_on, carry], "loop_body", [*inputs, helper.make_tensor_value_info("carry", 1, shape)],
+        [proceed, carry], "loop_body", [*inputs, helper.make_tensor_value_info("carry", 1, shape)],
         [helper.make_tensor_value_info("go_on_out", 9, []), helper.make_tensor_value_info("carry_out", 1, shape)],
     )  # fmt: skip
     graph.node.append(helper.make_node("Loop", ["iterations", "start", "raw_logits"], ["logits"], body=loop_body))

@@ -120,13 +120,13 @@ class Swaps:
 
     def __init__(self, root: Path, load: VersionCheckedLoad) -> None:
         self._root = root
-        self._drafts = root.with_name("drafts")
+        self._staging = root.with_name("drafts")
         self._load = load
 
     def publish(self, number: int) -> str:
         files = self._files(number)
-        version = publish(self._drafts, number, files=files)
-        self._load.expected[version] = expected(open_bundle(self._drafts / NAME / version))
+        version = publish(self._staging, number, files=files)
+        self._load.expected[version] = expected(open_bundle(self._staging / NAME / version))
         return publish(self._root, number, files=files)
 
     def publish_broken(self, number: int) -> None:
@@ -141,7 +141,7 @@ class Swaps:
 
     def _files(self, number: int) -> dict[str, bytes]:
         """The request file, with answers from a first copy of the bundle."""
-        bundle = open_bundle(self._drafts / NAME / publish(self._drafts, number))
+        bundle = open_bundle(self._staging / NAME / publish(self._staging, number))
         return request_file(bundle, json_request(IMAGES[0]))
 
 

@@ -20,9 +20,9 @@ from tests.service.requests import request_body
 @pytest.fixture(scope="session")
 def served_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one whole bundle of each family."""
-    drafts, root = tmp_path_factory.mktemp("drafts"), tmp_path_factory.mktemp("bundles")
+    staging, root = tmp_path_factory.mktemp("drafts"), tmp_path_factory.mktemp("bundles")
     for family in FAMILIES:
-        bundle = open_bundle(write_bundle(drafts, family))
+        bundle = open_bundle(write_bundle(staging, family))
         model = Model(
             manifest=bundle.manifest,
             session=Session(bundle.model, manifest=bundle.manifest, device="cpu"),

@@ -73,7 +73,7 @@ with TestClient(Ekiben.to_asgi()) as client:
 """
 
 
-def alone(bundles: Path) -> list[Any]:
+def ask_in_subprocess(bundles: Path) -> list[Any]:
     """What a process of its own answers: livez, readyz and its document, generate and its document."""
     outside = {key: value for key, value in os.environ.items() if not key.startswith("EKIBEN_")}
     environment = {**outside, "EKIBEN_BUNDLES": str(bundles), "BENTOML_DO_NOT_TRACK": "True"}
@@ -84,13 +84,13 @@ def alone(bundles: Path) -> list[Any]:
 
 
 def test_the_service_answers_without_torch_and_onnx(served_bundles: Path) -> None:
-    live, ready, _, status, answer = alone(served_bundles)
+    live, ready, _, status, answer = ask_in_subprocess(served_bundles)
     assert (live, ready, status) == (200, 200, 200)
     assert answer["completions"][0]["tokens"] == 3
 
 
 def test_without_models_the_service_lives_but_is_not_ready(tmp_path: Path) -> None:
-    live, ready, problem, status, refused = alone(tmp_path)
+    live, ready, problem, status, refused = ask_in_subprocess(tmp_path)
     assert (live, ready, status) == (200, 503, 404)
     assert "is empty: export a model first" in problem["detail"]
     assert refused["code"] == "unknown-model"

@@ -22,9 +22,9 @@ def fixed_size(num_items: int) -> Split:
 def test_epoch_batches_are_full_and_have_no_duplicates(num_items: int, size: int, epoch: int, is_ragged: bool) -> None:
     split = (ragged if is_ragged else fixed_size)(num_items)
     batches = epoch_batches(split, size, seed=3, epoch=epoch)
-    drawn = np.concatenate(batches)
+    sampled = np.concatenate(batches)
     assert {len(batch) for batch in batches} == {min(size, num_items)}
-    assert len(set(drawn.tolist())) == len(drawn) > num_items - size
+    assert len(set(sampled.tolist())) == len(sampled) > num_items - size
 
 
 def test_epoch_order_depends_on_seed_and_epoch_alone() -> None:

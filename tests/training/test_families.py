@@ -85,8 +85,8 @@ def test_classifier_scores_are_summed_loss_and_hits() -> None:
 
 
 def test_tagger_scores_skip_padding_and_accuracy_counts_last_step() -> None:
-    correct, wrong = [4.0, 0.0], [0.0, 4.0]
-    logits = torch.tensor([[correct, wrong, correct], [correct, wrong, correct]])
+    correct, invalid_inputs = [4.0, 0.0], [0.0, 4.0]
+    logits = torch.tensor([[correct, invalid_inputs, correct], [correct, invalid_inputs, correct]])
     inputs = {"series": torch.zeros(2, 3, 1), "lengths": torch.tensor([3, 2])}
     scores = FAMILIES["series-tagger"].scores({"logits": logits}, inputs, torch.tensor([0, 0]))
     assert scores["accuracy"] == (1, 2)

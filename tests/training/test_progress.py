@@ -9,7 +9,7 @@ from training.progress import Display
 POINT = {"step": 500.0, "loss": 0.5, "validation_loss": 0.25, "validation_accuracy": 0.875}
 
 
-def shown(*, terminal: bool, visible: bool = True, start: float = 0.0) -> str:
+def displayed(*, terminal: bool, visible: bool = True, start: float = 0.0) -> str:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=200, quiet=not visible)
     with Display("digits", start=start, visible=visible, console=console) as display:
@@ -21,14 +21,14 @@ def shown(*, terminal: bool, visible: bool = True, start: float = 0.0) -> str:
 
 
 def test_file_output_has_one_line_per_evaluation() -> None:
-    lines = shown(terminal=False).splitlines()
+    lines = displayed(terminal=False).splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("digits: step 500 (50%)  loss 0.5000  validation accuracy 0.8750  ")
     assert lines[0].endswith("s left")
 
 
 def test_terminal_output_has_losses_metric_rate_and_time_left() -> None:
-    text = shown(terminal=True)
+    text = displayed(terminal=True)
     for part in (
         "digits",
         "50%",
@@ -42,7 +42,7 @@ def test_terminal_output_has_losses_metric_rate_and_time_left() -> None:
 
 
 def test_invisible_display_prints_nothing() -> None:
-    assert shown(terminal=False, visible=False) == ""
+    assert displayed(terminal=False, visible=False) == ""
 
 
 def test_time_left_counts_from_start_of_this_process() -> None:

@@ -49,8 +49,8 @@ class Model:
         if len(requests) == 1:
             return [self.run(requests[0])]
         merged = {name: np.concatenate([feeds[name] for feeds in requests]) for name in requests[0]}
-        ends = np.cumsum([len(next(iter(feeds.values()))) for feeds in requests])[:-1]
-        return np.split(self.run(merged), ends)
+        bounds = np.cumsum([len(next(iter(feeds.values()))) for feeds in requests])[:-1]
+        return np.split(self.run(merged), bounds)
 
     def from_json(self, document: dict[str, Any]) -> Feeds:
         """The feeds of {"images": [...]} or {"ids": [...], "lengths": [...]}."""

@@ -43,6 +43,6 @@ class IncrementalDetokenizer:
         return next((size for size in sizes if any(stop.startswith(text[-size:]) for stop in self._stops)), 0)
 
     def _emit(self, text: str) -> str:
-        piece = text[len(self.text) :]
-        self.text += piece
-        return piece
+        delta = text[len(self.text) :]
+        self.text += delta
+        return delta

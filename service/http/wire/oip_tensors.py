@@ -66,9 +66,9 @@ def parse_inputs(entries: Any, manifest: Manifest) -> list[InputTensor]:
             raise type_fault(f"{where}/parameters/binary_data_size", f"{expected} for shape {list(shape)}", size_bytes)
         tensors.append(InputTensor(spec.name, where, dtype, shape, size_bytes))
         pointers[spec.name] = where
-    missing = [name for name in specs if name not in pointers]
-    if missing:
-        raise fault("/inputs", f"missing: {', '.join(missing)}; {manifest.name} takes {', '.join(specs)}")
+    absent = [name for name in specs if name not in pointers]
+    if absent:
+        raise fault("/inputs", f"missing: {', '.join(absent)}; {manifest.name} takes {', '.join(specs)}")
     return tensors
 
 

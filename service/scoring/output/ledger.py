@@ -193,9 +193,9 @@ class Ledger:
             self.output.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise ScoringError(f"--output {self.output} is not a folder") from None
-        foreign = [entry.name for entry in os.scandir(self.output) if entry.name != FOLDER]
-        if foreign:
-            raise ScoringError(f"--output {self.output} is not empty ({foreign[0]}) and holds no scoring job")
+        other_names = [entry.name for entry in os.scandir(self.output) if entry.name != FOLDER]
+        if other_names:
+            raise ScoringError(f"--output {self.output} is not empty ({other_names[0]}) and holds no scoring job")
 
     def _create_file(self, path: Path, content: bytes) -> None:
         """Write a file that must not exist yet, and wait until it is on the disk: the job cannot resume without it."""

@@ -74,8 +74,8 @@ def pixel_block(column: Column, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]
     """The column as uint8 [rows, *shape], without a copy; None if its layout differs or a row is null."""
     size = int(np.prod(shape))
     if isinstance(column, np.ndarray):
-        fits = column.dtype == np.uint8 and (column.shape[1:] == shape or column.shape[1:] == (size,))
-        return column.reshape(-1, *shape) if fits else None
+        matches = column.dtype == np.uint8 and (column.shape[1:] == shape or column.shape[1:] == (size,))
+        return column.reshape(-1, *shape) if matches else None
     if not isinstance(column, pa.Array) or column.null_count:
         return None
     flat = _flat_bytes(column, size) if _is_bytes(column.type) else _flat_list(column, shape)

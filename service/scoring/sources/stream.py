@@ -42,14 +42,14 @@ class Stream:
         if self._raw is None:
             self._open()
         parts = []
-        missing = size
-        while missing:
-            part = self._raw.read(missing)
+        remaining = size
+        while remaining:
+            part = self._raw.read(remaining)
             if not part:
                 break
             parts.append(part)
-            missing -= len(part)
-        self.position += size - missing
+            remaining -= len(part)
+        self.position += size - remaining
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_exactly(self, size: int) -> bytes:
@@ -121,17 +121,17 @@ def line_spans(file: InputFile, *, shard_rows: int) -> Iterator[Span]:
     position = row = 0
     open_span = _OpenSpan(first_row=0, start=0)
     for block in blocks(stream):
-        ends = np.flatnonzero(np.frombuffer(block.content, np.uint8) == ord("\n")) + 1
-        if not len(ends) or ends[-1] != len(block.content):
+        line_ends = np.flatnonzero(np.frombuffer(block.content, np.uint8) == ord("\n")) + 1
+        if not len(line_ends) or line_ends[-1] != len(block.content):
             # The last line of the file without its line end, or a line that is too long.
-            ends = np.append(ends, block.size)
+            line_ends = np.append(line_ends, block.size)
         done = begin = 0
-        while done < len(ends):
-            count = min(len(ends) - done, shard_rows - open_span.rows)
-            end = int(ends[done + count - 1])
+        while done < len(line_ends):
+            count = min(len(line_ends) - done, shard_rows - open_span.rows)
+            end = int(line_ends[done + count - 1])
             open_span.add(block.content[begin:end], rows=count, size=end - begin)
             done, begin, row = done + count, end, row + count
-            if open_span.rows == shard_rows or (done == len(ends) and open_span.size >= SHARD_BYTES):
+            if open_span.rows == shard_rows or (done == len(line_ends) and open_span.size >= SHARD_BYTES):
                 yield open_span.close()
                 open_span = _OpenSpan(first_row=row, start=position + end)
         position += block.size

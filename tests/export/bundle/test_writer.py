@@ -48,10 +48,10 @@ def test_a_bundle_that_the_service_refuses_leaves_no_files(
     existing = write_bundle(candidate, proof, tmp_path)
     before = read_files(tmp_path)
 
-    def refuse(folder: Path) -> None:
+    def fail(folder: Path) -> None:
         raise BundleError(f"{folder.name}: refused")
 
-    monkeypatch.setattr(writer, "open_bundle", refuse)
+    monkeypatch.setattr(writer, "open_bundle", fail)
     changed = Candidate(
         run=candidate.run,
         model=candidate.model,

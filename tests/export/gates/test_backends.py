@@ -19,8 +19,8 @@ def test_a_language_model_in_chunks_equals_one_forward_pass(candidates: Candidat
     logits = session_backend(candidate.session)(case)["logits"]
     for row, length in enumerate(lengths):
         with torch.no_grad():
-            alone = candidate.run.model(torch.from_numpy(ids[row : row + 1, :length]))[0].numpy()
-        np.testing.assert_allclose(logits[row, :length], alone, atol=5e-5)
+            single = candidate.run.model(torch.from_numpy(ids[row : row + 1, :length]))[0].numpy()
+        np.testing.assert_allclose(logits[row, :length], single, atol=5e-5)
         assert not logits[row, length:].any()
 
 

@@ -121,15 +121,15 @@ def test_a_strategy_must_hold_for_the_golden_cases_too(candidates: Candidates, m
     candidate = candidates("tiny-picture")
     assert certify(candidate).invariance.strategy == "none"
 
-    def moves(session: Session, cases: object) -> list[Mismatch]:
+    def find_mismatches(session: Session, cases: object) -> list[Mismatch]:
         is_invariant = session.manifest.invariance.strategy == "minimum-batch-2"
         return [] if is_invariant else [Mismatch(case=0, row=1, output="logits", difference=1e-7)]
 
-    monkeypatch.setattr("export.gates.batch_invariance.moves", moves)
+    monkeypatch.setattr("export.gates.batch_invariance.find_mismatches", find_mismatches)
     certificate = certify(candidate)
     assert (certificate.invariance.level, certificate.invariance.strategy) == ("bitwise", "minimum-batch-2")
     monkeypatch.setattr(
-        "export.gates.batch_invariance.moves",
+        "export.gates.batch_invariance.find_mismatches",
         lambda session, cases: [Mismatch(case=0, row=1, output="x", difference=1e-7)],
     )
     invariance = certify(candidate).invariance

@@ -36,10 +36,10 @@ def edited(change: Callable[[onnx.GraphProto], None]) -> Corrupt:
     return corrupt
 
 
-def traced(wrong: Callable[[Candidate], nn.Module]) -> Corrupt:
+def traced(corrupt: Callable[[Candidate], nn.Module]) -> Corrupt:
     """A corruption that exports another module in the place of the run's."""
     return lambda candidate: replace(
-        candidate, model=strip_metadata(export_program(candidate.run, module=wrong(candidate)))
+        candidate, model=strip_metadata(export_program(candidate.run, module=corrupt(candidate)))
     )
 
 

@@ -31,14 +31,14 @@ class FakeSession:
     the run fail.
     """
 
-    def __init__(self, *, max_steps: int = 64, seconds: float = 0.0, gate: threading.Event | None = None) -> None:
+    def __init__(self, *, max_steps: int = 64, seconds: float = 0.0, blocker: threading.Event | None = None) -> None:
         limits = {"max_items": 4096, "max_steps": max_steps}
         self.manifest = manifest("series-tagger", limits=limits)
         self.began = threading.Event()
         self.batches: list[list[float]] = []  # the first number of each row
         self.steps: list[int] = []  # of each batch
         self.threads: set[str] = set()
-        self._gate = gate
+        self._blocker = blocker
         self._seconds = seconds
 
     @property
@@ -55,8 +55,8 @@ class FakeSession:
         self.batches.append(series_BTC[:, 0, 0].tolist())
         self.steps.append(series_BTC.shape[1])
         self.began.set()
-        if self._gate is not None:
-            assert self._gate.wait(30)
+        if self._blocker is not None:
+            assert self._blocker.wait(30)
         time.sleep(self._seconds)
         if POISON in series_BTC[:, 0, 0]:
             raise RuntimeError("poisoned")

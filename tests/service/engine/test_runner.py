@@ -72,11 +72,11 @@ def test_no_more_jobs_than_threads_compute_at_once() -> None:
 
 
 def test_the_event_loop_stays_free_and_cancelled_calls_never_run(runner: Runner) -> None:
-    began, go_on, computed = threading.Event(), threading.Event(), []
+    began, proceed, computed = threading.Event(), threading.Event(), []
 
     def slow() -> str:
         began.set()
-        assert go_on.wait(30)
+        assert proceed.wait(30)
         return "slow"
 
     async def scenario() -> None:
@@ -87,7 +87,7 @@ def test_the_event_loop_stays_free_and_cancelled_calls_never_run(runner: Runner)
         await asyncio.sleep(0)
         queued[1].cancel()
         await asyncio.sleep(0)
-        go_on.set()
+        proceed.set()
         assert await first == "slow"
         await asyncio.gather(*queued, return_exceptions=True)
         assert queued[1].cancelled()
@@ -97,11 +97,11 @@ def test_the_event_loop_stays_free_and_cancelled_calls_never_run(runner: Runner)
 
 
 def test_a_running_call_ends_after_its_caller_was_cancelled(runner: Runner) -> None:
-    began, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    began, proceed, ended = threading.Event(), threading.Event(), threading.Event()
 
     def slow() -> None:
         began.set()
-        assert go_on.wait(30)
+        assert proceed.wait(30)
         ended.set()
 
     async def scenario() -> None:
@@ -111,7 +111,7 @@ def test_a_running_call_ends_after_its_caller_was_cancelled(runner: Runner) -> N
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        go_on.set()
+        proceed.set()
         assert await runner.call(lambda: "next") == "next"
 
     asyncio.run(scenario())
@@ -144,9 +144,9 @@ def test_rows_of_different_requests_in_one_batch_get_their_own_answers(
     answers = asyncio.run(all_at_once())
     assert runner.counters()[-1].batches < len(groups)
     for group, answer in zip(groups, answers, strict=True):
-        alone = session.run(rows_of(inputs, group))
-        assert list(answer) == list(alone)
-        for name, value in alone.items():
+        single = session.run(rows_of(inputs, group))
+        assert list(answer) == list(single)
+        for name, value in single.items():
             assert answer[name].shape == value.shape
             for i, row in enumerate(group):
                 where = slice(inputs["lengths"][row]) if value.shape[1:2] == (5,) and "lengths" in inputs else ...

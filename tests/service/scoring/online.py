@@ -77,7 +77,7 @@ def by_tensors(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[
     elif isinstance(parameters, ImageGenerator):
         answer = _images
     else:
-        answer = _tagged if isinstance(parameters, SeriesTagger) else _classified
+        answer = _stateful_row if isinstance(parameters, SeriesTagger) else _classified
     return [found for part in chunks(rows, size) for found in answer(client, model, part)]
 
 
@@ -97,7 +97,7 @@ def _classified(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list
     return [{**_best(model, row_L), **count} for row_L, count in zip(probabilities_BL, counts, strict=True)]
 
 
-def _tagged(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
+def _stateful_row(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
     parameters = model.manifest.parameters
     assert isinstance(parameters, SeriesTagger)
     series_BTC, lengths_B = pad_series([np.array(row, np.float32) for row in rows])

@@ -69,14 +69,14 @@ def test_thread_that_yields_only_none_ends_with_the_context() -> None:
 
 
 def test_thread_that_does_not_end_is_not_awaited_beyond_the_timeout() -> None:
-    hangs, ends = threading.Event(), threading.Event()
+    hangs, threads_end = threading.Event(), threading.Event()
 
     def items() -> Iterator[int]:
         hangs.set()
-        ends.wait(20)
+        threads_end.wait(20)
         yield 1
 
     with prefetch(items(), 2, join_timeout_s=0.01):
         assert hangs.wait(20)
-    assert not ends.is_set()
-    ends.set()
+    assert not threads_end.is_set()
+    threads_end.set()

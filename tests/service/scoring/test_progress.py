@@ -6,7 +6,7 @@ from service.scoring.progress import ProgressBar
 
 
 def test_rows_and_rejects_add_up(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = ProgressBar("job", shown=True)
+    bar = ProgressBar("job", visible=True)
     bar.add_planned(10)
     bar.add_planned(5)
     bar.add_done(7, 1)
@@ -15,14 +15,14 @@ def test_rows_and_rejects_add_up(capsys: pytest.CaptureFixture[str]) -> None:
     bar.message("a [bracket]")
     bar.close()
     assert (bar.rows, bar.rejects) == (15, 2)
-    shown = capsys.readouterr().err
-    assert "15/15" in shown
-    assert "2 rejected" in shown
-    assert "a [bracket]" in shown
+    displayed = capsys.readouterr().err
+    assert "15/15" in displayed
+    assert "2 rejected" in displayed
+    assert "a [bracket]" in displayed
 
 
 def test_hidden_bar_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = ProgressBar("job", shown=False)
+    bar = ProgressBar("job", visible=False)
     bar.add_planned(1)
     bar.add_done(1, 0)
     bar.close()

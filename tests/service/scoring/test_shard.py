@@ -196,8 +196,8 @@ def test_read_error_is_reported_leaves_nothing_partial_and_the_job_resumes(
     assert "a.csv" in result.failures[0]
     assert "Input/output error" in result.failures[0]
     expected = tree(tmp_path / "fresh")
-    shown = {name: content for name, content in tree(tmp_path / "out").items() if name.startswith("predictions")}
-    assert shown.items() <= expected.items()
+    displayed = {name: content for name, content in tree(tmp_path / "out").items() if name.startswith("predictions")}
+    assert displayed.items() <= expected.items()
     again = score("text-classifier", source, tmp_path / "out", shard_rows=40)
     assert again.failures == ()
     assert tree(tmp_path / "out") == expected

@@ -50,7 +50,7 @@ def test_a_killed_worker_loses_only_its_own_requests(granian: ServerProcess) -> 
             killed = time.monotonic()
             os.kill(victim.pid, signal.SIGKILL)
             wait_until(lambda: not victim.is_running())  # the master has reaped it
-            gone = time.monotonic()
+            reaped_at = time.monotonic()
             wait_until(lambda: counted_or_nothing(granian) == 2)
             time.sleep(1)
         finally:
@@ -58,7 +58,7 @@ def test_a_killed_worker_loses_only_its_own_requests(granian: ServerProcess) -> 
     for future in asking:
         future.result()
     assert sum(began <= killed for began in lost) <= 4  # what was in flight
-    assert all(began <= gone for began in lost)  # or met the socket of a process that was just dying
+    assert all(began <= reaped_at for began in lost)  # or met the socket of a process that was just dying
     assert min(time_ for time_ in answered if time_ > killed)
     assert victim.pid not in {child.pid for child in parent.children()}
     assert len(parent.children()) == 2

@@ -93,8 +93,8 @@ def test_a_full_queue_refuses_whatever_the_deadline() -> None:
 def test_refused_clients_are_spread_over_the_next_seconds() -> None:
     device = Device(max_queue_items=1)
     device.send(timeout_s=100.0)
-    told = [retry_after_s(device.send(timeout_s=100.0)) for _ in range(5)]
-    assert told == [1.0, 2.0, 3.0, 4.0, 5.0]  # no slot has room for two such items
+    retry_times = [retry_after_s(device.send(timeout_s=100.0)) for _ in range(5)]
+    assert retry_times == [1.0, 2.0, 3.0, 4.0, 5.0]  # no slot has room for two such items
 
 
 def test_a_client_that_returns_on_time_finds_the_place_that_others_do_not_get() -> None:

@@ -72,9 +72,9 @@ def test_all_admitted_requests_are_answered_in_time(arrivals: list[tuple[float, 
     queue: list[tuple[float, float]] = []
     now, busy_until, late = 0.0, 0.0, 0
 
-    def serve(until: float) -> None:
+    def serve(end: float) -> None:
         nonlocal busy_until, late
-        while queue and busy_until <= until:
+        while queue and busy_until <= end:
             deadline, work = heapq.heappop(queue)
             backlog.remove(deadline, work)
             backlog.finished("job")

@@ -99,10 +99,10 @@ def test_every_row_leaves_once_within_the_limits(requests: list[list[int]], max_
 @pytest.mark.parametrize("status", [RequestStatus.CANCELLED, RequestStatus.EXPIRED, RequestStatus.DONE])
 def test_discarded_rows_are_never_computed(status: RequestStatus) -> None:
     queue = tagger_queue()
-    discarded, kept = push(queue, 5, 9, 30), push(queue, 9)
+    discarded, remaining = push(queue, 5, 9, 30), push(queue, 9)
     assert queue.discard(discarded, status) == 3
     assert discarded.status is status
-    assert [part.request for part in next_batch(queue).slices] == [kept]
+    assert [part.request for part in next_batch(queue).slices] == [remaining]
     assert queue.next_batch(0.0) is None
     assert queue.num_rows == 0
 

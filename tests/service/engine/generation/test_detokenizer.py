@@ -14,7 +14,7 @@ def decode(ids: list[int]) -> str:
     return join(chr(i) for i in ids)
 
 
-def pieces(detokenizer: IncrementalDetokenizer, text: str) -> list[str]:
+def deltas(detokenizer: IncrementalDetokenizer, text: str) -> list[str]:
     released = []
     for character in text:
         released.append(detokenizer.append(ord(character)))
@@ -24,16 +24,16 @@ def pieces(detokenizer: IncrementalDetokenizer, text: str) -> list[str]:
 
 
 def test_without_stops_every_token_is_released_at_once() -> None:
-    assert pieces(IncrementalDetokenizer(decode), "abc") == ["a", "b", "c", ""]
+    assert deltas(IncrementalDetokenizer(decode), "abc") == ["a", "b", "c", ""]
 
 
 def test_a_possible_stop_is_held_back_until_it_is_none() -> None:
-    assert pieces(IncrementalDetokenizer(decode, ["END"]), "aENbEN") == ["a", "", "", "ENb", "", "", "EN"]
+    assert deltas(IncrementalDetokenizer(decode, ["END"]), "aENbEN") == ["a", "", "", "ENb", "", "", "EN"]
 
 
 def test_the_text_ends_before_a_stop() -> None:
     detokenizer = IncrementalDetokenizer(decode, ["END", "\n"])
-    assert pieces(detokenizer, "aENDb") == ["a", "", "", "", ""]
+    assert deltas(detokenizer, "aENDb") == ["a", "", "", "", ""]
     assert (detokenizer.text, detokenizer.stopped, len(detokenizer.ids)) == ("a", True, 4)
 
 
@@ -45,7 +45,7 @@ def test_the_first_of_several_stops_in_one_token_counts() -> None:
 
 
 def test_empty_stops_are_ignored() -> None:
-    assert join(pieces(IncrementalDetokenizer(decode, [""]), "abc")) == "abc"
+    assert join(deltas(IncrementalDetokenizer(decode, [""]), "abc")) == "abc"
 
 
 @given(
@@ -54,12 +54,12 @@ def test_empty_stops_are_ignored() -> None:
 )
 def test_the_text_ends_before_the_first_stop(text: str, stops: list[str]) -> None:
     detokenizer = IncrementalDetokenizer(decode, stops)
-    released = pieces(detokenizer, text)
-    ends = [end for end in range(len(text) + 1) if any(stop in text[:end] for stop in stops)]
-    prefix = text[: ends[0]] if ends else text
-    expected = prefix[: min(prefix.find(stop) for stop in stops if stop in prefix)] if ends else text
+    released = deltas(detokenizer, text)
+    stops = [end for end in range(len(text) + 1) if any(stop in text[:end] for stop in stops)]
+    prefix = text[: stops[0]] if stops else text
+    expected = prefix[: min(prefix.find(stop) for stop in stops if stop in prefix)] if stops else text
     assert join(released) == detokenizer.text == expected
-    assert detokenizer.stopped == bool(ends)
+    assert detokenizer.stopped == bool(stops)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_characters_of_several_tokens_are_released_whole(text: str, byte_level: 
     released = [detokenizer.append(token) for token in byte_level.encode(text).ids]
     assert join([*released, detokenizer.finish()]) == text
     if "\N{REPLACEMENT CHARACTER}" not in text:
-        assert all("\N{REPLACEMENT CHARACTER}" not in piece for piece in released)
+        assert all("\N{REPLACEMENT CHARACTER}" not in delta for delta in released)
 
 
 def test_finish_releases_an_incomplete_character(byte_level: Tokenizer) -> None:

@@ -121,8 +121,8 @@ def test_not_ready_with_a_broken_bundle_although_the_others_serve(root: Path, ca
 
 def test_a_golden_mismatch_names_output_case_and_difference(tmp_path: Path) -> None:
     first, second = golden_cases("series-classifier")
-    wrong = dataclasses.replace(first, outputs={**first.outputs, "logits": first.outputs["logits"] + np.float32(0.5)})
-    write_bundle(tmp_path, "series-classifier", files=bundle_files("series-classifier", golden=(wrong, second)))
+    other = dataclasses.replace(first, outputs={**first.outputs, "logits": first.outputs["logits"] + np.float32(0.5)})
+    write_bundle(tmp_path, "series-classifier", files=bundle_files("series-classifier", golden=(other, second)))
     repository = Repository(tmp_path, device="cpu")
     repository.load_all(accept)
     described = repository.describe_model("tiny-series")

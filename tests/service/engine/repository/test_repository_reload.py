@@ -34,7 +34,7 @@ class Load:
         self.runner = runner
         self.numbers: dict[str, int] = {}  # by version
         self.answers: Counter[str] = Counter()
-        self.wrong: list[str] = []
+        self.corrupt: list[str] = []
         self.stop = asyncio.Event()
 
     async def client(self, seed: int) -> None:
@@ -47,7 +47,7 @@ class Load:
             del model
             self.answers[version] += 1
             if not np.allclose(answer["logits"], logits(images, self.numbers[version]), atol=1e-3):
-                self.wrong.append(version)
+                self.corrupt.append(version)
             await asyncio.sleep(0)
 
     async def wait_for_answers(self, version: str, times: int) -> None:
@@ -76,9 +76,9 @@ def swap(root: Path, repository: Repository, load: Load, number: int) -> str:
 
 def publish_known(root: Path, load: Load, number: int) -> str:
     """Publish a version whose number the clients know before it serves."""
-    drafts = root.with_name("drafts")
-    drafts.mkdir(exist_ok=True)
-    load.numbers[publish(drafts, number)] = number
+    staging = root.with_name("drafts")
+    staging.mkdir(exist_ok=True)
+    load.numbers[publish(staging, number)] = number
     return publish(root, number)
 
 
@@ -105,7 +105,7 @@ def test_versions_are_replaced_under_load(tmp_path: Path, caplog: pytest.LogCapt
         return load
 
     load = asyncio.run(scenario())
-    assert load.wrong == []
+    assert load.corrupt == []
     assert set(load.answers) == set(load.numbers), "every intact version served, and no broken one"
     assert len(load.numbers) == 1 + NUM_VERSIONS - len(BROKEN)
     assert min(load.answers.values()) >= NUM_CLIENTS

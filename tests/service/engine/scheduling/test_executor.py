@@ -23,23 +23,23 @@ Answer = dict[str, np.ndarray]
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., Runner]]:
+def make_runner() -> Iterator[Callable[..., Runner]]:
     runners = []
 
-    def make(**options: Any) -> Runner:
+    def make_runner(**options: Any) -> Runner:
         runners.append(Runner(**options))
         return runners[-1]
 
-    yield make
+    yield make_runner
     for runner in runners:
         runner.close()
 
 
 @pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    gate = threading.Event()
-    yield gate
-    gate.set()
+def blocker() -> Iterator[threading.Event]:
+    blocker = threading.Event()
+    yield blocker
+    blocker.set()
 
 
 def start(runner: Runner, session: Any, *lengths: int, first: float = 1.0, timeout_s: float = 20.0) -> asyncio.Task:
@@ -47,21 +47,21 @@ def start(runner: Runner, session: Any, *lengths: int, first: float = 1.0, timeo
     return asyncio.create_task(runner.run(session, rows(*lengths, first=first), context=context))
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def wait_for(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.001)
 
 
-async def measure_slow(runner: Runner, session: FakeSession, gate: threading.Event) -> None:
+async def measure_slow(runner: Runner, session: FakeSession, blocker: threading.Event) -> None:
     """Batches take 3.2 s, as far as the runner knows, and a measurement is fresh; the gate is closed again."""
     for num_rows in (1, runner.limits.max_batch_items):
         for _ in range(70):
             runner.observe(session, num_rows, 8, 3.2)  # type: ignore[arg-type]
-    gate.set()
+    blocker.set()
     await start(runner, session, 8)
-    gate.clear()
+    blocker.clear()
     session.began.clear()
 
 
@@ -69,37 +69,37 @@ def run(scenario: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(scenario)
 
 
-def test_batches_form_while_a_thread_is_busy(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner, session = make(threads=1, limits=Limits(max_batch_items=32)), FakeSession(gate=gate)
+def test_batches_form_while_a_thread_is_busy(make_runner: Callable[..., Runner], blocker: threading.Event) -> None:
+    runner, session = make_runner(threads=1, limits=Limits(max_batch_items=32)), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
         tasks = [start(runner, session, 5, first=0)]
-        await until(session.began.is_set)
+        await wait_for(session.began.is_set)
         tasks += [start(runner, session, 5, first=i) for i in range(1, 41)]
-        await until(lambda: runner.counters()[0].queued_items == 40)
-        gate.set()
+        await wait_for(lambda: runner.counters()[0].queued_items == 40)
+        blocker.set()
         await asyncio.gather(*tasks)
 
     run(scenario())
     assert [len(batch) for batch in session.batches] == [1, 32, 8]
 
 
-def test_a_free_thread_starts_at_once(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner, session = make(threads=2), FakeSession(gate=gate)
+def test_a_free_thread_starts_at_once(make_runner: Callable[..., Runner], blocker: threading.Event) -> None:
+    runner, session = make_runner(threads=2), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
         one = start(runner, session, 5, first=1)
-        await until(lambda: session.rows == [1.0])
+        await wait_for(lambda: session.rows == [1.0])
         other = start(runner, session, 5, first=2)
-        await until(lambda: session.rows == [1.0, 2.0])  # while the first is still computed
-        gate.set()
+        await wait_for(lambda: session.rows == [1.0, 2.0])  # while the first is still computed
+        blocker.set()
         await asyncio.gather(one, other)
 
     run(scenario())
 
 
-def test_quick_requests_of_one_turn_run_together_on_the_event_loop(make: Callable[..., Runner]) -> None:
-    runner, session = make(threads=2), FakeSession()
+def test_quick_requests_of_one_turn_run_together_on_the_event_loop(make_runner: Callable[..., Runner]) -> None:
+    runner, session = make_runner(threads=2), FakeSession()
 
     async def scenario() -> None:
         for num_rows in (1, 8):
@@ -123,21 +123,23 @@ def observe(runner: Runner, session: FakeSession, **seconds_of: float) -> None:
             runner.observe(session, int(num_rows.removeprefix("of_")), 8, seconds)  # type: ignore[arg-type]
 
 
-def test_the_progress_token_changes_when_a_job_ends(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner, session = make(threads=1), FakeSession(gate=gate)
+def test_the_progress_token_changes_when_a_job_ends(
+    make_runner: Callable[..., Runner], blocker: threading.Event
+) -> None:
+    runner, session = make_runner(threads=1), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
-        await measure_slow(runner, session, gate)
+        await measure_slow(runner, session, blocker)
         seen = []
         for _ in range(2):
             assert runner.progress_token() is None
             task = start(runner, session, 8)
-            await until(session.began.is_set)
+            await wait_for(session.began.is_set)
             seen += [runner.progress_token(), runner.progress_token()]
-            gate.set()
+            blocker.set()
             await task
-            await until(lambda: runner.progress_token() is None)
-            gate.clear()
+            await wait_for(lambda: runner.progress_token() is None)
+            blocker.clear()
             session.began.clear()
         assert None not in seen
         assert seen[0] == seen[1] != seen[2] == seen[3]
@@ -145,15 +147,19 @@ def test_the_progress_token_changes_when_a_job_ends(make: Callable[..., Runner],
     run(scenario())
 
 
-def test_inline_batches_leave_the_only_thread_to_urgent_work(make: Callable[..., Runner]) -> None:
-    runner, quick, slow = make(threads=1, limits=Limits(max_batch_items=1)), FakeSession(seconds=1e-3), FakeSession()
+def test_inline_batches_leave_the_only_thread_to_urgent_work(make_runner: Callable[..., Runner]) -> None:
+    runner, quick, slow = (
+        make_runner(threads=1, limits=Limits(max_batch_items=1)),
+        FakeSession(seconds=1e-3),
+        FakeSession(),
+    )
 
     async def scenario() -> None:
         observe(runner, quick, of_1=1e-3)
         observe(runner, slow, of_1=0.1)
         tasks = [start(runner, quick, 8, first=i) for i in range(60)]
         tasks.append(start(runner, slow, 8, timeout_s=5))
-        await until(slow.began.is_set)
+        await wait_for(slow.began.is_set)
         assert len(quick.rows) < 30
         await asyncio.gather(*tasks)
 
@@ -161,8 +167,8 @@ def test_inline_batches_leave_the_only_thread_to_urgent_work(make: Callable[...,
     assert slow.threads != {"MainThread"}
 
 
-def test_inline_batches_do_not_delay_a_device_task(make: Callable[..., Runner]) -> None:
-    runner, quick = make(threads=1, limits=Limits(max_batch_items=1)), FakeSession(seconds=1e-3)
+def test_inline_batches_do_not_delay_a_device_task(make_runner: Callable[..., Runner]) -> None:
+    runner, quick = make_runner(threads=1, limits=Limits(max_batch_items=1)), FakeSession(seconds=1e-3)
 
     async def scenario() -> int:
         observe(runner, quick, of_1=1e-3)
@@ -174,8 +180,8 @@ def test_inline_batches_do_not_delay_a_device_task(make: Callable[..., Runner]) 
     assert run(scenario()) < 30
 
 
-def test_threads_start_full_slow_batches_while_more_requests_arrive(make: Callable[..., Runner]) -> None:
-    runner, session = make(threads=2, limits=Limits(max_batch_items=4)), FakeSession()
+def test_threads_start_full_slow_batches_while_more_requests_arrive(make_runner: Callable[..., Runner]) -> None:
+    runner, session = make_runner(threads=2, limits=Limits(max_batch_items=4)), FakeSession()
 
     async def scenario() -> None:
         for num_rows, seconds in ((1, 1e-4), (4, 0.5)):
@@ -188,24 +194,26 @@ def test_threads_start_full_slow_batches_while_more_requests_arrive(make: Callab
     assert sorted(session.rows) == [*range(8)]
 
 
-def test_slow_requests_leave_the_event_loop_free(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner, session = make(threads=1), FakeSession(gate=gate)
+def test_slow_requests_leave_the_event_loop_free(make_runner: Callable[..., Runner], blocker: threading.Event) -> None:
+    runner, session = make_runner(threads=1), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
         for _ in range(20):
             runner.observe(session, 1, 8, 0.5)  # type: ignore[arg-type]
         task = start(runner, session, 8)
-        await until(session.began.is_set)
+        await wait_for(session.began.is_set)
         assert not task.done()
-        gate.set()
+        blocker.set()
         await task
 
     run(scenario())
     assert "MainThread" not in session.threads
 
 
-def test_the_earliest_deadline_of_all_models_runs_first(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner, one, other = make(threads=1), FakeSession(gate=gate), FakeSession()
+def test_the_earliest_deadline_of_all_models_runs_first(
+    make_runner: Callable[..., Runner], blocker: threading.Event
+) -> None:
+    runner, one, other = make_runner(threads=1), FakeSession(blocker=blocker), FakeSession()
     order: list[str] = []
 
     async def scenario() -> None:
@@ -214,15 +222,15 @@ def test_the_earliest_deadline_of_all_models_runs_first(make: Callable[..., Runn
             return task
 
         tasks = [start(runner, one, 5)]
-        await until(one.began.is_set)
+        await wait_for(one.began.is_set)
         tasks += [
             record(start(runner, other, 5, timeout_s=30), "patient"),
             record(start(runner, one, 50, timeout_s=10), "urgent"),
             record(start(runner, one, 5, timeout_s=20), "usual"),
         ]
         call = asyncio.create_task(runner.call(order.append, "call", context=runner.new_context(timeout_s=15)))
-        await until(lambda: sum(counters.queued_items for counters in runner.counters()) == 3)
-        gate.set()
+        await wait_for(lambda: sum(counters.queued_items for counters in runner.counters()) == 3)
+        blocker.set()
         await asyncio.gather(call, *tasks)
 
     run(scenario())
@@ -233,20 +241,20 @@ def test_the_earliest_deadline_of_all_models_runs_first(make: Callable[..., Runn
 
 
 def test_queued_rows_of_a_cancelled_request_are_never_computed(
-    make: Callable[..., Runner], gate: threading.Event
+    make_runner: Callable[..., Runner], blocker: threading.Event
 ) -> None:
-    runner, session = make(threads=1), FakeSession(gate=gate)
+    runner, session = make_runner(threads=1), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
         running = start(runner, session, 5, first=1)
-        await until(session.began.is_set)
+        await wait_for(session.began.is_set)
         leaver, stayer = start(runner, session, 5, 30, first=100), start(runner, session, 5, first=200)
-        await until(lambda: runner.counters()[0].queued_items == 3)
+        await wait_for(lambda: runner.counters()[0].queued_items == 3)
         leaver.cancel()
         running.cancel()
         await asyncio.gather(leaver, running, return_exceptions=True)
         assert runner.counters()[0].queued_items == 1
-        gate.set()
+        blocker.set()
         await stayer
 
     run(scenario())
@@ -255,8 +263,8 @@ def test_queued_rows_of_a_cancelled_request_are_never_computed(
     assert (counters.cancelled_items, counters.executed_items, runner.pending) == (2, 2, 0)
 
 
-def test_a_request_may_be_cancelled_in_the_turn_it_arrives(make: Callable[..., Runner]) -> None:
-    runner, session = make(threads=1), FakeSession()
+def test_a_request_may_be_cancelled_in_the_turn_it_arrives(make_runner: Callable[..., Runner]) -> None:
+    runner, session = make_runner(threads=1), FakeSession()
 
     async def scenario() -> None:
         leaver = start(runner, session, 5, first=7)
@@ -270,18 +278,18 @@ def test_a_request_may_be_cancelled_in_the_turn_it_arrives(make: Callable[..., R
     assert runner.pending == 0
 
 
-def test_requests_expire_at_their_deadline(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner, session = make(threads=1), FakeSession(gate=gate)
+def test_requests_expire_at_their_deadline(make_runner: Callable[..., Runner], blocker: threading.Event) -> None:
+    runner, session = make_runner(threads=1), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
         running = start(runner, session, 5, first=1, timeout_s=1)
-        await until(session.began.is_set)
+        await wait_for(session.began.is_set)
         queued = start(runner, session, 5, first=2, timeout_s=1)
         for task in (running, queued):
             with pytest.raises(EkibenError, match="before the deadline") as caught:
                 await task
             assert caught.value.slug == "timeout"
-        gate.set()
+        blocker.set()
         await start(runner, session, 5, first=3)
 
     run(scenario())
@@ -290,8 +298,8 @@ def test_requests_expire_at_their_deadline(make: Callable[..., Runner], gate: th
     assert (counters.expired_items, counters.late_items, runner.pending) == (1, 1, 0)
 
 
-def test_a_request_that_is_late_on_arrival_does_not_start(make: Callable[..., Runner]) -> None:
-    runner, session = make(threads=1), FakeSession()
+def test_a_request_that_is_late_on_arrival_does_not_start(make_runner: Callable[..., Runner]) -> None:
+    runner, session = make_runner(threads=1), FakeSession()
 
     async def scenario() -> None:
         with pytest.raises(EkibenError, match="before the deadline"):
@@ -302,8 +310,8 @@ def test_a_request_that_is_late_on_arrival_does_not_start(make: Callable[..., Ru
     assert runner.pending == 0
 
 
-def test_an_output_of_an_undeclared_shape_fails_its_own_request(make: Callable[..., Runner]) -> None:
-    runner, session = make(threads=1), FakeSession()
+def test_an_output_of_an_undeclared_shape_fails_its_own_request(make_runner: Callable[..., Runner]) -> None:
+    runner, session = make_runner(threads=1), FakeSession()
     run_well = session.run
     session.run = lambda inputs, outputs=None: {  # type: ignore[method-assign]
         name: value if name != "logits" else np.float32(0) for name, value in run_well(inputs, outputs).items()
@@ -318,14 +326,14 @@ def test_an_output_of_an_undeclared_shape_fails_its_own_request(make: Callable[.
 
 
 def test_a_request_that_failed_on_delivery_computes_no_more_rows(
-    make: Callable[..., Runner], gate: threading.Event
+    make_runner: Callable[..., Runner], blocker: threading.Event
 ) -> None:
-    runner, session = make(threads=1, limits=Limits(max_batch_items=2)), FakeSession()
+    runner, session = make_runner(threads=1, limits=Limits(max_batch_items=2)), FakeSession()
     run_well = session.run
 
     def run_badly(inputs: Answer, outputs: Any = None) -> Answer:
         if session.batches:
-            assert gate.wait(30)
+            assert blocker.wait(30)
         return {**run_well(inputs, outputs), "logits": np.zeros(len(inputs["lengths"]), np.float32)}
 
     session.run = run_badly  # type: ignore[method-assign]
@@ -338,32 +346,32 @@ def test_a_request_that_failed_on_delivery_computes_no_more_rows(
     run(scenario())
 
 
-def test_a_device_task_expires_at_its_deadline(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner = make(threads=1)
+def test_a_device_task_expires_at_its_deadline(make_runner: Callable[..., Runner], blocker: threading.Event) -> None:
+    runner = make_runner(threads=1)
 
     async def scenario() -> None:
         with pytest.raises(EkibenError, match="before the deadline"):
-            await runner.call(gate.wait, 20, context=runner.new_context(timeout_s=0.05))
+            await runner.call(blocker.wait, 20, context=runner.new_context(timeout_s=0.05))
 
     run(scenario())
     assert runner.pending == 0
 
 
-def test_a_full_queue_refuses_with_a_retry_time(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner, session = make(threads=1, limits=Limits(max_queue_items=10)), FakeSession(gate=gate)
+def test_a_full_queue_refuses_with_a_retry_time(make_runner: Callable[..., Runner], blocker: threading.Event) -> None:
+    runner, session = make_runner(threads=1, limits=Limits(max_queue_items=10)), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
         for _ in range(20):
             runner.observe(session, 32, 8, 3.2)  # type: ignore[arg-type]
         tasks = [start(runner, session, 8)]
-        await until(session.began.is_set)
+        await wait_for(session.began.is_set)
         tasks += [start(runner, session, 8) for _ in range(10)]
-        await until(lambda: runner.counters()[0].queued_items == 10)
+        await wait_for(lambda: runner.counters()[0].queued_items == 10)
         with pytest.raises(EkibenError, match="the queue is full; 10 items are waiting") as caught:
             await start(runner, session, 8)
         assert caught.value.slug == "overloaded"
         assert caught.value.retry_after_s == 1.0
-        gate.set()
+        blocker.set()
         await asyncio.gather(*tasks)
 
     run(scenario())
@@ -371,9 +379,9 @@ def test_a_full_queue_refuses_with_a_retry_time(make: Callable[..., Runner], gat
 
 
 def test_a_client_that_returns_on_time_is_admitted_before_new_ones(
-    make: Callable[..., Runner], gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+    make_runner: Callable[..., Runner], blocker: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner, session = make(threads=1, limits=Limits(max_queue_items=10)), FakeSession(gate=gate)
+    runner, session = make_runner(threads=1, limits=Limits(max_queue_items=10)), FakeSession(blocker=blocker)
     now = 1000.0
     clock = SimpleNamespace(monotonic=lambda: now)
     for module in ("scheduling.executor", "scheduling.deadline_timer", "runner"):
@@ -389,21 +397,21 @@ def test_a_client_that_returns_on_time_is_admitted_before_new_ones(
         for _ in range(20):
             runner.observe(session, 32, 8, 0.32)  # type: ignore[arg-type]
         tasks = [send(1)]
-        await until(session.began.is_set)
+        await wait_for(session.began.is_set)
         tasks += [send(i) for i in range(2, 12)]
-        await until(lambda: runner.counters()[0].queued_items == 10)
+        await wait_for(lambda: runner.counters()[0].queued_items == 10)
         with pytest.raises(EkibenError) as caught:
             await send(100)
         assert caught.value.retry_after_s == 1.0
         for task in tasks[9:]:
             task.cancel()
-        await until(lambda: runner.counters()[0].queued_items == 8)
+        await wait_for(lambda: runner.counters()[0].queued_items == 8)
         now += 1.01
         with pytest.raises(EkibenError, match="full"):  # the last places are kept
             await send(200)
         returned = send(100)
-        await until(lambda: runner.counters()[0].queued_items == 9)
-        gate.set()
+        await wait_for(lambda: runner.counters()[0].queued_items == 9)
+        blocker.set()
         await asyncio.gather(returned, *tasks[:9])
 
     run(scenario())
@@ -412,14 +420,14 @@ def test_a_client_that_returns_on_time_is_admitted_before_new_ones(
 
 
 def test_a_client_that_returns_early_is_refused_before_its_body_is_read(
-    make: Callable[..., Runner], gate: threading.Event
+    make_runner: Callable[..., Runner], blocker: threading.Event
 ) -> None:
-    runner, session = make(threads=1), FakeSession(gate=gate)
+    runner, session = make_runner(threads=1), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
-        await measure_slow(runner, session, gate)
+        await measure_slow(runner, session, blocker)
         task = start(runner, session, 8)
-        await until(session.began.is_set)
+        await wait_for(session.began.is_set)
         assert not runner.expects_retries
         context = runner.new_context(timeout_s=3, client="a", route="/path")
         with pytest.raises(EkibenError, match="deadline would be missed"):
@@ -431,28 +439,30 @@ def test_a_client_that_returns_early_is_refused_before_its_body_is_read(
             assert caught.value.retry_after_s is not None
         for client, route, timeout_s in (("b", "/path", 3), ("a", "/other", 3), ("a", "/path", 30)):
             runner.try_admit(runner.new_context(timeout_s=timeout_s, client=client, route=route))
-        gate.set()
+        blocker.set()
         await task
 
     run(scenario())
     assert runner.counters()[0].refused == {"overloaded": 1, "unread": 2}
 
 
-def test_a_request_that_would_be_late_is_refused_at_once(make: Callable[..., Runner], gate: threading.Event) -> None:
-    runner, session = make(threads=1), FakeSession(gate=gate)
+def test_a_request_that_would_be_late_is_refused_at_once(
+    make_runner: Callable[..., Runner], blocker: threading.Event
+) -> None:
+    runner, session = make_runner(threads=1), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
-        await start(runner, session, 8) if gate.is_set() else None
-        await measure_slow(runner, session, gate)
+        await start(runner, session, 8) if blocker.is_set() else None
+        await measure_slow(runner, session, blocker)
         tasks = [start(runner, session, 8, timeout_s=20)]
-        await until(session.began.is_set)
+        await wait_for(session.began.is_set)
         tasks += [start(runner, session, *[8] * 20, timeout_s=20)]
-        await until(lambda: runner.counters()[0].queued_items == 20)
+        await wait_for(lambda: runner.counters()[0].queued_items == 20)
         with pytest.raises(EkibenError, match="the deadline would be missed") as caught:
             await start(runner, session, 8, timeout_s=3)
         assert caught.value.slug == "overloaded"
         assert caught.value.retry_after_s is not None
-        gate.set()
+        blocker.set()
         await asyncio.gather(*tasks)
 
     run(scenario())
@@ -460,13 +470,13 @@ def test_a_request_that_would_be_late_is_refused_at_once(make: Callable[..., Run
 
 
 def test_a_stopped_runner_refuses_new_requests_and_answers_admitted_ones(
-    make: Callable[..., Runner], gate: threading.Event
+    make_runner: Callable[..., Runner], blocker: threading.Event
 ) -> None:
-    runner, session = make(threads=1), FakeSession(gate=gate)
+    runner, session = make_runner(threads=1), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
         old = [start(runner, session, 8) for _ in range(3)]
-        await until(session.began.is_set)
+        await wait_for(session.began.is_set)
         runner.stop()
         with pytest.raises(EkibenError, match="shutting down"):
             runner.generation_slots(1)
@@ -474,7 +484,7 @@ def test_a_stopped_runner_refuses_new_requests_and_answers_admitted_ones(
             await start(runner, session, 8)
         assert (caught.value.slug, caught.value.retry_after_s) == ("not-ready", 1.0)
         assert not await runner.drained(0.01)
-        gate.set()
+        blocker.set()
         assert await runner.drained(20)
         await asyncio.gather(*old)
         assert await runner.call(lambda: "a step") == "a step"
@@ -482,25 +492,25 @@ def test_a_stopped_runner_refuses_new_requests_and_answers_admitted_ones(
     run(scenario())
 
 
-def test_close_does_not_wait_for_a_hung_computation(gate: threading.Event) -> None:
-    runner, session = Runner(threads=1), FakeSession(gate=gate)
+def test_close_does_not_wait_for_a_hung_computation(blocker: threading.Event) -> None:
+    runner, session = Runner(threads=1), FakeSession(blocker=blocker)
 
     async def scenario() -> None:
         hanging = start(runner, session, 8)
-        await until(session.began.is_set)
+        await wait_for(session.began.is_set)
         queued = start(runner, session, 8)
-        await until(lambda: runner.counters()[0].queued_items == 1)
+        await wait_for(lambda: runner.counters()[0].queued_items == 1)
         await asyncio.to_thread(runner.close, 0.05)
         with pytest.raises(EkibenError, match="shutting down"):
             await queued
-        gate.set()
+        blocker.set()
         await hanging
 
     run(scenario())
 
 
-def test_several_event_loops_share_a_runner(make: Callable[..., Runner]) -> None:
-    runner, session = make(threads=2), FakeSession(seconds=0.001)
+def test_several_event_loops_share_a_runner(make_runner: Callable[..., Runner]) -> None:
+    runner, session = make_runner(threads=2), FakeSession(seconds=0.001)
     answers: dict[int, list[Answer]] = {}
 
     async def scenario(number: int) -> None:
@@ -516,9 +526,9 @@ def test_several_event_loops_share_a_runner(make: Callable[..., Runner]) -> None
         assert [answer["logits"][0, 0, 0] for answer in given] == [100 * number + i for i in range(20)]
 
 
-def test_an_idle_runner_keeps_no_session_alive(make: Callable[..., Runner]) -> None:
-    runner, session = make(threads=1), FakeSession()
-    gone = weakref.ref(session)
+def test_an_idle_runner_keeps_no_session_alive(make_runner: Callable[..., Runner]) -> None:
+    runner, session = make_runner(threads=1), FakeSession()
+    session_ref = weakref.ref(session)
 
     async def scenario(session: Any) -> None:
         await asyncio.gather(*(start(runner, session, 5) for _ in range(5)))
@@ -526,14 +536,14 @@ def test_an_idle_runner_keeps_no_session_alive(make: Callable[..., Runner]) -> N
     run(scenario(session))
     del session
     end = time.monotonic() + 20
-    while gone() is not None:  # until the thread has come back from handing out the answers
+    while session_ref() is not None:  # until the thread has come back from handing out the answers
         assert time.monotonic() < end
         gc.collect()
     assert runner.counters()[0].executed_items == 5
 
 
-def test_random_arrivals_and_cancellations_lose_and_leave_nothing(make: Callable[..., Runner]) -> None:
-    runner, session = make(threads=2, limits=Limits(max_queue_items=60)), FakeSession(seconds=0.0005)
+def test_random_arrivals_and_cancellations_lose_and_leave_nothing(make_runner: Callable[..., Runner]) -> None:
+    runner, session = make_runner(threads=2, limits=Limits(max_queue_items=60)), FakeSession(seconds=0.0005)
     rng = np.random.default_rng(0)
     outcomes: Counter[str] = Counter()
 

@@ -82,8 +82,8 @@ def test_replay_names_output_case_and_difference(write: Callable[..., Path]) -> 
     first, second = golden_cases("image-classifier")
     logits = second.outputs["logits"].copy()
     logits[2, 1] += 0.25
-    wrong = dataclasses.replace(second, outputs={**second.outputs, "logits": logits})
-    bundle = open_bundle(write("image-classifier", files=bundle_files("image-classifier", golden=(first, wrong))))
+    other = dataclasses.replace(second, outputs={**second.outputs, "logits": logits})
+    bundle = open_bundle(write("image-classifier", files=bundle_files("image-classifier", golden=(first, other))))
     session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
     with pytest.raises(
         BundleError, match=r"golden case 1 .*'logits' on CPUExecutionProvider is 0\.25 away.* at \[2, 1\]"

@@ -79,10 +79,10 @@ def test_a_client_that_has_disconnected_already_is_reported_at_once() -> None:
 
     async def main() -> bool:
         left = asyncio.Event()
-        gone = RsgiRequest(scope(), Leaving()).disconnected()  # type: ignore[arg-type]
-        gone.add_done_callback(lambda _: left.set())
+        disconnected = RsgiRequest(scope(), Leaving()).disconnected()  # type: ignore[arg-type]
+        disconnected.add_done_callback(lambda _: left.set())
         await asyncio.wait_for(left.wait(), 20)
-        return gone.cancel()
+        return disconnected.cancel()
 
     assert asyncio.run(main()) is False
 

@@ -107,11 +107,11 @@ def test_worker_runs_if_pinning_fails(
     family, source = make_input("csv", 20)
     refused = []
 
-    def refuse(pid: int, cores: set[int]) -> None:
+    def fail(pid: int, cores: set[int]) -> None:
         refused.append(cores)
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("os.sched_setaffinity", refuse)
+    monkeypatch.setattr("os.sched_setaffinity", fail)
     count = len(os.sched_getaffinity(0))
     result = run.score(NAMES[family], [source], tmp_path / "out", bundles=served_bundles, device="cpu", workers=count)
     assert (result.failures, result.computed, len(refused)) == ((), 20, count)

@@ -142,9 +142,9 @@ def test_visible_files_are_synced_before_the_job_is_finished(ledger: Ledger, mon
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
     ledger.finish({"summary.json": b"{}"}, {"in.csv": "1"})
-    shown = [path for path in ledger.output.rglob("*") if path.name not in {"lock", "job.json", "_ledger"}]
-    assert {path.name for path in shown if path.stat().st_ino not in synced} == set()
-    assert len(shown) == 8
+    displayed = [path for path in ledger.output.rglob("*") if path.name not in {"lock", "job.json", "_ledger"}]
+    assert {path.name for path in displayed if path.stat().st_ino not in synced} == set()
+    assert len(displayed) == 8
     assert (ledger.output / "_ledger" / "done.json").stat().st_ino == synced[-1]
     ledger.close()
 

@@ -53,8 +53,8 @@ def test_bytes_do_not_depend_on_the_division_into_tables(form: str, tmp_path: Pa
 def test_parquet_sink_writes_every_value(tmp_path: Path) -> None:
     rows = pq.read_table(write(tmp_path / "a", "parquet", [50])).to_pylist()
     expected = pa.Table.from_pylist(ROWS, SCHEMA).to_pylist()
-    for row, expected_row, note in zip(rows, expected, ["text", '{"a": 1}', None, "3", "é"] * 10, strict=True):
-        assert row == {**expected_row, "note": note}
+    for row, expected_row, remark in zip(rows, expected, ["text", '{"a": 1}', None, "3", "é"] * 10, strict=True):
+        assert row == {**expected_row, "note": remark}
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int32(), pa.uint64()])

@@ -40,11 +40,11 @@ def test_prompts_share_a_request_and_get_the_completions_of_separate_requests(
 
     monkeypatch.setattr("service.scoring.scorers.generate.generate", counted)
     given = ["the ", "a" * (CONTEXT - 7)]
-    together = score(models, "language-model", {}, prompt=given)
+    batched = score(models, "language-model", {}, prompt=given)
     assert sizes == [2]
-    alone = [score(models, "language-model", {}, prompt=[prompt]).columns for prompt in given]
-    assert together.columns["text"].to_pylist() == [columns["text"][0].as_py() for columns in alone]
-    assert together.columns["tokens"].to_pylist() == [64, 7]
+    single = [score(models, "language-model", {}, prompt=[prompt]).columns for prompt in given]
+    assert batched.columns["text"].to_pylist() == [columns["text"][0].as_py() for columns in single]
+    assert batched.columns["tokens"].to_pylist() == [64, 7]
 
 
 def test_row_columns_override_the_request(models: dict[str, Model]) -> None:

@@ -78,8 +78,8 @@ def test_length_column_limits_a_padded_series(models: dict[str, Model]) -> None:
     for row, whole in zip(padded, ragged, strict=True):
         row[: len(whole)] = whole
     found = scorer.score(rows(sequence=padded, length=np.array([len(row) for row in ragged])))
-    plain = SeriesScorer(models["series-classifier"], {"sequence": "sequence"}, {}).score(rows(sequence=ragged))
-    assert found.columns["probability"].to_pylist() == plain.columns["probability"].to_pylist()
+    unpadded = SeriesScorer(models["series-classifier"], {"sequence": "sequence"}, {}).score(rows(sequence=ragged))
+    assert found.columns["probability"].to_pylist() == unpadded.columns["probability"].to_pylist()
     bad = scorer.score(rows(sequence=padded, length=[0, 13, None, "2", True, 1]))
     assert list(bad.indexes) == [5]
 
