@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.http.problems import STATUS
-
 from export.table import HEADER, manifests, row
+from service.http.wire.errors import STATUS
 from service.manifest import CARD, Manifest
 from service.settings import settings_table
 from tests.e2e.serving import ROOT, SERVE, environment, serving

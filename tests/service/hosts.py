@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.e2e.serving import ROOT, ServerProcess, environment, start
 from tests.service.requests import request_body
 
@@ -87,3 +89,11 @@ def wait_until(condition: Any, timeout_s: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def ended(process: psutil.Process) -> bool:
+    """Has the process ended, reaped or not?"""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

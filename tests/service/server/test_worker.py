@@ -10,6 +10,7 @@ from tests.service.hosts import (
     GRANIAN,
     ask,
     classify,
+    ended,
     finished,
     half_a_request,
     running_server,
@@ -46,11 +47,3 @@ def test_a_stuck_request_does_not_outlive_the_grace_period(served_bundles: Path,
         host.process.wait(timeout=20)
         assert all(ended(worker) for worker in workers)
         stuck.close()
-
-
-def ended(process: psutil.Process) -> bool:
-    """Has the process ended, reaped or not?"""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

@@ -1,4 +1,4 @@
-"""Quick computations run on the event loop, within its budget; everything else is left to threads or the batched path."""
+"""Quick computations run on the event loop within its budget; threads or the batched path do everything else."""
 
 import asyncio
 from typing import Any
