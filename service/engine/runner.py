@@ -16,7 +16,7 @@ from service.engine.admission.concurrency import ConcurrencyLimiter
 from service.engine.batching.collate import Array, Collator, Tensors
 from service.engine.batching.queue import BatchQueue
 from service.engine.batching.request import Request
-from service.engine.context import Permit, RequestContext
+from service.engine.context import RequestContext
 from service.engine.limits import Limits
 from service.engine.metrics import Counters
 from service.engine.scheduling.coalescer import Coalescer
@@ -38,6 +38,7 @@ class Runner:
         """`threads` is the number of batches that compute at the same time."""
         self.limits = limits or Limits()
         self._executor = Executor(threads, self.limits)
+        self.admission = self._executor.admission  # for requests that are not read yet
         self._inline = InlineRunner(self._executor)
         self._coalescer = Coalescer(self._executor, self._inline)
         self._generations = ConcurrencyLimiter(self.limits.max_generations)
@@ -62,15 +63,6 @@ class Runner:
             client=client,
             route=route,
         )
-
-    @property
-    def expects_retries(self) -> bool:
-        """Should `try_admit` see requests before they are read?"""
-        return self._executor.admission.expects_retries
-
-    def try_admit(self, context: RequestContext) -> Permit:
-        """Admit a request whose body was not read; raises EkibenError overloaded. See AdmissionController."""
-        return self._executor.admission.try_admit(context)
 
     def progress_token(self) -> int | None:
         """While nothing more could start: a number that changes whenever a computation ends."""
@@ -103,7 +95,7 @@ class Runner:
         if context.deadline <= now:
             queue.counters.refused["late"] += 1
             raise deadline_passed()
-        if self._coalescer.is_idle(loop) and queue.is_quick(num_rows, num_steps):
+        if self._coalescer.is_idle() and queue.is_quick(num_rows, num_steps):
             answer = self._inline.run_request(queue, session, inputs, outputs, num_rows=num_rows, num_steps=num_steps)
             if answer is not None:
                 return answer

@@ -18,7 +18,7 @@ from service.engine.batching.backlog import Backlog
 from service.engine.batching.batch import Batch, SliceResult
 from service.engine.batching.collate import Collator, Tensors
 from service.engine.batching.cost_model import MEDIAN, SLOW, CostEstimate, CostModel
-from service.engine.batching.request import Request, RequestSlice, RequestStatus
+from service.engine.batching.request import PENDING, Request, RequestSlice, RequestStatus
 from service.engine.limits import INLINE_BUDGET_S, Limits
 from service.engine.metrics import Counters
 from service.engine.sessions.session import Session
@@ -129,7 +129,7 @@ class BatchQueue:
         best = None
         for key in list(self._buckets):
             bucket = self._buckets[key]
-            while bucket and bucket[0].request.status is not RequestStatus.PENDING:
+            while bucket and bucket[0].request.status is not PENDING:
                 bucket.popleft()
             if not bucket:
                 del self._buckets[key]
@@ -264,7 +264,7 @@ class BatchQueue:
         while bucket:
             part = bucket[0]
             request = part.request
-            if request.status is not RequestStatus.PENDING:
+            if request.status is not PENDING:
                 bucket.popleft()
             elif part.deadline <= now:
                 bucket.popleft()

@@ -17,6 +17,7 @@ from service.engine.batching.backlog import Backlog
 from service.engine.batching.batch import Batch, SliceResult, compute
 from service.engine.batching.queue import BatchQueue
 from service.engine.batching.request import EMPTY, Request, RequestStatus
+from service.engine.context import UNRESERVED
 from service.engine.limits import Limits
 from service.engine.scheduling.deadline_timer import DeadlineTimers
 from service.engine.scheduling.device_task import DeviceTask
@@ -39,7 +40,7 @@ class Executor:
         self._has_work = threading.Condition(self.lock)
         self._threads: list[threading.Thread] = []
         self._idle_threads = 0
-        self._running = 0  # slots in use
+        self.running = 0  # slots in use
         self._num_finished = 0
         self._scheduler = EdfScheduler()
         self._timers = DeadlineTimers(self._expire)
@@ -47,12 +48,12 @@ class Executor:
     @property
     def is_busy(self) -> bool:
         """May a request have to wait?"""
-        return self._running > 0 or bool(self._scheduler)
+        return self.running > 0 or bool(self._scheduler)
 
     def progress_token(self) -> int | None:
         """While every slot is in use: a number that changes whenever a job ends."""
         with self.lock:
-            return self._num_finished if self._running >= self.slots else None
+            return self._num_finished if self.running >= self.slots else None
 
     def enqueue(self, requests: Sequence[tuple[BatchQueue, Request]]) -> None:
         """Admit these requests to their queues, or fail them. To be called on their event loop."""
@@ -90,22 +91,23 @@ class Executor:
     def claim(self, batch: Batch) -> bool:
         """Take a slot for a batch that was never queued, if no queued work waits for one."""
         with self.lock:
-            if self._scheduler or self._running >= self.slots or self.stopped:
+            if self._scheduler or self.running >= self.slots or self.stopped:
                 return False
-            self._running += 1
+            self.running += 1
             for part in batch.slices:
                 batch.queue.count_admitted(part.request)
-                part.request.context.permit.release()
+                if part.request.context.permit is not UNRESERVED:
+                    part.request.context.permit.release()
             return True
 
     def claim_queued(self, now: float, budget_s: float) -> Batch | None:
         """Take a slot and the most urgent batch that usually fits the budget; a thread takes what does not fit."""
         with self.lock:
-            if self._running >= self.slots:
+            if self.running >= self.slots:
                 return None
             batch = self._scheduler.next_batch(now, budget_s)
             if batch is not None:
-                self._running += 1
+                self.running += 1
                 if self.backlog.total_s > budget_s:
                     self.wake()
             return batch
@@ -131,7 +133,7 @@ class Executor:
     def wake(self) -> None:
         """Have one more thread look for work, if there is queued work and a free slot."""
         with self.lock:
-            if self._scheduler and self._running < self.slots:
+            if self._scheduler and self.running < self.slots:
                 if self._idle_threads:
                     self._has_work.notify()
                 elif len(self._threads) < self.slots:
@@ -194,7 +196,7 @@ class Executor:
                     self._idle_threads += 1
                     self._has_work.wait()
                     self._idle_threads -= 1
-                self._running += 1
+                self.running += 1
                 self.wake()
             if isinstance(job, DeviceTask):
                 _post(job.loop, job.run())
@@ -205,12 +207,12 @@ class Executor:
             del job  # an idle thread keeps no model alive
 
     def _release_slot(self) -> None:
-        self._running -= 1
+        self.running -= 1
         self._num_finished += 1
 
     def _next_job(self) -> Batch | DeviceTask | None:
         now = time.monotonic()
-        job = self._scheduler.next_job(now) if self._running < self.slots else None
+        job = self._scheduler.next_job(now) if self.running < self.slots else None
         if isinstance(job, Batch):
             self.backlog.started(job, now + job.queue.predict_batch_s(job))
         return job

@@ -76,17 +76,16 @@ def test_full_batches_that_are_not_quick_are_queued_while_more_arrive() -> None:
 def test_an_idle_service_answers_single_requests_at_once_but_looks_for_company() -> None:
     async def scenario() -> list[bool]:
         case = Case()
-        loop = asyncio.get_running_loop()
-        assert not case.coalescer.is_idle(loop)
+        assert not case.coalescer.is_idle()
         for _ in range(IDLE_STREAK):
             case.send(1)
             await case.drain()
-        idle = [case.coalescer.is_idle(loop) for _ in range(2 * COALESCE_EVERY)]
+        idle = [case.coalescer.is_idle() for _ in range(2 * COALESCE_EVERY)]
         case.send(1)
-        assert not case.coalescer.is_idle(loop), "another request has arrived"
+        assert not case.coalescer.is_idle(), "another request has arrived"
         case.send(1)
         await case.drain()
-        assert not case.coalescer.is_idle(loop), "the last requests met others"
+        assert not case.coalescer.is_idle(), "the last requests met others"
         return idle
 
     idle = asyncio.run(scenario())
@@ -96,15 +95,14 @@ def test_an_idle_service_answers_single_requests_at_once_but_looks_for_company()
 def test_a_busy_or_stopped_executor_is_not_idle() -> None:
     async def scenario() -> list[bool]:
         case = Case()
-        loop = asyncio.get_running_loop()
         for _ in range(IDLE_STREAK):
             case.send(1)
             await case.drain()
-        idle = [case.coalescer.is_idle(loop)]
+        idle = [case.coalescer.is_idle()]
         case.executor.pending = 1
-        idle.append(case.coalescer.is_idle(loop))
+        idle.append(case.coalescer.is_idle())
         case.executor.pending, case.executor.stopped = 0, True
-        idle.append(case.coalescer.is_idle(loop))
+        idle.append(case.coalescer.is_idle())
         return idle
 
     assert asyncio.run(scenario()) == [True, False, False]

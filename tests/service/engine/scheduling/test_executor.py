@@ -428,17 +428,17 @@ def test_a_client_that_returns_early_is_refused_before_its_body_is_read(
         await measure_slow(runner, session, blocker)
         task = start(runner, session, 8)
         await wait_for(session.began.is_set)
-        assert not runner.expects_retries
+        assert not runner.admission.expects_retries
         context = runner.new_context(timeout_s=3, client="a", route="/path")
         with pytest.raises(EkibenError, match="deadline would be missed"):
             await runner.run(session, rows(8), context=context)  # type: ignore[arg-type]
-        assert runner.expects_retries
+        assert runner.admission.expects_retries
         for _ in range(2):
             with pytest.raises(EkibenError, match="deadline would be missed") as caught:
-                runner.try_admit(runner.new_context(timeout_s=3, client="a", route="/path"))
+                runner.admission.try_admit(runner.new_context(timeout_s=3, client="a", route="/path"))
             assert caught.value.retry_after_s is not None
         for client, route, timeout_s in (("b", "/path", 3), ("a", "/other", 3), ("a", "/path", 30)):
-            runner.try_admit(runner.new_context(timeout_s=timeout_s, client=client, route=route))
+            runner.admission.try_admit(runner.new_context(timeout_s=timeout_s, client=client, route=route))
         blocker.set()
         await task
 
@@ -569,7 +569,7 @@ def test_random_arrivals_and_cancellations_lose_and_leave_nothing(make_runner: C
             await asyncio.gather(*(client(i) for i in range(30)))
             await asyncio.sleep(0.001)
         await runner.drained(20)
-        while runner._executor._running:
+        while runner._executor.running:
             await asyncio.sleep(0.001)
 
     run(scenario())
