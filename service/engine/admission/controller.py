@@ -37,9 +37,7 @@ class AdmissionController:
         self._lock = lock
         self._clock = clock
         self._retries = RetrySchedule(slots)
-        self.expects_retries = (
-            False  # clients that were refused may return: show `try_admit` requests that are not read
-        )
+        self.expects_retries = False  # if so, `try_admit` should see requests that are not read
         self._shedding_until = 0.0
         self._shedding_timeout_s = 0.0  # for requests with no longer timeout than this
 
