@@ -124,9 +124,8 @@ class Runner:
     def generation_slots(self, num_rows: int) -> AbstractContextManager[None]:
         """Hold a slot for each row as long as its generation lasts.
 
-        Raises EkibenError: overloaded if too many are in use, not-ready if the runner was stopped.
+        Raises EkibenError overloaded if too many are in use.
         """
-        self._executor.raise_if_stopped()
         return self._generations.acquire(num_rows)
 
     def grid(self, session: Session) -> list[tuple[int, int]]:
@@ -157,22 +156,6 @@ class Runner:
     def counters(self) -> list[Counters]:
         """The counters of each version of a model that ever received a request."""
         return list(self._counters.values())
-
-    @property
-    def pending(self) -> int:
-        """Requests and calls that have arrived and are not answered yet."""
-        return self._executor.pending
-
-    def stop(self) -> None:
-        """Refuse new requests and generations with not-ready; go on with those that were admitted."""
-        self._executor.stopped = True
-
-    async def drained(self, timeout_s: float) -> bool:
-        """Wait until nothing is pending; False if that takes longer than `timeout_s`."""
-        end = time.monotonic() + timeout_s
-        while self.pending and time.monotonic() < end:
-            await asyncio.sleep(0.005)
-        return not self.pending
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Drop what has not started; wait at most `timeout_s` for what has (a hung thread is left behind)."""

@@ -21,7 +21,7 @@ class Coalescer:
     def is_idle(self) -> bool:
         """Is a request that arrives now likely to be the only one?"""
         executor = self._executor
-        if self._single_turns < IDLE_STREAK or executor.pending or executor.running or executor.stopped:
+        if self._single_turns < IDLE_STREAK or executor.pending or executor.running or executor.closed:
             return False
         self._single_turns += 1
         return self._single_turns % COALESCE_EVERY != 0

@@ -14,8 +14,8 @@ from typing import Any
 
 from service.engine.admission.controller import AdmissionController
 from service.engine.batching.backlog import Backlog
-from service.engine.batching.batch import Batch, SliceResult, compute
-from service.engine.batching.queue import BatchQueue
+from service.engine.batching.batch import SliceResult, compute
+from service.engine.batching.queue import Batch, BatchQueue
 from service.engine.batching.request import EMPTY, Request, RequestStatus
 from service.engine.context import UNRESERVED
 from service.engine.limits import Limits
@@ -35,8 +35,7 @@ class Executor:
         self.backlog = Backlog(slots)
         self.admission = AdmissionController(slots, limits, self.backlog, self.lock)
         self.pending = 0  # requests and tasks that have arrived and are not answered
-        self.stopped = False
-        self._closed = False
+        self.closed = False
         self._has_work = threading.Condition(self.lock)
         self._threads: list[threading.Thread] = []
         self._idle_threads = 0
@@ -44,11 +43,6 @@ class Executor:
         self._num_finished = 0
         self._scheduler = EdfScheduler()
         self._timers = DeadlineTimers(self._expire)
-
-    @property
-    def is_busy(self) -> bool:
-        """May a request have to wait?"""
-        return self.running > 0 or bool(self._scheduler)
 
     def progress_token(self) -> int | None:
         """While every slot is in use: a number that changes whenever a job ends."""
@@ -75,7 +69,7 @@ class Executor:
 
     def submit(self, task: DeviceTask) -> None:
         with self.lock:
-            if self._closed:
+            if self.closed:
                 raise shutting_down()
             self.pending += 1
             self._scheduler.add_task(task)
@@ -91,7 +85,7 @@ class Executor:
     def claim(self, batch: Batch) -> bool:
         """Take a slot for a batch that was never queued, if no queued work waits for one."""
         with self.lock:
-            if self._scheduler or self.running >= self.slots or self.stopped:
+            if self._scheduler or self.running >= self.slots or self.closed:
                 return False
             self.running += 1
             for part in batch.slices:
@@ -142,13 +136,9 @@ class Executor:
                     self._threads.append(thread)
                     thread.start()
 
-    def raise_if_stopped(self) -> None:
-        if self.stopped:
-            raise shutting_down()
-
     def close(self, timeout_s: float) -> None:
         with self.lock:
-            self.stopped = self._closed = True
+            self.closed = True
             dropped = self._scheduler.clear()
             self._has_work.notify_all()
         for waiting in dropped:
@@ -161,12 +151,12 @@ class Executor:
         if request.future.done():
             return
         slices = queue.slices(request)
-        if self.stopped:
+        if self.closed:
             queue.counters.refused["stopping"] += 1
             request.fail(shutting_down())
             return
         request.context.permit.release()
-        if self.is_busy:
+        if self.running or self._scheduler:
             try:
                 permit = self.admission.try_admit(request.context, queue.estimate(request))
             except EkibenError as refusal:
@@ -191,7 +181,7 @@ class Executor:
         while True:
             with self.lock:
                 while (job := self._next_job()) is None:
-                    if self._closed:
+                    if self.closed:
                         return
                     self._idle_threads += 1
                     self._has_work.wait()

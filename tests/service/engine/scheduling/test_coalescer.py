@@ -63,7 +63,7 @@ def test_requests_of_one_turn_and_of_the_next_are_drained_together() -> None:
 def test_full_batches_that_are_not_quick_are_queued_while_more_arrive() -> None:
     async def scenario() -> tuple[list[int], int]:
         case = Case(max_batch_items=4)
-        case.executor.stopped = True  # so that what is queued is refused at once, and no thread starts
+        case.executor.closed = True  # so that what is queued is refused at once, and no thread starts
         case.queue.observe(4, 5, 1.0)
         case.send(10)
         refused = case.queue.counters.refused["stopping"]
@@ -92,7 +92,7 @@ def test_an_idle_service_answers_single_requests_at_once_but_looks_for_company()
     assert idle.count(False) == 2
 
 
-def test_a_busy_or_stopped_executor_is_not_idle() -> None:
+def test_a_busy_or_closed_executor_is_not_idle() -> None:
     async def scenario() -> list[bool]:
         case = Case()
         for _ in range(IDLE_STREAK):
@@ -101,7 +101,7 @@ def test_a_busy_or_stopped_executor_is_not_idle() -> None:
         idle = [case.coalescer.is_idle()]
         case.executor.pending = 1
         idle.append(case.coalescer.is_idle())
-        case.executor.pending, case.executor.stopped = 0, True
+        case.executor.pending, case.executor.closed = 0, True
         idle.append(case.coalescer.is_idle())
         return idle
 
