@@ -35,7 +35,8 @@ def main() -> None:
         "--workers",
         type=int,
         default=1,
-        help="worker processes: one for each GPU; on a CPU up to its cores (with as many, each stays on one core)",
+        help="worker processes, at most one per CPU core (with one per core, each is pinned); "
+        "with several GPUs, start one service per GPU, each with its own CUDA_VISIBLE_DEVICES",
     )
     args = parser.parse_args()
     if args.workers < 1:
