@@ -135,7 +135,7 @@ def test_a_device_that_fails_while_serving_is_not_ready_until_it_is_verified_aga
         patch.setattr(Session, "run", run)
         wait_until(lambda: not repository.ready)
         reason = repository.not_ready_reason() or ""
-        assert reason.startswith(f"{NAME}/{version}: heartbeat: ")
+        assert reason.startswith(f"{NAME}/{version}: health check: ")
         assert expected[fault] in reason
         assert (row(repository)["state"], row(repository)["reason"]) == ("FAILED", reason)
         assert reason in caplog.text
@@ -200,7 +200,7 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     wait_until(lambda: not repository.ready)
     reason = repository.not_ready_reason() or ""
     assert reason.startswith(
-        f"{name}/{version}: heartbeat: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
+        f"{name}/{version}: health check: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
     )
     released.set()
     client.join(20)
