@@ -184,7 +184,7 @@ def write_with_golden(root: Path, tensors: dict[str, Any]) -> Path:
 
 
 def test_incomplete_golden_cases_are_refused(tmp_path: Path) -> None:
-    assert_refused(write_with_golden(tmp_path, {}), "golden.safetensors holds no case")
+    assert_refused(write_with_golden(tmp_path, {}), "golden.safetensors: the file holds no case")
     tensors = pack_golden(golden_cases(FAMILY))
     not_finite = tensors | {"1/out/logits": np.full_like(tensors["1/out/logits"], np.nan)}
     assert_refused(
@@ -220,11 +220,11 @@ def test_golden_file_that_is_not_safetensors_is_refused(tmp_path: Path, content:
         (b"", "line 1: "),
         (b'{"request": {}, "answer": {}}\n{"request": {}', "line 2: "),
         (b'{"request": {}, "answer": {}}\n\n', "line 2: "),
-        (b'{"request": {}}\n', "line 1 is not"),
-        (b'{"request": {}, "answer": {}, "note": 1}\n', "line 1 is not"),
-        (b'{"request": [], "answer": {}}\n', "line 1 is not"),
-        (b"[1]\n", "line 1"),
-        (b"3\n", "line 1"),
+        (b'{"request": {}}\n', "line 1: field 'answer': Field required"),
+        (b'{"request": {}, "answer": {}, "note": 1}\n', "line 1: field 'note': Extra inputs"),
+        (b'{"request": [], "answer": {}}\n', "line 1: field 'request': Input should be an object"),
+        (b"[1]\n", "line 1: "),
+        (b"3\n", "line 1: "),
         (b"\xff\n", "line 1: "),
         (b"[" * 100_000 + b"\n", "line 1: "),
     ],
