@@ -27,7 +27,6 @@ from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, FileE
 from service.onnx_wire import check_model
 
 MAX_MANIFEST_BYTES = 1 << 20
-
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
@@ -50,7 +49,6 @@ class RequestCase(FrozenModel):
 class Bundle:
     """A bundle that passed every check."""
 
-    folder: Path
     manifest: Manifest
     model: bytes
     golden: tuple[GoldenCase, ...]
@@ -79,22 +77,16 @@ def open_bundle(folder: Path) -> Bundle:
     label = f"{folder.parent.name}/{folder.name}"
     manifest = _read_manifest(folder, label)
     contents = {name: _read_file(folder, label, name, file) for name, file in manifest.files.items()}
+    model = contents[MODEL]
     with _parsing(label, MODEL):
-        check_model(contents[MODEL], opset=manifest.provenance.opset)
+        check_model(model, opset=manifest.provenance.opset)
     with _parsing(label, TOKENIZER):
         tokenizer = contents[TOKENIZER].decode() if TOKENIZER in contents else None
     with _parsing(label, GOLDEN):
         golden = _parse_golden(contents[GOLDEN], manifest)
     with _parsing(label, REQUESTS):
         requests = _parse_requests(contents[REQUESTS])
-    return Bundle(
-        folder=folder,
-        manifest=manifest,
-        model=contents[MODEL],
-        golden=golden,
-        requests=requests,
-        tokenizer=tokenizer,
-    )
+    return Bundle(manifest=manifest, model=model, golden=golden, requests=requests, tokenizer=tokenizer)
 
 
 def first_validation_error(error: ValidationError) -> str:
@@ -109,10 +101,9 @@ def _parsing(label: str, name: str) -> Iterator[None]:
     """Turn the errors of a parser into a BundleError that names the bundle and the file."""
     try:
         yield
-    except ValidationError as error:
-        raise BundleError(f"{label}: {name}: {first_validation_error(error)}") from error
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{label}: {name}: {error}") from error
+        reason = first_validation_error(error) if isinstance(error, ValidationError) else error
+        raise BundleError(f"{label}: {name}: {reason}") from error
 
 
 def _read_manifest(folder: Path, label: str) -> Manifest:
@@ -151,18 +142,14 @@ def _read_member(folder: Path, label: str, name: str, *, max_bytes: int) -> byte
 def _read_regular_file(path: Path, label: str, *, max_bytes: int) -> bytes:
     """Return the content of a regular file; follows links and never blocks. Raises OSError, BundleError."""
     # Without O_NONBLOCK, opening a FIFO would block until a process writes to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{label} is not a regular file")
         if status.st_size > max_bytes:
             raise BundleError(f"{label} has {status.st_size} bytes, expected at most {max_bytes}")
-        with open(descriptor, "rb", closefd=False) as file:
-            # The file may have grown since fstat; one more byte than allowed reveals it to the caller.
-            return file.read(max_bytes + 1)
-    finally:
-        os.close(descriptor)
+        # The file may have grown since fstat; one more byte than allowed reveals it to the caller.
+        return file.read(max_bytes + 1)
 
 
 def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:

@@ -180,4 +180,3 @@ TASK_OF_FAMILY: Mapping[str, TaskName] = {
     "language-model": "generate",
     "image-generator": "generate",
 }
-TEXT_FAMILIES = ("text-classifier", "language-model")

@@ -10,13 +10,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.families import TASK_OF_FAMILY, TEXT_FAMILIES, FrozenModel, Parameters, Size, Specs, TaskName
+from service.families import TASK_OF_FAMILY, FrozenModel, Parameters, Size, Specs, TaskName
 
 MODEL, MANIFEST, CARD, TOKENIZER = "model.onnx", "manifest.json", "card.md", "tokenizer.json"
 GOLDEN, REQUESTS = "golden.safetensors", "requests.jsonl"
 MODEL_NAME = "^[a-z0-9]+(-[a-z0-9]+)*$"
 MAX_MODEL_NAME = 64
-
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
@@ -71,23 +70,20 @@ class FileEntry(FrozenModel):
 
 
 class Provenance(FrozenModel):
-    """The origin of the weights."""
+    """The origin of the weights: sha256 of each source of data, metrics on the test split, version of each package."""
 
     recipe: str
     commit: str
     seed: int
     steps: int
-    # Source -> sha256.
     data: dict[str, str]
-    # Measured on the held-out test split.
     metrics: dict[str, float]
-    # Package -> version: torch, onnx, onnxruntime, ...
     versions: dict[str, str]
     opset: int
 
 
 class Manifest(FrozenModel):
-    """The contract of a bundle; `version` is the `content_version()` of all other fields."""
+    """The contract of a bundle: one tolerance per output; `version` is the `content_version()` of all other fields."""
 
     format_version: Literal[1] = 1
     name: str = Field(pattern=MODEL_NAME, max_length=MAX_MODEL_NAME)
@@ -98,7 +94,6 @@ class Manifest(FrozenModel):
     outputs: Specs
     parameters: Parameters
     limits: RequestLimits
-    # One per output.
     tolerance: dict[str, Tolerance]
     invariance: Invariance
     files: dict[FileName, FileEntry]
@@ -122,7 +117,7 @@ class Manifest(FrozenModel):
                 raise ValueError("length-buckets needs a model with lengths and max_steps")
             if longest < max_steps:
                 raise ValueError(f"length-buckets end at {longest}, max_steps is {max_steps}")
-        required = {MODEL, GOLDEN, REQUESTS} | ({TOKENIZER} if family in TEXT_FAMILIES else set())
+        required = {MODEL, GOLDEN, REQUESTS} | ({TOKENIZER} if hasattr(self.parameters, "vocabulary") else set())
         if absent := required - set(self.files):
             raise ValueError(f"files lack {sorted(absent)}")
         return self

@@ -46,8 +46,7 @@ def check_model(content: bytes, *, opset: int) -> None:
                 raise ValueError(f"it has more than {MAX_FIELDS} fields")
             if (kind, number) in FORBIDDEN_FIELDS:
                 raise ValueError(FORBIDDEN_FIELDS[kind, number])
-            inner = NESTED_MESSAGES[kind].get(number)
-            if inner is not None:
+            if inner := NESTED_MESSAGES[kind].get(number):
                 pending.append((inner, _bytes(value, kind, number), depth + 1))
             elif (kind, number) in {("Node", 7), ("OperatorSet", 1)}:
                 _check_domain(_bytes(value, kind, number))

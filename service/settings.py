@@ -30,8 +30,6 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseSettings):
-    """The settings; the text below each one is its description in the documentation."""
-
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     bundles: Path = Path("bundles")
@@ -102,9 +100,9 @@ def load_settings() -> Settings:
     # pydantic ignores the case of the variables, so the check for misspelt names ignores it too.
     upper = ((key.upper(), value) for key, value in os.environ.items())
     given = {key: value for key, value in upper if key.startswith(PREFIX) and not KUBERNETES.match(key)}
-    unknown = sorted(set(given) - set(_variables()))
-    if unknown:
-        raise SettingsError(f"no such setting: {', '.join(unknown)}; expected one of {', '.join(_variables())}")
+    variables = [_variable(field) for field in Settings.model_fields]
+    if unknown := sorted(set(given) - set(variables)):
+        raise SettingsError(f"no such setting: {', '.join(unknown)}; expected one of {', '.join(variables)}")
     try:
         return Settings()
     except ValidationError as error:
@@ -118,10 +116,6 @@ def _parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
 
 def _variable(field: str) -> str:
     return PREFIX + field.upper()
-
-
-def _variables() -> list[str]:
-    return [_variable(field) for field in Settings.model_fields]
 
 
 def settings_table() -> str:
