@@ -1,8 +1,7 @@
 """POST /sequence-predict: classifies texts or series of numbers of variable length.
 
 Invariant: rows are padded to the longest row of their request, and the model receives the length of each row, so an
-answer does not depend on the padding. The service keeps no state between requests: clients send the state of a stateful
-model with each request.
+answer does not depend on the padding. The service keeps no state: clients send that of a stateful model.
 """
 
 from typing import Any
@@ -86,13 +85,14 @@ async def sequence_predict(
     # A stateful model predicts after each step.
     last_BL = probabilities[np.arange(len(lengths_B)), lengths_B - 1] if is_stateful else probabilities
     predictions: list[JsonObject] = [{**top[0], "top": top} for top in rank(last_BL, parameters.labels, request.top_k)]
-    for i, (prediction, length) in enumerate(zip(predictions, lengths_B.tolist(), strict=True)):
-        if is_stateful:
-            steps = rank(probabilities[i, :length], parameters.labels, 1)
-            prediction["steps"] = [ranked for [ranked] in steps]
-            prediction["state"] = pack_state(manifest, outputs["next_h"][i], outputs["next_c"][i])
-        elif items == "/texts":
+    if items == "/texts":
+        for prediction, length in zip(predictions, lengths_B.tolist(), strict=True):
             prediction["tokens"] = length
+    elif is_stateful:
+        for i, length in enumerate(lengths_B.tolist()):
+            steps = rank(probabilities[i, :length], parameters.labels, 1)
+            predictions[i]["steps"] = [ranked for [ranked] in steps]
+            predictions[i]["state"] = pack_state(manifest, outputs["next_h"][i], outputs["next_c"][i])
     return {"model": manifest.name, "version": manifest.version, "predictions": predictions}
 
 
