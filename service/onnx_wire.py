@@ -11,7 +11,6 @@ from collections.abc import Iterator
 MAX_FIELDS = 500_000
 # Levels of nested messages; each If or Loop adds four.
 MAX_DEPTH = 64
-STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 
 NESTED_MESSAGES = {
     "Model": {7: "Graph", 8: "OperatorSet"},
@@ -29,57 +28,44 @@ FORBIDDEN_FIELDS = {
 }
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
-# Field number, and the value of a varint or the bytes of any other field.
-Field = tuple[int, int | memoryview]
-
 
 def check_model(content: bytes, *, opset: int) -> None:
     """Raise ValueError unless the model is self-contained and uses only standard operators at `opset`."""
     pending = [("Model", memoryview(content), 0)]
-    num_fields, num_graphs, opsets = 0, 0, dict[str, int]()
+    num_fields, num_graphs, opsets = 0, 0, set[int]()
     while pending:
         kind, message, depth = pending.pop()
         if depth > MAX_DEPTH:
             raise ValueError(f"messages are nested more than {MAX_DEPTH} deep")
         num_graphs += kind == "Graph"
-        opset_fields: dict[int, int | memoryview] = {}
+        # A version that is absent is 0 in protobuf.
+        version = 0
         for number, value in _fields(message):
             num_fields += 1
             if num_fields > MAX_FIELDS:
                 raise ValueError(f"it has more than {MAX_FIELDS} fields")
             if (kind, number) in FORBIDDEN_FIELDS:
                 raise ValueError(FORBIDDEN_FIELDS[kind, number])
-            inner = NESTED_MESSAGES[kind].get(number)
-            if inner is not None:
+            if inner := NESTED_MESSAGES[kind].get(number):
                 pending.append((inner, _bytes(value, kind, number), depth + 1))
-            elif kind == "Node" and number == 7:
-                _check_domain(value)
-            elif kind == "Tensor" and number == 14 and value != 0:
+            elif (kind, number) in {("Node", 7), ("OperatorSet", 1)}:
+                _check_domain(_bytes(value, kind, number))
+            elif (kind, number) == ("Tensor", 14) and value != 0:
                 raise ValueError(FORBIDDEN_FIELDS["Tensor", 13])
-            elif kind == "OperatorSet":
-                opset_fields[number] = value
+            elif (kind, number) == ("OperatorSet", 2):
+                version = value if isinstance(value, int) else 0
         if kind == "OperatorSet":
-            _add_opset(opsets, opset_fields)
+            opsets.add(version)
     if not num_graphs:
         raise ValueError("it has no graph")
-    if opsets.get("") != opset:
-        raise ValueError(f"opset {opsets.get('', 'missing')}, expected {opset}")
+    if opsets != {opset}:
+        raise ValueError(f"opset {' and '.join(map(str, sorted(opsets))) or 'missing'}, expected {opset}")
 
 
-def _add_opset(opsets: dict[str, int], opset_fields: dict[int, int | memoryview]) -> None:
-    domain = _check_domain(opset_fields.get(1, memoryview(b"")))
-    version = opset_fields.get(2)
-    if not isinstance(version, int):
-        raise ValueError(f"the opset import of domain {domain!r} names no version")
-    if opsets.setdefault(domain, version) != version:
-        raise ValueError(f"domain {domain!r} is imported at opsets {opsets[domain]} and {version}")
-
-
-def _check_domain(value: int | memoryview) -> str:
-    domain = str(_bytes(value, "domain", 7), "utf-8")
-    if domain not in STANDARD_DOMAINS:
+def _check_domain(content: memoryview) -> None:
+    domain = str(content, "utf-8")
+    if domain not in {"", "ai.onnx"}:
         raise ValueError(f"operator domain {domain[:80]!r}, expected only standard ONNX operators")
-    return ""
 
 
 def _bytes(value: int | memoryview, kind: str, number: int) -> memoryview:
@@ -88,8 +74,8 @@ def _bytes(value: int | memoryview, kind: str, number: int) -> memoryview:
     return value
 
 
-def _fields(message: memoryview) -> Iterator[Field]:
-    """Yield the fields of one message in order."""
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield number and value of each field in order; the value is the number of a varint, else the bytes."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)

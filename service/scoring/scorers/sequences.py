@@ -17,9 +17,9 @@ from service.families import SeriesClassifier, SeriesTagger, TextClassifier
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.items import reject_reason, series_arrays, split_faults, to_python, try_read, unwrap
 from service.scoring.scorers.scorer import BATCH_ROWS, ScoredRows, rank_columns
-from service.tasks.codecs.series import pad_series, read_series
+from service.tasks.codecs.series import pad_rows, read_series
 from service.tasks.codecs.states import pack_state, unpack_state
-from service.tasks.codecs.texts import pad_ids, tokenize_each
+from service.tasks.codecs.texts import tokenize_each
 from service.tasks.faults import type_fault
 
 
@@ -28,28 +28,20 @@ class TextScorer:
         assert isinstance(model.manifest.parameters, TextClassifier)
         self._model = model
         self._column = columns["text"]
-        self._vocabulary = model.manifest.parameters.vocabulary
         self._labels = pa.array(model.manifest.parameters.labels)
         self._top_k: int = request.get("top_k", 1)
         self._truncate: bool = request.get("truncate", False)
 
     def score(self, rows: Rows) -> ScoredRows:
-        assert self._model.tokenizer is not None, "a text model has one"
-        assert self._model.manifest.limits.max_steps is not None, "a text model has a limit"
         texts = _decode_texts(to_python(unwrap(rows.columns[self._column])))
-        results = tokenize_each(
-            {f"/{i}": text for i, text in enumerate(texts)},
-            self._model.tokenizer,
-            vocabulary=self._vocabulary,
-            max_steps=self._model.manifest.limits.max_steps,
-            truncate=self._truncate,
-        )
+        pointers = {f"/{i}": text for i, text in enumerate(texts)}
+        results = tokenize_each(pointers, self._model, truncate=self._truncate)
         indexes, faults = split_faults(results, rows.faults, self._column, numbered=True)
         ids = [row for row in (results[i] for i in indexes) if not isinstance(row, EkibenError)]
         lengths = np.array([len(row) for row in ids], np.int64)
         probabilities = np.zeros((len(ids), len(self._labels)), np.float32)
         for batch in length_batches(lengths):
-            ids_BT, lengths_B = pad_ids([ids[i] for i in batch])
+            ids_BT, lengths_B = pad_rows([ids[i] for i in batch], np.int64)
             outputs = self._model.session.run({"ids": ids_BT, "lengths": lengths_B}, ["probabilities"])
             probabilities[batch] = outputs["probabilities"]
         ranking = rank_columns(probabilities, self._labels, self._top_k)
@@ -168,7 +160,7 @@ def length_batches(lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]
 
 
 def _padded_inputs(series: list[npt.NDArray[np.float32]]) -> Tensors:
-    series_BTC, lengths_B = pad_series(series)
+    series_BTC, lengths_B = pad_rows(series, np.float32, series[0].shape[1])
     return {"series": series_BTC, "lengths": lengths_B}
 
 
