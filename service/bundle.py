@@ -24,7 +24,7 @@ from safetensors.numpy import load as load_safetensors
 from service.errors import BundleError
 from service.families import FrozenModel, LanguageModel
 from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, FileEntry, Manifest
-from service.onnx_wire import check_model
+from service.operators import check_operators
 
 MAX_MANIFEST_BYTES = 1 << 20
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -79,7 +79,7 @@ def open_bundle(folder: Path) -> Bundle:
     contents = {name: _read_file(folder, label, name, file) for name, file in manifest.files.items()}
     model = contents[MODEL]
     with _parsing(label, MODEL):
-        check_model(model, opset=manifest.provenance.opset)
+        check_operators(model, opset=manifest.provenance.opset)
     with _parsing(label, TOKENIZER):
         tokenizer = contents[TOKENIZER].decode() if TOKENIZER in contents else None
     with _parsing(label, GOLDEN):

@@ -1,8 +1,7 @@
-"""Checks the bytes of an ONNX file before onnxruntime loads it, without the `onnx` package.
+"""A reader of ONNX files that needs neither the `onnx` package nor onnxruntime: protobuf messages and their fields.
 
-A file passes if it is well-formed protobuf, has a graph of standard operators at the declared opset, and contains all
-of its data. The reader uses a work list and bounded counts, so malicious bytes take seconds at most and raise
-ValueError; they cannot cause a hang or deep recursion. Field numbers are those of onnx.proto.
+The reader uses a work list and bounded counts, so malicious bytes take seconds at most and raise ValueError; they
+cannot cause a hang or deep recursion. Field numbers are those of onnx.proto.
 """
 
 from collections.abc import Iterator
@@ -21,60 +20,41 @@ NESTED_MESSAGES = {
     "OperatorSet": {},
     "Tensor": {},
 }
-FORBIDDEN_FIELDS = {
-    ("Model", 20): "it carries training information",
-    ("Model", 25): "it defines local functions",
-    ("Tensor", 13): "it refers to external data",
-}
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
+# Number, and the value of a varint or the bytes of any other field.
+Field = tuple[int, int | memoryview]
 
-def check_model(content: bytes, *, opset: int) -> None:
-    """Raise ValueError unless the model is self-contained and uses only standard operators at `opset`."""
+
+def read_messages(content: bytes) -> Iterator[tuple[str, list[Field]]]:
+    """Yield the kind and the fields of every message of a model, nested ones included.
+
+    Raises ValueError for bytes that are no protobuf, that are nested too deep, or that have too many fields.
+    """
     pending = [("Model", memoryview(content), 0)]
-    num_fields, num_graphs, opsets = 0, 0, set[int]()
+    num_fields = 0
     while pending:
         kind, message, depth = pending.pop()
         if depth > MAX_DEPTH:
             raise ValueError(f"messages are nested more than {MAX_DEPTH} deep")
-        num_graphs += kind == "Graph"
-        # A version that is absent is 0 in protobuf.
-        version = 0
+        fields = []
         for number, value in _fields(message):
             num_fields += 1
             if num_fields > MAX_FIELDS:
                 raise ValueError(f"it has more than {MAX_FIELDS} fields")
-            if (kind, number) in FORBIDDEN_FIELDS:
-                raise ValueError(FORBIDDEN_FIELDS[kind, number])
+            fields.append((number, value))
             if inner := NESTED_MESSAGES[kind].get(number):
-                pending.append((inner, _bytes(value, kind, number), depth + 1))
-            elif (kind, number) in {("Node", 7), ("OperatorSet", 1)}:
-                _check_domain(_bytes(value, kind, number))
-            elif (kind, number) == ("Tensor", 14) and value != 0:
-                raise ValueError(FORBIDDEN_FIELDS["Tensor", 13])
-            elif (kind, number) == ("OperatorSet", 2):
-                version = value if isinstance(value, int) else 0
-        if kind == "OperatorSet":
-            opsets.add(version)
-    if not num_graphs:
-        raise ValueError("it has no graph")
-    if opsets != {opset}:
-        raise ValueError(f"opset {' and '.join(map(str, sorted(opsets))) or 'missing'}, expected {opset}")
+                pending.append((inner, field_bytes(value, kind, number), depth + 1))
+        yield kind, fields
 
 
-def _check_domain(content: memoryview) -> None:
-    domain = str(content, "utf-8")
-    if domain not in {"", "ai.onnx"}:
-        raise ValueError(f"operator domain {domain[:80]!r}, expected only standard ONNX operators")
-
-
-def _bytes(value: int | memoryview, kind: str, number: int) -> memoryview:
+def field_bytes(value: int | memoryview, kind: str, number: int) -> memoryview:
     if isinstance(value, int):
         raise ValueError(f"{kind} field {number} holds a number, expected bytes")
     return value
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _fields(message: memoryview) -> Iterator[Field]:
     """Yield number and value of each field in order; the value is the number of a varint, else the bytes."""
     position = 0
     while position < len(message):
