@@ -12,6 +12,7 @@ import bentoml
 from _bentoml_sdk import Service
 from bentoml import get_current_service  # its package looks it up anew at every mention
 
+from service.engine.repository.loader import Loader
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
@@ -54,18 +55,22 @@ class Ekiben:
         self.multiprocess_metrics: MultiprocessMetrics | None = None
         threads = min(settings.threads, len(os.sched_getaffinity(0)))  # a worker may have one core
         self.runner = Runner(threads=threads, limits=settings.limits)
-        self.repository = Repository(
-            settings.bundles,
+        loader = Loader(
             device=resolve_device(settings.device),
             intra_op_threads=settings.intra_op_threads,
-            poll_s=settings.poll_s,
-            health_check_s=settings.heartbeat_s,
-            hang_s=settings.hang_s,
-            max_parallel_loads=settings.threads,
+            timeout_s=settings.hang_s,
+            replay_requests=replay_requests,
             planner=self.runner,
         )
+        self.repository = Repository(
+            settings.bundles,
+            loader,
+            poll_s=settings.poll_s,
+            health_check_s=settings.heartbeat_s,
+            max_parallel_loads=settings.threads,
+        )
         tune_gc()
-        self.repository.start(replay_requests)
+        self.repository.start()
 
     @bentoml.on_shutdown
     def close(self) -> None:

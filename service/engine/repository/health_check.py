@@ -11,21 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.engine.process.call_timeout import CallTimeoutError, call_with_timeout
+from service.engine.repository.loader import failure_reason
 from service.engine.repository.registry import ModelRegistry
-from service.engine.repository.version import Version
 from service.engine.verification.parity import replay_cases
-from service.errors import BundleError
-
-ReportFailure = Callable[[str, str | None, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """The last successful check: `at` is its Unix time, `passed` the number of successful checks of this version."""
+    """The number of successful checks of this version, and the Unix time of the last one."""
 
     version: str | None
-    passed: int
-    at: float
+    passed: int = 0
+    at: float | None = None
 
 
 class HealthCheck:
@@ -35,7 +32,12 @@ class HealthCheck:
     """
 
     def __init__(
-        self, registry: ModelRegistry, report_failure: ReportFailure, *, round_s: float, timeout_s: float
+        self,
+        registry: ModelRegistry,
+        report_failure: Callable[[str, str | None, str], None],
+        *,
+        round_s: float,
+        timeout_s: float,
     ) -> None:
         self.round_s = round_s
         self._registry = registry
@@ -60,30 +62,19 @@ class HealthCheck:
         version = entry.serving if entry is not None else None
         if version is None or version.model is None:
             return
-        last = self.last_result(name, version.version)
-        passed = last.passed if last is not None else 0
+        passed = self.last_result(name, version.version).passed
         number = passed % len(version.golden)
         try:
             if version.model.session.longest_run_s() > self._timeout_s:
                 raise CallTimeoutError(f"a request has been computed for longer than {self._timeout_s:g} s")
             call_with_timeout(self._timeout_s, replay_cases, version.model.session, {number: version.golden[number]})
         except Exception as error:  # noqa: BLE001 - any error means that this version must not serve
-            self._report_failure(name, version.version, _failure_reason(error, version))
+            reason = failure_reason(error, str(version.provider))
+            self._report_failure(name, version.version, f"{version.label}: health check: {reason}")
         else:
             self._results[name] = CheckResult(version=version.version, passed=passed + 1, at=time.time())
 
-    def last_result(self, name: str, version: str | None) -> CheckResult | None:
-        """Return the last successful check of this version."""
+    def last_result(self, name: str, version: str | None) -> CheckResult:
+        """Return the last successful check of this version, or a result without a time before its first."""
         result = self._results.get(name)
-        return result if result is not None and result.version == version else None
-
-
-def _failure_reason(error: Exception, version: Version) -> str:
-    where = f"{version.name}/{version.version}: health check"
-    match error:
-        case BundleError():
-            return f"{where}: {error}"
-        case CallTimeoutError():
-            return f"{where}: {version.provider} hangs: {error}"
-        case _:
-            return f"{where}: a golden case failed on {version.provider}: {type(error).__name__}: {error}"
+        return result if result is not None and result.version == version else CheckResult(version=version)
