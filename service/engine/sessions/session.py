@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from threading import get_ident
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
@@ -82,13 +81,12 @@ class Session:
             raise ValueError(f"{self._where}: inputs {sorted(inputs)}, expected {sorted(specs)}") from cause
         for name, spec in specs.items():
             if not _matches(inputs[name], spec):
-                expected = f"{spec.dtype} {_axes(spec.shape)}"
-                actual = f"{inputs[name].dtype} {_axes(inputs[name].shape)}"
+                actual, expected = (_tensor_type(tensor.dtype, tensor.shape) for tensor in (inputs[name], spec))
                 raise ValueError(f"{self._where}: input {name!r} is {actual}, expected {expected}") from cause
 
     def _check_specs(self, side: str, expected: tuple[TensorSpec, ...], actual: Sequence[Any]) -> None:
-        graph = {arg.name: f"{DTYPES.get(arg.type, arg.type)} {_axes(arg.shape)}" for arg in actual}
-        declared = {spec.name: f"{spec.dtype} {_axes(spec.shape)}" for spec in expected}
+        graph = {arg.name: _tensor_type(DTYPES.get(arg.type, arg.type), arg.shape) for arg in actual}
+        declared = {spec.name: _tensor_type(spec.dtype, spec.shape) for spec in expected}
         if graph != declared:
             name = next(name for name in graph | declared if graph.get(name) != declared.get(name))
             raise BundleError(
@@ -102,17 +100,12 @@ class Session:
             raise DeviceError(f"{self._where}: device {self.device!r} was asked for, the session got {self.provider}")
         if self.device == "cpu":
             return
-        misplaced = {
-            f"{node.op_type} {node.name!r}"
-            for part in self._session.get_provider_graph_assignment_info()
-            if part.ep_name != required
-            for node in part.get_nodes()
-            if node.op_type not in CPU_OPERATORS
-        }
+        parts = self._session.get_provider_graph_assignment_info()
+        on_cpu = [node for part in parts if part.ep_name != required for node in part.get_nodes()]
+        misplaced = {f"{node.op_type} {node.name!r}" for node in on_cpu if node.op_type not in CPU_OPERATORS}
         if misplaced:
-            raise DeviceError(
-                f"{self._where}: these nodes would run on the CPU, not on {required}: {sorted(misplaced)}"
-            )
+            message = f"these nodes would run on the CPU, not on {required}: {sorted(misplaced)}"
+            raise DeviceError(f"{self._where}: {message}")
 
 
 def _graph_function(session: ort.InferenceSession) -> Compute:
@@ -143,14 +136,13 @@ def _options(device: Device, threads: int) -> ort.SessionOptions:
     return options
 
 
-def _matches(value: Any, spec: TensorSpec) -> bool:
-    if not isinstance(value, np.ndarray) or value.dtype != spec.dtype or value.ndim != len(spec.shape):
-        return False
-    return all(isinstance(axis, str) or axis == size for axis, size in zip(spec.shape, value.shape, strict=True))
+def _matches(value: npt.NDArray[Any], spec: TensorSpec) -> bool:
+    axes_match = [isinstance(axis, str) or axis == size for axis, size in zip(spec.shape, value.shape, strict=False)]
+    return value.dtype == spec.dtype and value.ndim == len(spec.shape) and all(axes_match)
 
 
-def _axes(shape: Sequence[int | str | None]) -> str:
-    return f"[{', '.join(str(axis) for axis in shape)}]"
+def _tensor_type(dtype: object, shape: Sequence[int | str | None]) -> str:
+    return f"{dtype} [{', '.join(map(str, shape))}]"
 
 
 def _first_line(error: Exception) -> str:
