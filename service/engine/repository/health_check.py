@@ -8,7 +8,7 @@ without queueing, so its result reflects the device and not the load.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.engine.process.call_timeout import CallTimeoutError, call_with_timeout
 from service.engine.repository.loader import failure_reason
@@ -25,30 +25,23 @@ class CheckResult:
     at: float | None = None
 
 
+@dataclass(kw_only=True)
 class HealthCheck:
     """`round_s` is the interval of checks per model; `timeout_s` limits each check and each run for a request.
 
     `report_failure` receives the model's name, its version and the reason.
     """
 
-    def __init__(
-        self,
-        registry: ModelRegistry,
-        report_failure: Callable[[str, str | None, str], None],
-        *,
-        round_s: float,
-        timeout_s: float,
-    ) -> None:
-        self.round_s = round_s
-        self._registry = registry
-        self._report_failure = report_failure
-        self._timeout_s = timeout_s
-        self._results: dict[str, CheckResult] = {}
+    registry: ModelRegistry
+    report_failure: Callable[[str, str | None, str], None]
+    round_s: float
+    timeout_s: float
+    _results: dict[str, CheckResult] = field(default_factory=dict, init=False)
 
     def run(self, closing: threading.Event) -> None:
         """Check one model after the other, evenly spread over the round, until `closing` is set."""
         while True:
-            names = self._registry.names()
+            names = self.registry.names()
             for name in names:
                 if closing.wait(self.round_s / len(names)):
                     return
@@ -58,19 +51,19 @@ class HealthCheck:
 
     def check(self, name: str) -> None:
         """Run the next golden case of the serving version, if it is READY."""
-        entry = self._registry.get(name)
+        entry = self.registry.get(name)
         version = entry.serving if entry is not None else None
         if version is None or version.model is None:
             return
         passed = self.last_result(name, version.version).passed
         number = passed % len(version.golden)
         try:
-            if version.model.session.longest_run_s() > self._timeout_s:
-                raise CallTimeoutError(f"a request has been computed for longer than {self._timeout_s:g} s")
-            call_with_timeout(self._timeout_s, replay_cases, version.model.session, {number: version.golden[number]})
+            if version.model.session.longest_run_s() > self.timeout_s:
+                raise CallTimeoutError(f"a request has been computed for longer than {self.timeout_s:g} s")
+            call_with_timeout(self.timeout_s, replay_cases, version.model.session, {number: version.golden[number]})
         except Exception as error:  # noqa: BLE001 - any error means that this version must not serve
             reason = failure_reason(error, str(version.provider))
-            self._report_failure(name, version.version, f"{version.label}: health check: {reason}")
+            self.report_failure(name, version.version, f"{version.label}: health check: {reason}")
         else:
             self._results[name] = CheckResult(version=version.version, passed=passed + 1, at=time.time())
 

@@ -33,20 +33,15 @@ def model_details(entry: ModelEntry) -> dict[str, Any]:
     if version.manifest is None:
         return model_summary(entry)
     manifest = version.manifest.model_dump(mode="json")
-    measured = version.measured or {}
+    here = version.measured or {}
     return {
         **model_summary(entry),
         "labels": manifest["parameters"].get("labels"),
         "parameters": {key: value for key, value in manifest["parameters"].items() if key not in {"family", "labels"}},
         **{field: manifest[field] for field in ("inputs", "outputs", "limits", "invariance", "provenance")},
         "parity": {
-            output: {
-                "atol": tolerance["atol"],
-                "rtol": tolerance["rtol"],
-                "measured_at_export": tolerance["measured"],
-                "measured_here": measured.get(output),
-            }
-            for output, tolerance in manifest["tolerance"].items()
+            name: {"atol": t.atol, "rtol": t.rtol, "measured_at_export": t.measured, "measured_here": here.get(name)}
+            for name, t in version.manifest.tolerance.items()
         },
         "load_s": version.load_s,
         "warmed": version.warmup,

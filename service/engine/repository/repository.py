@@ -40,7 +40,10 @@ class Repository:
         self._registry = ModelRegistry(f"{root} has not been scanned yet")
         self._reconciler = ModelReconciler(root, self._registry, loader, max_parallel_loads=max_parallel_loads)
         self._health_check = HealthCheck(
-            self._registry, self._reconciler.report_failure, round_s=health_check_s, timeout_s=loader.timeout_s
+            registry=self._registry,
+            report_failure=self._reconciler.report_failure,
+            round_s=health_check_s,
+            timeout_s=loader.timeout_s,
         )
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []

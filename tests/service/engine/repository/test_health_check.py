@@ -37,7 +37,9 @@ def reports() -> Reports:
 
 @pytest.fixture
 def health_check(registry: ModelRegistry, reports: Reports) -> HealthCheck:
-    return HealthCheck(registry, lambda *report: reports.append(report), round_s=0.02, timeout_s=20)
+    return HealthCheck(
+        registry=registry, report_failure=lambda *report: reports.append(report), round_s=0.02, timeout_s=20
+    )
 
 
 def break_session(registry: ModelRegistry, run: Callable[..., Any]) -> str | None:
@@ -86,7 +88,9 @@ def test_a_wrong_result_is_reported(registry: ModelRegistry, health_check: Healt
 
 
 def test_a_run_that_hangs_is_reported(registry: ModelRegistry, reports: Reports) -> None:
-    health_check = HealthCheck(registry, lambda *report: reports.append(report), round_s=0.02, timeout_s=0.3)
+    health_check = HealthCheck(
+        registry=registry, report_failure=lambda *report: reports.append(report), round_s=0.02, timeout_s=0.3
+    )
     gate = threading.Event()
     version = break_session(registry, lambda *_: gate.wait(60))
     health_check.check(NAME)
@@ -111,7 +115,9 @@ def test_a_request_that_hangs_is_reported(
     """The golden cases still pass."""
     model = registry[NAME].model
     assert model is not None
-    health_check = HealthCheck(registry, lambda *report: reports.append(report), round_s=0.02, timeout_s=20)
+    health_check = HealthCheck(
+        registry=registry, report_failure=lambda *report: reports.append(report), round_s=0.02, timeout_s=20
+    )
     monkeypatch.setattr(model.session, "longest_run_s", lambda: 19.0)
     health_check.check(NAME)
     assert reports == []
