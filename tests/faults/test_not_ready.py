@@ -99,7 +99,7 @@ def test_a_faulty_model_is_not_ready_and_the_other_model_is_served(tmp_path: Pat
     write_bundle(tmp_path, "series-classifier")
     publish_broken(tmp_path, 1)
     repository = Repository(tmp_path, loader())
-    repository.load_all()
+    repository.refresh()
     assert "model.onnx has sha256" in (repository.not_ready_reason() or "")
     assert repository.get("tiny-series").manifest.name == "tiny-series"
 

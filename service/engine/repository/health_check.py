@@ -1,8 +1,7 @@
-"""Run golden cases of every model periodically while the models serve.
+"""Run golden cases of every model periodically, on the serving session and without queueing.
 
 Invariant: a READY model is reported within one round plus the timeout if its session no longer reproduces a golden
-case, does not return within the timeout, or hangs in a run for a request. The check uses the serving session directly,
-without queueing, so its result reflects the device and not the load.
+case, does not return within the timeout, or hangs in a run for a request.
 """
 
 import threading

@@ -23,10 +23,7 @@ from service.errors import BundleError, DeviceError
 
 @dataclass(frozen=True, kw_only=True)
 class Loader:
-    """How versions are loaded: `planner` is the runner whose batches are warmed up.
-
-    `timeout_s` limits each stage, and each health check afterwards.
-    """
+    """`planner`: the runner whose batches are warmed up; `timeout_s`: the limit of each stage and each health check."""
 
     device: Device
     replay_requests: Callable[[Model, Sequence[RequestCase]], None]

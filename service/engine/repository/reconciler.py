@@ -40,9 +40,11 @@ class ModelReconciler:
         self._model_locks: dict[str, threading.Lock] = {}
         self._slow: WeakSet[Version] = WeakSet()
         self._ignored_folders: set[str] = set()
+        self._is_first_scan = True
 
-    def scan(self, *, first: bool = False) -> None:
-        """Add new models to the registry and mark removed ones, without loading any."""
+    def scan(self) -> None:
+        """Add new models to the registry and mark removed ones, without loading any; the first ones are required."""
+        is_first, self._is_first_scan = self._is_first_scan, False
         try:
             names, invalid_names = model_names(self._root)
         except OSError as error:
@@ -53,8 +55,8 @@ class ModelReconciler:
         for name in names:
             entry = self._registry.get(name)
             # A folder without a readable `current` is still being written, except at the start.
-            if (entry is None or entry.removed) and (first or scan_model(self._root / name).version is not None):
-                self._registry.add(name, required=first)
+            if (entry is None or entry.removed) and (is_first or scan_model(self._root / name).version is not None):
+                self._registry.add(name, required=is_first)
         for known in self._registry.entries():
             if known.name not in names and not known.removed:
                 log.warning("%s: its folder was removed: no longer served", known.name)
@@ -138,8 +140,7 @@ class ModelReconciler:
         if change is None:
             return
         is_serving = entry.model is not None and entry.model.manifest.version == change.version
-        # If `current` names the serving version again, there is nothing to load. If the folder of that version is
-        # missing, the load fails and reports it.
+        # The serving version is loaded again only if its folder is missing, so that the failure is reported.
         if is_serving and (self._root / name / str(change.version)).is_dir():
             self._registry.update(name, lambda e: replace(e, candidate=None, fingerprint=change.fingerprint))
         else:
@@ -191,10 +192,7 @@ class ModelReconciler:
         self._registry.folder_error = error
 
     def _collect_if_stuck(self, version: Version) -> None:
-        """Collect garbage once if the version drains slowly, and warn if it is still held afterwards.
-
-        A failed request can leave the version in a reference cycle of frames.
-        """
+        """Collect garbage once if the version drains slowly: a failed request can leave it in a cycle of frames."""
         if version not in self._slow and time.monotonic() - version.state_since > SLOW_DRAIN_S:
             self._slow.add(version)
             gc.collect()

@@ -1,8 +1,7 @@
 """The models of a service: which versions exist, which one serves, and why a model is not ready.
 
-A version goes through LOADING -> VERIFYING -> WARMING -> READY (`service.engine.repository.version`). The repository
-watches the folder: a new version is loaded beside the serving one and replaces it when READY; a version that fails
-changes nothing. The repository is ready when at least one model is READY and every required model is READY.
+The repository watches the folder: a new version is loaded beside the serving one and replaces it when READY; a version
+that fails changes nothing.
 """
 
 import threading
@@ -50,7 +49,7 @@ class Repository:
 
     def start(self) -> None:
         """Scan the folder now; load, watch and check the models in the background."""
-        self._reconciler.scan(first=True)
+        self._reconciler.scan()
         self._threads = [
             threading.Thread(target=self._watch, name="reconciler", daemon=True),
             threading.Thread(target=self._health_check.run, args=(self._closing,), name="health-check", daemon=True),
@@ -58,13 +57,8 @@ class Repository:
         for thread in self._threads:
             thread.start()
 
-    def load_all(self) -> None:
-        """Scan the folder and load all models before returning, without watching it; not for an event loop."""
-        self._reconciler.scan(first=True)
-        self._reconciler.reconcile(self._closing)
-
     def refresh(self) -> None:
-        """Scan the folder now, and return when every change was loaded or has failed."""
+        """Scan the folder now, and return when every change was loaded or has failed. Not for an event loop."""
         self._reconciler.scan()
         self._reconciler.reconcile(self._closing)
         self._reconciler.unload_drained()
@@ -97,13 +91,12 @@ class Repository:
         return self._registry.not_ready_reason()
 
     def get(self, name: str) -> Model:
-        """Return the serving model; raises EkibenError: unknown-model, or not-ready with the reason.
+        """Return the serving model, to be held until the response is complete; called once per request.
 
-        Call it once per request, and hold the Model until the response is complete.
+        Raises EkibenError: unknown-model, or not-ready with the reason.
         """
         entry = self._registry[name]
-        model = entry.model
-        if model is None:
+        if (model := entry.model) is None:
             raise EkibenError("not-ready", entry.display_version.not_ready_reason)
         return model
 

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from service.bundle import GoldenCase
@@ -21,14 +22,10 @@ from service.manifest import Manifest
 
 State = Literal["LOADING", "VERIFYING", "WARMING", "READY", "DRAINING", "UNLOADED", "FAILED"]
 
-TRANSITIONS: Mapping[State, frozenset[State]] = {
-    "LOADING": frozenset({"VERIFYING", "FAILED"}),
-    "VERIFYING": frozenset({"WARMING", "FAILED"}),
-    "WARMING": frozenset({"READY", "FAILED"}),
-    "READY": frozenset({"DRAINING", "FAILED"}),
-    "DRAINING": frozenset({"UNLOADED"}),
-    "UNLOADED": frozenset(),
-    "FAILED": frozenset({"DRAINING"}),
+TRANSITIONS = {
+    *pairwise(("LOADING", "VERIFYING", "WARMING", "READY", "DRAINING", "UNLOADED")),
+    *((state, "FAILED") for state in ("LOADING", "VERIFYING", "WARMING", "READY")),
+    ("FAILED", "DRAINING"),
 }
 
 
@@ -58,7 +55,7 @@ class Version:
 
     def to(self, state: State, **changes: Any) -> "Version":
         """Return this version in its next state; leaving READY drops the model."""
-        if state not in TRANSITIONS[self.state]:
+        if (self.state, state) not in TRANSITIONS:
             raise AssertionError(f"{self.name} {self.version}: {self.state} -> {state} is not a transition")
         if state == "READY":
             changes["session_ref"] = weakref.ref(changes["model"].session)

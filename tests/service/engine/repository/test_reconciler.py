@@ -29,7 +29,7 @@ class Scenario:
         self.first = publish(root, 1)
         self.registry = ModelRegistry("")
         self.reconciler = ModelReconciler(root, self.registry, loader())
-        self.reconciler.scan(first=True)
+        self.reconciler.scan()
         self.poll()
 
     def poll(self) -> None:
@@ -298,7 +298,7 @@ def test_models_are_loaded_in_parallel(tmp_path: Path) -> None:
         write_bundle(tmp_path, family)
     registry = ModelRegistry("")
     reconciler = ModelReconciler(tmp_path, registry, loader(meet), max_parallel_loads=2)
-    reconciler.scan(first=True)
+    reconciler.scan()
     reconciler.reconcile(threading.Event())
     assert registry.not_ready_reason() is None
 

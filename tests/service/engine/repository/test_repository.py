@@ -37,7 +37,7 @@ def states(repository: Repository) -> dict[str, str]:
 def test_all_families_become_ready_and_compute(root: Path) -> None:
     repository = Repository(root, loader())
     assert not repository.ready
-    repository.load_all()
+    repository.refresh()
     assert repository.ready
     assert repository.not_ready_reason() is None
     assert states(repository) == {NAMES[family]: "READY" for family in sorted(FAMILIES, key=NAMES.__getitem__)}
@@ -53,7 +53,7 @@ def test_all_families_become_ready_and_compute(root: Path) -> None:
 
 def test_descriptions_are_json_with_local_measurements(root: Path) -> None:
     repository = Repository(root, loader())
-    repository.load_all()
+    repository.refresh()
     for summary in repository.list_models():
         details = json.loads(orjson.dumps(repository.describe_model(summary["name"])))
         assert details.items() >= summary.items()
@@ -76,7 +76,7 @@ def test_measured_here_reflects_the_goldens(tmp_path: Path) -> None:
     golden = (first, dataclasses.replace(second, outputs={**second.outputs, "logits": shifted}))
     write_bundle(tmp_path, "image-classifier", files=bundle_files("image-classifier", golden=golden))
     repository = Repository(tmp_path, loader())
-    repository.load_all()
+    repository.refresh()
     parity = repository.describe_model("tiny-images")["parity"]
     assert parity["logits"]["measured_here"] == pytest.approx(4e-6, abs=1e-6)
     assert parity["probabilities"]["measured_here"] < 1e-6
@@ -87,7 +87,7 @@ def test_not_ready_with_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "README").write_text("no bundle")
     repository = Repository(tmp_path, loader())
     assert "has not been scanned yet" in (repository.not_ready_reason() or "")
-    repository.load_all()
+    repository.refresh()
     assert not repository.ready
     assert "is empty: export a model first" in (repository.not_ready_reason() or "")
     assert repository.list_models() == []
@@ -95,7 +95,7 @@ def test_not_ready_with_an_empty_folder(tmp_path: Path) -> None:
 
 def test_not_ready_without_a_folder(tmp_path: Path) -> None:
     repository = Repository(tmp_path / "nowhere", loader())
-    repository.load_all()
+    repository.refresh()
     assert not repository.ready
     assert "cannot read the folder of bundles" in (repository.not_ready_reason() or "")
 
@@ -107,7 +107,7 @@ def test_not_ready_with_a_broken_bundle_although_the_others_serve(root: Path, ca
     (folder / "model.onnx").write_bytes(content)
     repository = Repository(root, loader())
     with caplog.at_level(logging.ERROR):
-        repository.load_all()
+        repository.refresh()
     reason = repository.describe_model("tiny-series")["reason"]
     assert states(repository)["tiny-series"] == "FAILED"
     assert reason.startswith(f"tiny-series/{folder.name}: model.onnx has sha256")
@@ -124,7 +124,7 @@ def test_a_golden_mismatch_names_output_case_and_difference(tmp_path: Path) -> N
     other = dataclasses.replace(first, outputs={**first.outputs, "logits": first.outputs["logits"] + np.float32(0.5)})
     write_bundle(tmp_path, "series-classifier", files=bundle_files("series-classifier", golden=(other, second)))
     repository = Repository(tmp_path, loader())
-    repository.load_all()
+    repository.refresh()
     described = repository.describe_model("tiny-series")
     assert described["state"] == "FAILED"
     assert "golden case 0" in described["reason"]
@@ -140,7 +140,7 @@ def test_request_cases_are_replayed_by_the_callable(root: Path) -> None:
         replayed.append(model.manifest.name)
 
     repository = Repository(root, loader(replay))
-    repository.load_all()
+    repository.refresh()
     assert replayed == [name for name in sorted(NAMES.values()) if name != "tiny-tags"]
     assert repository.not_ready_reason() == "tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'"
 
@@ -150,7 +150,7 @@ def test_any_exception_becomes_the_reason(root: Path) -> None:
         raise ZeroDivisionError("by zero")
 
     repository = Repository(root, loader(broken))
-    repository.load_all()
+    repository.refresh()
     assert set(states(repository).values()) == {"FAILED"}
     assert (
         repository.describe_model("tiny-images")["reason"]
@@ -160,7 +160,7 @@ def test_any_exception_becomes_the_reason(root: Path) -> None:
 
 def test_an_unknown_model_raises_the_list_of_models(root: Path) -> None:
     repository = Repository(root, loader())
-    repository.load_all()
+    repository.refresh()
     for method in (repository.get, repository.describe_model):
         with pytest.raises(EkibenError, match="no model 'mnist'; there are: tiny-images, tiny-letters, ") as caught:
             method("mnist")
@@ -241,7 +241,7 @@ def test_changes_are_loaded_in_the_background(tmp_path: Path) -> None:
 def test_refresh_loads_a_change(tmp_path: Path) -> None:
     publish(tmp_path, 1)
     repository = Repository(tmp_path, loader())
-    repository.load_all()
+    repository.refresh()
     second = publish(tmp_path, 2)
     repository.refresh()
     assert (row(repository)["version"], row(repository)["draining"]) == (second, [])
