@@ -1,8 +1,8 @@
 """Generate text with a graph that has a key/value cache.
 
 Invariant: the tokens of a row depend only on its prompt and its parameters. Each prompt is prefilled in a run of its
-own. All rows with the same cache capacity are then decoded in one batch, one token per row and step, each row at its
-own length. The capacity follows from the row's own prompt and token limit. A finished row leaves the batch at once.
+own. All rows with the same cache capacity, which follows from the row's own prompt and token limit, are then decoded in
+one batch, one token per row and step, each row at its own length. A finished row leaves the batch at once.
 
 Shapes: B rows in a decode batch, H heads, C capacity of the cache, K head size, V vocabulary.
 """
@@ -41,10 +41,7 @@ class StepRunner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationParams:
-    """How to continue a prompt; each prompt of a list is sampled as if it were sent alone with the same seed.
-
-    `stops` and `stop_ids` end a completion and are not part of its text.
-    """
+    """How to continue each prompt of a list; `stops` and `stop_ids` end a completion and are not part of its text."""
 
     max_tokens: int
     sampling: Sampling

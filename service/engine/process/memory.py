@@ -1,8 +1,7 @@
 """Measure how much memory a model takes, and return freed memory to the system.
 
-Invariant: no number claims more than was measured. The measurement is the growth of the process's resident memory
-while the model was loaded and warmed up. It includes everything else that the process did meanwhile, and excludes freed
-memory that the C library had kept and the model reused. (onnxruntime 1.31 does not report its arenas in Python.)
+Invariant: no number claims more than was measured. The growth of resident memory also excludes freed memory that the C
+library had kept and the model reused. (onnxruntime 1.31 does not report its arenas in Python.)
 """
 
 import ctypes

@@ -1,8 +1,7 @@
 """Kill a process that can no longer answer requests, so that the master replaces it.
 
 Two failures survive every deadline: an event loop blocked by a model that never returns, and compute threads that all
-hang. A thread of its own checks for both. It counts checks instead of reading the clock, because a process that was
-stopped for a while has stopped its watchdog, too.
+hang. The watchdog counts checks and reads no clock, because a process that was stopped has stopped its watchdog, too.
 """
 
 import asyncio

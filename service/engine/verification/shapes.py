@@ -29,8 +29,7 @@ class Shape:
 def warmup_shapes(manifest: Manifest) -> tuple[Shape, ...]:
     """Return batches of 1, 2, 4, ... up to `max_items` times lengths of 8, 16, ... up to `max_steps`, smallest first.
 
-    A language model prefills each prompt alone and then decodes up to `max_items` rows in a batch, at each capacity of
-    its cache: 64, 128, ... up to `max_steps`.
+    A language model prefills each prompt alone and then decodes batches, at each capacity of its cache: 64, 128, ...
     """
     limits = manifest.limits
     batches = doubling(1, limits.max_items)
