@@ -10,7 +10,6 @@ Shapes: B rows in a decode batch, H heads, C capacity of the cache, K head size,
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -51,10 +50,9 @@ class GenerationParams:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """The continuation of one prompt.
+    """The continuation of one prompt: `ids` are all sampled tokens, including those of a stop string but not a stop id.
 
-    `ids` are all sampled tokens, including those of a stop string but not a stop id. `logprobs` are the log
-    probabilities of `ids` under the model, before temperature, top_k and top_p.
+    `logprobs` are the log probabilities of `ids` under the model, before temperature, top_k and top_p.
     """
 
     text: str
@@ -87,7 +85,7 @@ async def generate_tokens(
         groups.setdefault(row.capacity, []).append(row)
     with runner.generation_slots(len(rows)):
         for capacity, members in groups.items():
-            batch = _Batch(session, capacity, len(members), partial(runner.count_steps, session))
+            batch = _Batch(session, capacity, len(members), runner)
             for row in members:
                 await runner.call(batch.admit, row, context=context)
             while batch.rows:
@@ -140,14 +138,14 @@ class _Row:
 class _Batch:
     """Rows that are decoded together. Row i of every cache belongs to `rows[i]`; each cache is [slots, H, C, K]."""
 
-    def __init__(self, session: Session, capacity: int, slots: int, count_steps: Callable[[int], None]) -> None:
+    def __init__(self, session: Session, capacity: int, slots: int, runner: StepRunner) -> None:
         parameters = session.manifest.parameters
         assert isinstance(parameters, LanguageModel)
         shape = (slots, parameters.heads, capacity, parameters.head_size)
         parts = [f"{kind}_{layer}" for layer in range(parameters.layers) for kind in ("key", "value")]
         self.rows: list[_Row] = []
         self._session = session
-        self._count_steps = count_steps
+        self._runner = runner
         self._caches: dict[str, npt.NDArray[np.float32]] = {part: np.zeros(shape, np.float32) for part in parts}
         self._lengths = np.zeros(slots, np.int64)
 
@@ -191,5 +189,5 @@ class _Batch:
     def _run(self, first: int, end: int, ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         past = {f"past_{part}": cache_BHCK[first:end] for part, cache_BHCK in self._caches.items()}
         outputs = self._session.run({"ids": ids, "past_lengths": self._lengths[first:end], **past})
-        self._count_steps(end - first)
+        self._runner.count_steps(self._session, end - first)
         return outputs

@@ -1,7 +1,7 @@
 """One model of the registry: the version that serves, the candidate that may replace it, and the versions that drain.
 
-Invariant: at most one version serves. It is READY, or was READY until the health check failed it. A candidate replaces
-it in one step.
+Invariant: at most one version serves, which is READY or was until the health check failed it; a candidate replaces it
+in one step.
 """
 
 import time

@@ -1,7 +1,6 @@
 """The metadata of a model as JSON values, for the /models endpoints.
 
-Invariant: every value belongs to the version that is named beside it; a value that is not known yet is null or left
-out.
+Invariant: every value belongs to the version named beside it; a value that is not known yet is null or left out.
 """
 
 from typing import Any

@@ -55,11 +55,7 @@ class ModelRegistry:
         return entry
 
     def not_ready_reason(self) -> str | None:
-        """Return why the service is not ready, or None if it is.
-
-        The service is ready when at least one model is READY and every required model is READY, except models that were
-        unloaded or removed.
-        """
+        """Return why the service is not ready, or None when at least one model and every required model is READY."""
         entries = [entry for entry in self.entries() if not entry.removed]
         unavailable = [entry for entry in entries if entry.required and entry.desired and entry.model is None]
         if unavailable:

@@ -26,10 +26,7 @@ class ScanResult:
 
 
 def model_names(root: Path) -> tuple[list[str], list[str]]:
-    """Return the folders with valid model names, then those with invalid names; hidden folders are ignored.
-
-    Raises OSError if the root cannot be read.
-    """
+    """Return the folders with valid model names and those with invalid ones, except hidden ones; raises OSError."""
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     names = [name for name in folders if re.fullmatch(MODEL_NAME, name) and len(name) <= MAX_MODEL_NAME]
     return names, [name for name in folders if name not in names]

@@ -23,13 +23,10 @@ ELEMENTS_PER_ROUNDING_EDGE = 1000  # one element in so many may differ by one
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """`worst` is the largest absolute difference; `index` is the element that exceeds the tolerance most.
-
-    The defaults are those of arrays that cannot be compared.
-    """
+    """`index` is the element that exceeds the tolerance most; by default, the arrays cannot be compared."""
 
     within: bool = False
-    worst: float = math.inf
+    worst: float = math.inf  # the largest absolute difference
     index: tuple[int, ...] = ()
     detail: str
 
@@ -60,8 +57,7 @@ def compare(reference: npt.NDArray[Any], actual: npt.NDArray[Any], *, atol: floa
 def replay(session: Session, bundle: Bundle) -> dict[str, float]:
     """Run every golden case; return the largest absolute difference to the PyTorch model by output.
 
-    Raises BundleError that names the output and case with the largest difference out of tolerance, or the row whose
-    bits depend on its batch although the manifest says they do not.
+    Raises BundleError for the largest difference out of tolerance, or a row whose bits wrongly depend on its batch.
     """
     cases = dict(enumerate(bundle.golden))
     measured = replay_cases(session, cases)
