@@ -39,8 +39,9 @@ def check_batch_invariance(session: Session, cases: Mapping[int, GoldenCase]) ->
         raise BundleError(
             f"{manifest.name}/{manifest.version}: golden case {mismatch.case}: output {mismatch.output!r} of row "
             f"{mismatch.row} differs by {mismatch.difference:.3g} when the row is alone; the manifest says its bits "
-            f"never depend on the batch (strategy {manifest.invariance.strategy!r}). Kernels differ between processors: "
-            f"run `python -m export runs/{manifest.name}` on this one; the others check its strategy when they load it"
+            f"never depend on the batch (strategy {manifest.invariance.strategy!r}). Kernels differ between "
+            f"processors: run `python -m export runs/{manifest.name}` on this one; the others check its strategy when "
+            "they load it"
         )
 
 
