@@ -67,6 +67,6 @@ class HealthCheck:
             self._results[name] = CheckResult(version=version.version, passed=passed + 1, at=time.time())
 
     def last_result(self, name: str, version: str | None) -> CheckResult:
-        """Return the last successful check of this version, or a result without a time before its first."""
+        """Return the last successful check of this version; `passed` is 0 before the first."""
         result = self._results.get(name)
         return result if result is not None and result.version == version else CheckResult(version=version)

@@ -40,7 +40,8 @@ def scan_model(folder: Path) -> ScanResult:
         version = current_version(folder)
     except BundleError as error:
         return ScanResult(version=None, problem=str(error), fingerprint=fingerprint)
-    with suppress(OSError):  # opening the bundle reports the problem
+    # Opening the bundle reports the problem.
+    with suppress(OSError):
         fingerprint += _fingerprint(sorted((folder / version).iterdir()))
     return ScanResult(version=version, problem=None, fingerprint=fingerprint)
 

@@ -108,7 +108,7 @@ class Session:
 
 
 def _graph_function(session: ort.InferenceSession) -> Compute:
-    """Return a function that runs the graph without a reference to `Session`: a cycle would wait for the collector."""
+    """Return a function that runs the graph; a reference to `Session` would be a cycle and delay its release."""
     # The C++ object underneath skips onnxruntime's Python checks, which repeat ours and cost 2.5 us a run.
     run = session._sess.run
 

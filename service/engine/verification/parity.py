@@ -23,10 +23,13 @@ ELEMENTS_PER_ROUNDING_EDGE = 1000  # one element in so many may differ by one
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """`index` is the element that exceeds the tolerance most; by default, the arrays cannot be compared."""
+    """`worst` is the largest absolute difference, `index` the element that exceeds the tolerance most.
+
+    The defaults are those of arrays that cannot be compared.
+    """
 
     within: bool = False
-    worst: float = math.inf  # the largest absolute difference
+    worst: float = math.inf
     index: tuple[int, ...] = ()
     detail: str
 
