@@ -34,7 +34,7 @@ def call_with_timeout(timeout_s: float, function: Callable[..., Result], *args: 
             return future.result()
         raise CallTimeoutError(f"no result within {timeout_s:g} s")
     finally:
-        # A traceback refers to this frame: a cycle through the future would keep the arguments until the next collection.
+        # A traceback refers to this frame: a cycle through the future would keep the arguments until a collection.
         del future
 
 
