@@ -4,39 +4,20 @@ Everything else is set by EKIBEN_* environment variables (docs have the table).
 """
 
 import argparse
-import logging.config
+import logging
 import multiprocessing
 import socket
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from ipaddress import ip_address
 
-# Also for the workers, which are forked. granian adds loggers of its own, to stdout.
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            "format": "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s",
-            "datefmt": "%Y-%m-%dT%H:%M:%S%z",
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
-    "root": {"level": "WARNING", "handlers": ["stderr"]},
-    "loggers": {"service": {"level": "INFO"}},
-}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m service", description="Serve the bundles.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3000)
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=1,
-        help="worker processes: one for each GPU; on a CPU up to its cores (with as many, each stays on one core)",
-    )
+    workers_help = "worker processes: one for each GPU; on a CPU up to its cores (with as many, each stays on one core)"
+    parser.add_argument("--workers", type=int, default=1, help=workers_help)
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f"--workers: expected at least 1, got {args.workers}")
@@ -59,7 +40,10 @@ def main() -> None:
                 child.submit(resolve_device, settings.device).result()
     except (SettingsError, DeviceError) as error:
         sys.exit(" ".join(str(error).split()))
-    logging.config.dictConfig(LOGGING)
+    # To stderr, also for the workers, which are forked. granian adds loggers of its own, to stdout.
+    line = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=line, datefmt="%Y-%m-%dT%H:%M:%S%z", force=True)
+    logging.getLogger("service").setLevel(logging.INFO)
     Master(settings, address=args.host, port=args.port, workers=args.workers).run()
 
 

@@ -14,10 +14,8 @@ from http import HTTPStatus
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.http.client_watch import RequestSupervisor
-from service.http.route import InferenceRoute, ReadRoute, Route
+from service.http.route import InferenceRoute, Route, ServiceState
 from service.http.routes import health, metrics, native, oip
-from service.http.service_state import ServiceState
-from service.http.timeouts import requested_timeout_s
 from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, send_response
 from service.http.wire.framework_errors import ErrorTranslationMiddleware, internal_error
 from service.http.wire.messages import (
@@ -27,6 +25,7 @@ from service.http.wire.messages import (
     check_content_encoding,
     client_address,
     declared_length,
+    requested_timeout_s,
 )
 
 ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
@@ -89,7 +88,6 @@ class Router:
             if isinstance(route, InferenceRoute):
                 response = await self._infer(state, route, request)
             else:
-                assert isinstance(route, ReadRoute), "there are no others"
                 response = await route.handle(state, request)
         except ClientDisconnectedError:
             raise

@@ -22,7 +22,6 @@ from service.tuning import core_of_worker
 KILL_TIMEOUT_S = 3  # for a drained worker to close everything
 RESPAWN_DELAY_S = 0.5  # from the start of a worker to that of its replacement, at least
 CRASH_LOOP_S = 5.5  # a replacement that exits by itself sooner than this cannot start
-MAX_CONNECTIONS = 8192  # of one worker; admission control limits how much work they bring
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +40,18 @@ class Master(MPServer):
             http=HTTPModes.http1,
             websockets=False,
             backlog=2048,
-            backpressure=MAX_CONNECTIONS,
+            backpressure=8192,  # connections of one worker; admission control limits how much work they bring
             respawn_failed_workers=True,
             respawn_interval=0,
             workers_kill_timeout=KILL_TIMEOUT_S,
         )
-        self._grace_s = settings.grace_s
-        self._drain_s = settings.drain_s
-        self._hang_s = settings.hang_s
+        self._settings = settings
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C."""
         with tempfile.TemporaryDirectory(prefix="ekiben-") as folder:
             shared = Path(folder) if self.workers > 1 else None
-            loader = partial(
-                start_worker, parent=os.getpid(), drain_s=self._drain_s, hang_s=self._hang_s, shared=shared
-            )
+            loader = partial(start_worker, parent=os.getpid(), settings=self._settings, shared=shared)
             self.serve(target_loader=loader, wrap_loader=False)
 
     def signal_handler_reload(self, *_: Any) -> None:
@@ -96,7 +91,7 @@ class Master(MPServer):
 
     def _drain_workers(self) -> None:
         """Ask every worker to drain, and wait for them within the grace period."""
-        end = time.monotonic() + max(self._grace_s - KILL_TIMEOUT_S, 0)
+        end = time.monotonic() + max(self._settings.grace_s - KILL_TIMEOUT_S, 0)
         for worker in self.wrks:
             worker.interrupt_by_parent = True
             if worker.is_alive():

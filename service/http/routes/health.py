@@ -4,8 +4,7 @@ Invariant: a live process answers; a ready service would answer an inference req
 """
 
 from service.errors import EkibenError
-from service.http.route import ReadRoute
-from service.http.service_state import ServiceState
+from service.http.route import ReadRoute, ServiceState
 from service.http.wire.errors import oip_error_response
 from service.http.wire.messages import JSON, HttpRequest, Response
 

@@ -3,8 +3,7 @@
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.engine.metrics import Counters
-from service.http.route import ReadRoute
-from service.http.service_state import ServiceState
+from service.http.route import ReadRoute, ServiceState
 from service.http.telemetry.exposition import Samples, histogram_samples, render_text
 from service.http.wire.messages import HttpRequest, Response
 

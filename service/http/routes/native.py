@@ -8,8 +8,7 @@ import orjson
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.families import TaskName
-from service.http.route import InferenceRoute, ReadRoute
-from service.http.service_state import ServiceState
+from service.http.route import InferenceRoute, ReadRoute, ServiceState
 from service.http.wire.json_body import parse_json
 from service.http.wire.messages import JSON, HttpRequest, Response, media_type, parse_digits
 from service.tasks import TASKS

@@ -14,8 +14,7 @@ from service.engine.context import RequestContext
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.families import TensorSpec
-from service.http.route import InferenceRoute, ReadRoute, Route
-from service.http.service_state import ServiceState
+from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.errors import oip_error_response
 from service.http.wire.messages import JSON, HttpRequest, Response
 from service.http.wire.oip_request import ParsedRequest, json_size, parse_cached

@@ -15,7 +15,7 @@ Headers = list[tuple[str, str]]
 Network = IPv4Network | IPv6Network
 
 JSON = "application/json"
-MAX_DIGITS = 18
+MAX_TIMEOUT_MS = 24 * 3600 * 1000
 # Replaces a header value that is not ASCII, because servers decode such values differently.
 UNREADABLE = "\ufffd"
 
@@ -90,6 +90,18 @@ def check_content_encoding(request: HttpRequest) -> None:
         raise EkibenError("unsupported-media-type", f"expected a body without content encoding, got {encoding[:40]!r}")
 
 
+def requested_timeout_s(request: HttpRequest) -> float | None:
+    """Return the timeout in `X-Request-Timeout-Ms`, if any; raises EkibenError("invalid-request")."""
+    header = request.header("x-request-timeout-ms")
+    if not header:
+        return None
+    timeout_ms = parse_digits(header)
+    if timeout_ms is None or not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
+        detail = f"X-Request-Timeout-Ms: expected 1 to {MAX_TIMEOUT_MS}, got {header[:40]!r}"
+        raise EkibenError("invalid-request", detail)
+    return timeout_ms / 1e3
+
+
 def declared_length(request: HttpRequest, limit: int) -> int | None:
     """Return the body size in the `content-length` header, if any; raises EkibenError("body-too-large")."""
     length = parse_digits(request.header("content-length"))
@@ -101,11 +113,11 @@ def declared_length(request: HttpRequest, limit: int) -> int | None:
 def parse_digits(text: str) -> int | None:
     """Parse a string of ASCII digits; return None for any other string.
 
-    At most `MAX_DIGITS + 1` significant digits are kept, because that many already exceed every limit.
+    At most 19 significant digits are kept, because that many already exceed every limit.
     """
     if not (text.isascii() and text.isdigit()):
         return None
-    return int(text if len(text) <= MAX_DIGITS else text.lstrip("0")[: MAX_DIGITS + 1] or "0")
+    return int(text if len(text) < 19 else text.lstrip("0")[:19] or "0")
 
 
 def body_too_large(got: str, limit: int) -> EkibenError:

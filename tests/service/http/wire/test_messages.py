@@ -14,6 +14,7 @@ from service.http.wire.messages import (
     declared_length,
     media_type,
     parse_digits,
+    requested_timeout_s,
 )
 
 
@@ -75,3 +76,39 @@ def test_parse_digits_accepts_only_digits_and_keeps_long_numbers_large() -> None
     assert [parse_digits(text) for text in ("0", "00", "007", "9" * 18, "0" * 9000 + "12")] == [0, 0, 7, 10**18 - 1, 12]
     assert all((parse_digits(text) or 0) >= 10**18 for text in ("1" + "0" * 18, "9" * 9000, "0" * 30 + "1" * 19))
     assert [parse_digits(text) for text in ("", "-1", "+1", "1.0", "1_0", " 1", "\u00b2", "\u0663")] == [None] * 8
+
+
+def with_timeout(timeout_ms: str) -> Any:
+    return SimpleNamespace(header=lambda name: timeout_ms if name == "x-request-timeout-ms" else "")
+
+
+@pytest.mark.parametrize(
+    ("timeout_ms", "seconds"),
+    [("", None), ("1", 0.001), ("1500", 1.5), ("0" * 5000 + "1500", 1.5), ("86400000", 86_400.0)],
+)
+def test_the_requested_timeout_is_in_milliseconds(timeout_ms: str, seconds: float | None) -> None:
+    assert requested_timeout_s(with_timeout(timeout_ms)) == seconds
+
+
+@pytest.mark.parametrize(
+    "timeout_ms",
+    [
+        "0",
+        "-1",
+        "1.5",
+        "1e3",
+        " 5",
+        "\u00b2",
+        "soon",
+        "86400001",
+        "0" * 12 + "86400001",
+        "9" * 5000,
+        "0" * 5000,
+        "\ufffd",
+    ],
+)
+def test_any_other_timeout_is_refused_with_its_value(timeout_ms: str) -> None:
+    with pytest.raises(EkibenError, match="X-Request-Timeout-Ms: expected 1 to 86400000, got") as caught:
+        requested_timeout_s(with_timeout(timeout_ms))
+    assert caught.value.slug == "invalid-request"
+    assert timeout_ms[:40] in caught.value.detail
