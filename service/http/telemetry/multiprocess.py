@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from service.http.telemetry.exposition import GAUGES, Samples
+from service.http.telemetry.exposition import FAMILIES, Samples
 
 PUBLISH_INTERVAL_S = 1.0
 
@@ -30,9 +30,8 @@ class MultiprocessMetrics:
 
     def publish(self, samples: Samples) -> None:
         """Write the samples of this worker for the other workers to read."""
-        content = orjson.dumps([[family, suffix, labels, value] for (family, suffix, labels), value in samples.items()])
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_bytes(content)
+        temporary.write_bytes(orjson.dumps([[*key, value] for key, value in samples.items()]))
         temporary.replace(self._path)
 
     def merge(self, samples: Samples) -> Samples:
@@ -43,8 +42,8 @@ class MultiprocessMetrics:
                 continue
             alive = Path(f"/proc/{path.stem}").exists()
             for family, suffix, labels, value in orjson.loads(path.read_bytes()):
-                key = family, suffix, tuple((name, text) for name, text in labels)
-                if alive or family not in GAUGES:
+                key = family, suffix, tuple(map(tuple, labels))
+                if alive or FAMILIES[family][0] != "gauge":
                     total[key] = total.get(key, 0.0) + value
         return total
 
