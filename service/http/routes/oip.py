@@ -18,7 +18,7 @@ from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.errors import oip_error_response
 from service.http.wire.messages import JSON, HttpRequest, Response
 from service.http.wire.oip_request import ParsedRequest, json_size, parse_cached
-from service.http.wire.oip_tensors import DATATYPES, Array, build_arrays, output_metadata
+from service.http.wire.oip_tensors import DATATYPE_OF, DATATYPES, Array, build_arrays
 from service.manifest import Manifest
 from service.tasks.faults import describe_value
 from service.tasks.tensors import check_values, clear_padding
@@ -69,7 +69,7 @@ def _response_head(
     document["outputs"] = entries = []
     for name, is_binary in parsed.binary_outputs.items():
         value = outputs[name]
-        entry = output_metadata(name, value)
+        entry: dict[str, Any] = {"name": name, "datatype": DATATYPE_OF[value.dtype], "shape": value.shape}
         if is_binary:
             entry["parameters"] = {"binary_data_size": value.nbytes}
         else:
