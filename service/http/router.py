@@ -31,7 +31,6 @@ from service.http.wire.messages import (
 ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
 # A response before the end of a longer body costs the client its connection, so longer bodies are read first.
 MAX_UNREAD_BYTES = 1 << 16
-CLIENT_CLOSED_REQUEST = 499  # in the metrics; no client receives it
 
 
 @lru_cache(oip.PATH_CACHE_SIZE)
@@ -98,7 +97,7 @@ class Router:
         except Exception:  # noqa: BLE001 - an unforeseen error is logged under the number that the client gets
             response = route.error_format(internal_error(request.method, request.path))
         finally:
-            status = CLIENT_CLOSED_REQUEST if response is None else response.status
+            status = 499 if response is None else response.status  # 499: the client disconnected
             state.request_metrics.record(route.name, status, time.perf_counter() - started_at)
         return response
 

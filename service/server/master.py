@@ -20,8 +20,6 @@ from service.settings import Settings
 from service.tuning import core_of_worker
 
 KILL_TIMEOUT_S = 3  # for a drained worker to close everything
-RESPAWN_DELAY_S = 0.5  # from the start of a worker to that of its replacement, at least
-CRASH_LOOP_S = 5.5  # a replacement that exits by itself sooner than this cannot start
 
 log = logging.getLogger(__name__)
 
@@ -78,16 +76,17 @@ class Master(MPServer):
                 if any(self._is_crash_loop(worker) for worker in dead):
                     return  # granian reports the worker and exits with an error
                 self.interrupt_children.clear()
-                for worker in dead:
-                    time.sleep(max(worker.birth + RESPAWN_DELAY_S - time.monotonic(), 0))
+                for worker in dead:  # 0.5 s at least from the start of one to that of its replacement
+                    time.sleep(max(worker.birth + 0.5 - time.monotonic(), 0))
                     self._respawn_workers([worker.idx], *spawning)
         finally:
             self._drain_workers()
 
     def _is_crash_loop(self, worker: WorkerProcess) -> bool:
+        """Is this a replacement that exited by itself so soon that it cannot start?"""
         replaced_at = self.respawned_wrks.get(worker.idx)
         exited = worker.inner.exitcode > 0  # negative: killed by a signal
-        return exited and replaced_at is not None and time.monotonic() - replaced_at < CRASH_LOOP_S
+        return exited and replaced_at is not None and time.monotonic() - replaced_at < 5.5  # s
 
     def _drain_workers(self) -> None:
         """Ask every worker to drain, and wait for them within the grace period."""

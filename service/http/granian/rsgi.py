@@ -12,7 +12,7 @@ from granian.rsgi import Scope as RsgiScope
 
 from service.engine.context import RequestContext
 from service.http.router import Router, find_route
-from service.http.wire.asgi import App, Message, Scope
+from service.http.wire.asgi import App, Message
 from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, Response, body_too_large, declared_length
 
 
@@ -133,26 +133,19 @@ async def _pass_on(app: App, scope: RsgiScope, protocol: HTTPProtocol) -> None:
         if body:
             await transport.send_bytes(body)
 
-    await app(_asgi_scope(scope), receive, send)
-
-
-def _asgi_scope(scope: RsgiScope) -> Scope:
-    return {
+    asgi_scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": scope.http_version,
         "method": scope.method,
         "scheme": scope.scheme,
         "path": scope.path,
-        "raw_path": scope.path.encode(),
-        "root_path": "",
         "query_string": scope.query_string.encode("latin-1"),
         "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in scope.headers.items()],
         "client": _address(scope.client),
         "server": _address(scope.server),
-        "extensions": {},
-        "state": {},
     }
+    await app(asgi_scope, receive, send)
 
 
 def _address(text: str) -> tuple[str, int] | None:

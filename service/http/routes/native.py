@@ -8,7 +8,7 @@ import orjson
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.families import TaskName
-from service.http.route import InferenceRoute, ReadRoute, ServiceState
+from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.json_body import parse_json
 from service.http.wire.messages import JSON, HttpRequest, Response, media_type, parse_digits
 from service.tasks import TASKS
@@ -68,7 +68,7 @@ async def _show_model(state: ServiceState, request: HttpRequest) -> Response:
     return Response(JSON, orjson.dumps(state.repository.describe_model(name)))
 
 
-ROUTES = (
+ROUTES: tuple[Route, ...] = (
     *(_inference_route(task) for task in ENDPOINTS),
     ReadRoute(name="/models", handle=_list_models),
     ReadRoute(name="/models/", handle=_list_models),

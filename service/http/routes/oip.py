@@ -1,7 +1,6 @@
 """The Open Inference Protocol, version 2, over HTTP: inference on the raw tensors of a model, metadata and readiness.
 
 Invariant: a response holds the requested outputs in the requested order, computed by the version that it names.
-`EXTENSIONS` names only extensions of the protocol that are implemented.
 """
 
 from collections.abc import Mapping
@@ -23,9 +22,6 @@ from service.manifest import Manifest
 from service.tasks.faults import describe_value
 from service.tasks.tensors import check_values, clear_padding
 
-EXTENSIONS = ("binary_tensor_data",)
-PLATFORM = "onnx_onnxv1"
-BINARY = "application/octet-stream"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PATH_CACHE_SIZE = 64  # small, because a client can send long paths
 
@@ -56,7 +52,8 @@ def _response(
         head = heads.get(shapes) or heads.setdefault(shapes, _response_head(manifest, parsed, None, outputs))
     if not raw:
         return Response(JSON, head)
-    return Response(BINARY, b"".join([head, *raw]), [("inference-header-content-length", str(len(head)))])
+    headers = [("inference-header-content-length", str(len(head)))]
+    return Response("application/octet-stream", b"".join([head, *raw]), headers)
 
 
 def _response_head(
@@ -96,7 +93,7 @@ def _parse_path(path: str) -> tuple[str, str | None]:
 
 
 async def _server_metadata(_: ServiceState, __: HttpRequest) -> Response:
-    return Response(JSON, orjson.dumps({"name": "ekiben", "version": "2", "extensions": EXTENSIONS}))
+    return Response(JSON, orjson.dumps({"name": "ekiben", "version": "2", "extensions": ["binary_tensor_data"]}))
 
 
 async def _model_metadata(state: ServiceState, request: HttpRequest) -> Response:
@@ -104,7 +101,7 @@ async def _model_metadata(state: ServiceState, request: HttpRequest) -> Response
     document = {
         "name": manifest.name,
         "versions": [manifest.version],
-        "platform": PLATFORM,
+        "platform": "onnx_onnxv1",
         "inputs": [_tensor_metadata(spec) for spec in manifest.inputs],
         "outputs": [_tensor_metadata(spec) for spec in manifest.outputs],
     }

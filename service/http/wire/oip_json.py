@@ -56,10 +56,6 @@ def _to_dict(element: Any, *, exclude: str) -> dict[str, Any]:
 
 
 def _to_python(value: Any) -> Any:
-    match value:
-        case simdjson.Object():
-            return value.as_dict()
-        case simdjson.Array():
-            return value.as_list()
-        case _:
-            return value
+    if isinstance(value, simdjson.Object):
+        return value.as_dict()
+    return value.as_list() if isinstance(value, simdjson.Array) else value

@@ -23,7 +23,7 @@ from service.tasks.tensors import DTYPES, shape_mismatch
 Array = npt.NDArray[Any]
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
-MAX_UINT8, MAX_AXIS_SIZE = 255, 1 << 31
+MAX_AXIS_SIZE = 1 << 31
 INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}
 assert sys.byteorder == "little" and array("l").itemsize == 8 and array("f").itemsize == 4  # noqa: PT018
 
@@ -148,7 +148,7 @@ def _narrow(data: Array, dtype: np.dtype[Any], shape: tuple[int, ...], where: st
     """Convert an array of the widest type of its kind to `dtype` and `shape`."""
     if data.size != prod(shape):
         raise _count_error(data.tolist(), shape, where)
-    if dtype == np.uint8 and data.size and data.max() > MAX_UINT8:
+    if dtype == np.uint8 and data.size and data.max() > 255:
         raise _entry_error(data.tolist(), dtype, where)
     # A float that overflows becomes infinite, which `check_values` refuses later.
     with np.errstate(over="ignore"):
@@ -179,14 +179,10 @@ def _count_error(flat: list[Any], shape: tuple[int, ...], where: str) -> EkibenE
 
 def _entry_error(flat: list[Any], dtype: np.dtype[Any], where: str) -> EkibenError:
     """Return the error of the first entry that does not fit `dtype`."""
-    is_float = dtype == np.float32
-    minimum, maximum = (0, MAX_UINT8) if dtype == np.uint8 else (-(1 << 63), (1 << 63) - 1)
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+    expected = f"a whole number of {limits.min} to {limits.max}" if limits else "a number"
     for number, value in enumerate(flat):
-        if type(value) is not int and (type(value) is not float or not is_float):
-            expected = "a number" if is_float else "a whole number"
-        elif not is_float and not minimum <= value <= maximum:
-            expected = f"{minimum} to {maximum}"
-        else:
-            continue
-        return fault(where, f"expected {expected}, got {describe_value(value)} (entry {number})")
+        fits = type(value) is int and limits.min <= value <= limits.max if limits else type(value) in {int, float}
+        if not fits:
+            return fault(where, f"expected {expected}, got {describe_value(value)} (entry {number})")
     return fault(where, f"expected numbers that fit {DATATYPE_OF[dtype]}")

@@ -157,7 +157,7 @@ def test_the_number_of_bytes_is_checked(size: int | None, body: bytes, message: 
 
 def test_a_boolean_is_not_a_number() -> None:
     data = [True] + [0] * 15
-    with pytest.raises(EkibenError, match=r"a whole number, got true \(entry 0\)"):
+    with pytest.raises(EkibenError, match=r"a whole number of 0 to 255, got true \(entry 0\)"):
         parse("image-classifier", [entry("images", IMAGES, data=data)])
 
 
