@@ -24,7 +24,12 @@ def main() -> None:
     if not 1 <= args.port <= 65535:
         parser.error(f"--port: expected 1 to 65535, got {args.port}")
     try:
-        _check_address(args.host, args.port)
+        # With the socket options of granian.
+        address = ip_address(args.host)
+        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            probe.bind((str(address), args.port))
     except (OSError, ValueError) as error:
         parser.error(f"--host {args.host} --port {args.port}: {getattr(error, 'strerror', None) or error}")
     from service.engine.sessions.device import resolve_device  # noqa: PLC0415 - slow imports, not needed for --help
@@ -45,15 +50,6 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format=line, datefmt="%Y-%m-%dT%H:%M:%S%z", force=True)
     logging.getLogger("service").setLevel(logging.INFO)
     Master(settings, address=args.host, port=args.port, workers=args.workers).run()
-
-
-def _check_address(host: str, port: int) -> None:
-    """Raise OSError or ValueError if the address cannot be listened on, with the socket options of granian."""
-    address = ip_address(host)
-    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        probe.bind((str(address), port))
 
 
 if __name__ == "__main__":

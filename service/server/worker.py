@@ -34,11 +34,9 @@ READY_TIMEOUT_S = 30.0  # a replacement that is not ready by then opens its port
 def start_worker(*, parent: int, settings: Settings, shared: Path | None, core: int | None) -> Any:
     """Turn this process into a worker; `shared` is a folder of all workers, if there are several."""
     # The kernel (Linux) sends the drain signal when the master is killed, which can tell nobody itself.
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(PR_SET_PDEATHSIG, DRAIN_SIGNAL)
-        if os.getppid() != parent:
-            sys.exit(1)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, DRAIN_SIGNAL)
+    if os.getppid() != parent:
+        sys.exit(1)
     tune_worker(core)
     router: Router = Ekiben.to_asgi()  # type: ignore[attr-defined]
     pre_admission.install(router)

@@ -89,14 +89,14 @@ async def answer(router: Router, scope: RsgiScope, protocol: HTTPProtocol, reque
     request = request or RsgiRequest(scope, protocol)
     route = find_route(request.path)
     if route is None:
-        return await _pass_on(router.app, scope, protocol)
+        await _pass_on(router.app, scope, protocol)
+        return
     try:
         send_response(protocol, await router.respond(route, request))
     except ClientDisconnectedError:
-        return None
+        pass
     finally:
         request.drop()
-    return None
 
 
 def send_response(protocol: HTTPProtocol, response: Response) -> None:

@@ -18,9 +18,6 @@ from service.tasks.generate import GenerateRequest, generate_grid
 from service.tasks.model_lookup import ENDPOINTS, resolve_model
 from service.tasks.ranking import TopK
 
-PNG = "image/png"
-IMAGE_TYPES = {"image/png", "image/jpeg"}
-
 
 class UploadQuery(RequestBody):
     """The query of a request whose body is one image file."""
@@ -31,7 +28,7 @@ class UploadQuery(RequestBody):
 def _inference_route(task: TaskName) -> InferenceRoute:
     async def handle(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
         content_type = media_type(request)
-        if content_type in IMAGE_TYPES and task == "classify":
+        if content_type in {"image/png", "image/jpeg"} and task == "classify":
             return await _classify_upload(state, request, body, context)
         if content_type != "application/json":
             accepted = "application/json" + (", image/png or image/jpeg" if task == "classify" else "")
@@ -41,22 +38,20 @@ def _inference_route(task: TaskName) -> InferenceRoute:
         model = resolve_model(state.repository, parsed.model, task)
         if isinstance(parsed, GenerateRequest) and "image/png" in request.header("accept"):
             png, seed = await generate_grid(model, state.runner, parsed, context)
-            return Response(PNG, png, [("x-seed", str(seed))])
+            return Response("image/png", png, [("x-seed", str(seed))])
         return Response(JSON, orjson.dumps(await TASKS[task].handle(model, state.runner, parsed, context)))
 
     return InferenceRoute(name=ENDPOINTS[task], handle=handle)
 
 
-async def _classify_upload(
-    state: ServiceState, request: HttpRequest, image: bytes, context: RequestContext
-) -> Response:
+async def _classify_upload(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
     query: dict[str, Any] = dict(parse_qsl(request.query, keep_blank_values=True))
     top_k = parse_digits(query.get("top_k", ""))
     if top_k is not None:
         query["top_k"] = top_k
     upload = parse_request(UploadQuery, query)
     model = resolve_model(state.repository, upload.model, "classify")
-    return Response(JSON, orjson.dumps(await classify_upload(model, state.runner, image, upload.top_k, context)))
+    return Response(JSON, orjson.dumps(await classify_upload(model, state.runner, body, upload.top_k, context)))
 
 
 async def _list_models(state: ServiceState, _: HttpRequest) -> Response:

@@ -22,6 +22,7 @@ from service.manifest import Manifest
 from service.tasks.faults import describe_value
 from service.tasks.tensors import check_values, clear_padding
 
+Arrays = Mapping[str, Array]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PATH_CACHE_SIZE = 64  # small, because a client can send long paths
 
@@ -40,9 +41,7 @@ async def _infer(state: ServiceState, request: HttpRequest, body: bytes, context
     return _response(manifest, parsed, request_id, outputs)
 
 
-def _response(
-    manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Mapping[str, Array]
-) -> Response:
+def _response(manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Arrays) -> Response:
     raw = [outputs[name].tobytes() for name, is_binary in parsed.binary_outputs.items() if is_binary]
     if request_id is not None or len(raw) < len(parsed.binary_outputs):
         head = _response_head(manifest, parsed, request_id, outputs)
@@ -56,9 +55,7 @@ def _response(
     return Response("application/octet-stream", b"".join([head, *raw]), headers)
 
 
-def _response_head(
-    manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Mapping[str, Array]
-) -> bytes:
+def _response_head(manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Arrays) -> bytes:
     """Return the JSON of a response, with the numbers of the outputs that are not sent as bytes."""
     document: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
     if request_id is not None:

@@ -29,10 +29,21 @@ class MultiprocessMetrics:
         self._healthy = True
 
     def publish(self, samples: Samples) -> None:
-        """Write the samples of this worker for the other workers to read."""
+        """Write the samples of this worker for the others, and log a failure once."""
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_bytes(orjson.dumps([[*key, value] for key, value in samples.items()]))
-        temporary.replace(self._path)
+        try:
+            # A cleaner of temporary files may have deleted the folder.
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            temporary.write_bytes(orjson.dumps([[*key, value] for key, value in samples.items()]))
+            temporary.replace(self._path)
+        except OSError as error:
+            if self._healthy:
+                log.error("cannot write %s, so other workers report old metrics of this one: %s", self._path, error)
+            self._healthy = False
+        else:
+            if not self._healthy:
+                log.info("wrote %s again, so other workers report current metrics of this one", self._path)
+            self._healthy = True
 
     def merge(self, samples: Samples) -> Samples:
         """Return `samples` plus those of the other workers, without the gauges of workers that have ended."""
@@ -51,21 +62,6 @@ class MultiprocessMetrics:
         """Publish the samples of this worker once a second until cancelled, and once more on cancellation."""
         with suppress(asyncio.CancelledError):
             while True:
-                self._try_publish(collect())
+                self.publish(collect())
                 await asyncio.sleep(PUBLISH_INTERVAL_S)
-        self._try_publish(collect())
-
-    def _try_publish(self, samples: Samples) -> None:
-        """Publish, and log only the first failure and the recovery after it."""
-        try:
-            # A cleaner of temporary files may have deleted the folder.
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            self.publish(samples)
-        except OSError as error:
-            if self._healthy:
-                log.error("cannot write %s, so other workers report old metrics of this one: %s", self._path, error)
-            self._healthy = False
-        else:
-            if not self._healthy:
-                log.info("wrote %s again, so other workers report current metrics of this one", self._path)
-            self._healthy = True
+        self.publish(collect())

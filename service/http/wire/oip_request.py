@@ -20,7 +20,6 @@ from service.tasks.faults import type_fault
 from service.tasks.tensors import ValueRule, value_rules
 
 MEDIA_TYPES = {"", "application/json", "application/octet-stream"}
-REQUEST_FIELDS = {"id", "parameters", "inputs", "outputs"}
 MAX_TIMEOUT_US = 24 * 3600 * 10**6
 CACHE_SIZE = 256  # entries
 MAX_CACHED_BYTES = 2048  # of the key of one entry
@@ -112,7 +111,7 @@ def _pop_id(document: dict[str, Any]) -> str | None:
 
 def _parse(document: dict[str, Any], manifest: Manifest) -> ParsedRequest:
     """Parse a document whose `data` and `id` were removed."""
-    parse_object(document, REQUEST_FIELDS, "")
+    parse_object(document, {"id", "parameters", "inputs", "outputs"}, "")
     parameters = parse_parameters(document, {"timeout", "binary_data_output"}, "")
     timeout_us = parameters.get("timeout", 0)
     if type(timeout_us) is not int or not 0 <= timeout_us <= MAX_TIMEOUT_US:
