@@ -51,8 +51,8 @@ class Ekiben:
         self.draining = False
         self.request_metrics = RequestMetrics()
         self.multiprocess_metrics: MultiprocessMetrics | None = None
-        threads = min(settings.threads, len(os.sched_getaffinity(0)))  # a worker may have one core
-        self.runner = Runner(threads=threads, limits=settings.limits)
+        # A worker may have one core.
+        self.runner = Runner(threads=min(settings.threads, len(os.sched_getaffinity(0))), limits=settings.limits)
         self.repository = Repository(
             settings.bundles,
             device=resolve_device(settings.device),
@@ -110,5 +110,4 @@ Ekiben.__class__ = RoutedService  # type: ignore[method-assign]  # the decorator
 
 def running() -> Ekiben:
     """The service that the application created when it started."""
-    service: Ekiben = get_current_service()
-    return service
+    return get_current_service()

@@ -125,7 +125,7 @@ class Router:
 
 def _admit_unread(state: ServiceState, request: HttpRequest) -> RequestContext:
     """Make the context of a request, and have admission control see it if clients may return early."""
-    context = state.runner.new_context(
+    request.context = context = state.runner.new_context(
         received_at=request.received_at,
         timeout_s=requested_timeout_s(request),
         client=client_address(request, state.trusted_proxies),
@@ -135,5 +135,4 @@ def _admit_unread(state: ServiceState, request: HttpRequest) -> RequestContext:
         length = declared_length(request, state.max_body_bytes)
         if length is not None and length < MAX_UNREAD_BYTES:
             context.permit = state.runner.try_admit(context)
-    request.context = context
     return context

@@ -61,7 +61,7 @@ class Master(MPServer):
         return super()._spawn_worker(idx, target, partial(callback_loader, core=core))
 
     def _serve_loop(self, *spawning: Any) -> None:
-        """Replace workers until told to end, then drain them; granian ends what is left.
+        """Replace workers until told to end, then drain them within the grace period; granian ends what is left.
 
         A worker that was killed is replaced however often that happens. The service ends if a replacement cannot start.
         granian's own loop gives up in both cases, and may miss one of two workers that die at once.
@@ -80,20 +80,15 @@ class Master(MPServer):
                     time.sleep(max(worker.birth + 0.5 - time.monotonic(), 0))
                     self._respawn_workers([worker.idx], *spawning)
         finally:
-            self._drain_workers()
+            end = time.monotonic() + max(self._settings.grace_s - KILL_TIMEOUT_S, 0)
+            for worker in self.wrks:
+                worker.interrupt_by_parent = True
+                if worker.is_alive():
+                    os.kill(worker.inner.pid, DRAIN_SIGNAL)
+            for worker in self.wrks:
+                worker.join(max(end - time.monotonic(), 0))
 
     def _is_crash_loop(self, worker: WorkerProcess) -> bool:
         """Is this a replacement that exited by itself so soon that it cannot start?"""
-        replaced_at = self.respawned_wrks.get(worker.idx)
-        exited = worker.inner.exitcode > 0  # negative: killed by a signal
-        return exited and replaced_at is not None and time.monotonic() - replaced_at < 5.5  # s
-
-    def _drain_workers(self) -> None:
-        """Ask every worker to drain, and wait for them within the grace period."""
-        end = time.monotonic() + max(self._settings.grace_s - KILL_TIMEOUT_S, 0)
-        for worker in self.wrks:
-            worker.interrupt_by_parent = True
-            if worker.is_alive():
-                os.kill(worker.inner.pid, DRAIN_SIGNAL)
-        for worker in self.wrks:
-            worker.join(max(end - time.monotonic(), 0))
+        age_s = time.monotonic() - self.respawned_wrks.get(worker.idx, float("-inf"))
+        return worker.inner.exitcode > 0 and age_s < 5.5  # a negative code: killed by a signal

@@ -27,14 +27,12 @@ from service.settings import Settings
 from service.tuning import tune_worker
 
 DRAIN_SIGNAL = signal.SIGUSR1  # from the master
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-READY_TIMEOUT_S = 30.0  # a replacement that is not ready by then opens its port, and says why it is not ready
 
 
 def start_worker(*, parent: int, settings: Settings, shared: Path | None, core: int | None) -> Any:
     """Turn this process into a worker; `shared` is a folder of all workers, if there are several."""
     # The kernel (Linux) sends the drain signal when the master is killed, which can tell nobody itself.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, DRAIN_SIGNAL)
+    ctypes.CDLL(None).prctl(1, DRAIN_SIGNAL)  # 1: PR_SET_PDEATHSIG in linux/prctl.h
     if os.getppid() != parent:
         sys.exit(1)
     tune_worker(core)
@@ -78,8 +76,10 @@ class Worker:
             self._tasks.append(loop.create_task(service.multiprocess_metrics.run(collect)))
             marker = self._shared / "served"
             self._tasks.append(loop.create_task(_mark_when_ready(service, marker)))
-            if marker.exists():  # a replacement opens its port when it is ready: until then the others serve
-                await asyncio.wait(self._tasks[-1:], timeout=READY_TIMEOUT_S)
+            if marker.exists():
+                # A replacement opens its port when it is ready, because the others serve until then; after 30 s it
+                # opens its port all the same, and says why it is not ready.
+                await asyncio.wait(self._tasks[-1:], timeout=30)
 
     def _begin_drain(self) -> None:
         service = running()

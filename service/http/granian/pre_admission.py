@@ -27,10 +27,7 @@ def install(router: Router) -> None:
 
 
 class PreAdmissionHook:
-    """Called by granian's thread for each request: refuses it there, or has the event loop answer it.
-
-    The body is asked for here, so that it has arrived when the event loop wants it.
-    """
+    """Called by granian's thread: refuses a request, or asks for its body early and has the event loop answer it."""
 
     def __init__(self, router: Router, loop: asyncio.AbstractEventLoop, context: Context, _: Any) -> None:
         self._router = router

@@ -23,7 +23,7 @@ class RsgiRequest:
         self._scope = scope
         self._protocol = protocol
         self._headers = scope.headers
-        self._body: asyncio.Future[bytes] | None = None  # asked for, not awaited yet
+        self._body: Any = None  # granian's future of a body that was asked for, and is not awaited yet
         self.method = scope.method
         self.path = scope.path
         self.received_at = time.monotonic()
@@ -35,8 +35,7 @@ class RsgiRequest:
 
     @property
     def client(self) -> str:
-        client: str = self._scope.client
-        return client
+        return self._scope.client
 
     def header(self, name: str) -> str:
         if name not in self._headers:
@@ -47,8 +46,7 @@ class RsgiRequest:
     def fetch(self, limit: int) -> None:
         """Ask granian for a body of declared length, for `body` to await. Raises EkibenError("body-too-large")."""
         if declared_length(self, limit) is not None:
-            body: Any = self._protocol()
-            self._body = body
+            self._body = self._protocol()
 
     async def body(self, limit: int) -> bytes:
         try:

@@ -124,22 +124,18 @@ async def _unknown(_: ServiceState, request: HttpRequest) -> Response:
 ROUTES = tuple(
     ReadRoute(name=name, handle=_server_metadata, error_format=oip_error_response) for name in ("/v2", "/v2/")
 )
-MODEL = ReadRoute(name="/v2/models/{model}", handle=_model_metadata, error_format=oip_error_response)
 UNKNOWN = ReadRoute(name="/v2/...", handle=_unknown, methods=METHODS, error_format=oip_error_response)
-READY = ReadRoute(name="/v2/models/{model}/ready", handle=_model_ready, error_format=oip_error_response)
-INFER = InferenceRoute(name="/v2/models/{model}/infer", handle=_infer, error_format=oip_error_response)
+MODEL_ROUTES: dict[tuple[str, ...], Route] = {
+    (): ReadRoute(name="/v2/models/{model}", handle=_model_metadata, error_format=oip_error_response),
+    ("ready",): ReadRoute(name="/v2/models/{model}/ready", handle=_model_ready, error_format=oip_error_response),
+    ("infer",): InferenceRoute(name="/v2/models/{model}/infer", handle=_infer, error_format=oip_error_response),
+}
 
 
 def match_prefix(path: str) -> Route | None:
     """Return the route of a path that contains a model name and perhaps a version."""
     if not path.startswith("/v2/models/"):
         return UNKNOWN if path.startswith("/v2/") else None
-    match path.removeprefix("/v2/models/").split("/"):
-        case [_, "infer"] | [_, "versions", _, "infer"]:
-            return INFER
-        case [_, "ready"] | [_, "versions", _, "ready"]:
-            return READY
-        case [_] | [_, "versions", _]:
-            return MODEL
-        case _:
-            return UNKNOWN
+    _, *rest = path.removeprefix("/v2/models/").split("/")
+    action = rest[2:] if len(rest) >= 2 and rest[0] == "versions" else rest
+    return MODEL_ROUTES.get(tuple(action), UNKNOWN)

@@ -1,6 +1,7 @@
 """The metric families of the service and their text format for Prometheus."""
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
@@ -47,11 +48,8 @@ def render_text(samples: Samples) -> bytes:
 
 
 def histogram_samples(family: str, labels: Labels, histogram: Histogram) -> Samples:
-    samples: Samples = {}
-    total = 0
-    for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), list(histogram.counts), strict=True):
-        total += count
-        samples[family, "_bucket", (*labels, ("le", bound))] = total
-    samples[family, "_sum", labels] = histogram.sum_s
-    samples[family, "_count", labels] = total
-    return samples
+    bounds, totals = (*map(str, BOUNDS_S), "+Inf"), list(accumulate(histogram.counts))
+    buckets = {
+        (family, "_bucket", (*labels, ("le", bound))): total for bound, total in zip(bounds, totals, strict=True)
+    }
+    return {**buckets, (family, "_sum", labels): histogram.sum_s, (family, "_count", labels): totals[-1]}

@@ -24,7 +24,6 @@ class MultiprocessMetrics:
     """One file of samples for each worker, named by its process id."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self._path = folder / f"{os.getpid()}.json"
         self._healthy = True
 
@@ -33,7 +32,7 @@ class MultiprocessMetrics:
         temporary = self._path.with_suffix(".tmp")
         try:
             # A cleaner of temporary files may have deleted the folder.
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
             temporary.write_bytes(orjson.dumps([[*key, value] for key, value in samples.items()]))
             temporary.replace(self._path)
         except OSError as error:
@@ -48,7 +47,7 @@ class MultiprocessMetrics:
     def merge(self, samples: Samples) -> Samples:
         """Return `samples` plus those of the other workers, without the gauges of workers that have ended."""
         total = dict(samples)
-        for path in self._folder.glob("*.json"):
+        for path in self._path.parent.glob("*.json"):
             if path == self._path:
                 continue
             alive = Path(f"/proc/{path.stem}").exists()

@@ -7,13 +7,10 @@ from service.engine.metrics import Histogram
 
 
 class RequestMetrics:
-    """`in_flight` is the number of inference requests in progress; only the event loop writes it.
-
-    `responses` counts by (route, status), where 499 stands for a client that disconnected before the response.
-    """
+    """`responses` counts by (route, status), where 499 stands for a client that disconnected before the response."""
 
     def __init__(self) -> None:
-        self.in_flight = 0
+        self.in_flight = 0  # inference requests in progress; only the event loop writes it
         self.responses: Counter[tuple[str, int]] = Counter()
         self.durations: defaultdict[str, Histogram] = defaultdict(Histogram)
         self._lock = threading.Lock()

@@ -30,8 +30,7 @@ class AsgiRequest:
 
     @property
     def query(self) -> str:
-        query: bytes = self._scope["query_string"]
-        return query.decode("latin-1")
+        return str(self._scope["query_string"], "latin-1")
 
     @property
     def client(self) -> str:

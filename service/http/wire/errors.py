@@ -12,7 +12,7 @@ from http import HTTPStatus
 import orjson
 
 from service.errors import EkibenError, Slug
-from service.http.wire.messages import JSON, Headers, Response
+from service.http.wire.messages import JSON, Response
 
 PROBLEM_JSON = "application/problem+json"
 MAX_CHARS = 1000  # of a sentence or a pointer
@@ -55,7 +55,7 @@ def _response(content_type: str, error: EkibenError, first: dict[str, str]) -> R
             {"pointer": _printable(fault.pointer), "detail": _printable(fault.detail)} for fault in error.faults
         ],
     }
-    headers: Headers = []
+    headers: list[tuple[str, str]] = []
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         seconds = 1.0 if error.retry_after_s is None else error.retry_after_s
         headers = [("retry-after", str(max(math.ceil(seconds), 1))), ("retry-after-ms", str(math.ceil(seconds * 1e3)))]

@@ -19,10 +19,7 @@ MAX_SEARCHED_BYTES = 1 << 20
 
 
 def parse_json(body: bytes) -> Any:
-    """Return the document.
-
-    Raises EkibenError("malformed-json"), or "invalid-request" if non-finite numbers are the only mistake.
-    """
+    """Return the document; raises EkibenError "malformed-json", or "invalid-request" if only numbers are not finite."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

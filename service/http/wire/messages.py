@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 
-Headers = list[tuple[str, str]]
 Network = IPv4Network | IPv6Network
 
 JSON = "application/json"
@@ -29,7 +28,7 @@ class Response(NamedTuple):
 
     content_type: str
     body: bytes
-    headers: Headers = []  # noqa: RUF012 - never mutated
+    headers: list[tuple[str, str]] = []  # noqa: RUF012 - never mutated
     status: int = 200
 
 
@@ -60,10 +59,7 @@ class HttpRequest(Protocol):
 
 
 def client_address(request: HttpRequest, trusted_proxies: Sequence[Network]) -> str:
-    """Return the address of the connection, or the last one in `X-Forwarded-For` that is no trusted proxy.
-
-    The header is believed only if the connection comes from a trusted proxy: anybody else could name any address.
-    """
+    """Return the address of the connection or, if that is a trusted proxy, the last other one in `X-Forwarded-For`."""
     if not trusted_proxies or not _is_in(request.client.rpartition(":")[0], trusted_proxies):
         return request.client
     addresses = [text.strip() for text in request.header("x-forwarded-for").split(",")]
@@ -111,10 +107,7 @@ def declared_length(request: HttpRequest, limit: int) -> int | None:
 
 
 def parse_digits(text: str) -> int | None:
-    """Parse a string of ASCII digits; return None for any other string.
-
-    At most 19 significant digits are kept, because that many already exceed every limit.
-    """
+    """Parse ASCII digits, of which 19 significant ones exceed every limit; return None for any other string."""
     if not (text.isascii() and text.isdigit()):
         return None
     return int(text if len(text) < 19 else text.lstrip("0")[:19] or "0")

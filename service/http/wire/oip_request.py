@@ -5,7 +5,6 @@ with other numbers, so the result of parsing everything but the numbers and the 
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -26,18 +25,14 @@ MAX_CACHED_BYTES = 2048  # of the key of one entry
 
 
 class ParsedRequest(NamedTuple):
-    """A request without its numbers and `id`.
-
-    `binary_outputs` maps each requested output to whether it is sent as bytes. `response_heads` caches the JSON of a
-    response by the shapes of its outputs, for requests whose outputs are all sent as bytes.
-    """
+    """A request without its numbers and `id`."""
 
     timeout_s: float  # 0 for none
-    binary_outputs: dict[str, bool]
+    binary_outputs: dict[str, bool]  # whether each requested output is sent as bytes
     output_names: tuple[str, ...]
     tensors: tuple[InputTensor, ...]
     rules: tuple[ValueRule, ...]
-    response_heads: dict[tuple[Any, ...], bytes]
+    response_heads: dict[tuple[Any, ...], bytes]  # by the shapes of the outputs, if all are sent as bytes
 
 
 # (model, version, cache key) -> request, the least recently used first
@@ -59,17 +54,14 @@ def json_size(request: HttpRequest, body_size: int) -> int:
     return size
 
 
-def parse_cached(
-    head: bytes, manifest: Manifest, *, has_bytes: bool
-) -> tuple[ParsedRequest, str | None, Sequence[Any]]:
+def parse_cached(head: bytes, manifest: Manifest, *, has_bytes: bool) -> tuple[ParsedRequest, str | None, list[Any]]:
     """Parse the JSON `head` of a request, or return the cached result of an equal one.
 
-    Returns the request, its `id`, and the `data` of each tensor (None for a tensor sent as bytes). `has_bytes` says
-    that bytes follow the JSON. The JSON then often repeats unchanged, so `head` itself serves as a second cache key.
+    Returns the request, its `id`, and the `data` of each tensor (None for a tensor sent as bytes). If bytes follow the
+    JSON (`has_bytes`), it often repeats unchanged, so `head` itself serves as a second cache key.
     """
-    parsed = _get(head, manifest) if has_bytes else None
-    if parsed is not None:
-        return parsed, None, (None,) * len(parsed.tensors)
+    if has_bytes and (parsed := _get(head, manifest)):
+        return parsed, None, [None] * len(parsed.tensors)
     document = parse_tensors(head) or parse_json(head)
     data, request_id = pop_data(document), _pop_id(document)
     try:

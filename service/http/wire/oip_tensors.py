@@ -29,17 +29,13 @@ assert sys.byteorder == "little" and array("l").itemsize == 8 and array("f").ite
 
 
 class InputTensor(NamedTuple):
-    """One entry of `inputs` without its `data`.
-
-    `where` is the JSON pointer of the entry. `size_bytes` bytes of the tensor follow the JSON; None means that its
-    numbers are in the JSON.
-    """
+    """One entry of `inputs` without its `data`."""
 
     name: str
-    where: str
+    where: str  # its JSON pointer
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    size_bytes: int | None
+    size_bytes: int | None  # of its bytes after the JSON; None: its numbers are in the JSON
 
 
 def pop_data(document: Any) -> list[Any]:
@@ -124,8 +120,7 @@ def _parse_tensor(entry: dict[str, Any], spec: TensorSpec, where: str) -> InputT
     parameters = parse_parameters(entry, {"binary_data_size"}, where)
     expected, size_bytes = prod(shape) * dtype.itemsize, parameters.get("binary_data_size")
     if parameters and (type(size_bytes) is not int or size_bytes != expected):
-        expected_bytes = f"{expected} bytes for shape {shape}"
-        raise type_fault(f"{where}/parameters/binary_data_size", expected_bytes, size_bytes)
+        raise type_fault(f"{where}/parameters/binary_data_size", f"{expected} bytes for shape {shape}", size_bytes)
     return InputTensor(spec.name, where, dtype, tuple(shape), size_bytes)
 
 
