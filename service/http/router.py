@@ -22,7 +22,6 @@ from service.http.wire.messages import (
     ClientDisconnectedError,
     HttpRequest,
     Response,
-    check_content_encoding,
     client_address,
     declared_length,
     requested_timeout_s,
@@ -108,7 +107,10 @@ class Router:
             if state.draining:
                 raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
             context = request.context or _admit_unread(state, request)
-            check_content_encoding(request)
+            encoding = request.header("content-encoding")
+            if encoding not in {"", "identity"}:
+                detail = f"expected a body without content encoding, got {encoding[:40]!r}"
+                raise EkibenError("unsupported-media-type", detail)
             scope = self._supervisor.open(request, context.timeout_s)
             body = await request.body(state.max_body_bytes)
             scope.has_body = True

@@ -57,8 +57,7 @@ class Master(MPServer):
         log.info("SIGHUP: nothing to reload; new model versions are loaded as they appear, settings are read at start")
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]
-        core = core_of_worker(idx, self.workers)
-        return super()._spawn_worker(idx, target, partial(callback_loader, core=core))
+        return super()._spawn_worker(idx, target, partial(callback_loader, core=core_of_worker(idx, self.workers)))
 
     def _serve_loop(self, *spawning: Any) -> None:
         """Replace workers until told to end, then drain them within the grace period; granian ends what is left.

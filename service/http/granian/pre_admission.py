@@ -1,8 +1,7 @@
 """Requests are refused, and bodies asked for, on granian's own thread, before the event loop knows of them.
 
-This is the only module that replaces a private function of granian: its scheduler of requests has no other place to
-run code at that moment. tests/service/http/granian/test_pre_admission.py asks granian whether the function still works
-as this module expects.
+This is the only module that replaces a private function of granian, whose scheduler of requests has no other place to
+run code at that moment. tests/service/http/granian/test_pre_admission.py fails if granian changes the function.
 """
 
 import asyncio

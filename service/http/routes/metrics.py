@@ -2,7 +2,6 @@
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from service.engine.metrics import Counters
 from service.http.route import ReadRoute, ServiceState
 from service.http.telemetry.exposition import Samples, histogram_samples, render_text
 from service.http.wire.messages import HttpRequest, Response
@@ -21,29 +20,25 @@ def collect_samples(state: ServiceState) -> Samples:
         if row["state"] == "READY":
             samples["ekiben_model_ready", "", (("model", row["name"]), ("version", row["version"]))] = 1
     for counters in state.runner.counters():
-        samples |= _engine_samples(counters)
+        labels = ("model", counters.model), ("version", counters.version)
+        samples |= {
+            ("ekiben_engine_requests", "_total", labels): counters.requests,
+            ("ekiben_engine_bisected_batches", "_total", labels): counters.bisected_batches,
+            ("ekiben_engine_steps", "_total", labels): counters.steps,
+            ("ekiben_engine_padding_steps", "_total", labels): counters.padded_steps,
+            ("ekiben_engine_decoder_steps", "_total", labels): counters.decoder_steps,
+        }
+        for mode, count in ("inline", counters.inline_batches), ("thread", counters.batches - counters.inline_batches):
+            samples["ekiben_engine_batches", "_total", (*labels, ("mode", mode))] = count
+        for outcome in ("executed", "failed", "cancelled", "expired", "late"):
+            count = getattr(counters, f"{outcome}_items")
+            samples["ekiben_engine_items", "_total", (*labels, ("outcome", outcome))] = count
+        for reason, count in list(counters.refused.items()):
+            samples["ekiben_engine_refused", "_total", (*labels, ("reason", reason))] = count
+        samples["ekiben_engine_queue_items", "", labels] = counters.queued_items
+        samples |= histogram_samples("ekiben_engine_queue_seconds", labels, counters.queue_s)
+        samples |= histogram_samples("ekiben_engine_compute_seconds", labels, counters.compute_s)
     return samples
-
-
-def _engine_samples(counters: Counters) -> Samples:
-    labels = ("model", counters.model), ("version", counters.version)
-    samples: Samples = {
-        ("ekiben_engine_requests", "_total", labels): counters.requests,
-        ("ekiben_engine_batches", "_total", (*labels, ("mode", "inline"))): counters.inline_batches,
-        ("ekiben_engine_batches", "_total", (*labels, ("mode", "thread"))): counters.batches - counters.inline_batches,
-        ("ekiben_engine_bisected_batches", "_total", labels): counters.bisected_batches,
-        ("ekiben_engine_steps", "_total", labels): counters.steps,
-        ("ekiben_engine_padding_steps", "_total", labels): counters.padded_steps,
-        ("ekiben_engine_decoder_steps", "_total", labels): counters.decoder_steps,
-    }
-    for outcome in ("executed", "failed", "cancelled", "expired", "late"):
-        count = getattr(counters, f"{outcome}_items")
-        samples["ekiben_engine_items", "_total", (*labels, ("outcome", outcome))] = count
-    for reason, count in list(counters.refused.items()):
-        samples["ekiben_engine_refused", "_total", (*labels, ("reason", reason))] = count
-    samples["ekiben_engine_queue_items", "", labels] = counters.queued_items
-    samples |= histogram_samples("ekiben_engine_queue_seconds", labels, counters.queue_s)
-    return samples | histogram_samples("ekiben_engine_compute_seconds", labels, counters.compute_s)
 
 
 async def _metrics(state: ServiceState, _: HttpRequest) -> Response:

@@ -32,8 +32,8 @@ def _inference_route(task: TaskName) -> InferenceRoute:
             return await _classify_upload(state, request, body, context)
         if content_type != "application/json":
             accepted = "application/json" + (", image/png or image/jpeg" if task == "classify" else "")
-            got = content_type or "none"
-            raise EkibenError("unsupported-media-type", f"expected content type {accepted}, got {got}")
+            detail = f"expected content type {accepted}, got {content_type or 'none'}"
+            raise EkibenError("unsupported-media-type", detail)
         parsed = parse_request(TASKS[task].request, parse_json(body))
         model = resolve_model(state.repository, parsed.model, task)
         if isinstance(parsed, GenerateRequest) and "image/png" in request.header("accept"):

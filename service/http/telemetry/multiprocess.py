@@ -47,9 +47,7 @@ class MultiprocessMetrics:
     def merge(self, samples: Samples) -> Samples:
         """Return `samples` plus those of the other workers, without the gauges of workers that have ended."""
         total = dict(samples)
-        for path in self._path.parent.glob("*.json"):
-            if path == self._path:
-                continue
+        for path in set(self._path.parent.glob("*.json")) - {self._path}:
             alive = Path(f"/proc/{path.stem}").exists()
             for family, suffix, labels, value in orjson.loads(path.read_bytes()):
                 key = family, suffix, tuple(map(tuple, labels))

@@ -1,8 +1,7 @@
 """Domain errors as HTTP responses; this is the only module that maps an error slug to an HTTP status.
 
 Invariant: every error response is one document with the members of a problem (RFC 9457), a stable `code` and `errors`,
-which points at the invalid places of the request. It contains no stack trace and no internal data, and it repeats at
-most `MAX_CHARS` characters of a value that the client sent.
+which points at the invalid places of the request. It holds no internal data, and at most `MAX_CHARS` of a client value.
 """
 
 import math

@@ -1,7 +1,6 @@
 """Parse a JSON body.
 
-Invariant: only JSON as RFC 8259 defines it is accepted. NaN and Infinity, which some writers emit, are refused like any
-other invalid value, with a pointer to each.
+Invariant: only JSON as RFC 8259 defines it is accepted. NaN and Infinity are refused with a pointer to each.
 """
 
 import json

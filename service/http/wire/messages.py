@@ -79,13 +79,6 @@ def media_type(request: HttpRequest) -> str:
     return request.header("content-type").partition(";")[0].strip().lower()
 
 
-def check_content_encoding(request: HttpRequest) -> None:
-    """Raise EkibenError("unsupported-media-type") for a compressed body."""
-    encoding = request.header("content-encoding")
-    if encoding not in {"", "identity"}:
-        raise EkibenError("unsupported-media-type", f"expected a body without content encoding, got {encoding[:40]!r}")
-
-
 def requested_timeout_s(request: HttpRequest) -> float | None:
     """Return the timeout in `X-Request-Timeout-Ms`, if any; raises EkibenError("invalid-request")."""
     header = request.header("x-request-timeout-ms")

@@ -177,7 +177,7 @@ def _entry_error(flat: list[Any], dtype: np.dtype[Any], where: str) -> EkibenErr
     limits = np.iinfo(dtype) if dtype.kind in "iu" else None
     expected = f"a whole number of {limits.min} to {limits.max}" if limits else "a number"
     for number, value in enumerate(flat):
-        fits = type(value) is int and limits.min <= value <= limits.max if limits else type(value) in {int, float}
-        if not fits:
+        is_valid = type(value) is int and limits.min <= value <= limits.max if limits else type(value) in {int, float}
+        if not is_valid:
             return fault(where, f"expected {expected}, got {describe_value(value)} (entry {number})")
     return fault(where, f"expected numbers that fit {DATATYPE_OF[dtype]}")

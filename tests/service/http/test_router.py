@@ -100,6 +100,19 @@ def test_an_unforeseen_error_is_logged_under_the_number_that_the_client_gets(cap
     assert "secret" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("encoding", "code", "detail"),
+    [
+        ("gzip", "unsupported-media-type", "expected a body without content encoding, got 'gzip'"),
+        ("identity", "wrong-task", "the body was read"),
+    ],
+)
+def test_compressed_bodies_are_refused(encoding: str, code: str, detail: str) -> None:
+    call = AsgiCall(state_with(EkibenError("wrong-task", "the body was read")))
+    classify(call, content_encoding=encoding)
+    assert (call.problem["code"], call.problem["detail"]) == (code, detail)
+
+
 def test_not_ready_gives_the_reason() -> None:
     call = AsgiCall(state_with(KeyError()))
     call.request("GET", "/readyz", whole(b""))

@@ -9,7 +9,6 @@ import pytest
 from service.errors import EkibenError
 from service.http.wire.asgi import AsgiRequest
 from service.http.wire.messages import (
-    check_content_encoding,
     client_address,
     declared_length,
     media_type,
@@ -51,14 +50,6 @@ def test_a_forwarded_address_counts_only_from_a_trusted_proxy(
 def test_media_type_drops_parameters_and_case() -> None:
     assert media_type(request(content_type=b" Application/JSON ; charset=utf-8")) == "application/json"
     assert media_type(request()) == ""
-
-
-def test_check_content_encoding_refuses_compressed_bodies() -> None:
-    check_content_encoding(request())
-    check_content_encoding(request(content_encoding=b"identity"))
-    with pytest.raises(EkibenError, match="expected a body without content encoding, got 'gzip'") as caught:
-        check_content_encoding(request(content_encoding=b"gzip"))
-    assert caught.value.slug == "unsupported-media-type"
 
 
 def test_declared_length_is_limited() -> None:
