@@ -16,7 +16,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m service", description="Serve the bundles.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3000)
-    workers_help = "worker processes: one for each GPU; on a CPU up to its cores (with as many, each stays on one core)"
+    workers_help = (
+        "worker processes, at most one per CPU core (with one per core, each is pinned); "
+        "with several GPUs, start one service per GPU, each with its own CUDA_VISIBLE_DEVICES"
+    )
     parser.add_argument("--workers", type=int, default=1, help=workers_help)
     args = parser.parse_args()
     if args.workers < 1:

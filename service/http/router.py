@@ -62,7 +62,7 @@ class Router:
     def refuse_early(self, route: InferenceRoute, request: HttpRequest) -> Response | None:
         """Return a refusal if admission control refuses the request before its body is read. Thread-safe."""
         state = self._state()
-        if state.draining or not state.runner.expects_retries:
+        if state.draining or not state.runner.admission.expects_retries:
             return None
         started_at = time.perf_counter()
         try:
@@ -133,8 +133,8 @@ def _admit_unread(state: ServiceState, request: HttpRequest) -> RequestContext:
         client=client_address(request, state.trusted_proxies),
         route=request.path,
     )
-    if state.runner.expects_retries:
+    if state.runner.admission.expects_retries:
         length = declared_length(request, state.max_body_bytes)
         if length is not None and length < MAX_UNREAD_BYTES:
-            context.permit = state.runner.try_admit(context)
+            context.permit = state.runner.admission.try_admit(context)
     return context

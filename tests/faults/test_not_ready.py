@@ -111,7 +111,7 @@ def test_a_device_that_fails_while_serving_is_not_ready_until_it_is_verified_aga
     """A patched session simulates the fault of the device; the fault ends when the patch is removed."""
     version = publish(tmp_path, 1)
     repository = Repository(
-        tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5 if fault == "hangs" else 20.0
+        tmp_path, device="cpu", poll_s=0.02, health_check_s=0.02, hang_s=1.5 if fault == "hangs" else 20.0
     )
     repository.start(accept)
     wait_until(lambda: repository.ready)
@@ -135,7 +135,7 @@ def test_a_device_that_fails_while_serving_is_not_ready_until_it_is_verified_aga
         patch.setattr(Session, "run", run)
         wait_until(lambda: not repository.ready)
         reason = repository.not_ready_reason() or ""
-        assert reason.startswith(f"{NAME}/{version}: heartbeat: ")
+        assert reason.startswith(f"{NAME}/{version}: health check: ")
         assert expected[fault] in reason
         assert (row(repository)["state"], row(repository)["reason"]) == ("FAILED", reason)
         assert reason in caplog.text
@@ -182,7 +182,7 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     """The golden cases still pass: only the request with 7 rows hangs."""
     version = write_bundle(tmp_path, family).name
     runner = runner_type(threads=1)
-    repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5, batching=runner)
+    repository = Repository(tmp_path, device="cpu", poll_s=0.02, health_check_s=0.02, hang_s=1.5, planner=runner)
     repository.start(accept)
     wait_until(lambda: repository.ready)
     (name,) = (row["name"] for row in repository.list_models())
@@ -200,7 +200,7 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     wait_until(lambda: not repository.ready)
     reason = repository.not_ready_reason() or ""
     assert reason.startswith(
-        f"{name}/{version}: heartbeat: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
+        f"{name}/{version}: health check: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
     )
     released.set()
     client.join(20)

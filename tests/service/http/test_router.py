@@ -176,6 +176,7 @@ class SheddingRunner(Runner):
 
     def __init__(self) -> None:
         super().__init__()
+        self.admission = self  # type: ignore[assignment]
         self.seen: list[RequestContext] = []
 
     def try_admit(self, context: RequestContext) -> Permit:

@@ -90,7 +90,7 @@ def test_a_broken_version_only_changes_the_reason(
         "byte": "model.onnx has sha256",
         "golden": "golden case",
         "tolerance": "field 'tolerance.logits.atol'",
-        "current": "`current` says 'latest'",
+        "current": "`current` holds 'latest'",
         "missing": "cannot read manifest.json",
     }
     match fault:
