@@ -84,8 +84,7 @@ class RequestSupervisor:
                     if scope.request.received_at < now - TICK_S:
                         scope.watch_disconnect()
                 elif scope.request.received_at < now - scope.body_timeout_s and scope.abort_error is None:
-                    detail = f"the body did not arrive within {scope.body_timeout_s:.3g} s"
-                    scope.abort(EkibenError("timeout", detail))
+                    scope.abort(EkibenError("timeout", f"the body did not arrive within {scope.body_timeout_s:.3g} s"))
         finally:  # a request that cannot be watched must not end the timer of the others
             if self._scopes:
                 loop.call_later(TICK_S, self._tick, loop)

@@ -72,8 +72,7 @@ class Worker:
         Watchdog(loop, service.runner.progress_token, self._settings.hang_s, kill).start()
         if self._shared is not None:
             service.multiprocess_metrics = MultiprocessMetrics(self._shared)
-            collect = partial(collect_samples, service)
-            self._tasks.append(loop.create_task(service.multiprocess_metrics.run(collect)))
+            self._tasks.append(loop.create_task(service.multiprocess_metrics.run(partial(collect_samples, service))))
             marker = self._shared / "served"
             self._tasks.append(loop.create_task(_mark_when_ready(service, marker)))
             if marker.exists():
