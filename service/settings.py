@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 << 20, ge=1 << 10)
     """maximum size of a request body; a larger one is refused with 413"""
     trusted_proxies: str = ""
-    """comma-separated addresses or networks of proxies whose `X-Forwarded-For` header is believed"""
+    """comma-separated addresses or networks of proxies whose `X-Forwarded-For` header is trusted"""
     poll_s: Seconds = 1.0
     """seconds between two scans for new versions"""
     heartbeat_s: Seconds = 30.0

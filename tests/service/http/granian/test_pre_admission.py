@@ -186,11 +186,7 @@ def test_waiting_for_the_event_loop_counts_towards_the_deadline() -> None:
 
 def test_an_unforeseen_error_does_not_end_granians_thread() -> None:
     class BrokenRouter:
-        @property
-        def max_body_bytes(self) -> int:
-            raise KeyError("broken")
-
-        def refuse_early(self, *_: Any) -> None:
+        def state(self) -> None:
             raise KeyError("broken")
 
     async def main() -> list[Any]:
