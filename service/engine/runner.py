@@ -46,23 +46,11 @@ class Runner:
         self._counters: dict[tuple[str, str], Counters] = {}
 
     def new_context(
-        self,
-        *,
-        received_at: float | None = None,
-        timeout_s: float | None = None,
-        client: str = "",
-        route: str = "",
+        self, *, received_at: float | None = None, timeout_s: float | None = None, client: str = "", route: str = ""
     ) -> RequestContext:
-        """The context of a request that was received at `received_at` (now if None) and must be answered within
-        `timeout_s` (the default deadline if None).
-        """
-        return RequestContext(
-            received_at=time.monotonic() if received_at is None else received_at,
-            timeout_s=timeout_s,
-            default_timeout_s=self.limits.timeout_s,
-            client=client,
-            route=route,
-        )
+        """The context of a request that was received now and has the default timeout, unless told otherwise."""
+        received_at = time.monotonic() if received_at is None else received_at
+        return RequestContext(received_at, timeout_s, self.limits.timeout_s, client, route)
 
     def progress_token(self) -> int | None:
         """While nothing more could start: a number that changes whenever a computation ends."""
