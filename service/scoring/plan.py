@@ -9,6 +9,7 @@ import csv
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -127,14 +128,15 @@ def _plan_file(job: Job, file: InputFile, file_number: int, limit: int | None) -
     left = limit
     identity = json.dumps([job.identity(), spec.columns], sort_keys=True)
     try:
-        for number, whole in enumerate(SOURCES[file.format].spans(file, spec, shard_rows=job.shard_rows)):
-            span = whole if left is None or whole.rows <= left else replace(whole, rows=left)
-            position = (span.first_row, span.rows, span.skip, span.first_line)
-            key = digest(identity, file.name, *map(str, position), span.digest)
-            yield Shard(file_number=file_number, number=number, key=key, file=file, span=span)
-            left = None if left is None else left - span.rows
-            if left == 0:
-                return
+        with closing(SOURCES[file.format](file, spec)) as source:
+            for number, whole in enumerate(source.spans(shard_rows=job.shard_rows)):
+                span = whole if left is None or whole.rows <= left else replace(whole, rows=left)
+                position = (span.first_row, span.rows, span.skip, span.first_line)
+                key = digest(identity, file.name, *map(str, position), span.digest)
+                yield Shard(file_number=file_number, number=number, key=key, file=file, span=span)
+                left = None if left is None else left - span.rows
+                if left == 0:
+                    return
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error
 

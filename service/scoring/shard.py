@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.scoring.input.files import InputFile, current_fingerprint
-from service.scoring.input.rows import Reader, Rows
+from service.scoring.input.rows import Rows, Source
 from service.scoring.job import Job
 from service.scoring.model import load_bundle
 from service.scoring.output.completions import completion_lines, is_openai_batch
@@ -39,23 +39,23 @@ class Context:
         self.scorer = SCORERS[self.model.manifest.parameters.family](self.model, job.columns, job.request)
         self.labels = getattr(self.model.manifest.parameters, "labels", ())
         self._file: InputFile | None = None
-        self._reader: Reader | None = None
+        self._source: Source | None = None
 
-    def reader(self, file: InputFile) -> Reader:
-        """An open reader of the file; the previous shard's reader if that shard is of the same file."""
-        if self._reader is None or self._file != file:
-            self.close_reader()
-            self._reader = SOURCES[file.format].open(file, read_spec(self.job, file))
+    def source(self, file: InputFile) -> Source:
+        """The open file; that of the previous shard if it is the same file."""
+        if self._source is None or self._file != file:
+            self.close_source()
+            self._source = SOURCES[file.format](file, read_spec(self.job, file))
             self._file = file
-        return self._reader
+        return self._source
 
-    def close_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+    def close_source(self) -> None:
+        if self._source is not None:
+            self._source.close()
+            self._source = None
 
     def close(self) -> None:
-        self.close_reader()
+        self.close_source()
         self.scorer.close()
         self.ledger.close()
 
@@ -141,11 +141,11 @@ def _histogram(confidence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 def _read_rows(context: Context, shard: Shard) -> Iterator[Rows]:
     """Read the rows of a shard. Raises ReadError if the file cannot be read or has changed since it was planned."""
     try:
-        for rows in context.reader(shard.file).read(shard.span):
+        for rows in context.source(shard.file).read(shard.span):
             yield rows.numbered_below(shard.span.first_row + shard.span.rows)
         if current_fingerprint(shard.file) != shard.file.fingerprint:
             raise ReadError("the file was changed while it was being scored")
     except READ_ERRORS as error:
-        context.close_reader()
+        context.close_source()
         detail = str(error) if isinstance(error, ReadError) else format_error(error)
         raise ReadError(f"{shard.title}: {detail}") from error
