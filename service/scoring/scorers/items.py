@@ -18,10 +18,10 @@ Value = TypeVar("Value")
 PNG, JPEG, JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd9"
 
 
-def try_read(read: Callable[[Any], Value], item: Any) -> Value | EkibenError:
+def try_read(read: Callable[..., Value], *item: Any) -> Value | EkibenError:
     """Read an item; return the error if it cannot be read."""
     try:
-        return read(item)
+        return read(*item)
     except EkibenError as error:
         return error
 
@@ -38,16 +38,16 @@ def reject_reason(error: EkibenError, column: str, row_pointer: str = "") -> str
 
 def split_faults(
     results: Sequence[Value | EkibenError], unreadable: Mapping[int, str], column: str, *, numbered: bool = False
-) -> tuple[list[int], dict[int, str]]:
-    """The indexes of the items that were read, and why the others are rejected.
+) -> tuple[list[Value], list[int], dict[int, str]]:
+    """The items that were read, their indexes, and why the others are rejected.
 
     `unreadable` holds the faults of rows that could not be read from the file. With `numbered`, errors point to /INDEX.
     """
-    faults = dict(unreadable)
-    for i, value in enumerate(results):
-        if i not in faults and isinstance(value, EkibenError):
-            faults[i] = reject_reason(value, column, f"/{i}" if numbered else "")
-    return [i for i in range(len(results)) if i not in faults], faults
+    errors = {i: result for i, result in enumerate(results) if isinstance(result, EkibenError)}
+    faults = {i: reject_reason(error, column, f"/{i}" if numbered else "") for i, error in errors.items()}
+    faults |= unreadable
+    read = [(value, i) for i, value in enumerate(results) if i not in faults and not isinstance(value, EkibenError)]
+    return [value for value, _ in read], [i for _, i in read], faults
 
 
 def unwrap(column: Column) -> Column:
@@ -110,10 +110,8 @@ def pixels_from_bytes(item: Any, shape: tuple[int, ...]) -> npt.NDArray[np.uint8
 def _flat_bytes(column: pa.Array, size: int) -> npt.NDArray[np.uint8] | None:
     """The bytes of a column whose rows all have `size` bytes and are raw pixels."""
     if pa.types.is_fixed_size_binary(column.type):
-        if column.type.byte_width != size:
-            return None
-        content = np.frombuffer(column.buffers()[1], np.uint8)
-        return content[column.offset * size : (column.offset + len(column)) * size]
+        content = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * size :][: len(column) * size]
+        return content if column.type.byte_width == size else None
     wide = pa.types.is_large_binary(column.type)
     offsets = np.frombuffer(column.buffers()[1], np.int64 if wide else np.int32)
     offsets = offsets[column.offset : column.offset + len(column) + 1]

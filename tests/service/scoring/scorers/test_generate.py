@@ -34,9 +34,9 @@ def test_prompts_share_a_request_and_get_the_completions_of_separate_requests(
 ) -> None:
     sizes: list[int] = []
 
-    async def counted(model: Model, runner: Any, request: Any) -> Any:
+    async def counted(model: Model, runner: Any, request: Any, context: Any) -> Any:
         sizes.append(len(request.prompt))
-        return await generate(model, runner, request)
+        return await generate(model, runner, request, context)
 
     monkeypatch.setattr("service.scoring.scorers.generate.generate", counted)
     given = ["the ", "a" * (CONTEXT - 7)]
