@@ -10,7 +10,7 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -50,14 +50,10 @@ class Shard:
         last = self.span.first_row + self.span.rows - 1
         return f"shard {self.name} ({self.file.name}, rows {self.span.first_row} to {last})"
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Shard":
-        file = {**content["file"], "partitions": tuple(tuple(pair) for pair in content["file"]["partitions"])}
-        span = {**content["span"], "names": tuple(content["span"]["names"])}
-        return cls(**{**content, "file": InputFile(**file), "span": Span(**span)})
+        """The shard whose `asdict` was encoded as JSON."""
+        return cls(**{**content, "file": InputFile(**content["file"]), "span": Span(**content["span"])})
 
 
 class ReadError(ScoringError):
@@ -92,12 +88,11 @@ def read_spec(job: Job, file: InputFile) -> ReadSpec:
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error
     needed = [*job.columns.values(), *([job.id_column] if job.id_column else [])]
-    partitions = [name for name, _ in file.partitions]
     # Any object of a JSON Lines file may lack any key, so the first object does not decide.
     if file.format == "jsonl":
         columns = tuple(dict.fromkeys([*columns, *needed, *(name for name in job.keep if name != "*")]))
     if columns:
-        copied = [name for name in job.keep if name not in {"*", *partitions}]
+        copied = [name for name in job.keep if name not in {"*", *file.partitions}]
         check_columns(file, columns, [*needed, *copied])
     return ReadSpec(columns=columns_to_read(job, columns), header=job.header)
 

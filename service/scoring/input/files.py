@@ -11,7 +11,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -51,7 +51,7 @@ class InputFile:
     format: Format
     size: int
     fingerprint: str
-    partitions: tuple[tuple[str, str], ...] = ()
+    partitions: dict[str, str] = field(default_factory=dict)
 
     @property
     def compression(self) -> str | None:
@@ -208,10 +208,10 @@ def _format(name: str) -> Format | None:
     return SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
-def _partitions(relative: str) -> tuple[tuple[str, str], ...]:
+def _partitions(relative: str) -> dict[str, str]:
     """The `key=value` folders of a path, as Hive writes them."""
     pairs = (part.split("=", 1) for part in PurePosixPath(relative).parts[:-1] if "=" in part)
-    return tuple((unquote(key), unquote(value)) for key, value in pairs)
+    return {unquote(key): unquote(value) for key, value in pairs}
 
 
 def _fingerprint(status: os.stat_result) -> str:

@@ -41,7 +41,7 @@ class Span:
     digest: str
     skip: int = 0
     first_line: int = 1
-    names: tuple[str, ...] = ()
+    names: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

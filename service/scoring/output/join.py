@@ -38,13 +38,12 @@ def join_predictions(job: Job, file: InputFile, rows: Rows, scored: ScoredRows) 
 
 def copied_columns(job: Job, rows: Rows, file: InputFile) -> list[str]:
     """The names of the id, then of the columns to copy, in the order of the input; partitions come last."""
-    partitions = [name for name, _ in file.partitions]
     model_inputs = set(job.columns.values())
     first = [job.id_column] if job.id_column else []
     if job.keep == ("*",):
-        names = [name for name in rows.columns if name not in model_inputs] + partitions
+        names = [*(name for name in rows.columns if name not in model_inputs), *file.partitions]
     else:
-        names = [name for name in [*rows.columns, *partitions] if name in job.keep]
+        names = [name for name in [*rows.columns, *file.partitions] if name in job.keep]
     return list(dict.fromkeys([*first, *names]))
 
 
@@ -64,8 +63,7 @@ def _as_array(numbers: Sequence[int]) -> npt.NDArray[np.int64]:
 
 def _copied_column(name: str, rows: Rows, file: InputFile, indexes: npt.NDArray[np.int64]) -> tuple[pa.Field, pa.Array]:
     if name not in rows.columns:
-        value = dict(file.partitions)[name]
-        return pa.field(name, pa.string()), pa.repeat(value, len(indexes))
+        return pa.field(name, pa.string()), pa.repeat(file.partitions[name], len(indexes))
     column = rows.columns[name]
     if isinstance(column, pa.Array):
         all_scored = len(indexes) == len(rows.numbers)

@@ -44,17 +44,9 @@ class Record:
     first_row: int
     scored: int
     rejected: int
-    labels: tuple[int, ...]
-    confidence: tuple[int, ...]
+    labels: list[int]
+    confidence: list[int]
     parts: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Record":
-        tuples = {name: tuple(content[name]) for name in ("labels", "confidence")}
-        return cls(**{**content, **tuples})
 
 
 class Ledger:
@@ -66,12 +58,11 @@ class Ledger:
     def open_job(self, job: Job, inputs: list[str]) -> None:
         """Claim the folder for this job, or check that it already belongs to it. Raises ScoringError otherwise."""
         path = self._folder / "job.json"
+        expected = json.loads(json.dumps({"inputs": inputs, **job.identity()}))
         if not path.exists():
             self._create_output()
             for folder in ("shards", "work"):
                 (self._folder / folder).mkdir(parents=True, exist_ok=True)
-        expected = json.loads(json.dumps({"inputs": inputs, **job.identity()}))
-        if not path.exists():
             with contextlib.suppress(FileExistsError):
                 self._create_file(path, _to_json(expected))
         actual = self._read_json(path)
@@ -92,8 +83,10 @@ class Ledger:
                 f"the input changed: {shard.title} is not what was scored into {self.output} ({record.file} from row "
                 f"{record.first_row}): choose another --output, or delete it"
             )
-        intact = all(self._is_intact(part, digest) for part, digest in record.parts.items())
-        return record if intact else None
+        with contextlib.suppress(FileNotFoundError):
+            if all(sha256_of(self.output / part) == digest for part, digest in record.parts.items()):
+                return record
+        return None
 
     def try_lock(self, shard: Shard) -> bool:
         """Lock the shard; False if another process holds its lock."""
@@ -116,7 +109,8 @@ class Ledger:
             target = self.output / name
             target.parent.mkdir(exist_ok=True)
             written.replace(target)
-        self._replace_file(self._record_path(shard), _to_json(record.to_json()))
+        path = self._record_path(shard)
+        self._write_aside(path, _to_json(asdict(record))).replace(path)
 
     def records(self) -> Iterator[Record]:
         """Every committed shard, in order."""
@@ -144,7 +138,7 @@ class Ledger:
         try:
             if not self.is_finished(fingerprints):
                 for name, content in files.items():
-                    self._replace_file(self.output / name, content)
+                    self._write_aside(self.output / name, content).replace(self.output / name)
                 self._sync_output()
                 written = self._write_aside(self._folder / "done.json", _to_json(dict(fingerprints)))
                 _sync(written)
@@ -207,9 +201,6 @@ class Ledger:
         finally:
             written.unlink()
 
-    def _replace_file(self, path: Path, content: bytes) -> None:
-        self._write_aside(path, content).replace(path)
-
     def _write_aside(self, path: Path, content: bytes) -> Path:
         """Write to a file in the work folder, to be renamed to `path`."""
         written = self._folder / "work" / f"{path.name}.{os.getpid()}"
@@ -223,15 +214,9 @@ class Ledger:
     def _read_record(self, path: Path) -> Record | None:
         """None if the record does not exist or is damaged."""
         try:
-            return Record.from_json(json.loads(path.read_bytes()))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return Record(**json.loads(path.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
             return None
-
-    def _is_intact(self, part: str, digest: str) -> bool:
-        try:
-            return sha256_of(self.output / part) == digest
-        except FileNotFoundError:
-            return False
 
     def _read_json(self, path: Path) -> Any:
         try:

@@ -23,46 +23,52 @@ BLOCK_ROWS = 16384
 
 
 class Sink:
-    """A file that a thread of its own writes, so that the model does not wait for it."""
+    """A file that a thread of its own writes, so that the model does not wait for it.
 
-    def __init__(self, path: Path, sink_format: SinkFormat, schema: pa.Schema) -> None:
-        self._file = path.open("wb")
-        self._writer = WRITERS[sink_format](self._file, schema)
+    The first table creates the file and gives it its schema.
+    """
+
+    def __init__(self, path: Path, sink_format: SinkFormat) -> None:
+        self.path, self._format = path, sink_format
+        self.is_created = False
+        # The writer and its file while they are open.
+        self._opened: list[Any] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sink")
         self._buffered: list[pa.Table] = []
-        self._buffered_rows = 0
         self._pending: Future[None] | None = None
 
-    def write(self, table: pa.Table) -> None:
-        self._buffered.append(table)
-        self._buffered_rows += table.num_rows
-        if self._buffered_rows >= BLOCK_ROWS:
-            self._flush()
+    def __enter__(self) -> "Sink":
+        return self
 
-    def close(self) -> None:
-        """Wait until every row is written. Raises the first error of writing."""
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Wait until every row is written; raises the first error of writing. After an error only close the file."""
         try:
-            self._flush()
-            self._wait()
-            self._writer.close()
-            self._file.close()
-        except BaseException:
-            self.discard()
-            raise
-        self._thread.shutdown()
+            if error is None:
+                self._flush()
+                self._wait()
+                for opened in self._opened:
+                    opened.close()
+                self._opened = []
+        finally:
+            self._thread.shutdown()
+            for opened in self._opened:
+                with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+                    opened.close()
 
-    def discard(self) -> None:
-        """Close a file that will not be committed, whatever state it is in."""
-        self._thread.shutdown()
-        for opened in (self._writer, self._file):
-            with contextlib.suppress(OSError, ValueError, pa.ArrowException):
-                opened.close()
+    def write(self, table: pa.Table) -> None:
+        if not self.is_created:
+            file = self.path.open("wb")
+            self._opened = [WRITERS[self._format](file, table.schema), file]
+            self.is_created = True
+        self._buffered.append(table)
+        if sum(buffered.num_rows for buffered in self._buffered) >= BLOCK_ROWS:
+            self._flush()
 
     def _flush(self) -> None:
         self._wait()
         if self._buffered:
-            self._pending = self._thread.submit(self._writer.write, pa.concat_tables(self._buffered))
-            self._buffered, self._buffered_rows = [], 0
+            self._pending = self._thread.submit(self._opened[0].write, pa.concat_tables(self._buffered))
+            self._buffered = []
 
     def _wait(self) -> None:
         if self._pending is not None:
@@ -135,7 +141,7 @@ def _unquote_json_texts(table: pa.Table) -> pa.Table:
             texts = table.column(i).to_pylist()
             texts = [orjson.loads(text) if text is not None and text.startswith('"') else text for text in texts]
             table = table.set_column(i, field, pa.array(texts, pa.string()))
-    return table.cast(_without_metadata(table.schema))
+    return pa.table(table.columns, schema=_without_metadata(table.schema))
 
 
 def _flatten(table: pa.Table) -> pa.Table:

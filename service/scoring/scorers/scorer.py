@@ -39,7 +39,7 @@ class Scorer:
 
     def __init__(self, model: Model, columns: Mapping[str, str], request: Mapping[str, Any]) -> None:
         self._model, self._columns, self._request = model, columns, request
-        self._labels: Sequence[str] = getattr(model.manifest.parameters, "labels", ())
+        self._labels = pa.array(getattr(model.manifest.parameters, "labels", ()), pa.string())
 
     def score(self, rows: Rows) -> ScoredRows:
         raise NotImplementedError
@@ -48,7 +48,7 @@ class Scorer:
         """Release what the scorer holds; most hold nothing."""
 
     def _rank(self, probabilities_BL: npt.NDArray[np.float32]) -> dict[str, Any]:
-        return rank_columns(probabilities_BL, pa.array(self._labels, pa.string()), self._request.get("top_k", 1))
+        return rank_columns(probabilities_BL, self._labels, self._request.get("top_k", 1))
 
 
 def run_batches(model: Model, name: str, rows: npt.NDArray[Any], output: str) -> npt.NDArray[Any]:

@@ -93,7 +93,7 @@ class SeriesScorer(Scorer):
                 last[i] = steps[i][-1]
                 packed[i] = pack_state(manifest, outputs["next_h"][position], outputs["next_c"][position])
         ranking = self._rank(last)
-        flat = rank_columns(np.concatenate([last[:0], *steps]), pa.array(self._labels), 1)["columns"]
+        flat = rank_columns(np.concatenate([last[:0], *steps]), self._labels, 1)["columns"]
         offsets = np.cumsum([0, *(len(row) for row in steps)])
         ranking["columns"]["steps"] = pair_lists(flat["label"], flat["probability"], offsets)
         ranking["columns"]["state"] = pa.array(packed, pa.string())

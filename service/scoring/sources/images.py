@@ -105,7 +105,7 @@ def _spans(images: Iterator[_ImageFile], shard_rows: int, *, with_names: bool) -
                 break
         if not names:
             return
-        listed = tuple(names) if with_names else ()
+        listed = names if with_names else []
         rows, whole = len(names), digest.hexdigest()
         yield Span(first_row=first_row, rows=rows, start=start, stop=start, names=listed, digest=whole)
         first_row += rows

@@ -26,7 +26,7 @@ def shard_of(number: int = 0, key: str = "k") -> Shard:
 
 
 def record_of(shard: Shard, **changed: Any) -> Record:
-    fields = {"scored": 4, "rejected": 0, "labels": (1, 3), "confidence": (4,), "parts": {}}
+    fields = {"scored": 4, "rejected": 0, "labels": [1, 3], "confidence": [4], "parts": {}}
     return Record(**{"key": shard.key, "file": FILE.name, "first_row": shard.span.first_row, **fields, **changed})
 
 
