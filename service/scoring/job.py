@@ -25,9 +25,8 @@ class ScoringError(Exception):
     """A job that cannot start or continue. The message names the file, shard or option and what to do about it."""
 
 
-def _runtime() -> dict[str, str]:
-    """The libraries whose version can change a bit of the output."""
-    return {"onnxruntime": onnxruntime.__version__, "pyarrow": pa.__version__}
+# The libraries whose version can change a bit of the output.
+RUNTIME = {"onnxruntime": onnxruntime.__version__, "pyarrow": pa.__version__}
 
 
 class Job(BaseModel):
@@ -55,7 +54,7 @@ class Job(BaseModel):
     shard_rows: int = Field(ge=1)
     limit: int | None = Field(ge=0)
     device: Device
-    runtime: dict[str, str] = Field(default_factory=_runtime)
+    runtime: dict[str, str] = RUNTIME
 
     def identity(self) -> dict[str, Any]:
         """The JSON values that two runs must share to belong to one job."""

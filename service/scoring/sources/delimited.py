@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 
 from xxhash import xxh3_128
@@ -101,7 +101,13 @@ class CsvSource(StreamSource):
             first = next((fields for _, fields in _Records(stream, stop=None, line=1)), [])
         if isinstance(first, str):
             raise ScoringError(f"{file.name}: line 1: {first}")
-        return _header_names(file, first) if header else tuple(str(i) for i in range(len(first)))
+        if not header:
+            return tuple(map(str, range(len(first))))
+        names = tuple(map(_utf8, first))
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ScoringError(f"{file.name}: the header names {', '.join(map(repr, repeated))} more than once")
+        return names
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
         # The columns give every record its meaning, so every digest covers them.
@@ -163,11 +169,3 @@ class CsvSource(StreamSource):
 def _utf8(text: str) -> str:
     """Decode a field whose bytes were decoded as Latin-1."""
     return text if text.isascii() else text.encode("latin-1").decode()
-
-
-def _header_names(file: InputFile, fields: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(_utf8(field) for field in fields)
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ScoringError(f"{file.name}: the header names {', '.join(map(repr, repeated))} more than once")
-    return names

@@ -112,21 +112,20 @@ def _spans(images: Iterator[_ImageFile], shard_rows: int, *, with_names: bool) -
 
 
 def _chunks(images: Iterator[_ImageFile], span: Span) -> Iterator[Rows]:
-    number, buffered, size = span.first_row, list[_ImageFile](), 0
-    for image in images:
-        buffered.append(image)
-        size += image.size
-        if len(buffered) == CHUNK_ROWS or size >= CHUNK_BYTES:
-            yield _rows(number, buffered)
-            number, buffered, size = number + len(buffered), [], 0
-    if buffered:
-        yield _rows(number, buffered)
-
-
-def _rows(number: int, images: list[_ImageFile]) -> Rows:
-    names = [image.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for image in images]
-    return Rows(
-        numbers=range(number, number + len(images)),
-        columns={"name": names, "image": [image.content for image in images]},
-        faults={i: TOO_LARGE for i, image in enumerate(images) if image.content is None},
-    )
+    number = span.first_row
+    while True:
+        buffered, size = list[_ImageFile](), 0
+        for image in images:
+            buffered.append(image)
+            size += image.size
+            if len(buffered) == CHUNK_ROWS or size >= CHUNK_BYTES:
+                break
+        if not buffered:
+            return
+        names = [image.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for image in buffered]
+        yield Rows(
+            numbers=range(number, number + len(buffered)),
+            columns={"name": names, "image": [image.content for image in buffered]},
+            faults={i: TOO_LARGE for i, image in enumerate(buffered) if image.content is None},
+        )
+        number += len(buffered)
