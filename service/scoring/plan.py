@@ -7,6 +7,7 @@ exactly this shard.
 
 import csv
 import json
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -74,8 +75,8 @@ class PlannedFile:
 
 def columns_to_read(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
     """The columns of a file that the job reads, in the file's order."""
-    needed = set(job.columns.values()) | ({job.id_column} if job.id_column else set())
-    return tuple(name for name in columns if name in needed or name in job.keep or job.keep == ("*",))
+    needed = {*job.columns.values(), job.id_column, *job.keep}
+    return tuple(name for name in columns if name in needed or job.keep == ("*",))
 
 
 def read_spec(job: Job, file: InputFile) -> ReadSpec:
@@ -87,50 +88,48 @@ def read_spec(job: Job, file: InputFile) -> ReadSpec:
         columns = SOURCES[file.format].columns(file, header=job.header)
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error
-    needed = [*job.columns.values(), *([job.id_column] if job.id_column else [])]
+    needed = [*job.columns.values(), *filter(None, [job.id_column])]
+    copied = [name for name in job.keep if name != "*"]
     # Any object of a JSON Lines file may lack any key, so the first object does not decide.
     if file.format == "jsonl":
-        columns = tuple(dict.fromkeys([*columns, *needed, *(name for name in job.keep if name != "*")]))
+        columns = tuple(dict.fromkeys([*columns, *needed, *copied]))
     if columns:
-        copied = [name for name in job.keep if name not in {"*", *file.partitions}]
-        check_columns(file, columns, [*needed, *copied])
+        check_columns(file, columns, [*needed, *(name for name in copied if name not in file.partitions)])
     return ReadSpec(columns=columns_to_read(job, columns), header=job.header)
 
 
 def plan(job: Job, files: Sequence[InputFile]) -> Iterator[Shard | PlannedFile | ReadError]:
     """Yield the shards of each file, then a PlannedFile, or a ReadError if the rest of the file cannot be read."""
-    left = job.limit
+    left = sys.maxsize if job.limit is None else job.limit
     for file_number, file in enumerate(files):
-        count = rows = 0
+        count = 0
         try:
             for shard in _plan_file(job, file, file_number, left):
-                count, rows = count + 1, rows + shard.span.rows
+                count, left = count + 1, left - shard.span.rows
                 yield shard
         except ReadError as error:
             yield error
             # The rows that the file would have taken from the limit are unknown.
-            if left is not None:
+            if job.limit is not None:
                 return
         else:
             yield PlannedFile(file_number=file_number, file=file, shards=count)
-        left = None if left is None else left - rows
 
 
-def _plan_file(job: Job, file: InputFile, file_number: int, limit: int | None) -> Iterator[Shard]:
-    if limit == 0:
+def _plan_file(job: Job, file: InputFile, file_number: int, left: int) -> Iterator[Shard]:
+    if not left:
         return
     spec = read_spec(job, file)
-    left = limit
     identity = json.dumps([job.identity(), spec.columns], sort_keys=True)
     try:
         with closing(SOURCES[file.format](file, spec)) as source:
             for number, whole in enumerate(source.spans(shard_rows=job.shard_rows)):
-                span = whole if left is None or whole.rows <= left else replace(whole, rows=left)
+                span = replace(whole, rows=min(whole.rows, left))
                 position = (span.first_row, span.rows, span.skip, span.first_line)
                 key = digest(identity, file.name, *map(str, position), span.digest)
                 yield Shard(file_number=file_number, number=number, key=key, file=file, span=span)
-                left = None if left is None else left - span.rows
-                if left == 0:
+                left -= span.rows
+                if not left:
                     return
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error

@@ -118,5 +118,4 @@ def _read_rows(context: Context, shard: Shard) -> Iterator[Rows]:
             raise ReadError("the file was changed while it was being scored")
     except READ_ERRORS as error:
         context.close_source()
-        detail = str(error) if isinstance(error, ReadError) else format_error(error)
-        raise ReadError(f"{shard.title}: {detail}") from error
+        raise ReadError(f"{shard.title}: {format_error(error)}") from error
