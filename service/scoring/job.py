@@ -5,7 +5,6 @@ they are killed and resumed.
 """
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,17 +60,7 @@ class Job(BaseModel):
         content = self.model_dump(mode="json", exclude={"bundles", "output", "inputs"})
         return {**content, "output_version": OUTPUT_VERSION}
 
-    @property
-    def bundle(self) -> Path:
-        return self.bundles / self.model / self.version
-
 
 def digest(*parts: str) -> str:
     """Hash the parts with sha256, each prefixed by its length so that parts cannot run into each other."""
     return hashlib.sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
-
-
-def changed_options(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Name each option that differs, with both values."""
-    names = sorted(before.keys() | after.keys())
-    return [f"{n} was {before.get(n)!r}, is {after.get(n)!r}" for n in names if before.get(n) != after.get(n)]

@@ -25,10 +25,7 @@ from service.scoring.sources import SOURCES
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Consecutive rows of one file.
-
-    Shards are numbered within their file, so an unreadable file does not renumber the shards of the others.
-    """
+    """Consecutive rows of one file, numbered within it, so that an unreadable file renumbers no other shards."""
 
     file_number: int
     number: int
@@ -80,10 +77,7 @@ def columns_to_read(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_spec(job: Job, file: InputFile) -> ReadSpec:
-    """What the job reads of a file.
-
-    Raises ScoringError if the file lacks a column that the job reads, ReadError if the file cannot be read at all.
-    """
+    """What the job reads of a file. Raises ScoringError if a column is missing, ReadError if it cannot be read."""
     try:
         columns = SOURCES[file.format].columns(file, header=job.header)
     except READ_ERRORS as error:

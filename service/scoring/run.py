@@ -34,10 +34,7 @@ LINE_FORMATS: frozenset[Format] = frozenset({"jsonl", "openai", "text"})
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The result of one call of `score`.
-
-    `summary` is None if the job did not finish. `computed` counts the rows that this call scored or rejected.
-    """
+    """`summary` is None if the job did not finish; `computed` counts the rows that the call scored or rejected."""
 
     summary: Mapping[str, Any] | None
     failures: tuple[str, ...]

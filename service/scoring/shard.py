@@ -33,7 +33,7 @@ class Context:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.ledger = Ledger(job.output)
-        self.model = load_bundle(job.bundle, job.device)
+        self.model = load_bundle(job.bundles / job.model / job.version, job.device)
         self.scorer = SCORERS[self.model.manifest.parameters.family](self.model, job.columns, job.request)
         self.num_labels = len(getattr(self.model.manifest.parameters, "labels", ()))
         self._file: InputFile | None = None

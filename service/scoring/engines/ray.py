@@ -67,14 +67,9 @@ class GpuScorer:
 
 def score_on_node(job: str, shard: Shard) -> ShardReport:
     """Score one shard; runs on a node of the cluster."""
-    total_rows = total_rejects = 0
-
-    def progress(rows: int, rejects: int) -> None:
-        nonlocal total_rows, total_rejects
-        total_rows, total_rejects = total_rows + rows, total_rejects + rejects
-
-    status, detail = try_score(_context(job), shard, progress)
-    return status, detail, total_rows, total_rejects
+    chunks: list[tuple[int, int]] = []
+    status, detail = try_score(_context(job), shard, lambda rows, rejects: chunks.append((rows, rejects)))
+    return status, detail, sum(rows for rows, _ in chunks), sum(rejects for _, rejects in chunks)
 
 
 @functools.lru_cache(maxsize=1)
@@ -88,7 +83,10 @@ def _score_all(submit: Submit, limit: int, shards: Iterator[Shard], report: Prog
     while in_flight:
         [ready], _ = ray.wait(list(in_flight), num_returns=1)
         shard = in_flight.pop(ready)
-        status, detail, rows, rejects = _shard_report(ready, shard)
+        try:
+            status, detail, rows, rejects = ray.get(ready)
+        except ray.exceptions.RayError as error:
+            status, detail = "failed", f"{shard.title}: {str(error).strip().splitlines()[-1]}"
         if status == "locked":
             time.sleep(POLL_S)
             in_flight[submit(shard)] = shard
@@ -101,11 +99,3 @@ def _score_all(submit: Submit, limit: int, shards: Iterator[Shard], report: Prog
         if not result.stopped:
             in_flight |= {submit(shard): shard for shard in itertools.islice(shards, 1)}
     return result
-
-
-def _shard_report(ready: Any, shard: Shard) -> ShardReport:
-    try:
-        report: ShardReport = ray.get(ready)
-    except ray.exceptions.RayError as error:
-        return "failed", f"{shard.title}: {str(error).strip().splitlines()[-1]}", 0, 0
-    return report

@@ -61,29 +61,22 @@ class InputFile:
 
 
 def list_files(inputs: Sequence[str], *, output: Path, input_format: Format | None) -> list[InputFile]:
-    """List every file of the job.
-
-    Raises ScoringError if an input matches nothing, formats are mixed, or an input lies in the output folder.
-    """
+    """List every file. Raises ScoringError if an input matches nothing or lies in the output, or if formats mix."""
     files: dict[str, InputFile] = {}
     output = output.resolve()
     for pattern in inputs:
         is_remote = "://" in pattern
-        matches = list(
-            _remote_files(pattern, input_format) if is_remote else _local_files(pattern, output, input_format)
-        )
+        found = _remote_files(pattern, input_format) if is_remote else _local_files(pattern, output, input_format)
+        matches = {file.uri: file for file in found}
         if not matches:
             raise ScoringError(f"--input {pattern}: nothing there to score")
-        files.update({file.uri: file for file in matches})
+        files |= matches
     formats = {file.format: file for file in files.values()}
     if len(formats) > 1:
         examples = ", ".join(f"{name} ({formats[name].name})" for name in sorted(formats))
         raise ScoringError(f"--input holds several formats: {examples}; choose one with --input-format")
     names = Counter(file.name for file in files.values())
-    return [
-        file if names[file.name] == 1 else replace(file, name=file.uri)
-        for file in (files[uri] for uri in sorted(files))
-    ]
+    return [file if names[file.name] == 1 else replace(file, name=uri) for uri, file in sorted(files.items())]
 
 
 def file_system(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -108,8 +101,7 @@ def is_image_name(name: str) -> bool:
 
 def walk(folder: Path, *, excluded: Path | None = None) -> Iterator[Path]:
     """Yield every file below a folder, sorted by name; the names of one folder are in memory at a time."""
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    for entry in entries:
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith((".", "_")):
             continue
         path = Path(entry.path)
@@ -139,8 +131,7 @@ def _local_files(pattern: str, output: Path, input_format: Format | None) -> Ite
 
 def _folder_files(folder: Path, output: Path, input_format: Format | None) -> Iterator[InputFile]:
     """The data files below a folder, and the folder itself as one file if it holds images."""
-    images_hash = hashlib.sha256()
-    has_images = False
+    images_hash, has_images = hashlib.sha256(), False
     for path in walk(folder, excluded=output):
         if is_image_name(path.name):
             has_images = True

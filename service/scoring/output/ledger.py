@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from service.scoring.job import Job, ScoringError, changed_options
+from service.scoring.job import Job, ScoringError
 from service.scoring.plan import PlannedFile, Shard
 
 FOLDER = "_ledger"
@@ -34,10 +34,7 @@ FINISH_BYTE = (1 << 62) - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A committed shard: its input, its output files and the counts that the summary adds up.
-
-    `parts` maps paths below the output folder to the sha256 of their content.
-    """
+    """A committed shard: its input, its counts, and `parts`: paths below the output folder with their sha256."""
 
     key: str
     file: str
@@ -60,21 +57,25 @@ class Ledger:
         path = self._folder / "job.json"
         expected = json.loads(json.dumps({"inputs": inputs, **job.identity()}))
         if not path.exists():
-            self._create_output()
+            try:
+                self.output.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise ScoringError(f"--output {self.output} is not a folder") from None
+            others = [entry.name for entry in os.scandir(self.output) if entry.name != FOLDER]
+            if others:
+                raise ScoringError(f"--output {self.output} is not empty ({others[0]}) and holds no scoring job")
             for folder in ("shards", "work"):
                 (self._folder / folder).mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 self._create_file(path, _to_json(expected))
         actual = self._read_json(path)
         if actual != expected:
-            changed = "; ".join(changed_options(actual, expected))
+            names = sorted(n for n in actual.keys() | expected.keys() if actual.get(n) != expected.get(n))
+            changed = "; ".join(f"{n} was {actual.get(n)!r}, is {expected.get(n)!r}" for n in names)
             raise ScoringError(f"{self.output} holds another job ({changed}): choose another --output, or delete it")
 
     def committed(self, shard: Shard) -> Record | None:
-        """The record of a committed shard whose files are intact, else None.
-
-        Raises ScoringError if the record is of a shard with other content.
-        """
+        """The record of a shard whose files are intact, else None. Raises ScoringError if the shard has changed."""
         record = self._read_record(self._record_path(shard))
         if record is None:
             return None
@@ -130,10 +131,7 @@ class Ledger:
             )
 
     def finish(self, files: Mapping[str, bytes], fingerprints: Mapping[str, str]) -> None:
-        """Write the files that describe the whole job, then the fingerprints of its input, which mark it finished.
-
-        One process does this at a time; a second process sees that the job is finished.
-        """
+        """Write the files about the whole job, then the fingerprints that mark it finished; one process at a time."""
         fcntl.lockf(self._lock_file(), fcntl.LOCK_EX, 1, FINISH_BYTE)
         try:
             if not self.is_finished(fingerprints):
@@ -180,16 +178,6 @@ class Ledger:
 
     def _record_path(self, shard: Shard) -> Path:
         return self._folder / "shards" / f"{shard.name}.json"
-
-    def _create_output(self) -> None:
-        """Create the output folder. Raises ScoringError if it exists and holds anything but a ledger."""
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise ScoringError(f"--output {self.output} is not a folder") from None
-        other_names = [entry.name for entry in os.scandir(self.output) if entry.name != FOLDER]
-        if other_names:
-            raise ScoringError(f"--output {self.output} is not empty ({other_names[0]}) and holds no scoring job")
 
     def _create_file(self, path: Path, content: bytes) -> None:
         """Write a file that must not exist yet, and wait until it is on the disk: the job cannot resume without it."""

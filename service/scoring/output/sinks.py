@@ -23,10 +23,7 @@ BLOCK_ROWS = 16384
 
 
 class Sink:
-    """A file that a thread of its own writes, so that the model does not wait for it.
-
-    The first table creates the file and gives it its schema.
-    """
+    """A file that a thread of its own writes, so that the model does not wait. The first table creates it."""
 
     def __init__(self, path: Path, sink_format: SinkFormat) -> None:
         self.path, self._format = path, sink_format

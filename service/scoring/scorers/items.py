@@ -27,10 +27,7 @@ def try_read(read: Callable[..., Value], *item: Any) -> Value | EkibenError:
 
 
 def reject_reason(error: EkibenError, column: str, row_pointer: str = "") -> str:
-    """Why a row is rejected: its column, the place in the item, what was expected and what the item holds.
-
-    `row_pointer` is the pointer of the row itself, which the reason leaves out.
-    """
+    """Why a row is rejected: the column, the place in the item (without `row_pointer`), and the fault itself."""
     if not error.faults:
         return f"{column}: {error.detail}"
     return f"{column}{error.faults[0].pointer.removeprefix(row_pointer)}: {error.faults[0].detail}"

@@ -22,10 +22,7 @@ BATCH_ROWS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRows:
-    """`indexes` of the scored rows, and why each other row was rejected.
-
-    `labels` and `confidence` are what the summary counts; None if the model has no labels.
-    """
+    """The scored rows, and why each other row was rejected. The summary counts `labels` and `confidence`, if any."""
 
     indexes: Sequence[int] | npt.NDArray[np.int64]
     columns: Mapping[str, pa.Array]
@@ -64,11 +61,7 @@ def run_batches(model: Model, name: str, rows: npt.NDArray[Any], output: str) ->
 
 
 def rank_columns(probabilities_BL: npt.NDArray[np.float32], labels: pa.Array, top_k: int) -> dict[str, Any]:
-    """Rank the labels of each row.
-
-    Returns the fields `columns`, `labels` and `confidence` of ScoredRows. The columns are `label` and `probability`,
-    and `top` if `top_k` is above 1.
-    """
+    """Fields of ScoredRows: `labels`, `confidence` and the columns label, probability and, if top_k > 1, top."""
     order_BK, probability_BK = top_labels(probabilities_BL, top_k)
     columns = {"label": labels.take(pa.array(order_BK[:, 0])), "probability": pa.array(probability_BK[:, 0])}
     if top_k > 1:

@@ -4,6 +4,7 @@ Sorting changes no answer, because padding and the other rows of a batch change 
 """
 
 from collections.abc import Callable, Sequence, Sized
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -120,11 +121,9 @@ def _classify(
 
 def _decode_texts(items: Sequence[Any]) -> Sequence[Any]:
     """Decode bytes that are UTF-8. Other bytes stay bytes, which the task code rejects."""
-    return [_decode_text(item) if isinstance(item, bytes) else item for item in items]
-
-
-def _decode_text(item: bytes) -> str | bytes:
-    try:
-        return item.decode()
-    except UnicodeDecodeError:
-        return item
+    decoded = list(items)
+    for i, item in enumerate(items):
+        if isinstance(item, bytes):
+            with suppress(UnicodeDecodeError):
+                decoded[i] = item.decode()
+    return decoded

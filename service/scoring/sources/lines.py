@@ -17,8 +17,12 @@ TOO_LONG = f"expected a line of at most {MAX_ROW_BYTES} bytes, got a longer one"
 BOM = b"\xef\xbb\xbf"
 
 
-class LineSource(StreamSource):
-    """Reads chunks of lines; a subclass parses a line in `_parse` and makes columns of the values in `_columns`."""
+class TextSource(StreamSource):
+    """A line is a text. A subclass parses it in `_parse` and makes columns of the values in `_columns`."""
+
+    @staticmethod
+    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
+        return ("text",)
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
         return line_spans(self._stream, shard_rows=shard_rows)
@@ -51,13 +55,16 @@ class LineSource(StreamSource):
 
     def _parse(self, line: bytes) -> tuple[Any, str | None]:
         """The value of a line, and the fault of one that cannot be parsed."""
-        raise NotImplementedError
+        try:
+            return line.removesuffix(b"\r").decode(), None
+        except UnicodeDecodeError as error:
+            return None, f"not UTF-8: byte 0x{line[error.start]:02x} at {error.start}"
 
     def _columns(self, values: list[Any]) -> dict[str, list[Any]]:
-        raise NotImplementedError
+        return {"text": values}
 
 
-class JsonSource(LineSource):
+class JsonSource(TextSource):
     @staticmethod
     def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
         """The keys of the first object; later objects may have others."""
@@ -83,18 +90,3 @@ class JsonSource(LineSource):
 
     def _columns(self, values: list[Any]) -> dict[str, list[Any]]:
         return {name: [value.get(name) if value else None for value in values] for name in self._spec.columns}
-
-
-class TextSource(LineSource):
-    @staticmethod
-    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
-        return ("text",)
-
-    def _parse(self, line: bytes) -> tuple[Any, str | None]:
-        try:
-            return line.removesuffix(b"\r").decode(), None
-        except UnicodeDecodeError as error:
-            return None, f"not UTF-8: byte 0x{line[error.start]:02x} at {error.start}"
-
-    def _columns(self, values: list[Any]) -> dict[str, list[Any]]:
-        return {"text": values}
