@@ -16,8 +16,7 @@ def prefetch(
     """Produce the items on a thread of their own, at most `depth` of them before they are asked for.
 
     Items that are None are left out. An error of the iterator is raised in place of the item it prevented. When the
-    context ends, the thread stops after the item it is producing. After `join_timeout_s` the caller stops waiting for
-    the thread, which then ends on its own.
+    context ends, the thread stops after the item it is producing; the caller waits at most `join_timeout_s` for that.
     """
     ready: queue.Queue[Item | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()

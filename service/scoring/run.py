@@ -29,7 +29,6 @@ from service.scoring.progress import ProgressBar
 PREFETCHED_SHARDS = 2
 # How long a stopped job waits for the planner.
 PLANNER_JOIN_TIMEOUT_S = 1.0
-LINE_FORMATS: frozenset[Format] = frozenset({"jsonl", "openai", "text"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +131,7 @@ class _PlannedTotals:
     def check_complete(self, job: Job, summary: Mapping[str, Any]) -> None:
         """Raise ScoringError unless the summary covers everything that was planned."""
         # Blank lines are planned, but they are not rows.
-        fewest_rows = 0 if job.input_format in LINE_FORMATS else self.rows
+        fewest_rows = 0 if job.input_format in {"jsonl", "openai", "text"} else self.rows
         rows_match = fewest_rows <= summary["rows"] <= self.rows
         if not (self.complete and rows_match and summary["shards"] == self.shards):
             raise ScoringError(

@@ -13,7 +13,7 @@ from service.scoring.input.files import InputFile, current_fingerprint
 from service.scoring.input.rows import Rows, Source
 from service.scoring.job import Job
 from service.scoring.model import load_bundle
-from service.scoring.output.completions import completion_lines, is_openai_batch
+from service.scoring.output.completions import completion_lines
 from service.scoring.output.join import join_predictions
 from service.scoring.output.ledger import Ledger, Record, sha256_of
 from service.scoring.output.rejects import RejectFile
@@ -78,9 +78,9 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
     rejects = RejectFile(ledger.work_path(shard, "rejects"), job, shard)
     # Integers, so that their sums over shards do not depend on the order of shards.
     num_scored, labels, confidence = 0, np.zeros(context.num_labels, np.int64), np.zeros(CONFIDENCE_BINS, np.int64)
-    to_table = (
-        partial(completion_lines, tokenizer=context.model.tokenizer) if is_openai_batch(job) else join_predictions
-    )
+    to_table = join_predictions
+    if job.input_format == "openai" and job.sink == "jsonl":
+        to_table = partial(completion_lines, tokenizer=context.model.tokenizer)
     with rejects, sink, prefetch(_read_rows(context, shard), PREFETCHED_CHUNKS) as chunks:
         for rows in chunks:
             scored = context.scorer.score(rows)

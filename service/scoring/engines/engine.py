@@ -64,9 +64,6 @@ class ShardQueue:
                 self.error, self.stopped = error, True
                 return None
 
-    def stop(self) -> None:
-        self.stopped = True
-
     def _choose(self, previous: Shard | None) -> Shard | None:
         if previous is not None:
             self._positions_in_use.discard(previous.read_position)

@@ -1,9 +1,8 @@
 """The local engine: one worker process per core or GPU.
 
 A thread of this process drives each worker: it sends the next shard when the worker has finished the last one. A worker
-that dies is replaced and its shard is scored again; a shard that kills three workers fails the job.
-
-If there is one worker per core, each is pinned to its core, whose cache holds what the worker has just read.
+that dies is replaced and its shard is scored again; a shard that kills three workers fails the job. If there is one
+worker per core, each is pinned to its core, whose cache holds what the worker has just read.
 """
 
 import contextlib
@@ -42,7 +41,7 @@ def run_local(job: Job, shards: Iterator[Shard], *, workers: int | None, report:
         for driver in drivers:
             driver.join()
     except BaseException:
-        queue.stop()
+        queue.stopped = True
         for driver in drivers:
             driver.kill()
         raise
@@ -168,7 +167,7 @@ class _WorkerDriver(threading.Thread):
     def _fail(self, detail: str) -> None:
         if not self._queue.stopped or detail not in self._result.failures:
             self._result.failures.append(detail)
-        self._queue.stop()
+        self._queue.stopped = True
 
     def _environment(self) -> dict[str, str]:
         paths = [str(Path(service.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -50,9 +50,8 @@ def map_columns(
 ) -> dict[str, str]:
     """Map each field to the column that feeds it.
 
-    `requested` is the mapping that the job asks for; `reserved` columns (the id, the copied ones) feed no field by
-    default. With `sparse`, rows may have columns that `columns` does not list, so a sparse field takes the column of
-    its own name. Raises ScoringError that lists the columns.
+    The job asks for `requested`; `reserved` columns (the id, the copied ones) feed no field by default. With `sparse`,
+    rows may have other columns, so a sparse field takes the column of its name. Raises ScoringError with the columns.
     """
     fields = {field.name: field for field in FIELDS[family]}
     unknown = sorted(set(requested) - set(fields))

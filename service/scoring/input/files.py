@@ -20,19 +20,16 @@ import pyarrow.fs as pafs
 
 from service.scoring.job import Format, ScoringError
 
-SUFFIXES: dict[str, Format] = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".txt": "text",
-    ".npy": "npy",
-    ".safetensors": "safetensors",
-    ".tar": "tar",
-    ".tgz": "tar",
+FORMATS: dict[Format, tuple[str, ...]] = {
+    "parquet": (".parquet", ".pq"),
+    "csv": (".csv", ".tsv"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "text": (".txt",),
+    "npy": (".npy",),
+    "safetensors": (".safetensors",),
+    "tar": (".tar", ".tgz"),
 }
+SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
 # Images in formats that the model does not read are listed too, so that they are rejected with a reason.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"})
 COMPRESSIONS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2"}

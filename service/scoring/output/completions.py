@@ -22,11 +22,6 @@ JSON_FIELDS = [pa.field(name, TEXT, metadata=JSON_TEXT) for name in ("custom_id"
 SCHEMA = pa.schema([pa.field("id", TEXT), *JSON_FIELDS, pa.field("error", pa.null())])
 
 
-def is_openai_batch(job: Job) -> bool:
-    """Whether the job reads an OpenAI batch and writes JSON Lines, so that its output has OpenAI's format."""
-    return job.input_format == "openai" and job.sink == "jsonl"
-
-
 def completion_lines(
     job: Job, file: InputFile, rows: Rows, scored: ScoredRows, *, tokenizer: Tokenizer | None
 ) -> pa.Table:

@@ -1,6 +1,7 @@
 """The rejected rows of one shard: a file with a line for each, and a bounded number of lines in the log."""
 
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +21,7 @@ LOGGED_CHARS = 300
 log = logging.getLogger(__name__)
 
 
-class RejectFile:
+class RejectFile(AbstractContextManager["RejectFile"]):
     """JSON Lines with the position and the reason of each rejected row; no file if there are none."""
 
     def __init__(self, path: Path, job: Job, shard: Shard) -> None:
@@ -28,9 +29,6 @@ class RejectFile:
         self._job, self._shard = job, shard
         self._title = f"shard {shard.name}: {loggable(shard.file.name)}"
         self._file: IO[bytes] | None = None
-
-    def __enter__(self) -> "RejectFile":
-        return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Close the file, and log how many rows were rejected beyond those that are logged one by one."""

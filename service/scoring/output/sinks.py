@@ -22,7 +22,7 @@ JSON_TEXT = {b"ekiben": b"json"}
 BLOCK_ROWS = 16384
 
 
-class Sink:
+class Sink(contextlib.AbstractContextManager["Sink"]):
     """A file that a thread of its own writes, so that the model does not wait. The first table creates it."""
 
     def __init__(self, path: Path, sink_format: SinkFormat) -> None:
@@ -33,9 +33,6 @@ class Sink:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sink")
         self._buffered: list[pa.Table] = []
         self._pending: Future[None] | None = None
-
-    def __enter__(self) -> "Sink":
-        return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Wait until every row is written; raises the first error of writing. After an error only close the file."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pyarrow import types
 
 from service.errors import EkibenError
 from service.scoring.input.rows import Column
@@ -53,9 +54,9 @@ def unwrap(column: Column) -> Column:
         return column
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
-    if pa.types.is_dictionary(column.type):
+    if types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+    if types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = column.field("bytes") if column.null_count == 0 else pa.compute.struct_field(column, "bytes")
     return column
 
@@ -75,7 +76,8 @@ def pixel_block(column: Column, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]
         return column.reshape(-1, *shape) if matches else None
     if not isinstance(column, pa.Array) or column.null_count:
         return None
-    flat = _flat_bytes(column, size) if _is_bytes(column.type) else _flat_list(column, shape)
+    is_bytes = any(test(column.type) for test in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary))
+    flat = _flat_bytes(column, size) if is_bytes else _flat_list(column, shape)
     return None if flat is None else flat.reshape(-1, *shape)
 
 
@@ -86,7 +88,7 @@ def series_arrays(column: Column, channels: int) -> Sequence[Any]:
     if not isinstance(column, pa.Array) or column.null_count or not _is_list(column.type):
         return to_python(column)
     steps, inner = _lengths(column), column.flatten()
-    if not _is_list(inner.type) or inner.null_count or not pa.types.is_floating(inner.type.value_type):
+    if not _is_list(inner.type) or inner.null_count or not types.is_floating(inner.type.value_type):
         return to_python(column)
     numbers = inner.flatten()
     if numbers.null_count or not (_lengths(inner) == channels).all():
@@ -106,10 +108,10 @@ def pixels_from_bytes(item: Any, shape: tuple[int, ...]) -> npt.NDArray[np.uint8
 
 def _flat_bytes(column: pa.Array, size: int) -> npt.NDArray[np.uint8] | None:
     """The bytes of a column whose rows all have `size` bytes and are raw pixels."""
-    if pa.types.is_fixed_size_binary(column.type):
+    if types.is_fixed_size_binary(column.type):
         content = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * size :][: len(column) * size]
         return content if column.type.byte_width == size else None
-    wide = pa.types.is_large_binary(column.type)
+    wide = types.is_large_binary(column.type)
     offsets = np.frombuffer(column.buffers()[1], np.int64 if wide else np.int32)
     offsets = offsets[column.offset : column.offset + len(column) + 1]
     if not len(column) or not (np.diff(offsets) == size).all():
@@ -143,14 +145,10 @@ def _flat_list(column: pa.Array, shape: tuple[int, ...]) -> npt.NDArray[np.uint8
 
 
 def _lengths(column: pa.Array) -> npt.NDArray[np.int64]:
-    if pa.types.is_fixed_size_list(column.type):
+    if types.is_fixed_size_list(column.type):
         return np.full(len(column), column.type.list_size, np.int64)
     return np.diff(column.offsets.to_numpy()).astype(np.int64)
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))

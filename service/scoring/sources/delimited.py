@@ -139,19 +139,20 @@ class CsvSource(StreamSource):
     def read(self, span: Span) -> Iterator[Rows]:
         self._stream.seek(span.start)
         records = _Records(self._stream, stop=span.stop, line=span.first_line)
-        number, buffered, start = span.first_row, list[tuple[int, list[str] | str]](), records.position
-        for record in records:
-            buffered.append(record)
+        number, lines, buffered, start = span.first_row, list[int](), list[list[str] | str](), records.position
+        for line, fields in records:
+            lines.append(line)
+            buffered.append(fields)
             if len(buffered) == CHUNK_ROWS or records.position - start >= CHUNK_BYTES:
-                yield self._rows(number, buffered)
-                number, buffered, start = number + len(buffered), [], records.position
+                yield self._rows(number, lines, buffered)
+                number, lines, buffered, start = number + len(buffered), [], [], records.position
         if buffered:
-            yield self._rows(number, buffered)
+            yield self._rows(number, lines, buffered)
 
-    def _rows(self, number: int, records: list[tuple[int, list[str] | str]]) -> Rows:
+    def _rows(self, number: int, lines: list[int], records: list[list[str] | str]) -> Rows:
         faults: dict[int, str] = {}
         columns: dict[str, list[str | None]] = {name: [None] * len(records) for name in self._positions}
-        for i, (_, fields) in enumerate(records):
+        for i, fields in enumerate(records):
             if isinstance(fields, str):
                 faults[i] = fields
             elif len(fields) != len(self._names):
@@ -162,8 +163,7 @@ class CsvSource(StreamSource):
                         columns[name][i] = _utf8(fields[position])
                     except UnicodeDecodeError as error:
                         faults[i] = f"column {name!r} is not UTF-8: byte 0x{error.object[error.start]:02x}"
-        numbers = range(number, number + len(records))
-        return Rows(numbers=numbers, columns=columns, faults=faults, lines=[line for line, _ in records])
+        return Rows(numbers=range(number, number + len(records)), columns=columns, faults=faults, lines=lines)
 
 
 def _utf8(text: str) -> str:

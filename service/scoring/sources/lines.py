@@ -44,14 +44,16 @@ class TextSource(StreamSource):
             yield self._chunk(first, lines)
 
     def _chunk(self, first: int, lines: Sequence[bytes | None]) -> Rows:
-        indexes = [i for i, line in enumerate(lines) if line is None or line.strip()]
-        parsed = [(None, TOO_LONG) if line is None else self._parse(line) for line in (lines[i] for i in indexes)]
-        return Rows(
-            numbers=[first + i for i in indexes],
-            columns=self._columns([value for value, _ in parsed]),
-            faults={i: fault for i, (_, fault) in enumerate(parsed) if fault},
-            lines=[first + i + 1 for i in indexes],
-        )
+        numbers, values, faults = list[int](), list[Any](), dict[int, str]()
+        for number, line in enumerate(lines, first):
+            if line is None or line.strip():
+                value, fault = (None, TOO_LONG) if line is None else self._parse(line)
+                if fault:
+                    faults[len(values)] = fault
+                numbers.append(number)
+                values.append(value)
+        line_numbers = [number + 1 for number in numbers]
+        return Rows(numbers=numbers, columns=self._columns(values), faults=faults, lines=line_numbers)
 
     def _parse(self, line: bytes) -> tuple[Any, str | None]:
         """The value of a line, and the fault of one that cannot be parsed."""

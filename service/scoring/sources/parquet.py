@@ -63,7 +63,16 @@ class ParquetSource:
 
     def read(self, span: Span) -> Iterator[Rows]:
         if self._groups != (span.start, span.stop) or self._rows_read > span.skip:
-            self._open_groups(span)
+            numbers = list(range(span.start, span.stop))
+            groups = [self._group(i) for i in numbers]
+            rows, size = sum(group.rows for group in groups), sum(group.size for group in groups)
+            self._batches = self._parquet.iter_batches(
+                batch_size=max(1, min(CHUNK_ROWS, CHUNK_BYTES * rows // max(size, 1))),
+                row_groups=numbers,
+                columns=list(self._spec.columns),
+                use_threads=False,
+            )
+            self._groups, self._rest, self._rows_read = (span.start, span.stop), None, 0
         number, left = span.first_row - (span.skip - self._rows_read), span.rows
         while left:
             batch = self._rest if self._rest is not None else next(self._batches)
@@ -81,16 +90,6 @@ class ParquetSource:
 
     def close(self) -> None:
         self._parquet.close()
-
-    def _open_groups(self, span: Span) -> None:
-        numbers = list(range(span.start, span.stop))
-        groups = [self._group(i) for i in numbers]
-        rows, size = sum(group.rows for group in groups), sum(group.size for group in groups)
-        batch_size = max(1, min(CHUNK_ROWS, CHUNK_BYTES * rows // max(size, 1)))
-        self._batches = self._parquet.iter_batches(
-            batch_size=batch_size, row_groups=numbers, columns=list(self._spec.columns), use_threads=False
-        )
-        self._groups, self._rest, self._rows_read = (span.start, span.stop), None, 0
 
     def _group(self, number: int) -> "_Group":
         return _Group(self._parquet.metadata.row_group(number), self._spec)
