@@ -60,7 +60,7 @@ class SeriesScorer(Scorer):
         return ScoredRows(indexes=indexes, faults=faults, **self._rank(probabilities))
 
     def _read_one(self, channels: int, row: Any, *length: Any) -> npt.NDArray[np.float32]:
-        """Read a series; of a padded one, the `length` of its steps that are valid."""
+        """Read a series; `length` is the number of valid steps of a padded one."""
         if length and (type(length[0]) is not int or not 1 <= length[0] <= len(row)):
             raise type_fault("", f"a length of 1 to {len(row)}", length[0])
         row = row[: length[0]] if length else row

@@ -70,7 +70,7 @@ class Stream:
 
 
 class StreamSource:
-    """The part of a `Source` that is equal for all formats that are read from one stream."""
+    """What the formats that are read from one stream have in common."""
 
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._stream, self._spec = Stream(file), spec
