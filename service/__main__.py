@@ -4,46 +4,35 @@ Everything else is set by EKIBEN_* environment variables (docs have the table).
 """
 
 import argparse
-import logging.config
+import logging
 import multiprocessing
 import socket
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from ipaddress import ip_address
 
-# Also for the workers, which are forked. granian adds loggers of its own, to stdout.
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            "format": "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s",
-            "datefmt": "%Y-%m-%dT%H:%M:%S%z",
-        }
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
-    "root": {"level": "WARNING", "handlers": ["stderr"]},
-    "loggers": {"service": {"level": "INFO"}},
-}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m service", description="Serve the bundles.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3000)
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=1,
-        help="worker processes: one for each GPU; on a CPU up to its cores (with as many, each stays on one core)",
+    workers_help = (
+        "worker processes, at most one per CPU core (with one per core, each is pinned); "
+        "with several GPUs, start one service per GPU, each with its own CUDA_VISIBLE_DEVICES"
     )
+    parser.add_argument("--workers", type=int, default=1, help=workers_help)
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f"--workers: expected at least 1, got {args.workers}")
     if not 1 <= args.port <= 65535:
         parser.error(f"--port: expected 1 to 65535, got {args.port}")
     try:
-        _check_address(args.host, args.port)
+        # With the socket options of granian.
+        address = ip_address(args.host)
+        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            probe.bind((str(address), args.port))
     except (OSError, ValueError) as error:
         parser.error(f"--host {args.host} --port {args.port}: {getattr(error, 'strerror', None) or error}")
     from service.engine.sessions.device import resolve_device  # noqa: PLC0415 - slow imports, not needed for --help
@@ -59,17 +48,11 @@ def main() -> None:
                 child.submit(resolve_device, settings.device).result()
     except (SettingsError, DeviceError) as error:
         sys.exit(" ".join(str(error).split()))
-    logging.config.dictConfig(LOGGING)
+    # To stderr, also for the workers, which are forked. granian adds loggers of its own, to stdout.
+    line = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=line, datefmt="%Y-%m-%dT%H:%M:%S%z", force=True)
+    logging.getLogger("service").setLevel(logging.INFO)
     Master(settings, address=args.host, port=args.port, workers=args.workers).run()
-
-
-def _check_address(host: str, port: int) -> None:
-    """Raise OSError or ValueError if the address cannot be listened on, with the socket options of granian."""
-    address = ip_address(host)
-    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        probe.bind((str(address), port))
 
 
 if __name__ == "__main__":

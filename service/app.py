@@ -6,35 +6,35 @@ ready only after every model has passed its checks on this device.
 """
 
 import os
-from collections.abc import Sequence
 
 import bentoml
 from _bentoml_sdk import Service
 from bentoml import get_current_service  # its package looks it up anew at every mention
 
+from service.engine.repository.loader import Loader
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
+from service.families import TaskName
 from service.http.router import Router
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.framework_errors import ErrorTranslationMiddleware
-from service.http.wire.messages import Network
 from service.settings import load_settings
-from service.tasks.classify import ClassifyAnswer, ClassifyRequest, classify
-from service.tasks.generate import GenerateAnswer, GenerateRequest, generate
+from service.tasks import TASKS
+from service.tasks.body import JsonObject, RequestBody
+from service.tasks.classify import ClassifyAnswer, ClassifyRequest
+from service.tasks.generate import GenerateAnswer, GenerateRequest
 from service.tasks.model_lookup import resolve_model
 from service.tasks.replay import replay_requests
-from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest, sequence_predict
+from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest
 from service.tuning import tune_gc, tune_malloc
-
-BENTOML_TIMEOUT_S = 40  # BentoML's timer outlives the answer, so little longer than our default timeout
 
 
 @bentoml.service(
     name="ekiben",
     workers=1,
-    traffic={"timeout": BENTOML_TIMEOUT_S},
+    traffic={"timeout": 40},  # s; BentoML's timer outlives the answer, so little longer than our default timeout
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
 )
@@ -48,24 +48,28 @@ class Ekiben:
         tune_malloc()
         settings = load_settings()
         self.max_body_bytes = settings.max_body_bytes
-        self.trusted_proxies: Sequence[Network] = settings.trusted_networks
+        self.trusted_proxies = settings.trusted_networks
         self.draining = False
         self.request_metrics = RequestMetrics()
         self.multiprocess_metrics: MultiprocessMetrics | None = None
-        threads = min(settings.threads, len(os.sched_getaffinity(0)))  # a worker may have one core
-        self.runner = Runner(threads=threads, limits=settings.limits)
-        self.repository = Repository(
-            settings.bundles,
+        # A worker may have one core.
+        self.runner = Runner(threads=min(settings.threads, len(os.sched_getaffinity(0))), limits=settings.limits)
+        loader = Loader(
             device=resolve_device(settings.device),
             intra_op_threads=settings.intra_op_threads,
-            poll_s=settings.poll_s,
-            health_check_s=settings.heartbeat_s,
-            hang_s=settings.hang_s,
-            max_parallel_loads=settings.threads,
+            timeout_s=settings.hang_s,
+            replay_requests=replay_requests,
             planner=self.runner,
         )
+        self.repository = Repository(
+            settings.bundles,
+            loader,
+            poll_s=settings.poll_s,
+            health_check_s=settings.heartbeat_s,
+            max_parallel_loads=settings.threads,
+        )
         tune_gc()
-        self.repository.start(replay_requests)
+        self.repository.start()
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -78,22 +82,21 @@ class Ekiben:
     @bentoml.api
     async def classify(self, request: ClassifyRequest, /) -> ClassifyAnswer:
         """Classify images."""
-        model = resolve_model(self.repository, request.model, "classify")
-        return ClassifyAnswer.model_validate(await classify(model, self.runner, request, self.runner.new_context()))
+        return ClassifyAnswer.model_validate(await self._answer("classify", request))
 
     @bentoml.api(route="/sequence-predict")
     async def sequence_predict(self, request: SequencePredictRequest, /) -> SequencePredictAnswer:
         """Classify texts or series of numbers of up to the model's limits.max_steps steps."""
-        model = resolve_model(self.repository, request.model, "sequence-predict")
-        return SequencePredictAnswer.model_validate(
-            await sequence_predict(model, self.runner, request, self.runner.new_context())
-        )
+        return SequencePredictAnswer.model_validate(await self._answer("sequence-predict", request))
 
     @bentoml.api
     async def generate(self, request: GenerateRequest, /) -> GenerateAnswer:
         """Continue a prompt, or draw images."""
-        model = resolve_model(self.repository, request.model, "generate")
-        return GenerateAnswer.model_validate(await generate(model, self.runner, request, self.runner.new_context()))
+        return GenerateAnswer.model_validate(await self._answer("generate", request))
+
+    async def _answer(self, task: TaskName, request: RequestBody) -> JsonObject:
+        model = resolve_model(self.repository, request.model, task)
+        return await TASKS[task].handle(model, self.runner, request, self.runner.new_context())
 
 
 class RoutedService(Service):
@@ -110,13 +113,6 @@ class RoutedService(Service):
 Ekiben.__class__ = RoutedService  # type: ignore[method-assign]  # the decorator has turned the class into a Service
 
 
-def application() -> Router:
-    """The service as an ASGI application; one in a process."""
-    router: Router = Ekiben.to_asgi()  # type: ignore[attr-defined]
-    return router
-
-
 def running() -> Ekiben:
     """The service that the application created when it started."""
-    service: Ekiben = get_current_service()
-    return service
+    return get_current_service()

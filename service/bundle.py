@@ -6,11 +6,11 @@ passed, and the bytes that it returns are the bytes that it hashed.
 """
 
 import hashlib
-import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from service.errors import BundleError
-from service.families import LanguageModel
+from service.families import FrozenModel, LanguageModel
 from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, FileEntry, Manifest
-from service.onnx_wire import check_model
+from service.operators import check_operators
 
 MAX_MANIFEST_BYTES = 1 << 20
-MAX_CURRENT_BYTES = 100
-
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
@@ -40,8 +38,7 @@ class GoldenCase:
     outputs: Tensors
 
 
-@dataclass(frozen=True, kw_only=True)
-class RequestCase:
+class RequestCase(FrozenModel):
     """A request body as a client sends it, and the expected answer; numbers may differ by the tolerance."""
 
     request: dict[str, Any]
@@ -52,7 +49,6 @@ class RequestCase:
 class Bundle:
     """A bundle that passed every check."""
 
-    folder: Path
     manifest: Manifest
     model: bytes
     golden: tuple[GoldenCase, ...]
@@ -63,12 +59,9 @@ class Bundle:
 def current_version(folder: Path) -> str:
     """Return the version that `bundles/NAME/current` names; raises BundleError."""
     try:
-        content = _read_regular_file(folder / "current", max_bytes=MAX_CURRENT_BYTES)
-        version = content.decode().strip()
+        version = _read_regular_file(folder / "current", f"{folder.name}: `current`", max_bytes=100).decode().strip()
     except FileNotFoundError:
         raise BundleError(f"{folder.name}: no file `current` in {folder}; export the model first") from None
-    except _InvalidFileError as error:
-        raise BundleError(f"{folder.name}: `current` {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{folder.name}: cannot read `current`: {error}") from error
     if not re.fullmatch("[0-9a-f]{12}", version):
@@ -84,22 +77,16 @@ def open_bundle(folder: Path) -> Bundle:
     label = f"{folder.parent.name}/{folder.name}"
     manifest = _read_manifest(folder, label)
     contents = {name: _read_file(folder, label, name, file) for name, file in manifest.files.items()}
-    try:
-        check_model(contents[MODEL], opset=manifest.provenance.opset)
-    except ValueError as error:
-        raise BundleError(f"{label}: {MODEL}: {error}") from error
-    try:
+    model = contents[MODEL]
+    with _parsing(label, MODEL):
+        check_operators(model, opset=manifest.provenance.opset)
+    with _parsing(label, TOKENIZER):
         tokenizer = contents[TOKENIZER].decode() if TOKENIZER in contents else None
-    except UnicodeDecodeError as error:
-        raise BundleError(f"{label}: {TOKENIZER}: {error}") from error
-    return Bundle(
-        folder=folder,
-        manifest=manifest,
-        model=contents[MODEL],
-        golden=_read_golden(contents[GOLDEN], manifest, label),
-        requests=_read_requests(contents[REQUESTS], label),
-        tokenizer=tokenizer,
-    )
+    with _parsing(label, GOLDEN):
+        golden = _parse_golden(contents[GOLDEN], manifest)
+    with _parsing(label, REQUESTS):
+        requests = _parse_requests(contents[REQUESTS])
+    return Bundle(manifest=manifest, model=model, golden=golden, requests=requests, tokenizer=tokenizer)
 
 
 def first_validation_error(error: ValidationError) -> str:
@@ -109,12 +96,20 @@ def first_validation_error(error: ValidationError) -> str:
     return f"field {field!r}: {first['msg']}"
 
 
+@contextmanager
+def _parsing(label: str, name: str) -> Iterator[None]:
+    """Turn the errors of a parser into a BundleError that names the bundle and the file."""
+    try:
+        yield
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = first_validation_error(error) if isinstance(error, ValidationError) else error
+        raise BundleError(f"{label}: {name}: {reason}") from error
+
+
 def _read_manifest(folder: Path, label: str) -> Manifest:
     content = _read_member(folder, label, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
-    try:
+    with _parsing(label, MANIFEST):
         manifest = Manifest.model_validate_json(content)
-    except ValidationError as error:
-        raise BundleError(f"{label}: {MANIFEST}: {first_validation_error(error)}") from error
     if manifest.content_version() != manifest.version:
         raise BundleError(
             f"{label}: {MANIFEST} was changed: its content has version {manifest.content_version()}, "
@@ -139,79 +134,58 @@ def _read_member(folder: Path, label: str, name: str, *, max_bytes: int) -> byte
     try:
         if (folder / name).is_symlink():
             raise BundleError(f"{label}: {name} is not a regular file")
-        return _read_regular_file(folder / name, max_bytes=max_bytes)
+        return _read_regular_file(folder / name, f"{label}: {name}", max_bytes=max_bytes)
     except OSError as error:
         raise BundleError(f"{label}: cannot read {name}: {error.strerror}") from error
-    except _InvalidFileError as error:
-        raise BundleError(f"{label}: {name} {error}") from error
 
 
-def _read_regular_file(path: Path, *, max_bytes: int) -> bytes:
-    """Return the content of a regular file; follows links and never blocks. Raises OSError, _InvalidFileError."""
+def _read_regular_file(path: Path, label: str, *, max_bytes: int) -> bytes:
+    """Return the content of a regular file; follows links and never blocks. Raises OSError, BundleError."""
     # Without O_NONBLOCK, opening a FIFO would block until a process writes to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise _InvalidFileError("is not a regular file")
+            raise BundleError(f"{label} is not a regular file")
         if status.st_size > max_bytes:
-            raise _InvalidFileError(f"has {status.st_size} bytes, expected at most {max_bytes}")
-        with open(descriptor, "rb", closefd=False) as file:
-            # The file may have grown since fstat; one more byte than allowed reveals it to the caller.
-            return file.read(max_bytes + 1)
-    finally:
-        os.close(descriptor)
+            raise BundleError(f"{label} has {status.st_size} bytes, expected at most {max_bytes}")
+        # The file may have grown since fstat; one more byte than allowed reveals it to the caller.
+        return file.read(max_bytes + 1)
 
 
-class _InvalidFileError(ValueError):
-    """A file that cannot be part of a bundle; the message completes a sentence that begins with its name."""
-
-
-def _read_golden(content: bytes, manifest: Manifest, label: str) -> tuple[GoldenCase, ...]:
+def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:
     """Parse tensors with the keys `CASE/in/NAME` and `CASE/out/NAME`; CASE is a number from 0."""
     cases: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
-    try:
-        for key, value in load_safetensors(content).items():
-            case, side, name = key.split("/")
-            cases.setdefault(int(case), ({}, {}))[("in", "out").index(side)][name] = value
-            if not np.isfinite(value).all():
-                raise BundleError(f"{label}: {GOLDEN}: {key} holds a value that is not finite")
-            if side == "out" and not value.size:
-                raise BundleError(f"{label}: {GOLDEN}: {key} is empty, expected at least one value")
-    except BundleError:
-        raise
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{label}: {GOLDEN}: {error}") from error
+    for key, value in load_safetensors(content).items():
+        case, side, name = key.split("/")
+        cases.setdefault(int(case), ({}, {}))[("in", "out").index(side)][name] = value
+        if not np.isfinite(value).all():
+            raise ValueError(f"{key} holds a value that is not finite")
+        if side == "out" and not value.size:
+            raise ValueError(f"{key} is empty, expected at least one value")
     if not cases:
-        raise BundleError(f"{label}: {GOLDEN} holds no case")
+        raise ValueError("the file holds no case")
     inputs, outputs = {spec.name for spec in manifest.inputs}, {spec.name for spec in manifest.outputs}
     for number, (given, expected) in sorted(cases.items()):
         if set(given) != inputs or not expected or not set(expected) <= outputs:
-            raise BundleError(
-                f"{label}: {GOLDEN}: case {number} has inputs {sorted(given)} and outputs {sorted(expected)}, "
+            raise ValueError(
+                f"case {number} has inputs {sorted(given)} and outputs {sorted(expected)}, "
                 f"the model has {sorted(inputs)} and {sorted(outputs)}"
             )
     # The caches of a language model need no golden values: the logits of later steps depend on them.
     required = {"logits"} if isinstance(manifest.parameters, LanguageModel) else outputs
-    absent = required.difference(*(expected for _, expected in cases.values()))
-    if absent:
-        raise BundleError(f"{label}: {GOLDEN}: no case has the outputs {sorted(absent)}")
+    if absent := required.difference(*(expected for _, expected in cases.values())):
+        raise ValueError(f"no case has the outputs {sorted(absent)}")
     return tuple(GoldenCase(inputs=cases[i][0], outputs=cases[i][1]) for i in sorted(cases))
 
 
-def _read_requests(content: bytes, label: str) -> tuple[RequestCase, ...]:
+def _parse_requests(content: bytes) -> tuple[RequestCase, ...]:
     """Parse one JSON object per line; only a line feed ends a line, because texts may hold other separators."""
     cases = []
     for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
         try:
-            row = json.loads(line)
-            if set(row) != {"request", "answer"} or not all(isinstance(side, dict) for side in row.values()):
-                raise BundleError(f"{label}: {REQUESTS}: line {number} is not {{request: {{...}}, answer: {{...}}}}")
-        except BundleError:
-            raise
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise BundleError(f"{label}: {REQUESTS}: line {number}: {error}") from error
-        cases.append(RequestCase(request=row["request"], answer=row["answer"]))
+            cases.append(RequestCase.model_validate_json(line))
+        except ValidationError as error:
+            raise ValueError(f"line {number}: {first_validation_error(error)}") from error
     return tuple(cases)
 
 

@@ -28,10 +28,7 @@ Slug = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One invalid place in a request, and the reason.
-
-    `pointer` is a JSON Pointer (RFC 6901) into the request body, such as `/images/3`.
-    """
+    """One invalid place in a request: a JSON Pointer (RFC 6901) into its body, such as `/images/3`, and the reason."""
 
     pointer: str
     detail: str
@@ -62,8 +59,5 @@ class DeviceError(RuntimeError):
 
 
 def as_exception(error: BaseException) -> Exception:
-    """Return the error itself if it is an Exception, else a RuntimeError that names it.
-
-    A panic in a Rust library reaches Python as a BaseException that is not an Exception.
-    """
+    """Return the error, or a RuntimeError that names it if it is no Exception, such as a panic in a Rust library."""
     return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")

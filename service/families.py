@@ -4,6 +4,7 @@ A family's parameters determine its inputs and outputs completely, so a manifest
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,62 +47,56 @@ class ImageSpec(FrozenModel):
         return (self.height, self.width) if self.mode == "L" else (self.height, self.width, 3)
 
 
-def _uint8(name: str, *shape: int | str) -> TensorSpec:
-    return TensorSpec(name=name, dtype="uint8", shape=shape)
+def _tensor(dtype: Dtype, name: str, *shape: int | str) -> TensorSpec:
+    return TensorSpec(name=name, dtype=dtype, shape=shape)
 
 
-def _int64(name: str, *shape: int | str) -> TensorSpec:
-    return TensorSpec(name=name, dtype="int64", shape=shape)
+_uint8, _int64, _float32 = partial(_tensor, "uint8"), partial(_tensor, "int64"), partial(_tensor, "float32")
 
 
-def _float32(name: str, *shape: int | str) -> TensorSpec:
-    return TensorSpec(name=name, dtype="float32", shape=shape)
+class Classifier(FrozenModel):
+    """The families that score labels: logits and probabilities, both float32 [batch, labels]."""
+
+    family: str
+    labels: Labels
+
+    @property
+    def outputs(self) -> Specs:
+        return self._scores("batch")
+
+    def _scores(self, *axes: str) -> Specs:
+        return tuple(_float32(name, *axes, len(self.labels)) for name in ("logits", "probabilities"))
 
 
-def _scores(*shape: int | str) -> Specs:
-    return _float32("logits", *shape), _float32("probabilities", *shape)
-
-
-class ImageClassifier(FrozenModel):
+class ImageClassifier(Classifier):
     """images uint8 [batch, height, width(, 3)] -> logits, probabilities float32 [batch, labels]."""
 
     family: Literal["image-classifier"] = "image-classifier"
-    labels: Labels
     image: ImageSpec
 
     @property
     def inputs(self) -> Specs:
         return (_uint8("images", "batch", *self.image.shape),)
 
-    @property
-    def outputs(self) -> Specs:
-        return _scores("batch", len(self.labels))
 
-
-class SeriesClassifier(FrozenModel):
+class SeriesClassifier(Classifier):
     """series float32 [batch, steps, channels], lengths int64 [batch] -> logits, probabilities [batch, labels]."""
 
     family: Literal["series-classifier"] = "series-classifier"
-    labels: Labels
     channels: Size
 
     @property
     def inputs(self) -> Specs:
         return (_float32("series", "batch", "steps", self.channels), _int64("lengths", "batch"))
 
-    @property
-    def outputs(self) -> Specs:
-        return _scores("batch", len(self.labels))
 
-
-class SeriesTagger(FrozenModel):
+class SeriesTagger(Classifier):
     """A series classifier with state: inputs h, c and outputs next_h, next_c, all float32 [batch, layers, hidden].
 
     logits and probabilities are [batch, steps, labels]; values beyond a row's length are undefined.
     """
 
     family: Literal["series-tagger"] = "series-tagger"
-    labels: Labels
     channels: Size
     layers: Layers
     hidden: Size
@@ -112,26 +107,21 @@ class SeriesTagger(FrozenModel):
 
     @property
     def outputs(self) -> Specs:
-        return (*_scores("batch", "steps", len(self.labels)), *self._state("next_h", "next_c"))
+        return (*self._scores("batch", "steps"), *self._state("next_h", "next_c"))
 
     def _state(self, *names: str) -> Specs:
         return tuple(_float32(name, "batch", self.layers, self.hidden) for name in names)
 
 
-class TextClassifier(FrozenModel):
+class TextClassifier(Classifier):
     """ids int64 [batch, steps], lengths int64 [batch] -> logits, probabilities float32 [batch, labels]."""
 
     family: Literal["text-classifier"] = "text-classifier"
-    labels: Labels
     vocabulary: Size
 
     @property
     def inputs(self) -> Specs:
         return (_int64("ids", "batch", "steps"), _int64("lengths", "batch"))
-
-    @property
-    def outputs(self) -> Specs:
-        return _scores("batch", len(self.labels))
 
 
 class LanguageModel(FrozenModel):
@@ -190,4 +180,3 @@ TASK_OF_FAMILY: Mapping[str, TaskName] = {
     "language-model": "generate",
     "image-generator": "generate",
 }
-TEXT_FAMILIES = ("text-classifier", "language-model")

@@ -10,20 +10,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.families import TASK_OF_FAMILY, TEXT_FAMILIES, FrozenModel, Parameters, Size, Specs, TaskName
+from service.families import TASK_OF_FAMILY, FrozenModel, Parameters, Size, Specs, TaskName
 
-MODEL, MANIFEST, GOLDEN, REQUESTS, TOKENIZER, CARD = (
-    "model.onnx",
-    "manifest.json",
-    "golden.safetensors",
-    "requests.jsonl",
-    "tokenizer.json",
-    "card.md",
-)
-
+MODEL, MANIFEST, CARD, TOKENIZER = "model.onnx", "manifest.json", "card.md", "tokenizer.json"
+GOLDEN, REQUESTS = "golden.safetensors", "requests.jsonl"
 MODEL_NAME = "^[a-z0-9]+(-[a-z0-9]+)*$"
 MAX_MODEL_NAME = 64
-
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
@@ -78,23 +70,20 @@ class FileEntry(FrozenModel):
 
 
 class Provenance(FrozenModel):
-    """The origin of the weights."""
+    """The origin of the weights: sha256 of each source of data, metrics on the test split, version of each package."""
 
     recipe: str
     commit: str
     seed: int
     steps: int
-    # Source -> sha256.
     data: dict[str, str]
-    # Measured on the held-out test split.
     metrics: dict[str, float]
-    # Package -> version: torch, onnx, onnxruntime, ...
     versions: dict[str, str]
     opset: int
 
 
 class Manifest(FrozenModel):
-    """The contract of a bundle; `version` is the `content_version()` of all other fields."""
+    """The contract of a bundle: one tolerance per output; `version` is the `content_version()` of all other fields."""
 
     format_version: Literal[1] = 1
     name: str = Field(pattern=MODEL_NAME, max_length=MAX_MODEL_NAME)
@@ -105,7 +94,6 @@ class Manifest(FrozenModel):
     outputs: Specs
     parameters: Parameters
     limits: RequestLimits
-    # One per output.
     tolerance: dict[str, Tolerance]
     invariance: Invariance
     files: dict[FileName, FileEntry]
@@ -113,33 +101,26 @@ class Manifest(FrozenModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        if self.task != TASK_OF_FAMILY[self.parameters.family]:
-            raise ValueError(
-                f"task is {self.task!r}, a {self.parameters.family} serves {TASK_OF_FAMILY[self.parameters.family]!r}"
-            )
+        family = self.parameters.family
+        if self.task != TASK_OF_FAMILY[family]:
+            raise ValueError(f"task is {self.task!r}, a {family} serves {TASK_OF_FAMILY[family]!r}")
         for side in ("inputs", "outputs"):
             declared, expected = set(getattr(self, side)), set(getattr(self.parameters, side))
             different = sorted({spec.name for spec in declared ^ expected})
             if different or len(getattr(self, side)) != len(expected):
-                raise ValueError(f"{side} are not those of this {self.parameters.family}: they differ in {different}")
-        unpaired = {output.name for output in self.outputs} ^ set(self.tolerance)
-        if unpaired:
+                raise ValueError(f"{side} are not those of this {family}: they differ in {different}")
+        if unpaired := {output.name for output in self.outputs} ^ set(self.tolerance):
             raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")
-        self._check_length_buckets()
-        required = {MODEL, GOLDEN, REQUESTS} | ({TOKENIZER} if self.parameters.family in TEXT_FAMILIES else set())
-        absent = required - set(self.files)
-        if absent:
+        if self.invariance.strategy == "length-buckets":
+            max_steps, longest = self.limits.max_steps, self.invariance.bounds[-1]
+            if max_steps is None or "lengths" not in {spec.name for spec in self.inputs}:
+                raise ValueError("length-buckets needs a model with lengths and max_steps")
+            if longest < max_steps:
+                raise ValueError(f"length-buckets end at {longest}, max_steps is {max_steps}")
+        required = {MODEL, GOLDEN, REQUESTS} | ({TOKENIZER} if hasattr(self.parameters, "vocabulary") else set())
+        if absent := required - set(self.files):
             raise ValueError(f"files lack {sorted(absent)}")
         return self
-
-    def _check_length_buckets(self) -> None:
-        if self.invariance.strategy == "length-buckets":
-            if "lengths" not in {spec.name for spec in self.inputs} or self.limits.max_steps is None:
-                raise ValueError("length-buckets needs a model with lengths and max_steps")
-            if self.invariance.bounds[-1] < self.limits.max_steps:
-                raise ValueError(
-                    f"length-buckets end at {self.invariance.bounds[-1]}, max_steps is {self.limits.max_steps}"
-                )
 
     @classmethod
     def versioned(cls, **fields: Any) -> Self:

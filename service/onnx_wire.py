@@ -1,8 +1,7 @@
-"""Checks the bytes of an ONNX file before onnxruntime loads it, without the `onnx` package.
+"""A reader of ONNX files that needs neither the `onnx` package nor onnxruntime: protobuf messages and their fields.
 
-A file passes if it is well-formed protobuf, has a graph of standard operators at the declared opset, and contains all
-of its data. The reader uses a work list and bounded counts, so malicious bytes take seconds at most and raise
-ValueError; they cannot cause a hang or deep recursion. Field numbers are those of onnx.proto.
+The reader uses a work list and bounded counts, so malicious bytes take seconds at most and raise ValueError; they
+cannot cause a hang or deep recursion. Field numbers are those of onnx.proto.
 """
 
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 MAX_FIELDS = 500_000
 # Levels of nested messages; each If or Loop adds four.
 MAX_DEPTH = 64
-STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 
 NESTED_MESSAGES = {
     "Model": {7: "Graph", 8: "OperatorSet"},
@@ -22,74 +20,42 @@ NESTED_MESSAGES = {
     "OperatorSet": {},
     "Tensor": {},
 }
-FORBIDDEN_FIELDS = {
-    ("Model", 20): "it carries training information",
-    ("Model", 25): "it defines local functions",
-    ("Tensor", 13): "it refers to external data",
-}
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
-# Field number, and the value of a varint or the bytes of any other field.
+# Number, and the value of a varint or the bytes of any other field.
 Field = tuple[int, int | memoryview]
 
 
-def check_model(content: bytes, *, opset: int) -> None:
-    """Raise ValueError unless the model is self-contained and uses only standard operators at `opset`."""
+def read_messages(content: bytes) -> Iterator[tuple[str, list[Field]]]:
+    """Yield the kind and the fields of every message of a model, nested ones included.
+
+    Raises ValueError for bytes that are no protobuf, that are nested too deep, or that have too many fields.
+    """
     pending = [("Model", memoryview(content), 0)]
-    num_fields, num_graphs, opsets = 0, 0, dict[str, int]()
+    num_fields = 0
     while pending:
         kind, message, depth = pending.pop()
         if depth > MAX_DEPTH:
             raise ValueError(f"messages are nested more than {MAX_DEPTH} deep")
-        num_graphs += kind == "Graph"
-        opset_fields: dict[int, int | memoryview] = {}
+        fields = []
         for number, value in _fields(message):
             num_fields += 1
             if num_fields > MAX_FIELDS:
                 raise ValueError(f"it has more than {MAX_FIELDS} fields")
-            if (kind, number) in FORBIDDEN_FIELDS:
-                raise ValueError(FORBIDDEN_FIELDS[kind, number])
-            inner = NESTED_MESSAGES[kind].get(number)
-            if inner is not None:
-                pending.append((inner, _bytes(value, kind, number), depth + 1))
-            elif kind == "Node" and number == 7:
-                _check_domain(value)
-            elif kind == "Tensor" and number == 14 and value != 0:
-                raise ValueError(FORBIDDEN_FIELDS["Tensor", 13])
-            elif kind == "OperatorSet":
-                opset_fields[number] = value
-        if kind == "OperatorSet":
-            _add_opset(opsets, opset_fields)
-    if not num_graphs:
-        raise ValueError("it has no graph")
-    if opsets.get("") != opset:
-        raise ValueError(f"opset {opsets.get('', 'missing')}, expected {opset}")
+            fields.append((number, value))
+            if inner := NESTED_MESSAGES[kind].get(number):
+                pending.append((inner, field_bytes(value, kind, number), depth + 1))
+        yield kind, fields
 
 
-def _add_opset(opsets: dict[str, int], opset_fields: dict[int, int | memoryview]) -> None:
-    domain = _check_domain(opset_fields.get(1, memoryview(b"")))
-    version = opset_fields.get(2)
-    if not isinstance(version, int):
-        raise ValueError(f"the opset import of domain {domain!r} names no version")
-    if opsets.setdefault(domain, version) != version:
-        raise ValueError(f"domain {domain!r} is imported at opsets {opsets[domain]} and {version}")
-
-
-def _check_domain(value: int | memoryview) -> str:
-    domain = str(_bytes(value, "domain", 7), "utf-8")
-    if domain not in STANDARD_DOMAINS:
-        raise ValueError(f"operator domain {domain[:80]!r}, expected only standard ONNX operators")
-    return ""
-
-
-def _bytes(value: int | memoryview, kind: str, number: int) -> memoryview:
+def field_bytes(value: int | memoryview, kind: str, number: int) -> memoryview:
     if isinstance(value, int):
         raise ValueError(f"{kind} field {number} holds a number, expected bytes")
     return value
 
 
 def _fields(message: memoryview) -> Iterator[Field]:
-    """Yield the fields of one message in order."""
+    """Yield number and value of each field in order; the value is the number of a varint, else the bytes."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)

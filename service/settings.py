@@ -8,6 +8,7 @@ import os
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,65 +20,50 @@ PREFIX = "EKIBEN_"
 # Kubernetes sets these addresses in every pod of a namespace that has a service named `ekiben`; they are not settings.
 KUBERNETES = re.compile(r"EKIBEN_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 
+Count = Annotated[int, Field(ge=1)]
+Threads = Annotated[int, Field(ge=1, le=256)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
 
 class SettingsError(ValueError):
     """An invalid setting; the message names the environment variable and its value."""
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    bundles: Path = Field(default=Path("bundles"), description="folder of the bundles, with one folder per model")
-    device: DeviceSetting = Field(
-        default="auto",
-        description="`cpu`; `cuda`, which needs every node on the GPU; or `auto`, the GPU if a session runs there",
-    )
-    threads: int = Field(
-        default=2,
-        ge=1,
-        le=256,
-        description="batches that one worker computes at the same time; use at most one per core",
-    )
-    intra_op_threads: int = Field(
-        default=1, ge=1, le=256, description="threads within one computation (onnxruntime intra-op)"
-    )
-    request_timeout_ms: int = Field(default=30_000, ge=1, le=86_400_000, description="default request timeout")
-    queue_items: int = Field(default=2048, ge=1, description="maximum number of items in the queue of one model")
-    max_batch_items: int = Field(default=48, ge=1, le=1024, description="maximum number of items in a batch")
-    max_batch_steps: int = Field(
-        default=8192,
-        ge=1,
-        le=1 << 20,
-        description="maximum number of steps (tokens) in a batch, including padding and a past sent by the client",
-    )
-    max_generations: int = Field(default=64, ge=1, description="maximum number of texts generated at the same time")
-    max_body_bytes: int = Field(
-        default=16 << 20, ge=1 << 10, description="maximum size of a request body; a larger one is refused with 413"
-    )
-    trusted_proxies: str = Field(
-        default="",
-        description="comma-separated addresses or networks of proxies whose `X-Forwarded-For` header is believed",
-    )
-    poll_s: float = Field(default=1.0, gt=0, le=3600, description="seconds between two scans for new versions")
-    heartbeat_s: float = Field(
-        default=30.0, gt=0, le=3600, description="seconds between two golden health checks of a model"
-    )
-    hang_s: float = Field(
-        default=60.0,
-        gt=0,
-        le=3600,
-        description="seconds until a computation or load stage counts as hung; a worker with only hung threads exits",
-    )
-
-    drain_s: float = Field(
-        default=1.0,
-        ge=0,
-        le=3600,
-        description="seconds after SIGTERM during which new requests are refused with a retry hint",
-    )
-    grace_s: float = Field(
-        default=25.0, gt=0, le=3600, description="seconds after SIGTERM until the remaining processes are killed"
-    )
+    bundles: Path = Path("bundles")
+    """folder of the bundles, with one folder per model"""
+    device: DeviceSetting = "auto"
+    """`cpu`; `cuda`, which needs every node on the GPU; or `auto`, the GPU if a session runs there"""
+    threads: Threads = 2
+    """batches that one worker computes at the same time; use at most one per core"""
+    intra_op_threads: Threads = 1
+    """threads within one computation (onnxruntime intra-op)"""
+    request_timeout_ms: int = Field(default=30_000, ge=1, le=86_400_000)
+    """default request timeout"""
+    queue_items: Count = 2048
+    """maximum number of items in the queue of one model"""
+    max_batch_items: int = Field(default=48, ge=1, le=1024)
+    """maximum number of items in a batch"""
+    max_batch_steps: int = Field(default=8192, ge=1, le=1 << 20)
+    """maximum number of steps (tokens) in a batch, including padding and a past sent by the client"""
+    max_generations: Count = 64
+    """maximum number of texts generated at the same time"""
+    max_body_bytes: int = Field(default=16 << 20, ge=1 << 10)
+    """maximum size of a request body; a larger one is refused with 413"""
+    trusted_proxies: str = ""
+    """comma-separated addresses or networks of proxies whose `X-Forwarded-For` header is trusted"""
+    poll_s: Seconds = 1.0
+    """seconds between two scans for new versions"""
+    heartbeat_s: Seconds = 30.0
+    """seconds between two golden health checks of a model"""
+    hang_s: Seconds = 60.0
+    """seconds until a computation or load stage counts as hung; a worker with only hung threads exits"""
+    drain_s: float = Field(default=1.0, ge=0, le=3600)
+    """seconds after SIGTERM during which new requests are refused with a retry hint"""
+    grace_s: Seconds = 25.0
+    """seconds after SIGTERM until the remaining processes are killed"""
 
     @field_validator("bundles", mode="before")
     @classmethod
@@ -114,9 +100,9 @@ def load_settings() -> Settings:
     # pydantic ignores the case of the variables, so the check for misspelt names ignores it too.
     upper = ((key.upper(), value) for key, value in os.environ.items())
     given = {key: value for key, value in upper if key.startswith(PREFIX) and not KUBERNETES.match(key)}
-    unknown = sorted(set(given) - set(_variables()))
-    if unknown:
-        raise SettingsError(f"no such setting: {', '.join(unknown)}; expected one of {', '.join(_variables())}")
+    variables = [_variable(field) for field in Settings.model_fields]
+    if unknown := sorted(set(given) - set(variables)):
+        raise SettingsError(f"no such setting: {', '.join(unknown)}; expected one of {', '.join(variables)}")
     try:
         return Settings()
     except ValidationError as error:
@@ -130,10 +116,6 @@ def _parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
 
 def _variable(field: str) -> str:
     return PREFIX + field.upper()
-
-
-def _variables() -> list[str]:
-    return [_variable(field) for field in Settings.model_fields]
 
 
 def settings_table() -> str:

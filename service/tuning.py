@@ -9,18 +9,11 @@ import os
 import sys
 from contextlib import suppress
 
-SWITCH_INTERVAL_S = 5e-4  # the longest wait for the interpreter lock; by default 5 ms
-LARGE_BYTES = 1 << 20  # larger blocks are mapped on their own, and unmapped when they are freed
-TRIM_BYTES = 8 << 20  # free memory at the end of the heap beyond this returns to the system
-NUM_ARENAS = 2
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 def core_of_worker(index: int, num_workers: int) -> int | None:
-    """The core that a worker stays on: one each where there are as many workers as cores, else None.
-
-    A request passes two threads; on one core it wakes no other core.
-    """
+    """One core each for as many workers as cores, else None: the two threads of a request wake no other core."""
     cores = sorted(os.sched_getaffinity(0))
     return cores[index] if 1 < num_workers == len(cores) else None
 
@@ -29,7 +22,7 @@ def tune_worker(core: int | None) -> None:
     """Prepare a worker process: its core, its scheduling policy and the interpreter."""
     if core is not None:
         os.sched_setaffinity(0, {core})
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    sys.setswitchinterval(5e-4)  # s; the longest wait for the interpreter lock
     if len(os.sched_getaffinity(0)) == 1:
         # Threads that share one core do not preempt each other for each request. Containers may forbid it.
         with suppress(OSError):
@@ -39,14 +32,12 @@ def tune_worker(core: int | None) -> None:
 def tune_malloc() -> None:
     """Have the C library (glibc) return large blocks to the system when they are freed.
 
-    By default glibc keeps freed blocks of up to 32 MiB in an arena for each thread, so a process that loads versions
-    again and again grows.
+    By default it keeps up to 32 MiB of a freed block for each thread, so a process that reloads versions grows.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
-        mallopt(M_TRIM_THRESHOLD, TRIM_BYTES)
-        mallopt(M_ARENA_MAX, NUM_ARENAS)
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_THRESHOLD, 1 << 20)  # larger blocks are mapped on their own, and unmapped when they are freed
+    mallopt(M_TRIM_THRESHOLD, 8 << 20)  # more free memory at the end of the heap returns to the system
+    mallopt(M_ARENA_MAX, 2)
 
 
 def tune_gc() -> None:

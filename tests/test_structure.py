@@ -43,7 +43,7 @@ def test_no_folder_is_crowded(folder: Path) -> None:
 
 
 def test_readme_tree_names_what_is_there() -> None:
-    tree = re.search(r"## The tree\n.*?```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    tree = re.search(r"## Repository layout\n.*?```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert tree
     folder, absent = "", []
     for line in tree[1].splitlines():

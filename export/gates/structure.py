@@ -13,7 +13,7 @@ from export.candidate import Candidate
 from export.errors import ExportError
 from export.graph.recurrent import OPSET, operator_of
 from service.families import TensorSpec
-from service.onnx_wire import check_model
+from service.operators import check_operators
 from training.layers import Ragged
 
 # Twice what any layer needs: attention has 30 nodes for its five modules.
@@ -23,7 +23,7 @@ MAX_NODES_PER_MODULE = 12
 def check_structure(candidate: Candidate) -> dict[str, int]:
     """Count the graph's nodes by operator. Raises ExportError."""
     try:
-        check_model(candidate.model, opset=OPSET)
+        check_operators(candidate.model, opset=OPSET)
         graph = onnx.load_from_string(candidate.model).graph
     # protobuf raises exceptions of its own.
     except Exception as error:

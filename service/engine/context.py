@@ -4,23 +4,17 @@ Invariant: a deadline and a permit belong to one request; nothing of one request
 """
 
 from collections.abc import Callable
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 
-class Permit:
+class Permit(AbstractContextManager["Permit"]):
     """A request was admitted. Seconds of computing may be reserved for it until it is queued.
 
     Leaving the `with` block releases the reservation; releasing it twice changes nothing.
     """
 
-    __slots__ = ("_release", "predicted_s", "reserved_s")
-
     def __init__(
-        self,
-        reserved_s: float = 0.0,
-        *,
-        release: Callable[[float], None] | None = None,
-        predicted_s: float = 0.0,
+        self, reserved_s: float = 0.0, release: Callable[[float], None] | None = None, *, predicted_s: float = 0.0
     ) -> None:
         self.reserved_s = reserved_s
         self.predicted_s = predicted_s  # to its answer, uncorrected; 0 if unknown
@@ -32,12 +26,7 @@ class Permit:
             release(self.reserved_s)
             self.reserved_s = 0.0
 
-    def __enter__(self) -> "Permit":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
@@ -48,21 +37,14 @@ class RequestContext:
     """One request, from arrival to answer. Times are those of `time.monotonic`, in seconds."""
 
     __slots__ = (
-        "client",
-        "deadline",
-        "has_default_deadline",
-        "is_retry",
-        "permit",
-        "received_at",
-        "route",
-        "timeout_s",
-    )
+        "client", "deadline", "has_default_deadline", "is_retry", "permit", "received_at", "route", "timeout_s"
+    )  # fmt: skip
 
     def __init__(
-        self, *, received_at: float, timeout_s: float | None, default_timeout_s: float, client: str, route: str
+        self, received_at: float, timeout_s: float | None, default_timeout_s: float, client: str, route: str
     ) -> None:
-        """`timeout_s` is what the client asked for. `client` and `route` recognise a refused client that comes back;
-        without a client nobody does.
+        """`timeout_s` is what the client asked for. A refused client is recognised by `client` and `route` when it
+        returns; a request without a client is not.
         """
         self.received_at = received_at
         self.has_default_deadline = timeout_s is None

@@ -16,7 +16,7 @@ from service.engine.admission.concurrency import ConcurrencyLimiter
 from service.engine.batching.collate import Array, Collator, Tensors
 from service.engine.batching.queue import BatchQueue
 from service.engine.batching.request import Request
-from service.engine.context import Permit, RequestContext
+from service.engine.context import RequestContext
 from service.engine.limits import Limits
 from service.engine.metrics import Counters
 from service.engine.scheduling.coalescer import Coalescer
@@ -38,6 +38,7 @@ class Runner:
         """`threads` is the number of batches that compute at the same time."""
         self.limits = limits or Limits()
         self._executor = Executor(threads, self.limits)
+        self.admission = self._executor.admission  # for requests that are not read yet
         self._inline = InlineRunner(self._executor)
         self._coalescer = Coalescer(self._executor, self._inline)
         self._generations = ConcurrencyLimiter(self.limits.max_generations)
@@ -45,32 +46,11 @@ class Runner:
         self._counters: dict[tuple[str, str], Counters] = {}
 
     def new_context(
-        self,
-        *,
-        received_at: float | None = None,
-        timeout_s: float | None = None,
-        client: str = "",
-        route: str = "",
+        self, *, received_at: float | None = None, timeout_s: float | None = None, client: str = "", route: str = ""
     ) -> RequestContext:
-        """The context of a request that was received at `received_at` (now if None) and must be answered within
-        `timeout_s` (the default deadline if None).
-        """
-        return RequestContext(
-            received_at=time.monotonic() if received_at is None else received_at,
-            timeout_s=timeout_s,
-            default_timeout_s=self.limits.timeout_s,
-            client=client,
-            route=route,
-        )
-
-    @property
-    def expects_retries(self) -> bool:
-        """Should `try_admit` see requests before they are read?"""
-        return self._executor.admission.expects_retries
-
-    def try_admit(self, context: RequestContext) -> Permit:
-        """Admit a request whose body was not read; raises EkibenError overloaded. See AdmissionController."""
-        return self._executor.admission.try_admit(context)
+        """The context of a request that was received now and has the default timeout, unless told otherwise."""
+        received_at = time.monotonic() if received_at is None else received_at
+        return RequestContext(received_at, timeout_s, self.limits.timeout_s, client, route)
 
     def progress_token(self) -> int | None:
         """While nothing more could start: a number that changes whenever a computation ends."""
@@ -103,7 +83,7 @@ class Runner:
         if context.deadline <= now:
             queue.counters.refused["late"] += 1
             raise deadline_passed()
-        if self._coalescer.is_idle(loop) and queue.is_quick(num_rows, num_steps):
+        if self._coalescer.is_idle() and queue.is_quick(num_rows, num_steps):
             answer = self._inline.run_request(queue, session, inputs, outputs, num_rows=num_rows, num_steps=num_steps)
             if answer is not None:
                 return answer
@@ -132,9 +112,8 @@ class Runner:
     def generation_slots(self, num_rows: int) -> AbstractContextManager[None]:
         """Hold a slot for each row as long as its generation lasts.
 
-        Raises EkibenError: overloaded if too many are in use, not-ready if the runner was stopped.
+        Raises EkibenError overloaded if too many are in use.
         """
-        self._executor.raise_if_stopped()
         return self._generations.acquire(num_rows)
 
     def grid(self, session: Session) -> list[tuple[int, int]]:
@@ -165,22 +144,6 @@ class Runner:
     def counters(self) -> list[Counters]:
         """The counters of each version of a model that ever received a request."""
         return list(self._counters.values())
-
-    @property
-    def pending(self) -> int:
-        """Requests and calls that have arrived and are not answered yet."""
-        return self._executor.pending
-
-    def stop(self) -> None:
-        """Refuse new requests and generations with not-ready; go on with those that were admitted."""
-        self._executor.stopped = True
-
-    async def drained(self, timeout_s: float) -> bool:
-        """Wait until nothing is pending; False if that takes longer than `timeout_s`."""
-        end = time.monotonic() + timeout_s
-        while self.pending and time.monotonic() < end:
-            await asyncio.sleep(0.005)
-        return not self.pending
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Drop what has not started; wait at most `timeout_s` for what has (a hung thread is left behind)."""

@@ -16,7 +16,7 @@ TICK_S = 0.01
 class RequestScope:
     """The task that answers one request."""
 
-    __slots__ = ("_disconnected", "_task", "abort_error", "body_timeout_s", "has_body", "request")
+    __slots__ = ("_task", "abort_error", "body_timeout_s", "disconnected", "has_body", "request")
 
     def __init__(self, request: HttpRequest, task: asyncio.Task[object], body_timeout_s: float) -> None:
         self.request = request
@@ -24,7 +24,7 @@ class RequestScope:
         self.has_body = False
         self.abort_error: Exception | None = None
         self._task = task
-        self._disconnected: asyncio.Future[None] | None = None
+        self.disconnected: asyncio.Future[None] | None = None
 
     def abort(self, error: Exception) -> None:
         """Cancel the task; `error` is what it should raise instead of the cancellation."""
@@ -40,17 +40,12 @@ class RequestScope:
 
     def watch_disconnect(self) -> None:
         """Abort the request when its client disconnects."""
-        if self._disconnected is None:
-            self._disconnected = self.request.disconnected()
-            self._disconnected.add_done_callback(self._on_disconnected)
-
-    def close(self) -> None:
-        disconnected, self._disconnected = self._disconnected, None
-        if disconnected is not None:
-            disconnected.cancel()
+        if self.disconnected is None:
+            self.disconnected = self.request.disconnected()
+            self.disconnected.add_done_callback(self._on_disconnected)
 
     def _on_disconnected(self, disconnected: "asyncio.Future[None]") -> None:
-        if disconnected is self._disconnected:
+        if disconnected is self.disconnected:
             self.abort(ClientDisconnectedError())
 
 
@@ -77,7 +72,9 @@ class RequestSupervisor:
 
     def close(self, scope: RequestScope) -> None:
         del self._scopes[scope]
-        scope.close()
+        disconnected, scope.disconnected = scope.disconnected, None
+        if disconnected is not None:
+            disconnected.cancel()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = time.monotonic()
@@ -87,8 +84,7 @@ class RequestSupervisor:
                     if scope.request.received_at < now - TICK_S:
                         scope.watch_disconnect()
                 elif scope.request.received_at < now - scope.body_timeout_s and scope.abort_error is None:
-                    detail = f"the body did not arrive within {scope.body_timeout_s:.3g} s"
-                    scope.abort(EkibenError("timeout", detail))
+                    scope.abort(EkibenError("timeout", f"the body did not arrive within {scope.body_timeout_s:.3g} s"))
         finally:  # a request that cannot be watched must not end the timer of the others
             if self._scopes:
                 loop.call_later(TICK_S, self._tick, loop)

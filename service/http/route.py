@@ -1,37 +1,52 @@
-"""The two kinds of routes: a path, the methods it accepts, its handler, and the format of its error responses."""
+"""The two kinds of routes: a path, the methods it accepts, its handler, and the format of its error responses.
+
+The framework creates the service after the routes, so a handler receives the part of its state that routes read.
+"""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Protocol
 
 from service.engine.context import RequestContext
+from service.engine.repository.repository import Repository
+from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.http.service_state import ServiceState
+from service.http.telemetry.multiprocess import MultiprocessMetrics
+from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.errors import problem_response
-from service.http.wire.messages import HttpRequest, Response
+from service.http.wire.messages import HttpRequest, Network, Response
 
-ErrorFormat = Callable[[EkibenError], Response]
+
+class ServiceState(Protocol):
+    """The part of the running service that routes read."""
+
+    repository: Repository
+    runner: Runner
+    max_body_bytes: int
+    trusted_proxies: tuple[Network, ...]  # whose X-Forwarded-For is trusted
+    draining: bool
+    request_metrics: RequestMetrics
+    multiprocess_metrics: MultiprocessMetrics | None  # None in a service of one worker
 
 
 @dataclass(frozen=True, kw_only=True)
-class Route:
-    """`name` is the value of the metric label `route`: a path whose variable parts are placeholders."""
-
-    name: str
-    methods: tuple[str, ...]
-    error_format: ErrorFormat = field(default=problem_response)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadRoute(Route):
+class ReadRoute:
     """Reports the state of the service, also under overload and during shutdown."""
 
+    name: str  # in the metrics: a path whose variable parts are placeholders
     handle: Callable[[ServiceState, HttpRequest], Awaitable[Response]]
     methods: tuple[str, ...] = ("GET", "HEAD")
+    error_format: Callable[[EkibenError], Response] = problem_response
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferenceRoute(Route):
+class InferenceRoute:
     """Computes a response from the body, within a deadline and only while the client stays connected."""
 
+    name: str
     handle: Callable[[ServiceState, HttpRequest, bytes, RequestContext], Awaitable[Response]]
     methods: tuple[str, ...] = ("POST",)
+    error_format: Callable[[EkibenError], Response] = problem_response
+
+
+Route = ReadRoute | InferenceRoute

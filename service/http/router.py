@@ -14,25 +14,22 @@ from http import HTTPStatus
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.http.client_watch import RequestSupervisor
-from service.http.route import InferenceRoute, ReadRoute, Route
+from service.http.route import InferenceRoute, Route, ServiceState
 from service.http.routes import health, metrics, native, oip
-from service.http.service_state import ServiceState
-from service.http.timeouts import requested_timeout_s
 from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, send_response
 from service.http.wire.framework_errors import ErrorTranslationMiddleware, internal_error
 from service.http.wire.messages import (
     ClientDisconnectedError,
     HttpRequest,
     Response,
-    check_content_encoding,
     client_address,
     declared_length,
+    requested_timeout_s,
 )
 
 ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
 # A response before the end of a longer body costs the client its connection, so longer bodies are read first.
 MAX_UNREAD_BYTES = 1 << 16
-CLIENT_CLOSED_REQUEST = 499  # in the metrics; no client receives it
 
 
 @lru_cache(oip.PATH_CACHE_SIZE)
@@ -46,7 +43,7 @@ class Router:
     def __init__(self, app: App, *, state: Callable[[], ServiceState], body_timeout_s: float = 30.0) -> None:
         """`app` is the framework behind the routes."""
         self.app: App = ErrorTranslationMiddleware(app)
-        self._state = state
+        self.state = state
         self._supervisor = RequestSupervisor(body_timeout_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,14 +55,9 @@ class Router:
             await send_response(send, response, with_body=scope["method"] != "HEAD")
         return None
 
-    @property
-    def max_body_bytes(self) -> int:
-        return self._state().max_body_bytes
-
-    def refuse_early(self, route: InferenceRoute, request: HttpRequest) -> Response | None:
+    def refuse_early(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response | None:
         """Return a refusal if admission control refuses the request before its body is read. Thread-safe."""
-        state = self._state()
-        if state.draining or not state.runner.expects_retries:
+        if state.draining or not state.runner.admission.expects_retries:
             return None
         started_at = time.perf_counter()
         try:
@@ -81,7 +73,7 @@ class Router:
     async def respond(self, route: Route, request: HttpRequest) -> Response:
         """Return the response, an error in the format of the route; raises ClientDisconnectedError."""
         started_at = time.perf_counter()
-        state = self._state()
+        state = self.state()
         response: Response | None = None
         try:
             if request.method not in route.methods:
@@ -89,7 +81,6 @@ class Router:
             if isinstance(route, InferenceRoute):
                 response = await self._infer(state, route, request)
             else:
-                assert isinstance(route, ReadRoute), "there are no others"
                 response = await route.handle(state, request)
         except ClientDisconnectedError:
             raise
@@ -100,18 +91,21 @@ class Router:
         except Exception:  # noqa: BLE001 - an unforeseen error is logged under the number that the client gets
             response = route.error_format(internal_error(request.method, request.path))
         finally:
-            status = CLIENT_CLOSED_REQUEST if response is None else response.status
+            status = 499 if response is None else response.status  # 499: the client disconnected
             state.request_metrics.record(route.name, status, time.perf_counter() - started_at)
         return response
 
     async def _infer(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response:
-        scope = context = None
+        scope = None
         state.request_metrics.in_flight += 1
         try:
             if state.draining:
                 raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
             context = request.context or _admit_unread(state, request)
-            check_content_encoding(request)
+            encoding = request.header("content-encoding")
+            if encoding not in {"", "identity"}:
+                detail = f"expected a body without content encoding, got {encoding[:40]!r}"
+                raise EkibenError("unsupported-media-type", detail)
             scope = self._supervisor.open(request, context.timeout_s)
             body = await request.body(state.max_body_bytes)
             scope.has_body = True
@@ -120,23 +114,22 @@ class Router:
             raise (cancelled if scope is None else scope.reason(cancelled)) from None
         finally:
             state.request_metrics.in_flight -= 1
-            if context is not None:
-                context.permit.release()
+            if request.context is not None:
+                request.context.permit.release()
             if scope is not None:
                 self._supervisor.close(scope)
 
 
 def _admit_unread(state: ServiceState, request: HttpRequest) -> RequestContext:
     """Make the context of a request, and have admission control see it if clients may return early."""
-    context = state.runner.new_context(
+    request.context = context = state.runner.new_context(
         received_at=request.received_at,
         timeout_s=requested_timeout_s(request),
         client=client_address(request, state.trusted_proxies),
         route=request.path,
     )
-    if state.runner.expects_retries:
+    if state.runner.admission.expects_retries:
         length = declared_length(request, state.max_body_bytes)
         if length is not None and length < MAX_UNREAD_BYTES:
-            context.permit = state.runner.try_admit(context)
-    request.context = context
+            context.permit = state.runner.admission.try_admit(context)
     return context

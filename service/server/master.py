@@ -20,9 +20,6 @@ from service.settings import Settings
 from service.tuning import core_of_worker
 
 KILL_TIMEOUT_S = 3  # for a drained worker to close everything
-RESPAWN_DELAY_S = 0.5  # from the start of a worker to that of its replacement, at least
-CRASH_LOOP_S = 5.5  # a replacement that exits by itself sooner than this cannot start
-MAX_CONNECTIONS = 8192  # of one worker; admission control limits how much work they bring
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +38,18 @@ class Master(MPServer):
             http=HTTPModes.http1,
             websockets=False,
             backlog=2048,
-            backpressure=MAX_CONNECTIONS,
+            backpressure=8192,  # connections of one worker; admission control limits how much work they bring
             respawn_failed_workers=True,
             respawn_interval=0,
             workers_kill_timeout=KILL_TIMEOUT_S,
         )
-        self._grace_s = settings.grace_s
-        self._drain_s = settings.drain_s
-        self._hang_s = settings.hang_s
+        self._settings = settings
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C."""
         with tempfile.TemporaryDirectory(prefix="ekiben-") as folder:
             shared = Path(folder) if self.workers > 1 else None
-            loader = partial(
-                start_worker, parent=os.getpid(), drain_s=self._drain_s, hang_s=self._hang_s, shared=shared
-            )
+            loader = partial(start_worker, parent=os.getpid(), settings=self._settings, shared=shared)
             self.serve(target_loader=loader, wrap_loader=False)
 
     def signal_handler_reload(self, *_: Any) -> None:
@@ -64,11 +57,10 @@ class Master(MPServer):
         log.info("SIGHUP: nothing to reload; new model versions are loaded as they appear, settings are read at start")
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]
-        core = core_of_worker(idx, self.workers)
-        return super()._spawn_worker(idx, target, partial(callback_loader, core=core))
+        return super()._spawn_worker(idx, target, partial(callback_loader, core=core_of_worker(idx, self.workers)))
 
     def _serve_loop(self, *spawning: Any) -> None:
-        """Replace workers until told to end, then drain them; granian ends what is left.
+        """Replace workers until told to end, then drain them within the grace period; granian ends what is left.
 
         A worker that was killed is replaced however often that happens. The service ends if a replacement cannot start.
         granian's own loop gives up in both cases, and may miss one of two workers that die at once.
@@ -83,23 +75,19 @@ class Master(MPServer):
                 if any(self._is_crash_loop(worker) for worker in dead):
                     return  # granian reports the worker and exits with an error
                 self.interrupt_children.clear()
-                for worker in dead:
-                    time.sleep(max(worker.birth + RESPAWN_DELAY_S - time.monotonic(), 0))
+                for worker in dead:  # 0.5 s at least from the start of one to that of its replacement
+                    time.sleep(max(worker.birth + 0.5 - time.monotonic(), 0))
                     self._respawn_workers([worker.idx], *spawning)
         finally:
-            self._drain_workers()
+            end = time.monotonic() + max(self._settings.grace_s - KILL_TIMEOUT_S, 0)
+            for worker in self.wrks:
+                worker.interrupt_by_parent = True
+                if worker.is_alive():
+                    os.kill(worker.inner.pid, DRAIN_SIGNAL)
+            for worker in self.wrks:
+                worker.join(max(end - time.monotonic(), 0))
 
     def _is_crash_loop(self, worker: WorkerProcess) -> bool:
-        replaced_at = self.respawned_wrks.get(worker.idx)
-        exited = worker.inner.exitcode > 0  # negative: killed by a signal
-        return exited and replaced_at is not None and time.monotonic() - replaced_at < CRASH_LOOP_S
-
-    def _drain_workers(self) -> None:
-        """Ask every worker to drain, and wait for them within the grace period."""
-        end = time.monotonic() + max(self._grace_s - KILL_TIMEOUT_S, 0)
-        for worker in self.wrks:
-            worker.interrupt_by_parent = True
-            if worker.is_alive():
-                os.kill(worker.inner.pid, DRAIN_SIGNAL)
-        for worker in self.wrks:
-            worker.join(max(end - time.monotonic(), 0))
+        """Is this a replacement that exited by itself so soon that it cannot start?"""
+        age_s = time.monotonic() - self.respawned_wrks.get(worker.idx, float("-inf"))
+        return worker.inner.exitcode > 0 and age_s < 5.5  # a negative code: killed by a signal

@@ -16,45 +16,37 @@ from typing import Any
 
 from granian.asgi import LifespanProtocol
 
-from service.app import Ekiben, application, running
+from service.app import Ekiben, running
 from service.engine.process.watchdog import Watchdog, kill
 from service.http.granian import pre_admission
 from service.http.granian.rsgi import answer
 from service.http.router import Router
 from service.http.routes.metrics import collect_samples
 from service.http.telemetry.multiprocess import MultiprocessMetrics
+from service.settings import Settings
 from service.tuning import tune_worker
 
 DRAIN_SIGNAL = signal.SIGUSR1  # from the master
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-READY_TIMEOUT_S = 30.0  # a replacement that is not ready by then opens its port, and says why it is not ready
 
 
-def start_worker(*, parent: int, drain_s: float, hang_s: float, shared: Path | None, core: int | None) -> Any:
+def start_worker(*, parent: int, settings: Settings, shared: Path | None, core: int | None) -> Any:
     """Turn this process into a worker; `shared` is a folder of all workers, if there are several."""
-    _drain_with_parent(parent)
+    # The kernel (Linux) sends the drain signal when the master is killed, which can tell nobody itself.
+    ctypes.CDLL(None).prctl(1, DRAIN_SIGNAL)  # 1: PR_SET_PDEATHSIG in linux/prctl.h
+    if os.getppid() != parent:
+        sys.exit(1)
     tune_worker(core)
-    router = application()
+    router: Router = Ekiben.to_asgi()  # type: ignore[attr-defined]
     pre_admission.install(router)
-    return Worker(router, drain_s=drain_s, hang_s=hang_s, shared=shared)
-
-
-def _drain_with_parent(parent: int) -> None:
-    """Have the kernel (Linux) send the drain signal when the master is killed, which can tell nobody itself."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(PR_SET_PDEATHSIG, DRAIN_SIGNAL)
-        if os.getppid() != parent:
-            sys.exit(1)
+    return Worker(router, settings, shared)
 
 
 class Worker:
     """An RSGI application."""
 
-    def __init__(self, router: Router, *, drain_s: float, hang_s: float, shared: Path | None) -> None:
+    def __init__(self, router: Router, settings: Settings, shared: Path | None) -> None:
         self._router = router
-        self._drain_s = drain_s
-        self._hang_s = hang_s
+        self._settings = settings
         self._shared = shared
         self._lifespan = LifespanProtocol(router.app)
         self._tasks: list[asyncio.Task[Any]] = []
@@ -77,26 +69,16 @@ class Worker:
         loop, service = asyncio.get_running_loop(), running()
         for number in (DRAIN_SIGNAL, signal.SIGINT):  # a terminal sends Ctrl-C to workers too
             loop.add_signal_handler(number, self._begin_drain)
-        Watchdog(loop, service.runner.progress_token, self._hang_s, kill).start()
+        Watchdog(loop, service.runner.progress_token, self._settings.hang_s, kill).start()
         if self._shared is not None:
             service.multiprocess_metrics = MultiprocessMetrics(self._shared)
-            collect = partial(collect_samples, service)
-            self._tasks.append(loop.create_task(service.multiprocess_metrics.run(collect)))
-            await self._wait_to_replace(service, self._shared / "served")
-
-    async def _wait_to_replace(self, service: Ekiben, marker: Path) -> None:
-        """Of several workers, a replacement opens its port when it is ready: until then the others serve."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + (READY_TIMEOUT_S if marker.exists() else 0.0)
-        while not service.repository.ready and loop.time() < end:
-            await asyncio.sleep(0.02)
-        self._tasks.append(loop.create_task(self._mark_served(service, marker)))
-
-    async def _mark_served(self, service: Ekiben, marker: Path) -> None:
-        """Tell later workers that a worker has been ready."""
-        while not service.repository.ready:
-            await asyncio.sleep(0.2)
-        marker.touch()
+            self._tasks.append(loop.create_task(service.multiprocess_metrics.run(partial(collect_samples, service))))
+            marker = self._shared / "served"
+            self._tasks.append(loop.create_task(_mark_when_ready(service, marker)))
+            if marker.exists():
+                # A replacement opens its port when it is ready, because the others serve until then; after 30 s it
+                # opens its port all the same, and says why it is not ready.
+                await asyncio.wait(self._tasks[-1:], timeout=30)
 
     def _begin_drain(self) -> None:
         service = running()
@@ -106,7 +88,14 @@ class Worker:
 
     async def _drain(self, service: Ekiben) -> None:
         """Refuse requests for a while, so that load balancers notice; end when all admitted requests are answered."""
-        await asyncio.sleep(self._drain_s)
+        await asyncio.sleep(self._settings.drain_s)
         while service.request_metrics.in_flight:
             await asyncio.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)  # granian closes the port and ends the application
+
+
+async def _mark_when_ready(service: Ekiben, marker: Path) -> None:
+    """Tell later workers that a worker has been ready."""
+    while not service.repository.ready:
+        await asyncio.sleep(0.05)
+    marker.touch()

@@ -1,38 +1,36 @@
-"""The base classes of request and answer bodies, and the parser of request bodies.
+"""The base classes of request and answer bodies, and the checks of request bodies.
 
 Invariant: a body that cannot be parsed raises one EkibenError whose faults point at the invalid fields and items.
 The parser coerces nothing: it accepts neither strings nor booleans as numbers, and rejects NaN.
 """
 
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.errors import EkibenError, Fault
-from service.tasks.faults import MAX_FAULTS, describe_value, invalid_request, json_pointer
+from service.families import FrozenModel
+from service.manifest import Manifest
+from service.tasks.faults import MAX_FAULTS, describe_value, invalid_request, json_pointer, type_fault
 
-
-class RequestBody(BaseModel):
-    """A request to one model: immutable and strict, without unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    model: str = Field(description="name of a model in GET /models")
-
-
+RequestT = TypeVar("RequestT", bound="RequestBody")
 # An answer as its JSON holds it; a subclass of `AnswerBody` documents its fields.
 JsonObject = dict[str, Any]
 
 
-class AnswerBody(BaseModel):
+class RequestBody(FrozenModel):
+    """A request to one model: immutable and strict, without unknown fields."""
+
+    model_config = ConfigDict(strict=True)
+
+    model: str = Field(description="name of a model in GET /models")
+
+
+class AnswerBody(FrozenModel):
     """The documented fields of an answer; the JSON omits fields that are None."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-RequestT = TypeVar("RequestT", bound=RequestBody)
 
 
 def parse_request(request: type[RequestT], content: Any) -> RequestT:
@@ -43,6 +41,19 @@ def parse_request(request: type[RequestT], content: Any) -> RequestT:
         return request.model_validate(content)
     except ValidationError as error:
         raise invalid_request(tuple(_to_fault(request, item) for item in error.errors(include_url=False))) from None
+
+
+def check_items(items: Sequence[Any], manifest: Manifest, pointer: str) -> None:
+    """Raise EkibenError unless there are 1 to `limits.max_items` items."""
+    if not 1 <= len(items) <= manifest.limits.max_items:
+        raise type_fault(pointer, f"1 to {manifest.limits.max_items} items", list(items))
+
+
+def check_unused_fields(fields: Iterable[str], given: set[str], manifest: Manifest, accepted: str) -> None:
+    """Raise EkibenError if the request gives `fields` that this model does not use; `accepted` names those it uses."""
+    if unused := [field for field in fields if field in given]:
+        detail = f"not a field for {manifest.name}, which takes {accepted}"
+        raise invalid_request([Fault(pointer=f"/{field}", detail=detail) for field in unused])
 
 
 def _too_many_unknown(request: type[RequestBody], content: dict[str, Any]) -> EkibenError:

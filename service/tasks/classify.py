@@ -13,16 +13,15 @@ from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.families import ImageClassifier
-from service.tasks.body import AnswerBody, JsonObject, RequestBody
+from service.tasks.body import AnswerBody, JsonObject, RequestBody, check_items
 from service.tasks.codecs.images import decode_image, read_images
-from service.tasks.model_lookup import check_task
 from service.tasks.ranking import Ranked, TopK, rank
-from service.tasks.request_limits import check_items
 
 EXAMPLE_PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAaUlEQVR42t2SUQ6AMAhDqyfjaHiyzpPVD2NkKMvip3xSXgvZgJ+WUZLs0XfdxYScXb/GrBdp0aRn"
     "4yjfYu+IkcaB5uWprDlQwsdl6sCkrV0g0AbL2KxperR84RJAbPASVPYNJHe0Nv+lDnIrTQRc7+xlAAAAAElFTkSuQmCC"
 )
+EXAMPLE: JsonObject = {"model": "mnist-cnn", "images": [EXAMPLE_PNG], "top_k": 3}
 
 
 class ClassifyRequest(RequestBody):
@@ -35,9 +34,7 @@ class ClassifyRequest(RequestBody):
     )
     top_k: TopK = 3
 
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"model": "mnist-cnn", "images": [EXAMPLE_PNG], "top_k": 3}}
-    )
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
 
 class ClassPrediction(Ranked):
@@ -56,22 +53,18 @@ class ClassifyAnswer(AnswerBody):
 
 async def classify(model: Model, runner: Runner, request: ClassifyRequest, context: RequestContext) -> JsonObject:
     """Classify all images of the request in one run; returns a `ClassifyAnswer`."""
-    parameters = _parameters(model)
     check_items(request.images, model.manifest, "/images")
-    images = read_images(request.images, parameters.image, "/images")
+    images = read_images(request.images, _parameters(model).image, "/images")
     return await _classify_images(model, runner, images, request.top_k, context)
 
 
-async def classify_upload(
-    model: Model, runner: Runner, content: bytes, top_k: int, context: RequestContext
-) -> JsonObject:
+async def classify_upload(model: Model, runner: Runner, file: bytes, top_k: int, context: RequestContext) -> JsonObject:
     """Classify one PNG or JPEG that is the whole request body."""
-    image = decode_image(content, _parameters(model).image, "")
+    image = decode_image(file, _parameters(model).image, "")
     return await _classify_images(model, runner, image[None], top_k, context)
 
 
 def _parameters(model: Model) -> ImageClassifier:
-    check_task(model.manifest, "classify")
     assert isinstance(model.manifest.parameters, ImageClassifier), "the only family of this task"
     return model.manifest.parameters
 

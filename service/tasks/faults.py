@@ -10,16 +10,12 @@ from typing import Any
 from service.errors import EkibenError, Fault
 
 MAX_FAULTS = 16
-MAX_SHOWN_CHARS = 40
 
 
 def invalid_request(faults: Sequence[Fault], count: int = 0) -> EkibenError:
-    """Return the error of an invalid request, with at most MAX_FAULTS of its faults.
-
-    `count` is the number of faults, if it is larger than `len(faults)`.
-    """
-    first = faults[0]
-    more = f" (and {max(count, len(faults)) - 1} more)" if max(count, len(faults)) > 1 else ""
+    """Return an error with at most MAX_FAULTS of the faults; `count` is their number, if larger than `len(faults)`."""
+    first, others = faults[0], max(count, len(faults)) - 1
+    more = f" (and {others} more)" if others else ""
     prefix = f"{first.pointer}: " if first.pointer else ""
     return EkibenError("invalid-request", f"{prefix}{first.detail}{more}", tuple(faults[:MAX_FAULTS]))
 
@@ -43,7 +39,7 @@ def describe_value(value: Any) -> str:
     """Return a JSON value in a few words; lists and long strings by kind and size."""
     match value:
         case str():
-            return repr(value) if len(value) <= MAX_SHOWN_CHARS else f"a string of {len(value)} characters"
+            return repr(value) if len(value) <= 40 else f"a string of {len(value)} characters"
         case None | int() | float():
             # json.dumps spells NaN and Infinity as JSON writers do.
             return json.dumps(value)

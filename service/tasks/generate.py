@@ -1,10 +1,10 @@
 """POST /generate: continues prompts or generates images.
 
-Invariant: model version, request and seed determine the answer. A request without a seed gets a random
-one, and the answer contains it, so every answer is reproducible. The answer of an item does not depend on the other
-items of its request.
+Invariant: model version, request and seed determine the answer. A request without a seed gets a random one, and the
+answer contains it. The answer of an item does not depend on the other items of its request.
 """
 
+import base64
 import secrets
 from typing import Any, Literal
 
@@ -19,19 +19,23 @@ from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.families import ImageGenerator, LanguageModel
 from service.manifest import Manifest
-from service.tasks.body import AnswerBody, JsonObject, RequestBody
-from service.tasks.codecs.images import encode_png, make_grid, to_base64
+from service.tasks.body import AnswerBody, JsonObject, RequestBody, check_items, check_unused_fields
+from service.tasks.codecs.images import encode_png, make_grid
 from service.tasks.codecs.texts import tokenize
 from service.tasks.faults import fault, type_fault
-from service.tasks.model_lookup import check_task
-from service.tasks.request_limits import check_items, check_unused_fields
 
 # The largest integer that every JSON parser represents exactly.
 MAX_SEED = 2**53 - 1
 MAX_STOPS = 4
-DEFAULT_MAX_TOKENS = 64
 MAX_STOP_CHARS = 64
 TEXT_FIELDS = ("prompt", "max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs")
+EXAMPLE: JsonObject = {
+    "model": "text-transformer",
+    "prompt": "The import statement ",
+    "max_tokens": 64,
+    "temperature": 0.8,
+    "seed": 1,
+}
 
 
 class GenerateRequest(RequestBody):
@@ -48,10 +52,7 @@ class GenerateRequest(RequestBody):
     temperature: float = Field(default=1.0, ge=0, le=10, description="0 selects the most probable token")
     top_k: int = Field(default=0, ge=0, description="sample from the k most probable tokens; 0 samples from all tokens")
     top_p: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="sample from the most probable tokens whose probabilities add up to this value",
+        default=1.0, gt=0, le=1, description="sample from the most probable tokens that add up to this probability"
     )
     stop: list[Any] = Field(
         default=[],
@@ -62,17 +63,7 @@ class GenerateRequest(RequestBody):
     count: int | None = Field(default=None, ge=1, description="image models: number of images (default 1)")
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="the same seed gives the same answer")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "model": "text-transformer",
-                "prompt": "The import statement ",
-                "max_tokens": 64,
-                "temperature": 0.8,
-                "seed": 1,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
 
 class TokenLogprob(AnswerBody):
@@ -103,29 +94,22 @@ class GenerateAnswer(AnswerBody):
 
 async def generate(model: Model, runner: Runner, request: GenerateRequest, context: RequestContext) -> JsonObject:
     """Continue every prompt, or generate `count` images; returns a `GenerateAnswer`."""
-    manifest = model.manifest
-    check_task(manifest, "generate")
     seed = _resolve_seed(request)
-    head = {"model": manifest.name, "version": manifest.version, "seed": seed}
-    match manifest.parameters:
-        case LanguageModel() as parameters:
-            return {**head, "completions": await _complete(model, runner, parameters, request, seed, context=context)}
-        case ImageGenerator() as parameters:
-            images_BHW = await _generate_images(model, runner, parameters, request, seed, context=context)
-            return {**head, "images": [to_base64(encode_png(image_HW)) for image_HW in images_BHW]}
-        case _:
-            raise AssertionError(f"{manifest.parameters.family} does not belong to this task")
+    answer = {"model": model.manifest.name, "version": model.manifest.version, "seed": seed}
+    if isinstance(model.manifest.parameters, LanguageModel):
+        return {**answer, "completions": await _complete(model, runner, request, seed, context)}
+    images_BHW = await _generate_images(model, runner, request, seed, context)
+    return {**answer, "images": [base64.b64encode(encode_png(image_HW)).decode() for image_HW in images_BHW]}
 
 
 async def generate_grid(
     model: Model, runner: Runner, request: GenerateRequest, context: RequestContext
 ) -> tuple[bytes, int]:
     """Return all images of the request in one PNG, and their seed."""
-    check_task(model.manifest, "generate")
     if not isinstance(model.manifest.parameters, ImageGenerator):
         raise fault("/model", f"expected an image model for `Accept: image/png`, {model.manifest.name} generates text")
     seed = _resolve_seed(request)
-    images_BHW = await _generate_images(model, runner, model.manifest.parameters, request, seed, context=context)
+    images_BHW = await _generate_images(model, runner, request, seed, context)
     return encode_png(make_grid(images_BHW)), seed
 
 
@@ -134,47 +118,27 @@ def _resolve_seed(request: GenerateRequest) -> int:
 
 
 async def _complete(
-    model: Model,
-    runner: Runner,
-    parameters: LanguageModel,
-    request: GenerateRequest,
-    seed: int,
-    *,
-    context: RequestContext,
+    model: Model, runner: Runner, request: GenerateRequest, seed: int, context: RequestContext
 ) -> list[JsonObject]:
-    manifest, tokenizer = model.manifest, model.tokenizer
-    assert tokenizer is not None, "every text model has a tokenizer"
-    assert manifest.limits.max_steps is not None, "every text model has max_steps"
-    check_unused_fields(["count"], request.model_fields_set, manifest, "`prompt`")
-    context_size = manifest.limits.max_steps
-    rows = await tokenize(
-        _read_prompts(request.prompt, manifest),
-        tokenizer,
-        runner,
-        context,
-        vocabulary=parameters.vocabulary,
-        max_steps=context_size - 1,
-    )
+    assert model.tokenizer is not None, "every text model has a tokenizer"
+    decode = model.tokenizer.decode
+    check_unused_fields(["count"], request.model_fields_set, model.manifest, "`prompt`")
+    rows = await tokenize(_read_prompts(request.prompt, model.manifest), model, runner, context)
     params = GenerationParams(
-        max_tokens=_max_tokens(request, max(map(len, rows)), context_size),
+        max_tokens=_max_tokens(request, max(map(len, rows)), model.manifest),
         sampling=Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, seed=seed),
         stops=_read_stops(request.stop),
     )
-    completions = await generate_tokens(model.session, rows, params, runner, tokenizer.decode, context=context)
-    documents = []
-    for completion in completions:
-        document: JsonObject = {
-            "text": completion.text,
-            "finish_reason": completion.finish_reason,
-            "tokens": len(completion.ids),
-        }
+    completions: list[JsonObject] = []
+    for generated in await generate_tokens(model.session, rows, params, runner, decode, context=context):
+        completion = {"text": generated.text, "finish_reason": generated.finish_reason, "tokens": len(generated.ids)}
         if request.logprobs:
-            document["logprobs"] = [
-                {"token": tokenizer.decode([token]), "logprob": logprob}
-                for token, logprob in zip(completion.ids, completion.logprobs, strict=True)
+            completion["logprobs"] = [
+                {"token": decode([token]), "logprob": logprob}
+                for token, logprob in zip(generated.ids, generated.logprobs, strict=True)
             ]
-        documents.append(document)
-    return documents
+        completions.append(completion)
+    return completions
 
 
 def _read_prompts(prompt: Any, manifest: Manifest) -> dict[str, Any]:
@@ -187,17 +151,15 @@ def _read_prompts(prompt: Any, manifest: Manifest) -> dict[str, Any]:
     return {f"/prompt/{i}": text for i, text in enumerate(prompt)}
 
 
-def _max_tokens(request: GenerateRequest, longest_prompt: int, context_size: int) -> int:
+def _max_tokens(request: GenerateRequest, longest_prompt: int, manifest: Manifest) -> int:
     if request.max_tokens is None:
-        # GenerationParams ends earlier for a prompt that leaves less of the context.
-        return DEFAULT_MAX_TOKENS
-    max_new = context_size - longest_prompt
-    if request.max_tokens > max_new:
-        raise type_fault(
-            "/max_tokens",
-            f"1 to {max_new} (the context of {context_size} less a prompt of {longest_prompt})",
-            request.max_tokens,
-        )
+        # The generation ends earlier for a prompt that leaves less of the context.
+        return 64
+    context_size = manifest.limits.max_steps
+    assert context_size is not None, "every text model has max_steps"
+    if request.max_tokens > (max_new := context_size - longest_prompt):
+        expected = f"1 to {max_new} (the context of {context_size} less a prompt of {longest_prompt})"
+        raise type_fault("/max_tokens", expected, request.max_tokens)
     return request.max_tokens
 
 
@@ -217,18 +179,13 @@ def sample_latents(seed: int, count: int, size: int) -> npt.NDArray[np.float32]:
 
 
 async def _generate_images(
-    model: Model,
-    runner: Runner,
-    parameters: ImageGenerator,
-    request: GenerateRequest,
-    seed: int,
-    *,
-    context: RequestContext,
+    model: Model, runner: Runner, request: GenerateRequest, seed: int, context: RequestContext
 ) -> npt.NDArray[np.uint8]:
+    assert isinstance(model.manifest.parameters, ImageGenerator), "the other family of this task"
     check_unused_fields(TEXT_FIELDS, request.model_fields_set, model.manifest, "`count` and `seed`")
     count = 1 if request.count is None else request.count
     if count > model.manifest.limits.max_items:
         raise type_fault("/count", f"a count of 1 to {model.manifest.limits.max_items}", count)
-    latents = sample_latents(seed, count, parameters.latent_size)
+    latents = sample_latents(seed, count, model.manifest.parameters.latent_size)
     outputs = await runner.run(model.session, {"latents": latents}, ["images"], context=context)
     return outputs["images"]

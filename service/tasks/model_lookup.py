@@ -3,18 +3,15 @@
 Invariant: a task handler receives only READY models of its own task.
 """
 
+from typing import get_args
+
 from service.engine.repository.repository import Repository
 from service.engine.sessions.model import Model
 from service.errors import EkibenError, Fault
 from service.families import TaskName
-from service.manifest import Manifest
 from service.tasks.faults import describe_value
 
-ENDPOINTS: dict[TaskName, str] = {
-    "classify": "/classify",
-    "sequence-predict": "/sequence-predict",
-    "generate": "/generate",
-}
+ENDPOINTS: dict[TaskName, str] = {task: f"/{task}" for task in get_args(TaskName)}
 
 
 def resolve_model(repository: Repository, name: str, task: TaskName) -> Model:
@@ -29,17 +26,10 @@ def resolve_model(repository: Repository, name: str, task: TaskName) -> Model:
             raise
         known = ", ".join(row["name"] for row in repository.list_models() if row["task"] in {task, None}) or "none yet"
         detail = f"expected one of {known}, got {describe_value(name)}"
-        raise EkibenError("unknown-model", f"no such model: {detail}", (_model_fault(detail),)) from None
-    check_task(model.manifest, task)
+        faults = (Fault(pointer="/model", detail=detail),)
+        raise EkibenError("unknown-model", f"no such model: {detail}", faults) from None
+    actual = model.manifest.task
+    if actual != task:
+        detail = f"{name} is a {actual} model: ask {ENDPOINTS[actual]}, not {ENDPOINTS[task]}"
+        raise EkibenError("wrong-task", detail, (Fault(pointer="/model", detail=detail),))
     return model
-
-
-def check_task(manifest: Manifest, task: TaskName) -> None:
-    """Raise EkibenError("wrong-task") if the model serves another task."""
-    if manifest.task != task:
-        detail = f"{manifest.name} is a {manifest.task} model: ask {ENDPOINTS[manifest.task]}, not {ENDPOINTS[task]}"
-        raise EkibenError("wrong-task", detail, (_model_fault(detail),))
-
-
-def _model_fault(detail: str) -> Fault:
-    return Fault(pointer="/model", detail=detail)

@@ -25,11 +25,10 @@ class Ranked(AnswerBody):
 
 def rank(probabilities_BL: npt.NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[list[JsonObject]]:
     """Return the `top_k` most probable labels (`Ranked`) of each row, most probable first, or all labels if fewer."""
+    order_BK = _top_indices(probabilities_BL, top_k).tolist()
     return [
         [{"label": labels[i], "probability": probabilities[i]} for i in order]
-        for order, probabilities in zip(
-            _top_indices(probabilities_BL, top_k).tolist(), probabilities_BL.tolist(), strict=True
-        )
+        for order, probabilities in zip(order_BK, probabilities_BL.tolist(), strict=True)
     ]
 
 

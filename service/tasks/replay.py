@@ -19,14 +19,11 @@ from service.engine.runner import Runner, untimed_runner
 from service.engine.sessions.model import Model
 from service.engine.verification.parity import compare
 from service.errors import BundleError, EkibenError
-from service.families import SeriesTagger
-from service.manifest import Manifest, Tolerance
+from service.manifest import Manifest
 from service.tasks import TASKS
 from service.tasks.body import parse_request
 from service.tasks.codecs.states import VERSION_BYTES
 from service.tasks.faults import describe_value, json_pointer, type_fault
-
-JsonPath = tuple[str | int, ...]
 
 
 async def answer_request(model: Model, runner: Runner, body: dict[str, Any]) -> dict[str, Any]:
@@ -55,8 +52,7 @@ def replay_requests(model: Model, cases: Sequence[RequestCase]) -> None:
             got = answer_request_sync(model, case.request)
         except EkibenError as error:
             raise BundleError(f"{label}: case {number} is refused: {error.detail}") from error
-        difference = compare_answers(case.answer, got, model.manifest)
-        if difference is not None:
+        if difference := compare_answers(case.answer, got, model.manifest):
             raise BundleError(f"{label}: case {number}: {difference}")
 
 
@@ -68,7 +64,7 @@ def compare_answers(expected: dict[str, Any], got: dict[str, Any], manifest: Man
     return _difference({**expected, "version": ""}, {**got, "version": ""}, manifest, ())
 
 
-def _difference(expected: Any, got: Any, manifest: Manifest, path: JsonPath) -> str | None:
+def _difference(expected: Any, got: Any, manifest: Manifest, path: tuple[str | int, ...]) -> str | None:
     match expected, got:
         case dict(), dict() if expected.keys() == got.keys():
             pairs: list[tuple[str | int, Any, Any]] = [(key, expected[key], got[key]) for key in expected]
@@ -82,32 +78,25 @@ def _difference(expected: Any, got: Any, manifest: Manifest, path: JsonPath) -> 
     return next((difference for difference in differences if difference is not None), None)
 
 
-def _leaves_match(expected: Any, got: Any, manifest: Manifest, path: JsonPath) -> bool:
+def _leaves_match(expected: Any, got: Any, manifest: Manifest, path: tuple[str | int, ...]) -> bool:
     match path:
-        case (*_, "probability"):
-            return _within_tolerance(expected, got, manifest.tolerance["probabilities"])
-        case (*_, "logprob"):
+        case (*_, "probability" | "logprob" as field):
             # A log probability is a logit minus the logarithm of a sum over logits, so the errors of both add up.
-            return _within_tolerance(expected, got, manifest.tolerance["logits"], factor=2)
+            output, factor = ("probabilities", 1) if field == "probability" else ("logits", 2)
+            tolerance = manifest.tolerance[output]
+            return bool(abs(got - expected) <= factor * (tolerance.atol + tolerance.rtol * abs(expected)))
         case ("images", int()):
             a, b = (np.asarray(Pillow.open(BytesIO(base64.b64decode(text))), np.int16) for text in (expected, got))
             return a.shape == b.shape and int(np.abs(a - b).max()) <= 1
-        case (*_, "state") if isinstance(manifest.parameters, SeriesTagger):
-            pairs = zip(_state_values(expected, manifest), _state_values(got, manifest), strict=True)
+        case (*_, "state"):
             return all(
                 compare(a, b, atol=manifest.tolerance[name].atol, rtol=manifest.tolerance[name].rtol).within
-                for name, (a, b) in zip(("next_h", "next_c"), pairs, strict=True)
+                for name, a, b in zip(("next_h", "next_c"), _h_and_c(expected), _h_and_c(got), strict=True)
             )
         case _:
             return type(expected) is type(got) and bool(expected == got)
 
 
-def _within_tolerance(expected: Any, got: Any, tolerance: Tolerance, factor: int = 1) -> bool:
-    return bool(abs(got - expected) <= factor * (tolerance.atol + tolerance.rtol * abs(expected)))
-
-
-def _state_values(text: str, manifest: Manifest) -> npt.NDArray[np.float32]:
-    """Return h and c of a state of any version."""
-    assert isinstance(manifest.parameters, SeriesTagger)
-    numbers = base64.urlsafe_b64decode(text)[VERSION_BYTES:]
-    return np.frombuffer(numbers, "<f4").reshape(2, manifest.parameters.layers, manifest.parameters.hidden)
+def _h_and_c(text: str) -> npt.NDArray[np.float32]:
+    """Return the numbers of a state of any version."""
+    return np.frombuffer(base64.urlsafe_b64decode(text)[VERSION_BYTES:], "<f4").reshape(2, -1)

@@ -1,14 +1,12 @@
 """POST /sequence-predict: classifies texts or series of numbers of variable length.
 
 Invariant: rows are padded to the longest row of their request, and the model receives the length of each row, so an
-answer does not depend on the padding. The service keeps no state between requests: clients send the state of a stateful
-model with each request.
+answer does not depend on the padding. The service keeps no state: clients send that of a stateful model.
 """
 
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.bundle import Tensors
@@ -17,14 +15,18 @@ from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.families import SeriesClassifier, SeriesTagger, TextClassifier
 from service.manifest import Manifest
-from service.tasks.body import AnswerBody, JsonObject, RequestBody
-from service.tasks.codecs.series import pad_series, read_series
+from service.tasks.body import AnswerBody, JsonObject, RequestBody, check_items, check_unused_fields
+from service.tasks.codecs.series import pad_rows, read_series
 from service.tasks.codecs.states import pack_state, unpack_state
-from service.tasks.codecs.texts import pad_ids, tokenize
+from service.tasks.codecs.texts import tokenize
 from service.tasks.faults import fault, type_fault
-from service.tasks.model_lookup import check_task
 from service.tasks.ranking import Ranked, TopK, rank
-from service.tasks.request_limits import check_items, check_unused_fields
+
+EXAMPLE: JsonObject = {
+    "model": "news-lstm",
+    "texts": ["Return a new list that contains all the words of a string, using sep as the delimiter."],
+    "top_k": 2,
+}
 
 
 class SequencePredictRequest(RequestBody):
@@ -36,9 +38,7 @@ class SequencePredictRequest(RequestBody):
     sequences: list[Any] | None = Field(
         default=None,
         description="for series models: each item is [steps][channels]; the number of steps may differ",
-        json_schema_extra={
-            "items": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
-        },
+        json_schema_extra={"items": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}},
     )
     states: list[Any] | None = Field(
         default=None,
@@ -48,15 +48,7 @@ class SequencePredictRequest(RequestBody):
     top_k: TopK = 3
     truncate: bool = Field(default=False, description="cut texts that are too long at the end instead of refusing them")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "model": "news-lstm",
-                "texts": ["Return a new list that contains all the words of a string, using sep as the delimiter."],
-                "top_k": 2,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
 
 class SequencePrediction(Ranked):
@@ -80,112 +72,63 @@ async def sequence_predict(
     model: Model, runner: Runner, request: SequencePredictRequest, context: RequestContext
 ) -> JsonObject:
     """Classify all texts or series of the request in one run; returns a `SequencePredictAnswer`."""
-    manifest = model.manifest
-    check_task(manifest, "sequence-predict")
-    match manifest.parameters:
-        case TextClassifier() as parameters:
-            inputs = await _read_texts(model, runner, parameters, request, context)
-            tokens: list[int] | None = inputs["lengths"].tolist()
-        case SeriesClassifier() | SeriesTagger() as parameters:
-            inputs = _read_series(manifest, parameters, request)
-            tokens = None
-        case _:
-            raise AssertionError(f"{manifest.parameters.family} does not belong to this task")
-    if isinstance(parameters, SeriesTagger):
-        return await _predict_stateful(model, runner, parameters, inputs, request, context=context)
-    items = "/texts" if isinstance(parameters, TextClassifier) else "/sequences"
-    outputs = await runner.run(model.session, inputs, ["probabilities"], context=context, items=items)
-    ranked = rank(outputs["probabilities"], parameters.labels, request.top_k)
-    predictions = [{**top[0], "top": top} for top in ranked]
-    if tokens is not None:
-        for prediction, count in zip(predictions, tokens, strict=True):
-            prediction["tokens"] = count
-    return _answer(manifest, predictions)
-
-
-async def _predict_stateful(
-    model: Model,
-    runner: Runner,
-    parameters: SeriesTagger,
-    inputs: Tensors,
-    request: SequencePredictRequest,
-    *,
-    context: RequestContext,
-) -> JsonObject:
-    state_B2LH = _read_states(model.manifest, parameters, request, len(inputs["lengths"]))
-    outputs = await runner.run(
-        model.session,
-        {**inputs, "h": np.ascontiguousarray(state_B2LH[:, 0]), "c": np.ascontiguousarray(state_B2LH[:, 1])},
-        ["probabilities", "next_h", "next_c"],
-        context=context,
-        items="/sequences",
-    )
-    predictions = []
-    for i, length in enumerate(inputs["lengths"].tolist()):
-        probabilities_TL = outputs["probabilities"][i, :length]
-        top = rank(probabilities_TL[-1:], parameters.labels, request.top_k)[0]
-        predictions.append(
-            {
-                **top[0],
-                "top": top,
-                "steps": [ranked for [ranked] in rank(probabilities_TL, parameters.labels, 1)],
-                "state": pack_state(model.manifest, outputs["next_h"][i], outputs["next_c"][i]),
-            }
-        )
-    return _answer(model.manifest, predictions)
-
-
-def _answer(manifest: Manifest, predictions: list[JsonObject]) -> JsonObject:
+    manifest, parameters = model.manifest, model.manifest.parameters
+    if isinstance(parameters, TextClassifier):
+        inputs, items = await _read_texts(model, runner, request, context), "/texts"
+    else:
+        assert isinstance(parameters, SeriesClassifier | SeriesTagger), "the other families of this task"
+        inputs, items = _read_series(manifest, parameters, request), "/sequences"
+    is_stateful = isinstance(parameters, SeriesTagger)
+    names = ["probabilities", "next_h", "next_c"] if is_stateful else ["probabilities"]
+    outputs = await runner.run(model.session, inputs, names, context=context, items=items)
+    probabilities, lengths_B = outputs["probabilities"], inputs["lengths"]
+    # A stateful model predicts after each step.
+    last_BL = probabilities[np.arange(len(lengths_B)), lengths_B - 1] if is_stateful else probabilities
+    predictions: list[JsonObject] = [{**top[0], "top": top} for top in rank(last_BL, parameters.labels, request.top_k)]
+    if items == "/texts":
+        for prediction, length in zip(predictions, lengths_B.tolist(), strict=True):
+            prediction["tokens"] = length
+    elif is_stateful:
+        for i, length in enumerate(lengths_B.tolist()):
+            steps = rank(probabilities[i, :length], parameters.labels, 1)
+            predictions[i]["steps"] = [ranked for [ranked] in steps]
+            predictions[i]["state"] = pack_state(manifest, outputs["next_h"][i], outputs["next_c"][i])
     return {"model": manifest.name, "version": manifest.version, "predictions": predictions}
 
 
 async def _read_texts(
-    model: Model,
-    runner: Runner,
-    parameters: TextClassifier,
-    request: SequencePredictRequest,
-    context: RequestContext,
+    model: Model, runner: Runner, request: SequencePredictRequest, context: RequestContext
 ) -> Tensors:
-    manifest = model.manifest
-    check_unused_fields(["sequences", "states"], request.model_fields_set, manifest, "`texts`")
+    check_unused_fields(["sequences", "states"], request.model_fields_set, model.manifest, "`texts`")
     if request.texts is None:
-        raise fault("/texts", f"this field is required: {manifest.name} reads texts")
-    check_items(request.texts, manifest, "/texts")
-    assert model.tokenizer is not None, "every text model has a tokenizer"
-    assert manifest.limits.max_steps is not None, "every text model has max_steps"
-    rows = await tokenize(
-        {f"/texts/{i}": text for i, text in enumerate(request.texts)},
-        model.tokenizer,
-        runner,
-        context,
-        vocabulary=parameters.vocabulary,
-        max_steps=manifest.limits.max_steps,
-        truncate=request.truncate,
-    )
-    ids_BT, lengths_B = pad_ids(rows)
+        raise fault("/texts", f"this field is required: {model.manifest.name} reads texts")
+    check_items(request.texts, model.manifest, "/texts")
+    texts = {f"/texts/{i}": text for i, text in enumerate(request.texts)}
+    ids_BT, lengths_B = pad_rows(await tokenize(texts, model, runner, context, truncate=request.truncate), np.int64)
     return {"ids": ids_BT, "lengths": lengths_B}
 
 
 def _read_series(
     manifest: Manifest, parameters: SeriesClassifier | SeriesTagger, request: SequencePredictRequest
 ) -> Tensors:
-    unused = ["texts", "truncate"] if isinstance(parameters, SeriesTagger) else ["texts", "truncate", "states"]
+    unused = ["texts", "truncate", "states"]
+    if isinstance(parameters, SeriesTagger):
+        unused.remove("states")
     check_unused_fields(unused, request.model_fields_set, manifest, "`sequences`")
     if request.sequences is None:
         raise fault("/sequences", f"this field is required: {manifest.name} reads series of numbers")
     check_items(request.sequences, manifest, "/sequences")
+    channels, max_steps = parameters.channels, manifest.limits.max_steps
     rows = [
-        read_series(row, channels=parameters.channels, max_steps=manifest.limits.max_steps, pointer=f"/sequences/{i}")
+        read_series(row, channels=channels, max_steps=max_steps, pointer=f"/sequences/{i}")
         for i, row in enumerate(request.sequences)
     ]
-    series_BTC, lengths_B = pad_series(rows)
-    return {"series": series_BTC, "lengths": lengths_B}
-
-
-def _read_states(
-    manifest: Manifest, parameters: SeriesTagger, request: SequencePredictRequest, num_items: int
-) -> npt.NDArray[np.float32]:
-    states = request.states if request.states is not None else [None] * num_items
-    if len(states) != num_items:
-        raise type_fault("/states", f"as many states as sequences ({num_items})", states)
-    return np.stack([unpack_state(text, manifest, parameters, f"/states/{i}") for i, text in enumerate(states)])
+    series_BTC, lengths_B = pad_rows(rows, np.float32, channels)
+    inputs: Tensors = {"series": series_BTC, "lengths": lengths_B}
+    if not isinstance(parameters, SeriesTagger):
+        return inputs
+    states = request.states if request.states is not None else [None] * len(rows)
+    if len(states) != len(rows):
+        raise type_fault("/states", f"as many states as sequences ({len(rows)})", states)
+    state_B2LH = np.stack([unpack_state(text, manifest, parameters, f"/states/{i}") for i, text in enumerate(states)])
+    return {**inputs, "h": np.ascontiguousarray(state_B2LH[:, 0]), "c": np.ascontiguousarray(state_B2LH[:, 1])}

@@ -1,8 +1,7 @@
 """Validates the raw input tensors of a request against the manifest.
 
-Invariant: tensors that pass `value_rules` (shapes) and `check_values` (values) have the types, axes, lengths, token ids
-and finite numbers that the manifest declares, within its limits. The graph cannot fail on them, and no row can affect
-another row.
+Invariant: tensors that pass `value_rules` (shapes) and `check_values` (values) have the axes, lengths, token ids and
+finite numbers that the manifest declares. The graph cannot fail on them, and no row can affect another row.
 """
 
 import math
@@ -29,11 +28,11 @@ def shape_mismatch(shape: Sequence[int], spec: TensorSpec) -> str | None:
 
 
 class ValueRule(NamedTuple):
-    """The valid values of one tensor: `min_value` to `max_value`, or all finite numbers if these are None."""
+    """The valid values of one tensor: `min_value` to `max_value`, or all finite numbers if `max_value` is None."""
 
     name: str
     pointer: str
-    min_value: int | None = None
+    min_value: int = 0
     max_value: int | None = None
 
 
@@ -52,7 +51,10 @@ def value_rules(
                 first, name = sizes.setdefault(axis, (size, spec.name))
                 if first != size:
                     raise fault(pointers[spec.name], f"expected {axis} = {first} as in {name!r}, got {size}")
-                _check_size(axis, size, manifest, pointers[spec.name])
+                max_size = manifest.limits.max_items if axis == "batch" else manifest.limits.max_steps
+                min_size = 0 if axis == "past" else 1
+                if size < min_size or (max_size is not None and size > max_size):
+                    raise fault(pointers[spec.name], f"expected a {axis} axis of {min_size} to {max_size}, got {size}")
         if spec.dtype == "float32":
             rules.append(ValueRule(spec.name, pointers[spec.name]))
     steps = sizes.get("steps", (0, ""))[0]
@@ -70,10 +72,19 @@ def value_rules(
 def check_values(tensors: Mapping[str, Array], rules: Sequence[ValueRule]) -> None:
     """Raise EkibenError("invalid-request") that names the tensor and its first invalid value."""
     for name, pointer, min_value, max_value in rules:
-        if min_value is None or max_value is None:
-            _check_finite(tensors[name], pointer)
+        tensor = tensors[name]
+        if max_value is None:
+            # The fast check: a finite sum of squares proves that all numbers are finite. The converse does not hold.
+            if math.isfinite(np.vdot(tensor, tensor)):
+                continue
+            expected, is_invalid = "finite numbers", ~np.isfinite(tensor)
         else:
-            _check_range(tensors[name], min_value, max_value, pointer)
+            if _is_within(tensor, min_value, max_value):
+                continue
+            expected, is_invalid = f"{min_value} to {max_value}", (tensor < min_value) | (tensor > max_value)
+        if is_invalid.any():
+            at = np.argwhere(is_invalid)[0].tolist()
+            raise fault(pointer, f"expected {expected}, got {tensor[tuple(at)]} at {at}")
 
 
 def clear_padding(outputs: Mapping[str, Array], inputs: Mapping[str, Array], manifest: Manifest) -> None:
@@ -85,28 +96,7 @@ def clear_padding(outputs: Mapping[str, Array], inputs: Mapping[str, Array], man
                 output[np.arange(output.shape[1]) >= inputs["lengths"][:, None]] = 0
 
 
-def _check_size(axis: str, size: int, manifest: Manifest, pointer: str) -> None:
-    max_size = manifest.limits.max_items if axis == "batch" else manifest.limits.max_steps
-    min_size = 0 if axis == "past" else 1
-    if size < min_size or (max_size is not None and size > max_size):
-        raise fault(pointer, f"expected a {axis} axis of {min_size} to {max_size}, got {size}")
-
-
-def _check_finite(tensor: Array, pointer: str) -> None:
-    # The fast check: a finite sum of squares proves that all numbers are finite. The converse does not hold.
-    if math.isfinite(np.vdot(tensor, tensor)):
-        return
-    is_invalid = ~np.isfinite(tensor)
-    if is_invalid.any():
-        at = np.argwhere(is_invalid)[0].tolist()
-        raise fault(pointer, f"expected finite numbers, got {tensor[tuple(at)]} at {at}")
-
-
-def _check_range(tensor: Array, min_value: int, max_value: int, pointer: str) -> None:
+def _is_within(tensor: Array, min_value: int, max_value: int) -> bool:
     if tensor.size == 1:
-        is_valid = min_value <= tensor.item() <= max_value
-    else:
-        is_valid = not tensor.size or (min_value <= tensor.min() and tensor.max() <= max_value)
-    if not is_valid:
-        at = np.argwhere((tensor < min_value) | (tensor > max_value))[0].tolist()
-        raise fault(pointer, f"expected {min_value} to {max_value}, got {tensor[tuple(at)]} at {at}")
+        return min_value <= tensor.item() <= max_value
+    return not tensor.size or (min_value <= tensor.min() and tensor.max() <= max_value)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image as Pillow
 from tokenizers import Tokenizer
 
-from service.tasks.codecs.texts import pad_ids
+from service.tasks.codecs.series import pad_rows
 from service.tasks.generate import sample_latents
 from training.checkpoint import Run, load_run
 from training.families import FAMILIES
@@ -111,7 +111,7 @@ def check_texts(run: Run, http: httpx.Client) -> None:
     rows = [encoding.ids[: run.recipe.max_steps] for encoding in Tokenizer.from_str(run.tokenizer).encode_batch(texts)]
     for row, trained, length in zip(rows, run.test.inputs["ids"], run.test.inputs["lengths"], strict=False):
         assert row[:length] == trained[:length].tolist()
-    ids, lengths = pad_ids(rows)
+    ids, lengths = pad_rows(rows, np.int64)
     server = predictions(http, run, "/sequence-predict", "texts", texts, truncate=True)
     assert [item["tokens"] for item in server] == lengths.tolist()
     check_labels(http, run, server, reference(run, ids=ids, lengths=lengths)["probabilities"])

@@ -19,8 +19,8 @@ from service.errors import EkibenError
 from tests.service.bundles import write_bundle
 from tests.service.engine.versions import (
     NAME,
-    accept,
     join_timed_out_calls,
+    loader,
     publish,
     publish_broken,
     row,
@@ -79,9 +79,9 @@ def test_a_fault_makes_the_model_not_ready_and_is_named_in_the_reason(
     fault(tmp_path)
     expected = FAULTS[fault]
     hang_s = 1.0 if fault is hanging_graph else 20.0
-    repository = Repository(tmp_path, device="cpu", poll_s=0.02, hang_s=hang_s)
+    repository = Repository(tmp_path, loader(timeout_s=hang_s), poll_s=0.02)
     with caplog.at_level(logging.ERROR):
-        repository.start(accept)
+        repository.start()
         wait_until(lambda: expected in (repository.not_ready_reason() or ""))
     assert not repository.ready
     assert expected in caplog.text
@@ -98,8 +98,8 @@ def test_a_fault_makes_the_model_not_ready_and_is_named_in_the_reason(
 def test_a_faulty_model_is_not_ready_and_the_other_model_is_served(tmp_path: Path) -> None:
     write_bundle(tmp_path, "series-classifier")
     publish_broken(tmp_path, 1)
-    repository = Repository(tmp_path, device="cpu")
-    repository.load_all(accept)
+    repository = Repository(tmp_path, loader())
+    repository.refresh()
     assert "model.onnx has sha256" in (repository.not_ready_reason() or "")
     assert repository.get("tiny-series").manifest.name == "tiny-series"
 
@@ -110,10 +110,9 @@ def test_a_device_that_fails_while_serving_is_not_ready_until_it_is_verified_aga
 ) -> None:
     """A patched session simulates the fault of the device; the fault ends when the patch is removed."""
     version = publish(tmp_path, 1)
-    repository = Repository(
-        tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5 if fault == "hangs" else 20.0
-    )
-    repository.start(accept)
+    timeout_s = 1.5 if fault == "hangs" else 20.0
+    repository = Repository(tmp_path, loader(timeout_s=timeout_s), poll_s=0.02, health_check_s=0.02)
+    repository.start()
     wait_until(lambda: repository.ready)
     wait_until(lambda: repository.describe_model(NAME)["heartbeat"]["passed"] >= 2)
     original_run, released = Session.run, threading.Event()
@@ -135,7 +134,7 @@ def test_a_device_that_fails_while_serving_is_not_ready_until_it_is_verified_aga
         patch.setattr(Session, "run", run)
         wait_until(lambda: not repository.ready)
         reason = repository.not_ready_reason() or ""
-        assert reason.startswith(f"{NAME}/{version}: heartbeat: ")
+        assert reason.startswith(f"{NAME}/{version}: health check: ")
         assert expected[fault] in reason
         assert (row(repository)["state"], row(repository)["reason"]) == ("FAILED", reason)
         assert reason in caplog.text
@@ -182,8 +181,8 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     """The golden cases still pass: only the request with 7 rows hangs."""
     version = write_bundle(tmp_path, family).name
     runner = runner_type(threads=1)
-    repository = Repository(tmp_path, device="cpu", poll_s=0.02, heartbeat_s=0.02, hang_s=1.5, batching=runner)
-    repository.start(accept)
+    repository = Repository(tmp_path, loader(timeout_s=1.5, planner=runner), poll_s=0.02, health_check_s=0.02)
+    repository.start()
     wait_until(lambda: repository.ready)
     (name,) = (row["name"] for row in repository.list_models())
     session, released = repository.get(name).session, threading.Event()
@@ -200,7 +199,7 @@ def test_a_request_that_hangs_in_the_engine_is_not_ready(
     wait_until(lambda: not repository.ready)
     reason = repository.not_ready_reason() or ""
     assert reason.startswith(
-        f"{name}/{version}: heartbeat: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
+        f"{name}/{version}: health check: CPUExecutionProvider hangs: a request has been computed for longer than 1.5 s"
     )
     released.set()
     client.join(20)
@@ -220,8 +219,8 @@ def test_close_does_not_wait_for_a_hanging_session(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Session, "run", run)
     publish(tmp_path, 1)
-    repository = Repository(tmp_path, device="cpu", hang_s=60)
-    repository.start(accept)
+    repository = Repository(tmp_path, loader(timeout_s=60))
+    repository.start()
     assert entered.wait(20)
     closer = threading.Thread(target=repository.close, kwargs={"timeout_s": 0.1})
     closer.start()

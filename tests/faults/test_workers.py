@@ -113,7 +113,7 @@ def test_sighup_ends_neither_the_parent_nor_a_worker(served_bundles: Path, tmp_p
         wait_until(lambda: counted(host, "ekiben_ready_workers") == 2)
         slow = under_way(host)
         os.killpg(host.process.pid, signal.SIGHUP)
-        wait_until(lambda: "SIGHUP: nothing to do" in (tmp_path / "log").read_text())
+        wait_until(lambda: "SIGHUP: nothing to reload" in (tmp_path / "log").read_text())
         status, content = finished(slow)
         assert (status, len(json.loads(content)["predictions"])) == (200, 1)
         assert psutil.Process(host.process.pid).children() == workers

@@ -102,3 +102,17 @@ def test_costly_extras_are_off() -> None:
     assert Ekiben.config["logging"]["access"]["enabled"] is False
     assert Ekiben.config["tracing"]["excluded_urls"] == ".*"
     assert Ekiben.config["workers"] == 1
+
+
+def test_bentoml_still_has_the_private_parts_that_the_service_uses() -> None:
+    """`Service` is imported from a private package, and its `to_asgi` is overridden."""
+    import inspect
+
+    import _bentoml_sdk
+
+    from service.app import Ekiben, RoutedService
+
+    assert issubclass(RoutedService, _bentoml_sdk.Service)
+    assert isinstance(Ekiben, RoutedService)
+    assert list(inspect.signature(_bentoml_sdk.Service.to_asgi).parameters) == ["self", "is_main"]
+    assert "add_asgi_middleware" in vars(_bentoml_sdk.Service)

@@ -18,7 +18,6 @@ class ConcurrencyLimiter:
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
         self.num_rows = 0
-        self.refused = 0
         self._lock = threading.Lock()
         self._durations_s = Window(64)
 
@@ -31,7 +30,6 @@ class ConcurrencyLimiter:
         started_at = time.monotonic()
         with self._lock:
             if self.num_rows and self.num_rows + num_rows > self.max_rows:
-                self.refused += 1
                 detail = f"{self.num_rows} texts are being generated, {self.max_rows} at most"
                 raise EkibenError("overloaded", detail, retry_after_s=self._wait_s(num_rows))
             self.num_rows += num_rows

@@ -37,13 +37,9 @@ class AdmissionController:
         self._lock = lock
         self._clock = clock
         self._retries = RetrySchedule(slots)
+        self.expects_retries = False  # if so, `try_admit` should see requests that are not read
         self._shedding_until = 0.0
         self._shedding_timeout_s = 0.0  # for requests with no longer timeout than this
-
-    @property
-    def expects_retries(self) -> bool:
-        """Are there clients that were refused and may return?"""
-        return bool(self._retries)
 
     def try_admit(self, context: RequestContext, cost: CostEstimate | None = None) -> Permit:
         """Admit a request, or raise EkibenError overloaded with the time to come back.
@@ -58,6 +54,7 @@ class AdmissionController:
 
     def _admit_unread(self, context: RequestContext, now: float) -> Permit:
         self._retries.drop_expired(now)
+        self.expects_retries = bool(self._retries)
         client = context.client, context.route
         if now < self._shedding_until and context.timeout_s <= self._shedding_timeout_s:
             upcoming = self._retries.upcoming(client, now)
@@ -99,6 +96,7 @@ class AdmissionController:
     def _reserve_retry(self, context: RequestContext, cost: CostEstimate, now: float, wait_s: float) -> float:
         if not context.client:
             return max(math.ceil(wait_s), 1.0)
+        self.expects_retries = True
         client = context.client, context.route
         return self._retries.reserve(now, client, cost.counters, work_s=cost.work_s, wait_s=wait_s)
 

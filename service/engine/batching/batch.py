@@ -1,4 +1,4 @@
-"""A batch: rows of several requests that run together, with a value or an error for every row.
+"""A batch is computed: rows of several requests run together, with a value or an error for every row.
 
 A batch that fails is bisected until the rows that make the model fail stand alone. Slices that hold a number that is
 not finite are taken out before.
@@ -6,51 +6,13 @@ not finite are taken out before.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
 from service.engine.batching.collate import Array, NotFiniteError
-from service.engine.batching.request import Request, RequestSlice
-from service.engine.metrics import Counters
+from service.engine.batching.request import RequestSlice
 
 SliceResult = tuple[RequestSlice, dict[str, Array] | Exception]
 
 log = logging.getLogger(__name__)
-
-
-class BatchSource(Protocol):
-    """The queue that a batch was taken from, as seen from the batch."""
-
-    counters: Counters
-
-    def count_admitted(self, request: Request) -> None:
-        """Count a request of a batch that was never queued."""
-
-    def predict_batch_s(self, batch: "Batch") -> float:
-        """Seconds that the batch usually takes; 0 if unknown."""
-
-    def record_batch(
-        self, batch: "Batch", results: Sequence[SliceResult], started_at: float, ended_at: float, *, inline: bool
-    ) -> None:
-        """Count and measure a batch that was computed."""
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class Batch:
-    """Slices that run together, and requests whose deadline passed before their slices could join."""
-
-    queue: BatchSource
-    slices: list[RequestSlice] = field(default_factory=list)
-    num_rows: int = 0
-    longest: int = 0
-    steps: int = 0  # of all rows, without padding
-    expired: list[Request] = field(default_factory=list)
-
-    def add(self, part: RequestSlice) -> None:
-        self.slices.append(part)
-        self.num_rows += part.num_rows
-        self.steps += part.steps
-        self.longest = max(self.longest, part.longest)
 
 
 def compute(slices: Sequence[RequestSlice]) -> list[SliceResult]:

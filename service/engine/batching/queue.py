@@ -8,6 +8,7 @@ Not safe to share between threads: the executor holds its lock around every call
 from bisect import insort
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 from weakref import ref
@@ -15,16 +16,34 @@ from weakref import ref
 import numpy as np
 
 from service.engine.batching.backlog import Backlog
-from service.engine.batching.batch import Batch, SliceResult
+from service.engine.batching.batch import SliceResult
 from service.engine.batching.collate import Collator, Tensors
 from service.engine.batching.cost_model import MEDIAN, SLOW, CostEstimate, CostModel
-from service.engine.batching.request import Request, RequestSlice, RequestStatus
+from service.engine.batching.request import PENDING, Request, RequestSlice, RequestStatus
 from service.engine.limits import INLINE_BUDGET_S, Limits
 from service.engine.metrics import Counters
 from service.engine.sessions.session import Session
 
 MEASURE_EVERY = 4  # of requests that run alone on the event loop, one in so many is measured
 URGENCY = attrgetter("deadline")
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Batch:
+    """Slices that run together, and requests whose deadline passed before their slices could join."""
+
+    queue: "BatchQueue"
+    slices: list[RequestSlice] = field(default_factory=list)
+    num_rows: int = 0
+    longest: int = 0
+    steps: int = 0  # of all rows, without padding
+    expired: list[Request] = field(default_factory=list)
+
+    def add(self, part: RequestSlice) -> None:
+        self.slices.append(part)
+        self.num_rows += part.num_rows
+        self.steps += part.steps
+        self.longest = max(self.longest, part.longest)
 
 
 class BatchQueue:
@@ -129,7 +148,7 @@ class BatchQueue:
         best = None
         for key in list(self._buckets):
             bucket = self._buckets[key]
-            while bucket and bucket[0].request.status is not RequestStatus.PENDING:
+            while bucket and bucket[0].request.status is not PENDING:
                 bucket.popleft()
             if not bucket:
                 del self._buckets[key]
@@ -264,7 +283,7 @@ class BatchQueue:
         while bucket:
             part = bucket[0]
             request = part.request
-            if request.status is not RequestStatus.PENDING:
+            if request.status is not PENDING:
                 bucket.popleft()
             elif part.deadline <= now:
                 bucket.popleft()

@@ -30,6 +30,9 @@ class RequestStatus(Enum):
     EXPIRED = "expired"
 
 
+PENDING = RequestStatus.PENDING  # looked up several times a request
+
+
 class RequestQueue(Protocol):
     """The queue that a request joins, as seen from the request."""
 
@@ -75,7 +78,7 @@ class Request:
         self.predicted_s = 0.0  # from arrival to answer; 0 if unknown
         self.loop = loop
         self.future: asyncio.Future[dict[str, Array]] = loop.create_future()
-        self.status = RequestStatus.PENDING
+        self.status = PENDING
         self.pending_rows = num_rows
         self.timer: dict[Request, None] | None = None  # the requests that expire at the same tick
         self.slices: Sequence[RequestSlice] = ()
@@ -111,7 +114,7 @@ class Request:
 
     def on_done(self) -> None:
         """Cancel the timer: nobody awaits the future any more."""
-        if self.status is RequestStatus.PENDING:
+        if self.status is PENDING:
             self.status = RequestStatus.DONE
         if self.timer is not None:
             del self.timer[self]

@@ -1,8 +1,8 @@
 """Generate text with a graph that has a key/value cache.
 
 Invariant: the tokens of a row depend only on its prompt and its parameters. Each prompt is prefilled in a run of its
-own. All rows with the same cache capacity are then decoded in one batch, one token per row and step, each row at its
-own length. The capacity follows from the row's own prompt and token limit. A finished row leaves the batch at once.
+own. All rows with the same cache capacity, which follows from the row's own prompt and token limit, are then decoded in
+one batch, one token per row and step, each row at its own length. A finished row leaves the batch at once.
 
 Shapes: B rows in a decode batch, H heads, C capacity of the cache, K head size, V vocabulary.
 """
@@ -10,8 +10,7 @@ Shapes: B rows in a decode batch, H heads, C capacity of the cache, K head size,
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,6 @@ from service.families import LanguageModel
 
 MIN_CACHE_CAPACITY = 64  # tokens
 FinishReason = Literal["stop", "length"]
-Result = TypeVar("Result")
 
 
 class StepRunner(Protocol):
@@ -33,7 +31,7 @@ class StepRunner(Protocol):
     def generation_slots(self, num_rows: int) -> AbstractContextManager[None]:
         """Reserve a generation slot for each row until the context exits."""
 
-    async def call(self, function: Callable[..., Result], *args: Any, context: RequestContext | None = None) -> Result:
+    async def call(self, function: Callable[..., Any], *args: Any, context: RequestContext | None = None) -> Any:
         """Call the function on a compute thread."""
 
     def count_steps(self, session: Session, num_rows: int) -> None:
@@ -42,10 +40,7 @@ class StepRunner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationParams:
-    """How to continue a prompt; each prompt of a list is sampled as if it were sent alone with the same seed.
-
-    `stops` and `stop_ids` end a completion and are not part of its text.
-    """
+    """How to continue each prompt of a list; `stops` and `stop_ids` end a completion and are not part of its text."""
 
     max_tokens: int
     sampling: Sampling
@@ -55,10 +50,9 @@ class GenerationParams:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """The continuation of one prompt.
+    """The continuation of one prompt: `ids` are all sampled tokens, including those of a stop string but not a stop id.
 
-    `ids` are all sampled tokens, including those of a stop string but not a stop id. `logprobs` are the log
-    probabilities of `ids` under the model, before temperature, top_k and top_p.
+    `logprobs` are the log probabilities of `ids` under the model, before temperature, top_k and top_p.
     """
 
     text: str
@@ -79,17 +73,19 @@ async def generate_tokens(
     """Continue every prompt; a cancelled generation stops before its next step.
 
     Every step has the deadline of the request's context. A prompt has at least one token and fewer than the context of
-    the model (its `max_steps`). A completion ends at
-    `max_tokens`, or when the context is full. Raises ValueError for prompts or limits out of range.
+    the model (its `max_steps`). A completion ends at `max_tokens`, or when the context is full. Raises ValueError for
+    prompts or limits out of range.
     """
-    context_size = _context_size(session)
+    context_size = session.manifest.limits.max_steps
+    if context_size is None:
+        raise ValueError(f"{session.manifest.name}: a language model needs limits.max_steps, its context")
     rows = [_Row(prompt, params, decode, context_size) for prompt in prompts]
     groups: dict[int, list[_Row]] = {}
     for row in rows:
         groups.setdefault(row.capacity, []).append(row)
     with runner.generation_slots(len(rows)):
         for capacity, members in groups.items():
-            batch = _Batch(session, capacity, len(members), partial(runner.count_steps, session))
+            batch = _Batch(session, capacity, len(members), runner)
             for row in members:
                 await runner.call(batch.admit, row, context=context)
             while batch.rows:
@@ -99,17 +95,7 @@ async def generate_tokens(
 
 def cache_capacity(num_tokens: int, context: int) -> int:
     """Return the smallest of 64, 128, 256, ... that holds the tokens, but at most the context."""
-    capacity = MIN_CACHE_CAPACITY
-    while capacity < num_tokens:
-        capacity *= 2
-    return min(capacity, context)
-
-
-def _context_size(session: Session) -> int:
-    context = session.manifest.limits.max_steps
-    if context is None:
-        raise ValueError(f"{session.manifest.name}: a language model needs limits.max_steps, its context")
-    return context
+    return min(max(1 << (num_tokens - 1).bit_length(), MIN_CACHE_CAPACITY), context)
 
 
 class _Row:
@@ -126,11 +112,7 @@ class _Row:
         self.logprobs: list[float] = []
         self.finish_reason: FinishReason | None = None
         self._params = params
-        self._detokenizer = IncrementalDetokenizer(decode, params.stops)
-
-    @property
-    def last_token(self) -> int:
-        return self._detokenizer.ids[-1]
+        self.detokenizer = IncrementalDetokenizer(decode, params.stops)
 
     def extend(self, logits_V: npt.NDArray[np.float32]) -> None:
         """Sample the next token and set `finish_reason` if it is the last."""
@@ -142,34 +124,28 @@ class _Row:
             self.finish_reason = "stop"
             return
         self.logprobs.append(log_probability(logits_V, token))
-        self._detokenizer.append(token)
-        if self._detokenizer.stopped:
-            self.finish_reason = "stop"
-        elif position + 1 == self.end:
-            self.finish_reason = "length"
+        self.detokenizer.append(token)
+        if self.detokenizer.stopped or position + 1 == self.end:
+            self.finish_reason = "stop" if self.detokenizer.stopped else "length"
 
     def completion(self) -> Completion:
         assert self.finish_reason is not None
-        self._detokenizer.finish()
-        return Completion(
-            text=self._detokenizer.text,
-            finish_reason=self.finish_reason,
-            ids=tuple(self._detokenizer.ids),
-            logprobs=tuple(self.logprobs),
-        )
+        self.detokenizer.finish()
+        ids, logprobs = tuple(self.detokenizer.ids), tuple(self.logprobs)
+        return Completion(text=self.detokenizer.text, finish_reason=self.finish_reason, ids=ids, logprobs=logprobs)
 
 
 class _Batch:
     """Rows that are decoded together. Row i of every cache belongs to `rows[i]`; each cache is [slots, H, C, K]."""
 
-    def __init__(self, session: Session, capacity: int, slots: int, count_steps: Callable[[int], None]) -> None:
+    def __init__(self, session: Session, capacity: int, slots: int, runner: StepRunner) -> None:
         parameters = session.manifest.parameters
         assert isinstance(parameters, LanguageModel)
         shape = (slots, parameters.heads, capacity, parameters.head_size)
         parts = [f"{kind}_{layer}" for layer in range(parameters.layers) for kind in ("key", "value")]
         self.rows: list[_Row] = []
         self._session = session
-        self._count_steps = count_steps
+        self._runner = runner
         self._caches: dict[str, npt.NDArray[np.float32]] = {part: np.zeros(shape, np.float32) for part in parts}
         self._lengths = np.zeros(slots, np.int64)
 
@@ -179,17 +155,15 @@ class _Batch:
         outputs = self._run(slot, slot + 1, row.prompt[None])
         for part, cache_BHCK in self._caches.items():
             cache_BHCK[slot, :, :num_steps] = outputs[f"new_{part}"][0]
-        self._lengths[slot] = num_steps
         row.extend(outputs["logits"][0, -1])
         if row.finish_reason is None:
+            self._lengths[slot] = num_steps
             self.rows.append(row)
-        else:
-            self._lengths[slot] = 0
 
     def step(self) -> None:
         """Decode one token for every row and remove the rows that are finished."""
         num_rows = len(self.rows)
-        ids_B1 = np.array([[row.last_token] for row in self.rows], np.int64)
+        ids_B1 = np.array([[row.detokenizer.ids[-1]] for row in self.rows], np.int64)
         outputs = self._run(0, num_rows, ids_B1)
         positions = np.arange(num_rows), slice(None), self._lengths[:num_rows]
         for part, cache_BHCK in self._caches.items():
@@ -215,5 +189,5 @@ class _Batch:
     def _run(self, first: int, end: int, ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         past = {f"past_{part}": cache_BHCK[first:end] for part, cache_BHCK in self._caches.items()}
         outputs = self._session.run({"ids": ids, "past_lengths": self._lengths[first:end], **past})
-        self._count_steps(end - first)
+        self._runner.count_steps(self._session, end - first)
         return outputs

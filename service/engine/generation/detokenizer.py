@@ -27,20 +27,17 @@ class IncrementalDetokenizer:
         self.ids.append(token)
         complete = self._decode(self.ids).rstrip(INCOMPLETE)
         stop_positions = [position for stop in self._stops if (position := complete.find(stop)) >= 0]
-        if stop_positions:
-            self.stopped = True
-            return self._emit(complete[: min(stop_positions)])
-        return self._emit(complete[: len(complete) - self._held_back(complete)])
+        self.stopped = bool(stop_positions)
+        return self._emit(complete[: min(stop_positions, default=len(complete) - self._num_held_back(complete))])
 
     def finish(self) -> str:
         """Release the text that was held back; no tokens follow."""
         return "" if self.stopped else self._emit(self._decode(self.ids))
 
-    def _held_back(self, text: str) -> int:
-        """Return the length of the longest suffix that is a prefix of a stop string."""
-        max_size = max((len(stop) - 1 for stop in self._stops), default=0)
-        sizes = range(min(max_size, len(text)), 0, -1)
-        return next((size for size in sizes if any(stop.startswith(text[-size:]) for stop in self._stops)), 0)
+    def _num_held_back(self, text: str) -> int:
+        """Return the length of the longest suffix that begins a stop string."""
+        prefixes = (stop[:size] for stop in self._stops for size in range(1, len(stop)))
+        return max((len(prefix) for prefix in prefixes if text.endswith(prefix)), default=0)
 
     def _emit(self, text: str) -> str:
         delta = text[len(self.text) :]

@@ -9,32 +9,22 @@ selects a token by the cumulative probabilities in the order of token ids, not o
 of the logits then changes the token only if u lies within that difference of a boundary.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
+
+from service.families import FrozenModel
 
 MAX_SEED = 2**64 - 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
+class Sampling(FrozenModel):
     """Temperature 0 selects the most probable token; top_k 0 and top_p 1 keep all tokens; top_k applies first."""
 
-    temperature: float
-    top_k: int
-    top_p: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < np.inf:
-            raise ValueError(f"temperature is {self.temperature}, expected 0 or more")
-        if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}, expected 0 or more")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}, expected more than 0 and at most 1")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise ValueError(f"seed is {self.seed}, expected 0 to {MAX_SEED}")
+    temperature: float = Field(ge=0)
+    top_k: int = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    seed: int = Field(ge=0, le=MAX_SEED)
 
 
 def sample(logits_V: npt.NDArray[np.float32], sampling: Sampling, position: int) -> int:
@@ -65,10 +55,7 @@ def sampling_probabilities(logits_V: npt.NDArray[np.float32], sampling: Sampling
 
 
 def uniform(seed: int, position: int) -> float:
-    """Return a number in [0, 1): Philox 4x64-10 with key `seed` and counter `position`.
-
-    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
-    """
+    """Return a number in [0, 1): Philox 4x64-10 with key `seed` and counter `position` (Salmon et al. 2011)."""
     return float(np.random.Generator(np.random.Philox(key=seed, counter=position)).random())
 
 

@@ -7,6 +7,7 @@ and does not delay the end of the process.
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from service.errors import as_exception
@@ -22,43 +23,25 @@ class CallTimeoutError(TimeoutError):
 
 def call_with_timeout(timeout_s: float, function: Callable[..., Result], *args: Any) -> Result:
     """Run `function(*args)` on a new thread; raises what the function raises, or CallTimeoutError."""
-    call = _TimedCall(function, args)
-    thread = threading.Thread(target=call.run, name=f"call-with-timeout-{function.__name__}", daemon=True)
+    future: Future[Result] = Future()
+    name = f"call-with-timeout-{function.__name__}"
+    thread = threading.Thread(target=_run, args=(future, function, *args), name=name, daemon=True)
     thread.start()
     for _ in range(NUM_CHECKS):
         thread.join(timeout_s / NUM_CHECKS)
-    if thread.is_alive():
-        call.abandon()
-        raise CallTimeoutError(f"no result within {timeout_s:g} s")
-    error, call.error = call.error, None
     try:
-        if error is not None:
-            raise error
-        result: Result = call.results.pop()
-        return result
+        if future.done():
+            return future.result()
+        raise CallTimeoutError(f"no result within {timeout_s:g} s")
     finally:
-        # The traceback refers to this frame: without the deletion, the arguments would live until the next collection.
-        del error
+        # A traceback refers to this frame: a cycle through the future would keep the arguments until a collection.
+        del future
 
 
-class _TimedCall:
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self._function = function
-        self._args = args
-        self._abandoned = False
-        self.results: list[Any] = []
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        try:
-            self.results.append(self._function(*self._args))
-        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
-            self.error = as_exception(error)
-        if self._abandoned:
-            self.abandon()
-
-    def abandon(self) -> None:
-        """Drop the result and the error, now and when the function returns later."""
-        self._abandoned = True
-        self.results.clear()
-        self.error = None
+def _run(future: Future[Result], function: Callable[..., Result], *args: Any) -> None:
+    try:
+        future.set_result(function(*args))
+    except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
+        future.set_exception(as_exception(error))
+    finally:
+        del future

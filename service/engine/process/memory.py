@@ -1,12 +1,10 @@
 """Measure how much memory a model takes, and return freed memory to the system.
 
-Invariant: no number claims more than was measured. The measurement is the growth of the process's resident memory
-while the model was loaded and warmed up. It includes everything else that the process did meanwhile, and excludes freed
-memory that the C library had kept and the model reused. (onnxruntime 1.31 does not report its arenas in Python.)
+Invariant: no number claims more than was measured. The growth of resident memory also excludes freed memory that the C
+library had kept and the model reused. (onnxruntime 1.31 does not report its arenas in Python.)
 """
 
 import ctypes
-from dataclasses import dataclass
 from pathlib import Path
 from resource import getpagesize
 
@@ -14,14 +12,6 @@ MEASUREMENT_METHOD = (
     "growth of the process's resident memory from before the session was made until every shape had been run; "
     "includes whatever else the process did meanwhile; memory of a GPU is not in it"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Memory:
-    """`model_bytes` is the exact size of the graph with its weights; MEASUREMENT_METHOD describes `grown_bytes`."""
-
-    model_bytes: int
-    grown_bytes: int
 
 
 def resident_bytes() -> int:

@@ -1,8 +1,7 @@
 """Kill a process that can no longer answer requests, so that the master replaces it.
 
 Two failures survive every deadline: an event loop blocked by a model that never returns, and compute threads that all
-hang. A thread of its own checks for both. It counts checks instead of reading the clock, because a process that was
-stopped for a while has stopped its watchdog, too.
+hang. The watchdog counts checks and reads no clock, because a process that was stopped has stopped its watchdog, too.
 """
 
 import asyncio
@@ -36,7 +35,6 @@ class Watchdog(threading.Thread):
         self._progress_token = progress_token
         self._hang_s = hang_s
         self._terminate = terminate
-        self._loop_responded = True
         self._loop_failures = self._compute_failures = 0
         self._last_token: int | None = None
 
@@ -54,20 +52,18 @@ class Watchdog(threading.Thread):
 
     def check(self) -> str | None:
         """Return what has hung for too long, or None. Raises RuntimeError if the event loop is closed."""
-        self._loop_failures = 0 if self._loop_responded else self._loop_failures + 1
-        if self._loop_responded:
-            self._loop_responded = False
-            self._loop.call_soon_threadsafe(self._on_loop_response)
+        if self._loop_failures > NUM_CHECKS:
+            return "the event loop has been blocked"
+        self._loop_failures += 1
+        self._loop.call_soon_threadsafe(self._on_loop_response)
         token = self._progress_token()
         is_stuck = token is not None and token == self._last_token
         self._compute_failures = self._compute_failures + 1 if is_stuck else 0
         self._last_token = token
-        if self._loop_failures > NUM_CHECKS:
-            return "the event loop has been blocked"
         return "every compute thread has been busy with the same run" if self._compute_failures > NUM_CHECKS else None
 
     def _on_loop_response(self) -> None:
-        self._loop_responded = True
+        self._loop_failures = 0
 
 
 def kill() -> None:

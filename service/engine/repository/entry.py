@@ -1,11 +1,12 @@
 """One model of the registry: the version that serves, the candidate that may replace it, and the versions that drain.
 
-Invariant: at most one version serves. It is READY, or was READY until the health check failed it. A candidate replaces
-it in one step.
+Invariant: at most one version serves, which is READY or was until the health check failed it; a candidate replaces it
+in one step.
 """
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 from service.engine.repository.scan import Fingerprint
 from service.engine.repository.version import Version
@@ -48,22 +49,17 @@ class ModelEntry:
             return Version(name=self.name)
         return Version(name=self.name, state="UNLOADED", reason=f"{self.name} was unloaded by request")
 
-    def with_candidate(self, version: Version) -> "ModelEntry":
-        """Set the version that may replace the serving one."""
-        return replace(self, candidate=version)
-
     def promote_candidate(self) -> "ModelEntry":
         """Make the READY candidate serve; the version that served before drains."""
         assert self.candidate is not None
         assert self.candidate.model is not None
-        drained = replace(self.start_draining(), required=True, retry_at=None, retry_s=MIN_RETRY_S)
-        return replace(drained, serving=self.candidate, candidate=None)
+        drained = self.start_draining(candidate=None, required=True, retry_at=None, retry_s=MIN_RETRY_S)
+        return replace(drained, serving=self.candidate)
 
-    def start_draining(self) -> "ModelEntry":
-        """Stop serving; the version that served before drains."""
-        if self.serving is None:
-            return self
-        return replace(self, serving=None, draining=(*self.draining, self.serving.to("DRAINING")))
+    def start_draining(self, **changes: Any) -> "ModelEntry":
+        """Stop serving, so that the version that served before drains; `changes` are other fields."""
+        drained = (self.serving.to("DRAINING"),) if self.serving else ()
+        return replace(self, serving=None, draining=self.draining + drained, **changes)
 
     def drop_unloaded(self) -> "ModelEntry":
         """Remove the draining versions that no request holds any more: they are UNLOADED."""

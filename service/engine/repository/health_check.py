@@ -1,52 +1,46 @@
-"""Run golden cases of every model periodically while the models serve.
+"""Run golden cases of every model periodically, on the serving session and without queueing.
 
 Invariant: a READY model is reported within one round plus the timeout if its session no longer reproduces a golden
-case, does not return within the timeout, or hangs in a run for a request. The check uses the serving session directly,
-without queueing, so its result reflects the device and not the load.
+case, does not return within the timeout, or hangs in a run for a request.
 """
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.engine.process.call_timeout import CallTimeoutError, call_with_timeout
+from service.engine.repository.loader import failure_reason
 from service.engine.repository.registry import ModelRegistry
-from service.engine.repository.version import Version
 from service.engine.verification.parity import replay_cases
-from service.errors import BundleError
-
-ReportFailure = Callable[[str, str | None, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """The last successful check: `at` is its Unix time, `passed` the number of successful checks of this version."""
+    """The number of successful checks of this version, and the Unix time of the last one."""
 
     version: str | None
-    passed: int
-    at: float
+    passed: int = 0
+    at: float | None = None
 
 
+@dataclass(kw_only=True)
 class HealthCheck:
     """`round_s` is the interval of checks per model; `timeout_s` limits each check and each run for a request.
 
     `report_failure` receives the model's name, its version and the reason.
     """
 
-    def __init__(
-        self, registry: ModelRegistry, report_failure: ReportFailure, *, round_s: float, timeout_s: float
-    ) -> None:
-        self.round_s = round_s
-        self._registry = registry
-        self._report_failure = report_failure
-        self._timeout_s = timeout_s
-        self._results: dict[str, CheckResult] = {}
+    registry: ModelRegistry
+    report_failure: Callable[[str, str | None, str], None]
+    round_s: float
+    timeout_s: float
+    _results: dict[str, CheckResult] = field(default_factory=dict, init=False)
 
     def run(self, closing: threading.Event) -> None:
         """Check one model after the other, evenly spread over the round, until `closing` is set."""
         while True:
-            names = self._registry.names()
+            names = self.registry.names()
             for name in names:
                 if closing.wait(self.round_s / len(names)):
                     return
@@ -56,34 +50,23 @@ class HealthCheck:
 
     def check(self, name: str) -> None:
         """Run the next golden case of the serving version, if it is READY."""
-        entry = self._registry.get(name)
+        entry = self.registry.get(name)
         version = entry.serving if entry is not None else None
         if version is None or version.model is None:
             return
-        last = self.last_result(name, version.version)
-        passed = last.passed if last is not None else 0
+        passed = self.last_result(name, version.version).passed
         number = passed % len(version.golden)
         try:
-            if version.model.session.longest_run_s() > self._timeout_s:
-                raise CallTimeoutError(f"a request has been computed for longer than {self._timeout_s:g} s")
-            call_with_timeout(self._timeout_s, replay_cases, version.model.session, {number: version.golden[number]})
+            if version.model.session.longest_run_s() > self.timeout_s:
+                raise CallTimeoutError(f"a request has been computed for longer than {self.timeout_s:g} s")
+            call_with_timeout(self.timeout_s, replay_cases, version.model.session, {number: version.golden[number]})
         except Exception as error:  # noqa: BLE001 - any error means that this version must not serve
-            self._report_failure(name, version.version, _failure_reason(error, version))
+            reason = failure_reason(error, str(version.provider))
+            self.report_failure(name, version.version, f"{version.label}: health check: {reason}")
         else:
             self._results[name] = CheckResult(version=version.version, passed=passed + 1, at=time.time())
 
-    def last_result(self, name: str, version: str | None) -> CheckResult | None:
-        """Return the last successful check of this version."""
+    def last_result(self, name: str, version: str | None) -> CheckResult:
+        """Return the last successful check of this version; `passed` is 0 before the first."""
         result = self._results.get(name)
-        return result if result is not None and result.version == version else None
-
-
-def _failure_reason(error: Exception, version: Version) -> str:
-    where = f"{version.name}/{version.version}: health check"
-    match error:
-        case BundleError():
-            return f"{where}: {error}"
-        case CallTimeoutError():
-            return f"{where}: {version.provider} hangs: {error}"
-        case _:
-            return f"{where}: a golden case failed on {version.provider}: {type(error).__name__}: {error}"
+        return result if result is not None and result.version == version else CheckResult(version=version)

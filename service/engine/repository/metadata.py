@@ -1,18 +1,16 @@
 """The metadata of a model as JSON values, for the /models endpoints.
 
-Invariant: every value belongs to the version that is named beside it; a value that is not known yet is null or left
-out.
+Invariant: every value belongs to the version named beside it; a value that is not known yet is null or left out.
 """
 
 from typing import Any
 
-from service.engine.process.memory import MEASUREMENT_METHOD
 from service.engine.repository.entry import ModelEntry
 
 
 def model_summary(entry: ModelEntry) -> dict[str, Any]:
     """Return the state of a model, and the versions that follow and drain."""
-    version, candidate = entry.display_version, entry.candidate
+    version, candidate = entry.display_version, entry.candidate if entry.serving else None
     manifest = version.manifest
     return {
         "name": entry.name,
@@ -23,9 +21,7 @@ def model_summary(entry: ModelEntry) -> dict[str, Any]:
         "family": manifest and manifest.parameters.family,
         "summary": manifest and manifest.summary,
         "provider": version.provider,
-        "next": None
-        if candidate is None or candidate is version
-        else {"version": candidate.version, "state": candidate.state, "reason": candidate.reason},
+        "next": candidate and {"version": candidate.version, "state": candidate.state, "reason": candidate.reason},
         "draining": [draining.version for draining in entry.draining if draining.state == "DRAINING"],
     }
 
@@ -36,31 +32,17 @@ def model_details(entry: ModelEntry) -> dict[str, Any]:
     if version.manifest is None:
         return model_summary(entry)
     manifest = version.manifest.model_dump(mode="json")
-    measured = version.measured or {}
+    here = version.measured or {}
     return {
         **model_summary(entry),
         "labels": manifest["parameters"].get("labels"),
         "parameters": {key: value for key, value in manifest["parameters"].items() if key not in {"family", "labels"}},
-        "inputs": manifest["inputs"],
-        "outputs": manifest["outputs"],
-        "limits": manifest["limits"],
+        **{field: manifest[field] for field in ("inputs", "outputs", "limits", "invariance", "provenance")},
         "parity": {
-            output: {
-                "atol": tolerance["atol"],
-                "rtol": tolerance["rtol"],
-                "measured_at_export": tolerance["measured"],
-                "measured_here": measured.get(output),
-            }
-            for output, tolerance in manifest["tolerance"].items()
+            name: {"atol": t.atol, "rtol": t.rtol, "measured_at_export": t.measured, "measured_here": here.get(name)}
+            for name, t in version.manifest.tolerance.items()
         },
-        "invariance": manifest["invariance"],
-        "provenance": manifest["provenance"],
         "load_s": version.load_s,
-        "warmed": version.warmup and {"shapes": version.warmup.num_shapes, "seconds": version.warmup.seconds},
-        "memory": version.memory
-        and {
-            "model_bytes": version.memory.model_bytes,
-            "grown_bytes": version.memory.grown_bytes,
-            "how": MEASUREMENT_METHOD,
-        },
+        "warmed": version.warmup,
+        "memory": version.memory,
     }

@@ -8,12 +8,12 @@ import gc
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from weakref import WeakSet
 
 from service.engine.process.call_timeout import CallTimeoutError
 from service.engine.process.memory import trim_heap
@@ -38,11 +38,13 @@ class ModelReconciler:
         self._loader = loader
         self._max_parallel_loads = max_parallel_loads
         self._model_locks: dict[str, threading.Lock] = {}
-        self._slow: set[Version] = set()
+        self._slow: WeakSet[Version] = WeakSet()
         self._ignored_folders: set[str] = set()
+        self._is_first_scan = True
 
-    def scan(self, *, first: bool = False) -> None:
-        """Add new models to the registry and mark removed ones, without loading any."""
+    def scan(self) -> None:
+        """Add new models to the registry and mark removed ones, without loading any; the first ones are required."""
+        is_first, self._is_first_scan = self._is_first_scan, False
         try:
             names, invalid_names = model_names(self._root)
         except OSError as error:
@@ -51,28 +53,30 @@ class ModelReconciler:
             log.warning("%r in %s is ignored: it is not a valid model name", name, str(self._root))
         self._ignored_folders = set(invalid_names)
         for name in names:
-            exists = name in self._registry and not self._registry[name].removed
+            entry = self._registry.get(name)
             # A folder without a readable `current` is still being written, except at the start.
-            if not exists and (first or scan_model(self._root / name).version is not None):
-                self._registry.add(name, required=first)
-        for entry in self._registry.entries():
-            if entry.name not in names and not entry.removed:
-                log.warning("%s: its folder was removed: no longer served", entry.name)
-                self._registry.update(entry.name, lambda e: replace(e.start_draining(), candidate=None, removed=True))
+            if (entry is None or entry.removed) and (is_first or scan_model(self._root / name).version is not None):
+                self._registry.add(name, required=is_first)
+        for known in self._registry.entries():
+            if known.name not in names and not known.removed:
+                log.warning("%s: its folder was removed: no longer served", known.name)
+                self._registry.update(known.name, lambda e: e.start_draining(candidate=None, removed=True))
         return self._set_error(None if names else f"the folder of bundles {self._root} is empty: export a model first")
 
     def reconcile(self, closing: threading.Event) -> None:
         """Load every model that is new, changed or due for a retry; does nothing while the folder has an error."""
         if self._registry.folder_error is not None:
             return
-        due = deque(name for name in self._registry.names() if self._pending_change(name) is not None)
+        due = [name for name in self._registry.names() if self._pending_change(name) is not None]
+        # The threads share the iterator of a list, which gives each name once.
+        names = iter(due)
         threads = [
-            threading.Thread(target=self._reconcile_each, args=(due, closing), name="loading", daemon=True)
+            threading.Thread(target=self._reconcile_each, args=(names, closing), name="loading", daemon=True)
             for _ in range(min(len(due), self._max_parallel_loads) - 1)
         ]
         for thread in threads:
             thread.start()
-        self._reconcile_each(due, closing)
+        self._reconcile_each(names, closing)
         for thread in threads:
             thread.join()
 
@@ -84,17 +88,15 @@ class ModelReconciler:
             self._registry.update(name, lambda e: replace(e, desired=True, fingerprint=None))
             self._reconcile_model(name)
             entry = self._registry[name]
-            version = entry.candidate if entry.candidate is not None else entry.display_version
+            version = entry.candidate or entry.display_version
             if version.state != "READY":
-                raise EkibenError("not-ready", version.reason or f"{name} is {version.state}")
+                raise EkibenError("not-ready", version.not_ready_reason)
 
     def unload(self, name: str, timeout_s: float | None) -> None:
         """Stop serving the model until the next `load`; raises EkibenError: unknown-model or timeout."""
         with self._model_lock(name, timeout_s):
             self._require_existing(name)
-            self._registry.update(
-                name, lambda e: replace(e.start_draining(), candidate=None, desired=False, fingerprint=None)
-            )
+            self._registry.update(name, lambda e: e.start_draining(candidate=None, desired=False, fingerprint=None))
             log.info("%s: unloaded by request", name)
 
     def report_failure(self, name: str, version: str | None, reason: str) -> None:
@@ -113,24 +115,22 @@ class ModelReconciler:
         """Free the draining versions that no request holds any more, and forget removed models."""
         for name in self._registry.names():
             before = self._registry[name].draining
-            after = self._registry.update(name, ModelEntry.drop_unloaded).draining if before else before
-            for version in set(before) - set(after):
-                self._slow.discard(version)
+            entry = self._registry.update(name, ModelEntry.drop_unloaded)
+            for version in set(before) - set(entry.draining):
                 trim_heap()
                 log.info("%s %s UNLOADED", name, version.version)
-            self._collect_stuck(after)
-            if self._registry[name].removed and not after:
+            for version in entry.draining:
+                self._collect_if_stuck(version)
+            if entry.removed and not entry.draining:
                 self._registry.remove(name)
 
     def _require_existing(self, name: str) -> None:
         if self._registry[name].removed:
             raise EkibenError("unknown-model", f"no model {name!r}: its folder was removed")
 
-    def _reconcile_each(self, due: deque[str], closing: threading.Event) -> None:
-        while not closing.is_set():
-            try:
-                name = due.popleft()
-            except IndexError:
+    def _reconcile_each(self, names: Iterator[str], closing: threading.Event) -> None:
+        for name in names:
+            if closing.is_set():
                 return
             with self._model_lock(name):
                 self._reconcile_model(name)
@@ -140,12 +140,11 @@ class ModelReconciler:
         if change is None:
             return
         is_serving = entry.model is not None and entry.model.manifest.version == change.version
-        # If `current` names the serving version again, there is nothing to load. If the folder of that version is
-        # missing, the load fails and reports it.
+        # The serving version is loaded again only if its folder is missing, so that the failure is reported.
         if is_serving and (self._root / name / str(change.version)).is_dir():
             self._registry.update(name, lambda e: replace(e, candidate=None, fingerprint=change.fingerprint))
-            return
-        self._load_version(name, change)
+        else:
+            self._load_version(name, change)
 
     def _pending_change(self, name: str) -> ScanResult | None:
         """Return the scan of a model that must be loaded, or None if it is up to date."""
@@ -156,65 +155,49 @@ class ModelReconciler:
         return found if entry.fingerprint != found.fingerprint or retry else None
 
     def _load_version(self, name: str, change: ScanResult) -> None:
-        version = Version(name=name, version=change.version)
-        self._registry.update(name, lambda e: replace(e, candidate=version, fingerprint=change.fingerprint))
-        stages = self._stages(version, change)
+        version = loading = Version(name=name, version=change.version)
+        self._registry.update(name, partial(replace, candidate=loading, fingerprint=change.fingerprint))
         try:
-            while version.state != "READY":
-                version = next(stages)
-                self._registry.update(name, partial(ModelEntry.with_candidate, version=version))
+            if change.version is None:
+                raise BundleError(change.problem)
+            for version in self._loader.stages(loading, self._root / name / change.version):
+                self._registry.update(name, partial(replace, candidate=version))
         except Exception as error:  # noqa: BLE001 - a broken bundle must not keep other models from being loaded
             self._mark_failed(version, error)
         else:
-            self._promote(version)
-
-    def _stages(self, version: Version, change: ScanResult) -> Iterator[Version]:
-        if change.problem is not None:
-            raise BundleError(change.problem)
-        assert change.version is not None
-        yield from self._loader.stages(version, self._root / version.name / change.version)
+            replaced = self._registry[name].serving
+            log.info(
+                "%s %s READY on %s, %.1e from PyTorch, in %.2f s%s",
+                name,
+                version.version,
+                version.provider,
+                max((version.measured or {}).values(), default=0.0),
+                version.load_s,
+                f"; {replaced.version} drains" if replaced else "",
+            )
+            self._registry.update(name, ModelEntry.promote_candidate)
 
     def _mark_failed(self, version: Version, error: Exception) -> None:
-        reason = failure_reason(error, version)
+        reason = failure_reason(error, f"{version.label}: {version.state}")
         is_expected = isinstance(error, BundleError | DeviceError | CallTimeoutError)
         model = self._registry[version.name].model
         still_serving = f"; {model.manifest.version} goes on serving" if model is not None else ""
         log.error("%s %s FAILED: %s%s", version.name, version.version, reason, still_serving, exc_info=not is_expected)
-        self._registry.update(
-            version.name, lambda e: replace(e, candidate=version.to("FAILED", reason=reason)).with_retry()
-        )
-
-    def _promote(self, version: Version) -> None:
-        before = self._registry[version.name].serving
-        log.info(
-            "%s %s READY on %s, %.1e from PyTorch, in %.2f s%s",
-            version.name,
-            version.version,
-            version.provider,
-            max((version.measured or {}).values(), default=0.0),
-            version.load_s or 0.0,
-            f"; {before.version} drains" if before is not None else "",
-        )
-        self._registry.update(version.name, ModelEntry.promote_candidate)
+        failed = version.to("FAILED", reason=reason)
+        self._registry.update(version.name, lambda e: replace(e, candidate=failed).with_retry())
 
     def _set_error(self, error: str | None) -> None:
         if error is not None and error != self._registry.folder_error:
             log.error("%s", error)
         self._registry.folder_error = error
 
-    def _collect_stuck(self, draining: tuple[Version, ...]) -> None:
-        """Collect garbage once for each version that drains slowly, and warn if it is still held afterwards.
-
-        A failed request can leave the version in a reference cycle of frames.
-        """
-        for version in draining:
-            if version not in self._slow and time.monotonic() - version.state_since > SLOW_DRAIN_S:
-                self._slow.add(version)
-                gc.collect()
-                if version.in_use:
-                    log.warning(
-                        "%s %s is still held by a request after %g s", version.name, version.version, SLOW_DRAIN_S
-                    )
+    def _collect_if_stuck(self, version: Version) -> None:
+        """Collect garbage once if the version drains slowly: a failed request can leave it in a cycle of frames."""
+        if version not in self._slow and time.monotonic() - version.state_since > SLOW_DRAIN_S:
+            self._slow.add(version)
+            gc.collect()
+            if version.in_use:
+                log.warning("%s %s is still held by a request after %g s", version.name, version.version, SLOW_DRAIN_S)
 
     @contextmanager
     def _model_lock(self, name: str, timeout_s: float | None = None) -> Iterator[None]:

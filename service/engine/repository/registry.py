@@ -11,8 +11,6 @@ from dataclasses import replace
 from service.engine.repository.entry import ModelEntry
 from service.errors import EkibenError
 
-Change = Callable[[ModelEntry], ModelEntry]
-
 
 class ModelRegistry:
     """`folder_error` describes a problem with the folder of bundles as a whole, or is None."""
@@ -21,9 +19,6 @@ class ModelRegistry:
         self.folder_error: str | None = folder_error
         self._entries: dict[str, ModelEntry] = {}
         self._lock = threading.Lock()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._entries
 
     def __getitem__(self, name: str) -> ModelEntry:
         """Return the entry of this model; raises EkibenError unknown-model."""
@@ -44,37 +39,31 @@ class ModelRegistry:
     def add(self, name: str, *, required: bool) -> None:
         """Add a new model, or restore a removed one; an existing model stays unchanged."""
         with self._lock:
-            entry = self._entries.get(name)
-            if entry is None:
-                entries = {**self._entries, name: ModelEntry(name=name, required=required)}
-                self._entries = dict(sorted(entries.items()))
-            elif entry.removed:
-                self._entries[name] = replace(entry, removed=False, required=required, fingerprint=None)
+            entry = self._entries.get(name) or ModelEntry(name=name, removed=True)
+            if entry.removed:
+                entry = replace(entry, removed=False, required=required, fingerprint=None)
+                self._entries = dict(sorted({**self._entries, name: entry}.items()))
 
     def remove(self, name: str) -> None:
         with self._lock:
-            self._entries = {key: entry for key, entry in self._entries.items() if key != name}
+            self._entries.pop(name, None)
 
-    def update(self, name: str, change: Change) -> ModelEntry:
+    def update(self, name: str, change: Callable[[ModelEntry], ModelEntry]) -> ModelEntry:
         """Replace the entry by `change(entry)` and return the new entry."""
         with self._lock:
             entry = self._entries[name] = change(self._entries[name])
         return entry
 
     def not_ready_reason(self) -> str | None:
-        """Return why the service is not ready, or None if it is.
-
-        The service is ready when at least one model is READY and every required model is READY, except models that were
-        unloaded or removed.
-        """
+        """Return why the service is not ready, or None when at least one model and every required model is READY."""
         entries = [entry for entry in self.entries() if not entry.removed]
         unavailable = [entry for entry in entries if entry.required and entry.desired and entry.model is None]
         if unavailable:
-            return "; ".join(map(_unavailable_reason, unavailable))
+            return _join_reasons(unavailable)
         if any(entry.model is not None for entry in entries):
             return None
-        return self.folder_error or "; ".join(map(_unavailable_reason, entries)) or "there is no model"
+        return self.folder_error or _join_reasons(entries) or "there is no model"
 
 
-def _unavailable_reason(entry: ModelEntry) -> str:
-    return entry.display_version.reason or f"{entry.name} is {entry.display_version.state}"
+def _join_reasons(entries: list[ModelEntry]) -> str:
+    return "; ".join(entry.display_version.not_ready_reason for entry in entries)

@@ -1,9 +1,7 @@
 """The models of a service: which versions exist, which one serves, and why a model is not ready.
 
-A version goes through LOADING -> VERIFYING -> WARMING -> READY (`service.engine.repository.version`). A READY version
-has reproduced every golden case and every request case and has run every admitted shape on this device. The repository
-watches the folder: a new version is loaded beside the serving one and replaces it when READY; a version that fails
-changes nothing. The repository is ready when at least one model is READY and every required model is READY.
+The repository watches the folder: a new version is loaded beside the serving one and replaces it when READY; a version
+that fails changes nothing.
 """
 
 import threading
@@ -12,69 +10,58 @@ from pathlib import Path
 from typing import Any
 
 from service.engine.repository.health_check import HealthCheck
-from service.engine.repository.loader import Loader, ReplayRequests
+from service.engine.repository.loader import Loader
 from service.engine.repository.metadata import model_details, model_summary
 from service.engine.repository.reconciler import ModelReconciler
 from service.engine.repository.registry import ModelRegistry
-from service.engine.sessions.device import Device
 from service.engine.sessions.model import Model
-from service.engine.verification.warmup import BatchPlanner
 from service.errors import EkibenError
 
 
 class Repository:
     """Reads are safe from any thread and take no lock; holding a Model keeps its version from being freed.
 
-    `poll_s`: interval of scans of the folder. `health_check_s`: interval of health checks of each model. `hang_s`:
-    timeout of a stage of loading and of a health check. `max_parallel_loads`: number of models that are loaded at the
-    same time. `planner`: the runner whose batches are warmed up.
+    `poll_s`: interval of scans of the folder. `health_check_s`: interval of health checks of each model.
+    `max_parallel_loads`: number of models that are loaded at the same time.
     """
 
     def __init__(
         self,
         root: Path,
+        loader: Loader,
         *,
-        device: Device,
-        intra_op_threads: int = 1,
         poll_s: float = 1.0,
         health_check_s: float = 30.0,
-        hang_s: float = 60.0,
         max_parallel_loads: int = 1,
-        planner: BatchPlanner | None = None,
     ) -> None:
-        self.root = root
-        self.device: Device = device
-        self._intra_op_threads = intra_op_threads
+        self._device = loader.device
         self._poll_s = poll_s
-        self._hang_s = hang_s
-        self._max_parallel_loads = max_parallel_loads
-        self._planner = planner
         self._registry = ModelRegistry(f"{root} has not been scanned yet")
-        self._health_check = HealthCheck(self._registry, self._report_failure, round_s=health_check_s, timeout_s=hang_s)
-        self._reconciler: ModelReconciler | None = None
+        self._reconciler = ModelReconciler(root, self._registry, loader, max_parallel_loads=max_parallel_loads)
+        self._health_check = HealthCheck(
+            registry=self._registry,
+            report_failure=self._reconciler.report_failure,
+            round_s=health_check_s,
+            timeout_s=loader.timeout_s,
+        )
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def start(self, replay_requests: ReplayRequests) -> None:
+    def start(self) -> None:
         """Scan the folder now; load, watch and check the models in the background."""
-        reconciler = self._first_scan(replay_requests)
+        self._reconciler.scan()
         self._threads = [
-            threading.Thread(target=self._watch, args=(reconciler,), name="reconciler", daemon=True),
+            threading.Thread(target=self._watch, name="reconciler", daemon=True),
             threading.Thread(target=self._health_check.run, args=(self._closing,), name="health-check", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
-    def load_all(self, replay_requests: ReplayRequests) -> None:
-        """Scan the folder and load all models before returning, without watching it.
-
-        Blocks: must not be called from a running event loop.
-        """
-        self._first_scan(replay_requests).reconcile(self._closing)
-
     def refresh(self) -> None:
-        """Scan the folder now, and return when every change was loaded or has failed."""
-        self._reconcile_once(self._started())
+        """Scan the folder now, and return when every change was loaded or has failed. Not for an event loop."""
+        self._reconciler.scan()
+        self._reconciler.reconcile(self._closing)
+        self._reconciler.unload_drained()
 
     def load(self, name: str, *, timeout_s: float | None = None) -> None:
         """Load the version that `current` names, unless it serves already, and return when it is READY.
@@ -82,11 +69,11 @@ class Repository:
         Raises EkibenError: unknown-model; not-ready with the reason (an older version goes on serving); timeout if
         another load of the model takes longer than `timeout_s`. Blocks: must not be called from a running event loop.
         """
-        self._started().load(name, timeout_s)
+        self._reconciler.load(name, timeout_s)
 
     def unload(self, name: str, *, timeout_s: float | None = None) -> None:
         """Stop serving the model until the next `load`; requests that hold it are finished."""
-        self._started().unload(name, timeout_s)
+        self._reconciler.unload(name, timeout_s)
 
     def close(self, *, timeout_s: float = 5.0) -> None:
         """Stop watching, and stop loading after the current model; returns in time even if a thread hangs."""
@@ -104,15 +91,13 @@ class Repository:
         return self._registry.not_ready_reason()
 
     def get(self, name: str) -> Model:
-        """Return the serving model; raises EkibenError: unknown-model, or not-ready with the reason.
+        """Return the serving model, to be held until the response is complete; called once per request.
 
-        Call it once per request, and hold the Model until the response is complete.
+        Raises EkibenError: unknown-model, or not-ready with the reason.
         """
         entry = self._registry[name]
-        model = entry.model
-        if model is None:
-            version = entry.display_version
-            raise EkibenError("not-ready", version.reason or f"{name} is {version.state}")
+        if (model := entry.model) is None:
+            raise EkibenError("not-ready", entry.display_version.not_ready_reason)
         return model
 
     def list_models(self) -> list[dict[str, Any]]:
@@ -123,44 +108,10 @@ class Repository:
         """Return the details of one model as JSON values. Raises EkibenError unknown-model."""
         entry = self._registry[name]
         last = self._health_check.last_result(name, entry.display_version.version)
-        return {
-            **model_details(entry),
-            "device": self.device,
-            "heartbeat": {
-                "every_s": self._health_check.round_s,
-                "passed": last.passed if last else 0,
-                "last": last and last.at,
-            },
-        }
+        health_check = {"every_s": self._health_check.round_s, "passed": last.passed, "last": last.at}
+        return {**model_details(entry), "device": self._device, "heartbeat": health_check}
 
-    def _first_scan(self, replay_requests: ReplayRequests) -> ModelReconciler:
-        loader = Loader(
-            device=self.device,
-            intra_op_threads=self._intra_op_threads,
-            stage_s=self._hang_s,
-            replay_requests=replay_requests,
-            planner=self._planner,
-        )
-        self._reconciler = ModelReconciler(
-            self.root, self._registry, loader, max_parallel_loads=self._max_parallel_loads
-        )
-        self._reconciler.scan(first=True)
-        return self._reconciler
-
-    def _started(self) -> ModelReconciler:
-        if self._reconciler is None:
-            raise EkibenError("not-ready", "the repository was not started")
-        return self._reconciler
-
-    def _reconcile_once(self, reconciler: ModelReconciler) -> None:
-        reconciler.scan()
-        reconciler.reconcile(self._closing)
-        reconciler.unload_drained()
-
-    def _watch(self, reconciler: ModelReconciler) -> None:
-        reconciler.reconcile(self._closing)
+    def _watch(self) -> None:
+        self._reconciler.reconcile(self._closing)
         while not self._closing.wait(self._poll_s):
-            self._reconcile_once(reconciler)
-
-    def _report_failure(self, name: str, version: str | None, reason: str) -> None:
-        self._started().report_failure(name, version, reason)
+            self.refresh()

@@ -5,6 +5,7 @@ saw the same files.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from service.bundle import current_version
 from service.errors import BundleError
 from service.manifest import MAX_MODEL_NAME, MODEL_NAME
 
-CURRENT = "current"
 Fingerprint = tuple[tuple[str, int, int, int], ...]  # name, bytes, mtime in ns and inode of each file
 
 
@@ -26,10 +26,7 @@ class ScanResult:
 
 
 def model_names(root: Path) -> tuple[list[str], list[str]]:
-    """Return the folders with valid model names, then those with invalid names; hidden folders are ignored.
-
-    Raises OSError if the root cannot be read.
-    """
+    """Return the folders with valid model names and those with invalid ones, except hidden ones; raises OSError."""
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     names = [name for name in folders if re.fullmatch(MODEL_NAME, name) and len(name) <= MAX_MODEL_NAME]
     return names, [name for name in folders if name not in names]
@@ -38,25 +35,22 @@ def model_names(root: Path) -> tuple[list[str], list[str]]:
 def scan_model(folder: Path) -> ScanResult:
     """Scan the folder of one model."""
     # The fingerprint is taken before `current` is read, so the next scan notices a change that happens in between.
-    fingerprint = _fingerprint([folder / CURRENT])
+    fingerprint = _fingerprint([folder / "current"])
     try:
         version = current_version(folder)
     except BundleError as error:
         return ScanResult(version=None, problem=str(error), fingerprint=fingerprint)
-    try:
-        files = sorted((folder / version).iterdir())
-    except OSError:
-        files = []  # opening the bundle reports the problem
-    return ScanResult(version=version, problem=None, fingerprint=fingerprint + _fingerprint(files))
+    # Opening the bundle reports the problem.
+    with suppress(OSError):
+        fingerprint += _fingerprint(sorted((folder / version).iterdir()))
+    return ScanResult(version=version, problem=None, fingerprint=fingerprint)
 
 
 def _fingerprint(paths: list[Path]) -> Fingerprint:
-    fingerprint = []
+    fingerprint: Fingerprint = ()
     for path in paths:
-        try:
+        with suppress(OSError):
             # stat follows links: in a mounted ConfigMap, Kubernetes makes `current` a link.
             status = path.stat()
-        except OSError:
-            continue
-        fingerprint.append((path.name, status.st_size, status.st_mtime_ns, status.st_ino))
-    return tuple(fingerprint)
+            fingerprint += ((path.name, status.st_size, status.st_mtime_ns, status.st_ino),)
+    return fingerprint

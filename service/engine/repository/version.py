@@ -12,25 +12,20 @@ import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from service.bundle import GoldenCase
-from service.engine.process.memory import Memory
 from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
-from service.engine.verification.warmup import WarmupResult
 from service.manifest import Manifest
 
 State = Literal["LOADING", "VERIFYING", "WARMING", "READY", "DRAINING", "UNLOADED", "FAILED"]
 
-TRANSITIONS: Mapping[State, frozenset[State]] = {
-    "LOADING": frozenset({"VERIFYING", "FAILED"}),
-    "VERIFYING": frozenset({"WARMING", "FAILED"}),
-    "WARMING": frozenset({"READY", "FAILED"}),
-    "READY": frozenset({"DRAINING", "FAILED"}),
-    "DRAINING": frozenset({"UNLOADED"}),
-    "UNLOADED": frozenset(),
-    "FAILED": frozenset({"DRAINING"}),
+TRANSITIONS = {
+    *pairwise(("LOADING", "VERIFYING", "WARMING", "READY", "DRAINING", "UNLOADED")),
+    *((state, "FAILED") for state in ("LOADING", "VERIFYING", "WARMING", "READY")),
+    ("FAILED", "DRAINING"),
 }
 
 
@@ -39,8 +34,8 @@ class Version:
     """An immutable snapshot of one version; a transition returns a new object.
 
     `manifest` is set once the bundle is open. `session_ref` is weak: it is dead once no request holds the session.
-    `measured` is the largest difference to PyTorch by output, measured on this machine when the version was loaded.
-    `state_since` is the `time.monotonic` of the last transition.
+    `measured` (the largest difference to PyTorch by output), `warmup` and `memory` were measured on this machine when
+    the version was loaded. `state_since` is the `time.monotonic` of the last transition.
     """
 
     name: str
@@ -53,20 +48,28 @@ class Version:
     golden: tuple[GoldenCase, ...] = ()
     provider: str | None = None
     measured: Mapping[str, float] | None = None
-    warmup: WarmupResult | None = None
-    memory: Memory | None = None
+    warmup: Mapping[str, float] | None = None
+    memory: Mapping[str, Any] | None = None
     load_s: float | None = None
     state_since: float = field(default_factory=time.monotonic)
 
     def to(self, state: State, **changes: Any) -> "Version":
         """Return this version in its next state; leaving READY drops the model."""
-        if state not in TRANSITIONS[self.state]:
+        if (self.state, state) not in TRANSITIONS:
             raise AssertionError(f"{self.name} {self.version}: {self.state} -> {state} is not a transition")
         if state == "READY":
-            changes = {**changes, "session_ref": weakref.ref(changes["model"].session)}
+            changes["session_ref"] = weakref.ref(changes["model"].session)
         elif self.state == "READY":
-            changes = {**changes, "model": None, "golden": ()}
+            changes |= {"model": None, "golden": ()}
         return replace(self, state=state, state_since=time.monotonic(), **changes)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}" if self.version else self.name
+
+    @property
+    def not_ready_reason(self) -> str:
+        return self.reason or f"{self.name} is {self.state}"
 
     @property
     def in_use(self) -> bool:

@@ -18,12 +18,10 @@ class Coalescer:
         self._arrivals: dict[asyncio.AbstractEventLoop, Arrivals] = {}  # since the last drain
         self._single_turns = 0  # in a row
 
-    def is_idle(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def is_idle(self) -> bool:
         """Is a request that arrives now likely to be the only one?"""
         executor = self._executor
-        if self._single_turns < IDLE_STREAK or executor.pending or executor.is_busy or executor.stopped:
-            return False
-        if loop in self._arrivals:
+        if self._single_turns < IDLE_STREAK or executor.pending or executor.running or executor.closed:
             return False
         self._single_turns += 1
         return self._single_turns % COALESCE_EVERY != 0

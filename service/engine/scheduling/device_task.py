@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from service.errors import as_exception
@@ -24,13 +25,11 @@ class DeviceTask:
     def run(self) -> Callable[[], None]:
         """Do the work on this thread; returns a function that hands over the result, to be called on `loop`."""
         if self.is_cancelled:
-            return _nothing
+            return lambda: None
         try:
-            result = self._function(*self._args)
+            return partial(self._succeed, self._function(*self._args))
         except BaseException as error:  # noqa: BLE001 - whatever the work raises belongs to its caller
-            failure = as_exception(error)
-            return lambda: self.fail(failure)
-        return lambda: self._succeed(result)
+            return partial(self.fail, as_exception(error))
 
     def fail(self, error: Exception) -> None:
         if not self.future.done():
@@ -45,6 +44,3 @@ class DeviceTask:
     def _succeed(self, result: Any) -> None:
         if not self.future.done():
             self.future.set_result(result)
-
-
-def _nothing() -> None: ...

@@ -14,9 +14,10 @@ from typing import Any
 
 from service.engine.admission.controller import AdmissionController
 from service.engine.batching.backlog import Backlog
-from service.engine.batching.batch import Batch, SliceResult, compute
-from service.engine.batching.queue import BatchQueue
+from service.engine.batching.batch import SliceResult, compute
+from service.engine.batching.queue import Batch, BatchQueue
 from service.engine.batching.request import EMPTY, Request, RequestStatus
+from service.engine.context import UNRESERVED
 from service.engine.limits import Limits
 from service.engine.scheduling.deadline_timer import DeadlineTimers
 from service.engine.scheduling.device_task import DeviceTask
@@ -34,25 +35,19 @@ class Executor:
         self.backlog = Backlog(slots)
         self.admission = AdmissionController(slots, limits, self.backlog, self.lock)
         self.pending = 0  # requests and tasks that have arrived and are not answered
-        self.stopped = False
-        self._closed = False
+        self.closed = False
         self._has_work = threading.Condition(self.lock)
         self._threads: list[threading.Thread] = []
         self._idle_threads = 0
-        self._running = 0  # slots in use
+        self.running = 0  # slots in use
         self._num_finished = 0
         self._scheduler = EdfScheduler()
         self._timers = DeadlineTimers(self._expire)
 
-    @property
-    def is_busy(self) -> bool:
-        """May a request have to wait?"""
-        return self._running > 0 or bool(self._scheduler)
-
     def progress_token(self) -> int | None:
         """While every slot is in use: a number that changes whenever a job ends."""
         with self.lock:
-            return self._num_finished if self._running >= self.slots else None
+            return self._num_finished if self.running >= self.slots else None
 
     def enqueue(self, requests: Sequence[tuple[BatchQueue, Request]]) -> None:
         """Admit these requests to their queues, or fail them. To be called on their event loop."""
@@ -74,7 +69,7 @@ class Executor:
 
     def submit(self, task: DeviceTask) -> None:
         with self.lock:
-            if self._closed:
+            if self.closed:
                 raise shutting_down()
             self.pending += 1
             self._scheduler.add_task(task)
@@ -90,22 +85,23 @@ class Executor:
     def claim(self, batch: Batch) -> bool:
         """Take a slot for a batch that was never queued, if no queued work waits for one."""
         with self.lock:
-            if self._scheduler or self._running >= self.slots or self.stopped:
+            if self._scheduler or self.running >= self.slots or self.closed:
                 return False
-            self._running += 1
+            self.running += 1
             for part in batch.slices:
                 batch.queue.count_admitted(part.request)
-                part.request.context.permit.release()
+                if part.request.context.permit is not UNRESERVED:
+                    part.request.context.permit.release()
             return True
 
     def claim_queued(self, now: float, budget_s: float) -> Batch | None:
         """Take a slot and the most urgent batch that usually fits the budget; a thread takes what does not fit."""
         with self.lock:
-            if self._running >= self.slots:
+            if self.running >= self.slots:
                 return None
             batch = self._scheduler.next_batch(now, budget_s)
             if batch is not None:
-                self._running += 1
+                self.running += 1
                 if self.backlog.total_s > budget_s:
                     self.wake()
             return batch
@@ -131,7 +127,7 @@ class Executor:
     def wake(self) -> None:
         """Have one more thread look for work, if there is queued work and a free slot."""
         with self.lock:
-            if self._scheduler and self._running < self.slots:
+            if self._scheduler and self.running < self.slots:
                 if self._idle_threads:
                     self._has_work.notify()
                 elif len(self._threads) < self.slots:
@@ -140,13 +136,9 @@ class Executor:
                     self._threads.append(thread)
                     thread.start()
 
-    def raise_if_stopped(self) -> None:
-        if self.stopped:
-            raise shutting_down()
-
     def close(self, timeout_s: float) -> None:
         with self.lock:
-            self.stopped = self._closed = True
+            self.closed = True
             dropped = self._scheduler.clear()
             self._has_work.notify_all()
         for waiting in dropped:
@@ -159,12 +151,12 @@ class Executor:
         if request.future.done():
             return
         slices = queue.slices(request)
-        if self.stopped:
+        if self.closed:
             queue.counters.refused["stopping"] += 1
             request.fail(shutting_down())
             return
         request.context.permit.release()
-        if self.is_busy:
+        if self.running or self._scheduler:
             try:
                 permit = self.admission.try_admit(request.context, queue.estimate(request))
             except EkibenError as refusal:
@@ -189,12 +181,12 @@ class Executor:
         while True:
             with self.lock:
                 while (job := self._next_job()) is None:
-                    if self._closed:
+                    if self.closed:
                         return
                     self._idle_threads += 1
                     self._has_work.wait()
                     self._idle_threads -= 1
-                self._running += 1
+                self.running += 1
                 self.wake()
             if isinstance(job, DeviceTask):
                 _post(job.loop, job.run())
@@ -205,12 +197,12 @@ class Executor:
             del job  # an idle thread keeps no model alive
 
     def _release_slot(self) -> None:
-        self._running -= 1
+        self.running -= 1
         self._num_finished += 1
 
     def _next_job(self) -> Batch | DeviceTask | None:
         now = time.monotonic()
-        job = self._scheduler.next_job(now) if self._running < self.slots else None
+        job = self._scheduler.next_job(now) if self.running < self.slots else None
         if isinstance(job, Batch):
             self.backlog.started(job, now + job.queue.predict_batch_s(job))
         return job

@@ -6,8 +6,7 @@ Not safe to share between threads: the executor holds its lock around every call
 import heapq
 from itertools import count
 
-from service.engine.batching.batch import Batch
-from service.engine.batching.queue import BatchQueue
+from service.engine.batching.queue import Batch, BatchQueue
 from service.engine.batching.request import Request
 from service.engine.scheduling.device_task import DeviceTask
 

@@ -42,7 +42,7 @@ class MinBatch2:
     compute: Compute
 
     def __call__(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-        if _num_rows(inputs) != 1:
+        if len(next(iter(inputs.values()))) != 1:
             return self.compute(inputs, names)
         duplicated = {name: np.repeat(value, 2, axis=0) for name, value in inputs.items()}
         return {name: value[:1] for name, value in self.compute(duplicated, names).items()}
@@ -56,12 +56,9 @@ class BatchBuckets:
     bounds: tuple[int, ...]
 
     def __call__(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-        num_rows = _num_rows(inputs)
-        max_bound = self.bounds[-1]
-        if num_rows > max_bound:
-            size = -(-num_rows // max_bound) * max_bound
-        else:
-            size = self.bounds[bisect_left(self.bounds, num_rows)]
+        num_rows, max_bound = len(next(iter(inputs.values()))), self.bounds[-1]
+        is_larger = num_rows > max_bound
+        size = -(-num_rows // max_bound) * max_bound if is_larger else self.bounds[bisect_left(self.bounds, num_rows)]
         if size == num_rows or not num_rows:
             return self.compute(inputs, names)
         rows = np.minimum(np.arange(size), num_rows - 1)
@@ -107,7 +104,3 @@ class LengthBuckets:
         num_copied = min(num_steps, value.shape[1])
         resized[:, :num_copied] = value[:, :num_copied]
         return resized
-
-
-def _num_rows(inputs: Mapping[str, Array]) -> int:
-    return len(next(iter(inputs.values())))

@@ -1,8 +1,7 @@
 """Resolve the device setting to the device that the service runs on.
 
-Invariant: "cuda" is returned only after a session has run on the GPU of this machine. A runtime that was built for
-CUDA, or an environment variable that mentions a GPU, is not enough. "auto" selects the GPU under the same condition and
-falls back to the CPU.
+Invariant: "cuda" is returned only after a session has run on the GPU of this machine: a runtime that was built for CUDA
+is not enough. "auto" selects the GPU under the same condition and falls back to the CPU.
 """
 
 import os
@@ -34,15 +33,14 @@ PROBE_MODEL = bytes.fromhex(
 
 def resolve_device(setting: DeviceSetting) -> Device:
     """Return the device to use; raises DeviceError if the setting is "cuda" and no session runs there."""
-    if setting == "cpu":
-        return "cpu"
     try:
-        _run_on_cuda()
+        if setting != "cpu":
+            _run_on_cuda()
+            return "cuda"
     except DeviceError:
         if setting == "cuda":
             raise
-        return "cpu"
-    return "cuda"
+    return "cpu"
 
 
 def require_provider(device: Device) -> None:

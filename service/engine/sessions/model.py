@@ -1,7 +1,7 @@
 """The resources that a task needs to answer requests with one version of a model.
 
-Invariant: a reference to a `Model` is the lease on its version. A replaced version is freed when its last reference is
-dropped, and not before. Hold a `Model` only while an answer is being computed.
+Invariant: a reference to a `Model` is the lease on its version: a replaced version is freed when its last reference is
+dropped. Hold a `Model` only while an answer is being computed.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,7 @@ class Model:
 
 
 def read_tokenizer(bundle: Bundle) -> Tokenizer | None:
-    """Return the bundle's tokenizer, or None if the bundle has none.
-
-    Raises BundleError if the tokenizer cannot be parsed or has token ids outside the model's vocabulary.
-    """
+    """Return the bundle's tokenizer, if any; raises BundleError if it cannot be parsed or exceeds the vocabulary."""
     if bundle.tokenizer is None:
         return None
     where = f"{bundle.manifest.name}/{bundle.manifest.version}: tokenizer.json"

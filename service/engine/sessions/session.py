@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from threading import get_ident
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
@@ -30,10 +29,7 @@ DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)":
 
 
 class Session:
-    """Thread-safe: concurrent calls of `run` share no state, and the interpreter lock is released while one computes.
-
-    `compute` does the same as `run`, but without checking the inputs and without being counted in `longest_run_s`.
-    """
+    """Thread-safe; a run releases the interpreter lock. `compute` is `run` without checks and without counting."""
 
     def __init__(self, model: bytes, *, manifest: Manifest, device: Device, threads: int = 1) -> None:
         self.manifest = manifest
@@ -55,10 +51,9 @@ class Session:
         self.compute = with_shape_strategy(manifest, _graph_function(self._session))
 
     def run(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
-        """Compute the named outputs (all of them by default).
+        """Compute the named outputs, by default all.
 
-        Raises ValueError that names the first input that does not fit the manifest, and RuntimeError if the graph
-        fails on inputs that fit.
+        Raises ValueError for the first input that does not fit the manifest, RuntimeError if the graph fails otherwise.
         """
         names = self._outputs if outputs is None else outputs
         thread = get_ident()
@@ -81,14 +76,16 @@ class Session:
         if set(inputs) != set(specs):
             raise ValueError(f"{self._where}: inputs {sorted(inputs)}, expected {sorted(specs)}") from cause
         for name, spec in specs.items():
-            if not _matches(inputs[name], spec):
-                expected = f"{spec.dtype} {_axes(spec.shape)}"
-                actual = f"{inputs[name].dtype} {_axes(inputs[name].shape)}"
+            dtype, shape = inputs[name].dtype, inputs[name].shape
+            sizes = [size for axis, size in zip(spec.shape, shape, strict=False) if not isinstance(axis, str)]
+            fixed_sizes = [axis for axis in spec.shape if not isinstance(axis, str)]
+            if dtype != spec.dtype or len(shape) != len(spec.shape) or sizes != fixed_sizes:
+                actual, expected = _tensor_type(dtype, shape), _tensor_type(spec.dtype, spec.shape)
                 raise ValueError(f"{self._where}: input {name!r} is {actual}, expected {expected}") from cause
 
     def _check_specs(self, side: str, expected: tuple[TensorSpec, ...], actual: Sequence[Any]) -> None:
-        graph = {arg.name: f"{DTYPES.get(arg.type, arg.type)} {_axes(arg.shape)}" for arg in actual}
-        declared = {spec.name: f"{spec.dtype} {_axes(spec.shape)}" for spec in expected}
+        graph = {arg.name: _tensor_type(DTYPES.get(arg.type, arg.type), arg.shape) for arg in actual}
+        declared = {spec.name: _tensor_type(spec.dtype, spec.shape) for spec in expected}
         if graph != declared:
             name = next(name for name in graph | declared if graph.get(name) != declared.get(name))
             raise BundleError(
@@ -102,24 +99,16 @@ class Session:
             raise DeviceError(f"{self._where}: device {self.device!r} was asked for, the session got {self.provider}")
         if self.device == "cpu":
             return
-        misplaced = {
-            f"{node.op_type} {node.name!r}"
-            for part in self._session.get_provider_graph_assignment_info()
-            if part.ep_name != required
-            for node in part.get_nodes()
-            if node.op_type not in CPU_OPERATORS
-        }
+        parts = self._session.get_provider_graph_assignment_info()
+        on_cpu = [node for part in parts if part.ep_name != required for node in part.get_nodes()]
+        misplaced = {f"{node.op_type} {node.name!r}" for node in on_cpu if node.op_type not in CPU_OPERATORS}
         if misplaced:
-            raise DeviceError(
-                f"{self._where}: these nodes would run on the CPU, not on {required}: {sorted(misplaced)}"
-            )
+            message = f"these nodes would run on the CPU, not on {required}: {sorted(misplaced)}"
+            raise DeviceError(f"{self._where}: {message}")
 
 
 def _graph_function(session: ort.InferenceSession) -> Compute:
-    """Return a function that runs the graph and holds no reference to `Session`.
-
-    A reference would form a cycle, and a version whose last lease is dropped would wait for the garbage collector.
-    """
+    """Return a function that runs the graph; a reference to `Session` would be a cycle and delay its release."""
     # The C++ object underneath skips onnxruntime's Python checks, which repeat ours and cost 2.5 us a run.
     run = session._sess.run
 
@@ -131,10 +120,7 @@ def _graph_function(session: ort.InferenceSession) -> Compute:
 
 def _options(device: Device, threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
     # Warnings are dropped; errors arrive as exceptions.
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -143,14 +129,8 @@ def _options(device: Device, threads: int) -> ort.SessionOptions:
     return options
 
 
-def _matches(value: Any, spec: TensorSpec) -> bool:
-    if not isinstance(value, np.ndarray) or value.dtype != spec.dtype or value.ndim != len(spec.shape):
-        return False
-    return all(isinstance(axis, str) or axis == size for axis, size in zip(spec.shape, value.shape, strict=True))
-
-
-def _axes(shape: Sequence[int | str | None]) -> str:
-    return f"[{', '.join(str(axis) for axis in shape)}]"
+def _tensor_type(dtype: object, shape: Sequence[int | str | None]) -> str:
+    return f"{dtype} [{', '.join(map(str, shape))}]"
 
 
 def _first_line(error: Exception) -> str:

@@ -31,7 +31,7 @@ class Mismatch:
 
 
 def check_batch_invariance(session: Session, cases: Mapping[int, GoldenCase]) -> None:
-    """Check the certificate on this CPU; raises BundleError that names the output, case and row of a mismatch."""
+    """Check the certificate on this CPU; raises BundleError with the case, output and row of the first mismatch."""
     manifest = session.manifest
     if manifest.invariance.level != "bitwise" or session.device != "cpu":
         return
@@ -50,7 +50,9 @@ def find_mismatches(session: Session, cases: Mapping[int, GoldenCase]) -> Iterat
     rows_left = MAX_ROWS
     for number, case in cases.items():
         num_rows = len(next(iter(case.inputs.values())))
-        if num_rows < 2 or not _is_batched(session.manifest, case.inputs):
+        # A language model batches decode steps only; the prefill of each prompt is a run of its own.
+        is_prefill = isinstance(session.manifest.parameters, LanguageModel) and case.inputs["ids"].shape[1] > 1
+        if num_rows < 2 or is_prefill:
             continue
         batched = session.run(case.inputs)
         for row in range(min(num_rows, rows_left)):
@@ -67,16 +69,9 @@ def unpad(value: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return value[tuple(slice(size) for size in like.shape)]
 
 
-def _is_batched(manifest: Manifest, inputs: Tensors) -> bool:
-    """A language model batches decode steps only; the prefill of each prompt is a run of its own."""
-    return not isinstance(manifest.parameters, LanguageModel) or inputs["ids"].shape[1] == 1
-
-
 def _single_row(manifest: Manifest, inputs: Tensors, row: int) -> Tensors:
     """Return the inputs of one row without padding, as a request with this row alone would send them."""
-    single = {name: value[row : row + 1] for name, value in inputs.items()}
-    if "lengths" not in inputs:
-        return single
-    length = int(inputs["lengths"][row])
+    length = inputs["lengths"][row] if "lengths" in inputs else None
     has_steps = {spec.name for spec in manifest.inputs if spec.shape[1:2] == ("steps",)}
+    single = {name: value[row : row + 1] for name, value in inputs.items()}
     return {name: value[:, :length] if name in has_steps else value for name, value in single.items()}

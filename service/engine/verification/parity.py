@@ -23,49 +23,44 @@ ELEMENTS_PER_ROUNDING_EDGE = 1000  # one element in so many may differ by one
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """`worst` is the largest absolute difference; `index` is the element that exceeds the tolerance most."""
+    """`worst` is the largest absolute difference, `index` the element that exceeds the tolerance most.
 
-    within: bool
-    worst: float
-    index: tuple[int, ...]
+    The defaults are those of arrays that cannot be compared.
+    """
+
+    within: bool = False
+    worst: float = math.inf
+    index: tuple[int, ...] = ()
     detail: str
 
 
 def compare(reference: npt.NDArray[Any], actual: npt.NDArray[Any], *, atol: float, rtol: float) -> Difference:
     """Compare in float64; arrays that differ in shape or kind of dtype are infinitely far apart."""
     if reference.shape != actual.shape:
-        return _incomparable(f"shape {list(actual.shape)}, expected {list(reference.shape)}")
-    if (reference.dtype.kind in "iu") != (actual.dtype.kind in "iu"):
-        return _incomparable(f"dtype {actual.dtype}, expected {reference.dtype}")
+        return Difference(detail=f"shape {list(actual.shape)}, expected {list(reference.shape)}")
+    is_integer = reference.dtype.kind in "iu"
+    if is_integer != (actual.dtype.kind in "iu"):
+        return Difference(detail=f"dtype {actual.dtype}, expected {reference.dtype}")
     if not reference.size:
-        return Difference(within=True, worst=0.0, index=(), detail="no elements")
+        return Difference(within=True, worst=0.0, detail="no elements")
     expected_f64, actual_f64 = reference.astype(np.float64), actual.astype(np.float64)
     finite = np.isfinite(expected_f64) & np.isfinite(actual_f64)
     distance = np.full(expected_f64.shape, np.inf)
     np.subtract(actual_f64, expected_f64, out=distance, where=finite)
     np.abs(distance, out=distance)
-    if reference.dtype.kind in "iu":
-        excess = distance - 1
-        within = excess.max() <= 0 and np.count_nonzero(distance) <= math.ceil(
-            reference.size / ELEMENTS_PER_ROUNDING_EDGE
-        )
-    else:
-        excess = distance - (atol + rtol * np.abs(np.where(finite, expected_f64, 0.0)))
-        within = excess.max() <= 0
+    allowed = 1 if is_integer else atol + rtol * np.abs(np.where(finite, expected_f64, 0.0))
+    excess = distance - allowed
+    num_edges = np.count_nonzero(distance) if is_integer else 0
+    within = excess.max() <= 0 and num_edges <= math.ceil(reference.size / ELEMENTS_PER_ROUNDING_EDGE)
     index = tuple(int(i) for i in np.unravel_index(int(excess.argmax()), excess.shape))
     detail = f"{actual[index]} at {list(index)}, expected {reference[index]}"
     return Difference(within=bool(within), worst=float(distance.max()), index=index, detail=detail)
 
 
-def _incomparable(detail: str) -> Difference:
-    return Difference(within=False, worst=math.inf, index=(), detail=detail)
-
-
 def replay(session: Session, bundle: Bundle) -> dict[str, float]:
     """Run every golden case; return the largest absolute difference to the PyTorch model by output.
 
-    Raises BundleError that names the output and case with the largest difference out of tolerance, or the row whose
-    bits depend on its batch although the manifest says they do not.
+    Raises BundleError for the largest difference out of tolerance, or a row whose bits wrongly depend on its batch.
     """
     cases = dict(enumerate(bundle.golden))
     measured = replay_cases(session, cases)

@@ -5,7 +5,6 @@ which include both limits, and the model admits every warm-up shape.
 """
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +29,7 @@ class Shape:
 def warmup_shapes(manifest: Manifest) -> tuple[Shape, ...]:
     """Return batches of 1, 2, 4, ... up to `max_items` times lengths of 8, 16, ... up to `max_steps`, smallest first.
 
-    A language model prefills each prompt alone and then decodes up to `max_items` rows in a batch, at each capacity of
-    its cache: 64, 128, ... up to `max_steps`.
+    A language model prefills each prompt alone and then decodes batches, at each capacity of its cache: 64, 128, ...
     """
     limits = manifest.limits
     batches = doubling(1, limits.max_items)
@@ -40,14 +38,11 @@ def warmup_shapes(manifest: Manifest) -> tuple[Shape, ...]:
     lengths = doubling(MIN_STEPS, limits.max_steps)
     if not isinstance(manifest.parameters, LanguageModel):
         return tuple(Shape(batch=batch, steps=steps) for steps in lengths for batch in batches)
-    return tuple(
-        shape
-        for past in doubling(MIN_CACHE_CAPACITY, limits.max_steps)
-        for shape in (
-            *(Shape(batch=1, steps=steps, past=past) for steps in lengths if steps <= past),
-            *(Shape(batch=batch, steps=1, past=past) for batch in batches),
-        )
-    )
+    shapes: tuple[Shape, ...] = ()
+    for past in doubling(MIN_CACHE_CAPACITY, limits.max_steps):
+        shapes += tuple(Shape(batch=1, steps=steps, past=past) for steps in lengths if steps <= past)
+        shapes += tuple(Shape(batch=batch, steps=1, past=past) for batch in batches)
+    return shapes
 
 
 def zero_inputs(manifest: Manifest, shape: Shape) -> Tensors:
@@ -71,5 +66,4 @@ def doubling_with_midpoints(first: int, limit: int) -> tuple[int, ...]:
 
 def doubling(first: int, limit: int) -> tuple[int, ...]:
     """Return 1, 2, 4, 8, ... times `first`, and `limit` as the last size."""
-    sizes: Iterator[int] = (first << i for i in itertools.count())
-    return (*itertools.takewhile(lambda size: size < limit, sizes), limit)
+    return (*itertools.takewhile(lambda size: size < limit, (first << i for i in itertools.count())), limit)

@@ -6,7 +6,6 @@ warm-up shape on the device that it serves on, and the batch planner knows how l
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from service.engine.sessions.session import Session
@@ -27,35 +26,25 @@ class BatchPlanner(Protocol):
         """Record how long a batch of this shape took."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class WarmupResult:
-    """How many shapes were run, and the total time."""
+def warm_up(session: Session, planner: BatchPlanner | None = None) -> int:
+    """Run the planner's batches, or the manifest's warm-up shapes without a planner; return the number of shapes.
 
-    num_shapes: int
-    seconds: float
-
-
-def warm_up(session: Session, planner: BatchPlanner | None = None) -> WarmupResult:
-    """Run the planner's batches, or the manifest's warm-up shapes without a planner; report their times to the planner.
-
-    The first run of a shape is not reported, because it includes the planning of memory and kernels.
+    The planner observes every run of a shape but the first, which includes the planning of memory and kernels.
     """
-    began = time.perf_counter()
     # The decoder forms the batches of a language model itself.
     if planner is None or isinstance(session.manifest.parameters, LanguageModel):
         shapes = warmup_shapes(session.manifest)
         for shape in shapes:
             _time_runs(session, shape)
-        return WarmupResult(num_shapes=len(shapes), seconds=time.perf_counter() - began)
+        return len(shapes)
     batches = planner.grid(session)
     for num_rows, num_steps in batches:
         for seconds in _time_runs(session, Shape(batch=num_rows, steps=num_steps or None))[1:]:
             planner.observe(session, num_rows, num_steps, seconds)
-    return WarmupResult(num_shapes=len(batches), seconds=time.perf_counter() - began)
+    return len(batches)
 
 
 def _time_runs(session: Session, shape: Shape) -> list[float]:
-    """Return the seconds of the first run and of those that follow it."""
     inputs = zero_inputs(session.manifest, shape)
     times: list[float] = []
     while len(times) <= 1 or (len(times) <= MAX_TIMED_RUNS and sum(times) < TIMING_BUDGET_S):

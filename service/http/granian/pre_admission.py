@@ -1,8 +1,7 @@
 """Requests are refused, and bodies asked for, on granian's own thread, before the event loop knows of them.
 
-This is the only module that replaces a private function of granian: its scheduler of requests has no other place to
-run code at that moment. tests/service/http/granian/test_pre_admission.py asks granian whether the function still works
-as this module expects.
+This is the only module that replaces a private function of granian, whose scheduler of requests has no other place to
+run code at that moment. tests/service/http/granian/test_pre_admission.py fails if granian changes the function.
 """
 
 import asyncio
@@ -27,10 +26,7 @@ def install(router: Router) -> None:
 
 
 class PreAdmissionHook:
-    """Called by granian's thread for each request: refuses it there, or has the event loop answer it.
-
-    The body is asked for here, so that it has arrived when the event loop wants it.
-    """
+    """Called by granian's thread: refuses a request, or asks for its body early and has the event loop answer it."""
 
     def __init__(self, router: Router, loop: asyncio.AbstractEventLoop, context: Context, _: Any) -> None:
         self._router = router
@@ -42,11 +38,12 @@ class PreAdmissionHook:
         try:
             route = find_route(request.path)
             if isinstance(route, InferenceRoute) and request.method in route.methods:
-                refusal = self._router.refuse_early(route, request)
+                state = self._router.state()
+                refusal = self._router.refuse_early(state, route, request)
                 if refusal is not None:
                     send_response(watcher.proto, refusal)
                     return
-                request.fetch(self._router.max_body_bytes)
+                request.fetch(state.max_body_bytes)
         except EkibenError:
             pass  # the router raises it again, and answers it
         except Exception:  # which would end granian's thread

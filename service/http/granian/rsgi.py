@@ -12,7 +12,7 @@ from granian.rsgi import Scope as RsgiScope
 
 from service.engine.context import RequestContext
 from service.http.router import Router, find_route
-from service.http.wire.asgi import App, Message, Scope
+from service.http.wire.asgi import App, Message
 from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, Response, body_too_large, declared_length
 
 
@@ -23,7 +23,7 @@ class RsgiRequest:
         self._scope = scope
         self._protocol = protocol
         self._headers = scope.headers
-        self._body: asyncio.Future[bytes] | None = None  # asked for, not awaited yet
+        self._body: Any = None  # granian's future of a body that was asked for, and is not awaited yet
         self.method = scope.method
         self.path = scope.path
         self.received_at = time.monotonic()
@@ -35,8 +35,7 @@ class RsgiRequest:
 
     @property
     def client(self) -> str:
-        client: str = self._scope.client
-        return client
+        return self._scope.client
 
     def header(self, name: str) -> str:
         if name not in self._headers:
@@ -47,8 +46,7 @@ class RsgiRequest:
     def fetch(self, limit: int) -> None:
         """Ask granian for a body of declared length, for `body` to await. Raises EkibenError("body-too-large")."""
         if declared_length(self, limit) is not None:
-            body: Any = self._protocol()
-            self._body = body
+            self._body = self._protocol()
 
     async def body(self, limit: int) -> bytes:
         try:
@@ -89,14 +87,14 @@ async def answer(router: Router, scope: RsgiScope, protocol: HTTPProtocol, reque
     request = request or RsgiRequest(scope, protocol)
     route = find_route(request.path)
     if route is None:
-        return await _pass_on(router.app, scope, protocol)
+        await _pass_on(router.app, scope, protocol)
+        return
     try:
         send_response(protocol, await router.respond(route, request))
     except ClientDisconnectedError:
-        return None
+        pass
     finally:
         request.drop()
-    return None
 
 
 def send_response(protocol: HTTPProtocol, response: Response) -> None:
@@ -133,26 +131,19 @@ async def _pass_on(app: App, scope: RsgiScope, protocol: HTTPProtocol) -> None:
         if body:
             await transport.send_bytes(body)
 
-    await app(_asgi_scope(scope), receive, send)
-
-
-def _asgi_scope(scope: RsgiScope) -> Scope:
-    return {
+    asgi_scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": scope.http_version,
         "method": scope.method,
         "scheme": scope.scheme,
         "path": scope.path,
-        "raw_path": scope.path.encode(),
-        "root_path": "",
         "query_string": scope.query_string.encode("latin-1"),
         "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in scope.headers.items()],
         "client": _address(scope.client),
         "server": _address(scope.server),
-        "extensions": {},
-        "state": {},
     }
+    await app(asgi_scope, receive, send)
 
 
 def _address(text: str) -> tuple[str, int] | None:

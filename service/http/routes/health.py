@@ -4,24 +4,20 @@ Invariant: a live process answers; a ready service would answer an inference req
 """
 
 from service.errors import EkibenError
-from service.http.route import ReadRoute
-from service.http.service_state import ServiceState
+from service.http.route import ReadRoute, ServiceState
 from service.http.wire.errors import oip_error_response
 from service.http.wire.messages import JSON, HttpRequest, Response
 
-LIVE = Response(JSON, b'{"live":true}')
-READY = Response(JSON, b'{"ready":true}')
-
 
 async def _live(_: ServiceState, __: HttpRequest) -> Response:
-    return LIVE
+    return Response(JSON, b'{"live":true}')
 
 
 async def _ready(state: ServiceState, _: HttpRequest) -> Response:
     reason = "the service is shutting down" if state.draining else state.repository.not_ready_reason()
     if reason is not None:
         raise EkibenError("not-ready", reason)
-    return READY
+    return Response(JSON, b'{"ready":true}')
 
 
 ROUTES = (

@@ -2,9 +2,7 @@
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from service.engine.metrics import Counters
-from service.http.route import ReadRoute
-from service.http.service_state import ServiceState
+from service.http.route import ReadRoute, ServiceState
 from service.http.telemetry.exposition import Samples, histogram_samples, render_text
 from service.http.wire.messages import HttpRequest, Response
 
@@ -22,33 +20,25 @@ def collect_samples(state: ServiceState) -> Samples:
         if row["state"] == "READY":
             samples["ekiben_model_ready", "", (("model", row["name"]), ("version", row["version"]))] = 1
     for counters in state.runner.counters():
-        samples |= _engine_samples(counters)
+        labels = ("model", counters.model), ("version", counters.version)
+        samples |= {
+            ("ekiben_engine_requests", "_total", labels): counters.requests,
+            ("ekiben_engine_bisected_batches", "_total", labels): counters.bisected_batches,
+            ("ekiben_engine_steps", "_total", labels): counters.steps,
+            ("ekiben_engine_padding_steps", "_total", labels): counters.padded_steps,
+            ("ekiben_engine_decoder_steps", "_total", labels): counters.decoder_steps,
+        }
+        for mode, count in ("inline", counters.inline_batches), ("thread", counters.batches - counters.inline_batches):
+            samples["ekiben_engine_batches", "_total", (*labels, ("mode", mode))] = count
+        for outcome in ("executed", "failed", "cancelled", "expired", "late"):
+            count = getattr(counters, f"{outcome}_items")
+            samples["ekiben_engine_items", "_total", (*labels, ("outcome", outcome))] = count
+        for reason, count in list(counters.refused.items()):
+            samples["ekiben_engine_refused", "_total", (*labels, ("reason", reason))] = count
+        samples["ekiben_engine_queue_items", "", labels] = counters.queued_items
+        samples |= histogram_samples("ekiben_engine_queue_seconds", labels, counters.queue_s)
+        samples |= histogram_samples("ekiben_engine_compute_seconds", labels, counters.compute_s)
     return samples
-
-
-def _engine_samples(counters: Counters) -> Samples:
-    labels = ("model", counters.model), ("version", counters.version)
-    values: dict[tuple[str, str, str], float] = {
-        ("requests", "", ""): counters.requests,
-        ("items", "outcome", "executed"): counters.executed_items,
-        ("items", "outcome", "failed"): counters.failed_items,
-        ("items", "outcome", "cancelled"): counters.cancelled_items,
-        ("items", "outcome", "expired"): counters.expired_items,
-        ("items", "outcome", "late"): counters.late_items,
-        ("batches", "mode", "inline"): counters.inline_batches,
-        ("batches", "mode", "thread"): counters.batches - counters.inline_batches,
-        ("bisected_batches", "", ""): counters.bisected_batches,
-        ("steps", "", ""): counters.steps,
-        ("padding_steps", "", ""): counters.padded_steps,
-        ("decoder_steps", "", ""): counters.decoder_steps,
-        **{("refused", "reason", reason): count for reason, count in list(counters.refused.items())},
-    }
-    samples: Samples = {}
-    for (name, label, value), count in values.items():
-        samples[f"ekiben_engine_{name}", "_total", (*labels, *(((label, value),) if label else ()))] = count
-    samples["ekiben_engine_queue_items", "", labels] = counters.queued_items
-    samples |= histogram_samples("ekiben_engine_queue_seconds", labels, counters.queue_s)
-    return samples | histogram_samples("ekiben_engine_compute_seconds", labels, counters.compute_s)
 
 
 async def _metrics(state: ServiceState, _: HttpRequest) -> Response:
@@ -58,4 +48,4 @@ async def _metrics(state: ServiceState, _: HttpRequest) -> Response:
     return Response(CONTENT_TYPE_PLAIN_0_0_4, render_text(samples))
 
 
-ROUTES: tuple[ReadRoute, ...] = (ReadRoute(name="/metrics", handle=_metrics),)
+ROUTES = (ReadRoute(name="/metrics", handle=_metrics),)

@@ -8,8 +8,7 @@ import orjson
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.families import TaskName
-from service.http.route import InferenceRoute, ReadRoute
-from service.http.service_state import ServiceState
+from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.json_body import parse_json
 from service.http.wire.messages import JSON, HttpRequest, Response, media_type, parse_digits
 from service.tasks import TASKS
@@ -18,9 +17,6 @@ from service.tasks.classify import classify_upload
 from service.tasks.generate import GenerateRequest, generate_grid
 from service.tasks.model_lookup import ENDPOINTS, resolve_model
 from service.tasks.ranking import TopK
-
-PNG = "image/png"
-IMAGE_TYPES = {"image/png", "image/jpeg"}
 
 
 class UploadQuery(RequestBody):
@@ -32,32 +28,30 @@ class UploadQuery(RequestBody):
 def _inference_route(task: TaskName) -> InferenceRoute:
     async def handle(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
         content_type = media_type(request)
-        if content_type in IMAGE_TYPES and task == "classify":
+        if content_type in {"image/png", "image/jpeg"} and task == "classify":
             return await _classify_upload(state, request, body, context)
         if content_type != "application/json":
             accepted = "application/json" + (", image/png or image/jpeg" if task == "classify" else "")
-            got = content_type or "none"
-            raise EkibenError("unsupported-media-type", f"expected content type {accepted}, got {got}")
+            detail = f"expected content type {accepted}, got {content_type or 'none'}"
+            raise EkibenError("unsupported-media-type", detail)
         parsed = parse_request(TASKS[task].request, parse_json(body))
         model = resolve_model(state.repository, parsed.model, task)
         if isinstance(parsed, GenerateRequest) and "image/png" in request.header("accept"):
             png, seed = await generate_grid(model, state.runner, parsed, context)
-            return Response(PNG, png, [("x-seed", str(seed))])
+            return Response("image/png", png, [("x-seed", str(seed))])
         return Response(JSON, orjson.dumps(await TASKS[task].handle(model, state.runner, parsed, context)))
 
     return InferenceRoute(name=ENDPOINTS[task], handle=handle)
 
 
-async def _classify_upload(
-    state: ServiceState, request: HttpRequest, image: bytes, context: RequestContext
-) -> Response:
+async def _classify_upload(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
     query: dict[str, Any] = dict(parse_qsl(request.query, keep_blank_values=True))
     top_k = parse_digits(query.get("top_k", ""))
     if top_k is not None:
         query["top_k"] = top_k
     upload = parse_request(UploadQuery, query)
     model = resolve_model(state.repository, upload.model, "classify")
-    return Response(JSON, orjson.dumps(await classify_upload(model, state.runner, image, upload.top_k, context)))
+    return Response(JSON, orjson.dumps(await classify_upload(model, state.runner, body, upload.top_k, context)))
 
 
 async def _list_models(state: ServiceState, _: HttpRequest) -> Response:
@@ -69,7 +63,7 @@ async def _show_model(state: ServiceState, request: HttpRequest) -> Response:
     return Response(JSON, orjson.dumps(state.repository.describe_model(name)))
 
 
-ROUTES = (
+ROUTES: tuple[Route, ...] = (
     *(_inference_route(task) for task in ENDPOINTS),
     ReadRoute(name="/models", handle=_list_models),
     ReadRoute(name="/models/", handle=_list_models),

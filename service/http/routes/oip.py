@@ -1,7 +1,6 @@
 """The Open Inference Protocol, version 2, over HTTP: inference on the raw tensors of a model, metadata and readiness.
 
 Invariant: a response holds the requested outputs in the requested order, computed by the version that it names.
-`EXTENSIONS` names only extensions of the protocol that are implemented.
 """
 
 from collections.abc import Mapping
@@ -14,19 +13,16 @@ from service.engine.context import RequestContext
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.families import TensorSpec
-from service.http.route import InferenceRoute, ReadRoute, Route
-from service.http.service_state import ServiceState
+from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.errors import oip_error_response
 from service.http.wire.messages import JSON, HttpRequest, Response
 from service.http.wire.oip_request import ParsedRequest, json_size, parse_cached
-from service.http.wire.oip_tensors import DATATYPES, Array, build_arrays, output_metadata
+from service.http.wire.oip_tensors import DATATYPE_OF, DATATYPES, Array, build_arrays
 from service.manifest import Manifest
 from service.tasks.faults import describe_value
 from service.tasks.tensors import check_values, clear_padding
 
-EXTENSIONS = ("binary_tensor_data",)
-PLATFORM = "onnx_onnxv1"
-BINARY = "application/octet-stream"
+Arrays = Mapping[str, Array]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PATH_CACHE_SIZE = 64  # small, because a client can send long paths
 
@@ -45,9 +41,7 @@ async def _infer(state: ServiceState, request: HttpRequest, body: bytes, context
     return _response(manifest, parsed, request_id, outputs)
 
 
-def _response(
-    manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Mapping[str, Array]
-) -> Response:
+def _response(manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Arrays) -> Response:
     raw = [outputs[name].tobytes() for name, is_binary in parsed.binary_outputs.items() if is_binary]
     if request_id is not None or len(raw) < len(parsed.binary_outputs):
         head = _response_head(manifest, parsed, request_id, outputs)
@@ -57,12 +51,11 @@ def _response(
         head = heads.get(shapes) or heads.setdefault(shapes, _response_head(manifest, parsed, None, outputs))
     if not raw:
         return Response(JSON, head)
-    return Response(BINARY, b"".join([head, *raw]), [("inference-header-content-length", str(len(head)))])
+    headers = [("inference-header-content-length", str(len(head)))]
+    return Response("application/octet-stream", b"".join([head, *raw]), headers)
 
 
-def _response_head(
-    manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Mapping[str, Array]
-) -> bytes:
+def _response_head(manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Arrays) -> bytes:
     """Return the JSON of a response, with the numbers of the outputs that are not sent as bytes."""
     document: dict[str, Any] = {"model_name": manifest.name, "model_version": manifest.version}
     if request_id is not None:
@@ -70,7 +63,7 @@ def _response_head(
     document["outputs"] = entries = []
     for name, is_binary in parsed.binary_outputs.items():
         value = outputs[name]
-        entry = output_metadata(name, value)
+        entry: dict[str, Any] = {"name": name, "datatype": DATATYPE_OF[value.dtype], "shape": value.shape}
         if is_binary:
             entry["parameters"] = {"binary_data_size": value.nbytes}
         else:
@@ -97,7 +90,7 @@ def _parse_path(path: str) -> tuple[str, str | None]:
 
 
 async def _server_metadata(_: ServiceState, __: HttpRequest) -> Response:
-    return Response(JSON, orjson.dumps({"name": "ekiben", "version": "2", "extensions": EXTENSIONS}))
+    return Response(JSON, orjson.dumps({"name": "ekiben", "version": "2", "extensions": ["binary_tensor_data"]}))
 
 
 async def _model_metadata(state: ServiceState, request: HttpRequest) -> Response:
@@ -105,7 +98,7 @@ async def _model_metadata(state: ServiceState, request: HttpRequest) -> Response
     document = {
         "name": manifest.name,
         "versions": [manifest.version],
-        "platform": PLATFORM,
+        "platform": "onnx_onnxv1",
         "inputs": [_tensor_metadata(spec) for spec in manifest.inputs],
         "outputs": [_tensor_metadata(spec) for spec in manifest.outputs],
     }
@@ -131,22 +124,18 @@ async def _unknown(_: ServiceState, request: HttpRequest) -> Response:
 ROUTES = tuple(
     ReadRoute(name=name, handle=_server_metadata, error_format=oip_error_response) for name in ("/v2", "/v2/")
 )
-MODEL = ReadRoute(name="/v2/models/{model}", handle=_model_metadata, error_format=oip_error_response)
 UNKNOWN = ReadRoute(name="/v2/...", handle=_unknown, methods=METHODS, error_format=oip_error_response)
-READY = ReadRoute(name="/v2/models/{model}/ready", handle=_model_ready, error_format=oip_error_response)
-INFER = InferenceRoute(name="/v2/models/{model}/infer", handle=_infer, error_format=oip_error_response)
+MODEL_ROUTES: dict[tuple[str, ...], Route] = {
+    (): ReadRoute(name="/v2/models/{model}", handle=_model_metadata, error_format=oip_error_response),
+    ("ready",): ReadRoute(name="/v2/models/{model}/ready", handle=_model_ready, error_format=oip_error_response),
+    ("infer",): InferenceRoute(name="/v2/models/{model}/infer", handle=_infer, error_format=oip_error_response),
+}
 
 
 def match_prefix(path: str) -> Route | None:
     """Return the route of a path that contains a model name and perhaps a version."""
     if not path.startswith("/v2/models/"):
         return UNKNOWN if path.startswith("/v2/") else None
-    match path.removeprefix("/v2/models/").split("/"):
-        case [_, "infer"] | [_, "versions", _, "infer"]:
-            return INFER
-        case [_, "ready"] | [_, "versions", _, "ready"]:
-            return READY
-        case [_] | [_, "versions", _]:
-            return MODEL
-        case _:
-            return UNKNOWN
+    _, *rest = path.removeprefix("/v2/models/").split("/")
+    action = rest[2:] if len(rest) >= 2 and rest[0] == "versions" else rest
+    return MODEL_ROUTES.get(tuple(action), UNKNOWN)

@@ -1,10 +1,11 @@
 """The metric families of the service and their text format for Prometheus."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from service.engine.metrics import BOUNDS_S, Histogram
 
@@ -12,10 +13,7 @@ Labels = tuple[tuple[str, str], ...]
 Samples = dict[tuple[str, str, Labels], float]  # (family, suffix, labels) -> value
 
 FAMILIES = {
-    "ekiben_http_requests": (
-        "counter",
-        "Responses by route and status; status 499 counts clients that disconnected before the response.",
-    ),
+    "ekiben_http_requests": ("counter", "Responses by route and status; 499: the client disconnected first."),
     "ekiben_http_request_seconds": ("histogram", "Time from the request head to the response, by route."),
     "ekiben_http_in_flight": ("gauge", "Inference requests in progress."),
     "ekiben_ready_workers": ("gauge", "Worker processes that are ready."),
@@ -25,46 +23,33 @@ FAMILIES = {
     "ekiben_engine_refused": ("counter", "Requests refused on arrival, by reason."),
     "ekiben_engine_batches": ("counter", "Batches computed, by mode: on the event loop (inline) or on a thread."),
     "ekiben_engine_bisected_batches": ("counter", "Batches split to isolate failing items."),
-    "ekiben_engine_steps": (
-        "counter",
-        "Requested steps, including the past that clients sent; for models without steps, requested items.",
-    ),
+    "ekiben_engine_steps": ("counter", "Steps requested, including the past; for models without steps, items."),
     "ekiben_engine_padding_steps": ("counter", "Steps added by padding."),
     "ekiben_engine_decoder_steps": ("counter", "Decoded tokens of generated texts."),
     "ekiben_engine_queue_items": ("gauge", "Items in the queue."),
-    "ekiben_engine_queue_seconds": (
-        "histogram",
-        "Time from the arrival of the first item of a batch to its computation.",
-    ),
+    "ekiben_engine_queue_seconds": ("histogram", "Time from the first arrival in a batch to its computation."),
     "ekiben_engine_compute_seconds": ("histogram", "Time to compute a batch."),
 }
-GAUGES = {name for name, (kind, _) in FAMILIES.items() if kind == "gauge"}
 
 
-def render_text(samples: Mapping[tuple[str, str, Labels], float]) -> bytes:
-    """Return the samples in the text format of Prometheus."""
-    metrics = {name: Metric(name, text, kind) for name, (kind, text) in FAMILIES.items()}
-    for (family, suffix, labels), value in samples.items():
-        metrics[family].add_sample(family + suffix, dict(labels), value)
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(metrics))
-    return generate_latest(registry)
-
-
-def histogram_samples(family: str, labels: Labels, histogram: Histogram) -> Samples:
-    samples: Samples = {}
-    total = 0
-    for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), list(histogram.counts), strict=True):
-        total += count
-        samples[family, "_bucket", (*labels, ("le", bound))] = total
-    samples[family, "_sum", labels] = histogram.sum_s
-    samples[family, "_count", labels] = total
-    return samples
-
-
-class _Collector:
-    def __init__(self, metrics: Mapping[str, Metric]) -> None:
-        self._metrics = metrics
+class SamplesCollector(Collector):
+    def __init__(self, samples: Samples) -> None:
+        self._metrics = {name: Metric(name, text, kind) for name, (kind, text) in FAMILIES.items()}
+        for (family, suffix, labels), value in samples.items():
+            self._metrics[family].add_sample(family + suffix, dict(labels), value)
 
     def collect(self) -> Iterator[Metric]:
         return (metric for metric in self._metrics.values() if metric.samples)
+
+
+def render_text(samples: Samples) -> bytes:
+    """Return the samples in the text format of Prometheus."""
+    return generate_latest(SamplesCollector(samples))
+
+
+def histogram_samples(family: str, labels: Labels, histogram: Histogram) -> Samples:
+    bounds, totals = (*map(str, BOUNDS_S), "+Inf"), list(accumulate(histogram.counts))
+    buckets = {
+        (family, "_bucket", (*labels, ("le", bound))): total for bound, total in zip(bounds, totals, strict=True)
+    }
+    return {**buckets, (family, "_sum", labels): histogram.sum_s, (family, "_count", labels): totals[-1]}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from service.http.telemetry.exposition import GAUGES, Samples
+from service.http.telemetry.exposition import FAMILIES, Samples
 
 PUBLISH_INTERVAL_S = 1.0
 
@@ -24,44 +24,17 @@ class MultiprocessMetrics:
     """One file of samples for each worker, named by its process id."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self._path = folder / f"{os.getpid()}.json"
         self._healthy = True
 
     def publish(self, samples: Samples) -> None:
-        """Write the samples of this worker for the other workers to read."""
-        content = orjson.dumps([[family, suffix, labels, value] for (family, suffix, labels), value in samples.items()])
+        """Write the samples of this worker for the others, and log a failure once."""
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_bytes(content)
-        temporary.replace(self._path)
-
-    def merge(self, samples: Samples) -> Samples:
-        """Return `samples` plus those of the other workers, without the gauges of workers that have ended."""
-        total = dict(samples)
-        for path in self._folder.glob("*.json"):
-            if path == self._path:
-                continue
-            alive = Path(f"/proc/{path.stem}").exists()
-            for family, suffix, labels, value in orjson.loads(path.read_bytes()):
-                key = family, suffix, tuple((name, text) for name, text in labels)
-                if alive or family not in GAUGES:
-                    total[key] = total.get(key, 0.0) + value
-        return total
-
-    async def run(self, collect: Callable[[], Samples]) -> None:
-        """Publish the samples of this worker once a second until cancelled, and once more on cancellation."""
-        with suppress(asyncio.CancelledError):
-            while True:
-                self._try_publish(collect())
-                await asyncio.sleep(PUBLISH_INTERVAL_S)
-        self._try_publish(collect())
-
-    def _try_publish(self, samples: Samples) -> None:
-        """Publish, and log only the first failure and the recovery after it."""
         try:
             # A cleaner of temporary files may have deleted the folder.
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            self.publish(samples)
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            temporary.write_bytes(orjson.dumps([[*key, value] for key, value in samples.items()]))
+            temporary.replace(self._path)
         except OSError as error:
             if self._healthy:
                 log.error("cannot write %s, so other workers report old metrics of this one: %s", self._path, error)
@@ -70,3 +43,22 @@ class MultiprocessMetrics:
             if not self._healthy:
                 log.info("wrote %s again, so other workers report current metrics of this one", self._path)
             self._healthy = True
+
+    def merge(self, samples: Samples) -> Samples:
+        """Return `samples` plus those of the other workers, without the gauges of workers that have ended."""
+        total = dict(samples)
+        for path in set(self._path.parent.glob("*.json")) - {self._path}:
+            alive = Path(f"/proc/{path.stem}").exists()
+            for family, suffix, labels, value in orjson.loads(path.read_bytes()):
+                key = family, suffix, tuple(map(tuple, labels))
+                if alive or FAMILIES[family][0] != "gauge":
+                    total[key] = total.get(key, 0.0) + value
+        return total
+
+    async def run(self, collect: Callable[[], Samples]) -> None:
+        """Publish the samples of this worker once a second until cancelled, and once more on cancellation."""
+        with suppress(asyncio.CancelledError):
+            while True:
+                self.publish(collect())
+                await asyncio.sleep(PUBLISH_INTERVAL_S)
+        self.publish(collect())

@@ -6,20 +6,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from service.engine.context import RequestContext
-from service.http.wire.messages import (
-    UNREADABLE,
-    ClientDisconnectedError,
-    Response,
-    body_too_large,
-    declared_length,
-)
+from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, Response, body_too_large, declared_length
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-OPTIONAL_WHITESPACE = " \t"  # RFC 9110, section 5.6.3
 
 
 class AsgiRequest:
@@ -37,8 +30,7 @@ class AsgiRequest:
 
     @property
     def query(self) -> str:
-        query: bytes = self._scope["query_string"]
-        return query.decode("latin-1")
+        return str(self._scope["query_string"], "latin-1")
 
     @property
     def client(self) -> str:
@@ -47,7 +39,8 @@ class AsgiRequest:
 
     def header(self, name: str) -> str:
         value = self._headers.get(name.encode(), b"")
-        return value.decode().strip(OPTIONAL_WHITESPACE) if value.isascii() else UNREADABLE
+        # Optional white space: RFC 9110, section 5.6.3.
+        return value.decode().strip(" \t") if value.isascii() else UNREADABLE
 
     async def body(self, limit: int) -> bytes:
         declared_length(self, limit)

@@ -1,23 +1,20 @@
 """Domain errors as HTTP responses; this is the only module that maps an error slug to an HTTP status.
 
 Invariant: every error response is one document with the members of a problem (RFC 9457), a stable `code` and `errors`,
-which points at the invalid places of the request. It contains no stack trace and no internal data, and it repeats at
-most `MAX_CHARS` characters of a value that the client sent.
+which points at the invalid places of the request. It holds no internal data, and at most `MAX_CHARS` of a client value.
 """
 
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 
 from service.errors import EkibenError, Slug
-from service.http.wire.messages import JSON, Headers, Response
+from service.http.wire.messages import JSON, Response
 
 PROBLEM_JSON = "application/problem+json"
 MAX_CHARS = 1000  # of a sentence or a pointer
-DEFAULT_RETRY_AFTER_S = 1.0
 STATUS: Mapping[Slug, HTTPStatus] = {
     "malformed-json": HTTPStatus.BAD_REQUEST,
     "unsupported-media-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -36,36 +33,32 @@ STATUS: Mapping[Slug, HTTPStatus] = {
 
 def problem_response(error: EkibenError) -> Response:
     """Return the error as problem+json (RFC 9457)."""
-    members = _members(error)
-    return Response(PROBLEM_JSON, orjson.dumps(members), _retry_headers(error), members["status"])
+    return _response(PROBLEM_JSON, error, {})
 
 
 def oip_error_response(error: EkibenError) -> Response:
     """Return the error as the Open Inference Protocol requires: the detail under `error`, then the problem members."""
-    members = _members(error)
-    return Response(
-        JSON, orjson.dumps({"error": members["detail"], **members}), _retry_headers(error), members["status"]
-    )
+    return _response(JSON, error, {"error": _printable(error.detail)})
 
 
-def _retry_headers(error: EkibenError) -> Headers:
-    if STATUS[error.slug] != HTTPStatus.SERVICE_UNAVAILABLE:
-        return []
-    seconds = DEFAULT_RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
-    return [("retry-after", str(max(math.ceil(seconds), 1))), ("retry-after-ms", str(math.ceil(seconds * 1e3)))]
-
-
-def _members(error: EkibenError) -> dict[str, Any]:
-    return {
+def _response(content_type: str, error: EkibenError, first: dict[str, str]) -> Response:
+    status = int(STATUS[error.slug])
+    document = {
+        **first,
         "type": f"urn:ekiben:problem:{error.slug}",
         "title": error.slug.replace("-", " ").capitalize(),
-        "status": int(STATUS[error.slug]),
+        "status": status,
         "detail": _printable(error.detail),
         "code": error.slug,
         "errors": [
             {"pointer": _printable(fault.pointer), "detail": _printable(fault.detail)} for fault in error.faults
         ],
     }
+    headers: list[tuple[str, str]] = []
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        seconds = 1.0 if error.retry_after_s is None else error.retry_after_s
+        headers = [("retry-after", str(max(math.ceil(seconds), 1))), ("retry-after-ms", str(math.ceil(seconds * 1e3)))]
+    return Response(content_type, orjson.dumps(document), headers, status)
 
 
 def _printable(text: str) -> str:

@@ -35,7 +35,8 @@ class ErrorTranslationMiddleware:
 
         async def intercept(message: Message) -> None:
             nonlocal error_start, started
-            if message["type"] == "http.response.start" and _needs_translation(message):
+            is_error = message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST
+            if is_error and (b"content-type", PROBLEM_JSON.encode()) not in message.get("headers", []):
                 error_start = message
             elif error_start is None:
                 started = True
@@ -50,10 +51,9 @@ class ErrorTranslationMiddleware:
         if error_start is not None:
             headers = {key.lower(): value for key, value in error_start.get("headers", [])}
             response = problem_response(_translate(scope, error_start["status"], headers.get(b"retry-after", b"")))
-            # Sorted, because the framework lists the allowed methods in arbitrary order.
-            methods = sorted(headers[b"allow"].decode().split(", ")) if b"allow" in headers else []
-            allow = [("allow", ", ".join(methods))] if methods else []
-            await send_response(send, response._replace(headers=[*response.headers, *allow]))
+            if b"allow" in headers:  # sorted, because the framework lists the methods in arbitrary order
+                response.headers.append(("allow", ", ".join(sorted(headers[b"allow"].decode().split(", ")))))
+            await send_response(send, response)
         elif not started:
             await send_response(send, problem_response(internal_error(scope["method"], scope["path"])))
         return None
@@ -66,19 +66,11 @@ def internal_error(method: str, path: str) -> EkibenError:
     return EkibenError("internal", f"the service failed to answer; its log has the cause under {number}")
 
 
-def _needs_translation(start: Message) -> bool:
-    """Whether the message starts an error response that is not a problem document yet."""
-    translated = (b"content-type", PROBLEM_JSON.encode())
-    return start["status"] >= HTTPStatus.BAD_REQUEST and translated not in start.get("headers", [])
-
-
 def _translate(scope: Scope, status: int, retry_after: bytes) -> EkibenError:
     slug = SLUGS.get(status, "invalid-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
-    match slug:
-        case "unknown-route":
-            detail = f"there is no {scope['path']}; the endpoints are described at /docs.json"
-        case "method-not-allowed":
-            detail = f"{scope['path']} does not accept {scope['method']}"
-        case _:
-            detail = HTTPStatus(status).description or HTTPStatus(status).phrase
+    detail = HTTPStatus(status).description or HTTPStatus(status).phrase
+    if slug == "unknown-route":
+        detail = f"there is no {scope['path']}; the endpoints are described at /docs.json"
+    elif slug == "method-not-allowed":
+        detail = f"{scope['path']} does not accept {scope['method']}"
     return EkibenError(slug, detail, retry_after_s=float(retry_after) if retry_after.isdigit() else None)

@@ -11,11 +11,10 @@ from typing import NamedTuple, Protocol
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 
-Headers = list[tuple[str, str]]
 Network = IPv4Network | IPv6Network
 
 JSON = "application/json"
-MAX_DIGITS = 18
+MAX_TIMEOUT_MS = 24 * 3600 * 1000
 # Replaces a header value that is not ASCII, because servers decode such values differently.
 UNREADABLE = "\ufffd"
 
@@ -29,7 +28,7 @@ class Response(NamedTuple):
 
     content_type: str
     body: bytes
-    headers: Headers = []  # noqa: RUF012 - never mutated
+    headers: list[tuple[str, str]] = []  # noqa: RUF012 - never mutated
     status: int = 200
 
 
@@ -60,10 +59,7 @@ class HttpRequest(Protocol):
 
 
 def client_address(request: HttpRequest, trusted_proxies: Sequence[Network]) -> str:
-    """Return the address of the connection, or the last one in `X-Forwarded-For` that is no trusted proxy.
-
-    The header is believed only if the connection comes from a trusted proxy: anybody else could name any address.
-    """
+    """Return the address of the connection or, if that is a trusted proxy, the last other one in `X-Forwarded-For`."""
     if not trusted_proxies or not _is_in(request.client.rpartition(":")[0], trusted_proxies):
         return request.client
     addresses = [text.strip() for text in request.header("x-forwarded-for").split(",")]
@@ -83,11 +79,16 @@ def media_type(request: HttpRequest) -> str:
     return request.header("content-type").partition(";")[0].strip().lower()
 
 
-def check_content_encoding(request: HttpRequest) -> None:
-    """Raise EkibenError("unsupported-media-type") for a compressed body."""
-    encoding = request.header("content-encoding")
-    if encoding not in {"", "identity"}:
-        raise EkibenError("unsupported-media-type", f"expected a body without content encoding, got {encoding[:40]!r}")
+def requested_timeout_s(request: HttpRequest) -> float | None:
+    """Return the timeout in `X-Request-Timeout-Ms`, if any; raises EkibenError("invalid-request")."""
+    header = request.header("x-request-timeout-ms")
+    if not header:
+        return None
+    timeout_ms = parse_digits(header)
+    if timeout_ms is None or not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
+        detail = f"X-Request-Timeout-Ms: expected 1 to {MAX_TIMEOUT_MS}, got {header[:40]!r}"
+        raise EkibenError("invalid-request", detail)
+    return timeout_ms / 1e3
 
 
 def declared_length(request: HttpRequest, limit: int) -> int | None:
@@ -99,13 +100,10 @@ def declared_length(request: HttpRequest, limit: int) -> int | None:
 
 
 def parse_digits(text: str) -> int | None:
-    """Parse a string of ASCII digits; return None for any other string.
-
-    At most `MAX_DIGITS + 1` significant digits are kept, because that many already exceed every limit.
-    """
+    """Parse ASCII digits, of which 19 significant ones exceed every limit; return None for any other string."""
     if not (text.isascii() and text.isdigit()):
         return None
-    return int(text if len(text) <= MAX_DIGITS else text.lstrip("0")[: MAX_DIGITS + 1] or "0")
+    return int(text if len(text) < 19 else text.lstrip("0")[:19] or "0")
 
 
 def body_too_large(got: str, limit: int) -> EkibenError:

@@ -17,11 +17,7 @@ MAX_BYTES = 1 << 20  # simdjson needs 14 times the size of the body in memory
 
 
 def parse_tensors(body: bytes) -> dict[str, Any] | None:
-    """Return the document, or None if the caller must use `parse_json`.
-
-    The document is returned if the body has `MIN_BYTES` to `MAX_BYTES` and every `data` is a flat list of numbers of
-    its declared datatype.
-    """
+    """Return the document if the body has a suitable size and each `data` is a flat list of numbers of its datatype."""
     # simdjson skips a byte order mark, which orjson refuses.
     if not MIN_BYTES <= len(body) <= MAX_BYTES or body.startswith(BOM_UTF8):
         return None
@@ -56,10 +52,6 @@ def _to_dict(element: Any, *, exclude: str) -> dict[str, Any]:
 
 
 def _to_python(value: Any) -> Any:
-    match value:
-        case simdjson.Object():
-            return value.as_dict()
-        case simdjson.Array():
-            return value.as_list()
-        case _:
-            return value
+    if isinstance(value, simdjson.Object):
+        return value.as_dict()
+    return value.as_list() if isinstance(value, simdjson.Array) else value

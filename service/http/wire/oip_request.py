@@ -5,7 +5,6 @@ with other numbers, so the result of parsing everything but the numbers and the 
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -14,32 +13,26 @@ from service.errors import EkibenError
 from service.http.wire.json_body import parse_json
 from service.http.wire.messages import HttpRequest, media_type, parse_digits
 from service.http.wire.oip_json import parse_tensors
-from service.http.wire.oip_tensors import InputTensor, check_fields, parse_inputs, pop_data
+from service.http.wire.oip_tensors import InputTensor, parse_inputs, parse_object, parse_parameters, pop_data
 from service.manifest import Manifest
-from service.tasks.faults import fault, json_pointer, type_fault
+from service.tasks.faults import type_fault
 from service.tasks.tensors import ValueRule, value_rules
 
 MEDIA_TYPES = {"", "application/json", "application/octet-stream"}
-REQUEST_FIELDS = {"id", "parameters", "inputs", "outputs"}
-OUTPUT_FIELDS = {"name", "parameters"}
 MAX_TIMEOUT_US = 24 * 3600 * 10**6
 CACHE_SIZE = 256  # entries
 MAX_CACHED_BYTES = 2048  # of the key of one entry
 
 
 class ParsedRequest(NamedTuple):
-    """A request without its numbers and `id`.
-
-    `binary_outputs` maps each requested output to whether it is sent as bytes. `response_heads` caches the JSON of a
-    response by the shapes of its outputs, for requests whose outputs are all sent as bytes.
-    """
+    """A request without its numbers and `id`."""
 
     timeout_s: float  # 0 for none
-    binary_outputs: dict[str, bool]
+    binary_outputs: dict[str, bool]  # whether each requested output is sent as bytes
     output_names: tuple[str, ...]
-    tensors: Sequence[InputTensor]
-    rules: Sequence[ValueRule]
-    response_heads: dict[tuple[Any, ...], bytes]
+    tensors: tuple[InputTensor, ...]
+    rules: tuple[ValueRule, ...]
+    response_heads: dict[tuple[Any, ...], bytes]  # by the shapes of the outputs, if all are sent as bytes
 
 
 # (model, version, cache key) -> request, the least recently used first
@@ -61,20 +54,20 @@ def json_size(request: HttpRequest, body_size: int) -> int:
     return size
 
 
-def parse_cached(
-    head: bytes, manifest: Manifest, *, has_bytes: bool
-) -> tuple[ParsedRequest, str | None, Sequence[Any]]:
+def parse_cached(head: bytes, manifest: Manifest, *, has_bytes: bool) -> tuple[ParsedRequest, str | None, list[Any]]:
     """Parse the JSON `head` of a request, or return the cached result of an equal one.
 
-    Returns the request, its `id`, and the `data` of each tensor (None for a tensor sent as bytes). `has_bytes` says
-    that bytes follow the JSON. The JSON then often repeats unchanged, so `head` itself serves as a second cache key.
+    Returns the request, its `id`, and the `data` of each tensor (None for a tensor sent as bytes). If bytes follow the
+    JSON (`has_bytes`), it often repeats unchanged, so `head` itself serves as a second cache key.
     """
-    parsed = _get(head, manifest) if has_bytes else None
-    if parsed is not None:
-        return parsed, None, (None,) * len(parsed.tensors)
+    if has_bytes and (parsed := _get(head, manifest)):
+        return parsed, None, [None] * len(parsed.tensors)
     document = parse_tensors(head) or parse_json(head)
     data, request_id = pop_data(document), _pop_id(document)
-    key = cache_key(document)
+    try:
+        key = orjson.dumps(document)
+    except orjson.JSONEncodeError:  # nested too deep
+        key = b""  # which is never cached
     parsed = _get(key, manifest)
     if parsed is None:
         parsed = _parse(document, manifest)
@@ -82,14 +75,6 @@ def parse_cached(
     if request_id is None and has_bytes and all(numbers is None for numbers in data):
         _put(head, parsed, manifest)
     return parsed, request_id, data
-
-
-def cache_key(document: Any) -> bytes:
-    """Serialise a document without `data` and `id`; b"", which is never cached, if it is nested too deep."""
-    try:
-        return orjson.dumps(document)
-    except orjson.JSONEncodeError:
-        return b""
 
 
 def _get(key: bytes, manifest: Manifest) -> ParsedRequest | None:
@@ -107,9 +92,8 @@ def _put(key: bytes, parsed: ParsedRequest, manifest: Manifest) -> None:
             _cache.popitem(last=False)
 
 
-def _pop_id(document: Any) -> str | None:
-    """Remove the `id` from a document and return it."""
-    if type(document) is not dict or "id" not in document:
+def _pop_id(document: dict[str, Any]) -> str | None:
+    if "id" not in document:
         return None
     request_id = document.pop("id")
     if type(request_id) is not str:
@@ -117,64 +101,42 @@ def _pop_id(document: Any) -> str | None:
     return request_id
 
 
-def _parse(document: Any, manifest: Manifest) -> ParsedRequest:
+def _parse(document: dict[str, Any], manifest: Manifest) -> ParsedRequest:
     """Parse a document whose `data` and `id` were removed."""
-    if type(document) is not dict:
-        raise type_fault("", "a JSON object", document)
-    check_fields(document, REQUEST_FIELDS, "")
-    parameters = _parse_parameters(document.get("parameters"), {"timeout", "binary_data_output"}, "/parameters")
-    timeout_s = _parse_timeout_s(parameters["timeout"]) if "timeout" in parameters else 0.0
-    binary_by_default = _parse_flag(parameters, "binary_data_output", "/parameters", default=False)
-    binary_outputs = _parse_outputs(document.get("outputs"), manifest, binary_by_default)
+    parse_object(document, {"id", "parameters", "inputs", "outputs"}, "")
+    parameters = parse_parameters(document, {"timeout", "binary_data_output"}, "")
+    timeout_us = parameters.get("timeout", 0)
+    if type(timeout_us) is not int or not 0 <= timeout_us <= MAX_TIMEOUT_US:
+        raise type_fault("/parameters/timeout", f"0 (none) to {MAX_TIMEOUT_US} microseconds", timeout_us)
+    all_binary = _parse_flag(parameters, "binary_data_output", "", default=False)
+    binary_outputs = _parse_outputs(document.get("outputs"), manifest, all_binary)
     tensors = parse_inputs(document.get("inputs"), manifest)
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     rules = value_rules(shapes, manifest, {tensor.name: tensor.where for tensor in tensors})
-    return ParsedRequest(timeout_s, binary_outputs, tuple(binary_outputs), tensors, rules, {})
-
-
-def _parse_parameters(parameters: Any, supported: set[str], where: str) -> dict[str, Any]:
-    if parameters is None:
-        return {}
-    if type(parameters) is not dict:
-        raise type_fault(where, "an object", parameters)
-    unknown = parameters.keys() - supported
-    if unknown:
-        raise fault(
-            where + json_pointer(min(unknown)), f"not supported here; supported: {', '.join(sorted(supported))}"
-        )
-    return parameters
+    return ParsedRequest(timeout_us / 1e6, binary_outputs, tuple(binary_outputs), tensors, rules, {})
 
 
 def _parse_flag(parameters: dict[str, Any], name: str, where: str, *, default: bool) -> bool:
     value = parameters.get(name, default)
     if type(value) is not bool:
-        raise type_fault(f"{where}/{name}", "true or false", value)
+        raise type_fault(f"{where}/parameters/{name}", "true or false", value)
     return value
 
 
-def _parse_timeout_s(timeout_us: Any) -> float:
-    if type(timeout_us) is not int or not 0 <= timeout_us <= MAX_TIMEOUT_US:
-        raise type_fault("/parameters/timeout", f"0 (none) to {MAX_TIMEOUT_US} microseconds", timeout_us)
-    return timeout_us / 1e6
-
-
-def _parse_outputs(entries: Any, manifest: Manifest, binary_by_default: bool) -> dict[str, bool]:
+def _parse_outputs(entries: Any, manifest: Manifest, all_binary: bool) -> dict[str, bool]:
     """Return whether each requested output is sent as bytes; a request that names no output requests all of them."""
+    names = [output.name for output in manifest.outputs]
     if entries is None or entries == []:
-        return {output.name: binary_by_default for output in manifest.outputs}
+        return dict.fromkeys(names, all_binary)
     if type(entries) is not list:
         raise type_fault("/outputs", "a list of outputs", entries)
-    names = {output.name for output in manifest.outputs}
     binary_outputs: dict[str, bool] = {}
-    for number, entry in enumerate(entries):
+    for number, value in enumerate(entries):
         where = f"/outputs/{number}"
-        if type(entry) is not dict:
-            raise type_fault(where, "an object with name and parameters", entry)
-        check_fields(entry, OUTPUT_FIELDS, where)
+        entry = parse_object(value, {"name", "parameters"}, where, "an object with name and parameters")
         name = entry.get("name")
-        if type(name) is not str or name not in names or name in binary_outputs:
-            expected = f"one of {', '.join(output.name for output in manifest.outputs)}, each once"
-            raise type_fault(f"{where}/name", expected, name)
-        parameters = _parse_parameters(entry.get("parameters"), {"binary_data"}, f"{where}/parameters")
-        binary_outputs[name] = _parse_flag(parameters, "binary_data", f"{where}/parameters", default=binary_by_default)
+        if name not in names or name in binary_outputs:
+            raise type_fault(f"{where}/name", f"one of {', '.join(names)}, each once", name)
+        parameters = parse_parameters(entry, {"binary_data"}, where)
+        binary_outputs[name] = _parse_flag(parameters, "binary_data", where, default=all_binary)
     return binary_outputs

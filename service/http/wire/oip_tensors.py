@@ -6,7 +6,7 @@ JSON belongs to one tensor. Numbers go from the JSON parser to the array without
 
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from math import prod
 from typing import Any, NamedTuple
@@ -23,53 +23,50 @@ from service.tasks.tensors import DTYPES, shape_mismatch
 Array = npt.NDArray[Any]
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
-MAX_UINT8, MAX_AXIS_SIZE = 255, 1 << 31
+MAX_AXIS_SIZE = 1 << 31
 INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}
 assert sys.byteorder == "little" and array("l").itemsize == 8 and array("f").itemsize == 4  # noqa: PT018
 
 
 class InputTensor(NamedTuple):
-    """One entry of `inputs` without its `data`.
-
-    `where` is the JSON pointer of the entry. `size_bytes` bytes of the tensor follow the JSON; None means that its
-    numbers are in the JSON.
-    """
+    """One entry of `inputs` without its `data`."""
 
     name: str
-    where: str
+    where: str  # its JSON pointer
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    size_bytes: int | None
+    size_bytes: int | None  # of its bytes after the JSON; None: its numbers are in the JSON
 
 
 def pop_data(document: Any) -> list[Any]:
     """Remove the `data` of every entry of `inputs` and return them; None for an entry without `data`."""
-    entries = document.get("inputs") if type(document) is dict else None
+    if type(document) is not dict:
+        raise type_fault("", "a JSON object", document)
+    entries = document.get("inputs")
     if type(entries) is not list:
         return []
     return [entry.pop("data", None) if type(entry) is dict else None for entry in entries]
 
 
-def parse_inputs(entries: Any, manifest: Manifest) -> list[InputTensor]:
+def parse_inputs(entries: Any, manifest: Manifest) -> tuple[InputTensor, ...]:
     """Parse the entries of `inputs`, which must contain each input of the model exactly once."""
     if type(entries) is not list or not entries:
         raise type_fault("/inputs", "a list of tensors", entries)
     specs = {spec.name: spec for spec in manifest.inputs}
-    tensors: list[InputTensor] = []
-    pointers: dict[str, str] = {}
-    for number, entry in enumerate(entries):
+    tensors: dict[str, InputTensor] = {}
+    for number, value in enumerate(entries):
         where = f"/inputs/{number}"
-        spec = _match_spec(entry, specs, pointers, where)
-        shape, dtype = _parse_shape(entry, spec, where), DTYPES[spec.dtype]
-        size_bytes, expected = _parse_binary_size(entry, where), prod(shape) * dtype.itemsize
-        if size_bytes not in {None, expected}:
-            raise type_fault(f"{where}/parameters/binary_data_size", f"{expected} for shape {list(shape)}", size_bytes)
-        tensors.append(InputTensor(spec.name, where, dtype, shape, size_bytes))
-        pointers[spec.name] = where
-    absent = [name for name in specs if name not in pointers]
+        entry = parse_object(value, INPUT_FIELDS, where, "an object with name, shape, datatype and data")
+        name = entry.get("name")
+        if type(name) is not str or name not in specs:
+            raise type_fault(f"{where}/name", f"one of {', '.join(specs)}", name)
+        if name in tensors:
+            raise fault(f"{where}/name", f"{name!r} was given already, at {tensors[name].where}")
+        tensors[name] = _parse_tensor(entry, specs[name], where)
+    absent = ", ".join(name for name in specs if name not in tensors)
     if absent:
-        raise fault("/inputs", f"missing: {', '.join(absent)}; {manifest.name} takes {', '.join(specs)}")
-    return tensors
+        raise fault("/inputs", f"missing: {absent}; {manifest.name} takes {', '.join(specs)}")
+    return tuple(tensors.values())
 
 
 def build_arrays(tensors: Sequence[InputTensor], data: Sequence[Any], body: bytes, offset: int) -> dict[str, Array]:
@@ -92,35 +89,26 @@ def build_arrays(tensors: Sequence[InputTensor], data: Sequence[Any], body: byte
     return arrays
 
 
-def output_metadata(name: str, value: Array) -> dict[str, Any]:
-    """Return the JSON entry of an output without its numbers."""
-    return {"name": name, "datatype": DATATYPE_OF[value.dtype], "shape": value.shape}
+def parse_object(value: Any, supported: set[str], where: str, expected: str = "an object") -> dict[str, Any]:
+    """Return a JSON object; raises EkibenError("invalid-request") for another value or a field not `supported`."""
+    if type(value) is not dict:
+        raise type_fault(where, expected, value)
+    if not value.keys() <= supported:
+        unknown = json_pointer(min(value.keys() - supported))
+        raise fault(where + unknown, f"not supported here; supported: {', '.join(sorted(supported))}")
+    return value
 
 
-def check_fields(document: dict[str, Any], fields: set[str], where: str) -> None:
-    """Raise EkibenError("invalid-request") for a field that is not in `fields`."""
-    if not document.keys() <= fields:
-        unknown = min(document.keys() - fields)
-        raise fault(where + json_pointer(unknown), f"unknown field; the fields are {', '.join(sorted(fields))}")
+def parse_parameters(entry: dict[str, Any], supported: set[str], where: str) -> dict[str, Any]:
+    """Return the `parameters` of an object at `where`, which may be absent or null."""
+    parameters = entry.get("parameters")
+    return {} if parameters is None else parse_object(parameters, supported, f"{where}/parameters")
 
 
-def _match_spec(entry: Any, specs: Mapping[str, TensorSpec], pointers: Mapping[str, str], where: str) -> TensorSpec:
-    if type(entry) is not dict:
-        raise type_fault(where, "a tensor: an object with name, shape, datatype and data", entry)
-    check_fields(entry, INPUT_FIELDS, where)
-    name = entry.get("name")
-    if type(name) is not str or name not in specs:
-        raise type_fault(f"{where}/name", f"one of {', '.join(specs)}", name)
-    if name in pointers:
-        raise fault(f"{where}/name", f"{name!r} was given already, at {pointers[name]}")
-    spec = specs[name]
+def _parse_tensor(entry: dict[str, Any], spec: TensorSpec, where: str) -> InputTensor:
     if entry.get("datatype") != DATATYPES[spec.dtype]:
         raise type_fault(f"{where}/datatype", DATATYPES[spec.dtype], entry.get("datatype"))
-    return spec
-
-
-def _parse_shape(entry: dict[str, Any], spec: TensorSpec, where: str) -> tuple[int, ...]:
-    shape = entry.get("shape")
+    shape, dtype = entry.get("shape"), DTYPES[spec.dtype]
     if type(shape) is not list:
         raise type_fault(f"{where}/shape", "a list of sizes", shape)
     for number, size in enumerate(shape):
@@ -129,25 +117,11 @@ def _parse_shape(entry: dict[str, Any], spec: TensorSpec, where: str) -> tuple[i
     problem = shape_mismatch(shape, spec)
     if problem is not None:
         raise fault(f"{where}/shape", problem)
-    return tuple(shape)
-
-
-def _parse_binary_size(entry: dict[str, Any], where: str) -> int | None:
-    """Return the number of bytes of this tensor after the JSON, or None if its numbers are in the JSON."""
-    parameters = entry.get("parameters")
-    if parameters is None:
-        return None
-    if type(parameters) is not dict:
-        raise type_fault(f"{where}/parameters", "an object", parameters)
-    unknown = parameters.keys() - {"binary_data_size"}
-    if unknown:
-        raise fault(f"{where}/parameters{json_pointer(min(unknown))}", "not supported; an input takes binary_data_size")
-    if "binary_data_size" not in parameters:
-        return None
-    size = parameters["binary_data_size"]
-    if type(size) is not int or size < 0:
-        raise type_fault(f"{where}/parameters/binary_data_size", "a number of bytes", size)
-    return size
+    parameters = parse_parameters(entry, {"binary_data_size"}, where)
+    expected, size_bytes = prod(shape) * dtype.itemsize, parameters.get("binary_data_size")
+    if parameters and (type(size_bytes) is not int or size_bytes != expected):
+        raise type_fault(f"{where}/parameters/binary_data_size", f"{expected} bytes for shape {shape}", size_bytes)
+    return InputTensor(spec.name, where, dtype, tuple(shape), size_bytes)
 
 
 def _array_from_json(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...], where: str, head: bytes) -> Array:
@@ -169,7 +143,7 @@ def _narrow(data: Array, dtype: np.dtype[Any], shape: tuple[int, ...], where: st
     """Convert an array of the widest type of its kind to `dtype` and `shape`."""
     if data.size != prod(shape):
         raise _count_error(data.tolist(), shape, where)
-    if dtype == np.uint8 and data.size and data.max() > MAX_UINT8:
+    if dtype == np.uint8 and data.size and data.max() > 255:
         raise _entry_error(data.tolist(), dtype, where)
     # A float that overflows becomes infinite, which `check_values` refuses later.
     with np.errstate(over="ignore"):
@@ -200,14 +174,10 @@ def _count_error(flat: list[Any], shape: tuple[int, ...], where: str) -> EkibenE
 
 def _entry_error(flat: list[Any], dtype: np.dtype[Any], where: str) -> EkibenError:
     """Return the error of the first entry that does not fit `dtype`."""
-    is_float = dtype == np.float32
-    minimum, maximum = (0, MAX_UINT8) if dtype == np.uint8 else (-(1 << 63), (1 << 63) - 1)
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else None
+    expected = f"a whole number of {limits.min} to {limits.max}" if limits else "a number"
     for number, value in enumerate(flat):
-        if type(value) is not int and (type(value) is not float or not is_float):
-            expected = "a number" if is_float else "a whole number"
-        elif not is_float and not minimum <= value <= maximum:
-            expected = f"{minimum} to {maximum}"
-        else:
-            continue
-        return fault(where, f"expected {expected}, got {describe_value(value)} (entry {number})")
+        is_valid = type(value) is int and limits.min <= value <= limits.max if limits else type(value) in {int, float}
+        if not is_valid:
+            return fault(where, f"expected {expected}, got {describe_value(value)} (entry {number})")
     return fault(where, f"expected numbers that fit {DATATYPE_OF[dtype]}")

@@ -3,7 +3,7 @@
 Sorting changes no answer, because padding and the other rows of a batch change none (the bundle's batch invariance).
 """
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Sequence, Sized
 from contextlib import suppress
 from typing import Any
 
@@ -12,52 +12,54 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from service.bundle import Tensors
-from service.engine.sessions.model import Model
-from service.families import SeriesClassifier, SeriesTagger, TextClassifier
+from service.families import SeriesClassifier, SeriesTagger
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.items import series_arrays, split_faults, to_python, try_read, unwrap
 from service.scoring.scorers.scorer import BATCH_ROWS, ScoredRows, Scorer, pair_lists, rank_columns
-from service.tasks.codecs.series import pad_series, read_series
+from service.tasks.codecs.series import pad_rows, read_series
 from service.tasks.codecs.states import pack_state, unpack_state
-from service.tasks.codecs.texts import pad_ids, tokenize_each
+from service.tasks.codecs.texts import tokenize_each
 from service.tasks.faults import type_fault
 
 
-class TextScorer(Scorer):
+class _SequenceScorer(Scorer):
+    def _classify(self, name: str, rows: Sequence[Sized], dtype: npt.DTypeLike, *width: int) -> dict[str, Any]:
+        """Rank the labels of each row, which is padded and given as the input `name`."""
+        probabilities = np.zeros((len(rows), len(self._labels)), np.float32)
+        for batch in length_batches(rows):
+            padded, lengths_B = pad_rows([rows[i] for i in batch], dtype, *width)
+            outputs = self._model.session.run({name: padded, "lengths": lengths_B}, ["probabilities"])
+            probabilities[batch] = outputs["probabilities"]
+        return self._rank(probabilities)
+
+
+class TextScorer(_SequenceScorer):
     def score(self, rows: Rows) -> ScoredRows:
-        manifest, column = self._model.manifest, self._columns["text"]
-        assert isinstance(manifest.parameters, TextClassifier)
-        assert self._model.tokenizer is not None, "a text model has one"
-        assert manifest.limits.max_steps is not None, "a text model has a limit"
+        column = self._columns["text"]
         texts = _decode_texts(to_python(unwrap(rows.columns[column])))
-        results = tokenize_each(
-            {f"/{i}": text for i, text in enumerate(texts)},
-            self._model.tokenizer,
-            vocabulary=manifest.parameters.vocabulary,
-            max_steps=manifest.limits.max_steps,
-            truncate=self._request.get("truncate", False),
-        )
+        pointers = {f"/{i}": text for i, text in enumerate(texts)}
+        results = tokenize_each(pointers, self._model, truncate=self._request.get("truncate", False))
         ids, indexes, faults = split_faults(results, rows.faults, column, numbered=True)
-        ranking = self._rank(_classify(self._model, "ids", pad_ids, ids, len(self._labels)))
+        ranking = self._classify("ids", ids, np.int64)
         ranking["columns"]["tokens"] = pa.array([len(row) for row in ids], pa.int32())
         return ScoredRows(indexes=indexes, faults=faults, **ranking)
 
 
-class SeriesScorer(Scorer):
+class SeriesScorer(_SequenceScorer):
     """Scores with a series classifier, or with a tagger, which also labels each step and returns a state."""
 
     def score(self, rows: Rows) -> ScoredRows:
         parameters, column = self._model.manifest.parameters, self._columns["sequence"]
         assert isinstance(parameters, SeriesClassifier | SeriesTagger)
-        columns = [series_arrays(unwrap(rows.columns[column]), parameters.channels)]
+        channels = parameters.channels
+        columns = [series_arrays(unwrap(rows.columns[column]), channels)]
         if "length" in self._columns:
             columns.append(to_python(unwrap(rows.columns[self._columns["length"]])))
-        results = [try_read(self._read_one, parameters.channels, *row) for row in zip(*columns, strict=True)]
+        results = [try_read(self._read_one, channels, *row) for row in zip(*columns, strict=True)]
         series, indexes, faults = split_faults(results, rows.faults, column)
         if isinstance(parameters, SeriesTagger):
             return self._tag(rows, parameters, indexes, series, faults)
-        probabilities = _classify(self._model, "series", pad_series, series, len(self._labels))
-        return ScoredRows(indexes=indexes, faults=faults, **self._rank(probabilities))
+        return ScoredRows(indexes=indexes, faults=faults, **self._classify("series", series, np.float32, channels))
 
     def _read_one(self, channels: int, row: Any, *length: Any) -> npt.NDArray[np.float32]:
         """Read a series; `length` is the number of valid steps of a padded one."""
@@ -86,7 +88,7 @@ class SeriesScorer(Scorer):
         for batch in length_batches(series):
             h_B2LH = np.stack([states[i] for i in batch])
             state = {"h": np.ascontiguousarray(h_B2LH[:, 0]), "c": np.ascontiguousarray(h_B2LH[:, 1])}
-            series_BTC, lengths_B = pad_series([series[i] for i in batch])
+            series_BTC, lengths_B = pad_rows([series[i] for i in batch], np.float32, parameters.channels)
             inputs: Tensors = {"series": series_BTC, "lengths": lengths_B, **state}
             outputs = self._model.session.run(inputs, ["probabilities", "next_h", "next_c"])
             for position, i in enumerate(batch):
@@ -105,18 +107,6 @@ def length_batches(rows: Sequence[Sized]) -> list[npt.NDArray[np.int64]]:
     """The indexes of rows, in batches of similar length."""
     order = np.argsort(np.array([len(row) for row in rows], np.int64), kind="stable")
     return [order[begin : begin + BATCH_ROWS] for begin in range(0, len(order), BATCH_ROWS)]
-
-
-def _classify(
-    model: Model, name: str, pad: Callable[[list[Any]], Any], rows: Sequence[Sized], num_labels: int
-) -> npt.NDArray[np.float32]:
-    """The probabilities of each row, given as the padded input `name`."""
-    probabilities = np.zeros((len(rows), num_labels), np.float32)
-    for batch in length_batches(rows):
-        padded, lengths_B = pad([rows[i] for i in batch])
-        outputs = model.session.run({name: padded, "lengths": lengths_B}, ["probabilities"])
-        probabilities[batch] = outputs["probabilities"]
-    return probabilities
 
 
 def _decode_texts(items: Sequence[Any]) -> Sequence[Any]:

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from service.errors import EkibenError
 from service.tasks.faults import type_fault
 
 # None stands for any length of at least 1.
@@ -30,9 +29,7 @@ def parse_pixels(value: Any, shape: tuple[int, ...], pointer: str) -> npt.NDArra
                 return np.frombuffer(bytes(flat), np.uint8).reshape(shape)
         except (TypeError, ValueError):
             pass
-    error = _first_error(value, shape, pointer, _expected_pixel)
-    if error is not None:
-        raise error
+    _check_entries(value, shape, pointer, _expected_pixel)
     # Whole numbers, some of which are written as floats such as 7.0.
     return np.array(value, np.float64).astype(np.uint8)
 
@@ -45,9 +42,8 @@ def parse_numbers(value: Any, width: int, pointer: str) -> npt.NDArray[np.float3
         array = to_finite_float32(np.array(flat, np.float64))
         if array is not None:
             return array.reshape(-1, width)
-    error = _first_error(value, shape, pointer, _expected_number)
-    assert error is not None, "every list that cannot be converted has an invalid row or entry"
-    raise error
+    _check_entries(value, shape, pointer, _expected_number)
+    raise AssertionError("every list that cannot be converted has an invalid row or entry")
 
 
 def to_finite_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
@@ -70,23 +66,23 @@ def _flatten(value: Any, shape: Shape) -> list[Any] | None:
     return rows
 
 
-def _first_error(
-    value: Any, shape: Shape, pointer: str, expected_entry: Callable[[Any], str | None]
-) -> EkibenError | None:
-    """Return the error of the first invalid row or entry, depth first.
+def _check_entries(value: Any, shape: Shape, pointer: str, expected_entry: Callable[[Any], str | None]) -> None:
+    """Raise EkibenError for the first invalid row or entry, depth first.
 
     `expected_entry` returns what is expected of an invalid entry, and None for a valid one.
     """
     if not shape:
-        expected = expected_entry(value)
-        return None if expected is None else type_fault(pointer, expected, value)
+        if expected := expected_entry(value):
+            raise type_fault(pointer, expected, value)
+        return
     size, rest = shape[0], shape[1:]
     if type(value) is not list or not value or (size is not None and len(value) != size):
         inner = "lists" if rest else "numbers"
         expected = f"a list of {size} {inner}" if size is not None else f"a non-empty list of {inner}"
-        return type_fault(pointer, f"{expected} (the shape is {_format_shape(shape)})", value)
-    errors = (_first_error(item, rest, f"{pointer}/{i}", expected_entry) for i, item in enumerate(value))
-    return next((error for error in errors if error is not None), None)
+        axes = ", ".join("steps" if axis is None else str(axis) for axis in shape)
+        raise type_fault(pointer, f"{expected} (the shape is [{axes}])", value)
+    for i, item in enumerate(value):
+        _check_entries(item, rest, f"{pointer}/{i}", expected_entry)
 
 
 def _expected_pixel(value: Any) -> str | None:
@@ -100,7 +96,3 @@ def _expected_number(value: Any) -> str | None:
         return "a number"
     largest = float(np.finfo(np.float32).max)
     return None if math.isfinite(value) and abs(value) <= largest else f"a finite number of at most {largest:.3g}"
-
-
-def _format_shape(shape: Shape) -> str:
-    return "[" + ", ".join("steps" if size is None else str(size) for size in shape) + "]"

@@ -5,7 +5,6 @@ The string is base64url of 6 bytes of the version, then h and c, each float32 li
 """
 
 import base64
-import binascii
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,7 @@ def pack_state(manifest: Manifest, h_LH: npt.NDArray[np.float32], c_LH: npt.NDAr
 
 
 def unpack_state(text: Any, manifest: Manifest, parameters: SeriesTagger, pointer: str) -> npt.NDArray[np.float32]:
-    """Return h and c as one array [2, layers, hidden]; `None` is the initial state, which is zero.
-
-    Raises EkibenError("invalid-request") that points at `pointer`.
-    """
+    """Return h and c as one array [2, layers, hidden], zeros for None; raises EkibenError("invalid-request")."""
     shape = (2, parameters.layers, parameters.hidden)
     if text is None:
         return np.zeros(shape, np.float32)
@@ -35,7 +31,7 @@ def unpack_state(text: Any, manifest: Manifest, parameters: SeriesTagger, pointe
         raise type_fault(pointer, "null or a `state` of an earlier answer", text)
     try:
         content = base64.b64decode(text, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise type_fault(pointer, "a `state` of an earlier answer", text) from None
     version, numbers = content[:VERSION_BYTES].hex(), content[VERSION_BYTES:]
     if len(content) >= VERSION_BYTES and version != manifest.version:

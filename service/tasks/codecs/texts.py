@@ -4,17 +4,15 @@ Invariant: every row has 1 to `max_steps` ids, and each id is below the size of 
 if the client requested it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from tokenizers import Tokenizer
-
 from service.engine.context import RequestContext
 from service.engine.runner import Runner
+from service.engine.sessions.model import Model
 from service.errors import EkibenError
+from service.families import LanguageModel, TextClassifier
 from service.tasks.faults import fault, type_fault
 
 # A text with more characters per step has too many tokens in any case: it is refused or cut before it is tokenized.
@@ -24,20 +22,13 @@ MAX_INLINE_CHARS = 8_192
 
 
 async def tokenize(
-    texts: Mapping[str, Any],
-    tokenizer: Tokenizer,
-    runner: Runner,
-    context: RequestContext,
-    *,
-    vocabulary: int,
-    max_steps: int,
-    truncate: bool | None = None,
+    texts: Mapping[str, Any], model: Model, runner: Runner, context: RequestContext, *, truncate: bool | None = None
 ) -> list[list[int]]:
     """Return the ids of each text; `texts` maps JSON pointers to texts. Raises the first error of `tokenize_each`.
 
     More than MAX_INLINE_CHARS characters run on the runner, in chunks that alternate with the work of other requests.
     """
-    encode = partial(tokenize_each, tokenizer=tokenizer, vocabulary=vocabulary, max_steps=max_steps, truncate=truncate)
+    encode = partial(tokenize_each, model=model, truncate=truncate)
     runs_inline = sum(map(_num_chars, texts.values())) <= MAX_INLINE_CHARS
     rows = []
     for chunk in [texts] if runs_inline else _chunks(texts):
@@ -49,30 +40,25 @@ async def tokenize(
 
 
 def tokenize_each(
-    texts: Mapping[str, Any], tokenizer: Tokenizer, *, vocabulary: int, max_steps: int, truncate: bool | None = None
+    texts: Mapping[str, Any], model: Model, *, truncate: bool | None = None
 ) -> list[list[int] | EkibenError]:
-    """Return the ids of each text, or its error.
+    """Return the ids of each text, or its error; the prompt of a language model leaves room for one token.
 
-    A text of more than `max_steps` tokens is cut if `truncate` is true, else refused. The error suggests `truncate`
-    unless it is None.
+    A text of too many tokens is cut if `truncate` is true, else refused; if it is false, the error suggests it.
     """
+    parameters, max_steps = model.manifest.parameters, model.manifest.limits.max_steps
+    assert isinstance(parameters, TextClassifier | LanguageModel), "the families of text models"
+    assert model.tokenizer is not None, "every text model has a tokenizer"
+    assert max_steps is not None, "every text model has max_steps"
+    max_steps -= isinstance(parameters, LanguageModel)
     max_chars = max_steps * MAX_CHARS_PER_STEP
     errors = {pointer: _text_error(text, pointer, max_chars, truncate) for pointer, text in texts.items()}
     valid = [text[:max_chars] for pointer, text in texts.items() if errors[pointer] is None]
-    encodings = iter(tokenizer.encode_batch(valid))
+    encodings = iter(model.tokenizer.encode_batch(valid))
     return [
-        error or _checked_ids(next(encodings).ids, pointer, vocabulary, max_steps, truncate)
+        error or _checked_ids(next(encodings).ids, pointer, parameters.vocabulary, max_steps, truncate)
         for pointer, error in errors.items()
     ]
-
-
-def pad_ids(rows: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pad with zeros to the longest row; returns ids [batch, steps] and lengths [batch]."""
-    lengths_B = np.array([len(row) for row in rows], np.int64)
-    ids_BT = np.zeros((len(rows), int(lengths_B.max())), np.int64)
-    for i, row in enumerate(rows):
-        ids_BT[i, : len(row)] = row
-    return ids_BT, lengths_B
 
 
 def _chunks(texts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -25,13 +25,7 @@ def make_context(
     deadline: float, *, received_at: float = 0.0, client: str = "", route: str = "/path", default: bool = False
 ) -> RequestContext:
     timeout_s = deadline - received_at
-    return RequestContext(
-        received_at=received_at,
-        timeout_s=None if default else timeout_s,
-        default_timeout_s=timeout_s,
-        client=client,
-        route=route,
-    )
+    return RequestContext(received_at, None if default else timeout_s, timeout_s, client, route)
 
 
 def make_request(

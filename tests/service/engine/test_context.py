@@ -7,7 +7,7 @@ from tests.service.engine.requests import make_context
 
 
 def context(timeout_s: float | None) -> RequestContext:
-    return RequestContext(received_at=100.0, timeout_s=timeout_s, default_timeout_s=30.0, client="", route="/path")
+    return RequestContext(100.0, timeout_s, 30.0, "", "/path")
 
 
 def test_the_deadline_counts_from_arrival() -> None:

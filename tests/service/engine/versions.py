@@ -18,9 +18,11 @@ from onnx import numpy_helper, parser
 from safetensors.numpy import save
 
 from service.bundle import Bundle, GoldenCase, RequestCase, pack_golden
+from service.engine.repository.loader import Loader
 from service.engine.repository.repository import Repository
 from service.engine.sessions.model import Model, read_tokenizer
 from service.engine.sessions.session import Session
+from service.engine.verification.warmup import BatchPlanner
 from service.manifest import GOLDEN, MODEL, REQUESTS
 from service.tasks.replay import answer_request_sync
 from tests.service.bundles import (
@@ -63,6 +65,15 @@ SLOW = """
 def accept(model: Model, cases: Sequence[RequestCase]) -> None:
     """A replay of request cases that always succeeds."""
     assert cases
+
+
+def loader(
+    replay_requests: Callable[[Model, Sequence[RequestCase]], None] = accept,
+    *,
+    timeout_s: float = 20,
+    planner: BatchPlanner | None = None,
+) -> Loader:
+    return Loader(device="cpu", replay_requests=replay_requests, timeout_s=timeout_s, planner=planner)
 
 
 def weights_of(number: int) -> dict[str, npt.NDArray[np.float32]]:

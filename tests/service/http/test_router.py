@@ -100,6 +100,19 @@ def test_an_unforeseen_error_is_logged_under_the_number_that_the_client_gets(cap
     assert "secret" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("encoding", "code", "detail"),
+    [
+        ("gzip", "unsupported-media-type", "expected a body without content encoding, got 'gzip'"),
+        ("identity", "wrong-task", "the body was read"),
+    ],
+)
+def test_compressed_bodies_are_refused(encoding: str, code: str, detail: str) -> None:
+    call = AsgiCall(state_with(EkibenError("wrong-task", "the body was read")))
+    classify(call, content_encoding=encoding)
+    assert (call.problem["code"], call.problem["detail"]) == (code, detail)
+
+
 def test_not_ready_gives_the_reason() -> None:
     call = AsgiCall(state_with(KeyError()))
     call.request("GET", "/readyz", whole(b""))
@@ -163,6 +176,7 @@ class SheddingRunner(Runner):
 
     def __init__(self) -> None:
         super().__init__()
+        self.admission = self  # type: ignore[assignment]
         self.seen: list[RequestContext] = []
 
     def try_admit(self, context: RequestContext) -> Permit:
@@ -200,6 +214,18 @@ def test_a_permit_is_released_when_the_request_is_answered() -> None:
     call = AsgiCall(state)
     classify(call, content_length="100")
     assert (call.problem["code"], released) == ("internal", [1.5])
+
+
+def test_a_permit_is_released_when_the_service_drains_before_the_request_is_answered() -> None:
+    released: list[float] = []
+    state = state_with(KeyError())
+    state.draining = True
+    router = Router(None, state=lambda: state)  # type: ignore[arg-type]
+    context = state.runner.new_context()
+    context.permit = Permit(1.5, release=released.append)
+    request: Any = SimpleNamespace(method="POST", path="/classify", context=context)
+    response = asyncio.run(router.respond(ROUTES["/classify"], request))
+    assert (response.status, released) == (503, [1.5])
 
 
 @pytest.mark.parametrize("headers", [{}, {"content_length": f"{MAX_UNREAD_BYTES}"}])

@@ -16,11 +16,17 @@ import numpy.typing as npt
 from service.engine.generation.decoder import cache_capacity
 from service.engine.generation.sampling import log_probability
 from service.engine.sessions.model import Model
-from service.families import ImageClassifier, ImageGenerator, LanguageModel, SeriesTagger, TextClassifier
+from service.families import (
+    ImageClassifier,
+    ImageGenerator,
+    LanguageModel,
+    SeriesClassifier,
+    SeriesTagger,
+    TextClassifier,
+)
 from service.tasks.codecs.images import read_image
-from service.tasks.codecs.series import pad_series
+from service.tasks.codecs.series import pad_rows
 from service.tasks.codecs.states import pack_state
-from service.tasks.codecs.texts import pad_ids
 from service.tasks.generate import sample_latents
 
 Array = npt.NDArray[Any]
@@ -90,9 +96,10 @@ def _classified(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list
         assert model.tokenizer is not None
         ids = [model.tokenizer.encode(text).ids for text in rows]
         counts = [{"tokens": len(row)} for row in ids]
-        tensors["ids"], tensors["lengths"] = pad_ids(ids)
+        tensors["ids"], tensors["lengths"] = pad_rows(ids, np.int64)
     else:
-        tensors["series"], tensors["lengths"] = pad_series([np.array(row, np.float32) for row in rows])
+        assert isinstance(parameters, SeriesClassifier)
+        tensors["series"], tensors["lengths"] = pad_rows(rows, np.float32, parameters.channels)
     probabilities_BL = _infer(client, model, tensors, ["probabilities"])["probabilities"]
     return [{**_best(model, row_L), **count} for row_L, count in zip(probabilities_BL, counts, strict=True)]
 
@@ -100,7 +107,7 @@ def _classified(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list
 def _stateful_row(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
     parameters = model.manifest.parameters
     assert isinstance(parameters, SeriesTagger)
-    series_BTC, lengths_B = pad_series([np.array(row, np.float32) for row in rows])
+    series_BTC, lengths_B = pad_rows(rows, np.float32, parameters.channels)
     zero = np.zeros((len(rows), parameters.layers, parameters.hidden), np.float32)
     tensors = {"series": series_BTC, "lengths": lengths_B, "h": zero, "c": zero}
     outputs = _infer(client, model, tensors, ["probabilities", "next_h", "next_c"])

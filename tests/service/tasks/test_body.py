@@ -1,12 +1,14 @@
 """Errors of a request body name the field, what was expected and what the body holds."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import Field
 
+from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.tasks.body import RequestBody, parse_request
+from service.tasks.body import RequestBody, check_items, check_unused_fields, parse_request
 from service.tasks.faults import MAX_FAULTS
 
 UNKNOWN = "unknown field; the fields are model, count, price, fast, parts"
@@ -86,3 +88,17 @@ def test_few_and_many_unknown_fields_have_the_same_message(count: int) -> None:
 
 def test_integers_are_accepted_as_floats() -> None:
     assert parse_request(Order, {"model": "a", "price": 2}).price == 2
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_check_items_refuses_too_few_and_too_many_items(count: int, models: dict[str, Model]) -> None:
+    with pytest.raises(EkibenError, match="/texts: expected 1 to 8 items"):
+        check_items(["a"] * count, models["text-classifier"].manifest, "/texts")
+    check_items(["a"] * 8, models["text-classifier"].manifest, "/texts")
+
+
+def test_check_unused_fields_refuses_fields_that_the_model_does_not_use() -> None:
+    manifest: Any = SimpleNamespace(name="m")
+    with pytest.raises(EkibenError, match="/states: not a field for m, which takes `texts`"):
+        check_unused_fields(["sequences", "states"], {"model", "states"}, manifest, "`texts`")
+    check_unused_fields(["sequences"], {"model", "states"}, manifest, "`texts`")

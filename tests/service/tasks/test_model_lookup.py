@@ -45,10 +45,18 @@ def test_unknown_name_lists_the_models_of_the_task(repository: Any) -> None:
     assert fault.detail == "expected one of tiny-letters, tiny-pictures, tiny-late, got a string of 100 characters"
 
 
-def test_model_of_another_task_names_its_endpoint(repository: Any) -> None:
-    with pytest.raises(EkibenError, match="tiny-tags is a sequence-predict model: ask /sequence-predict") as caught:
-        resolve_model(repository, "tiny-tags", "classify")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tiny-tags", "tiny-tags is a sequence-predict model: ask /sequence-predict, not /classify"),
+        ("tiny-pictures", "tiny-pictures is a generate model: ask /generate, not /classify"),
+    ],
+)
+def test_model_of_another_task_names_its_endpoint(repository: Any, name: str, message: str) -> None:
+    with pytest.raises(EkibenError, match=message) as caught:
+        resolve_model(repository, name, "classify")
     assert caught.value.slug == "wrong-task"
+    assert [fault.pointer for fault in caught.value.faults] == ["/model"]
 
 
 def test_loading_model_is_not_ready_rather_than_unknown(repository: Any) -> None:

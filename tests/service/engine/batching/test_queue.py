@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.engine.batching.backlog import Backlog
-from service.engine.batching.batch import Batch
 from service.engine.batching.collate import Collator
-from service.engine.batching.queue import BatchQueue
+from service.engine.batching.queue import Batch, BatchQueue
 from service.engine.batching.request import Request, RequestStatus
 from service.engine.limits import INLINE_BUDGET_S
 from tests.service.bundles import example_inputs

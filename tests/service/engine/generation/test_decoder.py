@@ -261,7 +261,7 @@ def test_a_generation_cancelled_during_a_step_starts_no_further_step(session: Se
 
     asyncio.run(scenario())
     assert gated.runs == 3
-    assert runner.pending == 0
+    assert runner._executor.pending == 0
 
 
 def test_other_calls_run_between_the_steps_of_a_generation(session: Session) -> None:

@@ -55,11 +55,11 @@ def test_empty_stops_are_ignored() -> None:
 def test_the_text_ends_before_the_first_stop(text: str, stops: list[str]) -> None:
     detokenizer = IncrementalDetokenizer(decode, stops)
     released = deltas(detokenizer, text)
-    stops = [end for end in range(len(text) + 1) if any(stop in text[:end] for stop in stops)]
-    prefix = text[: stops[0]] if stops else text
-    expected = prefix[: min(prefix.find(stop) for stop in stops if stop in prefix)] if stops else text
+    stop_ends = [end for end in range(len(text) + 1) if any(stop in text[:end] for stop in stops)]
+    prefix = text[: stop_ends[0]] if stop_ends else text
+    expected = prefix[: min(prefix.find(stop) for stop in stops if stop in prefix)] if stop_ends else text
     assert join(released) == detokenizer.text == expected
-    assert detokenizer.stopped == bool(stops)
+    assert detokenizer.stopped == bool(stop_ends)
 
 
 @pytest.fixture(scope="module")

@@ -157,14 +157,14 @@ def test_log_probability_ignores_sampling_parameters(logits: np.ndarray) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"temperature": -0.1}, "temperature is -0.1"),
-        ({"temperature": math.nan}, "temperature is nan"),
-        ({"temperature": math.inf}, "temperature is inf"),
-        ({"top_k": -1}, "top_k is -1"),
-        ({"top_p": 0.0}, r"top_p is 0\.0"),
-        ({"top_p": 1.01}, r"top_p is 1\.01"),
-        ({"seed": -1}, "seed is -1"),
-        ({"seed": MAX_SEED + 1}, f"seed is {MAX_SEED + 1}"),
+        ({"temperature": -0.1}, r"temperature\n.*input_value=-0\.1,"),
+        ({"temperature": math.nan}, r"temperature\n.*input_value=nan,"),
+        ({"temperature": math.inf}, r"temperature\n.*input_value=inf,"),
+        ({"top_k": -1}, r"top_k\n.*input_value=-1,"),
+        ({"top_p": 0.0}, r"top_p\n.*input_value=0\.0,"),
+        ({"top_p": 1.01}, r"top_p\n.*input_value=1\.01,"),
+        ({"seed": -1}, r"seed\n.*input_value=-1,"),
+        ({"seed": MAX_SEED + 1}, f"seed\n.*less than or equal to {MAX_SEED} .*input_value={MAX_SEED + 1},"),
     ],
 )
 def test_parameters_out_of_range_are_named(change: dict[str, float], message: str) -> None:

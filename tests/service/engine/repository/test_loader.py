@@ -8,15 +8,11 @@ import pytest
 
 from service.bundle import RequestCase
 from service.engine.process.call_timeout import CallTimeoutError
-from service.engine.repository.loader import Loader, ReplayRequests, failure_reason
+from service.engine.repository.loader import Loader, failure_reason
 from service.engine.repository.version import Version
 from service.engine.sessions.model import Model
 from service.errors import BundleError, DeviceError
-from tests.service.engine.versions import NAME, accept, join_timed_out_calls, publish, slow_graph
-
-
-def loader(replay_requests: ReplayRequests = accept, *, stage_s: float = 20) -> Loader:
-    return Loader(device="cpu", intra_op_threads=1, stage_s=stage_s, replay_requests=replay_requests, planner=None)
+from tests.service.engine.versions import NAME, join_timed_out_calls, loader, publish, slow_graph
 
 
 def stages(root: Path, version: str, with_loader: Loader) -> list[Version]:
@@ -32,10 +28,11 @@ def test_the_stages_in_order(tmp_path: Path) -> None:
     ready = versions[-1]
     assert ready.provider == "CPUExecutionProvider"
     assert ready.memory is not None
-    assert ready.memory.model_bytes == (tmp_path / NAME / str(ready.version) / "model.onnx").stat().st_size
-    assert ready.memory.grown_bytes >= 0
+    assert ready.memory["model_bytes"] == (tmp_path / NAME / str(ready.version) / "model.onnx").stat().st_size
+    assert ready.memory["grown_bytes"] >= 0
     assert ready.warmup is not None
-    assert ready.warmup.num_shapes == 4
+    assert ready.warmup["shapes"] == 4
+    assert ready.warmup["seconds"] > 0
     assert len(ready.golden) == 2
 
 
@@ -52,7 +49,7 @@ def test_request_cases_are_replayed_after_the_goldens(tmp_path: Path) -> None:
 def test_a_graph_that_hangs_times_out(tmp_path: Path) -> None:
     version = publish(tmp_path, 0, files={"model.onnx": slow_graph(1 << 20)})
     with pytest.raises(CallTimeoutError):
-        stages(tmp_path, version, loader(stage_s=1))
+        stages(tmp_path, version, loader(timeout_s=1))
     join_timed_out_calls("replay")
 
 
@@ -63,7 +60,7 @@ def test_a_replay_that_hangs_times_out(tmp_path: Path) -> None:
         gate.wait(60)
 
     with pytest.raises(CallTimeoutError):
-        stages(tmp_path, publish(tmp_path, 1), loader(hang, stage_s=1))
+        stages(tmp_path, publish(tmp_path, 1), loader(hang, timeout_s=1))
     gate.set()
 
 
@@ -77,4 +74,5 @@ def test_a_replay_that_hangs_times_out(tmp_path: Path) -> None:
     ],
 )
 def test_failure_reasons_name_the_version_and_stage(error: Exception, reason: str) -> None:
-    assert failure_reason(error, Version(name="m", version="1", state="VERIFYING")) == reason
+    version = Version(name="m", version="1", state="VERIFYING")
+    assert failure_reason(error, f"{version.label}: {version.state}") == reason

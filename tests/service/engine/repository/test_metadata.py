@@ -9,8 +9,7 @@ import pytest
 from service.engine.repository.entry import ModelEntry
 from service.engine.repository.metadata import model_details, model_summary
 from service.engine.repository.version import Version
-from tests.service.engine.repository.test_loader import loader
-from tests.service.engine.versions import NAME, publish
+from tests.service.engine.versions import NAME, loader, publish
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ from service.engine.repository.registry import ModelRegistry
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from tests.service.bundles import write_bundle
-from tests.service.engine.repository.test_loader import loader
-from tests.service.engine.versions import NAME, publish, publish_broken, set_current, wrong_golden
+from tests.service.engine.versions import NAME, loader, publish, publish_broken, set_current, wrong_golden
 
 
 class Scenario:
@@ -30,7 +29,7 @@ class Scenario:
         self.first = publish(root, 1)
         self.registry = ModelRegistry("")
         self.reconciler = ModelReconciler(root, self.registry, loader())
-        self.reconciler.scan(first=True)
+        self.reconciler.scan()
         self.poll()
 
     def poll(self) -> None:
@@ -90,7 +89,7 @@ def test_a_broken_version_only_changes_the_reason(
         "byte": "model.onnx has sha256",
         "golden": "golden case",
         "tolerance": "field 'tolerance.logits.atol'",
-        "current": "`current` says 'latest'",
+        "current": "`current` holds 'latest'",
         "missing": "cannot read manifest.json",
     }
     match fault:
@@ -148,7 +147,7 @@ def test_setting_current_to_an_older_version_loads_it_again(scenario: Scenario) 
 def test_a_new_model_is_added_when_it_is_complete(scenario: Scenario) -> None:
     (scenario.root / "tiny-series").mkdir()
     scenario.poll()
-    assert "tiny-series" not in scenario.registry
+    assert scenario.registry.get("tiny-series") is None
     assert scenario.registry.not_ready_reason() is None
     write_bundle(scenario.root, "series-classifier")
     scenario.poll()
@@ -177,7 +176,7 @@ def test_a_model_whose_folder_is_removed_is_unloaded(scenario: Scenario) -> None
     assert scenario.registry.not_ready_reason() is None
     del held
     scenario.poll()
-    assert "tiny-series" not in scenario.registry
+    assert scenario.registry.get("tiny-series") is None
     write_bundle(scenario.root, "series-classifier")
     scenario.poll()
     assert scenario.registry["tiny-series"].model is not None
@@ -298,8 +297,8 @@ def test_models_are_loaded_in_parallel(tmp_path: Path) -> None:
     for family in ("image-classifier", "series-classifier", "series-tagger", "image-generator"):
         write_bundle(tmp_path, family)
     registry = ModelRegistry("")
-    reconciler = ModelReconciler(tmp_path, registry, replace(loader(), replay_requests=meet), max_parallel_loads=2)
-    reconciler.scan(first=True)
+    reconciler = ModelReconciler(tmp_path, registry, loader(meet), max_parallel_loads=2)
+    reconciler.scan()
     reconciler.reconcile(threading.Event())
     assert registry.not_ready_reason() is None
 

@@ -21,8 +21,8 @@ def registry() -> ModelRegistry:
 
 def test_names_are_sorted_and_an_unknown_name_raises_the_list(registry: ModelRegistry) -> None:
     assert registry.names() == ["a", "b"]
-    assert "a" in registry
-    assert "c" not in registry
+    assert registry.get("a") is registry["a"]
+    assert registry.get("c") is None
     with pytest.raises(EkibenError, match="no model 'c'; there are: a, b") as caught:
         registry["c"]
     assert caught.value.slug == "unknown-model"

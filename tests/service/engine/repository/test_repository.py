@@ -16,7 +16,7 @@ from service.engine.repository.repository import Repository
 from service.engine.sessions.model import Model
 from service.errors import BundleError, EkibenError
 from tests.service.bundles import FAMILIES, NAMES, bundle_files, example_inputs, golden_cases, write_bundle
-from tests.service.engine.versions import NAME, accept, publish, row, wait_until
+from tests.service.engine.versions import NAME, loader, publish, row, wait_until
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def states(repository: Repository) -> dict[str, str]:
 
 
 def test_all_families_become_ready_and_compute(root: Path) -> None:
-    repository = Repository(root, device="cpu")
+    repository = Repository(root, loader())
     assert not repository.ready
-    repository.load_all(accept)
+    repository.refresh()
     assert repository.ready
     assert repository.not_ready_reason() is None
     assert states(repository) == {NAMES[family]: "READY" for family in sorted(FAMILIES, key=NAMES.__getitem__)}
@@ -52,8 +52,8 @@ def test_all_families_become_ready_and_compute(root: Path) -> None:
 
 
 def test_descriptions_are_json_with_local_measurements(root: Path) -> None:
-    repository = Repository(root, device="cpu")
-    repository.load_all(accept)
+    repository = Repository(root, loader())
+    repository.refresh()
     for summary in repository.list_models():
         details = json.loads(orjson.dumps(repository.describe_model(summary["name"])))
         assert details.items() >= summary.items()
@@ -75,8 +75,8 @@ def test_measured_here_reflects_the_goldens(tmp_path: Path) -> None:
     shifted[0, 0] += np.float32(4e-6)
     golden = (first, dataclasses.replace(second, outputs={**second.outputs, "logits": shifted}))
     write_bundle(tmp_path, "image-classifier", files=bundle_files("image-classifier", golden=golden))
-    repository = Repository(tmp_path, device="cpu")
-    repository.load_all(accept)
+    repository = Repository(tmp_path, loader())
+    repository.refresh()
     parity = repository.describe_model("tiny-images")["parity"]
     assert parity["logits"]["measured_here"] == pytest.approx(4e-6, abs=1e-6)
     assert parity["probabilities"]["measured_here"] < 1e-6
@@ -85,17 +85,17 @@ def test_measured_here_reflects_the_goldens(tmp_path: Path) -> None:
 def test_not_ready_with_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / ".half-written").mkdir()
     (tmp_path / "README").write_text("no bundle")
-    repository = Repository(tmp_path, device="cpu")
+    repository = Repository(tmp_path, loader())
     assert "has not been scanned yet" in (repository.not_ready_reason() or "")
-    repository.load_all(accept)
+    repository.refresh()
     assert not repository.ready
     assert "is empty: export a model first" in (repository.not_ready_reason() or "")
     assert repository.list_models() == []
 
 
 def test_not_ready_without_a_folder(tmp_path: Path) -> None:
-    repository = Repository(tmp_path / "nowhere", device="cpu")
-    repository.load_all(accept)
+    repository = Repository(tmp_path / "nowhere", loader())
+    repository.refresh()
     assert not repository.ready
     assert "cannot read the folder of bundles" in (repository.not_ready_reason() or "")
 
@@ -105,9 +105,9 @@ def test_not_ready_with_a_broken_bundle_although_the_others_serve(root: Path, ca
     content = bytearray((folder / "model.onnx").read_bytes())
     content[100] ^= 1
     (folder / "model.onnx").write_bytes(content)
-    repository = Repository(root, device="cpu")
+    repository = Repository(root, loader())
     with caplog.at_level(logging.ERROR):
-        repository.load_all(accept)
+        repository.refresh()
     reason = repository.describe_model("tiny-series")["reason"]
     assert states(repository)["tiny-series"] == "FAILED"
     assert reason.startswith(f"tiny-series/{folder.name}: model.onnx has sha256")
@@ -123,8 +123,8 @@ def test_a_golden_mismatch_names_output_case_and_difference(tmp_path: Path) -> N
     first, second = golden_cases("series-classifier")
     other = dataclasses.replace(first, outputs={**first.outputs, "logits": first.outputs["logits"] + np.float32(0.5)})
     write_bundle(tmp_path, "series-classifier", files=bundle_files("series-classifier", golden=(other, second)))
-    repository = Repository(tmp_path, device="cpu")
-    repository.load_all(accept)
+    repository = Repository(tmp_path, loader())
+    repository.refresh()
     described = repository.describe_model("tiny-series")
     assert described["state"] == "FAILED"
     assert "golden case 0" in described["reason"]
@@ -139,8 +139,8 @@ def test_request_cases_are_replayed_by_the_callable(root: Path) -> None:
             raise BundleError("tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'")
         replayed.append(model.manifest.name)
 
-    repository = Repository(root, device="cpu")
-    repository.load_all(replay)
+    repository = Repository(root, loader(replay))
+    repository.refresh()
     assert replayed == [name for name in sorted(NAMES.values()) if name != "tiny-tags"]
     assert repository.not_ready_reason() == "tiny-tags: case 0: /predictions/0/label: expected 'low', got 'high'"
 
@@ -149,8 +149,8 @@ def test_any_exception_becomes_the_reason(root: Path) -> None:
     def broken(model: Model, cases: Sequence[RequestCase]) -> None:
         raise ZeroDivisionError("by zero")
 
-    repository = Repository(root, device="cpu")
-    repository.load_all(broken)
+    repository = Repository(root, loader(broken))
+    repository.refresh()
     assert set(states(repository).values()) == {"FAILED"}
     assert (
         repository.describe_model("tiny-images")["reason"]
@@ -159,8 +159,8 @@ def test_any_exception_becomes_the_reason(root: Path) -> None:
 
 
 def test_an_unknown_model_raises_the_list_of_models(root: Path) -> None:
-    repository = Repository(root, device="cpu")
-    repository.load_all(accept)
+    repository = Repository(root, loader())
+    repository.refresh()
     for method in (repository.get, repository.describe_model):
         with pytest.raises(EkibenError, match="no model 'mnist'; there are: tiny-images, tiny-letters, ") as caught:
             method("mnist")
@@ -174,8 +174,8 @@ def test_models_load_in_the_background_and_states_are_visible(root: Path) -> Non
         started.release()
         assert resume.acquire(timeout=30)
 
-    repository = Repository(root, device="cpu")
-    repository.start(slow)
+    repository = Repository(root, loader(slow))
+    repository.start()
     assert started.acquire(timeout=30)
     assert list(states(repository).values()) == ["VERIFYING"] + ["LOADING"] * 5
     assert (repository.not_ready_reason() or "").startswith("tiny-images is VERIFYING; tiny-letters is LOADING")
@@ -204,8 +204,8 @@ def test_close_stops_loading_after_the_current_model(root: Path) -> None:
         started.set()
         assert resume.wait(30)
 
-    repository = Repository(root, device="cpu")
-    repository.start(slow)
+    repository = Repository(root, loader(slow))
+    repository.start()
     assert started.wait(30)
     repository.close(timeout_s=0)
     resume.set()
@@ -216,8 +216,8 @@ def test_close_stops_loading_after_the_current_model(root: Path) -> None:
 
 def test_changes_are_loaded_in_the_background(tmp_path: Path) -> None:
     first = publish(tmp_path, 1)
-    repository = Repository(tmp_path, device="cpu", poll_s=0.02, health_check_s=0.02)
-    repository.start(accept)
+    repository = Repository(tmp_path, loader(), poll_s=0.02, health_check_s=0.02)
+    repository.start()
     wait_until(lambda: repository.ready)
     assert row(repository)["version"] == first
     second = publish(tmp_path, 2)
@@ -240,16 +240,18 @@ def test_changes_are_loaded_in_the_background(tmp_path: Path) -> None:
 
 def test_refresh_loads_a_change(tmp_path: Path) -> None:
     publish(tmp_path, 1)
-    repository = Repository(tmp_path, device="cpu")
-    repository.load_all(accept)
+    repository = Repository(tmp_path, loader())
+    repository.refresh()
     second = publish(tmp_path, 2)
     repository.refresh()
     assert (row(repository)["version"], row(repository)["draining"]) == (second, [])
 
 
-def test_a_repository_that_was_not_started_refuses_to_load(tmp_path: Path) -> None:
-    repository = Repository(tmp_path, device="cpu")
-    for method in (repository.refresh, lambda: repository.load("m"), lambda: repository.unload("m")):
-        with pytest.raises(EkibenError, match="was not started"):
-            method()
+def test_load_and_unload_need_no_start(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    repository = Repository(tmp_path, loader())
+    repository.load(NAME)
+    assert repository.ready
+    repository.unload(NAME)
+    assert row(repository)["state"] == "DRAINING"
     repository.close()

@@ -12,7 +12,7 @@ from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from tests.service.engine.versions import (
     NAME,
-    accept,
+    loader,
     logits,
     publish,
     publish_broken,
@@ -87,12 +87,12 @@ def test_versions_are_replaced_under_load(tmp_path: Path, caplog: pytest.LogCapt
     root = tmp_path / "bundles"
     root.mkdir()
     runner = Runner(threads=2)
-    repository = Repository(root, device="cpu", poll_s=0.01, health_check_s=0.2)
+    repository = Repository(root, loader(), poll_s=0.01, health_check_s=0.2)
 
     async def scenario() -> Load:
         load = Load(repository, runner)
         first = publish_known(root, load, 0)
-        await asyncio.to_thread(repository.start, accept)
+        await asyncio.to_thread(repository.start)
         await asyncio.to_thread(wait_until, lambda: repository.ready)
         clients = [asyncio.create_task(load.client(seed)) for seed in range(NUM_CLIENTS)]
         await load.wait_for_answers(first, NUM_CLIENTS)

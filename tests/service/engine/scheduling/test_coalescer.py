@@ -63,7 +63,7 @@ def test_requests_of_one_turn_and_of_the_next_are_drained_together() -> None:
 def test_full_batches_that_are_not_quick_are_queued_while_more_arrive() -> None:
     async def scenario() -> tuple[list[int], int]:
         case = Case(max_batch_items=4)
-        case.executor.stopped = True  # so that what is queued is refused at once, and no thread starts
+        case.executor.closed = True  # so that what is queued is refused at once, and no thread starts
         case.queue.observe(4, 5, 1.0)
         case.send(10)
         refused = case.queue.counters.refused["stopping"]
@@ -76,35 +76,33 @@ def test_full_batches_that_are_not_quick_are_queued_while_more_arrive() -> None:
 def test_an_idle_service_answers_single_requests_at_once_but_looks_for_company() -> None:
     async def scenario() -> list[bool]:
         case = Case()
-        loop = asyncio.get_running_loop()
-        assert not case.coalescer.is_idle(loop)
+        assert not case.coalescer.is_idle()
         for _ in range(IDLE_STREAK):
             case.send(1)
             await case.drain()
-        idle = [case.coalescer.is_idle(loop) for _ in range(2 * COALESCE_EVERY)]
+        idle = [case.coalescer.is_idle() for _ in range(2 * COALESCE_EVERY)]
         case.send(1)
-        assert not case.coalescer.is_idle(loop), "another request has arrived"
+        assert not case.coalescer.is_idle(), "another request has arrived"
         case.send(1)
         await case.drain()
-        assert not case.coalescer.is_idle(loop), "the last requests met others"
+        assert not case.coalescer.is_idle(), "the last requests met others"
         return idle
 
     idle = asyncio.run(scenario())
     assert idle.count(False) == 2
 
 
-def test_a_busy_or_stopped_executor_is_not_idle() -> None:
+def test_a_busy_or_closed_executor_is_not_idle() -> None:
     async def scenario() -> list[bool]:
         case = Case()
-        loop = asyncio.get_running_loop()
         for _ in range(IDLE_STREAK):
             case.send(1)
             await case.drain()
-        idle = [case.coalescer.is_idle(loop)]
+        idle = [case.coalescer.is_idle()]
         case.executor.pending = 1
-        idle.append(case.coalescer.is_idle(loop))
-        case.executor.pending, case.executor.stopped = 0, True
-        idle.append(case.coalescer.is_idle(loop))
+        idle.append(case.coalescer.is_idle())
+        case.executor.pending, case.executor.closed = 0, True
+        idle.append(case.coalescer.is_idle())
         return idle
 
     assert asyncio.run(scenario()) == [True, False, False]

@@ -260,7 +260,7 @@ def test_queued_rows_of_a_cancelled_request_are_never_computed(
     run(scenario())
     assert session.rows == [1.0, 200.0]
     (counters,) = runner.counters()
-    assert (counters.cancelled_items, counters.executed_items, runner.pending) == (2, 2, 0)
+    assert (counters.cancelled_items, counters.executed_items, runner._executor.pending) == (2, 2, 0)
 
 
 def test_a_request_may_be_cancelled_in_the_turn_it_arrives(make_runner: Callable[..., Runner]) -> None:
@@ -275,7 +275,7 @@ def test_a_request_may_be_cancelled_in_the_turn_it_arrives(make_runner: Callable
 
     run(scenario())
     assert session.rows == [8.0]
-    assert runner.pending == 0
+    assert runner._executor.pending == 0
 
 
 def test_requests_expire_at_their_deadline(make_runner: Callable[..., Runner], blocker: threading.Event) -> None:
@@ -295,7 +295,7 @@ def test_requests_expire_at_their_deadline(make_runner: Callable[..., Runner], b
     run(scenario())
     assert session.rows == [1.0, 3.0]
     (counters,) = runner.counters()
-    assert (counters.expired_items, counters.late_items, runner.pending) == (1, 1, 0)
+    assert (counters.expired_items, counters.late_items, runner._executor.pending) == (1, 1, 0)
 
 
 def test_a_request_that_is_late_on_arrival_does_not_start(make_runner: Callable[..., Runner]) -> None:
@@ -307,7 +307,7 @@ def test_a_request_that_is_late_on_arrival_does_not_start(make_runner: Callable[
 
     run(scenario())
     assert session.rows == []
-    assert runner.pending == 0
+    assert runner._executor.pending == 0
 
 
 def test_an_output_of_an_undeclared_shape_fails_its_own_request(make_runner: Callable[..., Runner]) -> None:
@@ -322,7 +322,7 @@ def test_an_output_of_an_undeclared_shape_fails_its_own_request(make_runner: Cal
             await start(runner, session, 5)
 
     run(scenario())
-    assert runner.pending == 0
+    assert runner._executor.pending == 0
 
 
 def test_a_request_that_failed_on_delivery_computes_no_more_rows(
@@ -354,7 +354,7 @@ def test_a_device_task_expires_at_its_deadline(make_runner: Callable[..., Runner
             await runner.call(blocker.wait, 20, context=runner.new_context(timeout_s=0.05))
 
     run(scenario())
-    assert runner.pending == 0
+    assert runner._executor.pending == 0
 
 
 def test_a_full_queue_refuses_with_a_retry_time(make_runner: Callable[..., Runner], blocker: threading.Event) -> None:
@@ -428,17 +428,17 @@ def test_a_client_that_returns_early_is_refused_before_its_body_is_read(
         await measure_slow(runner, session, blocker)
         task = start(runner, session, 8)
         await wait_for(session.began.is_set)
-        assert not runner.expects_retries
+        assert not runner.admission.expects_retries
         context = runner.new_context(timeout_s=3, client="a", route="/path")
         with pytest.raises(EkibenError, match="deadline would be missed"):
             await runner.run(session, rows(8), context=context)  # type: ignore[arg-type]
-        assert runner.expects_retries
+        assert runner.admission.expects_retries
         for _ in range(2):
             with pytest.raises(EkibenError, match="deadline would be missed") as caught:
-                runner.try_admit(runner.new_context(timeout_s=3, client="a", route="/path"))
+                runner.admission.try_admit(runner.new_context(timeout_s=3, client="a", route="/path"))
             assert caught.value.retry_after_s is not None
         for client, route, timeout_s in (("b", "/path", 3), ("a", "/other", 3), ("a", "/path", 30)):
-            runner.try_admit(runner.new_context(timeout_s=timeout_s, client=client, route=route))
+            runner.admission.try_admit(runner.new_context(timeout_s=timeout_s, client=client, route=route))
         blocker.set()
         await task
 
@@ -469,27 +469,18 @@ def test_a_request_that_would_be_late_is_refused_at_once(
     assert runner.counters()[0].refused == {"overloaded": 1}
 
 
-def test_a_stopped_runner_refuses_new_requests_and_answers_admitted_ones(
-    make_runner: Callable[..., Runner], blocker: threading.Event
-) -> None:
-    runner, session = make_runner(threads=1), FakeSession(blocker=blocker)
+def test_a_closed_runner_refuses_new_requests(make_runner: Callable[..., Runner]) -> None:
+    runner, session = make_runner(threads=1), FakeSession()
 
     async def scenario() -> None:
-        old = [start(runner, session, 8) for _ in range(3)]
-        await wait_for(session.began.is_set)
-        runner.stop()
-        with pytest.raises(EkibenError, match="shutting down"):
-            runner.generation_slots(1)
+        await start(runner, session, 8)
+        runner.close()
         with pytest.raises(EkibenError, match="shutting down") as caught:
             await start(runner, session, 8)
         assert (caught.value.slug, caught.value.retry_after_s) == ("not-ready", 1.0)
-        assert not await runner.drained(0.01)
-        blocker.set()
-        assert await runner.drained(20)
-        await asyncio.gather(*old)
-        assert await runner.call(lambda: "a step") == "a step"
 
     run(scenario())
+    assert runner.counters()[0].refused == {"stopping": 1}
 
 
 def test_close_does_not_wait_for_a_hung_computation(blocker: threading.Event) -> None:
@@ -568,16 +559,14 @@ def test_random_arrivals_and_cancellations_lose_and_leave_nothing(make_runner: C
         for _ in range(20):
             await asyncio.gather(*(client(i) for i in range(30)))
             await asyncio.sleep(0.001)
-        await runner.drained(20)
-        while runner._executor._running:
-            await asyncio.sleep(0.001)
+        await wait_for(lambda: not runner._executor.pending and not runner._executor.running)
 
     run(scenario())
     (counters,) = runner.counters()
     assert outcomes.total() == 600
     assert {"answered", "cancelled", "internal"} <= set(outcomes)
     assert set(outcomes) <= {"answered", "cancelled", "internal", "timeout", "overloaded"}
-    assert (runner.pending, counters.queued_items) == (0, 0)
+    assert (runner._executor.pending, counters.queued_items) == (0, 0)
     assert runner._executor.backlog.total_s == pytest.approx(0, abs=1e-9)
     computed = counters.executed_items + counters.failed_items
     assert counters.items == computed + counters.cancelled_items + counters.expired_items

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from service.engine.batching.batch import Batch
-from service.engine.batching.queue import BatchQueue
+from service.engine.batching.queue import Batch, BatchQueue
 from service.engine.scheduling.device_task import DeviceTask
 from service.engine.scheduling.scheduler import EdfScheduler
 from tests.service.engine.fakes import LOOP, FakeSession, rows

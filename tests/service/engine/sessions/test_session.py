@@ -1,5 +1,6 @@
 """A session has the inputs and outputs of its manifest and runs on the device that it reports."""
 
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -144,3 +145,13 @@ def test_longest_run_s_is_the_age_of_the_oldest_run(bundles: dict[str, Bundle]) 
     gate.set()
     first.join()
     assert session.longest_run_s() == 0
+
+
+def test_onnxruntime_still_has_the_private_method_that_computes(sessions: dict[str, Session]) -> None:
+    """`compute` calls `_sess.run` of the session, which onnxruntime's own `run` wraps."""
+    inner = sessions["image-classifier"]._session
+    inputs = example_inputs("image-classifier")
+    names = [output.name for output in inner.get_outputs()]
+    for private, public in zip(inner._sess.run(names, inputs, None), inner.run(names, inputs), strict=True):
+        np.testing.assert_array_equal(private, public)
+    assert "self._sess.run(output_names, input_feed, run_options)" in inspect.getsource(type(inner).run)

@@ -59,7 +59,13 @@ def handed_over(state: Any, watcher: Watcher) -> Watcher:
 
 
 class SheddingRunner(Runner):
+    """A runner that is its own admission controller."""
+
     expects_retries = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.admission = self  # type: ignore[assignment]
 
     def try_admit(self, context: RequestContext) -> Permit:
         raise EkibenError("overloaded", "the deadline would be missed", retry_after_s=3.0)
@@ -158,9 +164,7 @@ def test_a_client_that_returns_early_is_refused_on_granians_thread() -> None:
 def test_waiting_for_the_event_loop_counts_towards_the_deadline() -> None:
     contexts: list[RequestContext] = []
 
-    class NotingRunner(Runner):
-        expects_retries = True
-
+    class NotingRunner(SheddingRunner):
         def try_admit(self, context: RequestContext) -> Permit:
             contexts.append(context)
             return Permit()
@@ -182,11 +186,7 @@ def test_waiting_for_the_event_loop_counts_towards_the_deadline() -> None:
 
 def test_an_unforeseen_error_does_not_end_granians_thread() -> None:
     class BrokenRouter:
-        @property
-        def max_body_bytes(self) -> int:
-            raise KeyError("broken")
-
-        def refuse_early(self, *_: Any) -> None:
+        def state(self) -> None:
             raise KeyError("broken")
 
     async def main() -> list[Any]:

@@ -163,7 +163,9 @@ def test_binary_outputs_have_the_same_numbers_as_json(requested: str, client: Te
 
 def test_only_requested_outputs_are_sent(client: TestClient) -> None:
     outputs = client.post(INFER, json={**GOOD, "outputs": [{"name": "probabilities"}]}).json()["outputs"]
-    assert [output["name"] for output in outputs] == ["probabilities"]
+    assert [(output["name"], output["datatype"], output["shape"]) for output in outputs] == [
+        ("probabilities", "FP32", [1, 3])
+    ]
     assert "id" not in client.post(INFER, json=GOOD).json()
 
 

@@ -9,11 +9,11 @@ import pytest
 from service.errors import EkibenError
 from service.http.wire.asgi import AsgiRequest
 from service.http.wire.messages import (
-    check_content_encoding,
     client_address,
     declared_length,
     media_type,
     parse_digits,
+    requested_timeout_s,
 )
 
 
@@ -52,14 +52,6 @@ def test_media_type_drops_parameters_and_case() -> None:
     assert media_type(request()) == ""
 
 
-def test_check_content_encoding_refuses_compressed_bodies() -> None:
-    check_content_encoding(request())
-    check_content_encoding(request(content_encoding=b"identity"))
-    with pytest.raises(EkibenError, match="expected a body without content encoding, got 'gzip'") as caught:
-        check_content_encoding(request(content_encoding=b"gzip"))
-    assert caught.value.slug == "unsupported-media-type"
-
-
 def test_declared_length_is_limited() -> None:
     assert declared_length(request(content_length=b"10"), 10) == 10
     assert declared_length(request(), 10) is None
@@ -75,3 +67,39 @@ def test_parse_digits_accepts_only_digits_and_keeps_long_numbers_large() -> None
     assert [parse_digits(text) for text in ("0", "00", "007", "9" * 18, "0" * 9000 + "12")] == [0, 0, 7, 10**18 - 1, 12]
     assert all((parse_digits(text) or 0) >= 10**18 for text in ("1" + "0" * 18, "9" * 9000, "0" * 30 + "1" * 19))
     assert [parse_digits(text) for text in ("", "-1", "+1", "1.0", "1_0", " 1", "\u00b2", "\u0663")] == [None] * 8
+
+
+def with_timeout(timeout_ms: str) -> Any:
+    return SimpleNamespace(header=lambda name: timeout_ms if name == "x-request-timeout-ms" else "")
+
+
+@pytest.mark.parametrize(
+    ("timeout_ms", "seconds"),
+    [("", None), ("1", 0.001), ("1500", 1.5), ("0" * 5000 + "1500", 1.5), ("86400000", 86_400.0)],
+)
+def test_the_requested_timeout_is_in_milliseconds(timeout_ms: str, seconds: float | None) -> None:
+    assert requested_timeout_s(with_timeout(timeout_ms)) == seconds
+
+
+@pytest.mark.parametrize(
+    "timeout_ms",
+    [
+        "0",
+        "-1",
+        "1.5",
+        "1e3",
+        " 5",
+        "\u00b2",
+        "soon",
+        "86400001",
+        "0" * 12 + "86400001",
+        "9" * 5000,
+        "0" * 5000,
+        "\ufffd",
+    ],
+)
+def test_any_other_timeout_is_refused_with_its_value(timeout_ms: str) -> None:
+    with pytest.raises(EkibenError, match="X-Request-Timeout-Ms: expected 1 to 86400000, got") as caught:
+        requested_timeout_s(with_timeout(timeout_ms))
+    assert caught.value.slug == "invalid-request"
+    assert timeout_ms[:40] in caught.value.detail

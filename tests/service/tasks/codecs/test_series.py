@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.errors import EkibenError
-from service.tasks.codecs.series import pad_series, read_series
+from service.tasks.codecs.series import pad_rows, read_series
 
 ROW = [[0.5, -1.0], [2.0, 3.25], [1e-9, 7.0]]
 
@@ -41,7 +41,14 @@ def test_invalid_row_is_named(row: Any, pointer: str, detail: str) -> None:
     assert detail in caught.value.faults[0].detail
 
 
-def test_pad_series_pads_with_zeros_to_the_longest_row() -> None:
-    series, lengths = pad_series([np.ones((1, 2), np.float32), np.full((3, 2), 2, np.float32)])
+def test_pad_rows_pads_series_with_zeros_to_the_longest_row() -> None:
+    series, lengths = pad_rows([np.ones((1, 2), np.float32), np.full((3, 2), 2, np.float32)], np.float32, 2)
     assert series.tolist() == [[[1, 1], [0, 0], [0, 0]], [[2, 2]] * 3]
     assert lengths.tolist() == [1, 3]
+
+
+def test_pad_rows_pads_ids_with_zeros() -> None:
+    ids, lengths = pad_rows([[1, 2, 3], [4]], np.int64)
+    assert ids.tolist() == [[1, 2, 3], [4, 0, 0]]
+    assert lengths.tolist() == [3, 1]
+    assert ids.dtype == lengths.dtype == np.int64

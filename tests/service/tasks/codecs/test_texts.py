@@ -2,18 +2,27 @@
 
 import asyncio
 import threading
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.tasks.codecs.texts import MAX_CHARS_PER_STEP, MAX_INLINE_CHARS, pad_ids, tokenize, tokenize_each
+from service.families import TextClassifier
+from service.manifest import RequestLimits
+from service.tasks.codecs.texts import MAX_CHARS_PER_STEP, MAX_INLINE_CHARS, tokenize, tokenize_each
 from tests.service.bundles import WORDS, tokenizer_json
 
 TOKENIZER = Tokenizer.from_str(tokenizer_json("text-classifier"))
+
+
+def model_of(vocabulary: int = len(WORDS), tokenizer: Any = TOKENIZER) -> Any:
+    """Return a model that reads at most 4 tokens."""
+    parameters = TextClassifier(labels=("a", "b"), vocabulary=vocabulary)
+    manifest = SimpleNamespace(parameters=parameters, limits=RequestLimits(max_items=8, max_steps=4))
+    return SimpleNamespace(manifest=manifest, tokenizer=tokenizer)
 
 
 def ids_of(
@@ -22,11 +31,8 @@ def ids_of(
     rows = {f"/texts/{i}": text for i, text in enumerate(texts)}
     runner = Runner()
     try:
-        return asyncio.run(
-            tokenize(
-                rows, tokenizer, runner, runner.new_context(), vocabulary=vocabulary, max_steps=4, truncate=truncate
-            )
-        )
+        model = model_of(vocabulary, tokenizer)
+        return asyncio.run(tokenize(rows, model, runner, runner.new_context(), truncate=truncate))
     finally:
         runner.close()
 
@@ -63,16 +69,9 @@ def test_ids_beyond_the_vocabulary_are_refused() -> None:
         ids_of("rice", vocabulary=6)
 
 
-def test_pad_ids_pads_with_zeros() -> None:
-    ids, lengths = pad_ids([[1, 2, 3], [4]])
-    assert ids.tolist() == [[1, 2, 3], [4, 0, 0]]
-    assert lengths.tolist() == [3, 1]
-    assert ids.dtype == lengths.dtype == np.int64
-
-
 def test_tokenize_each_returns_ids_or_an_error_per_text() -> None:
     texts = {"/texts/0": "rice", "/texts/1": None, "/texts/2": "the train", "/texts/3": " "}
-    first, second, third, fourth = tokenize_each(texts, TOKENIZER, vocabulary=len(WORDS), max_steps=4)
+    first, second, third, fourth = tokenize_each(texts, model_of())
     assert (first, third) == ([6], [1, 2])
     assert isinstance(second, EkibenError)
     assert isinstance(fourth, EkibenError)
