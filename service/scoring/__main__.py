@@ -9,7 +9,9 @@ import json
 import logging
 import os
 import sys
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, get_args
 
 from service.errors import BundleError, DeviceError
 from service.scoring.job import Format, ScoringError, SinkFormat
@@ -19,37 +21,24 @@ EXIT_REJECTED, EXIT_FAILED, EXIT_INTERRUPTED = 3, 1, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    args = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    as_json, max_rejects = options.pop("json"), options.pop("max_rejects")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    options |= {"columns": dict(options["columns"]), "request": dict(options["request"])}
     try:
-        result = score(
-            args.model,
-            args.input,
-            args.output,
-            bundles=args.bundles,
-            engine=args.engine,
-            workers=args.workers,
-            device=args.device,
-            input_format=args.input_format,
-            output_format=args.output_format,
-            columns=dict(args.column),
-            id_column=args.id,
-            keep=args.keep,
-            header=not args.no_header,
-            request=dict(args.set),
-            shard_rows=args.shard_rows,
-            limit=args.limit,
-            progress=sys.stderr.isatty() and not args.json,
-        )
+        result = score(**options, progress=sys.stderr.isatty() and not as_json)
     except (ScoringError, BundleError, DeviceError) as error:
-        return _report_failures([str(error)], as_json=args.json)
+        return _report_failures([str(error)], as_json=as_json)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes the job", file=sys.stderr)
         return EXIT_INTERRUPTED
     if result.summary is None:
-        return _report_failures(list(result.failures), as_json=args.json, computed=result.computed)
-    print(json.dumps(_result_json(result)) if args.json else _result_line(result, args.output))
-    return EXIT_REJECTED if result.reject_share > args.max_rejects else 0
+        return _report_failures(list(result.failures), as_json=as_json, computed=result.computed)
+    if as_json:
+        print(json.dumps({**result.summary, "computed": result.computed, "seconds": round(result.seconds, 3)}))
+    else:
+        print(_result_line(result, result.summary, options["output"]))
+    return EXIT_REJECTED if result.reject_share > max_rejects else 0
 
 
 def _report_failures(failures: list[str], *, as_json: bool, computed: int = 0) -> int:
@@ -60,19 +49,11 @@ def _report_failures(failures: list[str], *, as_json: bool, computed: int = 0) -
     return EXIT_FAILED
 
 
-def _result_json(result: Result) -> dict[str, Any]:
-    assert result.summary is not None
-    return {**result.summary, "computed": result.computed, "seconds": round(result.seconds, 3)}
-
-
-def _result_line(result: Result, output: str) -> str:
-    assert result.summary is not None
-    summary, rate = result.summary, result.computed / max(result.seconds, 1e-9)
+def _result_line(result: Result, summary: Mapping[str, Any], output: str) -> str:
+    rate = result.computed / max(result.seconds, 1e-9)
     done = f"{result.computed:,} rows in {result.seconds:.1f} s ({rate:,.0f}/s)" if result.computed else "nothing to do"
-    return (
-        f"{output}: {done}; {summary['scored']:,} scored, {summary['rejected']:,} rejected "
-        f"by {summary['model']} {summary['version']}"
-    )
+    counts = f"{summary['scored']:,} scored, {summary['rejected']:,} rejected"
+    return f"{output}: {done}; {counts} by {summary['model']} {summary['version']}"
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -101,53 +82,35 @@ def _share(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """The destinations of the options are the parameters of `score`, except for json and max_rejects."""
     parser = argparse.ArgumentParser(
         prog="python -m service.scoring", description="Score files, each row exactly once."
     )
     add = parser.add_argument
     add("--model", required=True, metavar="NAME[@VERSION]")
-    add(
-        "--input",
-        required=True,
-        nargs="+",
-        metavar="PATH",
-        help="files, folders, globs or URIs (s3://, gs://, hdfs://)",
-    )
+    input_help = "files, folders, globs or URIs (s3://, gs://, hdfs://)"
+    add("--input", dest="inputs", required=True, nargs="+", metavar="PATH", help=input_help)
     add("--output", required=True, metavar="DIR", help="a folder for this job alone; the same command resumes the job")
     add("--bundles", default=os.environ.get("EKIBEN_BUNDLES", "bundles"), metavar="DIR")
     add("--engine", choices=("local", "ray"), default="local")
     add("--workers", type=int, metavar="N", help="processes; by default one per core or GPU")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--input-format", choices=Format.__args__, help="by default, the suffix of the files decides")  # type: ignore[attr-defined]
-    add("--output-format", choices=SinkFormat.__args__, default="parquet")  # type: ignore[attr-defined]
-    add(
-        "--column",
-        action="append",
-        type=_pair,
-        default=[],
-        metavar="FIELD=COLUMN",
-        help="the column that feeds a field of the model",
-    )
-    add("--id", metavar="COLUMN", help="a column that identifies a row; copied to every prediction and reject")
-    add("--keep", action="append", default=[], metavar="COLUMN", help="a column to copy to every prediction; * for all")
-    add("--no-header", action="store_true", help="CSV: the first line is data; the columns are named 0, 1, ...")
-    add(
-        "--set",
-        action="append",
-        type=_request_field,
-        default=[],
-        metavar="NAME=VALUE",
-        help="a field of every request, such as top_k=3",
-    )
+    add("--input-format", choices=get_args(Format), help="by default, the suffix of the files decides")
+    add("--output-format", choices=get_args(SinkFormat), default="parquet")
+    repeated = partial(add, action="append", default=[])
+    column_help = "the column that feeds a field of the model"
+    repeated("--column", dest="columns", type=_pair, metavar="FIELD=COLUMN", help=column_help)
+    id_help = "a column that identifies a row; copied to every prediction and reject"
+    add("--id", dest="id_column", metavar="COLUMN", help=id_help)
+    repeated("--keep", metavar="COLUMN", help="a column to copy to every prediction; * for all")
+    header_help = "CSV: the first line is data; the columns are named 0, 1, ..."
+    add("--no-header", dest="header", action="store_false", help=header_help)
+    set_help = "a field of every request, such as top_k=3"
+    repeated("--set", dest="request", type=_request_field, metavar="NAME=VALUE", help=set_help)
     add("--shard-rows", type=int, metavar="N", help="rows per shard, the unit that is scored and committed")
     add("--limit", type=int, metavar="N", help="score only the first N rows")
-    add(
-        "--max-rejects",
-        type=_share,
-        default=0.0,
-        metavar="SHARE",
-        help="exit code 3 if more than this share of rows is rejected (0)",
-    )
+    rejects_help = "exit code 3 if more than this share of rows is rejected (0)"
+    add("--max-rejects", type=_share, default=0.0, metavar="SHARE", help=rejects_help)
     add("--json", action="store_true", help="print the result as JSON")
     return parser
 

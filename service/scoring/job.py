@@ -5,7 +5,6 @@ they are killed and resumed.
 """
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +24,8 @@ class ScoringError(Exception):
     """A job that cannot start or continue. The message names the file, shard or option and what to do about it."""
 
 
-def _runtime() -> dict[str, str]:
-    """The libraries whose version can change a bit of the output."""
-    return {"onnxruntime": onnxruntime.__version__, "pyarrow": pa.__version__}
+# The libraries whose version can change a bit of the output.
+RUNTIME = {"onnxruntime": onnxruntime.__version__, "pyarrow": pa.__version__}
 
 
 class Job(BaseModel):
@@ -55,24 +53,14 @@ class Job(BaseModel):
     shard_rows: int = Field(ge=1)
     limit: int | None = Field(ge=0)
     device: Device
-    runtime: dict[str, str] = Field(default_factory=_runtime)
+    runtime: dict[str, str] = RUNTIME
 
     def identity(self) -> dict[str, Any]:
         """The JSON values that two runs must share to belong to one job."""
         content = self.model_dump(mode="json", exclude={"bundles", "output", "inputs"})
         return {**content, "output_version": OUTPUT_VERSION}
 
-    @property
-    def bundle(self) -> Path:
-        return self.bundles / self.model / self.version
-
 
 def digest(*parts: str) -> str:
     """Hash the parts with sha256, each prefixed by its length so that parts cannot run into each other."""
     return hashlib.sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
-
-
-def changed_options(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Name each option that differs, with both values."""
-    names = sorted(before.keys() | after.keys())
-    return [f"{n} was {before.get(n)!r}, is {after.get(n)!r}" for n in names if before.get(n) != after.get(n)]

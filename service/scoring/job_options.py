@@ -47,10 +47,9 @@ def resolve_job(
         id_column = "custom_id"
     if first.format == "openai" and options["sink"] == "jsonl" and keep:
         raise ScoringError("--keep: OpenAI's output has no place for columns; choose --output-format parquet or csv")
-    partitions = [name for name, _ in first.partitions]
     copied = [*([id_column] if id_column else []), *keep]
     for name in copied:
-        if name not in {*file_columns, *partitions, "*"} and first.format != "jsonl":
+        if name not in {*file_columns, *first.partitions, "*"} and first.format != "jsonl":
             raise ScoringError(f"no column {name!r} in {first.name}; there are {', '.join(map(repr, file_columns))}")
     try:
         return Job(

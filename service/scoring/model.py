@@ -14,15 +14,12 @@ from service.tasks.replay import replay_requests
 
 
 def resolve_version(reference: str, bundles: Path) -> tuple[str, str]:
-    """Resolve NAME or NAME@VERSION to a name and a version; a unique prefix of the version is enough.
-
-    Raises ScoringError that lists what exists.
-    """
+    """Resolve NAME or NAME@VERSION (or a unique prefix of VERSION). Raises ScoringError that lists what exists."""
     name, _, prefix = reference.partition("@")
     folder = bundles / name
     if not folder.is_dir() or not name:
-        known = sorted(path.parent.name for path in bundles.glob("*/current"))
-        raise ScoringError(f"--model {name}: no such bundle in {bundles}; there are: {', '.join(known) or 'none'}")
+        known = ", ".join(sorted(path.parent.name for path in bundles.glob("*/current")))
+        raise ScoringError(f"--model {name}: no such bundle in {bundles}; there are: {known or 'none'}")
     if not prefix:
         try:
             return name, current_version(folder)

@@ -7,9 +7,11 @@ exactly this shard.
 
 import csv
 import json
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -23,10 +25,7 @@ from service.scoring.sources import SOURCES
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Consecutive rows of one file.
-
-    Shards are numbered within their file, so an unreadable file does not renumber the shards of the others.
-    """
+    """Consecutive rows of one file, numbered within it, so that an unreadable file renumbers no other shards."""
 
     file_number: int
     number: int
@@ -49,14 +48,10 @@ class Shard:
         last = self.span.first_row + self.span.rows - 1
         return f"shard {self.name} ({self.file.name}, rows {self.span.first_row} to {last})"
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Shard":
-        file = {**content["file"], "partitions": tuple(tuple(pair) for pair in content["file"]["partitions"])}
-        span = {**content["span"], "names": tuple(content["span"]["names"])}
-        return cls(**{**content, "file": InputFile(**file), "span": Span(**span)})
+        """The shard whose `asdict` was encoded as JSON."""
+        return cls(**{**content, "file": InputFile(**content["file"]), "span": Span(**content["span"])})
 
 
 class ReadError(ScoringError):
@@ -77,64 +72,59 @@ class PlannedFile:
 
 def columns_to_read(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
     """The columns of a file that the job reads, in the file's order."""
-    needed = set(job.columns.values()) | ({job.id_column} if job.id_column else set())
-    return tuple(name for name in columns if name in needed or name in job.keep or job.keep == ("*",))
+    needed = {*job.columns.values(), job.id_column, *job.keep}
+    return tuple(name for name in columns if name in needed or job.keep == ("*",))
 
 
 def read_spec(job: Job, file: InputFile) -> ReadSpec:
-    """What the job reads of a file.
-
-    Raises ScoringError if the file lacks a column that the job reads, ReadError if the file cannot be read at all.
-    """
+    """What the job reads of a file. Raises ScoringError if a column is missing, ReadError if it cannot be read."""
     try:
         columns = SOURCES[file.format].columns(file, header=job.header)
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error
-    needed = [*job.columns.values(), *([job.id_column] if job.id_column else [])]
-    partitions = [name for name, _ in file.partitions]
+    needed = [*job.columns.values(), *filter(None, [job.id_column])]
+    copied = [name for name in job.keep if name != "*"]
     # Any object of a JSON Lines file may lack any key, so the first object does not decide.
     if file.format == "jsonl":
-        columns = tuple(dict.fromkeys([*columns, *needed, *(name for name in job.keep if name != "*")]))
+        columns = tuple(dict.fromkeys([*columns, *needed, *copied]))
     if columns:
-        copied = [name for name in job.keep if name not in {"*", *partitions}]
-        check_columns(file, columns, [*needed, *copied])
+        check_columns(file, columns, [*needed, *(name for name in copied if name not in file.partitions)])
     return ReadSpec(columns=columns_to_read(job, columns), header=job.header)
 
 
 def plan(job: Job, files: Sequence[InputFile]) -> Iterator[Shard | PlannedFile | ReadError]:
     """Yield the shards of each file, then a PlannedFile, or a ReadError if the rest of the file cannot be read."""
-    left = job.limit
+    left = sys.maxsize if job.limit is None else job.limit
     for file_number, file in enumerate(files):
-        count = rows = 0
+        count = 0
         try:
             for shard in _plan_file(job, file, file_number, left):
-                count, rows = count + 1, rows + shard.span.rows
+                count, left = count + 1, left - shard.span.rows
                 yield shard
         except ReadError as error:
             yield error
             # The rows that the file would have taken from the limit are unknown.
-            if left is not None:
+            if job.limit is not None:
                 return
         else:
             yield PlannedFile(file_number=file_number, file=file, shards=count)
-        left = None if left is None else left - rows
 
 
-def _plan_file(job: Job, file: InputFile, file_number: int, limit: int | None) -> Iterator[Shard]:
-    if limit == 0:
+def _plan_file(job: Job, file: InputFile, file_number: int, left: int) -> Iterator[Shard]:
+    if not left:
         return
     spec = read_spec(job, file)
-    left = limit
     identity = json.dumps([job.identity(), spec.columns], sort_keys=True)
     try:
-        for number, whole in enumerate(SOURCES[file.format].spans(file, spec, shard_rows=job.shard_rows)):
-            span = whole if left is None or whole.rows <= left else replace(whole, rows=left)
-            position = (span.first_row, span.rows, span.skip, span.first_line)
-            key = digest(identity, file.name, *map(str, position), span.digest)
-            yield Shard(file_number=file_number, number=number, key=key, file=file, span=span)
-            left = None if left is None else left - span.rows
-            if left == 0:
-                return
+        with closing(SOURCES[file.format](file, spec)) as source:
+            for number, whole in enumerate(source.spans(shard_rows=job.shard_rows)):
+                span = replace(whole, rows=min(whole.rows, left))
+                position = (span.first_row, span.rows, span.skip, span.first_line)
+                key = digest(identity, file.name, *map(str, position), span.digest)
+                yield Shard(file_number=file_number, number=number, key=key, file=file, span=span)
+                left -= span.rows
+                if not left:
+                    return
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error
 

@@ -16,13 +16,12 @@ def prefetch(
     """Produce the items on a thread of their own, at most `depth` of them before they are asked for.
 
     Items that are None are left out. An error of the iterator is raised in place of the item it prevented. When the
-    context ends, the thread stops after the item it is producing. After `join_timeout_s` the caller stops waiting for
-    the thread, which then ends on its own.
+    context ends, the thread stops after the item it is producing; the caller waits at most `join_timeout_s` for that.
     """
-    ready: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(depth)
+    ready: queue.Queue[Item | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
-    def put(entry: tuple[Item] | BaseException | None) -> None:
+    def put(entry: Item | BaseException | None) -> None:
         while not stop.is_set():
             with suppress(queue.Full):
                 ready.put(entry, timeout=0.1)
@@ -34,7 +33,7 @@ def prefetch(
                 if stop.is_set():
                     return
                 if item is not None:
-                    put((item,))
+                    put(item)
             put(None)
         except BaseException as error:  # noqa: BLE001 - consume() raises it again
             put(error)
@@ -43,7 +42,7 @@ def prefetch(
         while (entry := ready.get()) is not None:
             if isinstance(entry, BaseException):
                 raise entry
-            yield entry[0]
+            yield entry
 
     thread = threading.Thread(target=produce, name="prefetch", daemon=True)
     thread.start()

@@ -6,13 +6,14 @@ then it holds whole shards of that job only, and calling `score` again resumes t
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from service.engine.sessions.device import DeviceSetting, resolve_device
-from service.scoring.engines.engine import Engine, EngineResult
+from service.scoring.engines.engine import EngineResult
 from service.scoring.engines.local import run_local
 from service.scoring.input.files import InputFile, list_files
 from service.scoring.job import Format, Job, ScoringError, SinkFormat
@@ -28,15 +29,11 @@ from service.scoring.progress import ProgressBar
 PREFETCHED_SHARDS = 2
 # How long a stopped job waits for the planner.
 PLANNER_JOIN_TIMEOUT_S = 1.0
-LINE_FORMATS: frozenset[Format] = frozenset({"jsonl", "openai", "text"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The result of one call of `score`.
-
-    `summary` is None if the job did not finish. `computed` counts the rows that this call scored or rejected.
-    """
+    """`summary` is None if the job did not finish; `computed` counts the rows that the call scored or rejected."""
 
     summary: Mapping[str, Any] | None
     failures: tuple[str, ...]
@@ -96,31 +93,30 @@ def score(
         limit=limit,
         device=resolve_device(device),
     )
-    ledger = Ledger(job.output)
     try:
-        ledger.open_job(job, [file.name for file in files])
-        fingerprints = {file.name: file.fingerprint for file in files}
-        if ledger.is_finished(fingerprints):
-            summary = json.loads((job.output / "summary.json").read_bytes())
-            return Result(summary=summary, failures=(), computed=0, seconds=time.monotonic() - started)
-        bar = ProgressBar(f"{name} {version}", visible=progress)
-        try:
-            result, planned = _run(job, files, ledger, bar, engine=ENGINES[engine], workers=workers)
-        finally:
-            bar.close()
-        summary = None
-        seconds = time.monotonic() - started
-        if not result.failures and not result.stopped:
+        with closing(Ledger(job.output)) as ledger:
+            ledger.open_job(job, [file.name for file in files])
+            fingerprints = {file.name: file.fingerprint for file in files}
+            if ledger.is_finished(fingerprints):
+                summary = json.loads((job.output / "summary.json").read_bytes())
+                return Result(summary=summary, failures=(), computed=0, seconds=time.monotonic() - started)
+            ledger.resume()
+            planned = _PlannedTotals()
+            with closing(ProgressBar(f"{name} {version}", visible=progress)) as bar:
+                pending = _pending_shards(job, files, ledger, bar, planned)
+                with prefetch(pending, PREFETCHED_SHARDS, join_timeout_s=PLANNER_JOIN_TIMEOUT_S) as shards:
+                    result = ENGINES[engine](job, shards, workers=workers, report=bar)
+            failures, seconds = (*planned.read_errors, *result.failures), time.monotonic() - started
+            if failures or result.stopped:
+                return Result(summary=None, failures=failures, computed=bar.rows, seconds=seconds)
             summary = summarize(job, manifest, len(files), ledger.records())
             planned.check_complete(job, summary)
             timing = {"rows": bar.rows, "seconds": seconds, "rows_per_s": bar.rows / seconds}
             documents = {"summary.json": encode(summary), "timing.json": encode(timing)}
             ledger.finish({**documents, "confidence.png": confidence_histogram(summary)}, fingerprints)
-        return Result(summary=summary, failures=tuple(result.failures), computed=bar.rows, seconds=seconds)
+            return Result(summary=summary, failures=(), computed=bar.rows, seconds=seconds)
     except OSError as error:
         raise ScoringError(f"--output {job.output}: {format_error(error)}") from error
-    finally:
-        ledger.close()
 
 
 @dataclass(kw_only=True)
@@ -135,25 +131,13 @@ class _PlannedTotals:
     def check_complete(self, job: Job, summary: Mapping[str, Any]) -> None:
         """Raise ScoringError unless the summary covers everything that was planned."""
         # Blank lines are planned, but they are not rows.
-        fewest_rows = 0 if job.input_format in LINE_FORMATS else self.rows
+        fewest_rows = 0 if job.input_format in {"jsonl", "openai", "text"} else self.rows
         rows_match = fewest_rows <= summary["rows"] <= self.rows
         if not (self.complete and rows_match and summary["shards"] == self.shards):
             raise ScoringError(
                 f"{job.output} holds {summary['shards']} shards of {summary['rows']} rows, planned were "
                 f"{self.shards} of {self.rows}{'' if self.complete else ' and more'}: the job is not done"
             )
-
-
-def _run(
-    job: Job, files: Sequence[InputFile], ledger: Ledger, bar: ProgressBar, *, engine: Engine, workers: int | None
-) -> tuple[EngineResult, _PlannedTotals]:
-    ledger.resume()
-    planned = _PlannedTotals()
-    pending = _pending_shards(job, files, ledger, bar, planned)
-    with prefetch(pending, PREFETCHED_SHARDS, join_timeout_s=PLANNER_JOIN_TIMEOUT_S) as shards:
-        result = engine(job, shards, workers=workers, report=bar)
-    result.failures[:0] = planned.read_errors
-    return result, planned
 
 
 def _pending_shards(
@@ -183,4 +167,4 @@ def _run_ray(job: Job, shards: Iterator[Shard], *, workers: int | None, report: 
     return run_ray(job, shards, workers=workers, report=report)
 
 
-ENGINES: dict[str, Any] = {"local": run_local, "ray": _run_ray}
+ENGINES: dict[str, Callable[..., EngineResult]] = {"local": run_local, "ray": _run_ray}

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from service.scoring.input.files import InputFile, current_fingerprint
-from service.scoring.input.rows import Reader, Rows
+from service.scoring.input.rows import Rows, Source
 from service.scoring.job import Job
 from service.scoring.model import load_bundle
-from service.scoring.output.completions import completion_lines, is_openai_batch
+from service.scoring.output.completions import completion_lines
 from service.scoring.output.join import join_predictions
 from service.scoring.output.ledger import Ledger, Record, sha256_of
 from service.scoring.output.rejects import RejectFile
@@ -22,7 +21,6 @@ from service.scoring.output.sinks import Sink
 from service.scoring.plan import READ_ERRORS, ReadError, Shard, format_error, read_spec
 from service.scoring.prefetch import prefetch
 from service.scoring.scorers import SCORERS
-from service.scoring.scorers.scorer import ScoredRows
 from service.scoring.sources import SOURCES
 
 CONFIDENCE_BINS = 20
@@ -35,27 +33,27 @@ class Context:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.ledger = Ledger(job.output)
-        self.model = load_bundle(job.bundle, job.device)
+        self.model = load_bundle(job.bundles / job.model / job.version, job.device)
         self.scorer = SCORERS[self.model.manifest.parameters.family](self.model, job.columns, job.request)
-        self.labels = getattr(self.model.manifest.parameters, "labels", ())
+        self.num_labels = len(getattr(self.model.manifest.parameters, "labels", ()))
         self._file: InputFile | None = None
-        self._reader: Reader | None = None
+        self._source: Source | None = None
 
-    def reader(self, file: InputFile) -> Reader:
-        """An open reader of the file; the previous shard's reader if that shard is of the same file."""
-        if self._reader is None or self._file != file:
-            self.close_reader()
-            self._reader = SOURCES[file.format].open(file, read_spec(self.job, file))
+    def source(self, file: InputFile) -> Source:
+        """The open file; that of the previous shard if it is the same file."""
+        if self._source is None or self._file != file:
+            self.close_source()
+            self._source = SOURCES[file.format](file, read_spec(self.job, file))
             self._file = file
-        return self._reader
+        return self._source
 
-    def close_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+    def close_source(self) -> None:
+        if self._source is not None:
+            self._source.close()
+            self._source = None
 
     def close(self) -> None:
-        self.close_reader()
+        self.close_source()
         self.scorer.close()
         self.ledger.close()
 
@@ -76,76 +74,48 @@ def score_shard(context: Context, shard: Shard, progress: Callable[[int, int], N
 
 def _score(context: Context, shard: Shard, progress: Callable[[int, int], None]) -> Record:
     job, ledger = context.job, context.ledger
-    predictions_path = ledger.work_path(shard, job.sink)
+    sink = Sink(ledger.work_path(shard, job.sink), job.sink)
     rejects = RejectFile(ledger.work_path(shard, "rejects"), job, shard)
-    tally = _Tally(len(context.labels))
-    sink: Sink | None = None
-    to_table = (
-        partial(completion_lines, tokenizer=context.model.tokenizer) if is_openai_batch(job) else join_predictions
-    )
-    try:
-        with rejects, prefetch(_read_rows(context, shard), PREFETCHED_CHUNKS) as chunks:
-            for rows in chunks:
-                scored = context.scorer.score(rows)
-                table = to_table(job, shard.file, rows, scored)
-                if sink is None:
-                    sink = Sink(predictions_path, job.sink, table.schema)
-                sink.write(table)
-                rejects.write(rows, scored)
-                tally.add(scored)
-                progress(len(rows.numbers), len(scored.faults))
-            if sink is not None:
-                sink.close()
-    except BaseException:
-        if sink is not None:
-            sink.discard()
-        raise
-    rejects.log_unlisted()
-    parts = {f"predictions/part-{shard.name}.{job.sink}": predictions_path} if sink is not None else {}
+    # Integers, so that their sums over shards do not depend on the order of shards.
+    num_scored, labels, confidence = 0, np.zeros(context.num_labels, np.int64), np.zeros(CONFIDENCE_BINS, np.int64)
+    to_table = join_predictions
+    if job.input_format == "openai" and job.sink == "jsonl":
+        to_table = partial(completion_lines, tokenizer=context.model.tokenizer)
+    with rejects, sink, prefetch(_read_rows(context, shard), PREFETCHED_CHUNKS) as chunks:
+        for rows in chunks:
+            scored = context.scorer.score(rows)
+            sink.write(to_table(job, shard.file, rows, scored))
+            rejects.write(rows, scored)
+            num_scored += len(scored.indexes)
+            if scored.labels is not None and scored.confidence is not None:
+                bins = np.minimum((scored.confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
+                labels += np.bincount(scored.labels, minlength=len(labels))
+                confidence += np.bincount(bins, minlength=CONFIDENCE_BINS)
+            progress(len(rows.numbers), len(scored.faults))
+    parts = {f"predictions/part-{shard.name}.{job.sink}": sink.path} if sink.is_created else {}
     if rejects.count:
         parts[f"rejects/part-{shard.name}.jsonl"] = rejects.path
     record = Record(
         key=shard.key,
         file=shard.file.name,
         first_row=shard.span.first_row,
-        scored=tally.scored,
+        scored=num_scored,
         rejected=rejects.count,
-        labels=tuple(tally.labels.tolist()),
-        confidence=tuple(tally.confidence.tolist()),
+        labels=labels.tolist(),
+        confidence=confidence.tolist(),
         parts={name: sha256_of(path) for name, path in parts.items()},
     )
     ledger.commit(shard, record, parts)
     return record
 
 
-class _Tally:
-    """Counts of labels and confidences. They are integers, so their sum does not depend on the order of shards."""
-
-    def __init__(self, num_labels: int) -> None:
-        self.scored = 0
-        self.labels = np.zeros(num_labels, np.int64)
-        self.confidence = np.zeros(CONFIDENCE_BINS, np.int64)
-
-    def add(self, scored: ScoredRows) -> None:
-        self.scored += len(scored.indexes)
-        if scored.labels is not None and scored.confidence is not None:
-            self.labels += np.bincount(scored.labels, minlength=len(self.labels))
-            self.confidence += _histogram(scored.confidence)
-
-
-def _histogram(confidence: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    bins = np.minimum((confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
-    return np.bincount(bins, minlength=CONFIDENCE_BINS)
-
-
 def _read_rows(context: Context, shard: Shard) -> Iterator[Rows]:
     """Read the rows of a shard. Raises ReadError if the file cannot be read or has changed since it was planned."""
     try:
-        for rows in context.reader(shard.file).read(shard.span):
+        for rows in context.source(shard.file).read(shard.span):
             yield rows.numbered_below(shard.span.first_row + shard.span.rows)
         if current_fingerprint(shard.file) != shard.file.fingerprint:
             raise ReadError("the file was changed while it was being scored")
     except READ_ERRORS as error:
-        context.close_reader()
-        detail = str(error) if isinstance(error, ReadError) else format_error(error)
-        raise ReadError(f"{shard.title}: {detail}") from error
+        context.close_source()
+        raise ReadError(f"{shard.title}: {format_error(error)}") from error

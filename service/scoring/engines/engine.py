@@ -1,14 +1,14 @@
-"""The interface of an engine, and what all engines share: scoring one shard, and the queue of shards.
+"""What all engines share: their result, scoring one shard, and the queue of shards.
 
-Invariant: an engine returns only after everything that it started has ended, and it reports every failure.
+An engine scores and commits every shard of an iterator that may still be planning, and calls the progress bar from any
+thread. Invariant: it returns only after everything that it started has ended, and it reports every failure.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
-from service.scoring.job import Job
 from service.scoring.plan import ReadError, Shard, format_error
 from service.scoring.shard import Context, score_shard
 
@@ -19,30 +19,12 @@ ShardStatus = Literal["done", "locked", "unreadable", "failed"]
 MAX_DEFERRED = 8
 
 
-class ProgressReport(Protocol):
-    """Receives the progress of a job, from any thread."""
-
-    def add_planned(self, rows: int) -> None: ...
-
-    def add_done(self, rows: int, rejects: int) -> None: ...
-
-    def message(self, text: str) -> None: ...
-
-
 @dataclass(kw_only=True)
 class EngineResult:
     """`failures` name a file or shard each. `stopped`: shards were left unscored because the engine gave up."""
 
     failures: list[str] = field(default_factory=list)
     stopped: bool = False
-
-
-class Engine(Protocol):
-    def __call__(
-        self, job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressReport
-    ) -> EngineResult:
-        """Score and commit every shard of the iterator, which may still be planning."""
-        ...
 
 
 def try_score(context: Context, shard: Shard, progress: Callable[[int, int], None]) -> tuple[ShardStatus, str]:
@@ -81,9 +63,6 @@ class ShardQueue:
             except BaseException as error:  # noqa: BLE001 - raised again by the engine
                 self.error, self.stopped = error, True
                 return None
-
-    def stop(self) -> None:
-        self.stopped = True
 
     def _choose(self, previous: Shard | None) -> Shard | None:
         if previous is not None:

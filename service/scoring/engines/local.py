@@ -1,9 +1,8 @@
 """The local engine: one worker process per core or GPU.
 
 A thread of this process drives each worker: it sends the next shard when the worker has finished the last one. A worker
-that dies is replaced and its shard is scored again; a shard that kills three workers fails the job.
-
-If there is one worker per core, each is pinned to its core, whose cache holds what the worker has just read.
+that dies is replaced and its shard is scored again; a shard that kills three workers fails the job. If there is one
+worker per core, each is pinned to its core, whose cache holds what the worker has just read.
 """
 
 import contextlib
@@ -14,35 +13,35 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import service
-from service.scoring.engines.engine import EngineResult, ProgressReport, ShardQueue
+from service.scoring.engines.engine import EngineResult, ShardQueue
 from service.scoring.job import Job
 from service.scoring.plan import Shard
+from service.scoring.progress import ProgressBar
 
 MAX_ATTEMPTS = 3
 # How long to wait before asking again for a shard that another process has locked.
 POLL_S = 0.2
 
 
-def run_local(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressReport) -> EngineResult:
-    """Score every shard; see `Engine`."""
+def run_local(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressBar) -> EngineResult:
+    """Score every shard."""
     queue, result = ShardQueue(shards), EngineResult()
     count = workers or (len(_visible_gpus()) if job.device == "cuda" else available_cores())
     allowed = sorted(os.sched_getaffinity(0))
     pinned = allowed if job.device == "cpu" and count == len(allowed) else [None] * count
-    drivers = [
-        _WorkerDriver(job, queue, result, report, number=number, core=core) for number, core in enumerate(pinned)
-    ]
+    drivers = [_WorkerDriver(job, queue, result, report, number=n, core=core) for n, core in enumerate(pinned)]
     for driver in drivers:
         driver.start()
     try:
         for driver in drivers:
             driver.join()
     except BaseException:
-        queue.stop()
+        queue.stopped = True
         for driver in drivers:
             driver.kill()
         raise
@@ -56,19 +55,13 @@ class _WorkerDriver(threading.Thread):
     """Drives one worker process, and its replacements if it dies."""
 
     def __init__(
-        self,
-        job: Job,
-        queue: ShardQueue,
-        result: EngineResult,
-        report: ProgressReport,
-        *,
-        number: int,
-        core: int | None,
+        self, job: Job, queue: ShardQueue, result: EngineResult, report: ProgressBar, *, number: int, core: int | None
     ) -> None:
         super().__init__(name=f"driver-{number}", daemon=True)
-        self._job, self._queue, self._result, self._report, self._number = job, queue, result, report, number
-        self._core = core
-        self._process: subprocess.Popen[str] | None = None
+        self._job, self._queue, self._result, self._report = job, queue, result, report
+        self._number, self._core = number, core
+        # None, or a subprocess.Popen[str] with both pipes.
+        self._process: Any = None
 
     def run(self) -> None:
         try:
@@ -108,47 +101,39 @@ class _WorkerDriver(threading.Thread):
 
     def _send(self, shard: Shard) -> Mapping[str, Any]:
         """Send a shard to the worker and report its progress; return the event that ends it."""
-        process = self._running()
-        assert process.stdin is not None
-        reported = (0, 0)
-        try:
-            process.stdin.write(json.dumps(shard.to_json()) + "\n")
-            process.stdin.flush()
-            while (event := self._read_event())["event"] == "progress":
-                reported = reported[0] + event["rows"], reported[1] + event["rejects"]
-                self._report.add_done(event["rows"], event["rejects"])
-        except (BrokenPipeError, EOFError):
-            event = self._death_event()
+        rows = rejects = 0
+        event = self._next_event(json.dumps(asdict(shard)) + "\n")
+        while event["event"] == "progress":
+            rows, rejects = rows + event["rows"], rejects + event["rejects"]
+            self._report.add_done(event["rows"], event["rejects"])
+            event = self._next_event()
         if event["event"] == "done":
             self._report.add_done(event["rows"], event["rejects"])
         else:
-            self._report.add_done(-reported[0], -reported[1])
+            self._report.add_done(-rows, -rejects)
         return event
 
-    def _running(self) -> "subprocess.Popen[str]":
-        assert self._process is not None
-        return self._process
-
-    def _read_event(self) -> dict[str, Any]:
-        output = self._running().stdout
-        assert output is not None
-        line = output.readline()
-        if not line.endswith("\n"):
-            raise EOFError
-        event: dict[str, Any] = json.loads(line)
-        return event
-
-    def _death_event(self) -> dict[str, Any]:
-        code = self._running().wait()
+    def _next_event(self, message: str = "") -> Mapping[str, Any]:
+        """Send the worker a line, if any, and return its next event; the event "died" if it has ended."""
+        try:
+            self._process.stdin.write(message)
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if line.endswith("\n"):
+            event: dict[str, Any] = json.loads(line)
+            return event
+        code = self._process.wait()
         detail = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return {"event": "died", "detail": detail}
 
     def _start_worker(self) -> bool:
         """Start a worker and wait until it is ready; one that dies while starting is replaced a few times."""
-        event = self._spawn()
-        for _ in range(MAX_ATTEMPTS - 1):
-            if event["event"] == "died" and not self._queue.stopped:
-                event = self._spawn()
+        for _ in range(MAX_ATTEMPTS):
+            event = self._spawn()
+            if event["event"] != "died" or self._queue.stopped:
+                break
         if event["event"] != "ready":
             self._fail(f"a worker cannot start: {event['detail']}")
         return event["event"] == "ready"
@@ -156,7 +141,7 @@ class _WorkerDriver(threading.Thread):
     def _spawn(self) -> Mapping[str, Any]:
         """Start a process and send it the job; return its first event."""
         self._close_worker()
-        process = self._process = subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "service.scoring.engines.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -164,41 +149,32 @@ class _WorkerDriver(threading.Thread):
             encoding="utf-8",
             env=self._environment(),
         )
-        assert process.stdin is not None
         if self._core is not None:
             # Pinning fails if it is forbidden here, or if the core or the process no longer exists. The worker then
             # runs on any core.
             with contextlib.suppress(OSError):
-                os.sched_setaffinity(process.pid, {self._core})
-        try:
-            process.stdin.write(self._job.model_dump_json() + "\n")
-            process.stdin.flush()
-            return self._read_event()
-        except (BrokenPipeError, EOFError):
-            return self._death_event()
+                os.sched_setaffinity(self._process.pid, {self._core})
+        return self._next_event(self._job.model_dump_json() + "\n")
 
     def _close_worker(self) -> None:
         """Close the worker's input, which makes it end, and wait for it."""
         if self._process is not None:
-            for pipe in (self._process.stdin, self._process.stdout):
-                assert pipe is not None
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-                if pipe is self._process.stdin:
-                    self._process.wait()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            self._process.wait()
+            self._process.stdout.close()
 
     def _fail(self, detail: str) -> None:
         if not self._queue.stopped or detail not in self._result.failures:
             self._result.failures.append(detail)
-        self._queue.stop()
+        self._queue.stopped = True
 
     def _environment(self) -> dict[str, str]:
-        root = str(Path(service.__file__).parent.parent)
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        variables = {"PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
-        gpus = _visible_gpus() if self._job.device == "cuda" else []
-        visible = {"CUDA_VISIBLE_DEVICES": gpus[self._number % len(gpus)]} if gpus else {}
-        return {**os.environ, **variables, **visible}
+        paths = [str(Path(service.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
+        if self._job.device == "cuda" and (gpus := _visible_gpus()):
+            variables["CUDA_VISIBLE_DEVICES"] = gpus[self._number % len(gpus)]
+        return variables
 
 
 def available_cores(cgroup_limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

@@ -15,37 +15,31 @@ from service.scoring.job import ScoringError
 class Field:
     """A field of a task.
 
-    `default_columns` feed it unless the job names another column. A row may lack a `sparse` field: null then means the
-    same as absent, and the output has the same columns.
+    The column of its own name, or else of one of its `aliases`, feeds it unless the job names another one. A row may
+    lack a `sparse` field: null then means the same as absent, and the output has the same columns.
     """
 
     name: str
-    default_columns: tuple[str, ...]
-    required: bool = True
+    aliases: tuple[str, ...] = ()
+    required: bool = False
     sparse: bool = False
 
 
-SEQUENCE = Field(name="sequence", default_columns=("sequence", "sequences", "series", "array"))
-LENGTH = Field(name="length", default_columns=("length", "lengths"), required=False)
-SEED = Field(name="seed", default_columns=("seed",), required=False, sparse=True)
+SEQUENCE = Field(name="sequence", aliases=("sequences", "series", "array"), required=True)
+LENGTH = Field(name="length", aliases=("lengths",))
+SEED = Field(name="seed", sparse=True)
 
 # By family of model.
 FIELDS: Mapping[str, tuple[Field, ...]] = {
-    "image-classifier": (Field(name="image", default_columns=("image", "images", "pixels", "array")),),
-    "text-classifier": (Field(name="text", default_columns=("text", "texts")),),
+    "image-classifier": (Field(name="image", aliases=("images", "pixels", "array"), required=True),),
+    "text-classifier": (Field(name="text", aliases=("texts",), required=True),),
     "series-classifier": (SEQUENCE, LENGTH),
-    "series-tagger": (
-        SEQUENCE,
-        LENGTH,
-        Field(name="state", default_columns=("state", "states"), required=False, sparse=True),
-    ),
+    "series-tagger": (SEQUENCE, LENGTH, Field(name="state", aliases=("states",), sparse=True)),
     "language-model": (
-        Field(name="prompt", default_columns=("prompt", "prompts", "text")),
+        Field(name="prompt", aliases=("prompts", "text"), required=True),
         SEED,
-        *(
-            Field(name=name, default_columns=(name,), required=False, sparse=name != "logprobs")
-            for name in ("max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs")
-        ),
+        *(Field(name=name, sparse=True) for name in ("max_tokens", "temperature", "top_k", "top_p", "stop")),
+        Field(name="logprobs"),
     ),
     "image-generator": (SEED,),
 }
@@ -56,9 +50,8 @@ def map_columns(
 ) -> dict[str, str]:
     """Map each field to the column that feeds it.
 
-    `requested` is the mapping that the job asks for; `reserved` columns (the id, the copied ones) feed no field by
-    default. With `sparse`, rows may have columns that `columns` does not list, so a sparse field takes the column of
-    its own name. Raises ScoringError that lists the columns.
+    The job asks for `requested`; `reserved` columns (the id, the copied ones) feed no field by default. With `sparse`,
+    rows may have other columns, so a sparse field takes the column of its name. Raises ScoringError with the columns.
     """
     fields = {field.name: field for field in FIELDS[family]}
     unknown = sorted(set(requested) - set(fields))
@@ -69,7 +62,7 @@ def map_columns(
         raise ScoringError(f"--column: no column {absent[0]!r}; there are {', '.join(map(repr, columns))}")
     mapped = dict(requested)
     for field in fields.values():
-        defaults = [name for name in field.default_columns if name in columns]
+        defaults = [name for name in (field.name, *field.aliases) if name in columns]
         if field.name not in mapped and defaults:
             mapped[field.name] = defaults[0]
         if field.name not in mapped and field.required:

@@ -11,7 +11,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -20,19 +20,16 @@ import pyarrow.fs as pafs
 
 from service.scoring.job import Format, ScoringError
 
-SUFFIXES: dict[str, Format] = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".txt": "text",
-    ".npy": "npy",
-    ".safetensors": "safetensors",
-    ".tar": "tar",
-    ".tgz": "tar",
+FORMATS: dict[Format, tuple[str, ...]] = {
+    "parquet": (".parquet", ".pq"),
+    "csv": (".csv", ".tsv"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "text": (".txt",),
+    "npy": (".npy",),
+    "safetensors": (".safetensors",),
+    "tar": (".tar", ".tgz"),
 }
+SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
 # Images in formats that the model does not read are listed too, so that they are rejected with a reason.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"})
 COMPRESSIONS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2"}
@@ -51,7 +48,7 @@ class InputFile:
     format: Format
     size: int
     fingerprint: str
-    partitions: tuple[tuple[str, str], ...] = ()
+    partitions: dict[str, str] = field(default_factory=dict)
 
     @property
     def compression(self) -> str | None:
@@ -61,29 +58,22 @@ class InputFile:
 
 
 def list_files(inputs: Sequence[str], *, output: Path, input_format: Format | None) -> list[InputFile]:
-    """List every file of the job.
-
-    Raises ScoringError if an input matches nothing, formats are mixed, or an input lies in the output folder.
-    """
+    """List every file. Raises ScoringError if an input matches nothing or lies in the output, or if formats mix."""
     files: dict[str, InputFile] = {}
     output = output.resolve()
     for pattern in inputs:
         is_remote = "://" in pattern
-        matches = list(
-            _remote_files(pattern, input_format) if is_remote else _local_files(pattern, output, input_format)
-        )
+        found = _remote_files(pattern, input_format) if is_remote else _local_files(pattern, output, input_format)
+        matches = {file.uri: file for file in found}
         if not matches:
             raise ScoringError(f"--input {pattern}: nothing there to score")
-        files.update({file.uri: file for file in matches})
+        files |= matches
     formats = {file.format: file for file in files.values()}
     if len(formats) > 1:
         examples = ", ".join(f"{name} ({formats[name].name})" for name in sorted(formats))
         raise ScoringError(f"--input holds several formats: {examples}; choose one with --input-format")
     names = Counter(file.name for file in files.values())
-    return [
-        file if names[file.name] == 1 else replace(file, name=file.uri)
-        for file in (files[uri] for uri in sorted(files))
-    ]
+    return [file if names[file.name] == 1 else replace(file, name=uri) for uri, file in sorted(files.items())]
 
 
 def file_system(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -108,8 +98,7 @@ def is_image_name(name: str) -> bool:
 
 def walk(folder: Path, *, excluded: Path | None = None) -> Iterator[Path]:
     """Yield every file below a folder, sorted by name; the names of one folder are in memory at a time."""
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    for entry in entries:
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith((".", "_")):
             continue
         path = Path(entry.path)
@@ -139,8 +128,7 @@ def _local_files(pattern: str, output: Path, input_format: Format | None) -> Ite
 
 def _folder_files(folder: Path, output: Path, input_format: Format | None) -> Iterator[InputFile]:
     """The data files below a folder, and the folder itself as one file if it holds images."""
-    images_hash = hashlib.sha256()
-    has_images = False
+    images_hash, has_images = hashlib.sha256(), False
     for path in walk(folder, excluded=output):
         if is_image_name(path.name):
             has_images = True
@@ -208,10 +196,10 @@ def _format(name: str) -> Format | None:
     return SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
-def _partitions(relative: str) -> tuple[tuple[str, str], ...]:
+def _partitions(relative: str) -> dict[str, str]:
     """The `key=value` folders of a path, as Hive writes them."""
     pairs = (part.split("=", 1) for part in PurePosixPath(relative).parts[:-1] if "=" in part)
-    return tuple((unquote(key), unquote(value)) for key, value in pairs)
+    return {unquote(key): unquote(value) for key, value in pairs}
 
 
 def _fingerprint(status: os.stat_result) -> str:

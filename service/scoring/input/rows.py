@@ -41,7 +41,7 @@ class Span:
     digest: str
     skip: int = 0
     first_line: int = 1
-    names: tuple[str, ...] = ()
+    names: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +67,6 @@ class Rows:
         )
 
 
-class Reader(Protocol):
-    """An open file. It keeps its position, so that consecutive spans are read without seeking back."""
-
-    def read(self, span: Span) -> Iterator[Rows]: ...
-
-    def close(self) -> None: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class ReadSpec:
     """What to read of a file: these columns, and for CSV whether its first line holds their names."""
@@ -84,14 +76,19 @@ class ReadSpec:
 
 
 class Source(Protocol):
-    """One input format."""
+    """An open file of one format. It keeps its position, so that consecutive spans are read without seeking back."""
 
-    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:
+    def __init__(self, file: InputFile, spec: ReadSpec) -> None: ...
+
+    @staticmethod
+    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:
         """The names of the columns, read from as little of the file as possible."""
         ...
 
-    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:
+    def spans(self, *, shard_rows: int) -> Iterator[Span]:
         """Cut the file into spans of at most `shard_rows` rows, and hash what each of them will read."""
         ...
 
-    def open(self, file: InputFile, spec: ReadSpec) -> Reader: ...
+    def read(self, span: Span) -> Iterator[Rows]: ...
+
+    def close(self) -> None: ...

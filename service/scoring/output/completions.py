@@ -18,19 +18,8 @@ from service.scoring.output.sinks import JSON_TEXT, to_json
 from service.scoring.scorers.scorer import ScoredRows
 
 TEXT = pa.string()
-SCHEMA = pa.schema(
-    [
-        pa.field("id", TEXT),
-        pa.field("custom_id", TEXT, metadata=JSON_TEXT),
-        pa.field("response", TEXT, metadata=JSON_TEXT),
-        pa.field("error", pa.null()),
-    ]
-)
-
-
-def is_openai_batch(job: Job) -> bool:
-    """Whether the job reads an OpenAI batch and writes JSON Lines, so that its output has OpenAI's format."""
-    return job.input_format == "openai" and job.sink == "jsonl"
+JSON_FIELDS = [pa.field(name, TEXT, metadata=JSON_TEXT) for name in ("custom_id", "response")]
+SCHEMA = pa.schema([pa.field("id", TEXT), *JSON_FIELDS, pa.field("error", pa.null())])
 
 
 def completion_lines(
@@ -46,13 +35,14 @@ def completion_lines(
         _response(job, row_hash, answer, prompt_tokens=len(prompt.ids))
         for row_hash, answer, prompt in zip(row_hashes, answers, prompts, strict=True)
     ]
-    columns = {
-        "id": [f"batch_req_{row_hash}" for row_hash in row_hashes],
-        "custom_id": [to_json(row_id).decode() for row_id in row_ids(job, rows, indexes)],
-        "response": [to_json(response).decode() for response in responses],
-        "error": [None] * len(indexes),
-    }
-    return pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
+    columns = (
+        [f"batch_req_{row_hash}" for row_hash in row_hashes],
+        [to_json(row_id).decode() for row_id in row_ids(job, rows, indexes)],
+        [to_json(response).decode() for response in responses],
+        [None] * len(indexes),
+    )
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.table(arrays, schema=SCHEMA)
 
 
 def _response(job: Job, row_hash: str, answer: dict[str, Any], *, prompt_tokens: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 
 from service.scoring.input.files import InputFile
-from service.scoring.input.rows import Column, Rows
+from service.scoring.input.rows import Rows
 from service.scoring.job import Job
 from service.scoring.output.sinks import JSON_TEXT
 from service.scoring.scorers.scorer import ScoredRows
@@ -22,7 +22,7 @@ from service.scoring.scorers.scorer import ScoredRows
 def join_predictions(job: Job, file: InputFile, rows: Rows, scored: ScoredRows) -> pa.Table:
     """One row of output for each scored row, in order."""
     indexes = np.asarray(scored.indexes, np.int64)
-    numbers = _as_array(rows.numbers)[indexes]
+    numbers = np.asarray(rows.numbers, np.int64)[indexes]
     columns: dict[str, Any] = {"file": pa.repeat(file.name, len(indexes)), "row": pa.array(numbers)}
     fields = [pa.field("file", pa.string()), pa.field("row", pa.int64())]
     for name in copied_columns(job, rows, file):
@@ -38,13 +38,12 @@ def join_predictions(job: Job, file: InputFile, rows: Rows, scored: ScoredRows) 
 
 def copied_columns(job: Job, rows: Rows, file: InputFile) -> list[str]:
     """The names of the id, then of the columns to copy, in the order of the input; partitions come last."""
-    partitions = [name for name, _ in file.partitions]
     model_inputs = set(job.columns.values())
     first = [job.id_column] if job.id_column else []
     if job.keep == ("*",):
-        names = [name for name in rows.columns if name not in model_inputs] + partitions
+        names = [*(name for name in rows.columns if name not in model_inputs), *file.partitions]
     else:
-        names = [name for name in [*rows.columns, *partitions] if name in job.keep]
+        names = [name for name in [*rows.columns, *file.partitions] if name in job.keep]
     return list(dict.fromkeys([*first, *names]))
 
 
@@ -56,35 +55,23 @@ def row_ids(job: Job, rows: Rows, indexes: Sequence[int]) -> list[Any]:
     return [column[i].as_py() if isinstance(column, pa.Array) else column[i] for i in indexes]
 
 
-def _as_array(numbers: Sequence[int]) -> npt.NDArray[np.int64]:
-    if isinstance(numbers, range):
-        return np.arange(numbers.start, numbers.stop, dtype=np.int64)
-    return np.asarray(numbers, np.int64)
-
-
 def _copied_column(name: str, rows: Rows, file: InputFile, indexes: npt.NDArray[np.int64]) -> tuple[pa.Field, pa.Array]:
-    if name not in rows.columns:
-        value = dict(file.partitions)[name]
-        return pa.field(name, pa.string()), pa.repeat(value, len(indexes))
-    column = rows.columns[name]
-    if isinstance(column, pa.Array):
-        all_scored = len(indexes) == len(rows.numbers)
-        return pa.field(name, column.type), column if all_scored else column.take(pa.array(indexes))
-    if isinstance(column, np.ndarray):
-        array = _to_lists(column[indexes])
-        return pa.field(name, array.type), array
-    return _python_column(name, column, indexes, is_json=file.format in {"jsonl", "openai"})
-
-
-def _python_column(
-    name: str, column: Column, indexes: npt.NDArray[np.int64], *, is_json: bool
-) -> tuple[pa.Field, pa.Array]:
-    values = [column[i] for i in indexes.tolist()]
-    if not is_json:
-        kind = pa.binary() if any(isinstance(value, bytes) for value in values) or name == "image" else pa.string()
-        return pa.field(name, kind), pa.array(values, kind)
-    encoded = [None if value is None else orjson.dumps(value).decode() for value in values]
-    return pa.field(name, pa.string(), metadata=JSON_TEXT), pa.array(encoded, pa.string())
+    metadata = None
+    column = rows.columns.get(name)
+    if column is None:
+        values = pa.repeat(file.partitions[name], len(indexes))
+    elif isinstance(column, pa.Array):
+        values = column if len(indexes) == len(rows.numbers) else column.take(pa.array(indexes))
+    elif isinstance(column, np.ndarray):
+        values = _to_lists(column[indexes])
+    elif file.format in {"jsonl", "openai"}:
+        texts = [None if column[i] is None else orjson.dumps(column[i]).decode() for i in indexes.tolist()]
+        values, metadata = pa.array(texts, pa.string()), JSON_TEXT
+    else:
+        cells = [column[i] for i in indexes.tolist()]
+        is_binary = name == "image" or any(isinstance(cell, bytes) for cell in cells)
+        values = pa.array(cells, pa.binary() if is_binary else pa.string())
+    return pa.field(name, values.type, metadata=metadata), values
 
 
 def _to_lists(array: npt.NDArray[Any]) -> pa.Array:

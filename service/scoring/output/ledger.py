@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from service.scoring.job import Job, ScoringError, changed_options
+from service.scoring.job import Job, ScoringError
 from service.scoring.plan import PlannedFile, Shard
 
 FOLDER = "_ledger"
@@ -34,27 +34,16 @@ FINISH_BYTE = (1 << 62) - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A committed shard: its input, its output files and the counts that the summary adds up.
-
-    `parts` maps paths below the output folder to the sha256 of their content.
-    """
+    """A committed shard: its input, its counts, and `parts`: paths below the output folder with their sha256."""
 
     key: str
     file: str
     first_row: int
     scored: int
     rejected: int
-    labels: tuple[int, ...]
-    confidence: tuple[int, ...]
+    labels: list[int]
+    confidence: list[int]
     parts: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Record":
-        tuples = {name: tuple(content[name]) for name in ("labels", "confidence")}
-        return cls(**{**content, **tuples})
 
 
 class Ledger:
@@ -66,24 +55,27 @@ class Ledger:
     def open_job(self, job: Job, inputs: list[str]) -> None:
         """Claim the folder for this job, or check that it already belongs to it. Raises ScoringError otherwise."""
         path = self._folder / "job.json"
-        if not path.exists():
-            self._create_output()
-            for folder in ("shards", "work"):
-                (self._folder / folder).mkdir(parents=True, exist_ok=True)
         expected = json.loads(json.dumps({"inputs": inputs, **job.identity()}))
         if not path.exists():
+            try:
+                self.output.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise ScoringError(f"--output {self.output} is not a folder") from None
+            others = [entry.name for entry in os.scandir(self.output) if entry.name != FOLDER]
+            if others:
+                raise ScoringError(f"--output {self.output} is not empty ({others[0]}) and holds no scoring job")
+            for folder in ("shards", "work"):
+                (self._folder / folder).mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 self._create_file(path, _to_json(expected))
         actual = self._read_json(path)
         if actual != expected:
-            changed = "; ".join(changed_options(actual, expected))
+            names = sorted(n for n in actual.keys() | expected.keys() if actual.get(n) != expected.get(n))
+            changed = "; ".join(f"{n} was {actual.get(n)!r}, is {expected.get(n)!r}" for n in names)
             raise ScoringError(f"{self.output} holds another job ({changed}): choose another --output, or delete it")
 
     def committed(self, shard: Shard) -> Record | None:
-        """The record of a committed shard whose files are intact, else None.
-
-        Raises ScoringError if the record is of a shard with other content.
-        """
+        """The record of a shard whose files are intact, else None. Raises ScoringError if the shard has changed."""
         record = self._read_record(self._record_path(shard))
         if record is None:
             return None
@@ -92,8 +84,10 @@ class Ledger:
                 f"the input changed: {shard.title} is not what was scored into {self.output} ({record.file} from row "
                 f"{record.first_row}): choose another --output, or delete it"
             )
-        intact = all(self._is_intact(part, digest) for part, digest in record.parts.items())
-        return record if intact else None
+        with contextlib.suppress(FileNotFoundError):
+            if all(sha256_of(self.output / part) == digest for part, digest in record.parts.items()):
+                return record
+        return None
 
     def try_lock(self, shard: Shard) -> bool:
         """Lock the shard; False if another process holds its lock."""
@@ -116,7 +110,8 @@ class Ledger:
             target = self.output / name
             target.parent.mkdir(exist_ok=True)
             written.replace(target)
-        self._replace_file(self._record_path(shard), _to_json(record.to_json()))
+        path = self._record_path(shard)
+        self._write_aside(path, _to_json(asdict(record))).replace(path)
 
     def records(self) -> Iterator[Record]:
         """Every committed shard, in order."""
@@ -136,15 +131,12 @@ class Ledger:
             )
 
     def finish(self, files: Mapping[str, bytes], fingerprints: Mapping[str, str]) -> None:
-        """Write the files that describe the whole job, then the fingerprints of its input, which mark it finished.
-
-        One process does this at a time; a second process sees that the job is finished.
-        """
+        """Write the files about the whole job, then the fingerprints that mark it finished; one process at a time."""
         fcntl.lockf(self._lock_file(), fcntl.LOCK_EX, 1, FINISH_BYTE)
         try:
             if not self.is_finished(fingerprints):
                 for name, content in files.items():
-                    self._replace_file(self.output / name, content)
+                    self._write_aside(self.output / name, content).replace(self.output / name)
                 self._sync_output()
                 written = self._write_aside(self._folder / "done.json", _to_json(dict(fingerprints)))
                 _sync(written)
@@ -187,16 +179,6 @@ class Ledger:
     def _record_path(self, shard: Shard) -> Path:
         return self._folder / "shards" / f"{shard.name}.json"
 
-    def _create_output(self) -> None:
-        """Create the output folder. Raises ScoringError if it exists and holds anything but a ledger."""
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise ScoringError(f"--output {self.output} is not a folder") from None
-        other_names = [entry.name for entry in os.scandir(self.output) if entry.name != FOLDER]
-        if other_names:
-            raise ScoringError(f"--output {self.output} is not empty ({other_names[0]}) and holds no scoring job")
-
     def _create_file(self, path: Path, content: bytes) -> None:
         """Write a file that must not exist yet, and wait until it is on the disk: the job cannot resume without it."""
         written = self._write_aside(path, content)
@@ -206,9 +188,6 @@ class Ledger:
             _sync(path.parent)
         finally:
             written.unlink()
-
-    def _replace_file(self, path: Path, content: bytes) -> None:
-        self._write_aside(path, content).replace(path)
 
     def _write_aside(self, path: Path, content: bytes) -> Path:
         """Write to a file in the work folder, to be renamed to `path`."""
@@ -223,15 +202,9 @@ class Ledger:
     def _read_record(self, path: Path) -> Record | None:
         """None if the record does not exist or is damaged."""
         try:
-            return Record.from_json(json.loads(path.read_bytes()))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return Record(**json.loads(path.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
             return None
-
-    def _is_intact(self, part: str, digest: str) -> bool:
-        try:
-            return sha256_of(self.output / part) == digest
-        except FileNotFoundError:
-            return False
 
     def _read_json(self, path: Path) -> Any:
         try:

@@ -1,6 +1,7 @@
 """The rejected rows of one shard: a file with a line for each, and a bounded number of lines in the log."""
 
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
@@ -20,20 +21,23 @@ LOGGED_CHARS = 300
 log = logging.getLogger(__name__)
 
 
-class RejectFile:
+class RejectFile(AbstractContextManager["RejectFile"]):
     """JSON Lines with the position and the reason of each rejected row; no file if there are none."""
 
     def __init__(self, path: Path, job: Job, shard: Shard) -> None:
         self.path, self.count = path, 0
         self._job, self._shard = job, shard
+        self._title = f"shard {shard.name}: {loggable(shard.file.name)}"
         self._file: IO[bytes] | None = None
 
-    def __enter__(self) -> "RejectFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Close the file, and log how many rows were rejected beyond those that are logged one by one."""
         if self._file is not None:
             self._file.close()
+        unlisted = self.count - LOGGED_ROWS
+        if unlisted > 0 and error is None:
+            path = f"rejects/part-{self._shard.name}.jsonl"
+            log.warning("%s: %d more rejected, see %s", self._title, unlisted, path)
 
     def write(self, rows: Rows, scored: ScoredRows) -> None:
         indexes = sorted(scored.faults)
@@ -49,18 +53,7 @@ class RejectFile:
             self._file.write(to_json({**entry, "reason": reason}) + b"\n")
             self.count += 1
             if self.count <= LOGGED_ROWS:
-                log.warning("%s, row %d: %s", self._log_prefix(), rows.numbers[i], loggable(scored.faults[i]))
-
-    def log_unlisted(self) -> None:
-        """Log how many rows were rejected beyond those that are logged one by one."""
-        if self.count > LOGGED_ROWS:
-            unlisted = self.count - LOGGED_ROWS
-            log.warning(
-                "%s: %d more rejected, see rejects/part-%s.jsonl", self._log_prefix(), unlisted, self._shard.name
-            )
-
-    def _log_prefix(self) -> str:
-        return f"shard {self._shard.name}: {loggable(self._shard.file.name)}"
+                log.warning("%s, row %d: %s", self._title, rows.numbers[i], loggable(scored.faults[i]))
 
 
 def loggable(text: str) -> str:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any
 
 import orjson
 import pyarrow as pa
@@ -22,50 +22,47 @@ JSON_TEXT = {b"ekiben": b"json"}
 BLOCK_ROWS = 16384
 
 
-class Writer(Protocol):
-    def write(self, table: pa.Table) -> None: ...
+class Sink(contextlib.AbstractContextManager["Sink"]):
+    """A file that a thread of its own writes, so that the model does not wait. The first table creates it."""
 
-    def close(self) -> None: ...
-
-
-class Sink:
-    """A file that a thread of its own writes, so that the model does not wait for it."""
-
-    def __init__(self, path: Path, sink_format: SinkFormat, schema: pa.Schema) -> None:
-        self._writer = WRITERS[sink_format](path, schema)
+    def __init__(self, path: Path, sink_format: SinkFormat) -> None:
+        self.path, self._format = path, sink_format
+        self.is_created = False
+        # The writer and its file while they are open.
+        self._opened: list[Any] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sink")
         self._buffered: list[pa.Table] = []
-        self._buffered_rows = 0
         self._pending: Future[None] | None = None
 
-    def write(self, table: pa.Table) -> None:
-        self._buffered.append(table)
-        self._buffered_rows += table.num_rows
-        if self._buffered_rows >= BLOCK_ROWS:
-            self._flush()
-
-    def close(self) -> None:
-        """Wait until every row is written. Raises the first error of writing."""
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Wait until every row is written; raises the first error of writing. After an error only close the file."""
         try:
-            self._flush()
-            self._wait()
-            self._writer.close()
-        except BaseException:
-            self.discard()
-            raise
-        self._thread.shutdown()
+            if error is None:
+                self._flush()
+                self._wait()
+                for opened in self._opened:
+                    opened.close()
+                self._opened = []
+        finally:
+            self._thread.shutdown()
+            for opened in self._opened:
+                with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+                    opened.close()
 
-    def discard(self) -> None:
-        """Close a file that will not be committed, whatever state it is in."""
-        self._thread.shutdown()
-        with contextlib.suppress(OSError, ValueError, pa.ArrowException):
-            self._writer.close()
+    def write(self, table: pa.Table) -> None:
+        if not self.is_created:
+            file = self.path.open("wb")
+            self._opened = [WRITERS[self._format](file, table.schema), file]
+            self.is_created = True
+        self._buffered.append(table)
+        if sum(buffered.num_rows for buffered in self._buffered) >= BLOCK_ROWS:
+            self._flush()
 
     def _flush(self) -> None:
         self._wait()
         if self._buffered:
-            self._pending = self._thread.submit(self._writer.write, pa.concat_tables(self._buffered))
-            self._buffered, self._buffered_rows = [], 0
+            self._pending = self._thread.submit(self._opened[0].write, pa.concat_tables(self._buffered))
+            self._buffered = []
 
     def _wait(self) -> None:
         if self._pending is not None:
@@ -75,54 +72,34 @@ class Sink:
 class ParquetWriter:
     """Texts are dictionary-encoded, integers delta-encoded."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._file = path.open("wb")
+    def __init__(self, file: IO[bytes], schema: pa.Schema) -> None:
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         integers = [field.name for field in schema if pa.types.is_integer(field.type)]
         # Encodings are set by path, and the path of a leaf in a nested column begins with the name of that column.
         nested_prefixes = tuple(f"{field.name}." for field in schema if pa.types.is_nested(field.type))
         encodings = {name: "DELTA_BINARY_PACKED" for name in integers if not name.startswith(nested_prefixes)}
-        self._writer = pq.ParquetWriter(
-            self._file, _without_metadata(schema), use_dictionary=texts, column_encoding=encodings
-        )
+        schema = _without_metadata(schema)
+        self._writer = pq.ParquetWriter(file, schema, use_dictionary=texts, column_encoding=encodings)
+        self.close = self._writer.close
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(_unquote_json_texts(table))
-
-    def close(self) -> None:
-        try:
-            self._writer.close()
-        finally:
-            self._file.close()
 
 
 class CsvWriter:
     """Nested values become JSON texts, bytes become base64."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._file = path.open("wb")
-        self._writer: pacsv.CSVWriter | None = None
-        self._schema = schema
+    def __init__(self, file: IO[bytes], schema: pa.Schema) -> None:
+        self._writer = pacsv.CSVWriter(file, _flatten(_without_metadata(schema).empty_table()).schema)
+        self.close = self._writer.close
 
     def write(self, table: pa.Table) -> None:
-        flat = _flatten(_unquote_json_texts(table))
-        if self._writer is None:
-            self._writer = pacsv.CSVWriter(self._file, flat.schema)
-        self._writer.write_table(flat)
-
-    def close(self) -> None:
-        try:
-            if self._writer is None:
-                empty = _without_metadata(self._schema).empty_table()
-                self._writer = pacsv.CSVWriter(self._file, _flatten(empty).schema)
-            self._writer.close()
-        finally:
-            self._file.close()
+        self._writer.write_table(_flatten(_unquote_json_texts(table)))
 
 
 class JsonWriter:
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._file = path.open("wb")
+    def __init__(self, file: IO[bytes], schema: pa.Schema) -> None:
+        self._file = file
         self._json_columns = [field.name for field in schema if field.metadata == JSON_TEXT]
 
     def write(self, table: pa.Table) -> None:
@@ -132,7 +109,7 @@ class JsonWriter:
             self._file.write(to_json(row) + b"\n")
 
     def close(self) -> None:
-        self._file.close()
+        """Nothing is buffered."""
 
 
 WRITERS: Mapping[SinkFormat, Any] = {"parquet": ParquetWriter, "csv": CsvWriter, "jsonl": JsonWriter}
@@ -153,30 +130,22 @@ def _without_metadata(schema: pa.Schema) -> pa.Schema:
 
 def _unquote_json_texts(table: pa.Table) -> pa.Table:
     """Replace JSON strings by their text in columns of JSON values; other values stay JSON."""
-    columns = [
-        pa.array([_unquote(text) for text in column.to_pylist()], pa.string())
-        if field.metadata == JSON_TEXT
-        else column
-        for field, column in zip(table.schema, table.columns, strict=True)
-    ]
-    return pa.table(columns, schema=_without_metadata(table.schema))
-
-
-def _unquote(text: str | None) -> Any:
-    return orjson.loads(text) if text is not None and text.startswith('"') else text
+    for i, field in enumerate(table.schema):
+        if field.metadata == JSON_TEXT:
+            texts = table.column(i).to_pylist()
+            texts = [orjson.loads(text) if text is not None and text.startswith('"') else text for text in texts]
+            table = table.set_column(i, field, pa.array(texts, pa.string()))
+    return pa.table(table.columns, schema=_without_metadata(table.schema))
 
 
 def _flatten(table: pa.Table) -> pa.Table:
-    columns = []
-    for column in table.columns:
-        kind = column.type
+    for i, field in enumerate(table.schema):
+        kind = field.type
         if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
-            texts = [None if value is None else _csv_cell(value) for value in column.to_pylist()]
-            columns.append(pa.array(texts, pa.string()))
-        else:
-            columns.append(column)
-    return pa.table(columns, names=table.schema.names)
+            texts = [None if value is None else _csv_cell(value) for value in table.column(i).to_pylist()]
+            table = table.set_column(i, field.name, pa.array(texts, pa.string()))
+    return table
 
 
 def _csv_cell(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else to_json(value).decode()
+    return _json_default(value) if isinstance(value, bytes) else to_json(value).decode()

@@ -8,6 +8,7 @@ seed gets the job's seed plus its row number, because equal seeds draw equal ima
 import asyncio
 import base64
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from service.errors import EkibenError
 from service.families import LanguageModel
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.items import reject_reason, to_python, unwrap
-from service.scoring.scorers.scorer import ScoredRows
+from service.scoring.scorers.scorer import ScoredRows, Scorer
 from service.tasks.body import parse_request
 from service.tasks.faults import fault
 from service.tasks.generate import MAX_SEED, GenerateRequest, generate
@@ -31,11 +32,9 @@ LOGPROBS = pa.field("logprobs", pa.list_(pa.struct([("token", pa.string()), ("lo
 IMAGE_SCHEMA = pa.schema([("image", pa.binary()), ("seed", pa.int64())])
 
 
-class GenerateScorer:
+class GenerateScorer(Scorer):
     def __init__(self, model: Model, columns: Mapping[str, str], request: Mapping[str, Any]) -> None:
-        self._model = model
-        self._columns = columns
-        self._request = request
+        super().__init__(model, columns, request)
         self._is_language_model = isinstance(model.manifest.parameters, LanguageModel)
         self._runner = untimed_runner()
         self._loop = asyncio.new_event_loop()
@@ -47,21 +46,15 @@ class GenerateScorer:
         for group in self._groups(bodies, faults):
             self._answer_group(group, bodies, answers, faults)
         indexes = sorted(answers)
-        schema = self._schema()
-        columns = {
-            name: pa.array([answers[i].get(name) for i in indexes], schema.field(name).type) for name in schema.names
-        }
+        schema = TEXT_SCHEMA if self._is_language_model else IMAGE_SCHEMA
+        if self._is_language_model and (self._request.get("logprobs") or "logprobs" in self._columns):
+            schema = schema.append(LOGPROBS)
+        columns = {field.name: pa.array([answers[i].get(field.name) for i in indexes], field.type) for field in schema}
         return ScoredRows(indexes=indexes, columns=columns, faults=faults)
 
     def close(self) -> None:
         self._loop.close()
         self._runner.close()
-
-    def _schema(self) -> pa.Schema:
-        if not self._is_language_model:
-            return IMAGE_SCHEMA
-        with_logprobs = self._request.get("logprobs") or "logprobs" in self._columns
-        return TEXT_SCHEMA.append(LOGPROBS) if with_logprobs else TEXT_SCHEMA
 
     def _bodies(self, rows: Rows) -> list[dict[str, Any]]:
         """The request of each row: the job's fields, overridden by the row's own."""
@@ -81,20 +74,10 @@ class GenerateScorer:
 
     def _groups(self, bodies: Sequence[dict[str, Any]], faults: Mapping[int, str]) -> Iterator[list[int]]:
         """The indexes of rows that share a request: consecutive rows that differ in the prompt alone."""
-        group: list[int] = []
-        for i, body in enumerate(bodies):
-            if i in faults:
-                continue
-            full = len(group) == self._model.manifest.limits.max_items
-            if group and (full or not self._can_share_request(bodies[group[0]], body)):
-                yield group
-                group = []
-            group.append(i)
-        if group:
-            yield group
-
-    def _can_share_request(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        return self._is_language_model and _without_prompt(one) == _without_prompt(other)
+        readable = [i for i in range(len(bodies)) if i not in faults]
+        for _, equal in groupby(readable, lambda i: {**bodies[i], "prompt": None} if self._is_language_model else i):
+            rows, limit = list(equal), self._model.manifest.limits.max_items
+            yield from (rows[begin : begin + limit] for begin in range(0, len(rows), limit))
 
     def _answer_group(
         self,
@@ -109,7 +92,9 @@ class GenerateScorer:
             if self._is_language_model and not isinstance(body.get("prompt"), str) and len(group) == 1:
                 raise fault("/prompt", f"expected a text, got {body.get('prompt')!r:.40}")
             prompts = {"prompt": [bodies[i].get("prompt") for i in group]} if self._is_language_model else {}
-            answer = self._generate({**body, **prompts})
+            request = parse_request(GenerateRequest, {**body, **prompts})
+            answering = generate(self._model, self._runner, request, self._runner.new_context())
+            answer = self._loop.run_until_complete(answering)
         except EkibenError as error:
             # Any other error is of the engine, not of a row.
             if error.slug != "invalid-request":
@@ -121,11 +106,10 @@ class GenerateScorer:
                 self._answer_group([i], bodies, answers, faults)
             return
         for position, i in enumerate(group):
-            answers[i] = _row_answer(answer, position)
-
-    def _generate(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        request = parse_request(GenerateRequest, dict(body))
-        return self._loop.run_until_complete(generate(self._model, self._runner, request, self._runner.new_context()))
+            if self._is_language_model:
+                answers[i] = {"seed": answer["seed"], **answer["completions"][position]}
+            else:
+                answers[i] = {"seed": answer["seed"], "image": base64.b64decode(answer["images"][position])}
 
 
 def _parse_field(value: Any) -> Any:
@@ -136,13 +120,3 @@ def _parse_field(value: Any) -> Any:
         return orjson.loads(value)
     except orjson.JSONDecodeError:
         return value
-
-
-def _without_prompt(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name != "prompt"}
-
-
-def _row_answer(answer: Mapping[str, Any], position: int) -> dict[str, Any]:
-    if "completions" in answer:
-        return {"seed": answer["seed"], **answer["completions"][position]}
-    return {"seed": answer["seed"], "image": base64.b64decode(answer["images"][position])}

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pyarrow import types
 
 from service.errors import EkibenError
 from service.scoring.input.rows import Column
@@ -18,19 +19,16 @@ Value = TypeVar("Value")
 PNG, JPEG, JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd9"
 
 
-def try_read(read: Callable[[Any], Value], item: Any) -> Value | EkibenError:
+def try_read(read: Callable[..., Value], *item: Any) -> Value | EkibenError:
     """Read an item; return the error if it cannot be read."""
     try:
-        return read(item)
+        return read(*item)
     except EkibenError as error:
         return error
 
 
 def reject_reason(error: EkibenError, column: str, row_pointer: str = "") -> str:
-    """Why a row is rejected: its column, the place in the item, what was expected and what the item holds.
-
-    `row_pointer` is the pointer of the row itself, which the reason leaves out.
-    """
+    """Why a row is rejected: the column, the place in the item (without `row_pointer`), and the fault itself."""
     if not error.faults:
         return f"{column}: {error.detail}"
     return f"{column}{error.faults[0].pointer.removeprefix(row_pointer)}: {error.faults[0].detail}"
@@ -38,16 +36,16 @@ def reject_reason(error: EkibenError, column: str, row_pointer: str = "") -> str
 
 def split_faults(
     results: Sequence[Value | EkibenError], unreadable: Mapping[int, str], column: str, *, numbered: bool = False
-) -> tuple[list[int], dict[int, str]]:
-    """The indexes of the items that were read, and why the others are rejected.
+) -> tuple[list[Value], list[int], dict[int, str]]:
+    """The items that were read, their indexes, and why the others are rejected.
 
     `unreadable` holds the faults of rows that could not be read from the file. With `numbered`, errors point to /INDEX.
     """
-    faults = dict(unreadable)
-    for i, value in enumerate(results):
-        if i not in faults and isinstance(value, EkibenError):
-            faults[i] = reject_reason(value, column, f"/{i}" if numbered else "")
-    return [i for i in range(len(results)) if i not in faults], faults
+    errors = {i: result for i, result in enumerate(results) if isinstance(result, EkibenError)}
+    faults = {i: reject_reason(error, column, f"/{i}" if numbered else "") for i, error in errors.items()}
+    faults |= unreadable
+    read = [(value, i) for i, value in enumerate(results) if i not in faults and not isinstance(value, EkibenError)]
+    return [value for value, _ in read], [i for _, i in read], faults
 
 
 def unwrap(column: Column) -> Column:
@@ -56,9 +54,9 @@ def unwrap(column: Column) -> Column:
         return column
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
-    if pa.types.is_dictionary(column.type):
+    if types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+    if types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = column.field("bytes") if column.null_count == 0 else pa.compute.struct_field(column, "bytes")
     return column
 
@@ -78,7 +76,8 @@ def pixel_block(column: Column, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]
         return column.reshape(-1, *shape) if matches else None
     if not isinstance(column, pa.Array) or column.null_count:
         return None
-    flat = _flat_bytes(column, size) if _is_bytes(column.type) else _flat_list(column, shape)
+    is_bytes = any(test(column.type) for test in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary))
+    flat = _flat_bytes(column, size) if is_bytes else _flat_list(column, shape)
     return None if flat is None else flat.reshape(-1, *shape)
 
 
@@ -89,7 +88,7 @@ def series_arrays(column: Column, channels: int) -> Sequence[Any]:
     if not isinstance(column, pa.Array) or column.null_count or not _is_list(column.type):
         return to_python(column)
     steps, inner = _lengths(column), column.flatten()
-    if not _is_list(inner.type) or inner.null_count or not pa.types.is_floating(inner.type.value_type):
+    if not _is_list(inner.type) or inner.null_count or not types.is_floating(inner.type.value_type):
         return to_python(column)
     numbers = inner.flatten()
     if numbers.null_count or not (_lengths(inner) == channels).all():
@@ -109,12 +108,10 @@ def pixels_from_bytes(item: Any, shape: tuple[int, ...]) -> npt.NDArray[np.uint8
 
 def _flat_bytes(column: pa.Array, size: int) -> npt.NDArray[np.uint8] | None:
     """The bytes of a column whose rows all have `size` bytes and are raw pixels."""
-    if pa.types.is_fixed_size_binary(column.type):
-        if column.type.byte_width != size:
-            return None
-        content = np.frombuffer(column.buffers()[1], np.uint8)
-        return content[column.offset * size : (column.offset + len(column)) * size]
-    wide = pa.types.is_large_binary(column.type)
+    if types.is_fixed_size_binary(column.type):
+        content = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * size :][: len(column) * size]
+        return content if column.type.byte_width == size else None
+    wide = types.is_large_binary(column.type)
     offsets = np.frombuffer(column.buffers()[1], np.int64 if wide else np.int32)
     offsets = offsets[column.offset : column.offset + len(column) + 1]
     if not len(column) or not (np.diff(offsets) == size).all():
@@ -148,14 +145,10 @@ def _flat_list(column: pa.Array, shape: tuple[int, ...]) -> npt.NDArray[np.uint8
 
 
 def _lengths(column: pa.Array) -> npt.NDArray[np.int64]:
-    if pa.types.is_fixed_size_list(column.type):
+    if types.is_fixed_size_list(column.type):
         return np.full(len(column), column.type.list_size, np.int64)
     return np.diff(column.offsets.to_numpy()).astype(np.int64)
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))

@@ -6,7 +6,7 @@ row, in order.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,7 @@ BATCH_ROWS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRows:
-    """`indexes` of the scored rows, and why each other row was rejected.
-
-    `labels` and `confidence` are what the summary counts; None if the model has no labels.
-    """
+    """The scored rows, and why each other row was rejected. The summary counts `labels` and `confidence`, if any."""
 
     indexes: Sequence[int] | npt.NDArray[np.int64]
     columns: Mapping[str, pa.Array]
@@ -34,12 +31,21 @@ class ScoredRows:
     confidence: npt.NDArray[np.float32] | None = None
 
 
-class Scorer(Protocol):
-    """Scores rows with one model."""
+class Scorer:
+    """Scores rows with one model. `columns` maps fields of the task to columns of the input."""
 
-    def score(self, rows: Rows) -> ScoredRows: ...
+    def __init__(self, model: Model, columns: Mapping[str, str], request: Mapping[str, Any]) -> None:
+        self._model, self._columns, self._request = model, columns, request
+        self._labels = pa.array(getattr(model.manifest.parameters, "labels", ()), pa.string())
 
-    def close(self) -> None: ...
+    def score(self, rows: Rows) -> ScoredRows:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Release what the scorer holds; most hold nothing."""
+
+    def _rank(self, probabilities_BL: npt.NDArray[np.float32]) -> dict[str, Any]:
+        return rank_columns(probabilities_BL, self._labels, self._request.get("top_k", 1))
 
 
 def run_batches(model: Model, name: str, rows: npt.NDArray[Any], output: str) -> npt.NDArray[Any]:
@@ -55,18 +61,17 @@ def run_batches(model: Model, name: str, rows: npt.NDArray[Any], output: str) ->
 
 
 def rank_columns(probabilities_BL: npt.NDArray[np.float32], labels: pa.Array, top_k: int) -> dict[str, Any]:
-    """Rank the labels of each row.
-
-    Returns the fields `columns`, `labels` and `confidence` of ScoredRows. The columns are `label` and `probability`,
-    and `top` if `top_k` is above 1.
-    """
+    """Fields of ScoredRows: `labels`, `confidence` and the columns label, probability and, if top_k > 1, top."""
     order_BK, probability_BK = top_labels(probabilities_BL, top_k)
     columns = {"label": labels.take(pa.array(order_BK[:, 0])), "probability": pa.array(probability_BK[:, 0])}
     if top_k > 1:
         count, width = order_BK.shape
-        pairs = pa.StructArray.from_arrays(
-            [labels.take(pa.array(order_BK.reshape(-1))), pa.array(probability_BK.reshape(-1))],
-            ["label", "probability"],
-        )
-        columns["top"] = pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32) * width), pairs)
+        flat_labels, flat_probabilities = labels.take(pa.array(order_BK.ravel())), pa.array(probability_BK.ravel())
+        columns["top"] = pair_lists(flat_labels, flat_probabilities, np.arange(count + 1) * width)
     return {"columns": columns, "labels": order_BK[:, 0], "confidence": probability_BK[:, 0]}
+
+
+def pair_lists(labels: pa.Array, probabilities: pa.Array, offsets: npt.NDArray[np.int64]) -> pa.ListArray:
+    """Lists of pairs of label and probability, cut at the offsets."""
+    pairs = pa.StructArray.from_arrays([labels, probabilities], ["label", "probability"])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pairs)

@@ -9,14 +9,14 @@ from service.scoring.sources.lines import JsonSource, TextSource
 from service.scoring.sources.openai import OpenAiSource
 from service.scoring.sources.parquet import ParquetSource
 
-SOURCES: dict[Format, Source] = {
-    "parquet": ParquetSource(),
-    "csv": CsvSource(),
-    "jsonl": JsonSource(),
-    "openai": OpenAiSource(),
-    "text": TextSource(),
-    "npy": ArraySource(),
-    "safetensors": ArraySource(),
-    "images": FolderSource(),
-    "tar": TarSource(),
+SOURCES: dict[Format, type[Source]] = {
+    "parquet": ParquetSource,
+    "csv": CsvSource,
+    "jsonl": JsonSource,
+    "openai": OpenAiSource,
+    "text": TextSource,
+    "npy": ArraySource,
+    "safetensors": ArraySource,
+    "images": FolderSource,
+    "tar": TarSource,
 }

@@ -6,6 +6,7 @@ is cut short is an error and not a crash.
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -40,42 +41,30 @@ class _Tensor:
 
 
 class ArraySource:
-    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
-        return tuple(_tensors(file))
-
-    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:
-        named = {name: tensor for name, tensor in _tensors(file).items() if name in spec.columns}
-        tensors = list(named.values())
-        layout = json.dumps([(name, tensor.dtype.str, tensor.shape[1:]) for name, tensor in named.items()]).encode()
-        total = tensors[0].shape[0] if tensors else 0
-        rows = max(1, min(shard_rows, SHARD_BYTES // max(sum(tensor.row_bytes for tensor in tensors), 1)))
-        streams = [Stream(file) for _ in tensors]
-        for first in range(0, total, rows):
-            count = min(rows, total - first)
-            digest = xxh3_128(layout)
-            for stream, tensor in zip(streams, tensors, strict=True):
-                stream.seek(tensor.offset + first * tensor.row_bytes)
-                left = count * tensor.row_bytes
-                while left:
-                    part = stream.read_exactly(min(left, BLOCK_BYTES))
-                    digest.update(part)
-                    left -= len(part)
-            yield Span(first_row=first, rows=count, start=first, stop=first + count, digest=digest.hexdigest())
-        for stream in streams:
-            stream.close()
-
-    def open(self, file: InputFile, spec: ReadSpec) -> "ArrayReader":
-        return ArrayReader(file, spec)
-
-
-class ArrayReader:
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._tensors = {name: tensor for name, tensor in _tensors(file).items() if name in spec.columns}
         self._streams = {name: Stream(file) for name in self._tensors}
+        self._row_bytes = max(sum(tensor.row_bytes for tensor in self._tensors.values()), 1)
+
+    @staticmethod
+    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
+        return tuple(_tensors(file))
+
+    def spans(self, *, shard_rows: int) -> Iterator[Span]:
+        layout = json.dumps([(name, tensor.dtype.str, tensor.shape[1:]) for name, tensor in self._tensors.items()])
+        total = max((tensor.shape[0] for tensor in self._tensors.values()), default=0)
+        rows = max(1, min(shard_rows, SHARD_BYTES // self._row_bytes))
+        for first in range(0, total, rows):
+            count = min(rows, total - first)
+            digest = xxh3_128(layout.encode())
+            for name, tensor in self._tensors.items():
+                stream = self._stream_at(name, first)
+                for left in range(count * tensor.row_bytes, 0, -BLOCK_BYTES):
+                    digest.update(stream.read_exactly(min(left, BLOCK_BYTES)))
+            yield Span(first_row=first, rows=count, start=first, stop=first + count, digest=digest.hexdigest())
 
     def read(self, span: Span) -> Iterator[Rows]:
-        row_bytes = max(sum(tensor.row_bytes for tensor in self._tensors.values()), 1)
-        rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // row_bytes))
+        rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // self._row_bytes))
         for first in range(span.start, span.stop, rows):
             count = min(rows, span.stop - first)
             columns = {name: self._read_column(name, first, count) for name in self._tensors}
@@ -85,21 +74,23 @@ class ArrayReader:
         for stream in self._streams.values():
             stream.close()
 
+    def _stream_at(self, name: str, row: int) -> Stream:
+        stream = self._streams[name]
+        stream.seek(self._tensors[name].offset + row * self._tensors[name].row_bytes)
+        return stream
+
     def _read_column(self, name: str, first: int, count: int) -> npt.NDArray[Any]:
-        tensor, stream = self._tensors[name], self._streams[name]
-        stream.seek(tensor.offset + first * tensor.row_bytes)
-        content = stream.read_exactly(count * tensor.row_bytes)
+        tensor = self._tensors[name]
+        content = self._stream_at(name, first).read_exactly(count * tensor.row_bytes)
         return np.frombuffer(content, tensor.dtype).reshape(count, *tensor.shape[1:])
 
 
 def _tensors(file: InputFile) -> dict[str, _Tensor]:
-    stream = Stream(file)
-    try:
-        return _npy(stream) if file.format == "npy" else _safetensors(stream)
-    except (ValueError, KeyError, TypeError, EOFError) as error:
-        raise ScoringError(f"{file.name}: not a {file.format} file: {error}") from error
-    finally:
-        stream.close()
+    with closing(Stream(file)) as stream:
+        try:
+            return _npy(stream) if file.format == "npy" else _safetensors(stream)
+        except (ValueError, KeyError, TypeError, EOFError) as error:
+            raise ScoringError(f"{file.name}: not a {file.format} file: {error}") from error
 
 
 def _npy(stream: Stream) -> dict[str, _Tensor]:

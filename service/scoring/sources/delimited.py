@@ -9,7 +9,8 @@ import csv
 import io
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import closing
 
 from xxhash import xxh3_128
 
@@ -17,7 +18,7 @@ from service.scoring.input.files import InputFile
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import ScoringError
 from service.scoring.sources.lines import BOM, TOO_LONG
-from service.scoring.sources.stream import Stream, blocks
+from service.scoring.sources.stream import Stream, StreamSource, blocks
 
 # The most that a quote which is never closed can swallow.
 MAX_FIELD_CHARS = 1 << 20
@@ -88,29 +89,44 @@ class _Records:
             self.hash.update(content)
 
 
-class CsvSource:
-    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:
-        stream = Stream(file)
-        try:
+class CsvSource(StreamSource):
+    def __init__(self, file: InputFile, spec: ReadSpec) -> None:
+        super().__init__(file, spec)
+        self._names = self.columns(file, header=spec.header)
+        self._positions = {name: self._names.index(name) for name in spec.columns}
+
+    @staticmethod
+    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:
+        with closing(Stream(file)) as stream:
             first = next((fields for _, fields in _Records(stream, stop=None, line=1)), [])
-        finally:
-            stream.close()
         if isinstance(first, str):
             raise ScoringError(f"{file.name}: line 1: {first}")
-        return _header_names(file, first) if header else tuple(str(i) for i in range(len(first)))
+        if not header:
+            return tuple(map(str, range(len(first))))
+        names = tuple(map(_utf8, first))
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ScoringError(f"{file.name}: the header names {', '.join(map(repr, repeated))} more than once")
+        return names
 
-    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:
+    def spans(self, *, shard_rows: int) -> Iterator[Span]:
         # The columns give every record its meaning, so every digest covers them.
-        layout = json.dumps(self.columns(file, header=spec.header)).encode()
-        stream = Stream(file)
-        records = _Records(stream, stop=None, line=1, hashed=True)
+        layout = json.dumps(self._names).encode()
+        records = _Records(self._stream, stop=None, line=1, hashed=True)
         iterator = iter(records)
-        if spec.header:
+        if self._spec.header:
             next(iterator, None)
-        start, first_line, first_row, rows = records.position, records.line, 0, 0
-
-        def span() -> Span:
-            return Span(
+        first_row = 0
+        while True:
+            start, first_line, rows = records.position, records.line, 0
+            records.hash = xxh3_128(layout)
+            for _ in iterator:
+                rows += 1
+                if rows == shard_rows or records.position - start >= SHARD_BYTES:
+                    break
+            if not rows:
+                return
+            yield Span(
                 first_row=first_row,
                 rows=rows,
                 start=start,
@@ -118,27 +134,7 @@ class CsvSource:
                 first_line=first_line,
                 digest=records.hash.hexdigest(),
             )
-
-        records.hash = xxh3_128(layout)
-        for _ in iterator:
-            rows += 1
-            if rows == shard_rows or records.position - start >= SHARD_BYTES:
-                yield span()
-                start, first_line, first_row, rows = records.position, records.line, first_row + rows, 0
-                records.hash = xxh3_128(layout)
-        if rows:
-            yield span()
-        stream.close()
-
-    def open(self, file: InputFile, spec: ReadSpec) -> "CsvReader":
-        return CsvReader(file, spec, self.columns(file, header=spec.header))
-
-
-class CsvReader:
-    def __init__(self, file: InputFile, spec: ReadSpec, names: Sequence[str]) -> None:
-        self._stream = Stream(file)
-        self._num_fields = len(names)
-        self._positions = {name: list(names).index(name) for name in spec.columns}
+            first_row += rows
 
     def read(self, span: Span) -> Iterator[Rows]:
         self._stream.seek(span.start)
@@ -153,17 +149,14 @@ class CsvReader:
         if buffered:
             yield self._rows(number, lines, buffered)
 
-    def close(self) -> None:
-        self._stream.close()
-
     def _rows(self, number: int, lines: list[int], records: list[list[str] | str]) -> Rows:
         faults: dict[int, str] = {}
         columns: dict[str, list[str | None]] = {name: [None] * len(records) for name in self._positions}
         for i, fields in enumerate(records):
             if isinstance(fields, str):
                 faults[i] = fields
-            elif len(fields) != self._num_fields:
-                faults[i] = f"expected {self._num_fields} fields, got {len(fields)}"
+            elif len(fields) != len(self._names):
+                faults[i] = f"expected {len(self._names)} fields, got {len(fields)}"
             else:
                 for name, position in self._positions.items():
                     try:
@@ -176,11 +169,3 @@ class CsvReader:
 def _utf8(text: str) -> str:
     """Decode a field whose bytes were decoded as Latin-1."""
     return text if text.isascii() else text.encode("latin-1").decode()
-
-
-def _header_names(file: InputFile, fields: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(_utf8(field) for field in fields)
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ScoringError(f"{file.name}: the header names {', '.join(map(repr, repeated))} more than once")
-    return names

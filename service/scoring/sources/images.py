@@ -15,9 +15,8 @@ from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile, is_image_name, walk
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span
-from service.scoring.sources.stream import Stream
+from service.scoring.sources.stream import Stream, StreamSource
 
-COLUMNS = ("name", "image")
 TOO_LARGE = f"expected an image of at most {MAX_ROW_BYTES} bytes, got a larger file"
 # The shard of a folder lists the names of its files.
 MAX_NAMES = 4096
@@ -37,52 +36,35 @@ class _ImageFile:
 
 
 class FolderSource:
-    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
-        return COLUMNS
-
-    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
-        root = Path(file.uri)
-        names = (path.relative_to(root).as_posix() for path in walk(root) if is_image_name(path.name))
-        yield from _spans((_read(root, name) for name in names), min(shard_rows, MAX_NAMES), with_names=True)
-
-    def open(self, file: InputFile, spec: ReadSpec) -> "FolderReader":  # noqa: ARG002
-        return FolderReader(file)
-
-
-class FolderReader:
-    def __init__(self, file: InputFile) -> None:
+    def __init__(self, file: InputFile, spec: ReadSpec) -> None:  # noqa: ARG002
         self._root = Path(file.uri)
 
+    @staticmethod
+    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
+        return ("name", "image")
+
+    def spans(self, *, shard_rows: int) -> Iterator[Span]:
+        names = (path.relative_to(self._root).as_posix() for path in walk(self._root) if is_image_name(path.name))
+        return _spans((_read(self._root, name) for name in names), min(shard_rows, MAX_NAMES), with_names=True)
+
     def read(self, span: Span) -> Iterator[Rows]:
-        yield from _chunks((_read(self._root, name) for name in span.names), span)
+        return _chunks((_read(self._root, name) for name in span.names), span)
 
     def close(self) -> None:
         """No file stays open."""
 
 
-class TarSource:
-    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
-        return COLUMNS
+class TarSource(StreamSource):
+    @staticmethod
+    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:
+        return FolderSource.columns(file, header=header)
 
-    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
-        stream = Stream(file)
-        yield from _spans(_members(stream, 0), shard_rows, with_names=False)
-        stream.close()
-
-    def open(self, file: InputFile, spec: ReadSpec) -> "TarReader":  # noqa: ARG002
-        return TarReader(file)
-
-
-class TarReader:
-    def __init__(self, file: InputFile) -> None:
-        self._stream = Stream(file)
+    def spans(self, *, shard_rows: int) -> Iterator[Span]:
+        return _spans(_members(self._stream, 0), shard_rows, with_names=False)
 
     def read(self, span: Span) -> Iterator[Rows]:
         self._stream.seek(span.start)
-        yield from _chunks(islice(_members(self._stream, span.start), span.rows), span)
-
-    def close(self) -> None:
-        self._stream.close()
+        return _chunks(islice(_members(self._stream, span.start), span.rows), span)
 
 
 def _members(stream: Stream, start: int) -> Iterator[_ImageFile]:
@@ -109,46 +91,41 @@ def _read(root: Path, name: str) -> _ImageFile:
 
 
 def _spans(images: Iterator[_ImageFile], shard_rows: int, *, with_names: bool) -> Iterator[Span]:
-    first_row = start = size = 0
-    names: list[str] = []
-    digest = xxh3_128()
-
-    def span() -> Span:
-        listed = tuple(names) if with_names else ()
-        return Span(
-            first_row=first_row, rows=len(names), start=start, stop=start, names=listed, digest=digest.hexdigest()
-        )
-
-    for image in images:
+    first_row = start = 0
+    while True:
+        names, size, digest = list[str](), 0, xxh3_128()
+        for image in images:
+            if not names:
+                start = image.start
+            names.append(image.name)
+            content = image.content or b""
+            digest.update(f"{len(image.name)}:{len(content)}:{image.name}".encode("utf-8", "surrogateescape") + content)
+            size += image.size
+            if len(names) == shard_rows or size >= SHARD_BYTES:
+                break
         if not names:
-            start = image.start
-        names.append(image.name)
-        content = image.content if image.content is not None else b""
-        digest.update(f"{len(image.name)}:{len(content)}:{image.name}".encode("utf-8", "surrogateescape") + content)
-        size += image.size
-        if len(names) == shard_rows or size >= SHARD_BYTES:
-            yield span()
-            first_row, names, size, digest = first_row + len(names), [], 0, xxh3_128()
-    if names:
-        yield span()
+            return
+        listed = names if with_names else []
+        rows, whole = len(names), digest.hexdigest()
+        yield Span(first_row=first_row, rows=rows, start=start, stop=start, names=listed, digest=whole)
+        first_row += rows
 
 
 def _chunks(images: Iterator[_ImageFile], span: Span) -> Iterator[Rows]:
-    number, buffered, size = span.first_row, list[_ImageFile](), 0
-    for image in images:
-        buffered.append(image)
-        size += image.size
-        if len(buffered) == CHUNK_ROWS or size >= CHUNK_BYTES:
-            yield _rows(number, buffered)
-            number, buffered, size = number + len(buffered), [], 0
-    if buffered:
-        yield _rows(number, buffered)
-
-
-def _rows(number: int, images: list[_ImageFile]) -> Rows:
-    names = [image.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for image in images]
-    return Rows(
-        numbers=range(number, number + len(images)),
-        columns={"name": names, "image": [image.content for image in images]},
-        faults={i: TOO_LARGE for i, image in enumerate(images) if image.content is None},
-    )
+    number = span.first_row
+    while True:
+        buffered, size = list[_ImageFile](), 0
+        for image in images:
+            buffered.append(image)
+            size += image.size
+            if len(buffered) == CHUNK_ROWS or size >= CHUNK_BYTES:
+                break
+        if not buffered:
+            return
+        names = [image.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for image in buffered]
+        yield Rows(
+            numbers=range(number, number + len(buffered)),
+            columns={"name": names, "image": [image.content for image in buffered]},
+            faults={i: TOO_LARGE for i, image in enumerate(buffered) if image.content is None},
+        )
+        number += len(buffered)

@@ -4,13 +4,10 @@ A field of the body is either honoured or rejected, never ignored; only `model` 
 `max_tokens` a completion has at most 16 tokens, as at OpenAI.
 """
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 from service.scoring.input.files import InputFile
-from service.scoring.input.rows import ReadSpec, Span
-from service.scoring.sources.lines import JsonReader
-from service.scoring.sources.stream import line_spans
+from service.scoring.sources.lines import JsonSource
 
 ENDPOINT = "/v1/completions"
 MAX_TOKENS = 16
@@ -21,32 +18,18 @@ FIXED: dict[str, Any] = {"n": 1, "best_of": 1, "echo": False, "stream": False, "
 NEUTRAL = {"model", "user"}
 
 
-class OpenAiSource:
-    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
+class OpenAiSource(JsonSource):
+    @staticmethod
+    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
         return ("custom_id", *FIELDS)
 
-    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:  # noqa: ARG002
-        return line_spans(file, shard_rows=shard_rows)
-
-    def open(self, file: InputFile, spec: ReadSpec) -> "OpenAiReader":
-        return OpenAiReader(file, ReadSpec(columns=("custom_id", "url", "body")), spec.columns)
-
-
-class OpenAiReader(JsonReader):
-    def __init__(self, file: InputFile, spec: ReadSpec, columns: Sequence[str]) -> None:
-        super().__init__(file, spec)
-        self._columns = columns
-
-    def _values(self, lines: Sequence[bytes | None]) -> tuple[dict[str, list[Any]], dict[int, str]]:
-        values, faults = super()._values(lines)
-        rows: list[dict[str, Any]] = []
-        for i, row in enumerate(zip(values["custom_id"], values["url"], values["body"], strict=True)):
-            custom_id, _, body = row
-            fault = faults.get(i) or _fault(*row)
-            if fault:
-                faults[i] = fault
-            rows.append({"custom_id": custom_id} if fault else {"custom_id": custom_id, **_request(body)})
-        return {name: [row.get(name) for row in rows] for name in self._columns}, faults
+    def _parse(self, line: bytes) -> tuple[Any, str | None]:
+        content, fault = super()._parse(line)
+        if fault:
+            return content, fault
+        custom_id, url, body = (content.get(name) for name in ("custom_id", "url", "body"))
+        fault = _fault(custom_id, url, body)
+        return {"custom_id": custom_id, **({} if fault else _request(body))}, fault
 
 
 def _fault(custom_id: Any, url: Any, body: Any) -> str | None:

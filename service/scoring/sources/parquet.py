@@ -20,15 +20,26 @@ BUFFER_BYTES = 1 << 18
 
 
 class ParquetSource:
-    def columns(self, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG002
+    def __init__(self, file: InputFile, spec: ReadSpec) -> None:
+        self._file, self._spec = file, spec
+        self._parquet = _open(file)
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        # The row groups being read, the rows of them that were read, and the rest of a batch that spans share.
+        self._groups = (-1, -1)
+        self._rows_read = 0
+        self._rest: pa.RecordBatch | None = None
+
+    @staticmethod
+    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
         with _open(file) as parquet:
             return tuple(parquet.schema_arrow.names)
 
-    def spans(self, file: InputFile, spec: ReadSpec, *, shard_rows: int) -> Iterator[Span]:
-        system, path = file_system(file.uri)
-        with _open(file) as parquet, system.open_input_file(path) as raw:
-            groups = [_Group(parquet.metadata.row_group(i), spec) for i in range(parquet.metadata.num_row_groups)]
-            layout = json.dumps([str(field) for field in parquet.schema_arrow if field.name in spec.columns]).encode()
+    def spans(self, *, shard_rows: int) -> Iterator[Span]:
+        system, path = file_system(self._file.uri)
+        with system.open_input_file(path) as raw:
+            groups = [self._group(i) for i in range(self._parquet.metadata.num_row_groups)]
+            schema = self._parquet.schema_arrow
+            layout = json.dumps([str(field) for field in schema if field.name in self._spec.columns]).encode()
             first_row = i = 0
             while i < len(groups):
                 start, taken, size = i, 0, 0
@@ -50,23 +61,18 @@ class ParquetSource:
                     yield Span(first_row=first_row, rows=taken, start=start, stop=i, digest=digests.hexdigest())
                 first_row += taken
 
-    def open(self, file: InputFile, spec: ReadSpec) -> "ParquetReader":
-        return ParquetReader(file, spec)
-
-
-class ParquetReader:
-    def __init__(self, file: InputFile, spec: ReadSpec) -> None:
-        self._parquet = _open(file)
-        self._spec = spec
-        self._batches: Iterator[pa.RecordBatch] = iter(())
-        # The row groups being read, the rows of them that were read, and the rest of a batch that spans share.
-        self._groups = (-1, -1)
-        self._rows_read = 0
-        self._rest: pa.RecordBatch | None = None
-
     def read(self, span: Span) -> Iterator[Rows]:
         if self._groups != (span.start, span.stop) or self._rows_read > span.skip:
-            self._open_groups(span)
+            numbers = list(range(span.start, span.stop))
+            groups = [self._group(i) for i in numbers]
+            rows, size = sum(group.rows for group in groups), sum(group.size for group in groups)
+            self._batches = self._parquet.iter_batches(
+                batch_size=max(1, min(CHUNK_ROWS, CHUNK_BYTES * rows // max(size, 1))),
+                row_groups=numbers,
+                columns=list(self._spec.columns),
+                use_threads=False,
+            )
+            self._groups, self._rest, self._rows_read = (span.start, span.stop), None, 0
         number, left = span.first_row - (span.skip - self._rows_read), span.rows
         while left:
             batch = self._rest if self._rest is not None else next(self._batches)
@@ -85,15 +91,8 @@ class ParquetReader:
     def close(self) -> None:
         self._parquet.close()
 
-    def _open_groups(self, span: Span) -> None:
-        numbers = list(range(span.start, span.stop))
-        groups = [_Group(self._parquet.metadata.row_group(i), self._spec) for i in numbers]
-        rows, size = sum(group.rows for group in groups), sum(group.size for group in groups)
-        batch_size = max(1, min(CHUNK_ROWS, CHUNK_BYTES * rows // max(size, 1)))
-        self._batches = self._parquet.iter_batches(
-            batch_size=batch_size, row_groups=numbers, columns=list(self._spec.columns), use_threads=False
-        )
-        self._groups, self._rest, self._rows_read = (span.start, span.stop), None, 0
+    def _group(self, number: int) -> "_Group":
+        return _Group(self._parquet.metadata.row_group(number), self._spec)
 
 
 class _Group:
@@ -101,16 +100,10 @@ class _Group:
 
     def __init__(self, metadata: Any, spec: ReadSpec) -> None:
         self.rows: int = metadata.num_rows
-        columns = [
-            column
-            for column in (metadata.column(i) for i in range(metadata.num_columns))
-            if column.path_in_schema.split(".")[0] in spec.columns or column.path_in_schema in spec.columns
-        ]
+        every = (metadata.column(i) for i in range(metadata.num_columns))
+        columns = [c for c in every if {c.path_in_schema, c.path_in_schema.split(".")[0]} & set(spec.columns)]
         self.size = sum(column.total_uncompressed_size for column in columns)
-        self._ranges = [
-            (column.dictionary_page_offset or column.data_page_offset, column.total_compressed_size)
-            for column in columns
-        ]
+        self._ranges = [(c.dictionary_page_offset or c.data_page_offset, c.total_compressed_size) for c in columns]
 
     def digest(self, raw: Any, layout: bytes) -> str:
         group_hash, buffer = xxh3_128(layout), memoryview(bytearray(BUFFER_BYTES))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile, file_system
-from service.scoring.input.rows import MAX_ROW_BYTES, SHARD_BYTES, Span
+from service.scoring.input.rows import MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Span
 
 BLOCK_BYTES = 1 << 20
 
@@ -41,12 +41,8 @@ class Stream:
         """Read `size` bytes; fewer only at the end of the file."""
         if self._raw is None:
             self._open()
-        parts = []
-        remaining = size
-        while remaining:
-            part = self._raw.read(remaining)
-            if not part:
-                break
+        parts, remaining = [], size
+        while remaining and (part := self._raw.read(remaining)):
             parts.append(part)
             remaining -= len(part)
         self.position += size - remaining
@@ -68,10 +64,19 @@ class Stream:
         if self.file.compression is None:
             self._raw = self._system.open_input_file(self._path)
         else:
-            self._raw = pa.CompressedInputStream(
-                self._system.open_input_stream(self._path, compression=None), self.file.compression
-            )
+            compressed = self._system.open_input_stream(self._path, compression=None)
+            self._raw = pa.CompressedInputStream(compressed, self.file.compression)
         self.position = 0
+
+
+class StreamSource:
+    """What the formats that are read from one stream have in common."""
+
+    def __init__(self, file: InputFile, spec: ReadSpec) -> None:
+        self._stream, self._spec = Stream(file), spec
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +120,21 @@ def _skip_line(stream: Stream, size: int, stop: int | None) -> tuple[int, bytes]
         size += len(part)
 
 
-def line_spans(file: InputFile, *, shard_rows: int) -> Iterator[Span]:
+def line_spans(stream: Stream, *, shard_rows: int) -> Iterator[Span]:
     """Cut a file into spans of `shard_rows` lines, or fewer if the lines are long; every line is a row."""
-    stream = Stream(file)
-    position = row = 0
-    open_span = _OpenSpan(first_row=0, start=0)
+    first_row = start = rows = size = 0
+    digest = xxh3_128()
+
+    def span() -> Span:
+        return Span(
+            first_row=first_row,
+            rows=rows,
+            start=start,
+            stop=start + size,
+            first_line=first_row + 1,
+            digest=digest.hexdigest(),
+        )
+
     for block in blocks(stream):
         line_ends = np.flatnonzero(np.frombuffer(block.content, np.uint8) == ord("\n")) + 1
         if not len(line_ends) or line_ends[-1] != len(block.content):
@@ -127,38 +142,12 @@ def line_spans(file: InputFile, *, shard_rows: int) -> Iterator[Span]:
             line_ends = np.append(line_ends, block.size)
         done = begin = 0
         while done < len(line_ends):
-            count = min(len(line_ends) - done, shard_rows - open_span.rows)
+            count = min(len(line_ends) - done, shard_rows - rows)
             end = int(line_ends[done + count - 1])
-            open_span.add(block.content[begin:end], rows=count, size=end - begin)
-            done, begin, row = done + count, end, row + count
-            if open_span.rows == shard_rows or (done == len(line_ends) and open_span.size >= SHARD_BYTES):
-                yield open_span.close()
-                open_span = _OpenSpan(first_row=row, start=position + end)
-        position += block.size
-    if open_span.rows:
-        yield open_span.close()
-    stream.close()
-
-
-class _OpenSpan:
-    """A span that lines are still being added to."""
-
-    def __init__(self, *, first_row: int, start: int) -> None:
-        self.first_row, self.start = first_row, start
-        self.rows = self.size = 0
-        self._hash = xxh3_128()
-
-    def add(self, content: bytes, *, rows: int, size: int) -> None:
-        self.rows += rows
-        self.size += size
-        self._hash.update(content or size.to_bytes(8, "little"))
-
-    def close(self) -> Span:
-        return Span(
-            first_row=self.first_row,
-            rows=self.rows,
-            start=self.start,
-            stop=self.start + self.size,
-            first_line=self.first_row + 1,
-            digest=self._hash.hexdigest(),
-        )
+            digest.update(block.content[begin:end] or (end - begin).to_bytes(8, "little"))
+            rows, size, done, begin = rows + count, size + end - begin, done + count, end
+            if rows == shard_rows or (done == len(line_ends) and size >= SHARD_BYTES):
+                yield span()
+                first_row, start, rows, size, digest = first_row + rows, start + size, 0, 0, xxh3_128()
+    if rows:
+        yield span()

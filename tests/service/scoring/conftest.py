@@ -11,9 +11,10 @@ import pytest
 
 from service.engine.sessions.model import Model
 from service.scoring import run
-from service.scoring.engines.engine import EngineResult, ProgressReport, try_score
+from service.scoring.engines.engine import EngineResult, try_score
 from service.scoring.job import Job
 from service.scoring.plan import Shard
+from service.scoring.progress import ProgressBar
 from service.scoring.run import Result
 from service.scoring.shard import Context
 from tests.service.bundles import NAMES
@@ -23,7 +24,7 @@ Score = Callable[..., Result]
 _contexts: dict[str, Context] = {}
 
 
-def run_here(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressReport) -> EngineResult:
+def run_here(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressBar) -> EngineResult:
     """An engine without worker processes."""
     outcome = EngineResult()
     context = Context(job)

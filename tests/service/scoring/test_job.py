@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.scoring.job import Job, changed_options, digest
+from service.scoring.job import Job, digest
 
 FIELDS: dict[str, Any] = {
     "model": "tiny-texts",
@@ -70,7 +70,3 @@ def test_invalid_option_is_refused() -> None:
 def test_digest_separates_its_parts() -> None:
     assert digest("ab", "c") != digest("a", "bc")
     assert digest("a", "") != digest("a")
-
-
-def test_changed_options_names_both_values() -> None:
-    assert changed_options({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == ["b was 2, is 3", "c was None, is 4"]

@@ -25,7 +25,7 @@ def test_job_manifest_runs_a_valid_command(path: Path) -> None:
     assert container["command"] == ["python", "-m", "service.scoring"]
     arguments = _parser().parse_args(container["args"])
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert arguments.input[0] in mounts
+    assert arguments.inputs[0] in mounts
     assert str(Path(arguments.output).parent) in mounts
     assert {mount["name"] for mount in container["volumeMounts"]} == {
         volume["name"] for volume in job["spec"]["template"]["spec"]["volumes"]

@@ -15,10 +15,11 @@ from safetensors.numpy import save_file
 
 from service.engine.sessions.model import Model
 from service.scoring import run
-from service.scoring.engines.engine import EngineResult, ProgressReport
+from service.scoring.engines.engine import EngineResult
 from service.scoring.input.rows import Rows
 from service.scoring.job import Job, ScoringError
 from service.scoring.plan import Shard
+from service.scoring.progress import ProgressBar
 from service.tasks.replay import answer_request_sync
 from tests.service.scoring.conftest import Score, predictions, run_here, tree
 from tests.service.scoring.inputs import FORMATS, images, items, requests, texts, write_csv, write_jsonl, write_parquet
@@ -246,7 +247,7 @@ def test_number_below_one_is_refused(
 def test_job_fails_if_an_engine_skips_shards(
     left: int, make_input: MakeInput, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def skipping(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressReport) -> EngineResult:
+    def skipping(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressBar) -> EngineResult:
         return run_here(job, islice(shards, left), workers=workers, report=report)
 
     family, source = make_input("csv", 400)

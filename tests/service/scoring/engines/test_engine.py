@@ -79,7 +79,7 @@ def test_idle_worker_gets_a_part_of_a_row_group_in_use() -> None:
 def test_stopped_queue_returns_none() -> None:
     queue = ShardQueue(iter([shard_of(0), shard_of(1)]))
     assert queue.next_shard() is not None
-    queue.stop()
+    queue.stopped = True
     assert queue.next_shard() is None
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from service.scoring.input.files import list_files
@@ -39,7 +40,7 @@ def test_worker_scores_its_shards_and_ends_with_its_input(served_bundles: Path, 
     ledger.open_job(job, ["a.csv"])
     ledger.resume()
     shards = [shard for shard in plan(job, files) if isinstance(shard, Shard)]
-    lines = [job.model_dump_json(), *(json.dumps(shard.to_json()) for shard in [*shards, shards[0]])]
+    lines = [job.model_dump_json(), *(json.dumps(asdict(shard)) for shard in [*shards, shards[0]])]
     worker = subprocess.run(
         [sys.executable, "-m", "service.scoring.engines.worker"],
         cwd=ROOT,

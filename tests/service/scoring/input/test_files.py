@@ -63,7 +63,7 @@ def test_output_inside_input_is_skipped_and_input_inside_output_is_refused(tmp_p
 def test_key_value_folders_are_partitions(tmp_path: Path) -> None:
     touch(tmp_path / "day=2026-01-01" / "city=S%C3%A3o%20Paulo" / "a.csv")
     [file] = list_files([str(tmp_path)], output=OUT, input_format=None)
-    assert file.partitions == (("day", "2026-01-01"), ("city", "São Paulo"))
+    assert file.partitions == {"day": "2026-01-01", "city": "São Paulo"}
 
 
 def test_folder_of_images_is_one_file(tmp_path: Path) -> None:

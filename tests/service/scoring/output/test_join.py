@@ -12,7 +12,7 @@ from service.scoring.output.join import join_predictions, row_ids
 from service.scoring.scorers.scorer import ScoredRows
 from tests.service.scoring.test_job import job_of
 
-FILE = InputFile(uri="/a", name="a.csv", format="csv", size=0, fingerprint="", partitions=(("day", "monday"),))
+FILE = InputFile(uri="/a", name="a.csv", format="csv", size=0, fingerprint="", partitions={"day": "monday"})
 COLUMNS: dict[str, Any] = {
     "text": ["x", "y", "z"],
     "id": pa.array([7, 8, 9]),

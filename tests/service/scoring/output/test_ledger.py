@@ -1,5 +1,6 @@
 """Commits, locks, damaged files, and output folders of other jobs."""
 
+import json
 import os
 import re
 import subprocess
@@ -26,7 +27,7 @@ def shard_of(number: int = 0, key: str = "k") -> Shard:
 
 
 def record_of(shard: Shard, **changed: Any) -> Record:
-    fields = {"scored": 4, "rejected": 0, "labels": (1, 3), "confidence": (4,), "parts": {}}
+    fields = {"scored": 4, "rejected": 0, "labels": [1, 3], "confidence": [4], "parts": {}}
     return Record(**{"key": shard.key, "file": FILE.name, "first_row": shard.span.first_row, **fields, **changed})
 
 
@@ -107,6 +108,16 @@ def test_error_for_another_job_names_the_changed_option(ledger: Ledger) -> None:
     with pytest.raises(ScoringError, match=re.escape("version was '000000000000', is '111111111111'")):
         ledger.open_job(job_of(ledger.output, version="1" * 12), ["in.csv"])
     ledger.open_job(job_of(ledger.output), ["in.csv"])
+
+
+def test_error_for_another_job_names_both_values_of_each_changed_option(ledger: Ledger) -> None:
+    path = ledger.output / "_ledger" / "job.json"
+    stored = json.loads(path.read_text())
+    del stored["sink"]
+    path.write_text(json.dumps({**stored, "limit": 2, "other": 4}))
+    message = "(limit was 2, is 3; other was 4, is None; sink was None, is 'parquet')"
+    with pytest.raises(ScoringError, match=re.escape(message)):
+        ledger.open_job(job_of(ledger.output, limit=3), ["in.csv"])
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "k"}'])

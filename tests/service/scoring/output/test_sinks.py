@@ -35,12 +35,11 @@ ROWS = [
 
 
 def write(path: Path, form: str, sizes: list[int]) -> Path:
-    sink = Sink(path, form, SCHEMA)  # type: ignore[arg-type]
     begin = 0
-    for size in sizes:
-        sink.write(pa.Table.from_pylist(ROWS[begin : begin + size], SCHEMA))
-        begin += size
-    sink.close()
+    with Sink(path, form) as sink:  # type: ignore[arg-type]
+        for size in sizes:
+            sink.write(pa.Table.from_pylist(ROWS[begin : begin + size], SCHEMA))
+            begin += size
     return path
 
 
@@ -60,9 +59,8 @@ def test_parquet_sink_writes_every_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int32(), pa.uint64()])
 def test_integers_are_delta_encoded(kind: pa.DataType, tmp_path: Path) -> None:
     table = pa.table({"a.b": pa.array([3, None, 100, 5], kind)})
-    sink = Sink(tmp_path / "a", "parquet", table.schema)
-    sink.write(table)
-    sink.close()
+    with Sink(tmp_path / "a", "parquet") as sink:
+        sink.write(table)
     assert pq.read_table(tmp_path / "a") == table
     assert "DELTA_BINARY_PACKED" in pq.ParquetFile(tmp_path / "a").metadata.row_group(0).column(0).encodings
 
@@ -70,9 +68,8 @@ def test_integers_are_delta_encoded(kind: pa.DataType, tmp_path: Path) -> None:
 @pytest.mark.parametrize("inner", ["x", 0.5, True])
 def test_integer_column_may_have_the_path_of_a_nested_leaf(inner: object, tmp_path: Path) -> None:
     table = pa.table({"a.b": [1, 2], "a": [{"b": inner}, None]})
-    sink = Sink(tmp_path / "a", "parquet", table.schema)
-    sink.write(table)
-    sink.close()
+    with Sink(tmp_path / "a", "parquet") as sink:
+        sink.write(table)
     assert pq.read_table(tmp_path / "a") == table
 
 
@@ -92,11 +89,15 @@ def test_jsonl_sink_writes_every_value(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])
 def test_no_rows(form: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "a", form, [])
+    path = write(tmp_path / "a", form, [0])
     if form == "parquet":
         assert pq.read_table(path).num_rows == 0
     if form == "csv":
         assert path.read_text().splitlines() == ['"row","text","note","probability","top","image"']
+
+
+def test_sink_without_a_table_creates_no_file(tmp_path: Path) -> None:
+    assert not write(tmp_path / "a", "csv", []).exists()
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv", "jsonl"])

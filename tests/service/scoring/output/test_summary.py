@@ -12,7 +12,7 @@ from service.scoring.output.summary import confidence_histogram, encode, summari
 from tests.service.scoring.test_job import job_of
 
 
-def record(scored: int, rejected: int, labels: tuple[int, ...], confidence: tuple[int, ...]) -> Record:
+def record(scored: int, rejected: int, labels: list[int], confidence: list[int]) -> Record:
     return Record(
         key="k", file="a", first_row=0, scored=scored, rejected=rejected, labels=labels, confidence=confidence, parts={}
     )
@@ -20,7 +20,7 @@ def record(scored: int, rejected: int, labels: tuple[int, ...], confidence: tupl
 
 def test_records_add_up(models: dict[str, Model], tmp_path: Path) -> None:
     manifest: Manifest = models["text-classifier"].manifest
-    records = [record(5, 1, (2, 3, 0), (0, 5)), record(4, 0, (0, 0, 4), (3, 1))]
+    records = [record(5, 1, [2, 3, 0], [0, 5]), record(4, 0, [0, 0, 4], [3, 1])]
     summary = summarize(job_of(tmp_path), manifest, 2, records)
     assert (summary["rows"], summary["scored"], summary["rejected"], summary["shards"]) == (10, 9, 1, 2)
     assert summary["labels"] == {"travel": 2, "food": 3, "sport": 4}
@@ -37,7 +37,7 @@ def test_no_records(models: dict[str, Model], tmp_path: Path) -> None:
 
 
 def test_histogram_bars_are_scaled_to_the_highest(models: dict[str, Model], tmp_path: Path) -> None:
-    records = [record(9, 0, (9, 0, 0), (9, 0, 3))]
+    records = [record(9, 0, [9, 0, 0], [9, 0, 3])]
     summary = summarize(job_of(tmp_path), models["text-classifier"].manifest, 1, records)
     picture = Image.open(io.BytesIO(confidence_histogram(summary))).convert("RGB")
     heights = [sum(picture.getpixel((x, y)) == (61, 118, 184) for y in range(320)) for x in (130, 320, 500)]

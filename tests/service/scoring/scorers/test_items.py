@@ -108,8 +108,8 @@ def test_split_faults_separates_values_from_errors() -> None:
         return item
 
     found = [try_read(read, item) for item in (0, 1, 2, 3)]
-    indexes, faults = split_faults(found, {2: "unreadable"}, "n")
-    assert indexes == [0]
+    values, indexes, faults = split_faults(found, {2: "unreadable"}, "n")
+    assert (values, indexes) == ([0], [0])
     assert faults == {
         1: "n/3: expected an even number, got 1",
         2: "unreadable",
@@ -119,7 +119,7 @@ def test_split_faults_separates_values_from_errors() -> None:
 
 def test_split_faults_removes_the_row_index_from_pointers() -> None:
     found = [type_fault("/0", "a text", 1), type_fault("/1/2", "a text", 1)]
-    assert split_faults(found, {}, "text", numbered=True)[1] == {
+    assert split_faults(found, {}, "text", numbered=True)[2] == {
         0: "text: expected a text, got 1",
         1: "text/2: expected a text, got 1",
     }

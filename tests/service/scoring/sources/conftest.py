@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ def spans_of(path: Path, shard_rows: int, *, header: bool = True, input_format: 
     [file] = list_files([str(path)], output=Path("/nowhere"), input_format=input_format)
     source = SOURCES[file.format]
     spec = ReadSpec(columns=source.columns(file, header=header), header=header)
-    return list(source.spans(file, spec, shard_rows=shard_rows))
+    with closing(source(file, spec)) as opened:
+        return list(opened.spans(shard_rows=shard_rows))
 
 
 @pytest.fixture
@@ -31,9 +33,10 @@ def read_all(path: Path, shard_rows: int = 7, *, header: bool = True, input_form
     [file] = list_files([str(path)], output=Path("/nowhere"), input_format=input_format)
     source = SOURCES[file.format]
     spec = ReadSpec(columns=source.columns(file, header=header), header=header)
-    spans = list(source.spans(file, spec, shard_rows=shard_rows))
+    with closing(source(file, spec)) as planned:
+        spans = list(planned.spans(shard_rows=shard_rows))
     random.Random(seed).shuffle(spans)
-    reader = source.open(file, spec)
+    reader = source(file, spec)
     found = []
     for span in spans:
         rows = [row for part in reader.read(span) for row in _rows(part)]

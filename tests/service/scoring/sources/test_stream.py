@@ -37,7 +37,7 @@ def test_truncated_gzip_is_an_error(cut: int, tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(content)[:-cut])
     with pytest.raises(OSError, match=r"[Tt]runcated|ended"):
-        list(line_spans(open_stream(path).file, shard_rows=2))
+        list(line_spans(open_stream(path), shard_rows=2))
 
 
 def test_corrupt_gzip_is_an_error(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_corrupt_gzip_is_an_error(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 16
     (tmp_path / "a.txt.gz").write_bytes(content)
     with pytest.raises(OSError, match="zlib"):
-        list(line_spans(open_stream(tmp_path / "a.txt.gz").file, shard_rows=2))
+        list(line_spans(open_stream(tmp_path / "a.txt.gz"), shard_rows=2))
 
 
 def test_seeking_past_the_end_is_an_error(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_line_above_the_size_limit_is_skipped(tmp_path: Path, monkeypatch: pytes
     found = list(blocks(open_stream(tmp_path / "a.txt")))
     assert b"".join(block.content for block in found) == b"ok\nfine\n"
     assert sum(block.size for block in found) == len(content)
-    spans = list(line_spans(open_stream(tmp_path / "a.txt").file, shard_rows=1))
+    spans = list(line_spans(open_stream(tmp_path / "a.txt"), shard_rows=1))
     assert [(span.start, span.stop) for span in spans] == [(0, 3), (3, 104), (104, 109)]
 
 
@@ -84,6 +84,6 @@ def test_long_rows_make_small_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(stream, "BLOCK_BYTES", 64)
     monkeypatch.setattr(stream, "SHARD_BYTES", 128)
     (tmp_path / "a.txt").write_bytes(b"x" * 31 + b"\n" + (b"x" * 31 + b"\n") * 20)
-    spans = list(line_spans(open_stream(tmp_path / "a.txt").file, shard_rows=1000))
+    spans = list(line_spans(open_stream(tmp_path / "a.txt"), shard_rows=1000))
     assert sum(span.rows for span in spans) == 21
     assert max(span.stop - span.start for span in spans) <= 192
