@@ -19,7 +19,7 @@ from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.families import LanguageModel
 from service.scoring.input.rows import Rows
-from service.scoring.scorers.items import reject_reason, to_python, unwrap
+from service.scoring.scorers.cells import reject_reason, to_python, unwrap
 from service.scoring.scorers.scorer import ScoredRows, Scorer
 from service.tasks.body import parse_request
 from service.tasks.faults import fault

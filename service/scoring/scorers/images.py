@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from service.families import ImageClassifier, ImageSpec
 from service.scoring.input.rows import Rows
-from service.scoring.scorers.items import pixel_block, pixels_from_bytes, split_faults, to_python, try_read, unwrap
+from service.scoring.scorers.cells import pixel_block, pixels_from_bytes, split_faults, to_python, try_read, unwrap
 from service.scoring.scorers.scorer import ScoredRows, Scorer, run_batches
 from service.tasks.codecs.images import read_image
 from service.tasks.codecs.json_arrays import parse_pixels

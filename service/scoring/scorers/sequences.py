@@ -14,7 +14,7 @@ import pyarrow as pa
 from service.bundle import Tensors
 from service.families import SeriesClassifier, SeriesTagger
 from service.scoring.input.rows import Rows
-from service.scoring.scorers.items import series_arrays, split_faults, to_python, try_read, unwrap
+from service.scoring.scorers.cells import series_arrays, split_faults, to_python, try_read, unwrap
 from service.scoring.scorers.scorer import BATCH_ROWS, ScoredRows, Scorer, pair_lists, rank_columns
 from service.tasks.codecs.series import pad_rows, read_series
 from service.tasks.codecs.states import pack_state, unpack_state

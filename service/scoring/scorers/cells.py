@@ -1,4 +1,4 @@
-"""Converts columns of a file to the items that the task code reads.
+"""Converts the cells of a column, of CSV or Parquet for instance, to the items that the task code reads.
 
 Invariant: an item is the value that a request to the service would hold, or an array of the same numbers. The task code
 checks its content.

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from service.errors import EkibenError, Fault
-from service.scoring.scorers.items import (
+from service.scoring.scorers.cells import (
     pixel_block,
     pixels_from_bytes,
     reject_reason,
