@@ -69,10 +69,10 @@ def add_version(root: Path, name: str) -> tuple[str, str]:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * WEIGHT_SCALE, tensor.name))
     content: bytes = graph.SerializeToString(deterministic=True)
     model = _model(bundle, content)
-    golden = [
+    golden = tuple(
         GoldenCase(inputs=case.inputs, outputs=model.session.run(case.inputs, list(case.outputs)))
         for case in bundle.golden
-    ]
+    )
     cases = [{"request": case.request, "answer": answer_request_sync(model, case.request)} for case in bundle.requests]
     lines = "".join(json.dumps(case, ensure_ascii=False) + "\n" for case in cases)
     return first, _write_version(
@@ -82,8 +82,9 @@ def add_version(root: Path, name: str) -> tuple[str, str]:
 
 def add_broken_version(root: Path, name: str) -> str:
     """Write a version whose graph differs from its manifest in one byte."""
-    bundle = open_bundle(root / name / current_version(root / name))
-    version = _write_version(root, bundle, {REQUESTS: (bundle.folder / REQUESTS).read_bytes() + b" "})
+    folder = root / name / current_version(root / name)
+    changed = (folder / REQUESTS).read_bytes() + b" "
+    version = _write_version(root, open_bundle(folder), {REQUESTS: changed})
     content = bytearray((root / name / version / MODEL).read_bytes())
     content[len(content) // 2] ^= 1
     (root / name / version / MODEL).write_bytes(content)
@@ -113,8 +114,9 @@ def _write_version(root: Path, bundle: Bundle, files: dict[str, bytes]) -> str:
     for file, content in files.items():
         fields["files"][file] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     manifest = Manifest.versioned(**fields)
+    source = root / bundle.manifest.name / bundle.manifest.version
     folder = root / manifest.name / manifest.version
-    shutil.copytree(bundle.folder, folder)
+    shutil.copytree(source, folder)
     for file, content in files.items():
         (folder / file).write_bytes(content)
     (folder / MANIFEST).write_text(manifest.to_json())
