@@ -15,7 +15,6 @@ import asyncio
 import gc
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,7 +24,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import uvloop
-from service.host import SWITCH_S
 
 from service.bundle import current_version, open_bundle
 from service.engine.limits import Limits
@@ -33,6 +31,7 @@ from service.engine.runner import Runner
 from service.engine.sessions.session import Session
 from service.engine.verification.warmup import warm_up
 from service.families import LanguageModel
+from service.tuning import tune_worker
 
 Inputs = dict[str, npt.NDArray[Any]]
 Outputs = dict[str, npt.NDArray[Any]]
@@ -136,7 +135,7 @@ def measure(session: Session, *, threads: int, rounds: int, max_length: int, num
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
-    sys.setswitchinterval(SWITCH_S)
+    tune_worker(None)
     for _ in range(rounds):
         for method, run in methods.items():
             start, cpu_before_s = time.perf_counter(), time.process_time()
