@@ -12,7 +12,7 @@ from functools import partial
 from threading import RLock
 
 from service.engine.admission.retry_schedule import RetrySchedule
-from service.engine.batching.backlog import Backlog
+from service.engine.batching.backlog import Backlog, Prediction
 from service.engine.batching.cost_model import CostEstimate
 from service.engine.context import UNRESERVED, Permit, RequestContext
 from service.engine.limits import Limits
@@ -24,7 +24,6 @@ RETRY_BUDGET = 0.8  # the same for a client that returns on time
 QUEUE_SHARE = 0.8  # of a queue, for all other requests while clients are expected to return
 SHED_INTERVAL = 0.02  # share of its timeout for which a refusal turns early clients with no longer timeout away
 MAX_AGE_S = 1.0  # of a measurement: after that a request is admitted to measure again
-TOO_LATE = "the deadline would be missed"
 
 
 class AdmissionController:
@@ -56,17 +55,18 @@ class AdmissionController:
         self._retries.drop_expired(now)
         self.expects_retries = bool(self._retries)
         client = context.client, context.route
-        if now < self._shedding_until and context.timeout_s <= self._shedding_timeout_s:
-            upcoming = self._retries.upcoming(client, now)
-            if upcoming is not None:
-                earlier, retry_after_s = upcoming
-                raise _refusal("unread", TOO_LATE, earlier.counters, retry_after_s)
+        if (upcoming := self._retries.upcoming(client, now)) is not None:
+            earlier, retry_after_s = upcoming
+            is_shedding = now < self._shedding_until and context.timeout_s <= self._shedding_timeout_s
+            if is_shedding or self._predict(context, earlier.cost, now)[1] > 0:
+                raise _refusal("unread", earlier.cost.counters, retry_after_s)
+            return UNRESERVED
         reservation = self._retries.redeem(client, now)
         if reservation is None:
             return UNRESERVED
         context.is_retry = True
-        self._backlog.add(context.deadline, reservation.work_s)
-        return Permit(reservation.work_s, release=partial(self._release, context.deadline))
+        self._backlog.add(context.deadline, reservation.cost.work_s)
+        return Permit(reservation.cost.work_s, release=partial(self._release, context.deadline))
 
     def _admit(self, context: RequestContext, cost: CostEstimate, now: float) -> Permit:
         if self._retries and not context.is_retry:
@@ -75,33 +75,39 @@ class AdmissionController:
         if self._retries and not context.is_retry:
             max_rows = int(max_rows * QUEUE_SHARE)
         if cost.queued_rows and cost.queued_rows + cost.num_rows > max_rows:
-            retry_after_s = self._reserve_retry(context, cost, now, wait_s=0.0)
-            raise _refusal("queue-full", "the queue is full", cost.counters, retry_after_s)
+            raise self._refuse("queue-full", context, cost, now)
+        predicted_s, late_s = self._predict(context, cost, now)
+        if late_s > 0 and now < cost.measured_at + MAX_AGE_S:
+            raise self._refuse("overloaded", context, cost, now, late_s)
+        return Permit(predicted_s=predicted_s)
+
+    def _predict(self, context: RequestContext, cost: CostEstimate, now: float) -> Prediction:
+        """See Backlog.predict; if an answer would be late, early clients are turned away for a while."""
         remaining_s = context.deadline - now
         reserved_s = (1 - (RETRY_BUDGET if context.is_retry else DEADLINE_BUDGET)) * remaining_s
-        predicted_s, late_s = self._backlog.predict(now, context.deadline, cost.work_s, cost.batch_s, reserved_s)
-        if late_s > 0 and now < cost.measured_at + MAX_AGE_S:
-            if not context.is_retry:
-                # No queue gets shorter faster than `late_s` seconds of computing in so many seconds.
-                interval_s = max(late_s / self._backlog.error_ratio, SHED_INTERVAL * context.timeout_s)
-                self._shedding_until, self._shedding_timeout_s = now + interval_s, context.timeout_s
-            retry_after_s = self._reserve_retry(context, cost, now, wait_s=late_s)
-            raise _refusal("overloaded", TOO_LATE, cost.counters, retry_after_s)
-        return Permit(predicted_s=predicted_s)
+        prediction = self._backlog.predict(now, context.deadline, cost.work_s, cost.batch_s, reserved_s)
+        if prediction[1] > 0 and not context.is_retry:
+            # Working off `late_s` seconds of waiting takes at least `late_s` seconds.
+            interval_s = max(prediction[1] / self._backlog.error_ratio, SHED_INTERVAL * context.timeout_s)
+            self._shedding_until, self._shedding_timeout_s = now + interval_s, context.timeout_s
+        return prediction
+
+    def _refuse(
+        self, reason: Refusal, context: RequestContext, cost: CostEstimate, now: float, wait_s: float = 0.0
+    ) -> EkibenError:
+        retry_after_s = max(math.ceil(wait_s), 1.0)
+        if context.client:
+            self.expects_retries = True
+            retry_after_s = self._retries.reserve(now, (context.client, context.route), cost, wait_s=wait_s)
+        return _refusal(reason, cost.counters, retry_after_s)
 
     def _release(self, deadline: float, work_s: float) -> None:
         with self._lock:
             self._backlog.remove(deadline, work_s)
 
-    def _reserve_retry(self, context: RequestContext, cost: CostEstimate, now: float, wait_s: float) -> float:
-        if not context.client:
-            return max(math.ceil(wait_s), 1.0)
-        self.expects_retries = True
-        client = context.client, context.route
-        return self._retries.reserve(now, client, cost.counters, work_s=cost.work_s, wait_s=wait_s)
 
-
-def _refusal(reason: Refusal, detail: str, counters: Counters, retry_after_s: float) -> EkibenError:
+def _refusal(reason: Refusal, counters: Counters, retry_after_s: float) -> EkibenError:
     counters.refused[reason] += 1
+    detail = "the queue is full" if reason == "queue-full" else "the deadline would be missed"
     detail = f"{detail}; {counters.queued_items} items are waiting"
     return EkibenError("overloaded", detail, retry_after_s=retry_after_s)

@@ -8,7 +8,7 @@ address that a trusted proxy forwards) and the route. Not safe to share between 
 import math
 from typing import NamedTuple
 
-from service.engine.metrics import Counters
+from service.engine.batching.cost_model import CostEstimate
 
 RETRY_SHARE = 0.5  # of the device, for clients that come back
 SLOT_S = 0.25
@@ -22,9 +22,8 @@ Client = tuple[str, str]  # its address and the route
 
 class Reservation(NamedTuple):
     at: float
-    work_s: float
     client: Client
-    counters: Counters
+    cost: CostEstimate  # of the request that was refused
 
 
 class RetrySchedule:
@@ -47,7 +46,7 @@ class RetrySchedule:
             return None
         return reservation, float(max(math.ceil(reservation.at - now), 1))
 
-    def reserve(self, now: float, client: Client, counters: Counters, *, work_s: float, wait_s: float) -> float:
+    def reserve(self, now: float, client: Client, cost: CostEstimate, *, wait_s: float) -> float:
         """Whole seconds after which a client should come back that cannot be served within `wait_s`.
 
         A client that has a reservation already keeps it until its time has come.
@@ -60,9 +59,9 @@ class RetrySchedule:
         for seconds in range(first, MAX_RETRY_AFTER_S):
             slot = int((now + seconds) / SLOT_S)
             promised_s = self._work_s.get(slot, 0.0)
-            if not promised_s or promised_s + work_s <= self._capacity_s:
+            if not promised_s or promised_s + cost.work_s <= self._capacity_s:
                 if len(self._by_client) < MAX_RESERVATIONS:
-                    self._add(slot, Reservation(now + seconds, work_s, client, counters))
+                    self._add(slot, Reservation(now + seconds, client, cost))
                 return float(seconds)
         return float(max(first, MAX_RETRY_AFTER_S))
 
@@ -88,7 +87,7 @@ class RetrySchedule:
     def _add(self, slot: int, reservation: Reservation) -> None:
         self._by_client[reservation.client] = reservation
         self._by_slot.setdefault(slot, {})[reservation.client] = reservation
-        self._work_s[slot] = self._work_s.get(slot, 0.0) + reservation.work_s
+        self._work_s[slot] = self._work_s.get(slot, 0.0) + reservation.cost.work_s
 
     def _cancel(self, client: Client) -> None:
         reservation = self._by_client.pop(client, None)
@@ -98,6 +97,6 @@ class RetrySchedule:
         members = self._by_slot[slot]
         del members[client]
         if members:
-            self._work_s[slot] -= reservation.work_s
+            self._work_s[slot] -= reservation.cost.work_s
         else:
             del self._by_slot[slot], self._work_s[slot]

@@ -8,6 +8,7 @@ from service.engine.admission.retry_schedule import (
     SLOT_S,
     RetrySchedule,
 )
+from service.engine.batching.cost_model import CostEstimate
 from service.engine.metrics import Counters
 
 COUNTERS = Counters(model="m", version="1")
@@ -16,7 +17,8 @@ COUNTERS = Counters(model="m", version="1")
 def reserve(
     schedule: RetrySchedule, client: int, *, now: float = 100.0, work_s: float = 0.01, wait_s: float = 0.0
 ) -> float:
-    return schedule.reserve(now, (str(client), "/path"), COUNTERS, work_s=work_s, wait_s=wait_s)
+    cost = CostEstimate(counters=COUNTERS, num_rows=1, queued_rows=0, work_s=work_s, batch_s=0.0, measured_at=now)
+    return schedule.reserve(now, (str(client), "/path"), cost, wait_s=wait_s)
 
 
 def is_redeemed(schedule: RetrySchedule, client: int, now: float) -> bool:
@@ -40,7 +42,7 @@ def test_a_client_that_returns_on_time_redeems_its_reservation_once() -> None:
     assert not is_redeemed(schedule, 8, 101.0)
     reservation = schedule.redeem(("7", "/path"), 101.01)
     assert reservation is not None
-    assert (reservation.work_s, reservation.counters) == (0.25, COUNTERS)
+    assert (reservation.cost.work_s, reservation.cost.counters) == (0.25, COUNTERS)
     assert not is_redeemed(schedule, 7, 101.02)
     assert len(schedule) == 0
 
