@@ -1,4 +1,4 @@
-"""Compare what the recipes reach on the real data sets with the least that is accepted.
+"""Compare the metrics of the recipes, trained on the real data sets, with the thresholds that they must meet.
 
     make prove-models DATA=FOLDER               train the recipes that have no run, on the sets in FOLDER, and compare
     python -m benchmarks.thresholds runs-real
@@ -60,7 +60,7 @@ Row = tuple[str, str, float | None, Threshold, float]
 
 
 def gan_metrics(gan: Run, classifier: Run) -> dict[str, float]:
-    """The share of samples that the classifier is confident of, and the shares of the rarest and commonest digit."""
+    """The share of samples that the classifier labels with confidence, and of the rarest and most common digit."""
     confident_share, digit_shares = classify_samples(gan, classifier)
     digits = digit_shares.values()
     return {"confident_share": confident_share, "rarest_digit": min(digits), "commonest_digit": max(digits)}

@@ -1,11 +1,11 @@
 """The errors of export: a model that must not be served, and a response that differs from PyTorch's.
 
-An `ExportError` reaches the user as one line that names the gate, the tensor, the case and the difference.
+An `ExportError` reaches the user as one line that names the gate and what is wrong, with tensor and case if known.
 """
 
 
 class ExportError(ValueError):
-    """A gate refused the model. The message names the gate, then the worst tensor, its case and the difference."""
+    """A gate refused the model. The message names the gate and what is wrong, with tensor and case if known."""
 
     def __init__(self, gate: str, detail: str) -> None:
         super().__init__(f"{gate}: {detail}")

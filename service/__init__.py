@@ -1,7 +1,7 @@
 """The service, its engine and the scoring of files.
 
-Several libraries beneath report their use to their makers unless told not to, onnxruntime from the moment that it is
-imported. Whoever wants that sets the variable before.
+Some dependencies send usage reports unless an environment variable disables them, onnxruntime as soon as it is
+imported. To allow reports, set the variable first.
 """
 
 import os

@@ -70,10 +70,7 @@ def current_version(folder: Path) -> str:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read `bundles/NAME/VERSION` and check manifest, paths, sizes, hashes, operators and cases, in this order.
-
-    Raises BundleError that names the bundle, the check and the finding.
-    """
+    """Read and check a bundle: manifest, paths, sizes, hashes, operators, cases, in this order. Raises BundleError."""
     label = f"{folder.parent.name}/{folder.name}"
     manifest = _read_manifest(folder, label)
     contents = {name: _read_file(folder, label, name, file) for name, file in manifest.files.items()}
@@ -113,7 +110,7 @@ def _read_manifest(folder: Path, label: str) -> Manifest:
     if manifest.content_version() != manifest.version:
         raise BundleError(
             f"{label}: {MANIFEST} was changed: its content has version {manifest.content_version()}, "
-            f"its field `version` says {manifest.version}"
+            f"but its field `version` says {manifest.version}"
         )
     if folder.name != manifest.version or folder.parent.name != manifest.name:
         raise BundleError(f"{label}: {MANIFEST} belongs to {manifest.name}/{manifest.version}")
@@ -123,10 +120,10 @@ def _read_manifest(folder: Path, label: str) -> Manifest:
 def _read_file(folder: Path, label: str, name: str, file: FileEntry) -> bytes:
     content = _read_member(folder, label, name, max_bytes=file.bytes)
     if len(content) != file.bytes:
-        raise BundleError(f"{label}: {name} has {len(content)} bytes, the manifest says {file.bytes}")
+        raise BundleError(f"{label}: {name} has {len(content)} bytes, but the manifest says {file.bytes}")
     digest = hashlib.sha256(content).hexdigest()
     if digest != file.sha256:
-        raise BundleError(f"{label}: {name} has sha256 {digest[:12]}…, the manifest says {file.sha256[:12]}…")
+        raise BundleError(f"{label}: {name} has sha256 {digest[:12]}…, but the manifest says {file.sha256[:12]}…")
     return content
 
 

@@ -59,5 +59,5 @@ class DeviceError(RuntimeError):
 
 
 def as_exception(error: BaseException) -> Exception:
-    """Return the error, or a RuntimeError that names it if it is no Exception, such as a panic in a Rust library."""
+    """Return the error, or a RuntimeError that names it if it is not an Exception, such as a Rust library's panic."""
     return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")

@@ -27,10 +27,7 @@ Field = tuple[int, int | memoryview]
 
 
 def read_messages(content: bytes) -> Iterator[tuple[str, list[Field]]]:
-    """Yield the kind and the fields of every message of a model, nested ones included.
-
-    Raises ValueError for bytes that are no protobuf, that are nested too deep, or that have too many fields.
-    """
+    """Yield kind and fields of every (nested) message. Raises ValueError: not protobuf, too deep, too many fields."""
     pending = [("Model", memoryview(content), 0)]
     num_fields = 0
     while pending:

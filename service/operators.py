@@ -1,4 +1,4 @@
-"""Which operators a graph may have: standard ones at the declared opset, in a file that contains all of its data."""
+"""Checks the operators of a graph: standard ones at the declared opset, in a file that contains all of its data."""
 
 from service.onnx_wire import field_bytes, read_messages
 

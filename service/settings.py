@@ -1,7 +1,6 @@
 """The settings of the service, read once at start from `EKIBEN_*` environment variables.
 
-A misspelt variable or an invalid value stops the service with a message that names the variable and the value.
-`settings_table()` is the documentation.
+A misspelt variable or an invalid value stops the service and is named in the message; `settings_table()` documents all.
 """
 
 import os

@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGINT or SIGTERM arrived; a second signal ends the process at once."""
+    """Yield a function that says whether SIGINT or SIGTERM arrived; a repeat of the same signal ends the process."""
     received = False
 
     def handle(number: int, _frame: FrameType | None) -> None:

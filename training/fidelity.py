@@ -30,7 +30,7 @@ def generate_images(model: nn.Module, test: Split) -> Tensor:
 
 
 def measure_fidelity(model: nn.Module, test: Split, *, real: Split) -> dict[str, float]:
-    """Precision and coverage in pixel space, and the shares of the rarest and the commonest label.
+    """Precision and coverage in pixel space, and the shares of the rarest and the most common label.
 
     A generated image matches a real one when their distance is at most the distance of the real image to its third
     nearest real neighbour. Precision is the share of generated images that match any real image (Kynkäänniemi et al.

@@ -103,7 +103,7 @@ def kill_repeatedly(case: Case, output: Path, kills: int, rng: random.Random, vi
         time.sleep(rng.uniform(0, case.seconds * 1.1))
         victim = rng.choice(["the coordinator", "a worker", "all"])
         if not _kill(job, victim, rng):
-            # The job had ended, so the next kill needs a new one.
+            # The job had already ended, so the next kill needs a new job.
             shutil.rmtree(output, ignore_errors=True)
             continue
         hit += 1
@@ -115,7 +115,7 @@ def kill_repeatedly(case: Case, output: Path, kills: int, rng: random.Random, vi
     )
     computed = json.loads(last.stdout)["computed"]
     if computed > num_missing:
-        sys.exit(f"{case.name}: {num_missing} rows were missing, the last run computed {computed}")
+        sys.exit(f"{case.name}: {num_missing} rows were missing, but the last run computed {computed}")
     _compare(case, tree(output))
     return hit
 
@@ -154,7 +154,7 @@ def _check_visible(case: Case, output: Path) -> None:
     partial = {path.name.partition(".")[0] for path in work.glob("*")} - records if work.exists() else set()
     # Workers of a killed coordinator may still run beside those of the next run.
     if len(partial) > 2 * WORKERS:
-        sys.exit(f"{case.name}: {len(partial)} shards are partly written, there are {WORKERS} workers")
+        sys.exit(f"{case.name}: {len(partial)} shards are partly written, but there are {WORKERS} workers")
 
 
 def _missing_rows(case: Case, output: Path) -> int:

@@ -192,7 +192,7 @@ def _shapes(inputs: Tensors) -> dict[str, tuple[int, ...]]:
 
 
 def _description(candidate: Candidate) -> str:
-    """How the certificate was measured. The manifest holds this text, so a change of it changes every version."""
+    """Describe how the certificate was measured. Changing this text changes every version: the manifest holds it."""
     items = f"{NUM_PROBES} items alone and in batches of 1 to {candidate.manifest.limits.max_items}"
     if isinstance(candidate.manifest.parameters, LanguageModel):
         return (

@@ -142,7 +142,7 @@ def prompt_pairs(candidate: Candidate, capacity: int, rng: np.random.Generator) 
 def noise_inputs(
     candidate: Candidate, batch: int, steps: int, capacity: int, rng: np.random.Generator, *, scale: float = 30
 ) -> dict[str, Array]:
-    """Inputs of a language model: random tokens, no past, and a cache filled with noise of this scale."""
+    """Inputs of a language model: random tokens, an empty past, and unused cache slots with noise of this scale."""
     parameters = candidate.manifest.parameters
     assert isinstance(parameters, LanguageModel)
     shape = (batch, parameters.heads, capacity, parameters.head_size)

@@ -52,7 +52,7 @@ def _check_axes(side: str, specs: tuple[TensorSpec, ...], values: list[onnx.Valu
             if isinstance(declared, str) and declared != axis:
                 raise ExportError(
                     "structure",
-                    f"{side} {spec.name!r}: axis {declared!r} is declared dynamic, the graph has {axis!r} "
+                    f"{side} {spec.name!r}: axis {declared!r} is declared dynamic, but the graph has {axis!r} "
                     f"(shape {shape}, declared {list(spec.shape)})",
                 )
         if list(spec.shape) != shape:

@@ -1,4 +1,4 @@
-"""What the engine knows of one request, made once when the request arrives and passed on to all that works for it.
+"""The context of one request, made once when the request arrives and passed to all code that works for it.
 
 Invariant: a deadline and a permit belong to one request; nothing of one request is visible to another.
 """
@@ -8,10 +8,7 @@ from contextlib import AbstractContextManager
 
 
 class Permit(AbstractContextManager["Permit"]):
-    """A request was admitted. Seconds of computing may be reserved for it until it is queued.
-
-    Leaving the `with` block releases the reservation; releasing it twice changes nothing.
-    """
+    """The admission of a request; seconds reserved for it are released, once, when it is queued or the block ends."""
 
     def __init__(
         self, reserved_s: float = 0.0, release: Callable[[float], None] | None = None, *, predicted_s: float = 0.0
@@ -43,9 +40,7 @@ class RequestContext:
     def __init__(
         self, received_at: float, timeout_s: float | None, default_timeout_s: float, client: str, route: str
     ) -> None:
-        """`timeout_s` is what the client asked for. A refused client is recognised by `client` and `route` when it
-        returns; a request without a client is not.
-        """
+        """The client may set `timeout_s`. A returning client is recognised by `client`, unless empty, and `route`."""
         self.received_at = received_at
         self.has_default_deadline = timeout_s is None
         self.timeout_s = default_timeout_s if timeout_s is None else timeout_s

@@ -1,4 +1,4 @@
-"""What the engine did, counted for each version of a model.
+"""Counters of the engine's work, one set for each version of a model.
 
 All values only grow, except `queued_items`. They are written under the executor's lock and may be read at any time.
 """

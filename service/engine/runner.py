@@ -1,6 +1,6 @@
-"""The engine's front: the runner owns one device, and whatever computes there goes through it.
+"""The engine's entry point: the runner owns one device, and all computing there goes through it.
 
-Work-conserving: what waits when a thread is free starts at once, the earliest deadline first; batches form only while
+Work-conserving: queued work starts as soon as a thread is free, the earliest deadline first; batches form only while
 all threads are busy. A request that is cancelled or expires loses the rows that have not started. Rows that have
 started run to their end, because onnxruntime cannot stop them, and their results are dropped.
 """
@@ -53,7 +53,7 @@ class Runner:
         return RequestContext(received_at, timeout_s, self.limits.timeout_s, client, route)
 
     def progress_token(self) -> int | None:
-        """While nothing more could start: a number that changes whenever a computation ends."""
+        """A number that changes whenever a computation ends; None while another one could start."""
         return self._executor.progress_token()
 
     async def run(
@@ -99,7 +99,7 @@ class Runner:
             del request  # its future holds the error, whose traceback holds this frame
 
     async def call(self, function: Callable[..., Result], *args: Any, context: RequestContext | None = None) -> Result:
-        """Do other work that belongs beside the model, such as a step of a decoder, on a device thread."""
+        """Run other work of a model, such as a step of a decoder, on a device thread."""
         deadline = (context or self.new_context()).deadline
         task = DeviceTask(function, args, asyncio.get_running_loop(), deadline)
         self._executor.submit(task)
@@ -110,10 +110,7 @@ class Runner:
             del task
 
     def generation_slots(self, num_rows: int) -> AbstractContextManager[None]:
-        """Hold a slot for each row as long as its generation lasts.
-
-        Raises EkibenError overloaded if too many are in use.
-        """
+        """Hold a slot for each row until its generation ends; raises EkibenError overloaded if too few are free."""
         return self._generations.acquire(num_rows)
 
     def grid(self, session: Session) -> list[tuple[int, int]]:
@@ -130,7 +127,7 @@ class Runner:
         ]
 
     def observe(self, session: Session, num_rows: int, num_steps: int, seconds: float) -> None:
-        """Prime the cost model: `session.run` of this shape took so long. 0 steps where a model has none."""
+        """Record in the cost model that `session.run` took `seconds` at this shape; `num_steps` is 0 without steps."""
         queue = self._queues.get(id(session)) or self._open(session)
         with self._executor.lock:
             queue.observe(num_rows, num_steps, seconds)
@@ -142,7 +139,7 @@ class Runner:
             counters.decoder_steps += num_rows
 
     def counters(self) -> list[Counters]:
-        """The counters of each version of a model that ever received a request."""
+        """The counters of each version of a model that has received a request."""
         return list(self._counters.values())
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -162,5 +159,5 @@ class Runner:
 
 
 def untimed_runner() -> Runner:
-    """A runner for batch work, whose requests have a day."""
+    """A runner for batch work, whose requests have a timeout of one day."""
     return Runner(limits=Limits(timeout_s=DAY_S))

@@ -28,7 +28,7 @@ from service.http.wire.messages import (
 )
 
 ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
-# A response before the end of a longer body costs the client its connection, so longer bodies are read first.
+# Answering before a longer body has arrived would close the connection, so longer bodies are read first.
 MAX_UNREAD_BYTES = 1 << 16
 
 

@@ -1,7 +1,7 @@
 """python -m service.scoring --model NAME[@VERSION] --input PATH... --output DIR
 
-Exit codes: 0, every row is scored, or no more rows are rejected than allowed; 3, more rows are rejected; 1, the job
-failed, and the same command resumes it; 2, the command is wrong; 130, the job was interrupted.
+Exit codes: 0, done, at most --max-rejects rejected; 3, done, more rejected; 1, failed: fix the cause, then run it
+again to resume; 2, invalid command line; 130, interrupted: run it again to resume.
 """
 
 import argparse
@@ -83,9 +83,7 @@ def _share(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     """The destinations of the options are the parameters of `score`, except for json and max_rejects."""
-    parser = argparse.ArgumentParser(
-        prog="python -m service.scoring", description="Score files, each row exactly once."
-    )
+    parser = argparse.ArgumentParser(prog="python -m service.scoring", description="Score files, each row once.")
     add = parser.add_argument
     add("--model", required=True, metavar="NAME[@VERSION]")
     input_help = "files, folders, globs or URIs (s3://, gs://, hdfs://)"

@@ -1,7 +1,6 @@
 """A scoring job: every option that decides the bytes of its output, and where its files are.
 
-Invariant: two jobs with the same identity and the same input write the same bytes, on any number of workers, even if
-they are killed and resumed.
+Invariant: jobs of equal identity and input write equal bytes, on any number of workers, even if killed and resumed.
 """
 
 import hashlib

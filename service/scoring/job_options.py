@@ -50,7 +50,7 @@ def resolve_job(
     copied = [*([id_column] if id_column else []), *keep]
     for name in copied:
         if name not in {*file_columns, *first.partitions, "*"} and first.format != "jsonl":
-            raise ScoringError(f"no column {name!r} in {first.name}; there are {', '.join(map(repr, file_columns))}")
+            raise ScoringError(f"no column {name!r} in {first.name}; available: {', '.join(map(repr, file_columns))}")
     try:
         return Job(
             model=manifest.name,

@@ -19,7 +19,7 @@ def resolve_version(reference: str, bundles: Path) -> tuple[str, str]:
     folder = bundles / name
     if not folder.is_dir() or not name:
         known = ", ".join(sorted(path.parent.name for path in bundles.glob("*/current")))
-        raise ScoringError(f"--model {name}: no such bundle in {bundles}; there are: {known or 'none'}")
+        raise ScoringError(f"--model {name}: no such bundle in {bundles}; available: {known or 'none'}")
     if not prefix:
         try:
             return name, current_version(folder)

@@ -1,8 +1,7 @@
 """Cuts the input of a job into shards: the units that are scored and committed.
 
-Invariant: the plan follows from the input and the options alone. A shard's key covers the bytes of its rows, the layout
-that gives them meaning, their position, the bundle's version and every option, so a record under that key describes
-exactly this shard.
+Invariant: the plan follows from the input and the options alone. A shard's key covers the bytes of its rows, their
+layout and position, the bundle's version and every option, so a record under that key describes exactly this shard.
 """
 
 import csv
@@ -63,7 +62,7 @@ READ_ERRORS = (OSError, EOFError, ValueError, pa.ArrowException, tarfile.TarErro
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedFile:
-    """A file that was read to its end and cut into this many shards."""
+    """A file that was read to its end and cut into `shards` shards."""
 
     file_number: int
     file: InputFile
@@ -77,7 +76,7 @@ def columns_to_read(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_spec(job: Job, file: InputFile) -> ReadSpec:
-    """What the job reads of a file. Raises ScoringError if a column is missing, ReadError if it cannot be read."""
+    """Return the columns to read. Raises ScoringError if one is missing, ReadError if the file cannot be read."""
     try:
         columns = SOURCES[file.format].columns(file, header=job.header)
     except READ_ERRORS as error:

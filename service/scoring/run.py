@@ -121,7 +121,7 @@ def score(
 
 @dataclass(kw_only=True)
 class _PlannedTotals:
-    """What has been planned so far, and the files that could not be read. `complete`: the plan reached its end."""
+    """The totals of the plan so far, and the files that could not be read. `complete`: the plan reached its end."""
 
     read_errors: list[str] = field(default_factory=list)
     shards: int = 0
@@ -135,8 +135,8 @@ class _PlannedTotals:
         rows_match = fewest_rows <= summary["rows"] <= self.rows
         if not (self.complete and rows_match and summary["shards"] == self.shards):
             raise ScoringError(
-                f"{job.output} holds {summary['shards']} shards of {summary['rows']} rows, planned were "
-                f"{self.shards} of {self.rows}{'' if self.complete else ' and more'}: the job is not done"
+                f"the job is not done: {job.output} holds {summary['shards']} of {self.shards} planned shards and "
+                f"{summary['rows']} of {self.rows} planned rows{'' if self.complete else '; the plan is incomplete'}"
             )
 
 

@@ -28,7 +28,7 @@ PREFETCHED_CHUNKS = 2
 
 
 class Context:
-    """What a worker keeps from one shard of a job to the next: the model, the ledger and the open input file."""
+    """A worker's state between the shards of a job: the model, the ledger and the open input file."""
 
     def __init__(self, job: Job) -> None:
         self.job = job

@@ -54,13 +54,13 @@ class Master(MPServer):
 
     def signal_handler_reload(self, *_: Any) -> None:
         """Ignore SIGHUP: granian would end all workers before it starts new ones."""
-        log.info("SIGHUP: nothing to reload; new model versions are loaded as they appear, settings are read at start")
+        log.info("SIGHUP ignored: new model versions load automatically; restart to change settings")
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]
         return super()._spawn_worker(idx, target, partial(callback_loader, core=core_of_worker(idx, self.workers)))
 
     def _serve_loop(self, *spawning: Any) -> None:
-        """Replace workers until told to end, then drain them within the grace period; granian ends what is left.
+        """Replace workers until a signal arrives, then drain them within the grace period; granian ends what is left.
 
         A worker that was killed is replaced however often that happens. The service ends if a replacement cannot start.
         granian's own loop gives up in both cases, and may miss one of two workers that die at once.
@@ -88,6 +88,6 @@ class Master(MPServer):
                 worker.join(max(end - time.monotonic(), 0))
 
     def _is_crash_loop(self, worker: WorkerProcess) -> bool:
-        """Is this a replacement that exited by itself so soon that it cannot start?"""
+        """True if a replacement exited with an error so soon after its start that another would fail too."""
         age_s = time.monotonic() - self.respawned_wrks.get(worker.idx, float("-inf"))
         return worker.inner.exitcode > 0 and age_s < 5.5  # a negative code: killed by a signal

@@ -31,7 +31,7 @@ DRAIN_SIGNAL = signal.SIGUSR1  # from the master
 
 def start_worker(*, parent: int, settings: Settings, shared: Path | None, core: int | None) -> Any:
     """Turn this process into a worker; `shared` is a folder of all workers, if there are several."""
-    # The kernel (Linux) sends the drain signal when the master is killed, which can tell nobody itself.
+    # The kernel (Linux) sends the drain signal when the master is killed, because a killed master cannot.
     ctypes.CDLL(None).prctl(1, DRAIN_SIGNAL)  # 1: PR_SET_PDEATHSIG in linux/prctl.h
     if os.getppid() != parent:
         sys.exit(1)
@@ -77,7 +77,7 @@ class Worker:
             self._tasks.append(loop.create_task(_mark_when_ready(service, marker)))
             if marker.exists():
                 # A replacement opens its port when it is ready, because the others serve until then; after 30 s it
-                # opens its port all the same, and says why it is not ready.
+                # opens its port anyway, and reports why it is not ready.
                 await asyncio.wait(self._tasks[-1:], timeout=30)
 
     def _begin_drain(self) -> None:

@@ -1,7 +1,4 @@
-"""POST /classify: classifies images.
-
-Invariant: the model receives the pixels of the request unchanged; an image of another size is refused, never scaled.
-"""
+"""POST /classify. Invariant: the model receives the pixels of the request unchanged; another image size is refused."""
 
 from typing import Any
 

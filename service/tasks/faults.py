@@ -1,6 +1,6 @@
 """Errors that point at the invalid fields of a request.
 
-Every error names, for each place in the request, a JSON Pointer, what was expected and what the request holds.
+Each fault holds a JSON Pointer and what is wrong there; an error lists the first MAX_FAULTS and counts the rest.
 """
 
 import json

@@ -68,7 +68,7 @@ FAULTS: dict[Callable[[Path], None], str] = {
     tighter_tolerance: "away from the PyTorch model (atol 0, rtol 0)",
     hanging_graph: "VERIFYING hangs: no result within 1 s",
     no_current: "no file `current`",
-    empty_folder: "is empty: export a model first",
+    empty_folder: "no model folder in ",
 }
 
 

@@ -102,7 +102,7 @@ def test_an_empty_folder_is_reported(command: tuple[str, ...], tmp_path: Path) -
     root.mkdir()
     env = environment(EKIBEN_BUNDLES=str(root), BENTOML_HOME=str(tmp_path))
     with start(command, env=env, cwd=ROOT, log=log, status=503) as host:
-        expected = f"the folder of bundles {root} is empty: export a model first"
+        expected = f"no model folder in {root}: export a model first"
         wait_until(lambda: readiness(host) == (503, expected))
         assert models(host) == {}
         assert expected in log.read_text()

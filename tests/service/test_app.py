@@ -92,7 +92,7 @@ def test_the_service_answers_without_torch_and_onnx(served_bundles: Path) -> Non
 def test_without_models_the_service_lives_but_is_not_ready(tmp_path: Path) -> None:
     live, ready, problem, status, refused = ask_in_subprocess(tmp_path)
     assert (live, ready, status) == (200, 503, 404)
-    assert "is empty: export a model first" in problem["detail"]
+    assert f"no model folder in {tmp_path}: export a model first" in problem["detail"]
     assert refused["code"] == "unknown-model"
 
 

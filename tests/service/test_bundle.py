@@ -67,7 +67,7 @@ def test_flipped_bit_is_refused(folder: Path, name: str, at: float) -> None:
     content = bytearray((folder / name).read_bytes())
     content[int(at * (len(content) - 1))] ^= 1
     (folder / name).write_bytes(content)
-    assert_refused(folder, f"{name} has sha256 .*…, the manifest says .*…")
+    assert_refused(folder, f"{name} has sha256 .*…, but the manifest says .*…")
 
 
 @pytest.mark.parametrize("at", range(0, 1500, 97))
@@ -89,7 +89,7 @@ def test_missing_file_is_refused(folder: Path, name: str) -> None:
 def test_file_of_another_size_is_refused(folder: Path, name: str) -> None:
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-1])
-    assert_refused(folder, f"{name} has {len(content) - 1} bytes, the manifest says {len(content)}")
+    assert_refused(folder, f"{name} has {len(content) - 1} bytes, but the manifest says {len(content)}")
     (folder / name).write_bytes(content + b"\0")
     assert_refused(folder, f"{name} has {len(content) + 1} bytes, expected at most {len(content)}")
 

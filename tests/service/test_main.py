@@ -53,7 +53,7 @@ def test_a_device_that_is_not_there_is_said_once() -> None:
     done = run("--workers", "2", "--port", str(free_port()), EKIBEN_DEVICE="cuda")
     assert done.returncode == 1
     (line,) = (done.stdout + done.stderr).splitlines()
-    assert line.startswith("device 'cuda' was asked for, this onnxruntime has only ")
+    assert line.startswith("device 'cuda' was requested, but this onnxruntime has only ")
 
 
 def test_a_port_that_another_has_is_said() -> None:

@@ -31,7 +31,7 @@ Pair = tuple[Images, npt.NDArray[np.int64]]
 
 
 def load(path: Path | None) -> Data:
-    """Embedded: 5,000 drawn shapes. Real: a folder or archive of binary batches, or of `train|test/CLASS/*.jpg|png`."""
+    """Load 5,000 drawn shapes, or CIFAR-10 from a folder or archive: binary batches or train|test/CLASS/ images."""
     if path is None:
         images, targets = shapes.draw(5_000, seed=SEED)
         train, test = (images[:4_000], targets[:4_000]), (images[4_000:], targets[4_000:])

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of images, of pixel / 255 and per channel, for the first layer of a model.
+"""The mean and standard deviation of pixel / 255 per channel, with which a model's first layer normalizes.
 
 Both are computed from the histogram of the 256 pixel values, so they do not depend on the order of the images.
 """

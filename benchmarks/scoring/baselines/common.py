@@ -1,4 +1,4 @@
-"""What the baselines share: the command line, a bundle's graph, a session as in the service, and a process per core."""
+"""Shared by the baselines: the command line, a bundle's graph, a session as in the service, and a process per core."""
 
 import os
 import sys

@@ -1,6 +1,6 @@
-"""How many texts are generated at the same time: each holds memory from its first token to its last.
+"""Limits the number of texts generated at the same time: each holds memory from its first token to its last.
 
-A request that finds no slot is refused at once and told when one should be free, from how long generations took lately.
+A request that finds no slot is refused at once, with a time to retry that is estimated from recent generations.
 """
 
 import threading
@@ -23,14 +23,11 @@ class ConcurrencyLimiter:
 
     @contextmanager
     def acquire(self, num_rows: int) -> Iterator[None]:
-        """Hold a slot for each row while the block runs. Raises EkibenError overloaded if there are not enough.
-
-        A request that is larger than the limit runs when it is the only one.
-        """
+        """Hold a slot per row in the block, or raise EkibenError overloaded; a request above the limit runs alone."""
         started_at = time.monotonic()
         with self._lock:
             if self.num_rows and self.num_rows + num_rows > self.max_rows:
-                detail = f"{self.num_rows} texts are being generated, {self.max_rows} at most"
+                detail = f"already generating {self.num_rows} texts; the maximum is {self.max_rows}"
                 raise EkibenError("overloaded", detail, retry_after_s=self._wait_s(num_rows))
             self.num_rows += num_rows
         try:

@@ -22,7 +22,7 @@ from service.errors import EkibenError
 DEADLINE_BUDGET = 0.6  # share of its time that a request may spend in the engine; the rest is for the way here and back
 RETRY_BUDGET = 0.8  # the same for a client that returns on time
 QUEUE_SHARE = 0.8  # of a queue, for all other requests while clients are expected to return
-SHED_INTERVAL = 0.02  # share of its timeout for which a refusal turns early clients with no longer timeout away
+SHED_INTERVAL = 0.02  # a refusal turns early clients away for at least this share of its timeout
 MAX_AGE_S = 1.0  # of a measurement: after that a request is admitted to measure again
 
 
@@ -38,7 +38,7 @@ class AdmissionController:
         self._retries = RetrySchedule(slots)
         self.expects_retries = False  # if so, `try_admit` should see requests that are not read
         self._shedding_until = 0.0
-        self._shedding_timeout_s = 0.0  # for requests with no longer timeout than this
+        self._shedding_timeout_s = 0.0  # requests with a longer timeout are not turned away
 
     def try_admit(self, context: RequestContext, cost: CostEstimate | None = None) -> Permit:
         """Admit a request, or raise EkibenError overloaded with the time to come back.

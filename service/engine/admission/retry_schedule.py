@@ -1,4 +1,4 @@
-"""When refused clients should come back, and who comes back as told.
+"""Tells refused clients when to come back, and recognises those that do so on time.
 
 A refusal names a time, and the schedule reserves computing for that time. At most `RETRY_SHARE` of the device is
 promised for any slot of time, so clients that obey are spread out. A client is recognised by its connection (or by the
@@ -12,8 +12,8 @@ from service.engine.batching.cost_model import CostEstimate
 
 RETRY_SHARE = 0.5  # of the device, for clients that come back
 SLOT_S = 0.25
-EARLY_S = 0.05  # clocks differ: so much before its time a client is on time
-GRACE_S = 2.0  # clients round up: so much after its time a client is still on time
+EARLY_S = 0.05  # clocks differ: a client may come this much before its time
+GRACE_S = 2.0  # clients round up: a client may come this much after its time
 MAX_RETRY_AFTER_S = 60
 MAX_RESERVATIONS = 1 << 16
 
@@ -47,10 +47,7 @@ class RetrySchedule:
         return reservation, float(max(math.ceil(reservation.at - now), 1))
 
     def reserve(self, now: float, client: Client, cost: CostEstimate, *, wait_s: float) -> float:
-        """Whole seconds after which a client should come back that cannot be served within `wait_s`.
-
-        A client that has a reservation already keeps it until its time has come.
-        """
+        """Whole seconds (at least `wait_s`) until the client should retry; it keeps a reservation until its time."""
         self.drop_expired(now)
         if upcoming := self.upcoming(client, now):
             return upcoming[1]

@@ -28,7 +28,7 @@ class Backlog:
 
     @property
     def error_ratio(self) -> float:
-        """How many times longer than predicted the slow answers took lately."""
+        """Actual divided by predicted time of recent slow answers (a high quantile)."""
         return self._error_ratio
 
     def predict(
@@ -36,8 +36,7 @@ class Backlog:
     ) -> Prediction:
         """Seconds to the answer, uncorrected, and by how many seconds this or another answer would be late (0: none).
 
-        The request takes `work_s` of computing and its last batch `batch_s`. `reserved_s` of its time to the deadline
-        must stay unused.
+        The request computes `work_s`, its last batch `batch_s`; `reserved_s` before the deadline must stay unused.
         """
         slack_s = deadline - now - reserved_s
         running_s = self._running_s(now)

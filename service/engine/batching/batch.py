@@ -1,7 +1,6 @@
 """A batch is computed: rows of several requests run together, with a value or an error for every row.
 
-A batch that fails is bisected until the rows that make the model fail stand alone. Slices that hold a number that is
-not finite are taken out before.
+A failing batch is bisected until the failing rows stand alone. Slices with NaN or infinity are taken out before.
 """
 
 import logging
@@ -24,7 +23,7 @@ def compute(slices: Sequence[RequestSlice]) -> list[SliceResult]:
     except Exception as error:  # noqa: BLE001 - onnxruntime raises bare subclasses of Exception
         head, rest = _halves(slices)
         if not rest:
-            log.error("%s: one row fails: %s", head[0].request.collator.model, error)
+            log.error("%s: the model failed on one row: %s", head[0].request.collator.model, error)
             return [(head[0], error.with_traceback(None))]  # its traceback holds this frame
         return compute(head) + compute(rest)
 

@@ -92,9 +92,7 @@ class Collator:
         return tuple([inputs[name].shape[axis] for name, axis in self._free_axes])
 
     def num_steps(self, inputs: Tensors) -> int:
-        """Steps that the rows of a request are padded to, plus the sizes of all other free axes of a model without
-        lengths (such as a past); 0 if all rows of the model have one size.
-        """
+        """Steps that rows are padded to, plus other free axes of a model without lengths; 0 if rows have one size."""
         size = 0
         for name, axis in self._free_axes:
             size += inputs[name].shape[axis]

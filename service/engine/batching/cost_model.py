@@ -1,4 +1,4 @@
-"""How long a batch will take, predicted from measured batches like it.
+"""Predicts the computing time of a batch from measured batches like it.
 
 Measurements are kept in windows by (batch size, length), both rounded up to powers of two. Predictions are quantiles,
 not means, because slow batches are what misses deadlines. A shape that was never measured is predicted from the nearest
@@ -17,7 +17,7 @@ MEDIAN, SLOW = 0.5, 0.95
 
 @dataclass(slots=True, kw_only=True)
 class CostEstimate:
-    """What computing a request takes, given the queue that it would join."""
+    """The cost of computing a request, given the queue that it would join."""
 
     counters: Counters  # of the model
     num_rows: int
@@ -78,7 +78,7 @@ class CostModel:
             window.add(seconds)
 
     def predict(self, num_rows: int, num_steps: int, share: float) -> float | None:
-        """Seconds that `share` of such batches do not exceed; None before the first measurement."""
+        """Seconds within which a fraction `share` of such batches ends; None before the first measurement."""
         key = (num_rows - 1).bit_length(), (num_steps - 1).bit_length()
         nearest = self._nearest
         entry = nearest.get(key)

@@ -24,7 +24,7 @@ from service.engine.limits import INLINE_BUDGET_S, Limits
 from service.engine.metrics import Counters
 from service.engine.sessions.session import Session
 
-MEASURE_EVERY = 4  # of requests that run alone on the event loop, one in so many is measured
+MEASURE_EVERY = 4  # one in this many requests that run alone on the event loop is measured
 URGENCY = attrgetter("deadline")
 
 
@@ -157,12 +157,12 @@ class BatchQueue:
         return best
 
     def is_quick(self, num_rows: int, num_steps: int) -> bool:
-        """Does a batch of this size usually fit into the time that an event loop may be held up?"""
+        """True if a batch of this size usually takes at most INLINE_BUDGET_S."""
         seconds = self.cost_model.predict(num_rows, num_steps, MEDIAN)
         return seconds is not None and seconds <= INLINE_BUDGET_S
 
     def fits_budget(self, first: RequestSlice, budget_s: float) -> bool:
-        """Does the batch that `next_batch` would return now, with this slice at its head, usually fit the budget?"""
+        """True if the batch that `next_batch` would form around this slice usually takes at most `budget_s`."""
         longest = first.longest
         seconds = self.cost_model.predict(min(self.num_rows, self.capacity(longest)), longest, MEDIAN)
         return seconds is not None and seconds <= budget_s
@@ -227,7 +227,7 @@ class BatchQueue:
         return max(limits.max_batch_steps // num_steps, 1)
 
     def estimate(self, request: Request) -> CostEstimate:
-        """What computing the request takes; each of its slices learns its share."""
+        """Estimate the computing time of the request, and set the share of each of its slices."""
         work_s = batch_s = 0.0
         for part in self.slices(request):
             row_s, slow_s = self.row_cost(part.longest)

@@ -113,7 +113,7 @@ class Request:
             self.future.set_exception(error)
 
     def on_done(self) -> None:
-        """Cancel the timer: nobody awaits the future any more."""
+        """Mark a pending request DONE and take it off its deadline timer."""
         if self.status is PENDING:
             self.status = RequestStatus.DONE
         if self.timer is not None:
@@ -129,13 +129,13 @@ class Request:
             self.values[name][rows] = value
 
     def _error(self) -> EkibenError:
-        model = self.collator.model
+        model, total = self.collator.model, self.num_rows
         if bad := sorted(row for row, error in self.failures.items() if isinstance(error, NotFiniteError)):
             faults = tuple(Fault(pointer=f"{self.items}/{row}", detail="expected finite numbers") for row in bad)
-            return EkibenError("invalid-request", f"{model}: {len(bad)} items are not finite", faults)
+            return EkibenError("invalid-request", f"{model}: NaN or infinity in {len(bad)} of {total} items", faults)
         rows = sorted(self.failures)
-        detail = f"{model}: the model fails on {len(rows)} of {self.num_rows} items"
-        faults = tuple(Fault(pointer=f"{self.items}/{row}", detail="the model fails on this item") for row in rows)
+        detail = f"{model}: the model failed on {len(rows)} of {total} items"
+        faults = tuple(Fault(pointer=f"{self.items}/{row}", detail="the model failed on this item") for row in rows)
         error = EkibenError("internal", detail, faults)
         error.__cause__ = self.failures[rows[0]]
         return error

@@ -40,7 +40,7 @@ class StepRunner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationParams:
-    """How to continue each prompt of a list; `stops` and `stop_ids` end a completion and are not part of its text."""
+    """Parameters for each prompt of a list; `stops` and `stop_ids` end a completion and are not part of its text."""
 
     max_tokens: int
     sampling: Sampling
@@ -72,9 +72,8 @@ async def generate_tokens(
 ) -> list[Completion]:
     """Continue every prompt; a cancelled generation stops before its next step.
 
-    Every step has the deadline of the request's context. A prompt has at least one token and fewer than the context of
-    the model (its `max_steps`). A completion ends at `max_tokens`, or when the context is full. Raises ValueError for
-    prompts or limits out of range.
+    Every step has the deadline of the request's context. A prompt has at least one token and fewer than `max_steps` of
+    the model. A completion ends at `max_tokens` or with a full context. Raises ValueError for values out of range.
     """
     context_size = session.manifest.limits.max_steps
     if context_size is None:

@@ -1,8 +1,7 @@
 """Run a call that may hang under a time limit.
 
-Invariant: `call_with_timeout` returns or raises within its timeout, measured in time during which the process runs,
-whatever the function does. Native code cannot be interrupted, so a hung call keeps its thread; the thread is a daemon
-and does not delay the end of the process.
+Invariant: `call_with_timeout` returns or raises within its timeout, not counting time in which the process is stopped.
+A hung native call cannot be interrupted: it keeps its thread, a daemon that does not delay the end of the process.
 """
 
 import threading

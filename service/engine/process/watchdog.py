@@ -46,7 +46,7 @@ class Watchdog(threading.Thread):
             except RuntimeError:  # the event loop is closed
                 return
             if reason is not None:
-                log.critical("%s for longer than %g s: this process ends", reason, self._hang_s)
+                log.critical("%s for more than %g s: killing this process", reason, self._hang_s)
                 self._terminate()
                 return
 

@@ -1,7 +1,6 @@
 """One model of the registry: the version that serves, the candidate that may replace it, and the versions that drain.
 
-Invariant: at most one version serves, which is READY or was until the health check failed it; a candidate replaces it
-in one step.
+Invariant: at most one version serves: READY, or FAILED by the health check. A candidate replaces it in one step.
 """
 
 import time
@@ -47,7 +46,8 @@ class ModelEntry:
             return self.serving or self.candidate or self.draining[-1]
         if self.desired and not self.removed:
             return Version(name=self.name)
-        return Version(name=self.name, state="UNLOADED", reason=f"{self.name} was unloaded by request")
+        reason = f"{self.name}: its folder was removed" if self.removed else f"{self.name} was unloaded by request"
+        return Version(name=self.name, state="UNLOADED", reason=reason)
 
     def promote_candidate(self) -> "ModelEntry":
         """Make the READY candidate serve; the version that served before drains."""
@@ -62,7 +62,7 @@ class ModelEntry:
         return replace(self, serving=None, draining=self.draining + drained, **changes)
 
     def drop_unloaded(self) -> "ModelEntry":
-        """Remove the draining versions that no request holds any more: they are UNLOADED."""
+        """Remove the draining versions that no request holds: they are UNLOADED."""
         return replace(self, draining=tuple(version for version in self.draining if version.in_use))
 
     def with_retry(self) -> "ModelEntry":

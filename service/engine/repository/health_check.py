@@ -26,13 +26,10 @@ class CheckResult:
 
 @dataclass(kw_only=True)
 class HealthCheck:
-    """`round_s` is the interval of checks per model; `timeout_s` limits each check and each run for a request.
-
-    `report_failure` receives the model's name, its version and the reason.
-    """
+    """`round_s` is the interval of checks per model; `timeout_s` limits each check and each run for a request."""
 
     registry: ModelRegistry
-    report_failure: Callable[[str, str | None, str], None]
+    report_failure: Callable[[str, str | None, str], None]  # (model name, version, reason)
     round_s: float
     timeout_s: float
     _results: dict[str, CheckResult] = field(default_factory=dict, init=False)

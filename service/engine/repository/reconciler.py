@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class ModelReconciler:
-    """Up to `max_parallel_loads` models are loaded at the same time; the versions of one model are loaded in turn."""
+    """Up to `max_parallel_loads` models are loaded at the same time; the versions of one model one after the other."""
 
     def __init__(self, root: Path, registry: ModelRegistry, loader: Loader, *, max_parallel_loads: int = 1) -> None:
         self._root = root
@@ -59,9 +59,9 @@ class ModelReconciler:
                 self._registry.add(name, required=is_first)
         for known in self._registry.entries():
             if known.name not in names and not known.removed:
-                log.warning("%s: its folder was removed: no longer served", known.name)
+                log.warning("%s: folder removed; the model is no longer served", known.name)
                 self._registry.update(known.name, lambda e: e.start_draining(candidate=None, removed=True))
-        return self._set_error(None if names else f"the folder of bundles {self._root} is empty: export a model first")
+        return self._set_error(None if names else f"no model folder in {self._root}: export a model first")
 
     def reconcile(self, closing: threading.Event) -> None:
         """Load every model that is new, changed or due for a retry; does nothing while the folder has an error."""
@@ -112,7 +112,7 @@ class ModelReconciler:
         self._registry.update(name, failed)
 
     def unload_drained(self) -> None:
-        """Free the draining versions that no request holds any more, and forget removed models."""
+        """Free the draining versions that no request holds, and forget removed models."""
         for name in self._registry.names():
             before = self._registry[name].draining
             entry = self._registry.update(name, ModelEntry.drop_unloaded)
@@ -167,12 +167,12 @@ class ModelReconciler:
         else:
             replaced = self._registry[name].serving
             log.info(
-                "%s %s READY on %s, %.1e from PyTorch, in %.2f s%s",
+                "%s %s READY on %s after %.2f s, at most %.1e from PyTorch%s",
                 name,
                 version.version,
                 version.provider,
-                max((version.measured or {}).values(), default=0.0),
                 version.load_s,
+                max((version.measured or {}).values(), default=0.0),
                 f"; {replaced.version} drains" if replaced else "",
             )
             self._registry.update(name, ModelEntry.promote_candidate)
@@ -181,7 +181,7 @@ class ModelReconciler:
         reason = failure_reason(error, f"{version.label}: {version.state}")
         is_expected = isinstance(error, BundleError | DeviceError | CallTimeoutError)
         model = self._registry[version.name].model
-        still_serving = f"; {model.manifest.version} goes on serving" if model is not None else ""
+        still_serving = f"; {model.manifest.version} is still being served" if model is not None else ""
         log.error("%s %s FAILED: %s%s", version.name, version.version, reason, still_serving, exc_info=not is_expected)
         failed = version.to("FAILED", reason=reason)
         self._registry.update(version.name, lambda e: replace(e, candidate=failed).with_retry())
@@ -203,7 +203,7 @@ class ModelReconciler:
     def _model_lock(self, name: str, timeout_s: float | None = None) -> Iterator[None]:
         lock = self._model_locks.setdefault(name, threading.Lock())
         if not lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
-            raise EkibenError("timeout", f"{name} is being loaded for longer than {timeout_s:g} s")
+            raise EkibenError("timeout", f"{name}: another load or unload is still running after {timeout_s:g} s")
         try:
             yield
         finally:

@@ -1,7 +1,6 @@
 """The registry of all models with their versions; it also decides whether the service is ready.
 
-Invariant: an entry is replaced as a whole and never modified, so a read from any thread sees one consistent state and
-takes no lock.
+Invariant: entries are never modified but replaced as a whole, so every thread reads a consistent state without a lock.
 """
 
 import threading
@@ -24,7 +23,7 @@ class ModelRegistry:
         """Return the entry of this model; raises EkibenError unknown-model."""
         entry = self._entries.get(name)
         if entry is None:
-            raise EkibenError("unknown-model", f"no model {name!r}; there are: {', '.join(self._entries) or 'none'}")
+            raise EkibenError("unknown-model", f"no model {name!r}; available: {', '.join(self._entries) or 'none'}")
         return entry
 
     def get(self, name: str) -> ModelEntry | None:

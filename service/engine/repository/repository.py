@@ -1,7 +1,6 @@
 """The models of a service: which versions exist, which one serves, and why a model is not ready.
 
-The repository watches the folder: a new version is loaded beside the serving one and replaces it when READY; a version
-that fails changes nothing.
+The folder is watched: a new version loads beside the serving one and replaces it once READY; a failure changes nothing.
 """
 
 import threading
@@ -66,7 +65,7 @@ class Repository:
     def load(self, name: str, *, timeout_s: float | None = None) -> None:
         """Load the version that `current` names, unless it serves already, and return when it is READY.
 
-        Raises EkibenError: unknown-model; not-ready with the reason (an older version goes on serving); timeout if
+        Raises EkibenError: unknown-model; not-ready with the reason (an older version keeps serving); timeout if
         another load of the model takes longer than `timeout_s`. Blocks: must not be called from a running event loop.
         """
         self._reconciler.load(name, timeout_s)
@@ -91,10 +90,7 @@ class Repository:
         return self._registry.not_ready_reason()
 
     def get(self, name: str) -> Model:
-        """Return the serving model, to be held until the response is complete; called once per request.
-
-        Raises EkibenError: unknown-model, or not-ready with the reason.
-        """
+        """Return the serving model, to hold for one response. Raises EkibenError: unknown-model or not-ready."""
         entry = self._registry[name]
         if (model := entry.model) is None:
             raise EkibenError("not-ready", entry.display_version.not_ready_reason)

@@ -1,7 +1,6 @@
 """Scan the folder of bundles for changes.
 
-Invariant: a scan reads `current` and lists directories but reads no file of a bundle. Two scans with equal fingerprints
-saw the same files.
+Invariant: a scan lists folders and opens no file but `current`. Scans with equal fingerprints saw the same files.
 """
 
 import re

@@ -8,7 +8,7 @@ from service.engine.scheduling.executor import Executor
 from service.engine.scheduling.inline import Arrivals, InlineRunner
 
 IDLE_STREAK = 4  # turns with a single request: after that many a request runs without waiting for others
-COALESCE_EVERY = 16  # but one in so many waits, to notice that others arrive again
+COALESCE_EVERY = 16  # one request in this many waits all the same, to notice that others arrive again
 
 
 class Coalescer:
@@ -19,7 +19,7 @@ class Coalescer:
         self._single_turns = 0  # in a row
 
     def is_idle(self) -> bool:
-        """Is a request that arrives now likely to be the only one?"""
+        """True if a request should run alone now; false once in COALESCE_EVERY calls, to notice other arrivals."""
         executor = self._executor
         if self._single_turns < IDLE_STREAK or executor.pending or executor.running or executor.closed:
             return False
@@ -27,7 +27,7 @@ class Coalescer:
         return self._single_turns % COALESCE_EVERY != 0
 
     def add(self, queue: BatchQueue, request: Request) -> None:
-        """Take in a request, with all those that arrive before the event loop drains them."""
+        """Collect a request until the next drain, or until the collected requests fill a batch that is not quick."""
         loop = request.loop
         with self._executor.lock:
             self._executor.pending += 1

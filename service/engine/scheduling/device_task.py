@@ -28,7 +28,7 @@ class DeviceTask:
             return lambda: None
         try:
             return partial(self._succeed, self._function(*self._args))
-        except BaseException as error:  # noqa: BLE001 - whatever the work raises belongs to its caller
+        except BaseException as error:  # noqa: BLE001 - every error of the work belongs to its caller
             return partial(self.fail, as_exception(error))
 
     def fail(self, error: Exception) -> None:
@@ -36,7 +36,7 @@ class DeviceTask:
             self.future.set_exception(error)
 
     def cancel(self) -> None:
-        """Its caller awaits it no longer."""
+        """Skip the work if it has not started."""
         self.is_cancelled = True
         if self.timer is not None:
             self.timer.cancel()

@@ -1,7 +1,7 @@
 """The device threads: each takes the most urgent job, computes it and hands the results to the callers' event loops.
 
-Work-conserving: a free thread takes what is queued at once, nothing waits for a batch to fill. One lock guards all
-state here and below; it is never held while a model computes.
+Work-conserving: a free thread starts queued work at once and never waits for a batch to fill. One lock guards the state
+of the executor, admission, the scheduler and the queues; it is never held while a model computes.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Executor:
         self._timers = DeadlineTimers(self._expire)
 
     def progress_token(self) -> int | None:
-        """While every slot is in use: a number that changes whenever a job ends."""
+        """A number that changes whenever a job ends; None while a slot is free."""
         with self.lock:
             return self._num_finished if self.running >= self.slots else None
 
@@ -59,7 +59,7 @@ class Executor:
                 self._timers.add(request)
 
     def finish(self, queue: BatchQueue, request: Request) -> None:
-        """The caller awaits the request no longer."""
+        """Count a request as answered, and discard its queued rows if its caller cancelled it."""
         with self.lock:
             self.pending -= 1
             if request.future.cancelled():
@@ -77,7 +77,7 @@ class Executor:
         task.timer = task.loop.call_later(max(task.deadline - time.monotonic(), 0.0), task.fail, deadline_passed())
 
     def withdraw(self, task: DeviceTask) -> None:
-        """The caller awaits the task no longer."""
+        """Count a task as answered, and skip its work if that has not started."""
         task.cancel()
         with self.lock:
             self.pending -= 1
@@ -107,10 +107,7 @@ class Executor:
             return batch
 
     def compute(self, batch: Batch, started_at: float, *, loop: asyncio.AbstractEventLoop | None) -> float:
-        """Compute a batch whose slot was claimed and deliver its results; returns the seconds that the model took.
-
-        `loop` is the event loop that computes it, None on a thread.
-        """
+        """Compute a claimed batch on `loop` (None: a thread), deliver its results, and return the seconds it took."""
         results = compute(batch.slices) if batch.slices else []
         ended_at = time.monotonic()
         with self.lock:

@@ -1,4 +1,4 @@
-"""Quick computations run on the event loop itself, without a change of threads, `INLINE_BUDGET_S` a turn."""
+"""Quick computations run on the event loop itself, without a change of threads, for INLINE_BUDGET_S per turn."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ class InlineRunner:
         num_rows: int,
         num_steps: int,
     ) -> dict[str, Array] | None:
-        """Run a request here and now, without a batch; None if the model fails or a number is not finite."""
+        """Run a request at once, without a batch; None if the model fails or a number is not finite."""
         started_at = time.monotonic()
         try:
             queue.collator.check_finite(inputs)

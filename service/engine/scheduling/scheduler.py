@@ -1,7 +1,4 @@
-"""Earliest deadline first, over the queues of all models and all device tasks.
-
-Not safe to share between threads: the executor holds its lock around every call.
-"""
+"""Earliest deadline first, over all queues and device tasks. Not thread-safe: the executor calls it under its lock."""
 
 import heapq
 from itertools import count

@@ -47,7 +47,7 @@ def require_provider(device: Device) -> None:
     """Load the device's libraries; raises DeviceError unless this onnxruntime was built for the device."""
     required, available = PROVIDERS[device][0][0], ort.get_available_providers()
     if required not in available:
-        raise DeviceError(f"device {device!r} was asked for, this onnxruntime has only {', '.join(available)}")
+        raise DeviceError(f"device {device!r} was requested, but this onnxruntime has only {', '.join(available)}")
     if device == "cuda":
         # Some convolutions ignore the provider option use_tf32.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
@@ -63,6 +63,6 @@ def _run_on_cuda() -> None:
         session = ort.InferenceSession(PROBE_MODEL, options, providers=[PROVIDERS["cuda"][0]])
         session.run(None, {"x": np.zeros(1, np.float32)})
     except Exception as error:  # onnxruntime raises bare subclasses of Exception
-        raise DeviceError(f"device 'cuda' was asked for, a session there fails: {error}") from error
+        raise DeviceError(f"device 'cuda' was requested, but a session there fails: {error}") from error
     if session.get_providers()[0] != PROVIDERS["cuda"][0][0]:
-        raise DeviceError(f"device 'cuda' was asked for, a session got {', '.join(session.get_providers())}")
+        raise DeviceError(f"device 'cuda' was requested, but the session got {', '.join(session.get_providers())}")

@@ -1,7 +1,7 @@
 """The resources that a task needs to answer requests with one version of a model.
 
-Invariant: a reference to a `Model` is the lease on its version: a replaced version is freed when its last reference is
-dropped. Hold a `Model` only while an answer is being computed.
+Invariant: a reference to a `Model` keeps its version loaded; a replaced version is freed with its last reference.
+Hold a `Model` only while an answer is being computed.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
 """One ONNX Runtime session: a bundle's graph on one device.
 
 Invariant: the graph has exactly the inputs, outputs, types and axes that its manifest declares, and batches run under
-the manifest's shape strategy. On "cuda" every node runs on the GPU, except shape arithmetic; otherwise the constructor
-raises.
+its shape strategy. On "cuda" every node but shape arithmetic runs on the GPU; otherwise the constructor raises.
 """
 
 import time
@@ -51,10 +50,7 @@ class Session:
         self.compute = with_shape_strategy(manifest, _graph_function(self._session))
 
     def run(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
-        """Compute the named outputs, by default all.
-
-        Raises ValueError for the first input that does not fit the manifest, RuntimeError if the graph fails otherwise.
-        """
+        """Compute outputs, by default all; raises ValueError for invalid inputs, RuntimeError if the graph fails."""
         names = self._outputs if outputs is None else outputs
         thread = get_ident()
         self._started_at[thread] = time.monotonic()
@@ -90,13 +86,13 @@ class Session:
             name = next(name for name in graph | declared if graph.get(name) != declared.get(name))
             raise BundleError(
                 f"{self._where}: {side} {name!r}: the graph has {graph.get(name, 'none')}, "
-                f"the manifest says {declared.get(name, 'none')}"
+                f"but the manifest says {declared.get(name, 'none')}"
             )
 
     def _check_placement(self) -> None:
-        required = PROVIDERS[self.device][0][0]
-        if self.provider != required:
-            raise DeviceError(f"{self._where}: device {self.device!r} was asked for, the session got {self.provider}")
+        required, actual = PROVIDERS[self.device][0][0], self.provider
+        if actual != required:
+            raise DeviceError(f"{self._where}: device {self.device!r} was requested, but the session got {actual}")
         if self.device == "cpu":
             return
         parts = self._session.get_provider_graph_assignment_info()
@@ -109,7 +105,7 @@ class Session:
 
 def _graph_function(session: ort.InferenceSession) -> Compute:
     """Return a function that runs the graph; a reference to `Session` would be a cycle and delay its release."""
-    # The C++ object underneath skips onnxruntime's Python checks, which repeat ours and cost 2.5 us a run.
+    # The C++ object underneath skips onnxruntime's Python checks, which repeat ours and cost 2.5 us per run.
     run = session._sess.run
 
     def compute(inputs: Tensors, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""Check on this machine that golden rows have the same bits alone and in their batch.
+"""Check on this machine that up to MAX_ROWS golden rows give the same bits alone as in their batch.
 
 Kernels differ between processors, so what export certified as bitwise equal on one processor is checked again on each
 machine that serves. The certificate applies to the CPU; sessions on a GPU are not checked.
@@ -40,8 +40,8 @@ def check_batch_invariance(session: Session, cases: Mapping[int, GoldenCase]) ->
             f"{manifest.name}/{manifest.version}: golden case {mismatch.case}: output {mismatch.output!r} of row "
             f"{mismatch.row} differs by {mismatch.difference:.3g} when the row is alone; the manifest says its bits "
             f"never depend on the batch (strategy {manifest.invariance.strategy!r}). Kernels differ between "
-            f"processors: run `python -m export runs/{manifest.name}` on this one; the others check its strategy when "
-            "they load it"
+            f"processors: export the model again on this processor (`python -m export runs/{manifest.name}`), then "
+            "check that it loads on the others"
         )
 
 

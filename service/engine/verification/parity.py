@@ -1,8 +1,7 @@
 """Decide whether two results agree: the one definition that export gates, goldens and tests share.
 
-Floats agree if |actual - reference| <= atol + rtol * |reference|. Integers (pixels) may differ by one in at most one
-element of a thousand, because a value on a rounding edge can round either way. A value that is not finite never agrees,
-not even with itself.
+Floats agree if |actual - reference| <= atol + rtol * |reference|. Integers (pixels) may differ by one in one element of
+a thousand, because a value on a rounding edge can round either way. A value that is not finite agrees with none.
 """
 
 import math
@@ -18,15 +17,12 @@ from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import check_batch_invariance
 from service.errors import BundleError
 
-ELEMENTS_PER_ROUNDING_EDGE = 1000  # one element in so many may differ by one
+ELEMENTS_PER_ROUNDING_EDGE = 1000  # one element in this many may differ by one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """`worst` is the largest absolute difference, `index` the element that exceeds the tolerance most.
-
-    The defaults are those of arrays that cannot be compared.
-    """
+    """`worst`: largest absolute difference; `index`: element furthest out of tolerance. Defaults: not comparable."""
 
     within: bool = False
     worst: float = math.inf
@@ -69,7 +65,7 @@ def replay(session: Session, bundle: Bundle) -> dict[str, float]:
 
 
 def replay_cases(session: Session, cases: Mapping[int, GoldenCase]) -> dict[str, float]:
-    """Run these golden cases, by number, and compare them as `replay` does."""
+    """Run the golden cases, keyed by case number, and compare them as `replay` does."""
     manifest = session.manifest
     measured: dict[str, float] = {}
     failures: list[tuple[float, str]] = []

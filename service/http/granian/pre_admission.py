@@ -1,4 +1,4 @@
-"""Requests are refused, and bodies asked for, on granian's own thread, before the event loop knows of them.
+"""Refuses requests, or asks for their bodies, on granian's own thread, before the event loop knows of them.
 
 This is the only module that replaces a private function of granian, whose scheduler of requests has no other place to
 run code at that moment. tests/service/http/granian/test_pre_admission.py fails if granian changes the function.
@@ -26,7 +26,7 @@ def install(router: Router) -> None:
 
 
 class PreAdmissionHook:
-    """Called by granian's thread: refuses a request, or asks for its body early and has the event loop answer it."""
+    """Called on granian's thread: refuses an inference request or asks for its body; the event loop does the rest."""
 
     def __init__(self, router: Router, loop: asyncio.AbstractEventLoop, context: Context, _: Any) -> None:
         self._router = router
@@ -47,7 +47,7 @@ class PreAdmissionHook:
         except EkibenError:
             pass  # the router raises it again, and answers it
         except Exception:  # which would end granian's thread
-            log.exception("a request was not looked at before it is answered")
+            log.exception("the check before reading a request failed; the event loop handles the request")
         self._loop.call_soon_threadsafe(self._start, watcher, request, context=self._context)
 
     def _start(self, watcher: Any, request: RsgiRequest) -> None:

@@ -1,7 +1,4 @@
-"""The routes as an RSGI application, granian's own interface: one call reads a body, one call sends a response.
-
-Paths that are not routes go to the ASGI application behind the router.
-"""
+"""The routes as an RSGI application, granian's interface; other paths go to the ASGI application behind the router."""
 
 import asyncio
 import time
@@ -23,7 +20,7 @@ class RsgiRequest:
         self._scope = scope
         self._protocol = protocol
         self._headers = scope.headers
-        self._body: Any = None  # granian's future of a body that was asked for, and is not awaited yet
+        self._body: Any = None  # granian's future of a body that was requested and is not awaited yet
         self.method = scope.method
         self.path = scope.path
         self.received_at = time.monotonic()
@@ -63,7 +60,7 @@ class RsgiRequest:
                 parts.append(part)
                 size += len(part)
                 if size > limit:
-                    raise body_too_large(f"more than {limit}", limit)
+                    raise body_too_large(f"more than {limit} bytes", limit)
             return b"".join(parts)
         except ProtocolClosed:
             raise ClientDisconnectedError from None

@@ -1,7 +1,4 @@
-"""Liveness and readiness probes.
-
-Invariant: a live process answers; a ready service would answer an inference request correctly now.
-"""
+"""Liveness and readiness: a live process answers; a ready service would answer an inference request correctly now."""
 
 from service.errors import EkibenError
 from service.http.route import ReadRoute, ServiceState

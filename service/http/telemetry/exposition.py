@@ -49,7 +49,5 @@ def render_text(samples: Samples) -> bytes:
 
 def histogram_samples(family: str, labels: Labels, histogram: Histogram) -> Samples:
     bounds, totals = (*map(str, BOUNDS_S), "+Inf"), list(accumulate(histogram.counts))
-    buckets = {
-        (family, "_bucket", (*labels, ("le", bound))): total for bound, total in zip(bounds, totals, strict=True)
-    }
+    buckets = {(family, "_bucket", (*labels, ("le", le))): total for le, total in zip(bounds, totals, strict=True)}
     return {**buckets, (family, "_sum", labels): histogram.sum_s, (family, "_count", labels): totals[-1]}

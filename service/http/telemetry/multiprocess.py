@@ -37,11 +37,11 @@ class MultiprocessMetrics:
             temporary.replace(self._path)
         except OSError as error:
             if self._healthy:
-                log.error("cannot write %s, so other workers report old metrics of this one: %s", self._path, error)
+                log.error("cannot write %s, so other workers report stale metrics for this one: %s", self._path, error)
             self._healthy = False
         else:
             if not self._healthy:
-                log.info("wrote %s again, so other workers report current metrics of this one", self._path)
+                log.info("wrote %s again, so other workers report current metrics for this one", self._path)
             self._healthy = True
 
     def merge(self, samples: Samples) -> Samples:

@@ -51,7 +51,7 @@ class AsgiRequest:
             part: bytes = message.get("body", b"")
             size += len(part)
             if size > limit:
-                raise body_too_large(f"more than {limit}", limit)
+                raise body_too_large(f"more than {limit} bytes", limit)
             if not message.get("more_body"):
                 return b"".join([*parts, part]) if parts else part
             parts.append(part)

@@ -63,7 +63,7 @@ def internal_error(method: str, path: str) -> EkibenError:
     """Log the exception that is being handled and return an error that carries only the number of the log entry."""
     number = secrets.token_hex(8)
     log.exception("%s %r failed (%s)", method, path, number)
-    return EkibenError("internal", f"the service failed to answer; its log has the cause under {number}")
+    return EkibenError("internal", f"internal error; search the service log for {number}")
 
 
 def _translate(scope: Scope, status: int, retry_after: bytes) -> EkibenError:

@@ -1,7 +1,4 @@
-"""Parse a JSON body.
-
-Invariant: only JSON as RFC 8259 defines it is accepted. NaN and Infinity are refused with a pointer to each.
-"""
+"""Parse a JSON body. Invariant: only JSON of RFC 8259 is accepted; a fault points at each NaN and Infinity."""
 
 import json
 import math

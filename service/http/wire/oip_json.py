@@ -17,7 +17,7 @@ MAX_BYTES = 1 << 20  # simdjson needs 14 times the size of the body in memory
 
 
 def parse_tensors(body: bytes) -> dict[str, Any] | None:
-    """Return the document if the body has a suitable size and each `data` is a flat list of numbers of its datatype."""
+    """Return the document, or None unless the body has a suitable size and every `data` is flat, of its datatype."""
     # simdjson skips a byte order mark, which orjson refuses.
     if not MIN_BYTES <= len(body) <= MAX_BYTES or body.startswith(BOM_UTF8):
         return None

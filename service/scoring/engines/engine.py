@@ -1,4 +1,4 @@
-"""What all engines share: their result, scoring one shard, and the queue of shards.
+"""Shared by all engines: their result, scoring one shard, and the queue of shards.
 
 An engine scores and commits every shard of an iterator that may still be planning, and calls the progress bar from any
 thread. Invariant: it returns only after everything that it started has ended, and it reports every failure.
@@ -15,7 +15,7 @@ from service.scoring.shard import Context, score_shard
 # locked: another process scores the shard. unreadable: its input cannot be read. failed: any other error.
 ShardStatus = Literal["done", "locked", "unreadable", "failed"]
 
-# Shards that wait for the worker which reads their row group.
+# At most this many shards wait for the worker that reads their row group.
 MAX_DEFERRED = 8
 
 

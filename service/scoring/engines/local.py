@@ -92,7 +92,7 @@ class _WorkerDriver(threading.Thread):
                     self._result.failures.append(event["detail"])
                     return
                 case "died" if (deaths := deaths + 1) == MAX_ATTEMPTS:
-                    self._fail(f"{shard.title}: {MAX_ATTEMPTS} workers died of it (the last {event['detail']})")
+                    self._fail(f"{shard.title}: {MAX_ATTEMPTS} workers died scoring it (the last {event['detail']})")
                 case "died":
                     self._report.message(f"{shard.title}: the worker {event['detail']}; scoring it again")
                     self._start_worker()
@@ -150,8 +150,7 @@ class _WorkerDriver(threading.Thread):
             env=self._environment(),
         )
         if self._core is not None:
-            # Pinning fails if it is forbidden here, or if the core or the process no longer exists. The worker then
-            # runs on any core.
+            # Pinning fails if it is forbidden, or the core or process no longer exists: the worker runs on any core.
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(self._process.pid, {self._core})
         return self._next_event(self._job.model_dump_json() + "\n")

@@ -59,7 +59,7 @@ def map_columns(
         raise ScoringError(f"--column {unknown[0]}=…: the fields of a {family} are {', '.join(fields)}")
     absent = sorted(set(requested.values()) - set(columns))
     if absent:
-        raise ScoringError(f"--column: no column {absent[0]!r}; there are {', '.join(map(repr, columns))}")
+        raise ScoringError(f"--column: no column {absent[0]!r}; available: {', '.join(map(repr, columns))}")
     mapped = dict(requested)
     for field in fields.values():
         defaults = [name for name in (field.name, *field.aliases) if name in columns]
@@ -69,8 +69,8 @@ def map_columns(
             left = [name for name in columns if name not in {*reserved, *mapped.values()}]
             if len(left) != 1:
                 raise ScoringError(
-                    f"which column is the {field.name}? Say --column {field.name}=NAME; "
-                    f"there are {', '.join(map(repr, columns)) or 'none'}"
+                    f"cannot tell which column holds the {field.name}: pass --column {field.name}=NAME; "
+                    f"columns: {', '.join(map(repr, columns)) or 'none'}"
                 )
             mapped[field.name] = left[0]
         if sparse and field.name not in mapped and field.sparse:
@@ -82,4 +82,4 @@ def check_columns(file: InputFile, columns: Sequence[str], needed: Iterable[str]
     """Raise ScoringError if the file lacks a column that the job reads."""
     absent = [name for name in needed if name not in columns]
     if absent:
-        raise ScoringError(f"{file.name}: no column {absent[0]!r}; there are {', '.join(map(repr, columns))}")
+        raise ScoringError(f"{file.name}: no column {absent[0]!r}; available: {', '.join(map(repr, columns))}")

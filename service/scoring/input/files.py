@@ -39,8 +39,7 @@ COMPRESSIONS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".zstd": "zstd", 
 class InputFile:
     """One file, or one folder of images.
 
-    `name` is the path relative to what `--input` named; it identifies the file in the output. `fingerprint` changes
-    whenever the file is written to.
+    `name`: the path relative to what `--input` named, as in the output. `fingerprint` changes when the file is written.
     """
 
     uri: str
@@ -97,7 +96,7 @@ def is_image_name(name: str) -> bool:
 
 
 def walk(folder: Path, *, excluded: Path | None = None) -> Iterator[Path]:
-    """Yield every file below a folder, sorted by name; the names of one folder are in memory at a time."""
+    """Yield the files below a folder by name, except hidden and "_" names; lists one folder per level at a time."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.name.startswith((".", "_")):
             continue

@@ -1,7 +1,6 @@
 """Rows of one input file, the spans that cut the file into shards, and the interface of an input format.
 
-Invariant: a row is identified by its file and its number in it, which depends on the file alone. Every row of the input
-is either scored or rejected, once.
+Invariant: a row's file and number identify it and depend on the file alone; every row is scored or rejected, once.
 """
 
 from bisect import bisect_left
@@ -54,7 +53,7 @@ class Rows:
     lines: Sequence[int] | None = None
 
     def numbered_below(self, end: int) -> "Rows":
-        """The rows whose number is below `end`."""
+        """The rows numbered below `end`."""
         count = bisect_left(self.numbers, end)
         if count == len(self.numbers):
             return self
@@ -69,7 +68,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSpec:
-    """What to read of a file: these columns, and for CSV whether its first line holds their names."""
+    """The part of a file to read: these columns, and for CSV whether its first line holds their names."""
 
     columns: tuple[str, ...]
     header: bool = True

@@ -1,7 +1,6 @@
 """Joins predictions to their file, row, id and the input columns that the job copies.
 
-An input column whose name a prediction already has is called `input_NAME`. JSON values keep their JSON form, CSV fields
-stay texts, and Arrow columns keep their type.
+An input column named like a prediction becomes `input_NAME`. JSON stays JSON, CSV stays text, Arrow keeps its types.
 """
 
 from collections.abc import Sequence

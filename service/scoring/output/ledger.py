@@ -30,6 +30,7 @@ from service.scoring.plan import PlannedFile, Shard
 
 FOLDER = "_ledger"
 FINISH_BYTE = (1 << 62) - 1
+REMEDY = "choose another --output or delete that folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ class Ledger:
         if actual != expected:
             names = sorted(n for n in actual.keys() | expected.keys() if actual.get(n) != expected.get(n))
             changed = "; ".join(f"{n} was {actual.get(n)!r}, is {expected.get(n)!r}" for n in names)
-            raise ScoringError(f"{self.output} holds another job ({changed}): choose another --output, or delete it")
+            raise ScoringError(f"{self.output} belongs to another job ({changed}): {REMEDY}")
 
     def committed(self, shard: Shard) -> Record | None:
         """The record of a shard whose files are intact, else None. Raises ScoringError if the shard has changed."""
@@ -81,8 +82,8 @@ class Ledger:
             return None
         if record.key != shard.key:
             raise ScoringError(
-                f"the input changed: {shard.title} is not what was scored into {self.output} ({record.file} from row "
-                f"{record.first_row}): choose another --output, or delete it"
+                f"the input changed: {shard.title} no longer matches its record in {self.output} ({record.file} from "
+                f"row {record.first_row}): {REMEDY}"
             )
         with contextlib.suppress(FileNotFoundError):
             if all(sha256_of(self.output / part) == digest for part, digest in record.parts.items()):
@@ -101,7 +102,7 @@ class Ledger:
         fcntl.lockf(self._lock_file(), fcntl.LOCK_UN, 1, _lock_byte(shard))
 
     def work_path(self, shard: Shard, suffix: str) -> Path:
-        """A path that only the process with the shard's lock writes to, and that nobody reads."""
+        """A path that only the process with the shard's lock writes to, and that no process reads."""
         return self._folder / "work" / f"{shard.name}.{suffix}"
 
     def commit(self, shard: Shard, record: Record, parts: Mapping[str, Path]) -> None:

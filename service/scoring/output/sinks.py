@@ -1,7 +1,4 @@
-"""Writes tables to Parquet, CSV and JSON Lines.
-
-Invariant: the bytes of a file depend on its rows alone, not on how they were divided into tables.
-"""
+"""Writes Parquet, CSV and JSON Lines. Invariant: a file's bytes depend on its rows, not on how tables divide them."""
 
 import base64
 import contextlib

@@ -1,4 +1,4 @@
-"""The result of a job as one JSON document and one histogram, computed from the records of its shards alone."""
+"""The result of a job as one JSON document and one histogram, from the job, the manifest and the shard records."""
 
 import io
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,6 @@
 """Converts the cells of a column, of CSV or Parquet for instance, to the items that the task code reads.
 
-Invariant: an item is the value that a request to the service would hold, or an array of the same numbers. The task code
-checks its content.
+Invariant: an item is the value that a request would hold, or an array of its numbers; the task code checks its content.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ def try_read(read: Callable[..., Value], *item: Any) -> Value | EkibenError:
 
 
 def reject_reason(error: EkibenError, column: str, row_pointer: str = "") -> str:
-    """Why a row is rejected: the column, the place in the item (without `row_pointer`), and the fault itself."""
+    """The reason to reject a row: the column, the place in the item (without `row_pointer`), and the fault itself."""
     if not error.faults:
         return f"{column}: {error.detail}"
     return f"{column}{error.faults[0].pointer.removeprefix(row_pointer)}: {error.faults[0].detail}"
@@ -98,7 +97,7 @@ def series_arrays(column: Column, channels: int) -> Sequence[Any]:
 
 
 def pixels_from_bytes(item: Any, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
-    """Raw pixels; None if the item is no bytes of this size, or a PNG or JPEG file."""
+    """Raw pixels; None if the item is not bytes of this size, or is a PNG or JPEG file."""
     if not isinstance(item, bytes) or len(item) != int(np.prod(shape)) or item.startswith(PNG):
         return None
     if item.startswith(JPEG) and item.endswith(JPEG_END):

@@ -1,7 +1,6 @@
 """The interface of a scorer, its result, and the steps that scorers share.
 
-Invariant: every row is in exactly one of `indexes` and `faults` of the result. Each column has one value per scored
-row, in order.
+Invariant: every row is in one of the result's `indexes` and `faults`. A column has one value per scored row, in order.
 """
 
 from collections.abc import Mapping, Sequence

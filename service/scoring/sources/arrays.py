@@ -1,7 +1,6 @@
 """Tensors on disk: `.npy` (one array) and safetensors (tensors with equal numbers of rows). A row is a first index.
 
-Rows are read from the file as they are needed. Nothing is unpickled, and nothing is mapped into memory, so a file that
-is cut short is an error and not a crash.
+Rows are read when needed. Nothing is unpickled or mapped into memory, so a truncated file is an error, not a crash.
 """
 
 import json
@@ -29,7 +28,7 @@ SAFETENSORS = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Tensor:
-    """Where the rows of a tensor are in the file."""
+    """The type, shape and byte offset of a tensor in the file."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -117,7 +116,7 @@ def _safetensors(stream: Stream) -> dict[str, _Tensor]:
             dtype=np.dtype(SAFETENSORS[entry["dtype"]]), shape=tuple(entry["shape"]), offset=8 + size + begin
         )
         if tensor.shape and end - begin != tensor.shape[0] * tensor.row_bytes:
-            raise ValueError(f"tensor {name!r} has {end - begin} bytes, its shape says otherwise")
+            raise ValueError(f"tensor {name!r} has {end - begin} bytes, which does not match its shape")
         tensors[name] = tensor
     rows = {tensor.shape[0] for tensor in tensors.values() if tensor.shape}
     if len(rows) != 1:

@@ -41,7 +41,7 @@ class _Records:
         self._reader = csv.reader(self._lines(), delimiter=delimiter)
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | str]]:
-        """Yield the first line of each record and its fields, or its fault. Empty lines are no records."""
+        """Yield the first line of each record and its fields, or its fault. Empty lines are not records."""
         while True:
             line = self.line
             try:
@@ -167,5 +167,5 @@ class CsvSource(StreamSource):
 
 
 def _utf8(text: str) -> str:
-    """Decode a field whose bytes were decoded as Latin-1."""
+    """Decode as UTF-8 a field that was read as Latin-1."""
     return text if text.isascii() else text.encode("latin-1").decode()

@@ -1,7 +1,4 @@
-"""JSON Lines and plain text: one row per line.
-
-The number of a row is the number of its line, from 0. Blank lines have a number, but are no rows.
-"""
+"""JSON Lines and plain text. Each line is a row with the number of the line, from 0; blank lines are not rows."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing

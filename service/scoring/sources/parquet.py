@@ -1,7 +1,6 @@
 """Parquet: a shard is whole row groups, or a part of one that is large.
 
-Only the columns that the job reads are read and hashed. Pages are read as they are needed, so memory does not grow with
-the size of a row group.
+Only columns that the job reads are read and hashed, page by page, so memory does not grow with the row group's size.
 """
 
 import json

@@ -70,7 +70,7 @@ class Stream:
 
 
 class StreamSource:
-    """What the formats that are read from one stream have in common."""
+    """The base of the sources that read one stream."""
 
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._stream, self._spec = Stream(file), spec

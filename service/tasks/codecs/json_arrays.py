@@ -67,10 +67,7 @@ def _flatten(value: Any, shape: Shape) -> list[Any] | None:
 
 
 def _check_entries(value: Any, shape: Shape, pointer: str, expected_entry: Callable[[Any], str | None]) -> None:
-    """Raise EkibenError for the first invalid row or entry, depth first.
-
-    `expected_entry` returns what is expected of an invalid entry, and None for a valid one.
-    """
+    """Raise EkibenError for the first invalid row or entry, depth first; `expected_entry` is None for valid ones."""
     if not shape:
         if expected := expected_entry(value):
             raise type_fault(pointer, expected, value)

@@ -1,7 +1,6 @@
 """Converts series of numbers to arrays, and pads the rows of a batch.
 
-Invariant: a row is float32 [steps, channels], finite, with 1 to `max_steps` steps. Padding is zero, and a batch comes
-with the length of each row.
+Invariant: a row is finite float32 [steps, channels] with 1 to `max_steps` steps. A batch is zero-padded, with lengths.
 """
 
 from collections.abc import Sequence

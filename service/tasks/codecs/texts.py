@@ -1,7 +1,7 @@
 """Converts texts to token ids.
 
-Invariant: every row has 1 to `max_steps` ids, and each id is below the size of the vocabulary. A text is truncated only
-if the client requested it.
+Invariant: a row has 1 to `max_steps` ids below the size of the vocabulary. A text is cut only if the client asks for
+it.
 """
 
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ def _checked_ids(
     if not ids:
         return fault(pointer, "expected a text with at least 1 token, got one with none")
     if max(ids) >= vocabulary:
-        return fault(pointer, f"expected token ids below {vocabulary}, the tokenizer gave {max(ids)}")
+        return fault(pointer, f"expected token ids below {vocabulary}, but the tokenizer gave {max(ids)}")
     if len(ids) > max_steps and not truncate:
         return fault(pointer, f"expected at most {max_steps} tokens, got {len(ids)}{_hint(truncate)}")
     return ids[:max_steps]

@@ -52,8 +52,8 @@ def test_id_of_an_openai_batch_is_its_custom_id(served_bundles: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"id_column": "key"}, "no column 'key' in in.csv; there are 'text'"),
-        ({"keep": ("note",)}, "no column 'note' in in.csv; there are 'text'"),
+        ({"id_column": "key"}, "no column 'key' in in.csv; available: 'text'"),
+        ({"keep": ("note",)}, "no column 'note' in in.csv; available: 'text'"),
         ({"limit": -1}, "option limit: .* got -1"),
         ({"request": {"seed": 1}}, "--set seed: the options of a text-classifier are top_k, truncate"),
     ],

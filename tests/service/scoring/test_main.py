@@ -50,7 +50,7 @@ def test_json_option_prints_the_summary(command: Command, capsys: pytest.Capture
         ({"model": "tiny-texts@ffff"}, "expected one version, found none"),
         ({"model": "../bundles"}, "no such bundle"),
         ({"source": "gone.jsonl"}, "nothing there to score"),
-        ({}, "which column is the text? Say --column text=NAME; there are 'id', 'body'"),
+        ({}, "cannot tell which column holds the text: pass --column text=NAME; columns: 'id', 'body'"),
     ],
 )
 def test_job_that_cannot_start_exits_with_1(

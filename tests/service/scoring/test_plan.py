@@ -88,7 +88,7 @@ def test_truncated_file_is_reported_and_the_next_file_is_planned(folder: Path) -
 
 def test_missing_column_in_a_later_file_stops_the_plan(folder: Path) -> None:
     (folder / "in" / "b.csv").write_bytes(b"id,body\n1,x\n")
-    with pytest.raises(Exception, match=r"b\.csv: no column 'text'; there are 'id', 'body'"):
+    with pytest.raises(Exception, match=r"b\.csv: no column 'text'; available: 'id', 'body'"):
         planned(folder)
 
 

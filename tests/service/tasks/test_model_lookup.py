@@ -45,11 +45,17 @@ def test_unknown_name_lists_the_models_of_the_task(repository: Any) -> None:
     assert fault.detail == "expected one of tiny-letters, tiny-pictures, tiny-late, got a string of 100 characters"
 
 
+def test_unknown_name_says_that_the_task_has_no_model_yet(repository: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repository, "list_models", list)
+    with pytest.raises(EkibenError, match="no such model: got 'x'; this task has no model yet"):
+        resolve_model(repository, "x", "generate")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tiny-tags", "tiny-tags is a sequence-predict model: ask /sequence-predict, not /classify"),
-        ("tiny-pictures", "tiny-pictures is a generate model: ask /generate, not /classify"),
+        ("tiny-tags", "tiny-tags is a sequence-predict model: send the request to /sequence-predict, not /classify"),
+        ("tiny-pictures", "tiny-pictures is a generate model: send the request to /generate, not /classify"),
     ],
 )
 def test_model_of_another_task_names_its_endpoint(repository: Any, name: str, message: str) -> None:

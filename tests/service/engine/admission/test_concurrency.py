@@ -13,7 +13,7 @@ def test_a_request_without_free_slots_is_refused_with_the_time_to_come_back() ->
     with limiter.acquire(2):
         with limiter.acquire(1):
             assert limiter.num_rows == 3
-            with pytest.raises(EkibenError, match="3 texts are being generated, 3 at most") as caught:
+            with pytest.raises(EkibenError, match="already generating 3 texts; the maximum is 3") as caught:
                 limiter.acquire(1).__enter__()
         assert (caught.value.slug, caught.value.retry_after_s) == ("overloaded", 1.0)
         with limiter.acquire(1):

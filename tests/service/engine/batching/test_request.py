@@ -55,7 +55,7 @@ def test_one_failed_row_fails_the_request_once_all_rows_are_known() -> None:
         assert not request.future.done()
         request.deliver(slices[1], numbers(slices[1], 5))
 
-    with pytest.raises(EkibenError, match="fails on 1 of 2 items") as caught:
+    with pytest.raises(EkibenError, match="failed on 1 of 2 items") as caught:
         answer_of([30, 5], deliver)
     assert [fault.pointer for fault in caught.value.faults] == ["/rows/1"]
     assert isinstance(caught.value.__cause__, RuntimeError)

@@ -71,7 +71,7 @@ def test_the_watchdog_terminates_once_and_logs_the_reason(caplog: pytest.LogCapt
     assert terminated.wait(20)
     watchdog.join(20)
     assert not watchdog.is_alive()
-    assert "the event loop has been blocked for longer than 0.08 s: this process ends" in caplog.text
+    assert "the event loop has been blocked for more than 0.08 s: killing this process" in caplog.text
 
 
 def test_the_watchdog_ends_with_its_event_loop() -> None:

@@ -69,6 +69,8 @@ def test_display_version_prefers_serving_over_candidate_over_draining() -> None:
     assert ModelEntry(name="m", serving=one).start_draining().display_version.state == "DRAINING"
     assert ModelEntry(name="m").display_version.state == "LOADING"
     assert ModelEntry(name="m", desired=False).display_version.state == "UNLOADED"
+    assert ModelEntry(name="m", desired=False).display_version.reason == "m was unloaded by request"
+    assert ModelEntry(name="m", removed=True).display_version.reason == "m: its folder was removed"
 
 
 def test_each_retry_of_a_failed_version_is_later() -> None:

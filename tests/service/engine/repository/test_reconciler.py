@@ -110,7 +110,7 @@ def test_a_broken_version_only_changes_the_reason(
     assert "FAILED: " in (scenario.candidate or "")
     assert reasons[fault] in (scenario.candidate or "")
     assert reasons[fault] in caplog.text
-    assert f"{scenario.first} goes on serving" in caplog.text
+    assert f"{scenario.first} is still being served" in caplog.text
     assert scenario.registry.not_ready_reason() is None
 
 
@@ -198,7 +198,7 @@ def test_models_serve_on_while_the_folder_cannot_be_read(scenario: Scenario, cap
 def test_not_ready_after_the_last_model_is_removed(scenario: Scenario) -> None:
     shutil.rmtree(scenario.root / NAME)
     scenario.poll()
-    assert "is empty: export a model first" in (scenario.registry.not_ready_reason() or "")
+    assert scenario.registry.not_ready_reason() == f"no model folder in {scenario.root}: export a model first"
 
 
 def test_a_serving_version_whose_folder_is_removed_serves_on(
@@ -211,7 +211,7 @@ def test_a_serving_version_whose_folder_is_removed_serves_on(
     assert scenario.serving == scenario.first
     assert scenario.candidate is not None
     assert "cannot read manifest.json: No such file" in scenario.candidate
-    assert caplog.text.count(f"{scenario.first} goes on serving") == 1
+    assert caplog.text.count(f"{scenario.first} is still being served") == 1
     (scenario.root / ".away").rename(folder)
     scenario.poll()
     assert (scenario.serving, scenario.candidate) == (scenario.first, None)
@@ -280,7 +280,7 @@ def test_load_times_out_while_the_model_is_being_loaded(tmp_path: Path) -> None:
     loading = threading.Thread(target=reconciler.load, args=(NAME, None))
     loading.start()
     assert started.wait(30)
-    with pytest.raises(EkibenError, match=f"{NAME} is being loaded for") as caught:
+    with pytest.raises(EkibenError, match=f"{NAME}: another load or unload is still running after") as caught:
         reconciler.load(NAME, 0.01)
     assert caught.value.slug == "timeout"
     resume.set()

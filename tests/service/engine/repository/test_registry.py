@@ -23,7 +23,7 @@ def test_names_are_sorted_and_an_unknown_name_raises_the_list(registry: ModelReg
     assert registry.names() == ["a", "b"]
     assert registry.get("a") is registry["a"]
     assert registry.get("c") is None
-    with pytest.raises(EkibenError, match="no model 'c'; there are: a, b") as caught:
+    with pytest.raises(EkibenError, match="no model 'c'; available: a, b") as caught:
         registry["c"]
     assert caught.value.slug == "unknown-model"
 

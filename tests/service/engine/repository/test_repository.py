@@ -89,7 +89,7 @@ def test_not_ready_with_an_empty_folder(tmp_path: Path) -> None:
     assert "has not been scanned yet" in (repository.not_ready_reason() or "")
     repository.refresh()
     assert not repository.ready
-    assert "is empty: export a model first" in (repository.not_ready_reason() or "")
+    assert repository.not_ready_reason() == f"no model folder in {tmp_path}: export a model first"
     assert repository.list_models() == []
 
 
@@ -162,7 +162,7 @@ def test_an_unknown_model_raises_the_list_of_models(root: Path) -> None:
     repository = Repository(root, loader())
     repository.refresh()
     for method in (repository.get, repository.describe_model):
-        with pytest.raises(EkibenError, match="no model 'mnist'; there are: tiny-images, tiny-letters, ") as caught:
+        with pytest.raises(EkibenError, match="no model 'mnist'; available: tiny-images, tiny-letters, ") as caught:
             method("mnist")
         assert caught.value.slug == "unknown-model"
 

@@ -32,7 +32,7 @@ def test_auto_selects_the_cpu_without_a_gpu() -> None:
 
 @no_gpu_build
 def test_cuda_is_refused_without_a_gpu() -> None:
-    with pytest.raises(DeviceError, match="device 'cuda' was asked for, this onnxruntime has only"):
+    with pytest.raises(DeviceError, match="device 'cuda' was requested, but this onnxruntime has only"):
         resolve_device("cuda")
 
 

@@ -64,10 +64,10 @@ def test_a_graph_failure_names_the_model(sessions: dict[str, Session]) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "pixels"}, r"'images': the graph has uint8 \[batch, 4, 4\], the manifest says none"),
-        ({"dtype": "float32"}, r"the graph has uint8 .*, the manifest says float32"),
+        ({"name": "pixels"}, r"'images': the graph has uint8 \[batch, 4, 4\], but the manifest says none"),
+        ({"dtype": "float32"}, r"the graph has uint8 .*, but the manifest says float32"),
         ({"shape": ("batch", 4, 5)}, r"the manifest says uint8 \[batch, 4, 5\]"),
-        ({"shape": (1, 4, 4)}, r"the graph has uint8 \[batch, 4, 4\], the manifest says uint8 \[1, 4, 4\]"),
+        ({"shape": (1, 4, 4)}, r"the graph has uint8 \[batch, 4, 4\], but the manifest says uint8 \[1, 4, 4\]"),
     ],
 )
 def test_refuses_a_graph_that_differs_from_the_manifest(
@@ -88,7 +88,7 @@ def test_refuses_a_graph_that_onnxruntime_refuses(bundles: dict[str, Bundle]) ->
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="may have a GPU")
 def test_cuda_never_falls_back_to_the_cpu(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["image-classifier"]
-    with pytest.raises(DeviceError, match=r"'cuda' was asked for, this onnxruntime has only .*CPUExecutionProvider"):
+    with pytest.raises(DeviceError, match=r"'cuda' was requested, but this onnxruntime has only .*CPUExecution"):
         Session(bundle.model, manifest=bundle.manifest, device="cuda")
 
 

@@ -31,7 +31,7 @@ def case() -> dict[int, GoldenCase]:
 
 def test_a_row_that_depends_on_its_batch_is_named() -> None:
     name = NAMES["series-tagger"]
-    message = rf"{name}/.*: golden case 4: .* of row 0 .*: run `python -m export runs/{name}` on this one"
+    message = rf"{name}/.*: golden case 4: .* row 0 .*: export .* on this processor \(`python -m export runs/{name}`\)"
     with pytest.raises(BundleError, match=message):
         check_batch_invariance(LeakingSession(), case())  # type: ignore[arg-type]
 

@@ -51,9 +51,9 @@ def test_sparse_fields_take_the_column_of_their_name(family: str, columns: list[
 @pytest.mark.parametrize(
     ("requested", "columns", "message"),
     [
-        ({}, ["a", "b"], "which column is the text? Say --column text=NAME; there are 'a', 'b'"),
-        ({}, [], "there are none"),
-        ({"text": "c"}, ["a", "b"], "no column 'c'; there are 'a', 'b'"),
+        ({}, ["a", "b"], "cannot tell which column holds the text: pass --column text=NAME; columns: 'a', 'b'"),
+        ({}, [], "columns: none"),
+        ({"text": "c"}, ["a", "b"], "no column 'c'; available: 'a', 'b'"),
         ({"image": "a"}, ["a"], "the fields of a text-classifier are text"),
     ],
 )
@@ -64,5 +64,5 @@ def test_unmappable_columns_are_an_error(requested: dict[str, str], columns: lis
 
 def test_missing_column_error_names_the_file() -> None:
     file = InputFile(uri="/b.csv", name="b.csv", format="csv", size=0, fingerprint="")
-    with pytest.raises(ScoringError, match=r"b\.csv: no column 'text'; there are 'a'"):
+    with pytest.raises(ScoringError, match=r"b\.csv: no column 'text'; available: 'a'"):
         check_columns(file, ["a"], ["text"])

@@ -65,7 +65,7 @@ def test_invalid_text_is_refused(text: Any, detail: str) -> None:
 
 
 def test_ids_beyond_the_vocabulary_are_refused() -> None:
-    with pytest.raises(EkibenError, match="expected token ids below 6, the tokenizer gave 6"):
+    with pytest.raises(EkibenError, match="expected token ids below 6, but the tokenizer gave 6"):
         ids_of("rice", vocabulary=6)
 
 
