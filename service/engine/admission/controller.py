@@ -61,8 +61,7 @@ class AdmissionController:
             if is_shedding or self._predict(context, earlier.cost, now)[1] > 0:
                 raise _refusal("unread", earlier.cost.counters, retry_after_s)
             return UNRESERVED
-        reservation = self._retries.redeem(client, now)
-        if reservation is None:
+        if (reservation := self._retries.redeem(client, now)) is None:
             return UNRESERVED
         context.is_retry = True
         self._backlog.add(context.deadline, reservation.cost.work_s)
@@ -75,10 +74,10 @@ class AdmissionController:
         if self._retries and not context.is_retry:
             max_rows = int(max_rows * QUEUE_SHARE)
         if cost.queued_rows and cost.queued_rows + cost.num_rows > max_rows:
-            raise self._refuse("queue-full", context, cost, now)
+            raise self._overloaded("queue-full", context, cost, now)
         predicted_s, late_s = self._predict(context, cost, now)
         if late_s > 0 and now < cost.measured_at + MAX_AGE_S:
-            raise self._refuse("overloaded", context, cost, now, late_s)
+            raise self._overloaded("overloaded", context, cost, now, late_s)
         return Permit(predicted_s=predicted_s)
 
     def _predict(self, context: RequestContext, cost: CostEstimate, now: float) -> Prediction:
@@ -92,7 +91,7 @@ class AdmissionController:
             self._shedding_until, self._shedding_timeout_s = now + interval_s, context.timeout_s
         return prediction
 
-    def _refuse(
+    def _overloaded(
         self, reason: Refusal, context: RequestContext, cost: CostEstimate, now: float, wait_s: float = 0.0
     ) -> EkibenError:
         retry_after_s = max(math.ceil(wait_s), 1.0)
@@ -108,6 +107,5 @@ class AdmissionController:
 
 def _refusal(reason: Refusal, counters: Counters, retry_after_s: float) -> EkibenError:
     counters.refused[reason] += 1
-    detail = "the queue is full" if reason == "queue-full" else "the deadline would be missed"
-    detail = f"{detail}; {counters.queued_items} items are waiting"
-    return EkibenError("overloaded", detail, retry_after_s=retry_after_s)
+    cause = "the queue is full" if reason == "queue-full" else "the deadline would be missed"
+    return EkibenError("overloaded", f"{cause}; {counters.queued_items} items are waiting", retry_after_s=retry_after_s)
