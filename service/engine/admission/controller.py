@@ -70,9 +70,8 @@ class AdmissionController:
     def _admit(self, context: RequestContext, cost: CostEstimate, now: float) -> Permit:
         if self._retries and not context.is_retry:
             context.is_retry = self._retries.redeem((context.client, context.route), now) is not None
-        max_rows = self._limits.max_queue_items
-        if self._retries and not context.is_retry:
-            max_rows = int(max_rows * QUEUE_SHARE)
+        share = QUEUE_SHARE if self._retries and not context.is_retry else 1.0
+        max_rows = int(self._limits.max_queue_items * share)
         if cost.queued_rows and cost.queued_rows + cost.num_rows > max_rows:
             raise self._overloaded("queue-full", context, cost, now)
         predicted_s, late_s = self._predict(context, cost, now)
