@@ -36,11 +36,16 @@ from training.families import FAMILIES
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """`model` holds the bytes of the graph. `manifest` has placeholders for the files and for all measured values."""
+    """What the bundle would hold, and the run that it must equal.
+
+    `model` holds the bytes of the graph, `tokenizer` the content of tokenizer.json, if any. `manifest` has placeholders
+    for the files and for all measured values.
+    """
 
     run: Run
     model: bytes
     manifest: Manifest
+    tokenizer: str | None = None
 
     @cached_property
     def session(self) -> Session:
@@ -89,4 +94,4 @@ def build_candidate(run: Run, model: bytes) -> Candidate:
         )
     except ValidationError as error:
         raise ExportError("manifest", first_validation_error(error)) from error
-    return Candidate(run=run, model=model, manifest=manifest)
+    return Candidate(run=run, model=model, manifest=manifest, tokenizer=run.tokenizer)

@@ -37,6 +37,19 @@ class Tolerance(FrozenModel):
     measured: float = Field(ge=0)
 
 
+class ValueRange(FrozenModel):
+    """The lowest and the highest value of a numeric input at which export has shown parity."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self
+
+
 Strategy = Literal["none", "minimum-batch-2", "batch-buckets", "length-buckets"]
 
 
@@ -83,7 +96,10 @@ class Provenance(FrozenModel):
 
 
 class Manifest(FrozenModel):
-    """The contract of a bundle: one tolerance per output; `version` is the `content_version()` of all other fields."""
+    """The contract of a bundle: one tolerance per output; `version` is the `content_version()` of all other fields.
+
+    `domain` maps inputs of floats to the values that the service accepts; bundles of earlier exports have none.
+    """
 
     format_version: Literal[1] = 1
     name: str = Field(pattern=MODEL_NAME, max_length=MAX_MODEL_NAME)
@@ -94,6 +110,7 @@ class Manifest(FrozenModel):
     outputs: Specs
     parameters: Parameters
     limits: RequestLimits
+    domain: dict[str, ValueRange] = Field(default_factory=dict)
     tolerance: dict[str, Tolerance]
     invariance: Invariance
     files: dict[FileName, FileEntry]
@@ -111,6 +128,8 @@ class Manifest(FrozenModel):
                 raise ValueError(f"{side} are not those of this {family}: they differ in {different}")
         if unpaired := {output.name for output in self.outputs} ^ set(self.tolerance):
             raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")
+        if unknown := set(self.domain) - {spec.name for spec in self.inputs if spec.dtype == "float32"}:
+            raise ValueError(f"domain names {sorted(unknown)}, which are no inputs of floats")
         if self.invariance.strategy == "length-buckets":
             max_steps, longest = self.limits.max_steps, self.invariance.bounds[-1]
             if max_steps is None or "lengths" not in {spec.name for spec in self.inputs}:
@@ -131,9 +150,11 @@ class Manifest(FrozenModel):
     def content_version(self) -> str:
         """Return the first 12 hex digits of the sha256 over the canonical JSON of all fields but the version.
 
-        A strategy of "none" is left out, so manifests that predate shape strategies keep their version.
+        A strategy of "none" and an empty domain are left out, so manifests that predate them keep their version.
         """
         content = self.model_dump(mode="json", exclude={"version"})
+        if not self.domain:
+            del content["domain"]
         if self.invariance.strategy == "none":
             del content["invariance"]["strategy"], content["invariance"]["bounds"]
         serialized = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -28,8 +28,8 @@ def write_bundle(candidate: Candidate, proof: Proof, bundles: Path) -> Bundle:
         REQUESTS: "".join(map(_json_line, proof.requests)).encode(),
         **card_files(candidate, proof),
     }
-    if candidate.run.tokenizer is not None:
-        files[TOKENIZER] = candidate.run.tokenizer.encode()
+    if candidate.tokenizer is not None:
+        files[TOKENIZER] = candidate.tokenizer.encode()
     manifest = _final_manifest(candidate, proof, files)
     folder = bundles / manifest.name / manifest.version
     if not folder.exists():

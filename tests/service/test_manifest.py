@@ -42,6 +42,19 @@ def test_version_of_a_known_content_never_changes() -> None:
     assert manifest.version == "a8b8d300b51c"
 
 
+def test_a_domain_names_inputs_of_floats_and_belongs_to_the_version() -> None:
+    unbounded = versioned("series-classifier")
+    bounded = versioned("series-classifier", domain={"series": {"low": -3.0, "high": 3.0}})
+    assert bounded.version != unbounded.version
+    for domain, message in (
+        ({"lengths": {"low": 1, "high": 2}}, "no inputs of floats"),
+        ({"other": {"low": 1, "high": 2}}, "no inputs of floats"),
+        ({"series": {"low": 2, "high": 1}}, "low 2 is above high 1"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            versioned("series-classifier", domain=domain)
+
+
 def provenance() -> dict[str, Any]:
     return {**manifest_fields("image-classifier")["provenance"], "versions": {}}
 

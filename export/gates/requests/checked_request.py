@@ -24,9 +24,8 @@ class CheckedRequest:
 
 def candidate_model(candidate: Candidate) -> Model:
     """The candidate as the service's repository would hold it."""
-    tokenizer = candidate.run.tokenizer
     return Model(
         manifest=candidate.manifest,
         session=candidate.session,
-        tokenizer=None if tokenizer is None else Tokenizer.from_str(tokenizer),
+        tokenizer=None if candidate.tokenizer is None else Tokenizer.from_str(candidate.tokenizer),
     )

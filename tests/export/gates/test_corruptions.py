@@ -190,11 +190,11 @@ def permute_labels(candidate: Candidate) -> Candidate:
 
 
 def shift_tokens(candidate: Candidate) -> Candidate:
-    assert candidate.run.tokenizer is not None
-    tokenizer = json.loads(candidate.run.tokenizer)
+    assert candidate.tokenizer is not None
+    tokenizer = json.loads(candidate.tokenizer)
     vocabulary = tokenizer["model"]["vocab"]
     tokenizer["model"]["vocab"] = {word: (i + 1) % len(vocabulary) for word, i in vocabulary.items()}
-    return replace(candidate, run=replace(candidate.run, tokenizer=json.dumps(tokenizer)))
+    return replace(candidate, tokenizer=json.dumps(tokenizer))
 
 
 def inflate_metric(candidate: Candidate) -> Candidate:
