@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, FileE
 from service.operators import check_operators
 
 MAX_MANIFEST_BYTES = 1 << 20
+# The most bytes of each file; a message of protobuf has less than 2 GiB.
+MAX_FILE_BYTES = {MODEL: (1 << 31) - 1, GOLDEN: 1 << 28, REQUESTS: 1 << 26, TOKENIZER: 1 << 26}
+MAX_OTHER_FILE_BYTES = 1 << 24
+MAX_BUNDLE_BYTES = 3 << 30
+MAX_GOLDEN_HEADER_BYTES = 1 << 22
+MAX_GOLDEN_CASES = 1024
+# Of one case: items times steps.
+MAX_GOLDEN_ROWS = 1 << 20
+MAX_GOLDEN_AXES = 8
+MAX_REQUESTS = 4096
+# Files that a manifest cannot list: itself, and the signature over it.
+UNLISTED_FILES = {MANIFEST, "signature.json"}
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
@@ -73,10 +86,11 @@ def open_bundle(folder: Path) -> Bundle:
     """Read and check a bundle: manifest, paths, sizes, hashes, operators, cases, in this order. Raises BundleError."""
     label = f"{folder.parent.name}/{folder.name}"
     manifest = _read_manifest(folder, label)
+    _check_files(folder, label, manifest)
     contents = {name: _read_file(folder, label, name, file) for name, file in manifest.files.items()}
     model = contents[MODEL]
     with _parsing(label, MODEL):
-        check_operators(model, opset=manifest.provenance.opset)
+        check_operators(model, opset=manifest.provenance.opset, control_flow=manifest.control_flow)
     with _parsing(label, TOKENIZER):
         tokenizer = contents[TOKENIZER].decode() if TOKENIZER in contents else None
     with _parsing(label, GOLDEN):
@@ -117,6 +131,22 @@ def _read_manifest(folder: Path, label: str) -> Manifest:
     return manifest
 
 
+def _check_files(folder: Path, label: str, manifest: Manifest) -> None:
+    """Raise BundleError if a file is too large, or the folder holds one that the manifest does not list."""
+    for name, file in manifest.files.items():
+        max_bytes = MAX_FILE_BYTES.get(name, MAX_OTHER_FILE_BYTES)
+        if file.bytes > max_bytes:
+            raise BundleError(f"{label}: {name} has {file.bytes} bytes, expected at most {max_bytes}")
+    total_bytes = sum(file.bytes for file in manifest.files.values())
+    if total_bytes > MAX_BUNDLE_BYTES:
+        raise BundleError(f"{label}: the files have {total_bytes} bytes, expected at most {MAX_BUNDLE_BYTES}")
+    listed = UNLISTED_FILES | set(manifest.files)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name not in listed:
+                raise BundleError(f"{label}: {entry.name[:100]!r} is not a file that {MANIFEST} lists; remove it")
+
+
 def _read_file(folder: Path, label: str, name: str, file: FileEntry) -> bytes:
     content = _read_member(folder, label, name, max_bytes=file.bytes)
     if len(content) != file.bytes:
@@ -151,16 +181,25 @@ def _read_regular_file(path: Path, label: str, *, max_bytes: int) -> bytes:
 
 def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:
     """Parse tensors with the keys `CASE/in/NAME` and `CASE/out/NAME`; CASE is a number from 0."""
+    header_bytes = int.from_bytes(content[:8], "little")
+    if header_bytes > MAX_GOLDEN_HEADER_BYTES:
+        raise ValueError(f"the header has {header_bytes} bytes, expected at most {MAX_GOLDEN_HEADER_BYTES}")
     cases: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
     for key, value in load_safetensors(content).items():
-        case, side, name = key.split("/")
+        if not (match := re.fullmatch("(0|[1-9][0-9]{0,8})/(in|out)/([^/]+)", key)):
+            raise ValueError(f"{key[:80]!r} is not CASE/in/NAME or CASE/out/NAME")
+        case, side, name = match.groups()
         cases.setdefault(int(case), ({}, {}))[("in", "out").index(side)][name] = value
+        if value.ndim > MAX_GOLDEN_AXES or prod(value.shape[:2]) > MAX_GOLDEN_ROWS:
+            raise ValueError(f"{key} has the axes {value.shape}, expected {MAX_GOLDEN_ROWS} rows at most")
         if not np.isfinite(value).all():
             raise ValueError(f"{key} holds a value that is not finite")
         if side == "out" and not value.size:
             raise ValueError(f"{key} is empty, expected at least one value")
     if not cases:
         raise ValueError("the file holds no case")
+    if len(cases) > MAX_GOLDEN_CASES:
+        raise ValueError(f"the file holds {len(cases)} cases, expected at most {MAX_GOLDEN_CASES}")
     inputs, outputs = {spec.name for spec in manifest.inputs}, {spec.name for spec in manifest.outputs}
     for number, (given, expected) in sorted(cases.items()):
         if set(given) != inputs or not expected or not set(expected) <= outputs:
@@ -177,8 +216,10 @@ def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:
 
 def _parse_requests(content: bytes) -> tuple[RequestCase, ...]:
     """Parse one JSON object per line; only a line feed ends a line, because texts may hold other separators."""
-    cases = []
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
+    cases, lines = [], content.removesuffix(b"\n").split(b"\n", MAX_REQUESTS)
+    if len(lines) > MAX_REQUESTS:
+        raise ValueError(f"the file has more than {MAX_REQUESTS} lines")
+    for number, line in enumerate(lines, start=1):
         try:
             cases.append(RequestCase.model_validate_json(line))
         except ValidationError as error:

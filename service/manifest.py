@@ -6,6 +6,7 @@ the ones that the family's parameters determine.
 
 import hashlib
 import json
+from math import prod
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,14 +17,17 @@ MODEL, MANIFEST, CARD, TOKENIZER = "model.onnx", "manifest.json", "card.md", "to
 GOLDEN, REQUESTS = "golden.safetensors", "requests.jsonl"
 MODEL_NAME = "^[a-z0-9]+(-[a-z0-9]+)*$"
 MAX_MODEL_NAME = 64
+MAX_FILES = 64
+# Of one tensor for one item: 4 GiB of float32.
+MAX_ITEM_ELEMENTS = 1 << 30
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
 class RequestLimits(FrozenModel):
     """The largest request: items per request, and steps (tokens) per item if the model has a steps axis."""
 
-    max_items: int = Field(ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
+    max_items: int = Field(ge=1, le=1 << 16)
+    max_steps: int | None = Field(default=None, ge=1, le=1 << 20)
 
 
 class Tolerance(FrozenModel):
@@ -99,6 +103,7 @@ class Manifest(FrozenModel):
     """The contract of a bundle: one tolerance per output; `version` is the `content_version()` of all other fields.
 
     `domain` maps inputs of floats to the values that the service accepts; bundles of earlier exports have none.
+    `control_flow` admits the operators If, Loop and Scan in the graph.
     """
 
     format_version: Literal[1] = 1
@@ -113,7 +118,8 @@ class Manifest(FrozenModel):
     domain: dict[str, ValueRange] = Field(default_factory=dict)
     tolerance: dict[str, Tolerance]
     invariance: Invariance
-    files: dict[FileName, FileEntry]
+    control_flow: bool = False
+    files: dict[FileName, FileEntry] = Field(max_length=MAX_FILES)
     provenance: Provenance
 
     @model_validator(mode="after")
@@ -126,6 +132,13 @@ class Manifest(FrozenModel):
             different = sorted({spec.name for spec in declared ^ expected})
             if different or len(getattr(self, side)) != len(expected):
                 raise ValueError(f"{side} are not those of this {family}: they differ in {different}")
+        for spec in (*self.inputs, *self.outputs):
+            steps = self.limits.max_steps or 1
+            elements = prod(axis if isinstance(axis, int) else steps for axis in spec.shape if axis != "batch")
+            if elements > MAX_ITEM_ELEMENTS:
+                raise ValueError(
+                    f"tensor {spec.name!r} has {elements} elements an item, expected at most {MAX_ITEM_ELEMENTS}"
+                )
         if unpaired := {output.name for output in self.outputs} ^ set(self.tolerance):
             raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")
         if unknown := set(self.domain) - {spec.name for spec in self.inputs if spec.dtype == "float32"}:
@@ -150,11 +163,14 @@ class Manifest(FrozenModel):
     def content_version(self) -> str:
         """Return the first 12 hex digits of the sha256 over the canonical JSON of all fields but the version.
 
-        A strategy of "none" and an empty domain are left out, so manifests that predate them keep their version.
+        A strategy of "none", an empty domain and the absence of control flow are left out, so manifests that predate
+        them keep their version.
         """
         content = self.model_dump(mode="json", exclude={"version"})
         if not self.domain:
             del content["domain"]
+        if not self.control_flow:
+            del content["control_flow"]
         if self.invariance.strategy == "none":
             del content["invariance"]["strategy"], content["invariance"]["bounds"]
         serialized = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

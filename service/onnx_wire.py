@@ -198,6 +198,9 @@ def data_type(tensor: Message) -> tuple[str, int]:
 
 def read_model(content: bytes) -> Message:
     """Return the Model that the bytes hold, with every message below it. Raises ValueError."""
+    # With this mark, onnxruntime may load the bytes in a format of its own.
+    if content[4:8] == b"ORTM":
+        raise ValueError("it is also a FlatBuffer in the format of onnxruntime")
     reader, model = _Reader(content), Message("Model")
     pending = [(model, 0, len(content), 0)]
     while pending:

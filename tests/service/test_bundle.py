@@ -8,13 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from pydantic import ValidationError
 from safetensors.numpy import save
 
-from service.bundle import MAX_MANIFEST_BYTES, RequestCase, current_version, open_bundle, pack_golden
+from service.bundle import (
+    MAX_FILE_BYTES,
+    MAX_GOLDEN_CASES,
+    MAX_GOLDEN_HEADER_BYTES,
+    MAX_MANIFEST_BYTES,
+    MAX_OTHER_FILE_BYTES,
+    MAX_REQUESTS,
+    RequestCase,
+    current_version,
+    open_bundle,
+    pack_golden,
+)
 from service.errors import BundleError
-from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER
+from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, Manifest
 from tests.service.bundles import FAMILIES, bundle_files, golden_cases, manifest_fields, onnx_model, write_bundle
 
 FAMILY = "text-classifier"  # the family with every kind of file
@@ -232,6 +244,106 @@ def test_malformed_request_cases_are_refused(tmp_path: Path, content: bytes, mes
     assert_refused(
         write_consistent(tmp_path, files={**bundle_files(FAMILY), REQUESTS: content}), f"requests.jsonl: {message}"
     )
+
+
+@pytest.mark.parametrize("name", [MODEL, GOLDEN, REQUESTS, TOKENIZER, "card.md"])
+def test_file_beyond_the_limit_of_bytes_is_refused_before_it_is_read(tmp_path: Path, name: str) -> None:
+    limit = MAX_FILE_BYTES.get(name, MAX_OTHER_FILE_BYTES)
+    folder = write_consistent(tmp_path)
+    entries = {known: {"sha256": "a" * 64, "bytes": 1} for known in (MODEL, GOLDEN, REQUESTS, TOKENIZER)}
+    for size, message in (
+        (limit + 1, f"{name} has {limit + 1} bytes, expected at most {limit}"),
+        (limit, "(but the manifest says|at most 1$)"),
+    ):
+        fields = {**manifest_fields(FAMILY), "files": {**entries, name: {"sha256": "a" * 64, "bytes": size}}}
+        manifest = Manifest.versioned(**fields)
+        folder = folder.rename(folder.parent / manifest.version)
+        (folder / MANIFEST).write_text(manifest.to_json())
+        (folder / name).touch()
+        assert_refused(folder, message)
+
+
+def test_bundle_beyond_the_limit_of_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_consistent(tmp_path)
+    total = sum(path.stat().st_size for path in folder.iterdir() if path.name != MANIFEST)
+    monkeypatch.setattr("service.bundle.MAX_BUNDLE_BYTES", total)
+    open_bundle(folder)
+    monkeypatch.setattr("service.bundle.MAX_BUNDLE_BYTES", total - 1)
+    assert_refused(folder, f"the files have {total} bytes, expected at most {total - 1}")
+
+
+@pytest.mark.parametrize("name", ["weights.bin", ".hidden", "model.onnx.data", "Manifest.json", "folder/inner", "\xe9"])
+def test_file_that_the_manifest_does_not_list_is_refused(folder: Path, name: str) -> None:
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    unlisted = name.partition("/")[0]
+    assert_refused(folder, f"'{unlisted}' is not a file that manifest.json lists; remove it")
+
+
+def test_link_that_the_manifest_does_not_list_is_refused(folder: Path) -> None:
+    (folder / "link").symlink_to("/nowhere")
+    assert_refused(folder, "'link' is not a file that manifest.json lists")
+
+
+def test_signature_is_not_listed(folder: Path) -> None:
+    (folder / "signature.json").write_text("{}")
+    open_bundle(folder)
+
+
+def test_control_flow_needs_the_manifest(tmp_path: Path) -> None:
+    model = onnx_model(FAMILY)
+    changed = type(model).FromString(model.SerializeToString())
+    branch = onnx.helper.make_graph([], "branch", [], [])
+    changed.graph.node.append(onnx.helper.make_node("If", ["logits"], [], then_branch=branch))
+    files = bundle_files(FAMILY, model=changed.SerializeToString())
+    assert_refused(write_consistent(tmp_path, files=files), r"model.onnx: node '' \(If\) is control flow")
+    assert open_bundle(write_consistent(tmp_path, files=files, control_flow=True)).manifest.control_flow
+
+
+def test_golden_header_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+    content = (MAX_GOLDEN_HEADER_BYTES + 1).to_bytes(8, "little") + b"{}"
+    folder = write_consistent(tmp_path, files={**bundle_files(FAMILY), GOLDEN: content})
+    assert_refused(folder, f"the header has {MAX_GOLDEN_HEADER_BYTES + 1} bytes, expected at most")
+
+
+def test_number_of_golden_cases_is_bounded(tmp_path: Path) -> None:
+    tensors = pack_golden(golden_cases(FAMILY)[:1] * MAX_GOLDEN_CASES)
+    assert len(open_bundle(write_with_golden(tmp_path, tensors)).golden) == MAX_GOLDEN_CASES
+    more = tensors | {key.replace("0/", f"{MAX_GOLDEN_CASES}/", 1): tensors[key] for key in tensors if key[:2] == "0/"}
+    assert_refused(write_with_golden(tmp_path, more), f"the file holds {MAX_GOLDEN_CASES + 1} cases, expected at most")
+
+
+@pytest.mark.parametrize("shape", [(1 << 10, (1 << 10) + 1), ((1 << 20) + 1,), (1,) * 9])
+def test_rows_of_a_golden_case_are_bounded(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    tensors = pack_golden(golden_cases(FAMILY)) | {"0/in/ids": np.zeros(shape, np.uint8)}
+    assert_refused(write_with_golden(tmp_path, tensors), f"0/in/ids has the axes .*, expected {1 << 20} rows at most")
+
+
+def test_golden_tensor_that_claims_a_huge_shape_is_refused(tmp_path: Path) -> None:
+    for shape in ([1 << 40], [1 << 40, 1 << 40], [0, 1 << 63], [-1]):
+        entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+        header = json.dumps({"0/in/ids": entry}).encode()
+        content = len(header).to_bytes(8, "little") + header
+        assert_refused(
+            write_consistent(tmp_path, files={**bundle_files(FAMILY), GOLDEN: content}), "golden.safetensors"
+        )
+
+
+def test_two_names_of_one_golden_case_are_refused(tmp_path: Path) -> None:
+    """The second would replace the first."""
+    tensors = pack_golden(golden_cases(FAMILY))
+    for case in ("00", "+0", "0_0", " 0", "\u0660", "9" * 5000):
+        changed = tensors | {f"{case}/in/ids": tensors["0/in/ids"]}
+        assert_refused(write_with_golden(tmp_path, changed), "is not CASE/in/NAME or CASE/out/NAME")
+
+
+def test_number_of_request_cases_is_bounded(tmp_path: Path) -> None:
+    line = b'{"request": {}, "answer": {}}\n'
+    folder = write_consistent(tmp_path, files={**bundle_files(FAMILY), REQUESTS: line * MAX_REQUESTS})
+    assert len(open_bundle(folder).requests) == MAX_REQUESTS
+    folder = write_consistent(tmp_path, files={**bundle_files(FAMILY), REQUESTS: line * (MAX_REQUESTS + 1)})
+    assert_refused(folder, f"requests.jsonl: the file has more than {MAX_REQUESTS} lines")
 
 
 def test_tokenizer_that_is_not_utf8_is_refused(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.families import TASK_OF_FAMILY
-from service.manifest import GOLDEN, MODEL, REQUESTS, TOKENIZER, Manifest
+from service.families import TASK_OF_FAMILY, TensorSpec
+from service.manifest import GOLDEN, MAX_FILES, MAX_ITEM_ELEMENTS, MODEL, REQUESTS, TOKENIZER, Manifest
 from tests.service.bundles import FAMILIES, manifest_fields, tensor_specs
 
 
@@ -43,9 +43,9 @@ def test_version_of_a_known_content_never_changes() -> None:
 
 
 def test_a_domain_names_inputs_of_floats_and_belongs_to_the_version() -> None:
-    unbounded = versioned("series-classifier")
-    bounded = versioned("series-classifier", domain={"series": {"low": -3.0, "high": 3.0}})
-    assert bounded.version != unbounded.version
+    unlimited = versioned("series-classifier")
+    limited = versioned("series-classifier", domain={"series": {"low": -3.0, "high": 3.0}})
+    assert limited.version != unlimited.version
     for domain, message in (
         ({"lengths": {"low": 1, "high": 2}}, "no inputs of floats"),
         ({"other": {"low": 1, "high": 2}}, "no inputs of floats"),
@@ -53,6 +53,50 @@ def test_a_domain_names_inputs_of_floats_and_belongs_to_the_version() -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             versioned("series-classifier", domain=domain)
+
+
+def test_control_flow_belongs_to_the_version() -> None:
+    assert versioned().version == versioned(control_flow=False).version
+    assert versioned(control_flow=True).version != versioned().version
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"limits": {"max_items": 0, "max_steps": 6}}, "greater than or equal to 1"),
+        ({"limits": {"max_items": (1 << 16) + 1, "max_steps": 6}}, "less than or equal to 65536"),
+        ({"limits": {"max_items": 8, "max_steps": (1 << 20) + 1}}, "less than or equal to 1048576"),
+        ({"files": file_entries(MODEL, GOLDEN, REQUESTS, TOKENIZER, *map(str, range(MAX_FILES)))}, "at most 64 items"),
+    ],
+)
+def test_manifest_beyond_a_limit_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        versioned(**changes)
+    versioned(limits={"max_items": 1 << 16, "max_steps": 1 << 20})
+
+
+def test_manifest_of_an_item_beyond_the_limit_is_refused() -> None:
+    def with_image(height: int, width: int) -> Manifest:
+        parameters = {**manifest_fields("image-classifier")["parameters"]}
+        parameters["image"] = {"height": height, "width": width, "mode": "L"}
+        inputs = [TensorSpec(name="images", dtype="uint8", shape=("batch", height, width))]
+        return versioned("image-classifier", parameters=parameters, inputs=inputs)
+
+    with_image(1 << 24, MAX_ITEM_ELEMENTS >> 24)
+    with pytest.raises(ValidationError, match="tensor 'images' has 1090519040 elements an item, expected at most"):
+        with_image(1 << 24, (MAX_ITEM_ELEMENTS >> 24) + 1)
+
+
+def test_steps_count_among_the_elements_of_an_item() -> None:
+    fields = manifest_fields("language-model")
+    outputs = [
+        spec.model_copy(update={"shape": (*spec.shape[:2], 2048)}) if spec.name == "logits" else spec
+        for spec in fields["outputs"]
+    ]
+    changes = {"parameters": {**fields["parameters"], "vocabulary": 2048}, "outputs": outputs}
+    versioned("language-model", **changes, limits={"max_items": 1, "max_steps": 1 << 19})
+    with pytest.raises(ValidationError, match="tensor 'logits' has 2147483648 elements an item"):
+        versioned("language-model", **changes, limits={"max_items": 1, "max_steps": 1 << 20})
 
 
 def provenance() -> dict[str, Any]:

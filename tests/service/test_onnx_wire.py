@@ -191,6 +191,13 @@ def test_tag_above_32_bits_is_refused(number: int) -> None:
     assert_refused(varint(1 << 63 | number << 3 | 2) + varint(len(content)) + content, "a tag has more than 32 bits")
 
 
+def test_file_that_is_also_a_flatbuffer_is_refused() -> None:
+    """A valid ONNX file whose producer has such a name that onnxruntime takes the file for its own format."""
+    content = b"\x08\x0a\x12\x04ORTM"
+    assert onnx.load_from_string(content).producer_name == "ORTM"
+    assert_refused(content, "it is also a FlatBuffer in the format of onnxruntime")
+
+
 @pytest.mark.parametrize("content", [b"\x02\x00", b"\x00\x00", b"\x00"])
 def test_field_number_0_is_refused(content: bytes) -> None:
     """Some readers end the message there and ignore what follows."""

@@ -4,6 +4,7 @@ Invariant: the graph has exactly the inputs, outputs, types and axes that its ma
 its shape strategy. On "cuda" every node but shape arithmetic runs on the GPU; otherwise the constructor raises.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from threading import get_ident
@@ -24,6 +25,8 @@ CPU_OPERATORS = frozenset(
     {"Shape", "Size", "Constant", "ConstantOfShape", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Reshape"}
     | {"Expand", "Range", "Cast", "Where", "Equal", "Add", "Sub", "Mul", "Div", "Min", "Max"}
 )
+# The largest constant that onnxruntime computes while it loads a graph.
+MAX_FOLDED_BYTES = 1 << 28
 DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)": "uint8"}
 
 
@@ -120,6 +123,11 @@ def _options(device: Device, threads: int) -> ort.SessionOptions:
     # Warnings are dropped; errors arrive as exceptions.
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Otherwise bytes that are also a FlatBuffer are loaded in onnxruntime's own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    # Graphs have no external data; no file lies below this path, whatever the working directory holds.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_FOLDED_BYTES))
     if device == "cuda":
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options

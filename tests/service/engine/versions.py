@@ -140,6 +140,7 @@ def publish(root: Path, number: int, *, spoil: Callable[[Path], None] | None = N
     `changes` are files by name, or fields of the manifest; `spoil` modifies the folder of the sealed bundle.
     """
     files = {**bundle_files(FAMILY, model=graph(number), golden=golden(number)), **changes.pop("files", {})}
+    changes.setdefault("control_flow", b"Loop" in files[MODEL])
     folder = write_bundle(root / ".drafts", FAMILY, files=files, **changes)
     target = root / NAME / folder.name
     temporary = target.with_name(f".{folder.name}")

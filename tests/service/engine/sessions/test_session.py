@@ -3,9 +3,11 @@
 import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -155,3 +157,43 @@ def test_onnxruntime_still_has_the_private_method_that_computes(sessions: dict[s
     for private, public in zip(inner._sess.run(names, inputs, None), inner.run(names, inputs), strict=True):
         np.testing.assert_array_equal(private, public)
     assert "self._sess.run(output_names, input_feed, run_options)" in inspect.getsource(type(inner).run)
+
+
+def test_model_in_the_format_of_onnxruntime_is_refused(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    """onnxruntime recognises its own format by a mark at byte 4, so the same bytes could be two models."""
+    bundle = bundles["image-classifier"]
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(bundle.model, options, providers=["CPUExecutionProvider"])
+    content = (tmp_path / "model.ort").read_bytes()
+    assert onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).get_inputs()
+    with pytest.raises(BundleError, match=r"onnxruntime refuses the graph: .*protobuf"):
+        Session(content, manifest=bundle.manifest, device="cpu")
+
+
+def test_session_reads_no_weights_from_the_working_directory(
+    bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = bundles["image-classifier"]
+    model = onnx.load_from_string(bundle.model)
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    monkeypatch.chdir(tmp_path)
+    content = (tmp_path / "m.onnx").read_bytes()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    assert onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]).get_inputs()
+    with pytest.raises(BundleError, match=r"onnxruntime refuses the graph: .*External data path"):
+        Session(content, manifest=bundle.manifest, device="cpu")
+
+
+def test_session_computes_no_constant_beyond_the_limit(bundles: dict[str, Bundle]) -> None:
+    """One of 4 TB would be computed while the session is created."""
+    bundle = bundles["image-classifier"]
+    model = onnx.load_from_string(bundle.model)
+    size = onnx.numpy_helper.from_array(np.array([1 << 40]), "size")
+    model.graph.initializer.append(size)
+    model.graph.node.append(onnx.helper.make_node("ConstantOfShape", ["size"], ["huge"]))
+    model.graph.node.append(onnx.helper.make_node("ReduceMax", ["huge"], ["largest"]))
+    session = Session(model.SerializeToString(), manifest=bundle.manifest, device="cpu")
+    assert session.provider == "CPUExecutionProvider"
