@@ -75,8 +75,9 @@ def main(argv: Sequence[str] | None = None, recipes: Mapping[str, Recipe] = RECI
     folder: Path = options.out or Path("runs") / recipe.name
     try:
         if options.resume and (folder / CHECKPOINT).exists():
-            metrics = read_checkpoint(folder).metrics
-            print(f"{recipe.name}: the run in {folder} is already finished: {_format_metrics(metrics)}")
+            checkpoint = read_checkpoint(folder)
+            metrics = _format_metrics(checkpoint.metrics, data=checkpoint.data["name"])
+            print(f"{recipe.name}: the run in {folder} is already finished: {metrics}")
             return 0
         saved_plan = read_snapshot(folder)[1]["plan"] if options.resume else {}
         with join_workers(options.device or saved_plan.get("device", "auto")) as workers:
@@ -119,8 +120,8 @@ def _train(
         step = loop.progress.step
         print(f"{recipe.name}: stopped at step {step:,}. Resume with: {_resume_command(recipe, options)}")
     elif workers.is_main:
-        metrics = write_report(loop)
-        print(f"{recipe.name}: {_format_metrics(metrics)}, in {loop.progress.seconds:.0f} s -> {folder}")
+        metrics = _format_metrics(write_report(loop), data=data.name)
+        print(f"{recipe.name}: {metrics}, in {loop.progress.seconds:.0f} s -> {folder}")
     return 0 if finished else INTERRUPTED
 
 
@@ -142,8 +143,9 @@ def _resume_command(recipe: Recipe, options: argparse.Namespace) -> str:
     return f"python -m training {recipe.name}{out} --resume"
 
 
-def _format_metrics(metrics: Mapping[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
+def _format_metrics(metrics: Mapping[str, float], *, data: str) -> str:
+    values = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
+    return f"{values} on {data}"
 
 
 def _print_recipes(recipes: Mapping[str, Recipe]) -> None:

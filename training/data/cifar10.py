@@ -36,9 +36,12 @@ def load(path: Path | None) -> Data:
         images, targets = shapes.draw(5_000, seed=SEED)
         train, test = (images[:4_000], targets[:4_000]), (images[4_000:], targets[4_000:])
         digest = {"drawn shapes": hashlib.sha256(images.tobytes() + targets.tobytes()).hexdigest()}
-        note = "Not photographs: 5,000 shapes drawn from a seed in CIFAR-10's form, in any colour and place."
+        note = (
+            "5,000 synthetic images of ten shapes in the format of CIFAR-10, with random colours and positions; "
+            "they are not photographs."
+        )
         return _data(
-            name="Drawn shapes, 32 x 32",
+            name="drawn-shapes (synthetic)",
             note=note,
             train=train,
             test=test,
@@ -62,7 +65,7 @@ def load(path: Path | None) -> Data:
     else:
         hint = f"; it holds archives, pass the path of one of them: {', '.join(archives)}" if archives else ""
         raise ValueError(f"{path}: expected *_batch*.bin files or train|test/CLASS/*.jpg folders{hint}")
-    return _data(name="CIFAR-10", note=note, train=train, test=test, labels=labels, sha256=source.sha256)
+    return _data(name=source.name, note=note, train=train, test=test, labels=labels, sha256=source.sha256)
 
 
 def _data(*, name: str, note: str, train: Pair, test: Pair, labels: tuple[str, ...], sha256: Mapping[str, str]) -> Data:

@@ -1,8 +1,8 @@
 """Paragraphs of the standard library's docstrings, labelled with the topic of their package.
 
 The texts come from the running Python: no download is needed, and releases of Python differ slightly. All paragraphs of
-a top-level class or function are in the same split. A validation or test paragraph is dropped when more than half of
-its phrases also occur in the training split.
+a source file are in the same split. A validation or test paragraph is dropped when more than half of its phrases also
+occur in the training split.
 """
 
 import ast
@@ -29,25 +29,29 @@ TOPICS = {
     ),
 }
 
-# The paragraphs of each top-level definition, whose name is package/file.py:Definition.
+# The paragraphs of each source file, whose name is its path in the library: package/file.py.
 Paragraphs = dict[str, list[str]]
+
+# A file with a larger share of its topic's paragraphs is always in the training split.
+MAX_FILE_SHARE = 0.2
 
 
 def paragraphs() -> dict[str, Paragraphs]:
-    """The paragraphs of each topic by definition: those of at least 40 letters, without duplicates."""
+    """The paragraphs of each topic by source file: those of at least 40 letters, without duplicates."""
     library = Path(sysconfig.get_path("stdlib"))
     seen: set[str] = set()
     found: dict[str, Paragraphs] = {}
     for topic, packages in TOPICS.items():
         found[topic] = {}
         for path in _modules(library, packages.split()):
-            for definition, text in _docstrings(path.relative_to(library).as_posix(), path.read_bytes()):
+            file = path.relative_to(library).as_posix()
+            for text in _docstrings(path.read_bytes()):
                 for paragraph in re.split(r"\n\s*\n", text):
                     line = " ".join(paragraph.split())
                     letters = re.sub(r"[^a-z]", "", line.lower())
                     if len(letters) >= 40 and not line.startswith(">>>") and letters not in seen:
                         seen.add(letters)
-                        found[topic].setdefault(definition, []).append(line)
+                        found[topic].setdefault(file, []).append(line)
     return found
 
 
@@ -57,27 +61,23 @@ def _modules(library: Path, packages: list[str]) -> Iterator[Path]:
         yield from (path for path in sorted((library / package).rglob("*.py")) if "test" not in path.parts)
 
 
-def _docstrings(module: str, content: bytes) -> Iterator[tuple[str, str]]:
-    """Pairs (definition, docstring): that of the module, then all those inside each top-level definition."""
-    tree = ast.parse(content)
-    yield module, ast.get_docstring(tree) or ""
-    for top_level in tree.body:
-        for node in ast.walk(top_level):
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                yield f"{module}:{getattr(top_level, 'name', '')}", ast.get_docstring(node) or ""
+def _docstrings(content: bytes) -> Iterator[str]:
+    """The docstrings of a module and of all its classes and functions."""
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield ast.get_docstring(node) or ""
 
 
 def split(*, seed: int) -> dict[str, tuple[list[str], list[int]]]:
     """Texts and topic numbers of "train", "validation" and "test": about 75, 10 and 15 % of every topic."""
     rng = np.random.default_rng(seed)
     parts: dict[str, tuple[list[str], list[int]]] = {"train": ([], []), "validation": ([], []), "test": ([], [])}
-    for label, by_definition in enumerate(paragraphs().values()):
-        total = sum(map(len, by_definition.values()))
+    for label, by_file in enumerate(paragraphs().values()):
+        total = sum(map(len, by_file.values()))
         num_held_out = 0
-        for definition in rng.permutation(sorted(by_definition)):
-            texts = by_definition[str(definition)]
-            # One large definition must not fill a held-out part.
-            large = len(texts) > total * 0.04
+        for file in rng.permutation(sorted(by_file)):
+            texts = by_file[str(file)]
+            large = len(texts) > total * MAX_FILE_SHARE
             if large or num_held_out > total * 0.25:
                 part = "train"
             else:

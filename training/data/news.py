@@ -7,6 +7,7 @@ service share it through `tokenizer.json`.
 import csv
 import hashlib
 import io
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,10 +39,11 @@ def load(path: Path | None) -> Data:
     """Real: a folder or archive with `train.csv` and `test.csv` (or `.csv.gz`) of AG News."""
     if path is None:
         parts = docstrings.split(seed=SEED)
+        version = ".".join(platform.python_version_tuple()[:2])
         corpus = "\n".join(text for texts, _ in parts.values() for text in texts)
         return _data(
-            name="Docstrings of the standard library",
-            note="Paragraphs of the standard library's docstrings; a class or function is in one split alone.",
+            name=f"stdlib-docstrings (Python {version})",
+            note="Paragraphs of the standard library's docstrings; all paragraphs of a file are in the same split.",
             parts={name: (tuple(texts), np.array(labels, np.int64)) for name, (texts, labels) in parts.items()},
             labels=tuple(docstrings.TOPICS),
             sha256={"docstrings": hashlib.sha256(corpus.encode()).hexdigest()},
@@ -50,8 +52,8 @@ def load(path: Path | None) -> Data:
     texts, targets = _csv(source, "train.csv")
     train_items, validation_items = hold_out(targets, share=0.05, seed=SEED)
     return _data(
-        name="AG News",
-        note=f"{len(texts):,} news texts to learn from, title and description joined by a space.",
+        name=source.name,
+        note=f"{len(texts):,} news texts for training and validation: title and description, joined by a space.",
         parts={
             "train": (tuple(texts[i] for i in train_items), targets[train_items]),
             "validation": (tuple(texts[i] for i in validation_items), targets[validation_items]),

@@ -35,6 +35,13 @@ class Source:
             self._files = {path.name: path}
         self.names = sorted(name.removesuffix(".gz") for name in (*self._files, *self._contents))
 
+    @property
+    def name(self) -> str:
+        """The name of the folder or file, without the suffix of an archive: `fashion-mnist`, `input.txt`."""
+        name = self.path.absolute().name
+        suffix = next((suffix for suffix in (*ARCHIVES, ".gz") if name.endswith(suffix)), "")
+        return name.removesuffix(suffix)
+
     def first_match(self, *file_names: str) -> str | None:
         """The name of the first of `file_names` that exists, at the top or in any folder below; None without one."""
         for file_name in file_names:

@@ -1,11 +1,12 @@
 """Text for character-level language models: by default Python's language reference, `pydoc_data.topics`.
 
-The first 88 % are the training split, the next 2 % the validation split, the last tenth the test split. Every character
-of a held-out split is a target exactly once, so the summed loss divided by the number of characters is the text's nats
-per character.
+The first 88 % are the training split, the next 2 % the validation split, the last tenth the test split. Of a held-out
+split, windows that repeat a passage of the training split are removed. Every other character is a target exactly once,
+so the summed loss divided by the number of characters is the text's nats per character.
 """
 
 import hashlib
+import platform
 from functools import partial
 from pathlib import Path
 
@@ -19,30 +20,39 @@ from training.recipe import IGNORE_INDEX, Data, Split
 PADDING, UNKNOWN = "<pad>", "\N{REPLACEMENT CHARACTER}"
 Ids = npt.NDArray[np.int64]
 
+# A passage of at least this many characters that also stands in the training split is a repeat. GPT-4 was tested for
+# contamination with substrings of the same length (OpenAI 2023, "GPT-4 Technical Report", appendix C).
+REPEAT_CHARS = 50
+
 
 def load(path: Path | None, *, context: int) -> Data:
     """Windows of `context` characters; `path` is any UTF-8 text file, plain or gzip."""
     if path is None:
-        name, note = "pydoc_data.topics", "Python's language reference, as the help system carries it."
+        name = f"pydoc-topics (Python {'.'.join(platform.python_version_tuple()[:2])})"
+        note = "Python's language reference from the module pydoc_data.topics; its last tenth is the test split."
         text, sha256 = _topics()
     else:
         source = Source(path)
         if len(source.names) != 1:
             raise ValueError(f"{path}: expected one text file, found {len(source.names)} files")
         text, sha256 = source.read_text(source.names[0]), source.sha256
-        name, note = source.names[0], f"A text of {len(text):,} characters; its last tenth is the test."
+        name, note = source.name, f"A text of {len(text):,} characters; its last tenth is the test split."
     boundaries = (len(text) * 22 // 25, len(text) * 9 // 10)
     if boundaries[0] <= 2 * context or len(text) - boundaries[1] < 2:
         raise ValueError(f"{path}: expected a text of more than {3 * context} characters, found {len(text)}")
     tokenizer = character_tokenizer(text[: boundaries[0]])
     ids = character_ids(text, tokenizer)
-    held_out = partial(scored_windows, text, ids, context=context)
+    repeats = repeated(ids, boundary=boundaries[0])
+    held_out = partial(scored_windows, text, ids, repeats, context=context)
+    test = held_out(start=boundaries[1], stop=len(text))
+    num_windows = len(range(boundaries[1], len(text), context // 2))
     return Data(
         name=name,
-        note=note,
+        note=f"{note} {num_windows - len(test)} of its {num_windows} windows repeat {REPEAT_CHARS} or more characters "
+        "of the training split and are removed.",
         train=_all_windows(ids[: boundaries[0]], text[: boundaries[0]], context),
         validation=held_out(start=boundaries[0], stop=boundaries[1]),
-        test=held_out(start=boundaries[1], stop=len(text)),
+        test=test,
         labels=(),
         sha256=sha256,
         tokenizer=tokenizer.to_str(),
@@ -82,14 +92,37 @@ def _all_windows(ids: Ids, text: str, context: int) -> Split:
     return Split(inputs={"ids": windows[:, :-1]}, targets=windows[:, 1:], texts=(text,))
 
 
-def scored_windows(text: str, ids: Ids, *, start: int, stop: int, context: int) -> Split:
-    """Windows in which every id of ids[start:stop] is a target once; other targets are IGNORE_INDEX.
+def repeated(ids: Ids, *, boundary: int) -> npt.NDArray[np.bool_]:
+    """Whether each character is in a passage of REPEAT_CHARS that begins after `boundary` and also stands before it."""
+    num_passages = max(0, len(ids) - REPEAT_CHARS + 1)
+    # A polynomial hash of the passage at each position, modulo 2**64.
+    hashes = np.zeros(num_passages, np.uint64)
+    for offset in range(REPEAT_CHARS):
+        hashes = hashes * np.uint64(6364136223846793005) + ids[offset : offset + num_passages].astype(np.uint64)
+    known = hashes[: max(0, boundary - REPEAT_CHARS + 1)]
+    result = np.zeros(len(ids), bool)
+    for first in boundary + np.flatnonzero(np.isin(hashes[boundary:], known)):
+        result[first : first + REPEAT_CHARS] = True
+    return result
 
-    A window starts half a context before its targets, so each character is predicted from at least half a context of
-    earlier text, or from all of it where the text is shorter. `start` must be positive.
+
+def scored_windows(
+    text: str, ids: Ids, repeats: npt.NDArray[np.bool_], *, start: int, stop: int, context: int
+) -> Split:
+    """Windows in which the ids of ids[start:stop] are targets once; other targets are IGNORE_INDEX.
+
+    A window has half a context of targets and is left out when one of them is in `repeats` ([characters] of the text).
+    It starts half a context before its targets, so each character is predicted from at least half a context of earlier
+    text, or from all of it where the text is shorter. `start` must be positive. The text of the split is that of the
+    targets. Raises ValueError when every window is left out.
     """
     stride = context // 2
-    firsts = range(start, stop, stride)
+    firsts = [first for first in range(start, stop, stride) if not repeats[first : min(first + stride, stop)].any()]
+    if not firsts:
+        raise ValueError(
+            f"every window of characters {start:,} to {stop:,} repeats {REPEAT_CHARS} or more characters of the "
+            "training split"
+        )
     inputs = np.zeros((len(firsts), context), np.int64)
     targets = np.full((len(firsts), context), IGNORE_INDEX, np.int64)
     for row, first in enumerate(firsts):
@@ -98,4 +131,5 @@ def scored_windows(text: str, ids: Ids, *, start: int, stop: int, context: int) 
         window = ids[window_start:last]
         inputs[row, : len(window) - 1] = window[:-1]
         targets[row, first - window_start - 1 : len(window) - 1] = window[first - window_start :]
-    return Split(inputs={"ids": inputs}, targets=targets, texts=(text[start:stop],))
+    scored = "".join(text[first : min(first + stride, stop)] for first in firsts)
+    return Split(inputs={"ids": inputs}, targets=targets, texts=(scored,))

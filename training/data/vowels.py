@@ -29,6 +29,7 @@ Labelled = tuple[Series, npt.NDArray[np.int64]]
 def load(path: Path | None) -> Data:
     """270 training utterances, of which a tenth is the validation split, and 370 test utterances."""
     source = Source(_embedded_folder() if path is None else path)
+    name = "JapaneseVowels (sktime)" if path is None else source.name
     if source.first_match("ae.train") and not source.first_match("JapaneseVowels_TRAIN.ts"):
         train, test = _ae(source, "ae.train"), _ae(source, "ae.test")
     else:
@@ -36,7 +37,7 @@ def load(path: Path | None) -> Data:
     train_items, validation_items = hold_out(train[1], share=0.1, seed=SEED)
     steps = np.concatenate([train[0][i] for i in train_items])
     return Data(
-        name="JapaneseVowels",
+        name=name,
         note=f"{len(train[1])} training and {len(test[1])} test utterances of nine speakers, UCI data set 128.",
         train=_split([train[0][i] for i in train_items], train[1][train_items]),
         validation=_split([train[0][i] for i in validation_items], train[1][validation_items]),

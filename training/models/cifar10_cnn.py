@@ -34,7 +34,7 @@ class Cifar10Cnn(nn.Module):
 RECIPE = Recipe(
     name="cifar10-cnn",
     family="image-classifier",
-    summary="Names what a small colour picture shows, with two convolutions: 32@3x3, 64@3x3, 4096-128-10.",
+    summary="Classifies 32 x 32 colour images with two convolutions: 32@3x3, 64@3x3, 4096-128-10.",
     load=cifar10.load,
     build=Cifar10Cnn,
     batch_size=64,

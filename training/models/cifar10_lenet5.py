@@ -34,7 +34,7 @@ class LeNet5(nn.Module):
 RECIPE = Recipe(
     name="cifar10-lenet5",
     family="image-classifier",
-    summary="Names what a small colour picture shows, with LeNet-5: 6@5x5, 16@5x5, 400-120-84-10.",
+    summary="Classifies 32 x 32 colour images with LeNet-5: 6@5x5, 16@5x5, 400-120-84-10.",
     load=cifar10.load,
     build=LeNet5,
     batch_size=64,

@@ -32,7 +32,7 @@ class MnistCnn(nn.Module):
 RECIPE = Recipe(
     name="mnist-cnn",
     family="image-classifier",
-    summary="Reads handwritten digits with one convolution: 10@5x5, pool, 1440-50-10.",
+    summary="Classifies images of handwritten digits with one convolution: 10@5x5, pool, 1440-50-10.",
     load=mnist.load,
     build=MnistCnn,
     batch_size=128,

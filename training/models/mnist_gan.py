@@ -127,7 +127,7 @@ def load(path: Path | None) -> Data:
 RECIPE = Recipe(
     name="mnist-gan",
     family="image-generator",
-    summary="Draws digits out of noise: a generator 100-256-512-784 that learned from a discriminator.",
+    summary="Generates images of handwritten digits from random latents, with layers 100-256-512-784.",
     load=load,
     build=MnistGan,
     batch_size=64,

@@ -30,7 +30,7 @@ class MnistMlp(nn.Module):
 RECIPE = Recipe(
     name="mnist-mlp",
     family="image-classifier",
-    summary="Reads handwritten digits with one hidden layer: 784-128-10.",
+    summary="Classifies images of handwritten digits with one hidden layer: 784-128-10.",
     load=mnist.load,
     build=MnistMlp,
     batch_size=128,

@@ -46,7 +46,7 @@ def _recipe(score: Literal["dot", "general"], formula: str) -> Recipe:
     return Recipe(
         name=f"news-attention-{score}",
         family="text-classifier",
-        summary=f"Tells the topic of a short text, with attention ({formula}) over the steps of an LSTM.",
+        summary=f"Classifies short texts by topic, with attention ({formula}) over the outputs of an LSTM.",
         load=news.load,
         build=partial(NewsAttention, score=score),
         batch_size=64,

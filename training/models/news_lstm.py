@@ -56,7 +56,7 @@ class NewsLstm(nn.Module):
 RECIPE = Recipe(
     name="news-lstm",
     family="text-classifier",
-    summary="Tells the topic of a short text, with an LSTM of 64 units over its words.",
+    summary="Classifies short texts by topic, with an LSTM of 64 units.",
     load=news.load,
     build=NewsLstm,
     batch_size=64,

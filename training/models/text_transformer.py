@@ -94,7 +94,7 @@ def _previous_token_init(attention: nn.MultiheadAttention) -> None:
 RECIPE = Recipe(
     name="text-transformer",
     family="language-model",
-    summary="Goes on with a text character by character, with a causal Transformer of four layers.",
+    summary="Generates text character by character, with a causal Transformer of four layers.",
     load=partial(text.load, context=CONTEXT),
     build=TextTransformer,
     batch_size=4,

@@ -29,7 +29,7 @@ class VowelsLstm(nn.Module):
 RECIPE = Recipe(
     name="vowels-lstm",
     family="series-classifier",
-    summary="Tells nine speakers apart by two vowels, with a two-layer LSTM of 50 units.",
+    summary="Identifies nine speakers by two spoken vowels, with a two-layer LSTM of 50 units.",
     load=vowels.load,
     build=VowelsLstm,
     batch_size=32,

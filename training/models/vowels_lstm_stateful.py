@@ -33,7 +33,7 @@ class VowelsLstmStateful(nn.Module):
 RECIPE = Recipe(
     name="vowels-lstm-stateful",
     family="series-tagger",
-    summary="Tells nine speakers apart while they talk: an LSTM of 64 units that answers at every step.",
+    summary="Identifies nine speakers while they speak, with an LSTM of 64 units that answers at every step.",
     load=vowels.load,
     build=VowelsLstmStateful,
     batch_size=32,

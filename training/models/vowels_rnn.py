@@ -29,7 +29,7 @@ class VowelsRnn(nn.Module):
 RECIPE = Recipe(
     name="vowels-rnn",
     family="series-classifier",
-    summary="Tells nine speakers apart by two vowels, with a two-layer Elman network of 50 units.",
+    summary="Identifies nine speakers by two spoken vowels, with a two-layer Elman network of 50 units.",
     load=vowels.load,
     build=VowelsRnn,
     batch_size=32,
