@@ -52,22 +52,26 @@ THRESHOLDS = {
     "text-transformer": Threshold(metric="test_nats_per_character", bound=1.75, is_upper=True),
 }
 GAN_THRESHOLDS = [
+    Threshold(metric="test_precision", bound=0.6),
+    Threshold(metric="test_density", bound=0.4),
+    Threshold(metric="test_coverage", bound=0.1),
     Threshold(metric="confident_share", bound=0.80),
     Threshold(metric="rarest_digit", bound=0.04),
     Threshold(metric="commonest_digit", bound=0.20, is_upper=True),
 ]
-Row = tuple[str, str, float | None, Threshold, float]
+Row = tuple[str, str, str, float | None, Threshold, float]
 
 
 def gan_metrics(gan: Run, classifier: Run) -> dict[str, float]:
-    """The share of samples that the classifier labels with confidence, and of the rarest and most common digit."""
+    """The metrics of training, the share of samples that the classifier labels with confidence, and those of digits."""
     confident_share, digit_shares = classify_samples(gan, classifier)
     digits = digit_shares.values()
-    return {"confident_share": confident_share, "rarest_digit": min(digits), "commonest_digit": max(digits)}
+    shares = {"confident_share": confident_share, "rarest_digit": min(digits), "commonest_digit": max(digits)}
+    return {**gan.checkpoint.metrics, **shares}
 
 
 def rows(root: Path) -> list[Row]:
-    """Recipe, metric, value (None without a run), threshold, seconds of training."""
+    """Recipe, data set, metric, value (None without a run), threshold, seconds of training."""
     result: list[Row] = []
 
     def add(name: str, measure: Callable[[Run], dict[str, float]], thresholds: list[Threshold]) -> None:
@@ -75,10 +79,10 @@ def rows(root: Path) -> list[Row]:
             run = load_run(root / name)
         except RunError as error:
             print(error, file=sys.stderr)
-            result.extend((name, threshold.metric, None, threshold, 0.0) for threshold in thresholds)
+            result.extend((name, "", threshold.metric, None, threshold, 0.0) for threshold in thresholds)
             return
-        values, seconds = measure(run), run.checkpoint.seconds
-        result.extend((name, each.metric, values[each.metric], each, seconds) for each in thresholds)
+        values, dataset, seconds = measure(run), run.checkpoint.data["name"], run.checkpoint.seconds
+        result.extend((name, dataset, each.metric, values[each.metric], each, seconds) for each in thresholds)
 
     for name, threshold in THRESHOLDS.items():
         add(name, lambda run: run.checkpoint.metrics, [threshold])
@@ -96,13 +100,13 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     failed = False
-    print("| recipe | metric | reached | threshold | training |\n| --- | --- | --- | --- | --- |")
-    for name, metric, value, threshold, seconds in rows(args.runs):
+    print("| recipe | data | metric | reached | threshold | training |\n| --- | --- | --- | --- | --- | --- |")
+    for name, dataset, metric, value, threshold, seconds in rows(args.runs):
         is_met = value is not None and threshold.is_met(value)
         failed |= not is_met
         bound = f"{'≤' if threshold.is_upper else '≥'} {threshold.bound:g}"
         reached = "no run" if value is None else f"{value:.4f}{'' if is_met else ' **missed**'}"
-        print(f"| {name} | {metric} | {reached} | {bound} | {seconds:.0f} s |")
+        print(f"| {name} | {dataset} | {metric} | {reached} | {bound} | {seconds:.0f} s |")
     sys.exit(failed)
 
 

@@ -86,6 +86,7 @@ def build_candidate(run: Run, model: bytes) -> Candidate:
                 commit=checkpoint.commit,
                 seed=checkpoint.seed,
                 steps=checkpoint.steps,
+                dataset=checkpoint.data["name"],
                 data=checkpoint.data["sha256"],
                 metrics=checkpoint.metrics,
                 versions=checkpoint.versions | versions,

@@ -12,7 +12,7 @@ HEADER = ("model", "what it is", "task", "on the test split", "PyTorch − ONNX"
 METRICS = {
     "test_nats_per_character": "{:.3f} nats per character",
     "test_accuracy": "{:.2%} accuracy",
-    "test_precision": "{:.3f} precision",
+    "test_coverage": "{:.3f} coverage",
 }
 
 
@@ -48,9 +48,13 @@ def row(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _metric(manifest: Manifest) -> str:
-    """The model's headline metric as training measured it, or an empty string."""
-    measured = manifest.provenance.metrics
-    return next((text.format(measured[name]) for name, text in METRICS.items() if name in measured), "")
+    """The model's headline metric as training measured it, with its data set, or an empty string.
+
+    The metric of an image generator is coverage: few images, repeated, have a high precision.
+    """
+    measured, dataset = manifest.provenance.metrics, manifest.provenance.dataset
+    metric = next((text.format(measured[name]) for name, text in METRICS.items() if name in measured), "")
+    return f"{metric} on {dataset}" if metric and dataset else metric
 
 
 def main(argv: Sequence[str] | None = None) -> int:

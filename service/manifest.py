@@ -87,12 +87,16 @@ class FileEntry(FrozenModel):
 
 
 class Provenance(FrozenModel):
-    """The origin of the weights: sha256 of each source of data, metrics on the test split, version of each package."""
+    """The origin of the weights: sha256 of each source of data, metrics on the test split, version of each package.
+
+    `dataset` is the name of the data set; bundles of earlier exports have none.
+    """
 
     recipe: str
     commit: str
     seed: int
     steps: int
+    dataset: str = ""
     data: dict[str, str]
     metrics: dict[str, float]
     versions: dict[str, str]
@@ -163,14 +167,16 @@ class Manifest(FrozenModel):
     def content_version(self) -> str:
         """Return the first 12 hex digits of the sha256 over the canonical JSON of all fields but the version.
 
-        A strategy of "none", an empty domain and the absence of control flow are left out, so manifests that predate
-        them keep their version.
+        A strategy of "none", an empty domain, no data set and the absence of control flow are left out, so manifests
+        that predate them keep their version.
         """
         content = self.model_dump(mode="json", exclude={"version"})
         if not self.domain:
             del content["domain"]
         if not self.control_flow:
             del content["control_flow"]
+        if not self.provenance.dataset:
+            del content["provenance"]["dataset"]
         if self.invariance.strategy == "none":
             del content["invariance"]["strategy"], content["invariance"]["bounds"]
         serialized = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -65,11 +65,13 @@ def _data(data: Mapping[str, object]) -> str:
 
 
 def _quality(candidate: Candidate, proof: Proof, pictures: Sequence[str], samples: str) -> str:
+    dataset = candidate.run.checkpoint.data["name"]
     metrics = markdown_table(
-        ("metric", "value"), ((name, f"{value:.4f}") for name, value in candidate.run.checkpoint.metrics.items())
+        ("metric", f"on {dataset}"),
+        ((name, f"{value:.4f}") for name, value in candidate.run.checkpoint.metrics.items()),
     )
     comparison = markdown_table(
-        ("on the test split", "PyTorch", "ONNX"),
+        (f"on the test split of {dataset}", "PyTorch", "ONNX"),
         ((name, f"{torch:.5f}", f"{graph:.5f}") for name, (torch, graph) in proof.metric.items()),
     )
     images = "\n\n".join(f"![{PICTURES[name]}]({name})" for name in pictures if name in PICTURES)

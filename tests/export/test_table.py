@@ -22,7 +22,7 @@ def test_every_model_has_a_row_with_its_metric_and_parity(bundles: Path, capsys:
     assert header == f"| {' | '.join(HEADER)} |"
     assert set(rule) <= set("| -")
     assert gan.startswith("| tiny-gan |")
-    assert "87.50% accuracy" in lstm
+    assert "| 87.50% accuracy on tiny |" in lstm
     assert header.count("|") == gan.count("|") == lstm.count("|")
 
 
@@ -35,4 +35,17 @@ def test_the_difference_is_the_largest_of_any_float_output(
 
 def test_the_metric_of_a_language_model_is_nats_per_character(candidates: Candidates) -> None:
     manifest = candidates("tiny-language").manifest
-    assert f"{manifest.provenance.metrics['test_nats_per_character']:.3f} nats per character" in row(manifest)
+    assert f"{manifest.provenance.metrics['test_nats_per_character']:.3f} nats per character on tiny" in row(manifest)
+
+
+def test_the_metric_of_an_image_generator_is_its_coverage(candidates: Candidates) -> None:
+    manifest = candidates("tiny-gan").manifest
+    metrics = {"test_precision": 1.0, "test_coverage": 0.0220}
+    provenance = manifest.provenance.model_copy(update={"metrics": metrics})
+    assert "0.022 coverage on tiny" in row(manifest.model_copy(update={"provenance": provenance}))
+
+
+def test_a_metric_of_an_older_bundle_stands_alone(candidates: Candidates) -> None:
+    manifest = candidates("tiny-lstm").manifest
+    provenance = manifest.provenance.model_copy(update={"dataset": ""})
+    assert "87.50% accuracy" in row(manifest.model_copy(update={"provenance": provenance}))

@@ -42,6 +42,11 @@ def test_version_of_a_known_content_never_changes() -> None:
     assert manifest.version == "a8b8d300b51c"
 
 
+def test_the_data_set_belongs_to_the_version_when_it_is_named() -> None:
+    named = versioned("image-classifier", provenance={**provenance(), "dataset": "mnist-5000"})
+    assert named.version != versioned("image-classifier", provenance=provenance()).version
+
+
 def test_a_domain_names_inputs_of_floats_and_belongs_to_the_version() -> None:
     unlimited = versioned("series-classifier")
     limited = versioned("series-classifier", domain={"series": {"low": -3.0, "high": 3.0}})

@@ -77,7 +77,9 @@ def test_interrupted_run_is_saved_and_resumes_only_with_its_plan(
 def test_resuming_finished_run_reports_its_metrics(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     folder = train("tiny-images")
     assert main(["tiny-images", "--out", str(folder), "--resume"], RECIPES) == 0
-    assert "is already finished: test loss" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "is already finished: test loss" in out
+    assert out.endswith(" on tiny\n")
 
 
 def test_checkpoint_records_requested_options(train: Train) -> None:

@@ -27,7 +27,11 @@ Train = Callable[..., Path]
             FILES | {"tokenizer.json", "test.jsonl", "samples.txt"},
             {"loss", "accuracy", "nats_per_character"},
         ),
-        ("tiny-gan", FILES | {"samples.png"}, {"precision", "coverage", "rarest_label", "commonest_label"}),
+        (
+            "tiny-gan",
+            FILES | {"samples.png"},
+            {"precision", "recall", "density", "coverage", "rarest_label", "commonest_label"},
+        ),
     ],
 )
 def test_report_writes_files_and_metrics(train: Train, name: str, files: set[str], metrics: set[str]) -> None:

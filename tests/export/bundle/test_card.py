@@ -17,6 +17,12 @@ def test_every_output_has_a_parity_row(candidates: Candidates, proofs: Proofs) -
     assert "0.8333" in text
 
 
+def test_metrics_are_shown_with_their_data_set(candidates: Candidates, proofs: Proofs) -> None:
+    text = render_card(candidates("tiny-tagger"), proofs("tiny-tagger"), pictures=[], samples="")
+    assert "| metric | on tiny |\n" in text
+    assert "| on the test split of tiny | PyTorch | ONNX |\n" in text
+
+
 def test_all_rows_of_a_table_have_as_many_cells_as_its_header(candidates: Candidates, proofs: Proofs) -> None:
     for name in ("tiny-tagger", "tiny-gan", "tiny-text"):
         text = card_files(candidates(name), proofs(name))["card.md"].decode()

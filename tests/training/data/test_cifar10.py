@@ -122,7 +122,8 @@ def test_damaged_or_misplaced_image_is_named(tmp_path: Path, images: np.ndarray)
 
 def test_embedded_shapes_are_described_as_drawn_and_splits_are_disjoint() -> None:
     data = cifar10.load(None)
-    assert "drawn" in data.note
+    assert data.name == "drawn-shapes (synthetic)"
+    assert "not photographs" in data.note
     assert [len(data.train) + len(data.validation), len(data.test), len(data.labels)] == [4_000, 1_000, 10]
     train_images = {image.tobytes() for image in data.train.inputs["images"]}
     assert not any(image.tobytes() in train_images for image in data.test.inputs["images"])

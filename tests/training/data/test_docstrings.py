@@ -27,7 +27,14 @@ def test_paragraphs_come_from_the_standard_library() -> None:
     module = ast.parse((library / "socketserver.py").read_bytes())
     mixin = next(node for node in module.body if getattr(node, "name", "") == "ThreadingMixIn")
     assert isinstance(mixin, ast.ClassDef)
-    assert ast.get_docstring(mixin) in docstrings.paragraphs()["internet"]["socketserver.py:ThreadingMixIn"]
+    assert ast.get_docstring(mixin) in docstrings.paragraphs()["internet"]["socketserver.py"]
+
+
+def test_no_source_file_is_in_two_splits(parts: Parts) -> None:
+    split_of = {text: name for name, (texts, _) in parts.items() for text in texts}
+    for by_file in docstrings.paragraphs().values():
+        for file, texts in by_file.items():
+            assert len({split_of[text] for text in texts if text in split_of}) <= 1, file
 
 
 def test_held_out_paragraphs_differ_from_training_paragraphs(parts: Parts) -> None:

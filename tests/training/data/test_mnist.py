@@ -35,6 +35,7 @@ def test_load_reads_idx_files(tmp_path: Path, compressed: bool) -> None:
     images = np.concatenate([data.train.inputs["images"], data.validation.inputs["images"]])
     assert {image.tobytes() for image in images} == {x.tobytes() for x in written["train-images-idx3-ubyte"]}
     assert len(data.sha256) == 4
+    assert data.name == tmp_path.name
     np.testing.assert_allclose(data.config["mean"], (data.train.inputs["images"] / 255).mean(), atol=1e-4)
 
 

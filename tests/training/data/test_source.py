@@ -33,6 +33,16 @@ def test_folder_and_its_archives_have_the_same_contents(tmp_path: Path) -> None:
         assert [source.read(source.require(file_name)) for file_name in ("a.txt", "b.txt")] == [b"one", b"two"], name
 
 
+def test_a_source_is_named_after_its_folder_or_file(tmp_path: Path) -> None:
+    folder = tmp_path / "fashion-mnist"
+    folder.mkdir()
+    assert Source(folder).name == "fashion-mnist"
+    make_tar(tmp_path / "shapes-2.tar.xz", {})
+    assert Source(tmp_path / "shapes-2.tar.xz").name == "shapes-2"
+    (tmp_path / "input.txt.gz").write_bytes(gzip.compress(b"content"))
+    assert Source(tmp_path / "input.txt.gz").name == "input.txt"
+
+
 def test_gzip_is_decompressed_and_read_files_are_hashed(tmp_path: Path) -> None:
     compressed = gzip.compress(b"content")
     (tmp_path / "a.txt.gz").write_bytes(compressed)
