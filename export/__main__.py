@@ -15,6 +15,8 @@ from rich.table import Table
 from export.process import ExportResult, export_all
 from export.table import row
 
+SUMMARY_WIDTH = 140
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 every bundle written, 1 some runs refused, 2 wrong usage."""
@@ -46,6 +48,8 @@ def _print_summary(results: Sequence[ExportResult], console: Console) -> None:
         else:
             _, _, _, metric, difference, _, invariance, _ = row(result.manifest)
             table.add_row(result.name, result.manifest.version, metric, difference, invariance)
+    # Rich would cut names and metrics to the 80 columns of an output that is not a terminal.
+    console.width = max(console.width, SUMMARY_WIDTH)
     console.print(table, soft_wrap=True)
 
 
