@@ -4,6 +4,7 @@ A domain error holds a slug, a sentence for people and the places in the request
 HTTP: one table in `service.http` maps each slug to a status.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,8 @@ Slug = Literal[
     "not-ready",
     "overloaded",
     "timeout",
+    # The model computed NaN or infinity for an item.
+    "not-finite",
     "internal",
 ]
 
@@ -48,6 +51,23 @@ class EkibenError(Exception):
         self.detail = detail
         self.faults = faults
         self.retry_after_s = retry_after_s
+
+
+def not_finite(model: str, outputs: Mapping[int, str], pointers: Sequence[str]) -> EkibenError:
+    """Return the error of a request for some items of which an output of the model is NaN or infinite.
+
+    `outputs` maps the index of each such item to the name of the output; every item of the request has a pointer.
+    """
+    names, items = sorted({repr(name) for name in outputs.values()}), sorted(outputs)
+    listed = ", ".join(map(str, items))
+    detail = f"{', '.join(names)} is not finite for {len(items)} of {len(pointers)} items: {listed}"
+    faults = [Fault(pointer=pointers[item], detail=not_finite_item(outputs[item])) for item in items]
+    return EkibenError("not-finite", f"{model}: the model's output {detail}", tuple(faults))
+
+
+def not_finite_item(output: str) -> str:
+    """Return the sentence for one item for which this output of the model is NaN or infinite."""
+    return f"the model's output {output!r} is not finite for this item"
 
 
 class BundleError(ValueError):

@@ -6,10 +6,11 @@ the ones that the family's parameters determine.
 
 import hashlib
 import json
+import struct
 from math import prod
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from service.families import TASK_OF_FAMILY, FrozenModel, Parameters, Size, Specs, TaskName
 
@@ -20,7 +21,16 @@ MAX_MODEL_NAME = 64
 MAX_FILES = 64
 # Of one tensor for one item: 4 GiB of float32.
 MAX_ITEM_ELEMENTS = 1 << 30
+MAX_FLOAT32 = 3.4028234663852886e38
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+def _to_float32(value: float) -> float:
+    """Return the nearest number of float32, in which models compute."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
+Float32 = Annotated[float, Field(ge=-MAX_FLOAT32, le=MAX_FLOAT32), AfterValidator(_to_float32)]
 
 
 class RequestLimits(FrozenModel):
@@ -42,10 +52,10 @@ class Tolerance(FrozenModel):
 
 
 class ValueRange(FrozenModel):
-    """The lowest and the highest value of a numeric input at which export has shown parity."""
+    """The lowest and the highest value of a numeric input at which export has shown parity, rounded to float32."""
 
-    low: float
-    high: float
+    low: Float32
+    high: Float32
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -54,6 +64,7 @@ class ValueRange(FrozenModel):
         return self
 
 
+FINITE = ValueRange(low=-MAX_FLOAT32, high=MAX_FLOAT32)
 Strategy = Literal["none", "minimum-batch-2", "batch-buckets", "length-buckets"]
 
 
@@ -157,6 +168,10 @@ class Manifest(FrozenModel):
         if absent := required - set(self.files):
             raise ValueError(f"files lack {sorted(absent)}")
         return self
+
+    def value_range(self, name: str) -> ValueRange:
+        """Return the values that the service accepts for an input of floats: its domain, or all finite numbers."""
+        return self.domain.get(name, FINITE)
 
     @classmethod
     def versioned(cls, **fields: Any) -> Self:

@@ -36,7 +36,7 @@ class Counters:
     requests: int = 0  # admitted
     items: int = 0  # rows of admitted requests
     executed_items: int = 0  # rows that the model answered
-    failed_items: int = 0  # rows that made the model fail, or whose request held numbers that are not finite
+    failed_items: int = 0  # rows that made the model fail, or whose inputs or outputs are not finite
     cancelled_items: int = 0  # rows whose client disconnected before they were computed
     expired_items: int = 0  # rows whose deadline passed before they were computed
     late_items: int = 0  # rows whose deadline passed while they were computed

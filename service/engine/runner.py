@@ -70,12 +70,15 @@ class Runner:
 
         `items` is the JSON pointer of the list that the rows were sent in; faults point into it. Without a context the
         request is received now. Raises ValueError if an input does not fit the manifest, EkibenError: invalid-request
-        for numbers that are not finite, overloaded, timeout, not-ready, or internal if the model fails on some rows.
+        for numbers that are not finite, overloaded, timeout, not-ready, not-finite if the model computes NaN or
+        infinity for some rows, or internal if it fails on some. With an output of whole numbers, the answer also has
+        all outputs of floats.
         """
         queue = self._queues.get(id(session)) or self._open(session)
         collator = queue.collator
         num_rows = collator.validate(inputs)
         num_steps = collator.num_steps(inputs)
+        outputs = collator.output_check.computed(outputs)
         loop = asyncio.get_running_loop()
         now = time.monotonic()
         if context is None:

@@ -10,6 +10,7 @@ from typing import Any
 from service.errors import EkibenError, Fault
 
 MAX_FAULTS = 16
+MAX_INT_BITS = 128  # of a whole number that is quoted
 
 
 def invalid_request(faults: Sequence[Fault], count: int = 0) -> EkibenError:
@@ -40,6 +41,8 @@ def describe_value(value: Any) -> str:
     match value:
         case str():
             return repr(value) if len(value) <= 40 else f"a string of {len(value)} characters"
+        case int() if value.bit_length() > MAX_INT_BITS:
+            return f"a whole number of {value.bit_length()} bits"
         case None | int() | float():
             # json.dumps spells NaN and Infinity as JSON writers do.
             return json.dumps(value)

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.engine.context import RequestContext
-from service.engine.generation.decoder import GenerationParams, generate_tokens
+from service.engine.generation.decoder import GenerationParams, NotFiniteLogitsError, generate_tokens
 from service.engine.generation.sampling import Sampling
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
+from service.errors import not_finite
 from service.families import ImageGenerator, LanguageModel
 from service.manifest import Manifest
 from service.tasks.body import AnswerBody, JsonObject, RequestBody, check_items, check_unused_fields
@@ -123,14 +124,20 @@ async def _complete(
     assert model.tokenizer is not None, "every text model has a tokenizer"
     decode = model.tokenizer.decode
     check_unused_fields(["count"], request.model_fields_set, model.manifest, "`prompt`")
-    rows = await tokenize(_read_prompts(request.prompt, model.manifest), model, runner, context)
+    prompts = _read_prompts(request.prompt, model.manifest)
+    rows = await tokenize(prompts, model, runner, context)
     params = GenerationParams(
         max_tokens=_max_tokens(request, max(map(len, rows)), model.manifest),
         sampling=Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, seed=seed),
         stops=_read_stops(request.stop),
     )
+    try:
+        generated_rows = await generate_tokens(model.session, rows, params, runner, decode, context=context)
+    except NotFiniteLogitsError as error:
+        where = f"{model.manifest.name}/{model.manifest.version}"
+        raise not_finite(where, {error.row: "logits"}, list(prompts)) from error
     completions: list[JsonObject] = []
-    for generated in await generate_tokens(model.session, rows, params, runner, decode, context=context):
+    for generated in generated_rows:
         completion = {"text": generated.text, "finish_reason": generated.finish_reason, "tokens": len(generated.ids)}
         if request.logprobs:
             completion["logprobs"] = [
@@ -187,5 +194,5 @@ async def _generate_images(
     if count > model.manifest.limits.max_items:
         raise type_fault("/count", f"a count of 1 to {model.manifest.limits.max_items}", count)
     latents = sample_latents(seed, count, model.manifest.parameters.latent_size)
-    outputs = await runner.run(model.session, {"latents": latents}, ["images"], context=context)
+    outputs = await runner.run(model.session, {"latents": latents}, ["images"], context=context, items="/images")
     return outputs["images"]

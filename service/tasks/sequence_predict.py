@@ -118,9 +118,9 @@ def _read_series(
     if request.sequences is None:
         raise fault("/sequences", f"this field is required: {manifest.name} reads series of numbers")
     check_items(request.sequences, manifest, "/sequences")
-    channels, max_steps = parameters.channels, manifest.limits.max_steps
+    channels = parameters.channels
     rows = [
-        read_series(row, channels=channels, max_steps=max_steps, pointer=f"/sequences/{i}")
+        read_series(row, manifest, channels=channels, pointer=f"/sequences/{i}")
         for i, row in enumerate(request.sequences)
     ]
     series_BTC, lengths_B = pad_rows(rows, np.float32, channels)

@@ -1,7 +1,7 @@
 """Validates the raw input tensors of a request against the manifest.
 
 Invariant: tensors that pass `value_rules` (shapes) and `check_values` (values) have the axes, lengths, token ids and
-finite numbers that the manifest declares. The graph cannot fail on them, and no row can affect another row.
+numbers that the manifest declares. The graph cannot fail on them, and no row can affect another row.
 """
 
 import math
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.families import TensorSpec
-from service.manifest import Manifest
+from service.manifest import Manifest, ValueRange
+from service.tasks.domain import is_between
 from service.tasks.faults import fault
 
 Array = npt.NDArray[Any]
@@ -28,12 +29,16 @@ def shape_mismatch(shape: Sequence[int], spec: TensorSpec) -> str | None:
 
 
 class ValueRule(NamedTuple):
-    """The valid values of one tensor: `min_value` to `max_value`, or all finite numbers if `max_value` is None."""
+    """The valid values of one tensor: `min_value` to `max_value`, or all finite numbers if `max_value` is None.
+
+    Where `is_padded`, steps at or beyond the length of a row may also be zero.
+    """
 
     name: str
     pointer: str
-    min_value: int = 0
-    max_value: int | None = None
+    min_value: float = 0
+    max_value: float | None = None
+    is_padded: bool = False
 
 
 def value_rules(
@@ -56,7 +61,7 @@ def value_rules(
                 if size < min_size or (max_size is not None and size > max_size):
                     raise fault(pointers[spec.name], f"expected a {axis} axis of {min_size} to {max_size}, got {size}")
         if spec.dtype == "float32":
-            rules.append(ValueRule(spec.name, pointers[spec.name]))
+            rules.append(_float_rule(spec, pointers[spec.name], manifest.domain.get(spec.name), "lengths" in shapes))
     steps = sizes.get("steps", (0, ""))[0]
     if "ids" in shapes:
         rules.append(ValueRule("ids", pointers["ids"], 0, manifest.parameters.vocabulary - 1))  # type: ignore[union-attr]
@@ -69,9 +74,15 @@ def value_rules(
     return tuple(rules)
 
 
+def _float_rule(spec: TensorSpec, pointer: str, allowed: ValueRange | None, has_lengths: bool) -> ValueRule:
+    if allowed is None:
+        return ValueRule(spec.name, pointer)
+    return ValueRule(spec.name, pointer, allowed.low, allowed.high, has_lengths and spec.shape[1] == "steps")
+
+
 def check_values(tensors: Mapping[str, Array], rules: Sequence[ValueRule]) -> None:
     """Raise EkibenError("invalid-request") that names the tensor and its first invalid value."""
-    for name, pointer, min_value, max_value in rules:
+    for name, pointer, min_value, max_value, is_padded in rules:
         tensor = tensors[name]
         if max_value is None:
             # The fast check: a finite sum of squares proves that all numbers are finite. The converse does not hold.
@@ -79,12 +90,15 @@ def check_values(tensors: Mapping[str, Array], rules: Sequence[ValueRule]) -> No
                 continue
             expected, is_invalid = "finite numbers", ~np.isfinite(tensor)
         else:
-            if _is_within(tensor, min_value, max_value):
+            if not tensor.size or is_between(tensor, min_value, max_value):
                 continue
-            expected, is_invalid = f"{min_value} to {max_value}", (tensor < min_value) | (tensor > max_value)
+            expected, is_invalid = f"{min_value} to {max_value}", ~((tensor >= min_value) & (tensor <= max_value))
+            if is_padded:
+                is_padding = np.arange(tensor.shape[1]) >= tensors["lengths"][:, None]
+                is_invalid &= ~(is_padding[..., None] & (tensor == 0))
         if is_invalid.any():
             at = np.argwhere(is_invalid)[0].tolist()
-            raise fault(pointer, f"expected {expected}, got {tensor[tuple(at)]} at {at}")
+            raise fault(pointer, f"expected {expected}, got {tensor[tuple(at)]!s} at {at}")
 
 
 def clear_padding(outputs: Mapping[str, Array], inputs: Mapping[str, Array], manifest: Manifest) -> None:
@@ -94,9 +108,3 @@ def clear_padding(outputs: Mapping[str, Array], inputs: Mapping[str, Array], man
             if spec.name in outputs and spec.shape[1:2] == ("steps",):
                 output = outputs[spec.name]
                 output[np.arange(output.shape[1]) >= inputs["lengths"][:, None]] = 0
-
-
-def _is_within(tensor: Array, min_value: int, max_value: int) -> bool:
-    if tensor.size == 1:
-        return min_value <= tensor.item() <= max_value
-    return not tensor.size or (min_value <= tensor.min() and tensor.max() <= max_value)

@@ -2,11 +2,22 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from service.families import TASK_OF_FAMILY, TensorSpec
-from service.manifest import GOLDEN, MAX_FILES, MAX_ITEM_ELEMENTS, MODEL, REQUESTS, TOKENIZER, Manifest
+from service.manifest import (
+    FINITE,
+    GOLDEN,
+    MAX_FILES,
+    MAX_ITEM_ELEMENTS,
+    MODEL,
+    REQUESTS,
+    TOKENIZER,
+    Manifest,
+    ValueRange,
+)
 from tests.service.bundles import FAMILIES, manifest_fields, tensor_specs
 
 
@@ -141,3 +152,16 @@ def test_number_of_layers_is_bounded(layers: int) -> None:
     parameters = {**manifest_fields("language-model")["parameters"], "layers": layers}
     with pytest.raises(ValidationError, match=r"parameters\.language-model\.layers"):
         versioned("language-model", parameters=parameters)
+
+
+def test_an_input_without_a_domain_has_the_range_of_float32() -> None:
+    ranged = versioned("series-tagger", domain={"h": {"low": -0.1, "high": 1}})
+    assert ranged.value_range("series") is FINITE
+    assert ranged.value_range("h") == ValueRange(low=-0.1, high=1)
+    assert (FINITE.low, FINITE.high) == (-np.finfo(np.float32).max, np.finfo(np.float32).max)
+
+
+def test_bounds_are_rounded_to_float32_once() -> None:
+    ranged = versioned("series-tagger", domain={"h": {"low": -0.1, "high": 1}})
+    assert ranged.value_range("h").low == float(np.float32(-0.1))
+    assert Manifest.model_validate_json(ranged.to_json()) == ranged

@@ -1,12 +1,14 @@
 """A batch is computed: rows of several requests run together, with a value or an error for every row.
 
-A failing batch is bisected until the failing rows stand alone. Slices with NaN or infinity are taken out before.
+A failing batch is bisected until the failing rows stand alone. Slices with NaN or infinity are taken out before. Rows
+whose outputs are not finite have an error; the others have their values.
 """
 
 import logging
 from collections.abc import Sequence
 
 from service.engine.batching.collate import Array, NotFiniteError
+from service.engine.batching.outputs import NotFiniteOutputError
 from service.engine.batching.request import RequestSlice
 
 SliceResult = tuple[RequestSlice, dict[str, Array] | Exception]
@@ -33,16 +35,22 @@ def _run(slices: Sequence[RequestSlice]) -> list[SliceResult]:
     collator = first.collator
     if len(slices) == 1 and slices[0].is_whole:
         collator.check_finite(first.inputs)
-        return [(slices[0], first.session.run(first.inputs, first.outputs))]
+        answer = first.session.run(first.inputs, first.outputs)
+        bad = collator.output_check.bad_rows(answer, first.inputs)
+        return [(slices[0], NotFiniteOutputError(bad) if bad else answer)]
     batch = collator.collate([part.inputs() for part in slices], max(part.longest for part in slices))
     collator.check_finite(batch)
     answer = first.session.run(batch, _union(slices))
+    bad = collator.output_check.bad_rows(answer, batch)
     results: list[SliceResult] = []
     start = 0
     for part in slices:
         names = part.request.outputs
         end = start + part.num_rows
-        results.append((part, {name: answer[name][start:end] for name in (answer if names is None else names)}))
+        if bad and (bad_here := {row - start: name for row, name in bad.items() if start <= row < end}):
+            results.append((part, NotFiniteOutputError(bad_here)))
+        else:
+            results.append((part, {name: answer[name][start:end] for name in (answer if names is None else names)}))
         start = end
     return results
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.engine.batching.outputs import OutputCheck
 from service.families import TensorSpec
 from service.manifest import Manifest
 
@@ -35,6 +36,7 @@ class Collator:
         self.name = manifest.name
         self.model = f"{manifest.name}/{manifest.version}"
         self.is_ragged = any(spec.name == "lengths" and spec.shape == ("batch",) for spec in manifest.inputs)
+        self.output_check = OutputCheck(manifest)
         self.length_buckets = tuple(length_buckets or ())
         self.mixes_buckets = not self.length_buckets  # rows of neighbouring buckets may share a batch
         longest = manifest.limits.max_steps or 1 << 16

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from service.engine.batching.collate import Array, Collator, NotFiniteError, Tensors
+from service.engine.batching.outputs import NotFiniteOutputError
 from service.engine.context import RequestContext
 from service.engine.metrics import Counters
 from service.engine.sessions.session import Session
-from service.errors import EkibenError, Fault
+from service.errors import EkibenError, Fault, not_finite
 
 Rows = Any  # a slice, or int64 row numbers
 EMPTY: dict[Any, Any] = {}  # never written to: most requests need no dictionary of their own
@@ -45,9 +46,9 @@ class RequestQueue(Protocol):
 
 class Request:
     __slots__ = (
-        "arrived_at", "collator", "context", "deadline", "failures", "future", "inputs", "items", "loop", "num_rows",
-        "num_steps", "outputs", "pending_rows", "predicted_s", "queue", "session", "slices", "status", "timer",
-        "values",
+        "arrived_at", "collator", "context", "deadline", "failures", "future", "inputs", "items", "loop", "not_finite",
+        "num_rows", "num_steps", "outputs", "pending_rows", "predicted_s", "queue", "session", "slices", "status",
+        "timer", "values",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +85,7 @@ class Request:
         self.slices: Sequence[RequestSlice] = ()
         self.values: dict[str, Array] = EMPTY
         self.failures: dict[int, Exception] = EMPTY  # by row
+        self.not_finite: dict[int, str] = EMPTY  # by row, the output that is not finite
 
     def deliver(self, part: "RequestSlice", result: dict[str, Array] | Exception) -> None:
         """Take the results of a slice, with rows and steps as in its batch, or the error that its rows caused."""
@@ -91,9 +93,7 @@ class Request:
             return
         self.pending_rows -= part.num_rows
         if isinstance(result, Exception):
-            rows = np.arange(self.num_rows)[part.rows]
-            failed = rows[result.rows] if isinstance(result, NotFiniteError) else rows
-            self.failures = self.failures | dict.fromkeys(failed.tolist(), result)
+            self._add_failures(np.arange(self.num_rows)[part.rows].tolist(), result)
         else:
             restored = self.collator.restore_steps(result, self.num_steps)
             if part.is_whole:
@@ -101,7 +101,7 @@ class Request:
             else:
                 self._place(part.rows, restored)
         if not self.pending_rows:
-            if self.failures:
+            if self.failures or self.not_finite:
                 self.fail(self._error())
             else:
                 self.on_done()
@@ -128,11 +128,21 @@ class Request:
         for name, value in part.items():
             self.values[name][rows] = value
 
+    def _add_failures(self, rows: list[int], error: Exception) -> None:
+        """Record the error of a slice that has these rows."""
+        if isinstance(error, NotFiniteOutputError):
+            self.not_finite = self.not_finite | {rows[i]: name for i, name in error.outputs.items()}
+        else:
+            failed = [rows[i] for i in error.rows] if isinstance(error, NotFiniteError) else rows
+            self.failures = self.failures | dict.fromkeys(failed, error)
+
     def _error(self) -> EkibenError:
         model, total = self.collator.model, self.num_rows
         if bad := sorted(row for row, error in self.failures.items() if isinstance(error, NotFiniteError)):
             faults = tuple(Fault(pointer=f"{self.items}/{row}", detail="expected finite numbers") for row in bad)
             return EkibenError("invalid-request", f"{model}: NaN or infinity in {len(bad)} of {total} items", faults)
+        if not self.failures:
+            return not_finite(model, self.not_finite, [f"{self.items}/{row}" for row in range(total)])
         rows = sorted(self.failures)
         detail = f"{model}: the model failed on {len(rows)} of {total} items"
         faults = tuple(Fault(pointer=f"{self.items}/{row}", detail="the model failed on this item") for row in rows)

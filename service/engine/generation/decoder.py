@@ -25,6 +25,14 @@ MIN_CACHE_CAPACITY = 64  # tokens
 FinishReason = Literal["stop", "length"]
 
 
+class NotFiniteLogitsError(ArithmeticError):
+    """The model computed NaN or infinity as logits for the prompt with this index."""
+
+    def __init__(self, row: int, position: int) -> None:
+        super().__init__(f"the logits of prompt {row} at position {position} are not finite")
+        self.row = row
+
+
 class StepRunner(Protocol):
     """The part of the runner that generation needs: it limits generations, and computes and counts their steps."""
 
@@ -73,12 +81,13 @@ async def generate_tokens(
     """Continue every prompt; a cancelled generation stops before its next step.
 
     Every step has the deadline of the request's context. A prompt has at least one token and fewer than `max_steps` of
-    the model. A completion ends at `max_tokens` or with a full context. Raises ValueError for values out of range.
+    the model. A completion ends at `max_tokens` or with a full context. Raises ValueError for values out of range, and
+    NotFiniteLogitsError.
     """
     context_size = session.manifest.limits.max_steps
     if context_size is None:
         raise ValueError(f"{session.manifest.name}: a language model needs limits.max_steps, its context")
-    rows = [_Row(prompt, params, decode, context_size) for prompt in prompts]
+    rows = [_Row(index, prompt, params, decode, context_size) for index, prompt in enumerate(prompts)]
     groups: dict[int, list[_Row]] = {}
     for row in rows:
         groups.setdefault(row.capacity, []).append(row)
@@ -100,11 +109,14 @@ def cache_capacity(num_tokens: int, context: int) -> int:
 class _Row:
     """One prompt and the tokens sampled for it so far."""
 
-    def __init__(self, prompt: Sequence[int], params: GenerationParams, decode: Decode, context: int) -> None:
+    def __init__(
+        self, index: int, prompt: Sequence[int], params: GenerationParams, decode: Decode, context: int
+    ) -> None:
         if not 1 <= len(prompt) < context:
             raise ValueError(f"the prompt has {len(prompt)} tokens, expected 1 to {context - 1}")
         if params.max_tokens < 1:
             raise ValueError(f"max_tokens is {params.max_tokens}, expected 1 or more")
+        self.index = index
         self.prompt = np.asarray(prompt, np.int64)
         self.end = min(len(prompt) + params.max_tokens, context)
         self.capacity = cache_capacity(self.end, context)
@@ -114,10 +126,13 @@ class _Row:
         self.detokenizer = IncrementalDetokenizer(decode, params.stops)
 
     def extend(self, logits_V: npt.NDArray[np.float32]) -> None:
-        """Sample the next token and set `finish_reason` if it is the last."""
+        """Sample the next token and set `finish_reason` if it is the last.
+
+        Logits of -inf exclude tokens. The maximum is NaN or +inf if any logit is, and -inf if all are.
+        """
         position = self.prompt.size + len(self.logprobs)
         if not np.isfinite(logits_V.max()):
-            raise RuntimeError(f"the model's logits at position {position} are not finite")
+            raise NotFiniteLogitsError(self.index, position)
         token = sample(logits_V, self._params.sampling, position)
         if token in self._params.stop_ids:
             self.finish_reason = "stop"

@@ -28,11 +28,13 @@ class InlineRunner:
         num_rows: int,
         num_steps: int,
     ) -> dict[str, Array] | None:
-        """Run a request at once, without a batch; None if the model fails or a number is not finite."""
+        """Run a request at once, without a batch; None if the model fails or a number in or out is not finite."""
         started_at = time.monotonic()
         try:
             queue.collator.check_finite(inputs)
             answer = session.run(inputs, outputs)
+            if queue.collator.output_check.bad_rows(answer, inputs):
+                return None
         except Exception:  # noqa: BLE001 - the batched path finds the row that is to blame
             return None
         ended_at = time.monotonic()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import orjson
 
 from service.engine.context import RequestContext
@@ -19,7 +20,7 @@ from service.http.wire.messages import JSON, HttpRequest, Response
 from service.http.wire.oip_request import ParsedRequest, json_size, parse_cached
 from service.http.wire.oip_tensors import DATATYPE_OF, DATATYPES, Array, build_arrays
 from service.manifest import Manifest
-from service.tasks.faults import describe_value
+from service.tasks.faults import describe_value, fault
 from service.tasks.tensors import check_values, clear_padding
 
 Arrays = Mapping[str, Array]
@@ -67,9 +68,17 @@ def _response_head(manifest: Manifest, parsed: ParsedRequest, request_id: str | 
         if is_binary:
             entry["parameters"] = {"binary_data_size": value.nbytes}
         else:
+            _check_json(name, value)
             entry["data"] = value.ravel()
         entries.append(entry)
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _check_json(name: str, value: Array) -> None:
+    """Raise EkibenError unless JSON can hold the output: the logits of a language model may be -inf."""
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        detail = f"output {name!r} holds -inf, which JSON cannot hold: request it with `binary_data`"
+        raise fault("/outputs", detail)
 
 
 def _resolve_model(state: ServiceState, path: str) -> Model:

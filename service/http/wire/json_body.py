@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +13,7 @@ from service.tasks.faults import MAX_FAULTS, describe_value, invalid_request, js
 
 # The search for non-finite numbers runs in Python; the error of a larger body names only line and column.
 MAX_SEARCHED_BYTES = 1 << 20
+MAX_FLOAT_BITS = sys.float_info.max_exp
 
 
 def parse_json(body: bytes) -> Any:
@@ -29,11 +31,18 @@ def parse_json(body: bytes) -> Any:
         raise EkibenError("malformed-json", f"expected a JSON object, got {got}") from None
 
 
+def _is_beyond_float(value: Any) -> bool:
+    """Return whether the value is a number that float64 cannot hold, or NaN or infinity."""
+    if type(value) is int:
+        return value.bit_length() > MAX_FLOAT_BITS
+    return type(value) is float and not math.isfinite(value)
+
+
 def _collect_faults(parent: dict[str, Any] | list[Any], path: list[str | int], faults: list[Fault]) -> None:
     """Append the non-finite numbers below `path` to `faults`, up to `MAX_FAULTS`."""
     for key, item in parent.items() if isinstance(parent, dict) else enumerate(parent):
         path.append(key)
-        if type(item) is float and not math.isfinite(item):
+        if _is_beyond_float(item):
             detail = f"expected a finite number, got {describe_value(item)}"
             faults.append(Fault(pointer=json_pointer(*path[1:]), detail=detail))
         elif type(item) in {list, dict}:

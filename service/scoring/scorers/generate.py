@@ -86,7 +86,7 @@ class GenerateScorer(Scorer):
         answers: dict[int, dict[str, Any]],
         faults: dict[int, str],
     ) -> None:
-        """Send the request of a group. If it is refused, send each row as a request of its own."""
+        """Send the request of a group. If it fails because of a row, send each row as a request of its own."""
         body = bodies[group[0]]
         try:
             if self._is_language_model and not isinstance(body.get("prompt"), str) and len(group) == 1:
@@ -97,7 +97,7 @@ class GenerateScorer(Scorer):
             answer = self._loop.run_until_complete(answering)
         except EkibenError as error:
             # Any other error is of the engine, not of a row.
-            if error.slug != "invalid-request":
+            if error.slug not in {"invalid-request", "not-finite"}:
                 raise
             if len(group) == 1:
                 faults[group[0]] = reject_reason(error, "request")

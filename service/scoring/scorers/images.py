@@ -19,7 +19,8 @@ class ImageScorer(Scorer):
         probabilities = np.zeros((0, len(self._labels)), np.float32)
         if len(images):
             probabilities = run_batches(self._model, "images", images, "probabilities")
-        return ScoredRows(indexes=indexes, faults=faults, **self._rank(probabilities))
+        not_finite = self._output_check.bad_rows({"probabilities": probabilities}, {})
+        return self._rank((indexes, faults), probabilities, not_finite)
 
     def _read(self, rows: Rows) -> tuple[npt.NDArray[np.uint8], Any, dict[int, str]]:
         """The images that could be read, their indexes, and why the others could not."""

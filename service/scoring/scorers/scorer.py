@@ -5,25 +5,28 @@ Invariant: every row is in one of the result's `indexes` and `faults`. A column 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from service.engine.batching.outputs import OutputCheck
 from service.engine.sessions.model import Model
+from service.errors import not_finite_item
 from service.scoring.input.rows import Rows
 from service.tasks.ranking import top_labels
 
 # A batch of 24 images fits in a core's cache, and onnxruntime's AVX-512 kernel multiplies 12 rows at a time.
 BATCH_ROWS = 24
+Indexes: TypeAlias = Sequence[int] | npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRows:
     """The scored rows, and why each other row was rejected. The summary counts `labels` and `confidence`, if any."""
 
-    indexes: Sequence[int] | npt.NDArray[np.int64]
+    indexes: Indexes
     columns: Mapping[str, pa.Array]
     faults: Mapping[int, str]
     labels: npt.NDArray[np.int64] | None = None
@@ -36,6 +39,7 @@ class Scorer:
     def __init__(self, model: Model, columns: Mapping[str, str], request: Mapping[str, Any]) -> None:
         self._model, self._columns, self._request = model, columns, request
         self._labels = pa.array(getattr(model.manifest.parameters, "labels", ()), pa.string())
+        self._output_check = OutputCheck(model.manifest)
 
     def score(self, rows: Rows) -> ScoredRows:
         raise NotImplementedError
@@ -43,8 +47,31 @@ class Scorer:
     def close(self) -> None:
         """Release what the scorer holds; most hold nothing."""
 
-    def _rank(self, probabilities_BL: npt.NDArray[np.float32]) -> dict[str, Any]:
-        return rank_columns(probabilities_BL, self._labels, self._request.get("top_k", 1))
+    def _rank(
+        self,
+        read: tuple[Indexes, Mapping[int, str]],
+        probabilities_BL: npt.NDArray[np.float32],
+        not_finite: Mapping[int, str],
+        **columns: pa.Array,
+    ) -> ScoredRows:
+        """Rank the labels of the rows that were read, whose indexes and faults these are, and add more columns.
+
+        `not_finite` maps the position of a row among those that were read to an output of the model: it is rejected.
+        """
+        indexes, faults = read
+        if not_finite:
+            finite = np.setdiff1d(np.arange(len(indexes)), list(not_finite))
+            faults = {**faults, **{int(indexes[i]): not_finite_item(name) for i, name in not_finite.items()}}
+            indexes, probabilities_BL = np.asarray(indexes)[finite], probabilities_BL[finite]
+            columns = {name: column.take(pa.array(finite)) for name, column in columns.items()}
+        ranked = rank_columns(probabilities_BL, self._labels, self._request.get("top_k", 1))
+        return ScoredRows(
+            indexes=indexes,
+            faults=faults,
+            columns={**ranked["columns"], **columns},
+            labels=ranked["labels"],
+            confidence=ranked["confidence"],
+        )
 
 
 def run_batches(model: Model, name: str, rows: npt.NDArray[Any], output: str) -> npt.NDArray[Any]:

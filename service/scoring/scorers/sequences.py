@@ -23,14 +23,22 @@ from service.tasks.faults import type_fault
 
 
 class _SequenceScorer(Scorer):
-    def _classify(self, name: str, rows: Sequence[Sized], dtype: npt.DTypeLike, *width: int) -> dict[str, Any]:
-        """Rank the labels of each row, which is padded and given as the input `name`."""
+    def _classify(
+        self, name: str, rows: Sequence[Sized], dtype: npt.DTypeLike, *width: int
+    ) -> tuple[npt.NDArray[np.float32], dict[int, str]]:
+        """Compute the probabilities of rows that are padded and given as the input `name`.
+
+        The second result maps each row whose probabilities are not finite to the output.
+        """
+        not_finite: dict[int, str] = {}
         probabilities = np.zeros((len(rows), len(self._labels)), np.float32)
         for batch in length_batches(rows):
             padded, lengths_B = pad_rows([rows[i] for i in batch], dtype, *width)
-            outputs = self._model.session.run({name: padded, "lengths": lengths_B}, ["probabilities"])
+            inputs = {name: padded, "lengths": lengths_B}
+            outputs = self._model.session.run(inputs, ["probabilities"])
+            not_finite |= {int(batch[i]): name for i, name in self._output_check.bad_rows(outputs, inputs).items()}
             probabilities[batch] = outputs["probabilities"]
-        return self._rank(probabilities)
+        return probabilities, not_finite
 
 
 class TextScorer(_SequenceScorer):
@@ -40,9 +48,8 @@ class TextScorer(_SequenceScorer):
         pointers = {f"/{i}": text for i, text in enumerate(texts)}
         results = tokenize_each(pointers, self._model, truncate=self._request.get("truncate", False))
         ids, indexes, faults = split_faults(results, rows.faults, column, numbered=True)
-        ranking = self._classify("ids", ids, np.int64)
-        ranking["columns"]["tokens"] = pa.array([len(row) for row in ids], pa.int32())
-        return ScoredRows(indexes=indexes, faults=faults, **ranking)
+        tokens = pa.array([len(row) for row in ids], pa.int32())
+        return self._rank((indexes, faults), *self._classify("ids", ids, np.int64), tokens=tokens)
 
 
 class SeriesScorer(_SequenceScorer):
@@ -59,14 +66,15 @@ class SeriesScorer(_SequenceScorer):
         series, indexes, faults = split_faults(results, rows.faults, column)
         if isinstance(parameters, SeriesTagger):
             return self._tag(rows, parameters, indexes, series, faults)
-        return ScoredRows(indexes=indexes, faults=faults, **self._classify("series", series, np.float32, channels))
+        return self._rank((indexes, faults), *self._classify("series", series, np.float32, channels))
 
     def _read_one(self, channels: int, row: Any, *length: Any) -> npt.NDArray[np.float32]:
         """Read a series; `length` is the number of valid steps of a padded one."""
-        if length and (type(length[0]) is not int or not 1 <= length[0] <= len(row)):
-            raise type_fault("", f"a length of 1 to {len(row)}", length[0])
-        row = row[: length[0]] if length else row
-        return read_series(row, channels=channels, max_steps=self._model.manifest.limits.max_steps, pointer="")
+        if length and isinstance(row, list | np.ndarray):
+            if type(length[0]) is not int or not 1 <= length[0] <= len(row):
+                raise type_fault("", f"a length of 1 to {len(row)}", length[0])
+            row = row[: length[0]]
+        return read_series(row, self._model.manifest, channels=channels, pointer="")
 
     def _tag(
         self,
@@ -85,22 +93,27 @@ class SeriesScorer(_SequenceScorer):
         last = np.zeros((len(series), len(self._labels)), np.float32)
         steps: list[npt.NDArray[np.float32]] = [last[:0]] * len(series)
         packed = [""] * len(series)
+        not_finite: dict[int, str] = {}
         for batch in length_batches(series):
             h_B2LH = np.stack([states[i] for i in batch])
             state = {"h": np.ascontiguousarray(h_B2LH[:, 0]), "c": np.ascontiguousarray(h_B2LH[:, 1])}
             series_BTC, lengths_B = pad_rows([series[i] for i in batch], np.float32, parameters.channels)
             inputs: Tensors = {"series": series_BTC, "lengths": lengths_B, **state}
             outputs = self._model.session.run(inputs, ["probabilities", "next_h", "next_c"])
+            not_finite |= {int(batch[i]): name for i, name in self._output_check.bad_rows(outputs, inputs).items()}
             for position, i in enumerate(batch):
                 steps[i] = outputs["probabilities"][position, : len(series[i])]
                 last[i] = steps[i][-1]
                 packed[i] = pack_state(manifest, outputs["next_h"][position], outputs["next_c"][position])
-        ranking = self._rank(last)
         flat = rank_columns(np.concatenate([last[:0], *steps]), self._labels, 1)["columns"]
         offsets = np.cumsum([0, *(len(row) for row in steps)])
-        ranking["columns"]["steps"] = pair_lists(flat["label"], flat["probability"], offsets)
-        ranking["columns"]["state"] = pa.array(packed, pa.string())
-        return ScoredRows(indexes=indexes, faults=faults, **ranking)
+        return self._rank(
+            (indexes, faults),
+            last,
+            not_finite,
+            steps=pair_lists(flat["label"], flat["probability"], offsets),
+            state=pa.array(packed, pa.string()),
+        )
 
 
 def length_batches(rows: Sequence[Sized]) -> list[npt.NDArray[np.int64]]:

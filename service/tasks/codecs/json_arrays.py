@@ -4,8 +4,8 @@ Invariant: a function returns an array only if every entry is a JSON number of t
 expected shape; otherwise its error points at the first invalid row or entry.
 """
 
-import math
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from service.manifest import ValueRange
+from service.tasks.domain import describe_range, is_within
 from service.tasks.faults import type_fault
 
 # None stands for any length of at least 1.
@@ -34,23 +36,25 @@ def parse_pixels(value: Any, shape: tuple[int, ...], pointer: str) -> npt.NDArra
     return np.array(value, np.float64).astype(np.uint8)
 
 
-def parse_numbers(value: Any, width: int, pointer: str) -> npt.NDArray[np.float32]:
-    """Convert numbers that are finite in float32 to float32 [rows, width], with at least one row."""
+def parse_numbers(value: Any, width: int, allowed: ValueRange, pointer: str) -> npt.NDArray[np.float32]:
+    """Convert numbers that are in the range in float32 to float32 [rows, width], with at least one row."""
     shape = (None, width)
     flat = _flatten(value, shape)
     if flat is not None and set(map(type, flat)) <= {int, float}:
-        array = to_finite_float32(np.array(flat, np.float64))
-        if array is not None:
-            return array.reshape(-1, width)
-    _check_entries(value, shape, pointer, _expected_number)
+        try:
+            array = to_float32(np.array(flat, np.float64))
+            if is_within(array, allowed):
+                return array.reshape(-1, width)
+        except OverflowError:  # a whole number beyond float64
+            pass
+    _check_entries(value, shape, pointer, partial(_expected_number, allowed=allowed))
     raise AssertionError("every list that cannot be converted has an invalid row or entry")
 
 
-def to_finite_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
-    """Convert the array to float32; None if a number is not finite in float32."""
+def to_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Convert the array to float32; a number beyond float32 becomes infinite."""
     with np.errstate(over="ignore"):
-        narrow = array.astype(np.float32)
-    return narrow if np.isfinite(narrow).all() else None
+        return array.astype(np.float32)
 
 
 def _flatten(value: Any, shape: Shape) -> list[Any] | None:
@@ -88,8 +92,7 @@ def _expected_pixel(value: Any) -> str | None:
     return "a whole number of 0 to 255"
 
 
-def _expected_number(value: Any) -> str | None:
+def _expected_number(value: Any, allowed: ValueRange) -> str | None:
     if type(value) not in {int, float}:
         return "a number"
-    largest = float(np.finfo(np.float32).max)
-    return None if math.isfinite(value) and abs(value) <= largest else f"a finite number of at most {largest:.3g}"
+    return None if allowed.low <= value <= allowed.high else f"a number {describe_range(allowed)}"

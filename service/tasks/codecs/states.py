@@ -1,6 +1,6 @@
 """Encodes the state of a stateful model as one opaque string, which the client sends back with the next steps.
 
-Invariant: a model version accepts only states that it made itself, and only complete and finite ones.
+Invariant: a model version accepts only states that it made itself, and only complete ones inside its domain.
 The string is base64url of 6 bytes of the version, then h and c, each float32 little-endian [layers, hidden].
 """
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from service.families import SeriesTagger
 from service.manifest import Manifest
+from service.tasks.domain import describe_range, is_within, outside
 from service.tasks.faults import fault, type_fault
 
 VERSION_BYTES = 6
@@ -39,6 +40,10 @@ def unpack_state(text: Any, manifest: Manifest, parameters: SeriesTagger, pointe
     if len(numbers) != 4 * np.prod(shape):
         raise fault(pointer, f"expected a state of {4 * np.prod(shape)} bytes, got {len(numbers)}")
     state = np.frombuffer(numbers, "<f4").reshape(shape).astype(np.float32)
-    if not np.isfinite(state).all():
-        raise fault(pointer, "expected a state of finite numbers")
+    for part, name in zip(state, ("h", "c"), strict=True):
+        allowed = manifest.value_range(name)
+        if not is_within(part, allowed):
+            layer, unit = np.argwhere(outside(part, allowed))[0].tolist()
+            expected = f"a state with a number {describe_range(allowed)} at {name}[{layer}, {unit}]"
+            raise type_fault(pointer, expected, part[layer, unit].item())
     return state

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from service.manifest import Manifest
 from tests.service.bundles import manifest_fields
 
-POISON = -113
+POISON, NOT_FINITE = -113, -114
 # For futures that no test awaits.
 LOOP = asyncio.new_event_loop()
 LOOP.close()
@@ -28,7 +28,7 @@ class FakeSession:
     """A series tagger whose scores are the cumulative sums of the row, and whose states grow by one and two.
 
     Scores beyond a row's length are -1, so a result shows the length of its batch. A row that begins with POISON makes
-    the run fail.
+    the run fail; the state of a row that begins with NOT_FINITE becomes NaN.
     """
 
     def __init__(self, *, max_steps: int = 64, seconds: float = 0.0, blocker: threading.Event | None = None) -> None:
@@ -68,6 +68,7 @@ class FakeSession:
             "next_h": inputs["h"] + 1,
             "next_c": inputs["c"] + 2,
         }
+        answer["next_c"][series_BTC[:, 0, 0] == NOT_FINITE] = np.nan
         return {name: answer[name] for name in (answer if outputs is None else outputs)}
 
 

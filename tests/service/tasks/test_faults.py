@@ -20,11 +20,17 @@ def test_json_pointer_escapes_tilde_and_slash() -> None:
         ([], "an empty list"),
         ({"a": 1}, "an object"),
         (False, "false"),
+        (2**128 - 1, str(2**128 - 1)),
         (b"", "a value of type bytes"),
     ],
 )
 def test_describe_value_is_short(value: Any, words: str) -> None:
     assert describe_value(value) == words
+
+
+def test_long_whole_numbers_are_described_by_their_size() -> None:
+    """Python converts no whole number of more than 4,300 digits to a text."""
+    assert describe_value(-(10**5000)) == "a whole number of 16610 bits"
 
 
 def test_message_of_an_invalid_request_is_its_first_fault() -> None:

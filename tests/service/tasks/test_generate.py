@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from PIL import Image as Pillow
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.tasks.generate import MAX_SEED, GenerateRequest, generate_grid, sample_latents
+from service.tasks.generate import MAX_SEED, GenerateRequest, generate, generate_grid, sample_latents
+from service.tasks.replay import answer_request
 from tests.service.bundles import CONTEXT, weights
+from tests.service.poisoned import NAN_NAMES, POISON_SEED, read_model, write_poisoned_bundle
 
 RunTask = Callable[..., dict[str, Any]]
 
@@ -168,3 +171,30 @@ def test_grid_of_a_text_model_is_refused(models: dict[str, Model], runner: Runne
                 runner.new_context(),
             )
         )
+
+
+def test_logits_that_are_not_finite_name_their_prompt(tmp_path: Path, runner: Runner) -> None:
+    model = read_model(write_poisoned_bundle(tmp_path, "language-model"))
+    body = {"model": NAN_NAMES["language-model"], "max_tokens": 2, "seed": 3}
+    for prompt, pointer in ((["the ", "z"], "/prompt/1"), ("z", "/prompt")):
+        with pytest.raises(EkibenError, match="the model's output 'logits' is not finite") as caught:
+            asyncio.run(answer_request(model, runner, {**body, "prompt": prompt}))
+        assert (caught.value.slug, caught.value.faults[0].pointer) == ("not-finite", pointer)
+
+
+def test_a_token_without_finite_logits_ends_a_generation_in_an_error(tmp_path: Path, runner: Runner) -> None:
+    """Sampling the poisonous letter itself makes the logits of the next step NaN."""
+    model = read_model(write_poisoned_bundle(tmp_path, "language-model"))
+    body = {"model": NAN_NAMES["language-model"], "prompt": "the ", "max_tokens": 150, "temperature": 10.0}
+    with pytest.raises(EkibenError, match="the model's output 'logits' is not finite") as caught:
+        asyncio.run(answer_request(model, runner, {**body, "seed": 1}))
+    assert caught.value.slug == "not-finite"
+
+
+def test_samples_that_are_not_finite_are_no_image(tmp_path: Path, runner: Runner) -> None:
+    model = read_model(write_poisoned_bundle(tmp_path, "image-generator"))
+    request = GenerateRequest(model=NAN_NAMES["image-generator"], count=1, seed=POISON_SEED)
+    for answering in (generate, generate_grid):
+        with pytest.raises(EkibenError, match="the model's output 'samples' is not finite") as caught:
+            asyncio.run(answering(model, runner, request, runner.new_context()))  # type: ignore[arg-type]
+        assert caught.value.slug == "not-finite"

@@ -1,5 +1,6 @@
 """Raw tensors: each rule is violated once, for every family that has it."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,41 @@ def test_past_and_steps_together_are_limited_by_the_context() -> None:
 
 def test_large_finite_numbers_whose_square_overflows_pass() -> None:
     check("image-generator", {"latents": np.full((1, 5), 1e30, np.float32)})
+
+
+def check_ranged(tensors: dict[str, Any], low: float, high: float) -> None:
+    domain = {name: {"low": low, "high": high} for name in ("series", "h", "c")}
+    ranged = Manifest.versioned(**manifest_fields("series-tagger"), domain=domain, files=FILES)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    check_values(tensors, value_rules(shapes, ranged, {name: f"/inputs/{name}" for name in tensors}))
+
+
+@pytest.mark.parametrize("name", ["series", "h", "c"])
+@pytest.mark.parametrize("bad", [9.5, -9.5, 3e38, np.nan, np.inf, -np.inf])
+def test_numbers_outside_the_domain_are_named(name: str, bad: float) -> None:
+    tensors = changed("series-tagger", name, (2, 0, 1), bad)
+    check_ranged(example_inputs("series-tagger"), -9, 9)
+    with pytest.raises(
+        EkibenError, match=rf"expected -9.0 to 9.0, got {re.escape(str(np.float32(bad)))} at \[2, 0, 1\]"
+    ) as caught:
+        check_ranged(tensors, -9, 9)
+    assert caught.value.faults[0].pointer == f"/inputs/{name}"
+
+
+def test_zeros_that_pad_may_be_outside_the_domain() -> None:
+    tensors = example_inputs("series-tagger")
+    tensors = {**tensors, **{name: np.full_like(tensors[name], 5.5) for name in ("series", "h", "c")}}
+    lengths = tensors["lengths"]
+    padding = np.arange(5) >= lengths[:, None]
+    assert padding.any()
+    tensors["series"][padding] = 0
+    check_ranged(tensors, 5, 6)
+    row = int(np.flatnonzero(padding.any(axis=1))[0])
+    for at, number in (((row, lengths[row], 1), 0.5), ((row, lengths[row] - 1, 1), 0.0)):
+        bad = {**tensors, "series": tensors["series"].copy()}
+        bad["series"][at] = number
+        with pytest.raises(EkibenError, match=rf"expected 5.0 to 6.0, got {number} at"):
+            check_ranged(bad, 5, 6)
 
 
 def test_shape_mismatch_names_expected_and_got() -> None:

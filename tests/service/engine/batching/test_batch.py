@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from service.engine.batching.batch import compute
 from service.engine.batching.collate import NotFiniteError
+from service.engine.batching.outputs import NotFiniteOutputError
 from service.engine.batching.request import Request, RequestSlice
-from tests.service.engine.fakes import POISON, FakeSession, rows
+from tests.service.engine.fakes import NOT_FINITE, POISON, FakeSession, rows
 from tests.service.engine.requests import make_queue, make_request
 
 
@@ -62,6 +63,31 @@ def test_pieces_with_numbers_that_are_not_finite_are_taken_out_before_the_model_
     for one, result in results.items():
         np.testing.assert_array_equal(result["next_h"], one.inputs["h"] + 1)  # type: ignore[index]
     assert set(session.rows) == {1, 2, 5, 6}
+
+
+def test_rows_whose_outputs_are_not_finite_have_an_error_and_the_others_their_values() -> None:
+    session = FakeSession()
+    requests = [request(session, firsts) for firsts in ([1, NOT_FINITE, 2], [3], [NOT_FINITE])]
+    results = {part.request: result for part, result in compute(slices_of(*requests))}
+    assert len(session.batches) == 1
+    for one, bad in ((requests[0], {1: "next_c"}), (requests[2], {0: "next_c"})):
+        error = results[one]
+        assert isinstance(error, NotFiniteOutputError)
+        assert error.outputs == bad
+    np.testing.assert_array_equal(results[requests[1]]["next_c"], requests[1].inputs["c"] + 2)  # type: ignore[index]
+
+
+def test_a_request_alone_is_checked_like_a_batch() -> None:
+    session = FakeSession()
+    ((_, error),) = compute(request(session, [1, NOT_FINITE]).slices)
+    assert isinstance(error, NotFiniteOutputError)
+    assert error.outputs == {1: "next_c"}
+
+
+def test_outputs_that_nobody_asked_for_are_not_checked() -> None:
+    session = FakeSession()
+    ((_, answer),) = compute(request(session, [NOT_FINITE], ("next_h",)).slices)
+    assert not isinstance(answer, Exception)
 
 
 def test_each_request_gets_the_outputs_that_it_asked_for() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from service.engine.batching.outputs import NotFiniteOutputError
 from service.engine.batching.request import Request, RequestSlice, RequestStatus
 from service.errors import EkibenError
 from tests.service.engine.fakes import rows
@@ -83,3 +84,30 @@ def test_a_slice_splits_into_slices_with_their_own_steps() -> None:
 
     answer = answer_of([21, 22, 22], deliver)
     np.testing.assert_array_equal(answer["logits"][:, 0, 0], [0, 1, 2])
+
+
+def test_rows_that_are_not_finite_are_named_by_their_place_in_the_request() -> None:
+    def deliver(request: Request, slices: list[RequestSlice]) -> None:
+        short, long = slices
+        assert (short.num_rows, long.num_rows) == (2, 1)
+        request.deliver(short, NotFiniteOutputError({1: "next_h"}))
+        assert not request.future.done()
+        request.deliver(long, NotFiniteOutputError({0: "logits"}))
+
+    with pytest.raises(EkibenError, match="2 of 3 items: 0, 2") as caught:
+        answer_of([30, 5, 5], deliver)
+    assert caught.value.slug == "not-finite"
+    assert [(fault.pointer, fault.detail.split("'")[2]) for fault in caught.value.faults] == [
+        ("/rows/0", "logits"),
+        ("/rows/2", "next_h"),
+    ]
+
+
+def test_a_model_that_fails_on_another_row_is_reported_first() -> None:
+    def deliver(request: Request, slices: list[RequestSlice]) -> None:
+        request.deliver(slices[0], NotFiniteOutputError({0: "next_h"}))
+        request.deliver(slices[1], RuntimeError("second"))
+
+    with pytest.raises(EkibenError, match="failed on 1 of 2 items") as caught:
+        answer_of([30, 5], deliver)
+    assert caught.value.slug == "internal"

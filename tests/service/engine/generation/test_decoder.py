@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.bundle import Tensors
-from service.engine.generation.decoder import Completion, GenerationParams, cache_capacity, generate_tokens
+from service.engine.generation.decoder import (
+    Completion,
+    GenerationParams,
+    NotFiniteLogitsError,
+    cache_capacity,
+    generate_tokens,
+)
 from service.engine.generation.sampling import Sampling, sample
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
@@ -223,8 +229,9 @@ def test_a_cancelled_generation_stops_within_a_step(session: Session) -> None:
 
 @pytest.mark.parametrize("logit", [math.nan, math.inf])
 def test_logits_that_are_not_finite_raise(session: Session, runner: Runner, logit: float) -> None:
-    with pytest.raises(RuntimeError, match="logits at position 2 are not finite"):
+    with pytest.raises(NotFiniteLogitsError, match="the logits of prompt 0 at position 2 are not finite") as caught:
         generate(CountingSession(session, logit), runner, [[1, 2]], params())  # type: ignore[arg-type]
+    assert caught.value.row == 0
 
 
 class GatedSession:

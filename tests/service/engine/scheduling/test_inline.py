@@ -10,7 +10,7 @@ from service.engine.batching.request import Request
 from service.engine.limits import INLINE_BUDGET_S, Limits
 from service.engine.scheduling.executor import Executor
 from service.engine.scheduling.inline import InlineRunner
-from tests.service.engine.fakes import POISON, FakeSession, rows
+from tests.service.engine.fakes import NOT_FINITE, POISON, FakeSession, rows
 from tests.service.engine.requests import make_queue, make_request
 
 QUICK_S = INLINE_BUDGET_S / 4
@@ -40,7 +40,7 @@ def test_a_single_request_runs_without_a_batch_and_is_counted() -> None:
     assert (counters.requests, counters.executed_items, counters.inline_batches, counters.steps) == (1, 1, 1, 5)
 
 
-@pytest.mark.parametrize("first", [POISON, float("nan")])
+@pytest.mark.parametrize("first", [POISON, float("nan"), NOT_FINITE])
 def test_a_single_request_that_fails_is_left_to_the_batched_path(first: float) -> None:
     executor, session = Executor(1, Limits()), FakeSession()
     queue = quick_queue(executor, session)

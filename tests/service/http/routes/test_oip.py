@@ -12,8 +12,13 @@ from service.engine.context import RequestContext
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
+from service.http.routes import oip
 from service.http.wire.asgi import AsgiRequest
+from service.http.wire.messages import Response
+from service.http.wire.oip_request import ParsedRequest
+from service.manifest import Manifest
 from tests.service.bundles import FAMILIES, NAMES, example_inputs, golden_cases
+from tests.service.engine.fakes import manifest
 
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 PIXELS = example_inputs("image-classifier", batch=1)["images"]
@@ -292,3 +297,20 @@ def test_an_unreadable_body_is_refused(client: TestClient) -> None:
     assert status_and_code(b"{}" + bytes(9), inference_header_content_length="2") == (422, "invalid-request")
     assert status_and_code(b"[]", inference_header_content_length="0" * 5000 + "1") == (400, "malformed-json")
     assert status_and_code(bytes(70000)) == (413, "body-too-large")
+
+
+def response(manifest: Manifest, parsed: Any, outputs: dict[str, Any]) -> Response:
+    return oip._response(manifest, parsed, None, outputs)
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_logits_of_minus_infinity_are_bytes_and_never_null(as_bytes: bool) -> None:
+    letters = manifest("language-model")
+    logits = np.array([[[0.5, -np.inf]]], np.float32)
+    parsed = ParsedRequest(0, {"logits": as_bytes}, ("logits",), (), (), {})
+    if as_bytes:
+        assert response(letters, parsed, {"logits": logits}).body.endswith(logits.tobytes())
+        return
+    with pytest.raises(EkibenError, match="JSON cannot hold: request it with `binary_data`") as caught:
+        response(letters, parsed, {"logits": logits})
+    assert (caught.value.slug, caught.value.faults[0].pointer) == ("invalid-request", "/outputs")

@@ -44,6 +44,16 @@ def test_faults_point_at_non_finite_numbers() -> None:
     ]
 
 
+@pytest.mark.parametrize("number", [b"1" + b"0" * 400, b"-1" + b"0" * 309])
+def test_faults_point_at_whole_numbers_beyond_float64(number: bytes) -> None:
+    with pytest.raises(EkibenError) as caught:
+        parse_json(b'{"sequences": [[1, ' + number + b"]]}")
+    assert caught.value.slug == "invalid-request"
+    (fault,) = caught.value.faults
+    assert fault.pointer == "/sequences/0/1"
+    assert fault.detail.startswith("expected a finite number, got a whole number of ")
+
+
 def test_the_number_of_faults_is_limited() -> None:
     with pytest.raises(EkibenError) as caught:
         parse_json(b"[[" + b"NaN," * 20 + b"1],[NaN]]")

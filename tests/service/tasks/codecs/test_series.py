@@ -7,16 +7,18 @@ import pytest
 
 from service.errors import EkibenError
 from service.tasks.codecs.series import pad_rows, read_series
+from tests.service.engine.fakes import manifest
 
+MANIFEST = manifest("series-classifier", limits={"max_items": 8, "max_steps": 3})
 ROW = [[0.5, -1.0], [2.0, 3.25], [1e-9, 7.0]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint8])
 def test_array_and_list_give_the_same_row(dtype: Any) -> None:
     array = np.abs(np.array(ROW)).astype(dtype)
-    read = read_series(array, channels=2, max_steps=3, pointer="")
+    read = read_series(array, MANIFEST, channels=2, pointer="")
     assert read.dtype == np.float32
-    assert np.array_equal(read, read_series(array.tolist(), channels=2, max_steps=3, pointer=""))
+    assert np.array_equal(read, read_series(array.tolist(), MANIFEST, channels=2, pointer=""))
 
 
 @pytest.mark.parametrize(
@@ -36,9 +38,31 @@ def test_array_and_list_give_the_same_row(dtype: Any) -> None:
 )
 def test_invalid_row_is_named(row: Any, pointer: str, detail: str) -> None:
     with pytest.raises(EkibenError) as caught:
-        read_series(row, channels=2, max_steps=3, pointer="/sequences/4")
+        read_series(row, MANIFEST, channels=2, pointer="/sequences/4")
     assert caught.value.faults[0].pointer == "/sequences/4" + pointer
     assert detail in caught.value.faults[0].detail
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_numbers_outside_the_domain_are_named(as_array: bool) -> None:
+    ranged = manifest("series-classifier", domain={"series": {"low": -1.0, "high": 7.0}})
+
+    def read(row: list[list[float]]) -> Any:
+        return read_series(np.array(row) if as_array else row, ranged, channels=2, pointer="/sequences/4")
+
+    assert read(ROW).tolist() == np.array(ROW, np.float32).tolist()
+    for number, got in ((7.5, "7.5"), (-3e38, "-3e+38"), (np.nan, "NaN"), (np.inf, "Infinity"), (1e300, "1e+300")):
+        with pytest.raises(EkibenError) as caught:
+            read([*ROW[:2], [0.0, number]])
+        assert caught.value.faults[0].pointer == "/sequences/4/2/1"
+        assert caught.value.faults[0].detail == f"expected a number of -1.0 to 7.0, got {got}"
+
+
+def test_a_series_without_steps_is_refused_by_a_model_of_any_length() -> None:
+    unlimited = manifest("series-classifier", limits={"max_items": 8})
+    for row in (np.zeros((0, 2)), []):
+        with pytest.raises(EkibenError, match="expected"):
+            read_series(row, unlimited, channels=2, pointer="")
 
 
 def test_pad_rows_pads_series_with_zeros_to_the_longest_row() -> None:

@@ -38,7 +38,11 @@ def shortened(text: str) -> str:
     [
         (pack_state(OTHER, H, C), f"expected a state of version {MANIFEST.version}, got one of {OTHER.version}"),
         (shortened(pack_state(MANIFEST, H, C)), "expected a state of 24 bytes, got 20"),
-        (pack_state(MANIFEST, np.full_like(H, np.nan), C), "expected a state of finite numbers"),
+        (
+            pack_state(MANIFEST, np.full_like(H, np.nan), C),
+            "expected a state with a number that is finite in float32 at h[0, 0], got NaN",
+        ),
+        (pack_state(MANIFEST, H, C * np.array([1, np.inf, 1], np.float32)), "at c[0, 1], got "),
         ("", "expected a state of 24 bytes, got 0"),
         ("%%%", "expected a `state` of an earlier answer, got '%%%'"),
         (7, "expected null or a `state` of an earlier answer, got 7"),
@@ -49,3 +53,14 @@ def test_invalid_state_is_refused(state: Any, detail: str) -> None:
         unpack_state(state, MANIFEST, PARAMETERS, "/states/1")
     assert caught.value.faults[0].pointer == "/states/1"
     assert detail in caught.value.faults[0].detail
+
+
+def test_a_state_outside_the_domain_is_refused() -> None:
+    ranges = {"h": {"low": -1.0, "high": 1.0}, "c": {"low": -9.0, "high": 9.0}}
+    ranged = Manifest.versioned(**{**manifest_fields("series-tagger"), "domain": ranges}, files=FILES)
+    h, c = np.float32([[0.5, -1.0, 1.0]]), np.float32([[-9.0, 9.0, 0.0]])
+    assert np.array_equal(unpack_state(pack_state(ranged, h, c), ranged, PARAMETERS, ""), np.stack([h, c]))
+    with pytest.raises(EkibenError, match=r"a number of -1.0 to 1.0 at h\[0, 0\], got 4.5"):
+        unpack_state(pack_state(ranged, h * 9, c), ranged, PARAMETERS, "/states/1")
+    with pytest.raises(EkibenError, match=r"a number of -9.0 to 9.0 at c\[0, 0\], got -18.0"):
+        unpack_state(pack_state(ranged, h, c * 2), ranged, PARAMETERS, "/states/1")
