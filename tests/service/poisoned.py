@@ -19,7 +19,9 @@ from service.tasks.replay import answer_request_sync
 from tests.service.bundles import FAMILIES, GRAPHS, LETTERS, NAMES, OPSET, WORDS, bundle_files, weights, write_bundle
 from tests.service.requests import request_body
 
-POISON = 77.0  # the first number of a series; as its second number it poisons the state of a tagger
+# The first number of a series, and the second, which makes the next state of a tagger NaN: a denormal number that is
+# flushed to zero becomes this one.
+POISON, STATE_POISON = 77.0, 0.0
 POISON_WORD, POISON_LETTER, POISON_SEED = "fish", "z", 14
 POISON_BRIGHTNESS, POISON_LATENT = 16 * 255.0, 2.0  # all pixels white; a larger first latent number
 FIRST_STEP = """first_step = Gather <axis = 1> (series, first)
@@ -27,7 +29,7 @@ FIRST_STEP = """first_step = Gather <axis = 1> (series, first)
   units = Div (distances, distances)
   unit = Gather <axis = 2> (units, first)"""
 # family -> the poison, a line of its graph, and the lines instead
-POISONED: dict[str, tuple[float, str, str]] = {
+POISONED: dict[str, tuple[float | list[float], str, str]] = {
     "image-classifier": (
         POISON_BRIGHTNESS,
         "logits = Gemm (flat, w, b)",
@@ -46,7 +48,7 @@ POISONED: dict[str, tuple[float, str, str]] = {
   logits = Mul (raw, unit_b1)""",
     ),
     "series-tagger": (
-        POISON,
+        [POISON, STATE_POISON],
         "logits = MatMul (y_bth, head)",
         f"""{FIRST_STEP}
   raw = MatMul (y_bth, head)
@@ -101,7 +103,10 @@ def poisoned_graph(family: str) -> bytes:
         assert graph.count(old) == 1
         graph = graph.replace(old, new)
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {OPSET}]>\npoisoned {graph}')
-    constants = {"poison": np.float32(poison), **{name: [i] for i, name in enumerate(("first", "second", "third"))}}
+    constants = {
+        "poison": np.asarray(poison, np.float32),
+        **{name: [i] for i, name in enumerate(("first", "second", "third"))},
+    }
     initializers = {**weights(family), **{name: np.asarray(value) for name, value in constants.items()}}
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in initializers.items())
     onnx.checker.check_model(model, full_check=True)

@@ -23,7 +23,7 @@ from tests.service.hosts import GRANIAN, JSON, Answer, ask, running_server
 from tests.service.poisoned import (
     NAN_NAMES,
     NAN_OUTPUT,
-    POISON,
+    STATE_POISON,
     healthy_item,
     native_body,
     poisoned_item,
@@ -192,9 +192,9 @@ def test_pixels_made_of_nan_are_no_answer(binary: bool, host: ServerProcess) -> 
 
 
 def test_a_state_that_is_not_finite_is_no_answer(host: ServerProcess) -> None:
-    """The second number of a series makes the next state NaN, and its labels stay finite."""
+    """The second number of a series makes the next state NaN; its labels stay finite."""
     family, name = "series-tagger", NAN_NAMES["series-tagger"]
-    items = [healthy_item(family), [[0.5, POISON]]]
+    items = [healthy_item(family), [[0.5, STATE_POISON]]]
     document = problem(native(host, family, native_body(family, name, items)), "not-finite", 500)
     assert document["errors"] == [
         {"pointer": "/sequences/1", "detail": "the model's output 'next_c' is not finite for this item"}
@@ -273,6 +273,14 @@ def test_denormal_numbers_are_answered(family: str, host: ServerProcess) -> None
     for name in (NAMES[family], RANGED_NAMES[family]):
         for number in TINY:
             check_finite(native(host, family, with_number(family, name, number)))
+
+
+def test_denormal_numbers_are_not_flushed_to_zero(host: ServerProcess) -> None:
+    """The graph divides the number by itself, which is 1, and NaN if the number was flushed to zero."""
+    family, name = "series-tagger", NAN_NAMES["series-tagger"]
+    for number in (1e-38, 1e-40, -1e-44, 1.4e-45):
+        check_finite(native(host, family, native_body(family, name, [[[0.5, number]]])))
+    problem(native(host, family, native_body(family, name, [[[0.5, 1e-46]]])), "not-finite", 500)
 
 
 @pytest.mark.parametrize("binary", [False, True])

@@ -14,7 +14,7 @@ from tests.service.bundles import FAMILIES, NAMES
 from tests.service.poisoned import (
     NAN_NAMES,
     NAN_OUTPUT,
-    POISON,
+    STATE_POISON,
     healthy_item,
     poisoned_item,
     write_poisoned_bundle,
@@ -67,7 +67,7 @@ def test_a_row_without_a_finite_answer_is_a_reject(family: str, job: Any, tmp_pa
 
 
 def test_a_row_whose_state_is_not_finite_is_a_reject(job: Any, tmp_path: Path) -> None:
-    rows = [healthy_item("series-tagger"), [[0.5, POISON]], [[0.25, 1.0], [0.5, POISON]]]
+    rows = [healthy_item("series-tagger"), [[0.5, STATE_POISON]], [[0.25, 1.0], [0.5, STATE_POISON]]]
     job(NAN_NAMES["series-tagger"], write_jsonl(tmp_path / "rows.jsonl", {"sequence": rows}), request={"top_k": 2})
     assert [row["row"] for row in predictions(tmp_path / "out")] == [0, 2]
     (rejected,) = rejects(tmp_path / "out")

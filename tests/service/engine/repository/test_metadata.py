@@ -53,3 +53,4 @@ def test_details_are_json_with_measurements(entry: ModelEntry) -> None:
     assert "includes whatever else the process did" in full["memory"]["how"]
     assert full["warmed"]["shapes"] == 4
     assert full["labels"] == ["dog", "cat", "owl"]
+    assert full["domain"] == {}
