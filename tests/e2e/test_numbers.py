@@ -43,6 +43,14 @@ def check(response: httpx.Response, pointer: str) -> None:
     assert document["errors"][0]["pointer"].startswith(pointer)
 
 
+def check_domain(response: httpx.Response, model: dict[str, Any], name: str, array: np.ndarray[Any, Any]) -> None:
+    """What is outside the domain of the bundle is refused, and nothing inside it."""
+    if name in model["domain"]:
+        low, high = model["domain"][name]["low"], model["domain"][name]["high"]
+        inside = low <= array.min() and array.max() <= high
+        assert (response.status_code == 422) is not inside, (model["name"], name, array.min(), array.max())
+
+
 @pytest.fixture(scope="module")
 def models(http: httpx.Client) -> list[dict[str, Any]]:
     return [http.get(f"/models/{model['name']}").json() for model in http.get("/models").json()["models"]]
@@ -61,7 +69,9 @@ def test_extreme_series_have_a_finite_answer_or_none(http: httpx.Client, models:
         good = np.zeros(shape).tolist()
         for array in extreme(shape, 0):
             body = {"model": model["name"], "sequences": [good, array.astype(float).tolist()]}
-            check(http.post("/sequence-predict", json=body), "/sequences/1")
+            response = http.post("/sequence-predict", json=body)
+            check(response, "/sequences/1")
+            check_domain(response, model, "series", array)
         check(http.post("/sequence-predict", json={"model": model["name"], "sequences": [good]}), "none")
 
 
@@ -99,11 +109,14 @@ def test_extreme_tensors_have_finite_outputs_or_none(
         for name in names:
             for array in extreme(inputs[name].shape[1:], 1):
                 changed = {**inputs, name: np.stack([inputs[name][0], array])}
-                check_tensors(http, model["name"], changed, binary=binary)
+                response = check_tensors(http, model["name"], changed, binary=binary)
+                check_domain(response, model, name, changed[name])
         check_tensors(http, model["name"], inputs, binary=binary)
 
 
-def check_tensors(http: httpx.Client, name: str, inputs: dict[str, np.ndarray[Any, Any]], *, binary: bool) -> None:
+def check_tensors(
+    http: httpx.Client, name: str, inputs: dict[str, np.ndarray[Any, Any]], *, binary: bool
+) -> httpx.Response:
     datatypes = {np.dtype(dtype): datatype for datatype, dtype in DTYPES.items()}
     entries = [
         {"name": key, "shape": value.shape, "datatype": datatypes[value.dtype]}
@@ -117,11 +130,12 @@ def check_tensors(http: httpx.Client, name: str, inputs: dict[str, np.ndarray[An
     response = http.post(f"/v2/models/{name}/infer", content=content, headers=headers)
     size = int(response.headers.get("inference-header-content-length", len(response.content)))
     if response.status_code != 200 or size == len(response.content):
-        return check(response, "")
+        check(response, "")
+        return response
     for output in json.loads(response.content[:size])["outputs"]:
         start, size = size, size + output["parameters"]["binary_data_size"]
         assert np.isfinite(np.frombuffer(response.content[start:size], DTYPES[output["datatype"]])).all()
-    return None
+    return response
 
 
 @pytest.fixture(scope="module")
