@@ -13,7 +13,7 @@ import numpy.typing as npt
 from service.families import SeriesTagger
 from service.manifest import Manifest
 from service.tasks.domain import describe_range, is_within, outside
-from service.tasks.faults import fault, type_fault
+from service.tasks.faults import describe_value, fault, type_fault
 
 VERSION_BYTES = 6
 
@@ -45,5 +45,6 @@ def unpack_state(text: Any, manifest: Manifest, parameters: SeriesTagger, pointe
         if not is_within(part, allowed):
             layer, unit = np.argwhere(outside(part, allowed))[0].tolist()
             expected = f"a state with a number {describe_range(allowed)} at {name}[{layer}, {unit}]"
-            raise type_fault(pointer, expected, part[layer, unit].item())
+            got = describe_value(part[layer, unit].item())
+            raise fault(pointer, f"expected {expected}, got {got}; restart with null")
     return state

@@ -60,7 +60,7 @@ def test_a_state_outside_the_domain_is_refused() -> None:
     ranged = Manifest.versioned(**{**manifest_fields("series-tagger"), "domain": ranges}, files=FILES)
     h, c = np.float32([[0.5, -1.0, 1.0]]), np.float32([[-9.0, 9.0, 0.0]])
     assert np.array_equal(unpack_state(pack_state(ranged, h, c), ranged, PARAMETERS, ""), np.stack([h, c]))
-    with pytest.raises(EkibenError, match=r"a number of -1.0 to 1.0 at h\[0, 0\], got 4.5"):
+    with pytest.raises(EkibenError, match=r"a number of -1.0 to 1.0 at h\[0, 0\], got 4.5; restart with null"):
         unpack_state(pack_state(ranged, h * 9, c), ranged, PARAMETERS, "/states/1")
     with pytest.raises(EkibenError, match=r"a number of -9.0 to 9.0 at c\[0, 0\], got -18.0"):
         unpack_state(pack_state(ranged, h, c * 2), ranged, PARAMETERS, "/states/1")
