@@ -6,6 +6,7 @@ passed, and the bytes that it returns are the bytes that it hashed.
 """
 
 import hashlib
+import json
 import os
 import re
 import stat
@@ -121,6 +122,7 @@ def _read_manifest(folder: Path, label: str) -> Manifest:
     content = _read_member(folder, label, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     with _parsing(label, MANIFEST):
         manifest = Manifest.model_validate_json(content)
+        json.loads(content, object_pairs_hook=_unique_fields)
     if manifest.content_version() != manifest.version:
         raise BundleError(
             f"{label}: {MANIFEST} was changed: its content has version {manifest.content_version()}, "
@@ -129,6 +131,15 @@ def _read_manifest(folder: Path, label: str) -> Manifest:
     if folder.name != manifest.version or folder.parent.name != manifest.name:
         raise BundleError(f"{label}: {MANIFEST} belongs to {manifest.name}/{manifest.version}")
     return manifest
+
+
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object; raises ValueError if a field comes twice, because readers would take either."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} comes twice")
+    return fields
 
 
 def _check_files(folder: Path, label: str, manifest: Manifest) -> None:

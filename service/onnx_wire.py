@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 # A 50-layer model has about 20,000 fields. The numbers of a packed list count as well.
-MAX_FIELDS = 500_000
+MAX_FIELDS = 200_000
 # Levels of nested messages; each If or Loop adds four.
 MAX_DEPTH = 64
 

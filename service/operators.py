@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from math import prod
 from struct import iter_unpack
 
-from service.onnx_wire import Message, data_type, read_model
+from service.onnx_wire import DATA_TYPES, Message, data_type, read_model
 
 STANDARD_DOMAINS = {"", "ai.onnx"}
 # Opset 7 is the oldest that onnxruntime supports; below it, dropout trains unless an attribute says otherwise.
@@ -94,7 +94,7 @@ SIZE_INPUTS = {
     "Col2Im": (1,),
     "MelWeightMatrix": (0, 1),
 }
-SHAPE_ATTRIBUTES = {"pads", "output_shape", "output_padding", "kernel_shape"}
+SHAPE_ATTRIBUTES = {"output_shape", "kernel_shape"}
 # The types of tensors that hold shapes, as characters of `struct`, and the most values of one.
 SIZE_FORMATS = {"int64": "q", "int32": "i", "float32": "f", "float64": "d"}
 MAX_SIZE_VALUES = 64
@@ -254,6 +254,8 @@ def _check_node(node: Message, control_flow: bool) -> list[Message]:
         raise ValueError(f"{_label(node)} is control flow, which the manifest does not declare (`control_flow`)")
     if operator not in OPERATORS and operator not in SUBGRAPHS:
         raise ValueError(f"{_label(node)} is no standard ONNX operator on numbers")
+    if makes := _other_type(operator, attributes):
+        raise ValueError(f"{_label(node)} makes {makes}, expected numbers of whole bytes")
     if _is_training(node, attributes):
         raise ValueError(f"{_label(node)} is in training mode")
     subgraphs = []
@@ -263,6 +265,15 @@ def _check_node(node: Message, control_flow: bool) -> list[Message]:
                 raise ValueError(f"{_label(node)} has a subgraph in attribute {name[:80]!r}")
             subgraphs += graphs
     return subgraphs
+
+
+def _other_type(operator: str, attributes: Mapping[str, Message]) -> str | None:
+    """Name the type that a node makes if it is not one of DATA_TYPES."""
+    if operator == "Cast" and "to" in attributes and attributes["to"].number("i") not in DATA_TYPES:
+        return f"data type {attributes['to'].number('i')}"
+    if operator == "Constant" and ({"value_string", "value_strings"} & attributes.keys()):
+        return "strings"
+    return None
 
 
 def _is_training(node: Message, attributes: Mapping[str, Message]) -> bool:
@@ -288,21 +299,22 @@ def _check_sizes(graph: Message, content: bytes) -> None:
     constants |= {name: _constant(node, content) for name, node in producers.items() if _is_constant(node)}
     visited = set[str]()
     for node in graph.messages("node"):
-        sizes = [
-            node.texts("input")[i] for i in SIZE_INPUTS.get(node.text("op_type"), ()) if i < len(node.texts("input"))
-        ]
+        operator, inputs = node.text("op_type"), node.texts("input")
+        sizes = [inputs[i] for i in SIZE_INPUTS.get(operator, ()) if i < len(inputs)]
         for name in sizes:
-            _check_size(f"{_label(node)}: constant {name[:80]!r}", constants.get(name, ()), is_shape=True)
+            # Each value of a padding is added to one axis.
+            is_shape = operator != "Pad"
+            _check_size(f"{_label(node)}: constant {name[:80]!r}", constants.get(name, ()), is_shape=is_shape)
         for name in _sources(sizes, producers, visited):
             _check_size(f"{_label(node)}: constant {name[:80]!r}", constants.get(name, ()), is_shape=False)
-        if not _is_constant(node) and node.text("op_type") != "Slice":
+        if operator not in {"Constant", "Slice"}:
             for attribute in node.messages("attribute"):
                 label = f"{_label(node)}: attribute {attribute.text('name')[:80]!r}"
                 is_shape = attribute.text("name") in SHAPE_ATTRIBUTES
-                _check_size(label, attribute.numbers("i") + attribute.numbers("ints"), is_shape)
+                _check_size(label, attribute.numbers("i") + attribute.numbers("ints"), is_shape=is_shape)
 
 
-def _check_size(label: str, values: Sequence[float], is_shape: bool) -> None:
+def _check_size(label: str, values: Sequence[float], *, is_shape: bool) -> None:
     """Raise ValueError if a value, or the product of a shape's values, is above MAX_ELEMENTS."""
     sizes = [abs(value) for value in values if value]
     declared = prod(sizes) if is_shape else max(sizes, default=0)

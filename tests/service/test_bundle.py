@@ -165,6 +165,15 @@ def test_manifest_that_is_not_json_is_refused(folder: Path) -> None:
         assert_refused(folder, "manifest.json: field ''")
 
 
+@pytest.mark.parametrize("name", ["summary", "max_items", "atol"])
+def test_manifest_with_a_field_that_comes_twice_is_refused(folder: Path, name: str) -> None:
+    """The file shows one value, and the service would use the other."""
+    text = (folder / MANIFEST).read_text()
+    field = next(line.strip().rstrip(",") for line in text.splitlines() if line.strip().startswith(f'"{name}"'))
+    (folder / MANIFEST).write_text(text.replace(field, f"{field}, {field}", 1))
+    assert_refused(folder, f"manifest.json: field '{name}' comes twice")
+
+
 def test_manifest_over_the_size_limit_is_refused(folder: Path) -> None:
     with (folder / MANIFEST).open("ab") as file:
         file.truncate(MAX_MANIFEST_BYTES * 1000)  # a sparse file
@@ -220,7 +229,19 @@ def test_golden_cases_with_invalid_keys_are_refused(tmp_path: Path, key: str) ->
     assert_refused(write_with_golden(tmp_path, {key: np.zeros(1, np.float32)}), "golden.safetensors: ")
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 8, b"\x02\0\0\0\0\0\0\0{]", b"\x10\0\0\0\0\0\0\0" + b"[" * 16])
+DEEP = b'{"0/in/ids": ' + b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff" * 8,
+        b"\x02\0\0\0\0\0\0\0{]",
+        b"\x10\0\0\0\0\0\0\0" + b"[" * 16,
+        len(DEEP).to_bytes(8, "little") + DEEP,
+    ],
+)
 def test_golden_file_that_is_not_safetensors_is_refused(tmp_path: Path, content: bytes) -> None:
     assert_refused(write_consistent(tmp_path, files={**bundle_files(FAMILY), GOLDEN: content}), "golden.safetensors: ")
 

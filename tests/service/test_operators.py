@@ -336,6 +336,17 @@ def test_tensor_of_another_type_is_refused(data_type: int) -> None:
     assert_refused(model, f"tensor 'other' has data type {data_type}, expected numbers of whole bytes")
 
 
+@pytest.mark.parametrize("data_type", [0, TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.INT4, -1])
+def test_cast_to_another_type_is_refused(data_type: int) -> None:
+    cast = helper.make_node("Cast", ["logits"], ["y"], to=data_type)
+    assert_refused(tiny_with(cast), rf"\(Cast\) makes data type {data_type}, expected numbers of whole bytes")
+
+
+@pytest.mark.parametrize("value", [{"value_string": "a"}, {"value_strings": ["a"]}])
+def test_constant_of_strings_is_refused(value: dict[str, Any]) -> None:
+    assert_refused(tiny_with(helper.make_node("Constant", [], ["y"], **value)), r"\(Constant\) makes strings")
+
+
 def test_segment_of_a_tensor_is_refused() -> None:
     model = copy_of_tiny()
     model.graph.initializer[0].segment.begin = 0
@@ -595,10 +606,19 @@ def test_size_in_a_constant_node_is_bounded(value: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["pads", "output_shape", "kernel_shape", "output_padding"])
 def test_size_in_an_attribute_is_bounded(name: str) -> None:
-    for sizes, message in (([1 << 14, 1 << 14], "declares .* elements"), ([0, HUGE], "declares .* elements")):
-        node = helper.make_node("ConvTranspose", ["logits", "w"], ["y"], **{name: sizes})
-        assert_refused(tiny_with(node), f"attribute '{name}' {message}")
-    check(tiny_with(helper.make_node("ConvTranspose", ["logits", "w"], ["y"], **{name: [1 << 13, 1 << 13]})))
+    def with_sizes(*sizes: int) -> ModelProto:
+        return tiny_with(helper.make_node("ConvTranspose", ["logits", "w"], ["y"], **{name: sizes}))
+
+    assert_refused(with_sizes(0, HUGE), f"attribute '{name}' declares .* elements")
+    check(with_sizes(1 << 13, 1 << 13))
+    if name.endswith("shape"):
+        assert_refused(with_sizes(1 << 13, (1 << 13) + 1), f"attribute '{name}' declares .* elements")
+    else:
+        check(with_sizes(*[128] * 8))
+
+
+def test_paddings_are_no_shape() -> None:
+    check(tiny_with(helper.make_node("Pad", ["logits", "size"], ["y"]), size=np.array([128] * 8)))
 
 
 def test_large_number_that_is_no_size_passes() -> None:
