@@ -14,7 +14,7 @@ RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__i
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-engine prove-soak prove-scoring
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-wire prove-engine prove-soak prove-scoring
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -72,6 +72,9 @@ bench: export ## measure CPU time and latency of one request at each endpoint
 bench-peers: export ## install other servers and compare them with this service (hours; needs wrk and Java 17)
 	@$(BIN)/python -m benchmarks.peers --install
 	@$(BIN)/python -m benchmarks.peers
+
+prove-wire: export ## change graphs 200,000 times and compare how the service, onnx and onnxruntime read what is accepted
+	@$(BIN)/python -m benchmarks.proof.wire
 
 prove-engine: export ## measure 2,000 sequences at once, overload at twice the peak, and killed workers
 	@$(BIN)/python -m benchmarks.engine.lengths

@@ -39,7 +39,7 @@ class Session:
         self._where = f"{manifest.name}/{manifest.version}"
         require_provider(device)
         try:
-            self._session = ort.InferenceSession(model, _options(device, threads), providers=PROVIDERS[device])
+            self._session = ort.InferenceSession(model, onnx_options(device, threads), providers=PROVIDERS[device])
         except Exception as error:  # onnxruntime raises bare subclasses of Exception
             raise BundleError(f"{self._where}: onnxruntime refuses the graph: {_first_line(error)}") from error
         self.provider: str = self._session.get_providers()[0]
@@ -117,7 +117,7 @@ def _graph_function(session: ort.InferenceSession) -> Compute:
     return compute
 
 
-def _options(device: Device, threads: int) -> ort.SessionOptions:
+def onnx_options(device: Device, threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # Warnings are dropped; errors arrive as exceptions.
