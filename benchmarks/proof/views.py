@@ -16,6 +16,7 @@ View = dict[str, Any]
 # The fields of elements of a tensor that are not raw, and the field of the value of each type of attribute.
 LISTS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 ATTRIBUTES = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}
+DEFAULTS = {"f": 0.0, "i": 0, "s": b""}
 
 
 def our_view(content: bytes) -> View:
@@ -54,7 +55,8 @@ def _our_attribute(attribute: Message, content: bytes) -> Any:
         return _our_tensor(tensor, content)
     name = ATTRIBUTES[attribute.number("type")]
     values = [content[value] if isinstance(value, slice) else value for value in attribute.values.get(name, ())]
-    return values if len(name) > 1 else (values or [b"" if name == "s" else 0])[0]
+    # The default of protobuf stands for an absent value.
+    return values if name not in DEFAULTS else (values or [DEFAULTS[name]])[0]
 
 
 def _our_tensor(tensor: Message, content: bytes) -> tuple[Any, ...]:

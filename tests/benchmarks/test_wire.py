@@ -54,6 +54,17 @@ def test_unchanged_graphs_are_accepted_and_read_alike(content: bytes, runtime: R
     assert compare(our_view(content), content, runtime) == ("loaded", [])
 
 
+@pytest.mark.parametrize("kind", ["FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS"])
+def test_absent_value_of_an_attribute_is_read_alike(kind: str) -> None:
+    model = onnx.load_from_string(SEEDS[1])
+    model.graph.node[0].attribute.append(
+        onnx.AttributeProto(name="absent", type=onnx.AttributeProto.AttributeType.Value(kind))
+    )
+    content = model.SerializeToString()
+    assert accepted(content)
+    assert list(differences(our_view(content), proto_view(content))) == []
+
+
 def test_every_difference_is_named() -> None:
     original = onnx_model("image-classifier")
     ours = our_view(original.SerializeToString())

@@ -81,6 +81,7 @@ def test_schema_is_that_of_the_onnx_package() -> None:
 
 
 def test_data_types_are_those_of_the_onnx_package() -> None:
+    assert sorted(DATA_TYPES) == [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16]
     for number, (name, item_bytes) in DATA_TYPES.items():
         dtype = helper.tensor_dtype_to_np_dtype(number)
         assert (str(dtype), dtype.itemsize) == (name, item_bytes)
