@@ -14,7 +14,7 @@ RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__i
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-wire prove-engine prove-soak prove-scoring
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-wire prove-engine prove-soak prove-scoring prove-tests
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -91,6 +91,9 @@ prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, ov
 
 bench-scoring: export ## compare scoring of a million rows with other methods (minutes)
 	@$(BIN)/python -m benchmarks.scoring
+
+prove-tests: $(VENV)/.installed ## change one operator, constant or statement at a time; the tests of its module must fail (hours)
+	@$(BIN)/python -m benchmarks.proof
 
 prove-models: $(VENV)/.installed ## train every recipe on the real data sets in DATA=FOLDER and check the thresholds
 	@test -d "$(DATA)" || { echo "make prove-models DATA=FOLDER"; exit 2; }

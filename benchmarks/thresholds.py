@@ -52,9 +52,10 @@ THRESHOLDS = {
     "text-transformer": Threshold(metric="test_nats_per_character", bound=1.75, is_upper=True),
 }
 GAN_THRESHOLDS = [
-    Threshold(metric="test_precision", bound=0.6),
-    Threshold(metric="test_density", bound=0.4),
-    Threshold(metric="test_coverage", bound=0.1),
+    Threshold(metric="test_precision", bound=0.85),
+    Threshold(metric="test_recall", bound=0.2),
+    Threshold(metric="test_density", bound=0.8),
+    Threshold(metric="test_coverage", bound=0.3),
     Threshold(metric="confident_share", bound=0.80),
     Threshold(metric="rarest_digit", bound=0.04),
     Threshold(metric="commonest_digit", bound=0.20, is_upper=True),
