@@ -93,7 +93,7 @@ bench-scoring: export ## compare scoring of a million rows with other methods (m
 	@$(BIN)/python -m benchmarks.scoring
 
 prove-tests: $(VENV)/.installed ## change one operator, constant or statement at a time; the tests of its module must fail (hours)
-	@$(BIN)/python -m benchmarks.proof
+	@$(BIN)/python -m benchmarks.proof.tests
 
 prove-models: $(VENV)/.installed ## train every recipe on the real data sets in DATA=FOLDER and check the thresholds
 	@test -d "$(DATA)" || { echo "make prove-models DATA=FOLDER"; exit 2; }

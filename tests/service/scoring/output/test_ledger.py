@@ -1,5 +1,6 @@
 """Commits, locks, damaged files, and output folders of other jobs."""
 
+import dataclasses
 import json
 import os
 import re
@@ -91,6 +92,47 @@ def test_shard_lock_is_exclusive_and_ends_with_its_process(ledger: Ledger) -> No
     assert ledger.try_lock(shard_of(5))
     other.stdin.close()
     other.stdout.close()
+    ledger.close()
+
+
+def can_lock_elsewhere(ledger: Ledger, number: int) -> bool:
+    """Whether another process could lock the shard now."""
+    code = (
+        "import sys, pathlib; sys.path.insert(0, sys.argv[2])\n"
+        "from service.scoring.output.ledger import Ledger\n"
+        "from tests.service.scoring.output.test_ledger import shard_of\n"
+        "print(Ledger(pathlib.Path(sys.argv[1])).try_lock(shard_of(int(sys.argv[3]))))"
+    )
+    command = [sys.executable, "-c", code, str(ledger.output), str(ROOT), str(number)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout == "True\n"
+
+
+def test_unlock_releases_the_lock_of_its_shard_alone(ledger: Ledger) -> None:
+    assert ledger.try_lock(shard_of(7))
+    assert ledger.try_lock(shard_of(8))
+    assert not can_lock_elsewhere(ledger, 7)
+    ledger.unlock(shard_of(7))
+    assert can_lock_elsewhere(ledger, 7)
+    assert not can_lock_elsewhere(ledger, 8)
+    ledger.close()
+    assert can_lock_elsewhere(ledger, 8)
+
+
+def test_shards_of_different_files_have_different_locks(ledger: Ledger) -> None:
+    """Shard numbers stay below 2**32."""
+    other_file = dataclasses.replace(shard_of(7), file_number=1)
+    assert ledger.try_lock(other_file)
+    assert can_lock_elsewhere(ledger, 7)
+    ledger.close()
+
+
+def test_a_finished_job_is_not_written_again(ledger: Ledger) -> None:
+    ledger.finish({"summary.json": b"first"}, {"in.csv": "1"})
+    ledger.finish({"summary.json": b"second"}, {"in.csv": "1"})
+    assert (ledger.output / "summary.json").read_bytes() == b"first"
+    ledger.resume()
+    ledger.finish({"summary.json": b"third"}, {"in.csv": "1"})
+    assert (ledger.output / "summary.json").read_bytes() == b"third"
     ledger.close()
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.proof import __main__ as proof
+from benchmarks.proof import tests as proof
 from benchmarks.proof import trial
-from benchmarks.proof.mutants import sample_mutants
+from benchmarks.proof.source_mutants import sample_mutants
 from benchmarks.proof.trial import Copy
 
 SOURCE = '''"""Adds and compares."""

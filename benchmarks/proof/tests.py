@@ -1,8 +1,8 @@
 """Prove the tests: change one operator, constant or statement of a module; its tests must fail.
 
     make prove-tests                                                    every module with a threshold (hours)
-    python -m benchmarks.proof service/engine/batching                  the modules under a path
-    python -m benchmarks.proof service/manifest.py --mutants 50 --seed 7
+    python -m benchmarks.proof.tests service/engine/batching                  the modules under a path
+    python -m benchmarks.proof.tests service/manifest.py --mutants 50 --seed 7
 
 Each mutant runs against the tests of its module alone (`service/x/y.py`: `tests/service/x/test_y.py`). Mutants that
 change nothing are listed in equivalent.toml, with the reason. The exit status is 1 when a group of modules misses its
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.proof.mutants import Mutant, sample_mutants
+from benchmarks.proof.source_mutants import Mutant, sample_mutants
 from benchmarks.proof.trial import Copy
 
 ROOT = Path(__file__).parents[2]
@@ -118,11 +118,16 @@ def score_module(copy: Copy, path: str, *, count: int, seed: int) -> Score:
         score.timeouts += outcome == "timeout"
         if outcome == "survived":
             score.survivors.append(mutant)
+            print(f"```diff\n{mutant.diff}\n```\n", flush=True)
     return score
 
 
 def report(scores: Sequence[Score]) -> bool:
-    """Print the share of killed mutants of each group; return whether all groups meet their threshold."""
+    """Print the counts of modules and groups; return whether all groups meet their threshold."""
+    print("| module | killed | timeouts | survived | equivalent | tests |\n| --- | --- | --- | --- | --- | --- |")
+    for score in scores:
+        counts = (score.killed, score.timeouts, len(score.survivors), score.equivalent)
+        print(f"| {score.path} | {' | '.join(map(str, counts))} | {score.seconds:.1f} s |")
     met = True
     print("\n| group | killed | of | share | threshold |\n| --- | --- | --- | --- | --- |")
     for group in GROUPS:
@@ -142,18 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="selects the mutants (default: %(default)s)")
     options = parser.parse_args(argv)
     print(f"seed {options.seed}, {options.mutants} mutants of each module\n")
-    print("| module | killed | timeouts | survived | equivalent | tests |\n| --- | --- | --- | --- | --- | --- |")
-    scores = []
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy.of(ROOT, Path(folder))
-        for path in modules(options.paths):
-            score = score_module(copy, path, count=options.mutants, seed=options.seed)
-            scores.append(score)
-            counts = (score.killed, score.timeouts, len(score.survivors), score.equivalent)
-            print(f"| {path} | {' | '.join(map(str, counts))} | {score.seconds:.1f} s |", flush=True)
-    survivors = [mutant for score in scores for mutant in score.survivors]
-    for mutant in survivors:
-        print(f"\n```diff\n{mutant.diff}\n```")
+        scores = [score_module(copy, path, count=options.mutants, seed=options.seed) for path in modules(options.paths)]
     return 0 if report(scores) else 1
 
 

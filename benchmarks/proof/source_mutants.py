@@ -49,7 +49,7 @@ class Mutant:
 def sample_mutants(path: str, source: str, *, count: int, seed: int) -> list[Mutant]:
     """Up to `count` mutants, each of another node of the syntax tree."""
     rng = random.Random(f"{seed}:{path}")
-    visitor = _Visitor(_OPERATORS, IgnoredCode(set(), set(), set()))
+    visitor = _Mutations(_OPERATORS, IgnoredCode(set(), set(), set()))
     module = cst.MetadataWrapper(cst.parse_module(source)).visit(visitor)
     by_node: dict[int, list[Mutation]] = {}
     for mutation in visitor.mutations:
@@ -65,7 +65,7 @@ def sample_mutants(path: str, source: str, *, count: int, seed: int) -> list[Mut
     return mutants
 
 
-class _Visitor(MutationVisitor):
+class _Mutations(MutationVisitor):
     """Also changes decorated functions, which mutmut cannot; does not change calls of the logger."""
 
     def _skip_node_and_children(self, node: cst.CSTNode) -> bool:
