@@ -49,10 +49,10 @@ class Mutant:
 def sample_mutants(path: str, source: str, *, count: int, seed: int) -> list[Mutant]:
     """Up to `count` mutants, each of another node of the syntax tree."""
     rng = random.Random(f"{seed}:{path}")
-    visitor = _Mutations(_OPERATORS, IgnoredCode(set(), set(), set()))
-    module = cst.MetadataWrapper(cst.parse_module(source)).visit(visitor)
+    collector = _Mutations(_OPERATORS, IgnoredCode(set(), set(), set()))
+    module = cst.MetadataWrapper(cst.parse_module(source)).visit(collector)
     by_node: dict[int, list[Mutation]] = {}
-    for mutation in visitor.mutations:
+    for mutation in collector.mutations:
         by_node.setdefault(id(mutation.original_node), []).append(mutation)
     groups = list(by_node.values())
     mutants: list[Mutant] = []
@@ -60,7 +60,9 @@ def sample_mutants(path: str, source: str, *, count: int, seed: int) -> list[Mut
         chosen = rng.choice(mutations)
         mutated = module.deep_replace(chosen.original_node, chosen.mutated_node)
         assert isinstance(mutated, cst.Module)
-        if mutated.code != source and len(mutants) < count:
+        if len(mutants) == count:
+            break
+        if mutated.code != source:
             mutants.append(Mutant(path=path, original=source, source=mutated.code))
     return mutants
 
