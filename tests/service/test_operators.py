@@ -617,6 +617,12 @@ def test_size_in_an_attribute_is_bounded(name: str) -> None:
         check(with_sizes(*[128] * 8))
 
 
+def test_tensor_of_more_values_than_a_shape_is_no_shape() -> None:
+    node = helper.make_node("Reshape", ["logits", "size"], ["y"])
+    assert_refused(tiny_with(node, size=np.array([HUGE] + [1] * 63)), "constant 'size' declares .* elements")
+    check(tiny_with(node, size=np.array([HUGE] + [1] * 64)))
+
+
 def test_paddings_are_no_shape() -> None:
     check(tiny_with(helper.make_node("Pad", ["logits", "size"], ["y"]), size=np.array([128] * 8)))
 
