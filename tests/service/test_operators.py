@@ -617,6 +617,22 @@ def test_size_in_an_attribute_is_bounded(name: str) -> None:
         check(with_sizes(*[128] * 8))
 
 
+SIZES = """
+ConstantOfShape 0, BlackmanWindow 0, HammingWindow 0, HannWindow 0, Expand 1, Tile 1, OneHot 1, Pad 1, CenterCropPad 1,
+Reshape 1, Upsample 1, Range 0, Range 1, Resize 2, Resize 3, Col2Im 1, MelWeightMatrix 0, MelWeightMatrix 1
+"""
+
+
+@pytest.mark.parametrize("place", [place.strip() for place in SIZES.split(",")])
+def test_input_that_decides_a_size_is_bounded(place: str) -> None:
+    operator, _, index = place.partition(" ")
+    inputs = ["logits"] * int(index) + ["size"]
+    node = helper.make_node(operator, inputs, ["y"])
+    assert_refused(tiny_with(node, size=np.array([HUGE])), rf"\({operator}\): constant 'size' declares .* elements")
+    check(tiny_with(node, size=np.array([MAX_ELEMENTS])))
+    check(tiny_with(helper.make_node(operator, ["logits"] * (int(index) + 2) + ["size"], ["y"]), size=np.array([1])))
+
+
 def test_tensor_of_more_values_than_a_shape_is_no_shape() -> None:
     node = helper.make_node("Reshape", ["logits", "size"], ["y"])
     assert_refused(tiny_with(node, size=np.array([HUGE] + [1] * 63)), "constant 'size' declares .* elements")
