@@ -29,6 +29,8 @@ from tests.service.scoring.inputs import (
     write_parquet,
     write_tar,
 )
+from tests.service.scoring.sources.test_openai import line as openai_line
+from tests.service.scoring.sources.test_openai import write as write_openai
 
 # One row in this many is bad.
 EVERY = 100
@@ -275,6 +277,53 @@ def test_archive_shards_can_be_scored_out_of_order(score: Score, tmp_path: Path)
     (tmp_path / "out" / "_ledger" / "done.json").unlink()
     assert score("image-classifier", source, tmp_path / "out", shard_rows=7).computed == 14
     assert tree(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("sink", ["jsonl", "csv"])
+def test_an_openai_batch_is_answered_in_openai_format_in_json_alone(sink: str, score: Score, tmp_path: Path) -> None:
+    source = write_openai(tmp_path / "a.jsonl", [openai_line("a", prompt="ab", max_tokens=2)])
+    options: dict[str, Any] = {"input_format": "openai", "output_format": sink, "request": {}}
+    assert score("language-model", source, tmp_path / "out", **options).failures == ()
+    [part] = (tmp_path / "out" / "predictions").iterdir()
+    assert ('"object":"text_completion"' in part.read_text().replace(" ", "")) == (sink == "jsonl")
+
+
+def test_other_inputs_are_not_answered_in_openai_format(score: Score, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", {"prompt": ["ab"]})
+    assert score("language-model", source, tmp_path / "out", output_format="jsonl").failures == ()
+    [part] = (tmp_path / "out" / "predictions").iterdir()
+    assert "completion" not in part.read_text()
+    assert '"text"' in part.read_text()
+
+
+def test_a_file_stays_open_between_its_shards_and_no_longer(
+    score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.scoring import shard
+
+    opened: list[str] = []
+    closed: list[str] = []
+    real = shard.SOURCES["jsonl"]
+
+    def source_of(file: Any, spec: Any) -> Any:
+        source = real(file, spec)
+        opened.append(file.name)
+        close = source.close
+
+        def close_and_record() -> None:
+            closed.append(file.name)
+            close()
+
+        monkeypatch.setattr(source, "close", close_and_record)
+        return source
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write_jsonl(folder / f"{name}.jsonl", {"text": texts(40)})
+    monkeypatch.setattr(shard, "SOURCES", {**shard.SOURCES, "jsonl": source_of})
+    assert score("text-classifier", folder, tmp_path / "out", shard_rows=10).failures == ()
+    assert opened == closed == ["a.jsonl", "b.jsonl"]
 
 
 def test_dictionary_encoded_text_column_is_scored(score: Score, tmp_path: Path) -> None:

@@ -44,3 +44,22 @@ def test_the_wait_follows_from_recent_durations(monkeypatch: pytest.MonkeyPatch)
     with limiter.acquire(2), pytest.raises(EkibenError) as caught:
         limiter.acquire(1).__enter__()
     assert caught.value.retry_after_s == 5.0  # the first of two slots, half of ten seconds from now
+
+
+def test_the_wait_forgets_all_but_the_last_64_durations(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.engine.admission.concurrency.time", SimpleNamespace(monotonic=lambda: now))
+    limiter = ConcurrencyLimiter(1)
+    for duration_s in [1.0] * 200 + [8.0] * 32 + [9.0] * 32:
+        with limiter.acquire(1):
+            now += duration_s
+    with limiter.acquire(1), pytest.raises(EkibenError) as caught:
+        limiter.acquire(1).__enter__()
+    assert caught.value.retry_after_s == 9.0  # the lower half of 65 would end at 8
+
+
+def test_before_the_first_measurement_a_generation_is_taken_to_last_a_second() -> None:
+    limiter = ConcurrencyLimiter(1)
+    with limiter.acquire(1), pytest.raises(EkibenError) as caught:
+        limiter.acquire(1).__enter__()
+    assert caught.value.retry_after_s == 1.0

@@ -142,6 +142,15 @@ def test_a_client_that_returns_early_is_refused_before_its_body_is_read() -> Non
     assert device.arrive("refused") is UNRESERVED, "it would be answered in time"
 
 
+def test_a_request_that_will_be_answered_in_time_turns_nobody_away() -> None:
+    device = Device(max_queue_items=1)
+    assert device.send(timeout_s=100.0) is None
+    assert device.send("refused", timeout_s=100.0) is not None
+    device.queue.clear()
+    assert device.send(timeout_s=100.0) is None
+    assert device.arrive("refused", timeout_s=100.0) is UNRESERVED
+
+
 def test_an_early_client_that_is_refused_again_keeps_its_time() -> None:
     device = Device()
     device.overload()
@@ -177,6 +186,8 @@ def test_retries_are_expected_until_the_grace_period_ends() -> None:
     device = Device()
     assert not device.controller.expects_retries
     device.overload()
+    assert device.controller.expects_retries
+    device.arrive("new")
     assert device.controller.expects_retries
     device.now = START + 1.0 + GRACE_S + 2 * SLOT_S
     device.arrive("new")

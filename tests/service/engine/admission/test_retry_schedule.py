@@ -91,6 +91,14 @@ def test_redeemed_and_replaced_reservations_free_their_share() -> None:
     assert reserve(schedule, 3, now=101.0, work_s=capacity_s) == 1.0
 
 
+def test_a_redeemed_reservation_frees_its_share_of_a_slot_alone() -> None:
+    schedule = RetrySchedule(1)
+    work_s = RETRY_SHARE * SLOT_S / 3
+    assert [reserve(schedule, i, work_s=work_s) for i in range(3)] == [1.0, 1.0, 1.0]
+    assert is_redeemed(schedule, 0, 101.0)
+    assert [reserve(schedule, i, work_s=work_s) for i in range(3, 5)] == [1.0, 2.0]
+
+
 def test_a_request_larger_than_any_share_gets_a_slot_to_itself() -> None:
     schedule = RetrySchedule(1)
     assert [reserve(schedule, i, work_s=5.0) for i in range(2)] == [1.0, 2.0]

@@ -37,6 +37,16 @@ def test_predictions_are_quantiles_of_the_shape_bucket() -> None:
     assert model.predict(1, 9, MEDIAN) == 7.0
 
 
+def test_buckets_end_at_powers_of_two() -> None:
+    model = CostModel()
+    for i, (num_rows, num_steps) in enumerate([(8, 16), (8, 17), (9, 16), (9, 17), (1, 1), (1, 2), (2, 1)]):
+        model.observe(num_rows, num_steps, float(i))
+    shapes = [(8, 16), (8, 32), (16, 16), (16, 32), (1, 1), (1, 2), (2, 1)]
+    assert [model.predict(*shape, MEDIAN) for shape in shapes] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    smallest = [(5, 9), (5, 17), (9, 9), (9, 17)]
+    assert [model.predict(*shape, MEDIAN) for shape in smallest] == [0.0, 1.0, 2.0, 3.0]
+
+
 def test_the_latest_measurements_count() -> None:
     model = CostModel()
     for seconds in [5.0] * 100 + [1.0] * 64:

@@ -134,6 +134,18 @@ def test_temperature_0_or_top_k_1_selects_the_most_probable(logits: np.ndarray, 
     assert logits[sample(logits, params(temperature=1e-300, seed=seed), 5)] == logits[best]
 
 
+def test_the_smallest_temperature_selects_the_most_probable() -> None:
+    """Every other logit overflows to -inf, of which numpy would warn."""
+    assert sample(LOGITS, params(temperature=5e-324), 0) == int(LOGITS.argmax())
+    assert sampling_probabilities(LOGITS, params(temperature=5e-324)).max() == 1
+
+
+def test_every_seed_of_64_bits_is_accepted() -> None:
+    assert params(seed=2**64 - 1).seed == 2**64 - 1
+    with pytest.raises(ValueError, match="seed"):
+        params(seed=2**64)
+
+
 def test_uniform_equals_philox_advanced_by_numpy() -> None:
     """Position p is block p of the seed's Philox stream, which numpy can advance to."""
     for seed, position in ((0, 0), (1, 7), (MAX_SEED, 1000)):
