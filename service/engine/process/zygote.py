@@ -154,9 +154,10 @@ def reference(function: Callable[..., Any]) -> str:
 
 def _spawn(preload: Sequence[str]) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # It ends with its control socket, so it is an orphan: the children of a master are its workers.
     code = (
-        f"import sys; sys.path[:] = {sys.path!r}; from service.engine.process.zygote import main; "
-        f"main({theirs.fileno()}, {preload!r})"
+        f"import os, sys; os.fork() and os._exit(0); sys.path[:] = {sys.path!r}; "
+        f"from service.engine.process.zygote import main; main({theirs.fileno()}, {preload!r})"
     )
     try:
         process = subprocess.Popen(

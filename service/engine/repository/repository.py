@@ -122,11 +122,13 @@ class Repository:
         return {**model_details(entry), "device": self._device, "heartbeat": health_check}
 
     def _watch(self) -> None:
-        self._reconciler.start_loads(self._closing)
-        while not self._closing.wait(self._poll_s):
+        while True:
             try:
-                self._reconciler.scan()
                 self._reconciler.start_loads(self._closing)
                 self._reconciler.unload_drained()
+                if self._closing.wait(self._poll_s):
+                    return
+                self._reconciler.scan()
             except Exception:  # a shortage, such as no memory for a thread, passes
                 log.exception("the folder of bundles could not be watched; the next attempt follows")
+                self._closing.wait(self._poll_s)
