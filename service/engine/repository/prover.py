@@ -153,7 +153,7 @@ def check_bundle(
 
     try:
         _limit_this_process(allowance)
-        return {"digest": _check(loader, Path(folder), begin)}
+        return {"digest": run_checks(loader, Path(folder), begin)}
     except Exception as error:  # noqa: BLE001 - the worker reports it
         if is_out_of_memory(error) and memory_limit_was_reached():
             limit = f"more than {allowance >> 20} MiB of memory (EKIBEN_LOAD_MEMORY_BYTES)"
@@ -162,7 +162,7 @@ def check_bundle(
         return {"shortage" if is_shortage(error) else "failure": reason}
 
 
-def _check(loader: Loader, folder: Path, begin: Callable[[str], None]) -> str:
+def run_checks(loader: Loader, folder: Path, begin: Callable[[str], None]) -> str:
     """Run every check; return the digest of what passed. `begin` is told what follows."""
     begin("opening the bundle")
     bundle = open_bundle(folder)

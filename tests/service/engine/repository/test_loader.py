@@ -50,7 +50,7 @@ def test_a_graph_that_hangs_times_out(tmp_path: Path) -> None:
     version = publish(tmp_path, 0, files={"model.onnx": slow_graph(1 << 20)})
     with pytest.raises(CallTimeoutError):
         stages(tmp_path, version, loader(timeout_s=1))
-    join_timed_out_calls("replay")
+    join_timed_out_calls("replay_golden")
 
 
 def test_a_replay_that_hangs_times_out(tmp_path: Path) -> None:
