@@ -154,15 +154,15 @@ def reference(function: Callable[..., Any]) -> str:
 
 def _spawn(preload: Sequence[str]) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # It ends with its control socket, so it is an orphan: the children of a master are its workers.
+    # It ends with its control socket, so it is an orphan: the children of a master are its workers. A terminal sends
+    # Ctrl-C to it as well.
     code = (
-        f"import os, sys; os.fork() and os._exit(0); sys.path[:] = {sys.path!r}; "
+        "import os, signal, sys; os.fork() and os._exit(0); signal.signal(signal.SIGINT, signal.SIG_IGN); "
+        f"sys.path[:] = {sys.path!r}; "
         f"from service.engine.process.zygote import main; main({theirs.fileno()}, {preload!r})"
     )
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-        )
+        process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     except OSError:
         ours.close()
         raise
