@@ -90,7 +90,7 @@ def hostile_graphs() -> dict[str, bytes]:
 
 def publish(root: Path) -> None:
     for name, model in hostile_graphs().items():
-        write_bundle(root, FAMILY, name=name, files=bundle_files(FAMILY, model=model))
+        write_bundle(root, FAMILY, name=name, files=bundle_files(FAMILY, model=model), control_flow=True)
 
 
 def models(port: int) -> dict[str, dict[str, Any]]:

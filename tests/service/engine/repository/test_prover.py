@@ -51,7 +51,7 @@ def be_killed(model: Model, cases: Sequence[RequestCase]) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def leave(model: Model, cases: Sequence[RequestCase]) -> None:
+def exit_silently(model: Model, cases: Sequence[RequestCase]) -> None:
     os._exit(0)
 
 
@@ -72,7 +72,7 @@ def lack_descriptors(model: Model, cases: Sequence[RequestCase]) -> None:
     raise OSError(errno.EMFILE, "Too many open files")
 
 
-def refuse(model: Model, cases: Sequence[RequestCase]) -> None:
+def raise_fault(model: Model, cases: Sequence[RequestCase]) -> None:
     raise BundleError(f"{model.manifest.name}: case 0 of {len(cases)}: no")
 
 
@@ -129,8 +129,8 @@ def test_a_proof_names_the_bytes(family: str, prove: Prove, tmp_path: Path) -> N
     ("replay", "reason"),
     [
         (crash, "m/1: the process that checks it ended by SIGSEGV while answering the request cases"),
-        (leave, "m/1: the process that checks it exited without an answer while answering the request cases"),
-        (refuse, "tiny-images: case 0 of 1: no"),
+        (exit_silently, "m/1: the process that checks it exited without an answer while answering the request cases"),
+        (raise_fault, "tiny-images: case 0 of 1: no"),
         (divide, "m/1: answering the request cases failed: ZeroDivisionError: by zero"),
         (allocate, "m/1: it needs more than 1024 MiB of memory (EKIBEN_LOAD_MEMORY_BYTES) while answering the"),
     ],
