@@ -93,6 +93,8 @@ class Prover:
                     reason = f"was killed after {self.loader.timeout_s:g} s of CPU time"
                 case _:
                     reason = str(error)
+        except (ShortageError, SlowProofError):
+            raise
         except (OSError, RuntimeError) as error:
             if not isinstance(error, ZygoteLostError) and not is_shortage(error):
                 raise

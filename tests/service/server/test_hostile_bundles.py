@@ -1,5 +1,6 @@
 """Bundles that exhaust a machine, hang or kill a worker, on real servers whose other models answer meanwhile."""
 
+import contextlib
 import http.client
 import json
 import resource
@@ -210,3 +211,29 @@ def test_a_shortage_of_descriptors_while_loading_passes(root: Path, tmp_path: Pa
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, limits)
         wait_until(lambda: series()["state"] == "READY")
         connection.close()
+
+
+def zygote_of(root: Path) -> psutil.Process:
+    """The process that forks the children of the service with these bundles."""
+    for process in psutil.process_iter(["cmdline"]):
+        if "service.engine.process.zygote" in " ".join(process.info["cmdline"] or []):
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("EKIBEN_BUNDLES") == str(root):
+                    return process
+    raise AssertionError("there is no such process")
+
+
+def test_a_shortage_of_memory_while_loading_passes(root: Path, tmp_path: Path) -> None:
+    """Children get no address space at first; a bundle that is at fault fails for good meanwhile."""
+    shutil.move(root / "tiny-series", tmp_path / "later")
+    with running_server(GRANIAN, root, tmp_path, EKIBEN_POLL_S="0.2") as host:
+        zygote = zygote_of(root)
+        limits = resource.prlimit(zygote.pid, resource.RLIMIT_AS)
+        resource.prlimit(zygote.pid, resource.RLIMIT_AS, (zygote.memory_info().vms, limits[1]))
+        shutil.move(tmp_path / "later", root / "tiny-series")
+        wait_until(lambda: has_failed(host.port, "tiny-series"))
+        assert "MemoryError" in models(host.port)["tiny-series"]["reason"]
+        resource.prlimit(zygote.pid, resource.RLIMIT_AS, limits)
+        write_bundle(root, FAMILY, name="a-broken", files=bundle_files(FAMILY, model=b"\x0a\xff\xff"))
+        wait_until(lambda: models(host.port)["tiny-series"]["state"] == "READY")
+        assert has_failed(host.port, "a-broken")
