@@ -104,7 +104,7 @@ class Prover:
     def _wait(self, job: Job, slot: Slot, doing: list[str]) -> Outcome:
         """Follow the child to its end; the last of `doing` is what it does."""
         while True:
-            message = self._receive(job, slot)
+            message = self._receive(job, slot, is_started=len(doing) > 1)
             if "doing" in message:
                 doing.append(message["doing"])
             elif "shortage" in message:
@@ -112,9 +112,9 @@ class Prover:
             else:
                 return Outcome(digest=message.get("digest"), failure=message.get("failure"))
 
-    def _receive(self, job: Job, slot: Slot) -> Message:
-        """Return the next message; a fast slot is exchanged or given up after `PATIENCE_S`."""
-        if not slot.is_slow and self.loader.timeout_s > PATIENCE_S:
+    def _receive(self, job: Job, slot: Slot, *, is_started: bool) -> Message:
+        """Return the next message; once the child has started, a fast slot is exchanged or given up."""
+        if is_started and not slot.is_slow and self.loader.timeout_s > PATIENCE_S:
             try:
                 return job.receive(PATIENCE_S)
             except CallTimeoutError:
