@@ -76,12 +76,13 @@ bench-peers: export ## install other servers and compare them with this service 
 prove-wire: export ## change graphs 200,000 times and compare how the service, onnx and onnxruntime read what is accepted
 	@$(BIN)/python -m benchmarks.proof.wire
 
-prove-engine: export ## measure 2,000 sequences at once, overload at twice the peak, and killed workers
+prove-engine: export ## measure 2,000 sequences at once, overload at twice the peak, killed workers and starts
 	@$(BIN)/python -m benchmarks.engine.lengths
 	@$(BIN)/python -m benchmarks.engine.overload
 	@$(BIN)/python -m benchmarks.engine.kills --workers 1
 	@$(BIN)/python -m benchmarks.engine.kills --workers 2
 	@$(BIN)/python -m benchmarks.engine.kills --workers 2 --at-once 2
+	@$(BIN)/python -m benchmarks.engine.loading
 
 prove-soak: export ## run ten minutes of mixed load, bad input, disconnects and new versions; check answers and memory
 	@$(BIN)/python -m benchmarks.engine.soak

@@ -9,6 +9,7 @@ import multiprocessing
 import socket
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from ipaddress import ip_address
 
 
@@ -35,7 +36,11 @@ def main() -> None:
             probe.bind((str(address), args.port))
     except (OSError, ValueError) as error:
         parser.error(f"--host {args.host} --port {args.port}: {getattr(error, 'strerror', None) or error}")
-    from service.engine.sessions.device import resolve_device  # noqa: PLC0415 - slow imports, not needed for --help
+    from service.engine.process.zygote import shared_zygote  # noqa: PLC0415 - not needed for --help, as the next ones
+
+    with suppress(OSError):  # the workers try again
+        shared_zygote().start()  # it imports while this process does
+    from service.engine.sessions.device import resolve_device  # noqa: PLC0415
     from service.errors import DeviceError  # noqa: PLC0415
     from service.server.master import Master  # noqa: PLC0415
     from service.settings import SettingsError, load_settings  # noqa: PLC0415

@@ -6,12 +6,19 @@ ready only after every model has passed its checks on this device.
 """
 
 import os
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
 
 import bentoml
 from _bentoml_sdk import Service
-from bentoml import get_current_service  # its package looks it up anew at every mention
+from bentoml import get_current_service, server_context  # its package looks them up anew at every mention
 
+from service.engine.process.identity import shared_folder
+from service.engine.process.zygote import shared_zygote
+from service.engine.repository.load_records import LoadRecords, warn_unshared
 from service.engine.repository.loader import Loader
+from service.engine.repository.prover import Prover
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
@@ -44,7 +51,12 @@ class Ekiben:
     The models and their names are listed at GET /models.
     """
 
+    host_folder: ClassVar[Path | None] = None  # of all workers of the host, set by a worker of `python -m service`
+
     def __init__(self) -> None:
+        zygote = shared_zygote()
+        with suppress(OSError):  # loading tries again
+            zygote.start()  # it imports meanwhile
         tune_malloc()
         settings = load_settings()
         self.max_body_bytes = settings.max_body_bytes
@@ -60,10 +72,14 @@ class Ekiben:
             timeout_s=settings.hang_s,
             replay_requests=replay_requests,
             planner=self.runner,
+            limits=settings.limits,
         )
+        records = LoadRecords(self.host_folder or _folder_of_bentoml())
         self.repository = Repository(
             settings.bundles,
             loader,
+            prover=Prover(zygote=zygote, loader=loader, records=records, memory_bytes=settings.load_memory_bytes),
+            ready_when=settings.readiness,
             poll_s=settings.poll_s,
             health_check_s=settings.heartbeat_s,
             max_parallel_loads=settings.threads,
@@ -75,6 +91,7 @@ class Ekiben:
     def close(self) -> None:
         self.repository.close()
         self.runner.close()
+        shared_zygote().close()
 
     def __is_ready__(self) -> bool:
         return self.repository.ready
@@ -97,6 +114,16 @@ class Ekiben:
     async def _answer(self, task: TaskName, request: RequestBody) -> JsonObject:
         model = resolve_model(self.repository, request.model, task)
         return await TASKS[task].handle(model, self.runner, request, self.runner.new_context())
+
+
+def _folder_of_bentoml() -> Path | None:
+    """The folder of all workers of `bentoml serve`; None in a process that it did not start."""
+    if server_context.worker_index is None:
+        return None
+    folder = shared_folder(os.getppid())
+    if folder is None:
+        warn_unshared("there is no private temporary folder")
+    return folder
 
 
 class RoutedService(Service):

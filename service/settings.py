@@ -13,7 +13,9 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.engine.limits import Limits
+from service.engine.repository.registry import ReadyWhen
 from service.engine.sessions.device import DeviceSetting
+from service.manifest import MODEL_NAME
 
 PREFIX = "EKIBEN_"
 # Kubernetes sets these addresses in every pod of a namespace that has a service named `ekiben`; they are not settings.
@@ -53,6 +55,10 @@ class Settings(BaseSettings):
     """maximum size of a request body; a larger one is refused with 413"""
     trusted_proxies: str = ""
     """comma-separated addresses or networks of proxies whose `X-Forwarded-For` header is trusted"""
+    ready_when: str = "all"
+    """models that the service needs to be ready: `all` that were there at the start, `any`, or comma-separated names"""
+    load_memory_bytes: int = Field(default=0, ge=0)
+    """memory that a bundle may allocate while it is checked; 0: 1 GiB and eight times the size of the bundle"""
     poll_s: Seconds = 1.0
     """seconds between two scans for new versions"""
     heartbeat_s: Seconds = 30.0
@@ -76,6 +82,24 @@ class Settings(BaseSettings):
     def _check_networks(cls, proxies: str) -> str:
         _parse_networks(proxies)
         return proxies
+
+    @field_validator("ready_when")
+    @classmethod
+    def _check_names(cls, ready_when: str) -> str:
+        names = _split(ready_when)
+        if not names:
+            raise ValueError("expected all, any or names of models")
+        for name in names:
+            if not re.fullmatch(MODEL_NAME, name) or (len(names) > 1 and name in {"all", "any"}):
+                raise ValueError(f"{name!r} is not the name of a model")
+        return ready_when
+
+    @property
+    def readiness(self) -> ReadyWhen:
+        """The readiness policy."""
+        if self.ready_when in {"all", "any"}:
+            return ReadyWhen(all_models=self.ready_when == "all")
+        return ReadyWhen(names=frozenset(_split(self.ready_when)))
 
     @property
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -110,7 +134,11 @@ def load_settings() -> Settings:
 
 
 def _parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    return tuple(ip_network(part) for part in _split(text))
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _variable(field: str) -> str:

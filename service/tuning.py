@@ -34,7 +34,9 @@ def tune_malloc() -> None:
 
     By default it keeps up to 32 MiB of a freed block for each thread, so a process that reloads versions grows.
     """
-    mallopt = ctypes.CDLL(None).mallopt
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library
+        return
     mallopt(M_MMAP_THRESHOLD, 1 << 20)  # larger blocks are mapped on their own, and unmapped when they are freed
     mallopt(M_TRIM_THRESHOLD, 8 << 20)  # more free memory at the end of the heap returns to the system
     mallopt(M_ARENA_MAX, 2)

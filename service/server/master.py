@@ -6,15 +6,16 @@ server, `_spawn_worker` and `_serve_loop`; tests/service/server/test_master.py f
 
 import logging
 import os
-import tempfile
+import shutil
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
 from granian.server.mp import MPServer, WorkerProcess
 
+from service.engine.process.identity import shared_folder
+from service.engine.repository.load_records import warn_unshared
 from service.server.worker import DRAIN_SIGNAL, start_worker
 from service.settings import Settings
 from service.tuning import core_of_worker
@@ -47,10 +48,19 @@ class Master(MPServer):
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C."""
-        with tempfile.TemporaryDirectory(prefix="ekiben-") as folder:
-            shared = Path(folder) if self.workers > 1 else None
-            loader = partial(start_worker, parent=os.getpid(), settings=self._settings, shared=shared)
+        folder = shared_folder(os.getpid())
+        if folder is None:
+            warn_unshared("there is no private temporary folder")
+            if self.workers > 1:
+                log.warning("metrics cover one worker each")
+        loader = partial(
+            start_worker, parent=os.getpid(), settings=self._settings, folder=folder, is_single=self.workers == 1
+        )
+        try:
             self.serve(target_loader=loader, wrap_loader=False)
+        finally:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def signal_handler_reload(self, *_: Any) -> None:
         """Ignore SIGHUP: granian would end all workers before it starts new ones."""

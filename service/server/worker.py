@@ -5,7 +5,6 @@ those that it admitted. It ends within the grace period whatever hangs, and answ
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 from granian.asgi import LifespanProtocol
 
 from service.app import Ekiben, running
+from service.engine.process.parent_death import signal_on_parent_death
 from service.engine.process.watchdog import Watchdog, kill
 from service.http.granian import pre_admission
 from service.http.granian.rsgi import answer
@@ -29,20 +29,21 @@ from service.tuning import tune_worker
 DRAIN_SIGNAL = signal.SIGUSR1  # from the master
 
 
-def start_worker(*, parent: int, settings: Settings, shared: Path | None, core: int | None) -> Any:
-    """Turn this process into a worker; `shared` is a folder of all workers, if there are several."""
-    # The kernel (Linux) sends the drain signal when the master is killed, because a killed master cannot.
-    ctypes.CDLL(None).prctl(1, DRAIN_SIGNAL)  # 1: PR_SET_PDEATHSIG in linux/prctl.h
+def start_worker(*, parent: int, settings: Settings, folder: Path | None, is_single: bool, core: int | None) -> Any:
+    """Turn this process into a worker; `folder` is shared by all workers of the master, unless there is none."""
+    # A killed master cannot send it.
+    signal_on_parent_death(DRAIN_SIGNAL)
     if os.getppid() != parent:
         sys.exit(1)
     tune_worker(core)
     router: Router = Ekiben.to_asgi()  # type: ignore[attr-defined]
     pre_admission.install(router)
-    return Worker(router, settings, shared)
+    Ekiben.inner.host_folder = folder  # type: ignore[attr-defined]
+    return Worker(router, settings, None if is_single else folder)
 
 
 class Worker:
-    """An RSGI application."""
+    """An RSGI application; `shared` is the folder of the metrics of all workers, if there are several."""
 
     def __init__(self, router: Router, settings: Settings, shared: Path | None) -> None:
         self._router = router

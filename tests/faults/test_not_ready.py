@@ -92,7 +92,7 @@ def test_a_fault_makes_the_model_not_ready_and_is_named_in_the_reason(
             repository.get(NAME)
         assert (caught.value.slug, caught.value.detail) == ("not-ready", model["reason"])
     repository.close()
-    join_timed_out_calls("replay")
+    join_timed_out_calls("replay_golden")
 
 
 def test_a_faulty_model_is_not_ready_and_the_other_model_is_served(tmp_path: Path) -> None:

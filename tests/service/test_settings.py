@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.engine.repository.registry import ALL_MODELS, ReadyWhen
 from service.settings import PREFIX, Settings, SettingsError, load_settings, settings_table
 
 
@@ -103,3 +104,32 @@ def test_a_trusted_proxy_that_is_no_network_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(SettingsError, match="EKIBEN_TRUSTED_PROXIES=") as caught:
         load_settings()
     assert repr(proxies) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "policy"),
+    [
+        ("all", ReadyWhen(all_models=True)),
+        ("any", ReadyWhen()),
+        ("mnist-cnn", ReadyWhen(names=frozenset({"mnist-cnn"}))),
+        ("mnist-cnn, news-lstm,", ReadyWhen(names=frozenset({"mnist-cnn", "news-lstm"}))),
+    ],
+)
+def test_the_readiness_policy(monkeypatch: pytest.MonkeyPatch, value: str, policy: ReadyWhen) -> None:
+    assert load_settings().readiness == ALL_MODELS
+    monkeypatch.setenv("EKIBEN_READY_WHEN", value)
+    assert load_settings().readiness == policy
+
+
+@pytest.mark.parametrize("value", ["", " ,", "a b", "../x", "all,mnist-cnn", "mnist-cnn,any"])
+def test_a_readiness_policy_that_names_no_models_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("EKIBEN_READY_WHEN", value)
+    with pytest.raises(SettingsError, match="EKIBEN_READY_WHEN="):
+        load_settings()
+
+
+def test_the_memory_of_a_load_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().load_memory_bytes == 0
+    monkeypatch.setenv("EKIBEN_LOAD_MEMORY_BYTES", "-1")
+    with pytest.raises(SettingsError, match="EKIBEN_LOAD_MEMORY_BYTES='-1'"):
+        load_settings()

@@ -20,7 +20,8 @@ class ModelEntry:
 
     `required`: the service is not ready without this model, because it existed at the start or has been READY.
     `desired`: false between an unload and the next load. `removed`: its folder is gone. `fingerprint`: the files of the
-    last attempt to load. `retry_at`: when to load again after the serving version has failed (`time.monotonic`).
+    last attempt to load. `retry_at`: when to load again after a shortage, or after the serving version has failed
+    (`time.monotonic`).
     """
 
     name: str
@@ -65,8 +66,11 @@ class ModelEntry:
         """Remove the draining versions that no request holds: they are UNLOADED."""
         return replace(self, draining=tuple(version for version in self.draining if version.in_use))
 
-    def with_retry(self) -> "ModelEntry":
-        """Schedule another load if the serving version has failed; the delay doubles each time."""
-        if self.serving is None or self.serving.state != "FAILED":
-            return self
+    def with_retry(self, *, is_shortage: bool = False) -> "ModelEntry":
+        """Schedule another load after a shortage, or if the serving version has failed; the delay doubles each time.
+
+        Otherwise nothing is scheduled: a fault of the files stays until they change.
+        """
+        if not is_shortage and (self.serving is None or self.serving.state != "FAILED"):
+            return replace(self, retry_at=None, retry_s=MIN_RETRY_S)
         return replace(self, retry_at=time.monotonic() + self.retry_s, retry_s=min(2 * self.retry_s, MAX_RETRY_S))

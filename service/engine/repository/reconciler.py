@@ -16,27 +16,45 @@ from pathlib import Path
 from weakref import WeakSet
 
 from service.engine.process.call_timeout import CallTimeoutError
+from service.engine.process.load_slots import LoadSlots, Slot
 from service.engine.process.memory import trim_heap
+from service.engine.process.shortage import is_shortage
 from service.engine.repository.entry import ModelEntry
+from service.engine.repository.load_records import MAX_DEATHS, ProofBusyError, record_key
 from service.engine.repository.loader import Loader, failure_reason
+from service.engine.repository.prover import Prover, SlowProofError
 from service.engine.repository.registry import ModelRegistry
 from service.engine.repository.scan import ScanResult, model_names, scan_model
 from service.engine.repository.version import Version
 from service.errors import BundleError, DeviceError, EkibenError
 
 SLOW_DRAIN_S = 10.0
+BUSY_PROOF_S = 0.02  # between two looks at a proof that another worker makes
 
 log = logging.getLogger(__name__)
 
 
 class ModelReconciler:
-    """Up to `max_parallel_loads` models are loaded at the same time; the versions of one model one after the other."""
+    """Each load has a thread; up to `max_parallel_loads` of them run, and those of one model one after the other.
 
-    def __init__(self, root: Path, registry: ModelRegistry, loader: Loader, *, max_parallel_loads: int = 1) -> None:
+    With a `prover`, a version is proven in a child process before this process opens it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        registry: ModelRegistry,
+        loader: Loader,
+        *,
+        max_parallel_loads: int = 1,
+        prover: Prover | None = None,
+    ) -> None:
         self._root = root
         self._registry = registry
         self._loader = loader
-        self._max_parallel_loads = max_parallel_loads
+        self._prover = prover
+        self._slots = LoadSlots(max_parallel_loads)
+        self._loading: dict[str, threading.Thread] = {}
         self._model_locks: dict[str, threading.Lock] = {}
         self._slow: WeakSet[Version] = WeakSet()
         self._ignored_folders: set[str] = set()
@@ -44,11 +62,11 @@ class ModelReconciler:
 
     def scan(self) -> None:
         """Add new models to the registry and mark removed ones, without loading any; the first ones are required."""
-        is_first, self._is_first_scan = self._is_first_scan, False
         try:
             names, invalid_names = model_names(self._root)
         except OSError as error:
             return self._set_error(f"cannot read the folder of bundles {self._root}: {error.strerror}")
+        is_first, self._is_first_scan = self._is_first_scan, False
         for name in set(invalid_names) - self._ignored_folders:
             log.warning("%r in %s is ignored: it is not a valid model name", name, str(self._root))
         self._ignored_folders = set(invalid_names)
@@ -64,21 +82,35 @@ class ModelReconciler:
         return self._set_error(None if names else f"no model folder in {self._root}: export a model first")
 
     def reconcile(self, closing: threading.Event) -> None:
-        """Load every model that is new, changed or due for a retry; does nothing while the folder has an error."""
+        """Load every model that is new, changed or due for a retry, and return when all were loaded or have failed."""
+        self.start_loads(closing)
+        self.join_loads()
+
+    def start_loads(self, closing: threading.Event) -> None:
+        """Start a thread for every model that is new, changed or due; does nothing while the folder has an error."""
+        self._loading = {name: thread for name, thread in self._loading.items() if thread.is_alive()}
         if self._registry.folder_error is not None:
             return
-        due = [name for name in self._registry.names() if self._pending_change(name) is not None]
-        # The threads share the iterator of a list, which gives each name once.
-        names = iter(due)
-        threads = [
-            threading.Thread(target=self._reconcile_each, args=(names, closing), name="loading", daemon=True)
-            for _ in range(min(len(due), self._max_parallel_loads) - 1)
-        ]
-        for thread in threads:
-            thread.start()
-        self._reconcile_each(names, closing)
-        for thread in threads:
-            thread.join()
+        due = {name: change for name in self._registry.names() if (change := self._pending_change(name)) is not None}
+        # A version with which a worker died goes last, and when nothing else is loaded.
+        deaths = {name: self._deaths(name, change) for name, change in due.items() if name not in self._loading}
+        for name in sorted(deaths, key=deaths.__getitem__):
+            ticket = self._slots.fast.enter()
+            thread = threading.Thread(
+                target=self._load_model, args=(name, closing, ticket, deaths[name] > 0), name="loading", daemon=True
+            )
+            try:
+                thread.start()
+            except BaseException:
+                self._slots.fast.abandon(ticket)
+                raise
+            self._loading[name] = thread
+
+    def join_loads(self, timeout_s: float | None = None) -> None:
+        """Wait until the loads that were started have ended."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._loading.values():
+            thread.join(None if end is None else max(end - time.monotonic(), 0))
 
     def load(self, name: str, timeout_s: float | None) -> None:
         """Load the current version; raises EkibenError: unknown-model, not-ready or timeout."""
@@ -86,7 +118,9 @@ class ModelReconciler:
             self.scan()
             self._require_existing(name)
             self._registry.update(name, lambda e: replace(e, desired=True, fingerprint=None))
-            self._reconcile_model(name)
+            if self._prover is not None:
+                self._prover.records.discard(self._key(name, scan_model(self._root / name)))
+            self._load_requested(name)
             entry = self._registry[name]
             version = entry.candidate or entry.display_version
             if version.state != "READY":
@@ -116,6 +150,7 @@ class ModelReconciler:
         for name in self._registry.names():
             before = self._registry[name].draining
             entry = self._registry.update(name, ModelEntry.drop_unloaded)
+            assert entry is not None, "only this method removes models"
             for version in set(before) - set(entry.draining):
                 trim_heap()
                 log.info("%s %s UNLOADED", name, version.version)
@@ -128,14 +163,29 @@ class ModelReconciler:
         if self._registry[name].removed:
             raise EkibenError("unknown-model", f"no model {name!r}: its folder was removed")
 
-    def _reconcile_each(self, names: Iterator[str], closing: threading.Event) -> None:
-        for name in names:
-            if closing.is_set():
-                return
-            with self._model_lock(name):
-                self._reconcile_model(name)
+    def _load_model(self, name: str, closing: threading.Event, ticket: object, exclusive: bool) -> None:
+        """Load the model's pending change, if any, as soon as there is a slot."""
+        holding = self._slots.hold_fast(ticket, exclusive=exclusive)
+        while True:
+            try:
+                with holding as slot, self._model_lock(name):
+                    if not closing.is_set():
+                        self._reconcile_model(name, slot)
+                    return
+            except SlowProofError:
+                holding = self._slots.hold_slow()
+            except ProofBusyError:
+                closing.wait(BUSY_PROOF_S)
+                holding = self._slots.hold_fast(self._slots.fast.enter(), exclusive=exclusive)
 
-    def _reconcile_model(self, name: str) -> None:
+    def _load_requested(self, name: str) -> None:
+        while True:
+            try:
+                return self._reconcile_model(name, self._slots.unlimited())
+            except ProofBusyError:
+                time.sleep(BUSY_PROOF_S)
+
+    def _reconcile_model(self, name: str, slot: Slot) -> None:
         entry, change = self._registry[name], self._pending_change(name)
         if change is None:
             return
@@ -144,7 +194,7 @@ class ModelReconciler:
         if is_serving and (self._root / name / str(change.version)).is_dir():
             self._registry.update(name, lambda e: replace(e, candidate=None, fingerprint=change.fingerprint))
         else:
-            self._load_version(name, change)
+            self._load_version(name, change, slot)
 
     def _pending_change(self, name: str) -> ScanResult | None:
         """Return the scan of a model that must be loaded, or None if it is up to date."""
@@ -154,14 +204,16 @@ class ModelReconciler:
         retry = entry.retry_at is not None and time.monotonic() >= entry.retry_at
         return found if entry.fingerprint != found.fingerprint or retry else None
 
-    def _load_version(self, name: str, change: ScanResult) -> None:
+    def _load_version(self, name: str, change: ScanResult, slot: Slot) -> None:
         version = loading = Version(name=name, version=change.version)
-        self._registry.update(name, partial(replace, candidate=loading, fingerprint=change.fingerprint))
+        before = self._registry[name]
+        self._registry.update(name, partial(replace, candidate=loading, fingerprint=change.fingerprint, retry_at=None))
         try:
-            if change.version is None:
-                raise BundleError(change.problem)
-            for version in self._loader.stages(loading, self._root / name / change.version):
+            for version in self._stages(loading, change, slot):
                 self._registry.update(name, partial(replace, candidate=version))
+        except (SlowProofError, ProofBusyError):
+            self._registry.update(name, partial(replace, fingerprint=before.fingerprint, retry_at=before.retry_at))
+            raise
         except Exception as error:  # noqa: BLE001 - a broken bundle must not keep other models from being loaded
             self._mark_failed(version, error)
         else:
@@ -177,14 +229,40 @@ class ModelReconciler:
             )
             self._registry.update(name, ModelEntry.promote_candidate)
 
+    def _stages(self, version: Version, change: ScanResult, slot: Slot) -> Iterator[Version]:
+        """Prove the version in a child process, then load it here; raises the error that stops either."""
+        if change.version is None:
+            assert change.problem is not None
+            raise change.problem
+        folder = self._root / version.name / change.version
+        if self._prover is None:
+            yield from self._loader.stages(version, folder)
+            return
+        key, records = self._key(version.name, change), self._prover.records
+        if records.deaths(key) >= MAX_DEATHS:
+            raise BundleError(
+                f"{version.label}: a worker died while loading it, {MAX_DEATHS} times; it is loaded again when its "
+                "files change, or by request"
+            )
+        proof = self._prover.prove(version.label, key, folder, num_bytes=change.num_bytes, slot=slot)
+        with records.loading(key):
+            yield from self._loader.stages(version, folder, proof)
+
+    def _key(self, name: str, change: ScanResult) -> str:
+        return record_key(name, change.version, change.fingerprint)
+
+    def _deaths(self, name: str, change: ScanResult) -> int:
+        return self._prover.records.deaths(self._key(name, change)) if self._prover is not None else 0
+
     def _mark_failed(self, version: Version, error: Exception) -> None:
         reason = failure_reason(error, f"{version.label}: {version.state}")
-        is_expected = isinstance(error, BundleError | DeviceError | CallTimeoutError)
-        model = self._registry[version.name].model
-        still_serving = f"; {model.manifest.version} is still being served" if model is not None else ""
+        passes = is_shortage(error)
+        is_expected = passes or isinstance(error, BundleError | DeviceError | CallTimeoutError)
+        entry = self._registry.get(version.name)
+        still_serving = f"; {entry.model.manifest.version} is still being served" if entry and entry.model else ""
         log.error("%s %s FAILED: %s%s", version.name, version.version, reason, still_serving, exc_info=not is_expected)
         failed = version.to("FAILED", reason=reason)
-        self._registry.update(version.name, lambda e: replace(e, candidate=failed).with_retry())
+        self._registry.update(version.name, lambda e: replace(e, candidate=failed).with_retry(is_shortage=passes))
 
     def _set_error(self, error: str | None) -> None:
         if error is not None and error != self._registry.folder_error:

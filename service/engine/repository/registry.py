@@ -5,17 +5,29 @@ Invariant: entries are never modified but replaced as a whole, so every thread r
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from service.engine.repository.entry import ModelEntry
 from service.errors import EkibenError
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadyWhen:
+    """Which models have to be READY: all that are required, or those of these names, or any one."""
+
+    all_models: bool = False
+    names: frozenset[str] = frozenset()
+
+
+ALL_MODELS = ReadyWhen(all_models=True)
+
+
 class ModelRegistry:
     """`folder_error` describes a problem with the folder of bundles as a whole, or is None."""
 
-    def __init__(self, folder_error: str) -> None:
+    def __init__(self, folder_error: str, ready_when: ReadyWhen = ALL_MODELS) -> None:
         self.folder_error: str | None = folder_error
+        self._ready_when = ready_when
         self._entries: dict[str, ModelEntry] = {}
         self._lock = threading.Lock()
 
@@ -47,21 +59,30 @@ class ModelRegistry:
         with self._lock:
             self._entries.pop(name, None)
 
-    def update(self, name: str, change: Callable[[ModelEntry], ModelEntry]) -> ModelEntry:
-        """Replace the entry by `change(entry)` and return the new entry."""
+    def update(self, name: str, change: Callable[[ModelEntry], ModelEntry]) -> ModelEntry | None:
+        """Replace the entry by `change(entry)` and return the new entry; None if the model was removed meanwhile."""
         with self._lock:
-            entry = self._entries[name] = change(self._entries[name])
+            entry = self._entries.get(name)
+            if entry is not None:
+                entry = self._entries[name] = change(entry)
         return entry
 
     def not_ready_reason(self) -> str | None:
         """Return why the service is not ready, or None when at least one model and every required model is READY."""
         entries = [entry for entry in self.entries() if not entry.removed]
-        unavailable = [entry for entry in entries if entry.required and entry.desired and entry.model is None]
+        if absent := sorted(self._ready_when.names - {entry.name for entry in entries}):
+            return "; ".join(f"{name}: no such model folder, but EKIBEN_READY_WHEN names it" for name in absent)
+        unavailable = [entry for entry in entries if self._is_required(entry) and entry.model is None]
         if unavailable:
             return _join_reasons(unavailable)
         if any(entry.model is not None for entry in entries):
             return None
         return self.folder_error or _join_reasons(entries) or "there is no model"
+
+    def _is_required(self, entry: ModelEntry) -> bool:
+        if self._ready_when.names:
+            return entry.name in self._ready_when.names
+        return self._ready_when.all_models and entry.required and entry.desired
 
 
 def _join_reasons(entries: list[ModelEntry]) -> str:

@@ -3,6 +3,7 @@
 The folder is watched: a new version loads beside the serving one and replaces it once READY; a failure changes nothing.
 """
 
+import logging
 import threading
 import time
 from pathlib import Path
@@ -11,17 +12,22 @@ from typing import Any
 from service.engine.repository.health_check import HealthCheck
 from service.engine.repository.loader import Loader
 from service.engine.repository.metadata import model_details, model_summary
+from service.engine.repository.prover import Prover
 from service.engine.repository.reconciler import ModelReconciler
-from service.engine.repository.registry import ModelRegistry
+from service.engine.repository.registry import ALL_MODELS, ModelRegistry, ReadyWhen
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
+
+log = logging.getLogger(__name__)
 
 
 class Repository:
     """Reads are safe from any thread and take no lock; holding a Model keeps its version from being freed.
 
     `poll_s`: interval of scans of the folder. `health_check_s`: interval of health checks of each model.
-    `max_parallel_loads`: number of models that are loaded at the same time.
+    `max_parallel_loads`: number of models that are loaded at the same time. `prover`: proves versions in child
+    processes before this process opens them; without it, this process runs all checks. `ready_when`: the readiness
+    policy.
     """
 
     def __init__(
@@ -32,11 +38,16 @@ class Repository:
         poll_s: float = 1.0,
         health_check_s: float = 30.0,
         max_parallel_loads: int = 1,
+        prover: Prover | None = None,
+        ready_when: ReadyWhen = ALL_MODELS,
     ) -> None:
         self._device = loader.device
         self._poll_s = poll_s
-        self._registry = ModelRegistry(f"{root} has not been scanned yet")
-        self._reconciler = ModelReconciler(root, self._registry, loader, max_parallel_loads=max_parallel_loads)
+        self._registry = ModelRegistry(f"{root} has not been scanned yet", ready_when)
+        self._prover = prover
+        self._reconciler = ModelReconciler(
+            root, self._registry, loader, max_parallel_loads=max_parallel_loads, prover=prover
+        )
         self._health_check = HealthCheck(
             registry=self._registry,
             report_failure=self._reconciler.report_failure,
@@ -80,6 +91,9 @@ class Repository:
         end = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(end - time.monotonic(), 0))
+        self._reconciler.join_loads(max(end - time.monotonic(), 0))
+        if self._prover is not None:
+            self._prover.records.close()
 
     @property
     def ready(self) -> bool:
@@ -108,6 +122,13 @@ class Repository:
         return {**model_details(entry), "device": self._device, "heartbeat": health_check}
 
     def _watch(self) -> None:
-        self._reconciler.reconcile(self._closing)
-        while not self._closing.wait(self._poll_s):
-            self.refresh()
+        while True:
+            try:
+                self._reconciler.start_loads(self._closing)
+                self._reconciler.unload_drained()
+                if self._closing.wait(self._poll_s):
+                    return
+                self._reconciler.scan()
+            except Exception:  # a shortage, such as no memory for a thread, passes
+                log.exception("the folder of bundles could not be watched; the next attempt follows")
+                self._closing.wait(self._poll_s)

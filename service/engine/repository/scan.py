@@ -20,8 +20,12 @@ class ScanResult:
     """The version that a model's `current` names, or the problem with `current`."""
 
     version: str | None
-    problem: str | None
+    problem: BundleError | None
     fingerprint: Fingerprint
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(size for _, size, _, _ in self.fingerprint)
 
 
 def model_names(root: Path) -> tuple[list[str], list[str]]:
@@ -38,7 +42,7 @@ def scan_model(folder: Path) -> ScanResult:
     try:
         version = current_version(folder)
     except BundleError as error:
-        return ScanResult(version=None, problem=str(error), fingerprint=fingerprint)
+        return ScanResult(version=None, problem=error, fingerprint=fingerprint)
     # Opening the bundle reports the problem.
     with suppress(OSError):
         fingerprint += _fingerprint(sorted((folder / version).iterdir()))

@@ -11,6 +11,7 @@ import numpy as np
 
 from service.bundle import Tensors
 from service.engine.generation.decoder import MIN_CACHE_CAPACITY
+from service.engine.limits import Limits
 from service.families import LanguageModel
 from service.manifest import Manifest
 
@@ -43,6 +44,20 @@ def warmup_shapes(manifest: Manifest) -> tuple[Shape, ...]:
         shapes += tuple(Shape(batch=1, steps=steps, past=past) for steps in lengths if steps <= past)
         shapes += tuple(Shape(batch=batch, steps=1, past=past) for batch in batches)
     return shapes
+
+
+def largest_shapes(manifest: Manifest, limits: Limits) -> tuple[Shape, ...]:
+    """Return the shapes that need the most memory: the largest batches of the shortest and of the longest rows."""
+    max_items, max_steps = manifest.limits.max_items, manifest.limits.max_steps
+    if max_steps is None:
+        return (Shape(batch=min(max_items, limits.max_batch_items)),)
+
+    def batch(steps: int) -> int:
+        return max(1, min(max_items, limits.max_batch_items, limits.max_batch_steps // steps))
+
+    if isinstance(manifest.parameters, LanguageModel):
+        return Shape(batch=1, steps=max_steps, past=max_steps), Shape(batch=batch(max_steps), steps=1, past=max_steps)
+    return tuple(Shape(batch=batch(steps), steps=steps) for steps in sorted({1, max_steps}))
 
 
 def zero_inputs(manifest: Manifest, shape: Shape) -> Tensors:

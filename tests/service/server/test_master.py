@@ -15,7 +15,7 @@ import pytest
 from granian.server.common import AbstractServer, AbstractWorker
 from granian.server.mp import MPServer, WorkerProcess
 
-from tests.e2e.serving import ServerProcess
+from tests.e2e.serving import ROOT, ServerProcess
 from tests.service.hosts import GRANIAN, classify, counted, counted_or_nothing, running_server, wait_until
 
 
@@ -63,6 +63,28 @@ def test_a_killed_worker_loses_only_its_own_requests(granian: ServerProcess) -> 
     assert victim.pid not in {child.pid for child in parent.children()}
     assert len(parent.children()) == 2
     wait_until(lambda: counted(granian, "ekiben_ready_workers") == 2)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_without_a_shared_folder_the_service_serves_and_says_so_once(
+    num_workers: int, served_bundles: Path, tmp_path: Path
+) -> None:
+    code = "from service.engine.process import identity\nidentity.shared_folder = lambda host: None\n"
+    (tmp_path / "sitecustomize.py").write_text(code)
+    command = (*GRANIAN, "--workers", str(num_workers))
+    with running_server(command, served_bundles, tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}") as host:
+        assert classify(host.port)[0] == 200
+    log = (tmp_path / "log").read_text()
+    assert log.count("there is no private temporary folder; each worker proves every version itself") == 1
+    assert log.count("metrics cover one worker each") == num_workers - 1
+
+
+def test_the_folder_of_the_workers_ends_with_the_master(served_bundles: Path, tmp_path: Path) -> None:
+    with running_server(GRANIAN, served_bundles, tmp_path, TMPDIR=str(tmp_path)) as host:
+        (folder,) = tmp_path.glob("ekiben-*")
+        assert len(list(folder.glob("*.outcome"))) == 6
+        assert f"-{host.process.pid}-" in folder.name
+    assert list(tmp_path.glob("ekiben-*")) == []
 
 
 def test_granian_still_has_the_methods_that_are_overridden_and_called() -> None:

@@ -83,3 +83,10 @@ def test_each_retry_of_a_failed_version_is_later() -> None:
     assert waits[:3] == [5.0, 10.0, 20.0]
     assert waits[-1] == MAX_RETRY_S
     assert replace(entry, candidate=version("2")).promote_candidate().retry_at is None
+
+
+def test_a_shortage_is_retried_whatever_serves_and_a_fault_ends_the_retries() -> None:
+    entry = ModelEntry(name="m", serving=version("1")).with_retry(is_shortage=True)
+    assert entry.retry_at is not None
+    assert entry.retry_s == 10.0
+    assert (entry.with_retry().retry_at, entry.with_retry().retry_s) == (None, 5.0)

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import RequestCase
+from service.bundle import RequestCase, open_bundle
 from service.engine.process.call_timeout import CallTimeoutError
-from service.engine.repository.loader import Loader, failure_reason
+from service.engine.process.shortage import ShortageError
+from service.engine.repository.loader import Loader, Proof, digest, failure_reason
 from service.engine.repository.version import Version
+from service.engine.sessions.device import Device
 from service.engine.sessions.model import Model
 from service.errors import BundleError, DeviceError
-from tests.service.engine.versions import NAME, join_timed_out_calls, loader, publish, slow_graph
+from tests.service.engine.versions import NAME, join_timed_out_calls, loader, publish, slow_graph, wrong_golden
 
 
 def stages(root: Path, version: str, with_loader: Loader) -> list[Version]:
@@ -46,11 +48,45 @@ def test_request_cases_are_replayed_after_the_goldens(tmp_path: Path) -> None:
         next(loading)
 
 
+@pytest.mark.parametrize(("device", "num_checks"), [("cpu", 0), ("cuda", 1)])
+def test_what_was_proven_on_this_kind_of_device_is_not_repeated(
+    device: Device, num_checks: int, tmp_path: Path
+) -> None:
+    checked: list[str] = []
+
+    def check(model: Model, cases: Sequence[RequestCase]) -> None:
+        checked.append(model.manifest.name)
+
+    version = publish(tmp_path, 1)
+    folder = tmp_path / NAME / version
+    proof = Proof(digest=digest(open_bundle(folder)), device=device)
+    *_, ready = loader(check).stages(Version(name=NAME, version=version), folder, proof)
+    assert (ready.state, len(checked)) == ("READY", num_checks)
+    assert ready.measured is not None
+
+
+def test_other_bytes_than_those_that_were_proven_are_not_loaded(tmp_path: Path) -> None:
+    version = publish(tmp_path, 1)
+    loading = loader().stages(
+        Version(name=NAME, version=version), tmp_path / NAME / version, Proof(digest="0" * 64, device="cpu")
+    )
+    with pytest.raises(ShortageError, match="its files changed after they were proven"):
+        next(loading)
+
+
+def test_the_goldens_are_replayed_whatever_was_proven(tmp_path: Path) -> None:
+    version = publish(tmp_path, 1, files=wrong_golden(1))
+    folder = tmp_path / NAME / version
+    proof = Proof(digest=digest(open_bundle(folder)), device="cpu")
+    with pytest.raises(BundleError, match="golden case"):
+        list(loader().stages(Version(name=NAME, version=version), folder, proof))
+
+
 def test_a_graph_that_hangs_times_out(tmp_path: Path) -> None:
     version = publish(tmp_path, 0, files={"model.onnx": slow_graph(1 << 20)})
     with pytest.raises(CallTimeoutError):
         stages(tmp_path, version, loader(timeout_s=1))
-    join_timed_out_calls("replay")
+    join_timed_out_calls("replay_golden")
 
 
 def test_a_replay_that_hangs_times_out(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.engine.repository.registry import ModelRegistry
+from service.engine.repository.registry import ModelRegistry, ReadyWhen
 from service.errors import EkibenError
 from tests.service.engine.repository.test_entry import version
 
@@ -79,3 +79,41 @@ def test_add_keeps_existing_models_and_restores_removed_ones(registry: ModelRegi
     registry.add("a", required=False)
     assert not registry["a"].removed
     assert [version.state for version in registry["a"].draining] == ["DRAINING"]
+
+
+def test_a_change_of_a_removed_model_is_dropped(registry: ModelRegistry) -> None:
+    registry.remove("a")
+    assert registry.update("a", lambda entry: replace(entry, desired=False)) is None
+    assert registry.names() == ["b"]
+
+
+def policy_registry(ready_when: ReadyWhen) -> ModelRegistry:
+    """One model is READY, one was there at the start and has failed."""
+    registry = ModelRegistry("not scanned yet", ready_when)
+    registry.folder_error = None
+    for name in ("a", "b"):
+        registry.add(name, required=True)
+    registry.update("a", lambda entry: replace(entry, serving=version("1")))
+    registry.update("b", lambda entry: replace(entry, candidate=version("1", "FAILED")))
+    return registry
+
+
+def test_any_ready_model_may_be_enough() -> None:
+    registry = policy_registry(ReadyWhen())
+    assert registry.not_ready_reason() is None
+    registry.update("a", lambda entry: replace(entry, serving=None))
+    assert registry.not_ready_reason() == "a is LOADING; the health check failed"
+
+
+def test_named_models_are_required_and_no_others() -> None:
+    assert policy_registry(ReadyWhen(names=frozenset("a"))).not_ready_reason() is None
+    assert policy_registry(ReadyWhen(names=frozenset("ab"))).not_ready_reason() == "the health check failed"
+    absent = "c: no such model folder, but EKIBEN_READY_WHEN names it"
+    registry = policy_registry(ReadyWhen(names=frozenset("ac")))
+    assert registry.not_ready_reason() == absent
+    registry.add("c", required=False)
+    assert registry.not_ready_reason() == "c is LOADING"
+    registry.update("c", lambda entry: replace(entry, desired=False))
+    assert registry.not_ready_reason() == "c was unloaded by request"
+    registry.update("c", lambda entry: replace(entry, removed=True))
+    assert registry.not_ready_reason() == absent

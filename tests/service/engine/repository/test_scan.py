@@ -62,7 +62,7 @@ def test_current_may_be_a_link(tmp_path: Path) -> None:
 def test_a_problem_with_current_is_reported(tmp_path: Path) -> None:
     found = scan_model(tmp_path / "m")
     assert found.version is None
-    assert "no file `current`" in (found.problem or "")
+    assert "no file `current`" in str(found.problem)
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "current").write_text("0123456789ab")
     assert scan_model(tmp_path / "m").version == "0123456789ab", "a scan does not open the version"

@@ -3,8 +3,16 @@
 import pytest
 
 from service.bundle import Bundle
+from service.engine.limits import Limits
 from service.engine.sessions.session import Session
-from service.engine.verification.shapes import Shape, doubling, doubling_with_midpoints, warmup_shapes, zero_inputs
+from service.engine.verification.shapes import (
+    Shape,
+    doubling,
+    doubling_with_midpoints,
+    largest_shapes,
+    warmup_shapes,
+    zero_inputs,
+)
 from tests.service.bundles import CONTEXT, FAMILIES
 
 
@@ -21,6 +29,18 @@ def test_warmup_shapes_of_each_family(bundles: dict[str, Bundle]) -> None:
         *((t, 128) for t in (8, 16, 32, 64, 128)),
         *((t, CONTEXT) for t in (8, 16, 32, 64, 128, CONTEXT)),
     }
+
+
+def test_the_largest_shapes_are_within_the_limits(bundles: dict[str, Bundle]) -> None:
+    shapes = {family: largest_shapes(bundles[family].manifest, Limits()) for family in FAMILIES}
+    assert shapes["image-classifier"] == shapes["image-generator"] == (Shape(batch=8),)
+    assert shapes["series-tagger"] == (Shape(batch=8, steps=1), Shape(batch=8, steps=12))
+    decode = Shape(batch=8, steps=1, past=CONTEXT)
+    assert shapes["language-model"] == (Shape(batch=1, steps=CONTEXT, past=CONTEXT), decode)
+    small = Limits(max_batch_items=5, max_batch_steps=20)
+    assert largest_shapes(bundles["image-classifier"].manifest, small) == (Shape(batch=5),)
+    tagger = largest_shapes(bundles["series-tagger"].manifest, small)
+    assert tagger == (Shape(batch=5, steps=1), Shape(batch=1, steps=12))
 
 
 @pytest.mark.parametrize(
