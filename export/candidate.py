@@ -81,6 +81,7 @@ def build_candidate(run: Run, model: bytes) -> Candidate:
             invariance=Invariance(level="tolerance", measured=0.0, how="not measured yet"),
             # The bundle writer replaces these hashes with those of the written files.
             files=dict.fromkeys(files, FileEntry(sha256="0" * 64, bytes=0)),
+            control_flow=recipe.control_flow,
             provenance=Provenance(
                 recipe=recipe.name,
                 commit=checkpoint.commit,

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.engine.limits import Limits
+from service.engine.limits import MAX_BATCH_ITEMS, Limits
 from service.engine.repository.registry import ReadyWhen
 from service.engine.sessions.device import DeviceSetting
 from service.manifest import MODEL_NAME
@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     """default request timeout"""
     queue_items: Count = 2048
     """maximum number of items in the queue of one model"""
-    max_batch_items: int = Field(default=48, ge=1, le=1024)
+    max_batch_items: int = Field(default=48, ge=1, le=MAX_BATCH_ITEMS)
     """maximum number of items in a batch"""
     max_batch_steps: int = Field(default=8192, ge=1, le=1 << 20)
     """maximum number of steps (tokens) in a batch, including padding and a past sent by the client"""

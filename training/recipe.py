@@ -127,6 +127,9 @@ class Recipe:
     max_items: int = 64  # batch limit of the served model
     max_steps: int | None = None  # length limit of a served series, text or context; None for images
     tolerance: Tolerance = Tolerance()
+    # "tolerance" lets export publish a model whose answers depend on their batch, within the tolerance.
+    invariance: Literal["bitwise", "tolerance"] = "bitwise"
+    control_flow: bool = False  # lets export publish a graph with Loop, Scan or If
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", self.name) or len(self.name) > 64:

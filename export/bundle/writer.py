@@ -46,6 +46,7 @@ def _final_manifest(candidate: Candidate, proof: Proof, files: Mapping[str, byte
         name: tolerance.model_copy(update={"measured": proof.parity.largest(name).max_difference})
         for name, tolerance in candidate.manifest.tolerance.items()
     }
+    fields["domain"] = dict(proof.parity.domain)
     fields["invariance"] = proof.certificate.invariance
     fields["files"] = {
         name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))

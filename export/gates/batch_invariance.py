@@ -3,8 +3,8 @@
 The gate runs single items in the served session, then batches that contain them, and compares the outputs. The batches
 are mixed batches with a probe at every position, padded with garbage, and random batches in which it compares every
 row. The gate chooses the cheapest batching strategy under which not one bit ever differs, and certifies the level
-`bitwise`. If no strategy achieves that, the level is `tolerance` with the largest difference, and the model has no
-strategy, because a strategy costs time.
+`bitwise`. If no strategy achieves that, the candidate is refused, unless its recipe accepts the level `tolerance`: the
+certificate then has the largest difference, and no strategy, because a strategy costs time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from export.errors import ExportError
 from export.gates.cases import Array
 from export.gates.probes import NUM_PROBES, ProbeGroup, probe_groups, prompt_pairs, single_row
 from service.bundle import GoldenCase, Tensors
+from service.engine.limits import MAX_BATCH_ITEMS
 from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import find_mismatches, unpad
 from service.engine.verification.parity import compare
@@ -28,18 +29,26 @@ from service.manifest import Invariance
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 31, 32)
 # Width of a batch, relative to its longest probe.
 PADDINGS = (1.0, 1.5, 8.0)
+# Batches that exceed the requests of the model, up to the largest setting of the service; each row is a probe.
+LARGE_SIZES = (128, 255, 512, MAX_BATCH_ITEMS)
+# The inputs of a large batch.
+MAX_LARGE_BYTES = 64 << 20
 FIRST_BATCH, LAST_BATCH = 4, 32
 FIRST_LENGTH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """`max_differences` holds each output's largest difference; `num_equal` counts comparisons with equal bits."""
+    """`max_differences` holds each output's largest difference; `num_equal` counts comparisons with equal bits.
+
+    `location` says where an output differs most; it is empty if none does.
+    """
 
     invariance: Invariance
     max_differences: dict[str, float]
     num_equal: int
     num_compared: int
+    location: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +69,8 @@ def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certific
     """Measure invariance and choose the batching strategy.
 
     The service checks the certificate on the golden cases when it loads the bundle, so a strategy must hold for them
-    too. Raises ExportError if an output changes with its batch by more than its tolerance.
+    too. Raises ExportError if an output changes with its batch by more than its tolerance, or by any amount if the
+    recipe does not accept that.
     """
     cases = dict(enumerate(golden))
     unpadded = _measure(candidate, Invariance(level="tolerance", measured=0, how=_description(candidate)))
@@ -77,6 +87,12 @@ def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certific
                 num_compared=num_compared,
             )
     measured = max([unpadded.invariance.measured, *golden_differences])
+    if candidate.run.recipe.invariance == "bitwise":
+        raise ExportError(
+            "invariance",
+            f"an answer changes with its batch by up to {measured:.3g} ({unpadded.location or 'a golden case'}), and "
+            "no batching strategy prevents it; set invariance='tolerance' in the recipe to accept the difference",
+        )
     invariance = unpadded.invariance.model_copy(update={"level": "tolerance", "measured": measured})
     return replace(unpadded, invariance=invariance)
 
@@ -94,11 +110,13 @@ def _strategies(candidate: Candidate) -> Iterator[Invariance]:
 
 def _measure(candidate: Candidate, invariance: Invariance) -> Certificate:
     max_differences = {spec.name: 0.0 for spec in candidate.manifest.outputs}
-    num_equal = num_compared = 0
+    num_equal, num_compared, largest, location = 0, 0, -1.0, ""
     for comparison in _comparisons(candidate.with_invariance(invariance)):
         num_compared += 1
         num_equal += comparison.is_equal
         difference = _difference(candidate, comparison)
+        if not comparison.is_equal and difference > largest:
+            largest, location = difference, f"output {comparison.output!r} at {comparison.location}"
         max_differences[comparison.output] = max(max_differences[comparison.output], difference)
     level = "bitwise" if num_equal == num_compared else "tolerance"
     return Certificate(
@@ -106,6 +124,7 @@ def _measure(candidate: Candidate, invariance: Invariance) -> Certificate:
         max_differences=max_differences,
         num_equal=num_equal,
         num_compared=num_compared,
+        location=location,
     )
 
 
@@ -126,6 +145,7 @@ def _comparisons(candidate: Candidate) -> Iterator[_Comparison]:
             yield from _compare_prompts(candidate, session, group.capacity, rng)
         yield from _compare_mixed(group, session, candidate.manifest.limits.max_items, rng)
         yield from _compare_random(group, session)
+        yield from _compare_large(group, session, rng)
 
 
 def _compare_prompts(
@@ -144,14 +164,36 @@ def _compare_mixed(
     single = [session.run(probe) for probe in group.probes]
     cache = "" if group.capacity is None else f", caches of {group.capacity}"
     for batch in sorted({size for size in SIZES if size <= max_items} | {max_items}):
-        num_placed = min(batch, NUM_PROBES)
-        stride = max(1, batch // NUM_PROBES)
-        num_rounds = NUM_PROBES if batch == 1 else batch if batch <= 2 * NUM_PROBES else -(-batch // num_placed)
-        for shift in range(num_rounds):
-            positions = {(shift + i * stride) % batch: (i + shift) % NUM_PROBES for i in range(num_placed)}
+        for shift, positions in enumerate(probe_positions(batch)):
             outputs = session.run(group.mixed_batch(positions, batch, PADDINGS[shift % len(PADDINGS)], rng))
             for position, number in positions.items():
                 location = f"position {position} of a batch of {batch}{cache}"
+                yield from _compare_outputs(single[number], _row(outputs, position), location)
+
+
+def probe_positions(batch: int) -> Iterator[dict[int, int]]:
+    """The number of the probe at some positions, for each round. Over all rounds, every position holds some probe."""
+    num_placed = min(batch, NUM_PROBES)
+    stride = max(1, batch // NUM_PROBES)
+    is_small = batch <= 2 * NUM_PROBES
+    num_rounds = NUM_PROBES if batch == 1 else batch if is_small else batch - (num_placed - 1) * stride
+    for shift in range(num_rounds):
+        yield {(shift + i * stride) % batch: (i + shift) % NUM_PROBES for i in range(num_placed)}
+
+
+def _compare_large(group: ProbeGroup, session: Session, rng: np.random.Generator) -> Iterator[_Comparison]:
+    """Compare every row of batches that exceed the model's requests; each probe takes every position in turn."""
+    group = group.shortened()
+    row_bytes = sum(array.nbytes for array in group.probes[0].values())
+    single = [session.run(probe) for probe in group.probes]
+    for batch in LARGE_SIZES:
+        if batch * row_bytes > MAX_LARGE_BYTES:
+            continue
+        for shift in range(NUM_PROBES):
+            positions = {position: (position + shift) % NUM_PROBES for position in range(batch)}
+            outputs = session.run(group.mixed_batch(positions, batch, 1.0, rng))
+            for position, number in positions.items():
+                location = f"position {position} of a batch of {batch}"
                 yield from _compare_outputs(single[number], _row(outputs, position), location)
 
 
@@ -193,7 +235,9 @@ def _shapes(inputs: Tensors) -> dict[str, tuple[int, ...]]:
 
 def _description(candidate: Candidate) -> str:
     """Describe how the certificate was measured. Changing this text changes every version: the manifest holds it."""
-    items = f"{NUM_PROBES} items alone and in batches of 1 to {candidate.manifest.limits.max_items}"
+    items = (
+        f"{NUM_PROBES} items alone and in batches of 1 to {candidate.manifest.limits.max_items}, and some larger ones"
+    )
     if isinstance(candidate.manifest.parameters, LanguageModel):
         return (
             f"{items}: single steps at every capacity of the cache, at every position among random others, unused "

@@ -24,6 +24,9 @@ BATCHES = (1, 2, 3, 16, 64)
 LENGTHS = (1, 2, 7)
 # Batches with more steps than this are tested with random items only.
 MAX_TEST_STEPS = 4096
+# Inputs with a steps axis, and the state of a series tagger.
+RAGGED = ("ids", "series")
+STATES = ("h", "c")
 
 Source = Literal["random", "test"]
 SOURCES: tuple[Source, ...] = ("random", "test")
@@ -35,21 +38,32 @@ class Case:
     """One input batch.
 
     `chunks`, for language models only, is an int64 array [chunks, batch] with the number of tokens of each row in each
-    chunk.
+    chunk. `rows` describes each row, if the rows have names. An extreme case has values that no test item has.
     """
 
     name: str
     inputs: Tensors
     chunks: npt.NDArray[np.int64] | None = None
+    rows: tuple[str, ...] = ()
+    is_extreme: bool = False
+
+    def describe(self, row: int) -> str:
+        """The case and, if it has a name, the row."""
+        return f"{self.name}: {self.rows[row]}" if self.rows else self.name
 
 
 def parity_cases(run: Run, manifest: Manifest) -> Iterator[Case]:
-    """Every batch size with every length, with random items and, except for the largest batches, with test items."""
+    """Every batch size with every length, with random items and, except for the largest batches, with test items.
+
+    A language model has no batches of more than MAX_TEST_STEPS tokens: they take as long as all others.
+    """
     longest = manifest.limits.max_steps
+    is_cached = isinstance(manifest.parameters, LanguageModel)
     rng = np.random.default_rng(0)
     for steps in [None] if longest is None else sorted({min(n, longest) for n in LENGTHS} | {longest}):
         for batch in BATCHES:
-            for source in SOURCES if batch * (steps or 1) <= MAX_TEST_STEPS else SOURCES[:1]:
+            is_large = batch * (steps or 1) > MAX_TEST_STEPS
+            for source in () if is_large and is_cached else SOURCES[:1] if is_large else SOURCES:
                 yield draw_case(run, manifest, batch=batch, steps=steps, source=source, rng=rng)
 
 
@@ -67,6 +81,18 @@ def draw_case(
     size = f"batch {batch}" if steps is None else f"batch {batch}, {steps} steps"
     feeding = "" if chunks is None else ", one prefill" if len(chunks) == 1 else f", in {len(chunks)} chunks"
     return Case(name=f"{size}{feeding}, {source} items", inputs=inputs, chunks=chunks)
+
+
+def draw_rows(run: Run, manifest: Manifest, lengths_B: Array, rng: np.random.Generator) -> Tensors:
+    """Rows of these lengths (ones for a model without steps), with a test item in every second row."""
+    sizes = {"batch": len(lengths_B), "steps": int(lengths_B.max())}
+    inputs = {spec.name: _random_input(run, manifest, spec, sizes, rng) for spec in _model_inputs(manifest)}
+    if "lengths" in inputs:
+        inputs["lengths"] = lengths_B.astype(np.int64)
+    items = rng.integers(0, len(run.test), len(lengths_B))
+    for row in range(1, len(lengths_B), 2):
+        _overlay_test_item(run, inputs, row, int(items[row]), int(lengths_B[row]))
+    return inputs
 
 
 def single_chunk(lengths_B: Array) -> Array:
@@ -117,20 +143,29 @@ def _random_input(
 def _overlay_test_items(run: Run, inputs: dict[str, Array], rng: np.random.Generator) -> None:
     """Overwrite random items with test items, cut to the steps of the batch. The first item is repeated to fill it."""
     batch = len(next(iter(inputs.values())))
-    chosen = rng.integers(0, len(run.test), batch)
-    ragged = next((name for name in ("ids", "series") if name in inputs), None)
-    if ragged is None:
-        for name, array in inputs.items():
-            array[:] = run.test.inputs[name][chosen]
-        return
-    steps, items = inputs[ragged].shape[1], run.test.inputs[ragged]
-    item_lengths = run.test.inputs.get("lengths", np.full(len(items), items.shape[1]))
-    for row, item in enumerate(chosen):
-        length = int(item_lengths[item])
-        row_steps = steps if row == 0 else min(length, steps)
-        inputs["lengths"][row] = row_steps
-        inputs[ragged][row, :row_steps] = np.resize(items[item, :length], (row_steps, *items.shape[2:]))
-    # A test item is a whole sequence, so it starts from the initial state.
-    for state in ("h", "c"):
-        if state in inputs:
-            inputs[state][:] = 0
+    ragged = next((name for name in RAGGED if name in inputs), None)
+    for row, item in enumerate(rng.integers(0, len(run.test), batch)):
+        steps = 1
+        if ragged is not None:
+            steps = inputs[ragged].shape[1]
+            steps = steps if row == 0 else min(_item_length(run, ragged, item), steps)
+            inputs["lengths"][row] = steps
+        _overlay_test_item(run, inputs, row, item, steps)
+
+
+def _overlay_test_item(run: Run, inputs: dict[str, Array], row: int, item: int, steps: int) -> None:
+    """Overwrite one row with a test item, cut or repeated to these steps, in its initial state."""
+    for name, array in inputs.items():
+        if name in RAGGED:
+            values = run.test.inputs[name][item, : _item_length(run, name, item)]
+            array[row, :steps] = np.resize(values, (steps, *values.shape[1:]))
+        elif name in STATES:
+            # A test item is a whole sequence, so it starts from the initial state.
+            array[row] = 0
+        elif name != "lengths":
+            array[row] = run.test.inputs[name][item]
+
+
+def _item_length(run: Run, ragged: str, item: int) -> int:
+    lengths = run.test.inputs.get("lengths")
+    return run.test.inputs[ragged].shape[1] if lengths is None else int(lengths[item])

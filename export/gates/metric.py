@@ -1,10 +1,12 @@
-"""Gate 3, metric: on the test split, the graph scores what the PyTorch model scores and what training recorded.
+"""Gate 3, metric: on the whole test split, the graph computes what PyTorch computes and scores what training recorded.
 
-Training recorded its metrics before any graph existed, so this gate finds a mistake that export's reference and the
-graph share. An image generator has no labels; its own discriminator, which is not exported, scores its samples.
+Every element of every output is compared, and then the scores. Training recorded its metrics before any graph existed,
+so the scores reveal a mistake that export's reference and the graph share. An image generator has no labels; its own
+discriminator, which is not exported, scores its samples.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,32 +15,43 @@ from torch import Tensor
 
 from export.candidate import Candidate
 from export.errors import ExportError
-from export.gates.backends import Backend, session_backend, torch_backend
-from export.gates.cases import Case, single_chunk
-from training.batches import subsample
-from training.evaluation import evaluate
-from training.families import with_initial_state
-from training.recipe import Split
+from export.gates.backends import session_backend, torch_backend
+from export.gates.cases import Array, Case, single_chunk
+from export.gates.coverage.comparison import Comparison, Coverage
+from training.batches import sequential_batches
+from training.evaluation import evaluate_each
+from training.families import FAMILIES, with_initial_state
 
 # 0.1 percentage points of accuracy, or 0.001 nats of a loss.
 MAX_DIFFERENCE = 0.001
-MAX_ITEMS = 10_000
-MAX_WINDOWS = 32
+# Windows of a language model that run together.
+MAX_WINDOWS = 16
+MAX_ITEMS = 256
 
 
-def check_metric(candidate: Candidate) -> dict[str, tuple[float, float]]:
-    """Return each score of PyTorch and of the graph. Raises ExportError if they differ by more than MAX_DIFFERENCE."""
+@dataclass(frozen=True, kw_only=True)
+class MetricResult:
+    """Each score in PyTorch and in the graph, and the comparison of the outputs."""
+
+    scores: dict[str, tuple[float, float]]
+    coverage: Coverage
+
+
+def check_metric(candidate: Candidate) -> MetricResult:
+    """Compare the whole test split. Raises ExportError for an output out of tolerance, or a score that differs."""
     run = candidate.run
-    split = subsample(run.test, MAX_WINDOWS if run.recipe.family == "language-model" else MAX_ITEMS)
+    pair = _Pair(candidate)
     score = _realness if run.recipe.family == "image-generator" else _scores
-    torch_scores = score(candidate, torch_backend(run), split)
-    graph_scores = score(candidate, session_backend(candidate.session), split)
+    torch_scores, graph_scores = score(candidate, pair)
     recorded = {name.removeprefix("test_"): value for name, value in run.checkpoint.metrics.items()}
     for name, value in graph_scores.items():
         _check_score(name, "PyTorch", torch_scores[name], value)
-        if name in recorded and len(split) == len(run.test):
+        if name in recorded:
             _check_score(name, "training", recorded[name], value)
-    return {name: (torch_scores[name], graph_scores[name]) for name in graph_scores}
+    return MetricResult(
+        scores={name: (torch_scores[name], graph_scores[name]) for name in graph_scores},
+        coverage=pair.comparison.result(),
+    )
 
 
 def _check_score(name: str, source: str, expected: float, actual: float) -> None:
@@ -50,30 +63,55 @@ def _check_score(name: str, source: str, expected: float, actual: float) -> None
         )
 
 
-def _scores(candidate: Candidate, backend: Backend, split: Split) -> dict[str, float]:
-    return evaluate(candidate.run.recipe.family, _tensor_function(candidate, backend), split)
+class _Pair:
+    """PyTorch and the graph as predictors of the same batches, each of which goes to PyTorch first."""
 
+    def __init__(self, candidate: Candidate) -> None:
+        run = candidate.run
+        exact = torch_backend(run, float64=True)
+        self.comparison = Comparison(candidate.manifest, "the test split", exact=exact, gate="metric")
+        self._run = run
+        self._session = session_backend(candidate.session)
+        self._expected: dict[str, Array] = {}
+        self._num_items = 0
 
-def _tensor_function(candidate: Candidate, backend: Backend) -> Callable[[dict[str, Tensor]], Mapping[str, Tensor]]:
-    """The backend as a function of tensors, as the evaluation of training expects it."""
-    family, model = candidate.run.recipe.family, candidate.run.model
+    def predict_torch(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        outputs = FAMILIES[self._run.recipe.family].predict(self._run.model, self._with_state(inputs))
+        self._expected = {name: tensor.numpy() for name, tensor in outputs.items()}
+        return outputs
 
-    def compute(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        inputs = dict(with_initial_state(model, inputs)) if family == "series-tagger" else inputs
-        arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in inputs.items()}
+    def predict_graph(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Raises ExportError if an output differs from PyTorch's."""
+        arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in self._with_state(inputs).items()}
         chunks = None
-        if family == "language-model":
+        if self._run.recipe.family == "language-model":
             arrays["lengths"] = np.full(len(arrays["ids"]), arrays["ids"].shape[1])
             chunks = single_chunk(arrays["lengths"])
-        outputs = backend(Case(name="the test split", inputs=arrays, chunks=chunks))
+        batch = len(next(iter(arrays.values())))
+        rows = tuple(f"item {self._num_items + row}" for row in range(batch))
+        case = Case(name="by length" if "lengths" in arrays else "in order", inputs=arrays, chunks=chunks, rows=rows)
+        outputs = self._session(case)
+        self.comparison.add(case, self._expected, outputs)
+        self._num_items += batch
         return {name: torch.from_numpy(array) for name, array in outputs.items()}
 
-    return compute
+    def _with_state(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return with_initial_state(self._run.model, inputs) if self._run.recipe.family == "series-tagger" else inputs
 
 
-def _realness(candidate: Candidate, backend: Backend, split: Split) -> dict[str, float]:
+def _scores(candidate: Candidate, pair: _Pair) -> list[dict[str, float]]:
+    run = candidate.run
+    batch_size = MAX_WINDOWS if run.recipe.family == "language-model" else MAX_ITEMS
+    return evaluate_each(run.recipe.family, [pair.predict_torch, pair.predict_graph], run.test, batch_size=batch_size)
+
+
+def _realness(candidate: Candidate, pair: _Pair) -> list[dict[str, float]]:
     """The discriminator's mean probability that a sample is real."""
     model: Any = candidate.run.model
-    samples = backend(Case(name="the test split", inputs=split.inputs))["samples"]
-    with torch.no_grad():
-        return {"realness": model.discriminator(torch.from_numpy(samples)).sigmoid().mean().item()}
+    sums = [0.0, 0.0]
+    for batch in sequential_batches(candidate.run.test, MAX_ITEMS):
+        inputs = {name: torch.from_numpy(array[batch]) for name, array in candidate.run.test.inputs.items()}
+        for number, predict in enumerate((pair.predict_torch, pair.predict_graph)):
+            with torch.no_grad():
+                sums[number] += model.discriminator(predict(inputs)["samples"]).sigmoid().sum().item()
+    return [{"realness": total / len(candidate.run.test)} for total in sums]

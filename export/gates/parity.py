@@ -1,12 +1,13 @@
-"""Gate 2, parity: the graph and the PyTorch model agree at every batch size and length, on test and random items.
+"""Gate 2, parity: the graph and the PyTorch model agree at every batch size and length, over the whole domain.
 
 Each output is finite and |onnx - torch| <= atol + rtol * |torch|. The top label or token is the same, unless PyTorch's
-two best scores are closer than that. A float64 reference tells how much of a difference between the two float32 results
-is the error of each.
+two best scores are closer than that. A grid of sizes is measured in detail: a float64 reference tells how much of a
+difference between the two float32 results is the error of each, and a second run must give the same bits. After the
+grid follow every length, every batch size and structured inputs, each element of each output compared.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,8 +15,14 @@ from export.candidate import Candidate
 from export.errors import ExportError
 from export.gates.backends import Backend, session_backend, torch_backend
 from export.gates.cases import Array, Case, parity_cases
+from export.gates.coverage.cached import check_cached
+from export.gates.coverage.comparison import Coverage
+from export.gates.coverage.domain import choose_domain
+from export.gates.coverage.sizes import check_batch_sizes, check_lengths
+from export.gates.coverage.structured import check_structured
 from service.engine.verification.parity import compare
-from service.manifest import Tolerance
+from service.families import LanguageModel
+from service.manifest import Tolerance, ValueRange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +43,11 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """The measurements of a model that is within its tolerances."""
+    """A model within its tolerances: the measurements of the grid, what else was compared, and the proven domain."""
 
     measurements: tuple[Measurement, ...]
+    coverages: tuple[Coverage, ...] = ()
+    domain: Mapping[str, ValueRange] = field(default_factory=dict)
 
     def of_output(self, output: str) -> list[Measurement]:
         """The measurements of one output, a case each."""
@@ -55,10 +64,21 @@ class Parity:
 
 
 def check_parity(candidate: Candidate) -> Parity:
-    """Compare the whole grid. Raises ExportError that names the output furthest out of its tolerance."""
-    cases = parity_cases(candidate.run, candidate.manifest)
-    torch32, torch64 = torch_backend(candidate.run), torch_backend(candidate.run, float64=True)
-    return compare_backends(candidate, cases, torch32, torch64, session_backend(candidate.session))
+    """Compare the grid and all coverages. Raises ExportError that names the output and the case."""
+    run, manifest = candidate.run, candidate.manifest
+    torch32, torch64 = torch_backend(run), torch_backend(run, float64=True)
+    grid = compare_backends(
+        candidate, parity_cases(run, manifest), torch32, torch64, session_backend(candidate.session)
+    )
+    domain = choose_domain(run, manifest)
+    coverages: list[Coverage] = []
+    if isinstance(manifest.parameters, LanguageModel):
+        coverages += check_cached(candidate)
+    else:
+        coverages += [check_lengths(candidate)] if manifest.limits.max_steps is not None else []
+        coverages.append(check_batch_sizes(candidate))
+    coverages.append(check_structured(candidate, domain))
+    return replace(grid, coverages=tuple(coverages), domain=domain)
 
 
 def compare_backends(
@@ -69,11 +89,7 @@ def compare_backends(
     # (is_float, difference, message): a float output outranks pixels, whose differences have another scale.
     failures: list[tuple[bool, float, str]] = []
     for case in cases:
-        expected, exact = torch32(case), torch64(case)
-        try:
-            actual = onnx32(case)
-        except (ValueError, RuntimeError) as error:
-            raise ExportError("parity", f"{case.name}: {error}") from error
+        expected, exact, actual = torch32(case), torch64(case), _run_twice(case, onnx32)
         for output, tolerance in candidate.manifest.tolerance.items():
             difference = compare(expected[output], actual[output], atol=tolerance.atol, rtol=tolerance.rtol)
             if difference.within:
@@ -88,6 +104,18 @@ def compare_backends(
         _, _, message = max(failures, key=lambda failure: failure[:2])
         raise ExportError("parity", f"{message}; {len(failures)} comparisons are out of tolerance")
     return Parity(measurements=tuple(measurements))
+
+
+def _run_twice(case: Case, onnx32: Backend) -> dict[str, Array]:
+    """The graph's outputs. Raises ExportError if it fails, or if a second run gives other bits."""
+    try:
+        first, second = onnx32(case), onnx32(case)
+    except (ValueError, RuntimeError) as error:
+        raise ExportError("parity", f"{case.name}: {error}") from error
+    for output, values in first.items():
+        if values.tobytes() != second[output].tobytes():
+            raise ExportError("parity", f"output {output!r} differs between two runs of the same input on {case.name}")
+    return first
 
 
 def _failure_message(output: str, case: Case, difference: float, detail: str, tolerance: Tolerance) -> str:

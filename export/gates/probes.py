@@ -10,20 +10,21 @@ length and width, in which every row is a probe (`ProbeGroup.random_batches`).
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from export.candidate import Candidate
-from export.gates.cases import SOURCES, Array, Source, draw_case
+from export.gates.cases import RAGGED, SOURCES, Array, Source, draw_case
 from service.bundle import Tensors
 from service.engine.generation.decoder import MIN_CACHE_CAPACITY, cache_capacity
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import doubling
 from service.families import LanguageModel
 
-RAGGED = frozenset({"ids", "series"})
 NUM_PROBES = 4
+# Items of large batches have at most this many steps.
+SHORT_STEPS = 8
 # The cache of a probe has room for this many more tokens.
 FREE_SLOTS = 2
 # The widths are 1, 2, 3 and so on, then as many again from all greater widths.
@@ -53,6 +54,17 @@ class ProbeGroup:
         if self.capacity is None:
             return self._mixed_items(placed, batch, padding, rng)
         return self._mixed_steps(placed, batch, self.capacity, rng)
+
+    def shortened(self) -> "ProbeGroup":
+        """The group with items of at most SHORT_STEPS steps, for batches of many rows."""
+        if self.capacity is not None or "lengths" not in self.probes[0]:
+            return self
+        probes = []
+        for number, probe in enumerate(self.probes):
+            steps = min(SHORT_STEPS - number, int(probe["lengths"][0]))
+            cut = {name: array[:, :steps] if name in RAGGED else array for name, array in probe.items()}
+            probes.append({**cut, "lengths": np.array([steps])})
+        return replace(self, probes=tuple(probes))
 
     def random_batches(self) -> Iterator[Tensors]:
         """Batches in which every row is a probe. Models with the same limits get the same sizes and widths."""

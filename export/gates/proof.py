@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from export.candidate import Candidate
 from export.gates.batch_invariance import Certificate, certify
+from export.gates.coverage.comparison import Coverage
 from export.gates.golden import golden_cases
 from export.gates.metric import check_metric
 from export.gates.parity import Parity, check_parity
@@ -18,10 +19,14 @@ ReportStage = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """The results of all gates. `metric` maps a score to its value in PyTorch and in the graph."""
+    """The results of all gates. `metric` maps a score to its value in PyTorch and in the graph.
+
+    `coverages` says what was compared element by element, beside the grid of parity.
+    """
 
     operators: dict[str, int]
     parity: Parity
+    coverages: tuple[Coverage, ...]
     metric: dict[str, tuple[float, float]]
     certificate: Certificate
     requests: tuple[RequestCase, ...]
@@ -43,5 +48,11 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
     report("requests")
     requests = check_requests(candidate.with_invariance(certificate.invariance))
     return Proof(
-        operators=operators, parity=parity, metric=metric, certificate=certificate, requests=requests, golden=golden
+        operators=operators,
+        parity=parity,
+        coverages=(*parity.coverages, metric.coverage),
+        metric=metric.scores,
+        certificate=certificate,
+        requests=requests,
+        golden=golden,
     )

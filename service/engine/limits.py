@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+MAX_BATCH_ITEMS = 1024  # the largest setting; export shows parity up to this size
 INLINE_BUDGET_S = 0.002  # the longest computation that may hold up an event loop
 
 

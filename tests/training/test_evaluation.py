@@ -1,9 +1,11 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from tests.training.tiny import RECIPES
-from training.evaluation import evaluate, model_predictor
+from training.evaluation import evaluate, evaluate_each, model_predictor
 from training.recipe import Split
 
 
@@ -42,3 +44,22 @@ def test_model_predictor_evaluates_untrained_model() -> None:
     )
     assert set(scores) == {"loss", "accuracy", "step_accuracy"}
     assert scores["loss"] == pytest.approx(np.log(2), rel=0.3)
+
+
+def test_every_predictor_gets_each_batch_in_turn() -> None:
+    split = Split(inputs={"images": np.zeros((5, 1, 1), np.uint8)}, targets=np.array([0, 1, 0, 1, 0]))
+    calls: list[tuple[int, int]] = []
+
+    def predictor(label: int) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+        def predict(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            calls.append((label, len(inputs["images"])))
+            logits = torch.zeros(len(inputs["images"]), 2)
+            logits[:, label] = 1
+            return {"logits": logits}
+
+        return predict
+
+    scores = evaluate_each("image-classifier", [predictor(0), predictor(1)], split, batch_size=3)
+    assert [each["accuracy"] for each in scores] == [3 / 5, 2 / 5]
+    assert calls == [(0, 3), (1, 3), (0, 2), (1, 2)]
+    assert evaluate_each("image-generator", [predictor(0)] * 3, split) == [{}, {}, {}]

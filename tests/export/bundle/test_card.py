@@ -23,6 +23,18 @@ def test_metrics_are_shown_with_their_data_set(candidates: Candidates, proofs: P
     assert "| on the test split of tiny | PyTorch | ONNX |\n" in text
 
 
+def test_every_comparison_has_a_row_and_the_domain_is_named(candidates: Candidates, proofs: Proofs) -> None:
+    candidate, proof = candidates("tiny-tagger"), proofs("tiny-tagger")
+    text = render_card(candidate, proof, pictures=[], samples="")
+    names = [coverage.name for coverage in proof.coverages]
+    assert names == ["every length", "every batch size", "structured inputs", "the test split"]
+    for coverage in proof.coverages:
+        assert f"| {coverage.name} | {coverage.num_batches:,} | {coverage.num_items:,} |" in text
+    for name, bound in proof.parity.domain.items():
+        assert f"`{name}` {bound.low:g} to {bound.high:g}" in text
+    assert "Domain:" not in render_card(candidates("tiny-text"), proofs("tiny-text"), pictures=[], samples="")
+
+
 def test_all_rows_of_a_table_have_as_many_cells_as_its_header(candidates: Candidates, proofs: Proofs) -> None:
     for name in ("tiny-tagger", "tiny-gan", "tiny-text"):
         text = card_files(candidates(name), proofs(name))["card.md"].decode()

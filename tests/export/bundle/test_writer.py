@@ -24,6 +24,7 @@ def test_a_written_bundle_replays_its_golden_cases(candidate: Candidate, proofs:
     assert bundle.model == candidate.model
     assert bundle.tokenizer == candidate.run.tokenizer
     assert bundle.manifest.invariance == proofs(name).certificate.invariance
+    assert bundle.manifest.domain == proofs(name).parity.domain
     for output, measured in replay(candidate.session, bundle).items():
         assert measured <= 2 * bundle.manifest.tolerance[output].measured + 1e-6
     assert [case.request for case in bundle.requests] == [case.request for case in proofs(name).requests]

@@ -1,38 +1,17 @@
 """The gate chooses the cheapest strategy that makes outputs invariant, and measures the outputs that are not."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
 
 from export.candidate import Candidate
 from export.errors import ExportError
-from export.gates.batch_invariance import certify
+from export.gates.batch_invariance import LARGE_SIZES, certify, probe_positions
 from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import Mismatch
 from tests.export.conftest import Candidates
-
-# Adds nodes that depend on the batch, and returns the name of the value to add to the logits.
-Leak = Callable[[onnx.GraphProto, str], str]
-
-
-def node(graph: onnx.GraphProto, operator: str, inputs: list[str], **attributes: object) -> str:
-    name = f"leak_{len(graph.node)}"
-    graph.node.append(helper.make_node(operator, inputs, [name], **attributes))
-    return name
-
-
-def constant(graph: onnx.GraphProto, value: object, dtype: str) -> str:
-    name = f"constant_{len(graph.initializer)}"
-    graph.initializer.append(numpy_helper.from_array(np.array(value, dtype), name))
-    return name
-
-
-def size(graph: onnx.GraphProto, tensor: str, axis: int) -> str:
-    return node(graph, "Gather", [node(graph, "Shape", [tensor]), constant(graph, axis, "int64")])
+from tests.export.edits import Leak, constant, leaking, node, size
 
 
 def batch_of_one(graph: onnx.GraphProto, logits: str) -> str:
@@ -63,17 +42,10 @@ def batch_mean(graph: onnx.GraphProto, logits: str) -> str:
     return node(graph, "ReduceMean", [logits, constant(graph, [0], "int64")], keepdims=1)
 
 
-def leaking(candidate: Candidate, leak: Leak, scale: float) -> Candidate:
-    """The candidate with `scale` times the leak added to its logits."""
-    model = onnx.load_from_string(candidate.model)
-    graph = model.graph
-    for other in graph.node:
-        for names in (other.input, other.output):
-            for i, name in enumerate(names):
-                names[i] = "exact" if name == "logits" else name
-    added = node(graph, "Mul", [leak(graph, "exact"), constant(graph, scale, "float32")])
-    graph.node.append(helper.make_node("Add", ["exact", added], ["logits"]))
-    return replace(candidate, model=model.SerializeToString())
+def accepting(candidate: Candidate) -> Candidate:
+    """The candidate of a recipe that accepts the level `tolerance`."""
+    run = candidate.run
+    return replace(candidate, run=replace(run, recipe=replace(run.recipe, invariance="tolerance")))
 
 
 @pytest.mark.parametrize("name", ["tiny-lstm", "tiny-rnn", "tiny-prenorm", "tiny-gan"])
@@ -106,7 +78,10 @@ def test_the_cheapest_strategy_that_helps_is_chosen(candidates: Candidates, leak
 
 @pytest.mark.parametrize("name", ["tiny-lstm", "tiny-prenorm"])
 def test_no_strategy_hides_a_leak_of_other_rows(candidates: Candidates, name: str) -> None:
-    certificate = certify(leaking(candidates(name), batch_mean, 1e-6))
+    candidate = leaking(candidates(name), batch_mean, 1e-6)
+    with pytest.raises(ExportError, match=r"changes with its batch by up to .*e-0\d \(output 'logits' at position"):
+        certify(candidate)
+    certificate = certify(accepting(candidate))
     assert (certificate.invariance.level, certificate.invariance.strategy) == ("tolerance", "none")
     assert certificate.invariance.measured == certificate.max_differences["logits"] > 0
 
@@ -132,5 +107,26 @@ def test_a_strategy_must_hold_for_the_golden_cases_too(candidates: Candidates, m
         "export.gates.batch_invariance.find_mismatches",
         lambda session, cases: [Mismatch(case=0, row=1, output="x", difference=1e-7)],
     )
-    invariance = certify(candidate).invariance
+    with pytest.raises(ExportError, match="changes with its batch by up to 1e-07 \\(a golden case\\)"):
+        certify(candidate)
+    invariance = certify(accepting(candidate)).invariance
     assert (invariance.level, invariance.strategy, invariance.measured) == ("tolerance", "none", 1e-7)
+
+
+def test_probes_are_placed_at_every_position() -> None:
+    for batch in range(1, 201):
+        rounds = list(probe_positions(batch))
+        assert {position for positions in rounds for position in positions} == set(range(batch)), batch
+        assert len(rounds) <= batch + 3
+
+
+@pytest.mark.parametrize("size_of_batch", [size for size in LARGE_SIZES if size % 32 == 0])
+def test_batches_that_exceed_the_requests_of_the_model_are_compared(candidates: Candidates, size_of_batch: int) -> None:
+    def one_large_size(graph: onnx.GraphProto, logits: str) -> str:
+        is_large = node(graph, "Equal", [size(graph, logits, 0), constant(graph, size_of_batch, "int64")])
+        return node(graph, "Cast", [is_large], to=onnx.TensorProto.FLOAT)
+
+    candidate = candidates("tiny-lstm")
+    assert candidate.manifest.limits.max_items < size_of_batch
+    with pytest.raises(ExportError, match=rf"position \d+ of a batch of {size_of_batch}"):
+        certify(leaking(candidate, one_large_size, 1e-6))

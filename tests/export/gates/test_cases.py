@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.candidate import Candidate
-from export.gates.cases import BATCHES, draw_case, parity_cases, random_chunks
+from export.gates.cases import BATCHES, Case, draw_case, draw_rows, parity_cases, random_chunks
 from export.graph.exporter import EXAMPLE_SIZES
 from tests.export.conftest import Candidates
 
@@ -18,6 +18,31 @@ def test_the_grid_has_every_batch_and_length_except_the_traced_ones(candidates: 
     assert EXAMPLE_SIZES["batch"] not in {batch for batch, _ in sizes}
     assert EXAMPLE_SIZES["steps"] not in {steps for _, steps in sizes}
     assert len(cases) == 2 * len(sizes)
+
+
+def test_a_language_model_has_no_large_batches(candidates: Candidates) -> None:
+    candidate = candidates("tiny-language")
+    limits = candidate.manifest.limits.model_copy(update={"max_steps": 256})
+    manifest = candidate.manifest.model_copy(update={"limits": limits})
+    sizes = {case.inputs["ids"].shape for case in parity_cases(candidate.run, manifest)}
+    assert {(16, 256), (64, 7)} <= sizes
+    assert (64, 256) not in sizes
+
+
+def test_drawn_rows_have_the_given_lengths_and_test_items_in_every_second_row(candidates: Candidates) -> None:
+    run, manifest = candidates("tiny-tagger").run, candidates("tiny-tagger").manifest
+    lengths = np.array([4, 9, 1, 3])
+    inputs = draw_rows(run, manifest, lengths, np.random.default_rng(0))
+    assert inputs["lengths"].tolist() == lengths.tolist()
+    assert inputs["series"].shape[:2] == (4, 9)
+    first_steps = {item[0].tobytes() for item in run.test.inputs["series"]}
+    assert [inputs["series"][row, 0].tobytes() in first_steps for row in range(4)] == [False, True, False, True]
+    assert [bool(inputs["h"][row].any()) for row in range(4)] == [True, False, True, False]
+
+
+def test_a_case_describes_its_rows() -> None:
+    assert Case(name="some", inputs={}).describe(1) == "some"
+    assert Case(name="some", inputs={}, rows=("a", "b")).describe(1) == "some: b"
 
 
 def test_the_same_seed_draws_the_same_cases(candidate: Candidate) -> None:

@@ -9,7 +9,8 @@ from export.candidate import Candidate
 from export.errors import ExportError
 from export.gates.backends import Backend
 from export.gates.cases import Case
-from export.gates.parity import compare_backends
+from export.gates.coverage.domain import choose_domain
+from export.gates.parity import check_parity, compare_backends
 from tests.export.conftest import Candidates
 
 LOGITS = np.array([[3.0, -2.0, 0.5, 1.0], [0.0, 1.0, 2.0, 3.0]], np.float32)
@@ -85,3 +86,40 @@ def test_a_graph_that_raises_is_refused_with_the_case(candidate: Candidate) -> N
 
     with pytest.raises(ExportError, match="parity: batch 2, random items: index out of bounds"):
         compare_backends(candidate, CASES, returning(LOGITS), returning(LOGITS), failing)
+
+
+def test_a_graph_whose_second_run_differs_is_refused(candidate: Candidate) -> None:
+    number_of_runs = 0
+
+    def backend(case: Case) -> dict[str, Any]:
+        nonlocal number_of_runs
+        number_of_runs += 1
+        return returning(LOGITS + np.float32(1e-7 * number_of_runs))(case)
+
+    with pytest.raises(ExportError, match="output 'logits' differs between two runs of the same input on batch 2"):
+        compare_backends(candidate, CASES, returning(LOGITS), returning(LOGITS), backend)
+    assert number_of_runs == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("tiny-picture", ["every batch size", "structured inputs"]),
+        ("tiny-rnn", ["every length", "every batch size", "structured inputs"]),
+        (
+            "tiny-prenorm",
+            [
+                "every prompt length at every capacity",
+                "every past length at every capacity",
+                "every batch size",
+                "every size of the past",
+                "structured inputs",
+            ],
+        ),
+    ],
+)
+def test_every_family_has_its_coverages_and_its_domain(candidates: Candidates, name: str, expected: list[str]) -> None:
+    candidate = candidates(name)
+    parity = check_parity(candidate)
+    assert [coverage.name for coverage in parity.coverages] == expected
+    assert parity.domain == choose_domain(candidate.run, candidate.manifest)

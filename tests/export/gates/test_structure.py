@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from torch import Tensor, nn
@@ -28,6 +29,11 @@ def edited(candidate: Candidate, change: str) -> Candidate:
             graph.node.extend(onnx.helper.make_node("Relu", [a], [b]) for a, b in pairwise(names))
         case "loop":
             graph.node.append(onnx.helper.make_node("Scan", ["logits"], ["looped"]))
+        case "random":
+            graph.node.append(onnx.helper.make_node("RandomNormalLike", ["logits"], ["noise"], name="noise"))
+        case "mask":
+            graph.node.append(onnx.helper.make_node("Dropout", ["logits", "", "on"], ["dropped"], name="dropout"))
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "on"))
         case "renamed":
             graph.output[0].name = "scores"
         case "rank":
@@ -46,6 +52,8 @@ def test_operators_are_counted_by_name(candidates: Candidates) -> None:
     ("change", "expected"),
     [
         ("training", r"the service must not load this graph: node 'dropout' \(Dropout\) is in training mode"),
+        ("mask", r"the service must not load this graph: node 'dropout' \(Dropout\) is in training mode"),
+        ("random", r"the service must not load this graph: node 'noise' \(RandomNormalLike\) draws random numbers"),
         ("long", r"\d+ nodes for \d+ modules, at most \d+ expected"),
         ("loop", r"the service must not load this graph: node '' \(Scan\) is control flow"),
         ("renamed", "the service must not load this graph: the output 'scores' is undefined"),
@@ -55,6 +63,33 @@ def test_operators_are_counted_by_name(candidates: Candidates) -> None:
 def test_a_changed_graph_is_refused(candidates: Candidates, change: str, expected: str) -> None:
     with pytest.raises(ExportError, match=f"structure: {expected}"):
         check_structure(edited(candidates("tiny-rnn"), change))
+
+
+def test_a_recipe_may_admit_control_flow(candidates: Candidates) -> None:
+    """Both branches of an If return the logits, so only the operator is refused, and its nodes are counted."""
+    candidate = candidates("tiny-rnn")
+    model = onnx.load_from_string(candidate.model)
+    graph = model.graph
+    for node in graph.node:
+        node.output[:] = ["exact" if name == "logits" else name for name in node.output]
+        node.input[:] = ["exact" if name == "logits" else name for name in node.input]
+    branches = {
+        f"{branch}_branch": onnx.helper.make_graph(
+            [onnx.helper.make_node("Identity", ["exact"], [f"{branch}_logits"])],
+            branch,
+            [],
+            [onnx.helper.make_tensor_value_info(f"{branch}_logits", onnx.TensorProto.FLOAT, None)],
+        )
+        for branch in ("then", "else")
+    }
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "condition"))
+    graph.node.append(onnx.helper.make_node("If", ["condition"], ["logits"], name="choice", **branches))
+    content = model.SerializeToString()
+    with pytest.raises(ExportError, match=r"node 'choice' \(If\) is control flow"):
+        check_structure(replace(candidate, model=content))
+    run = replace(candidate.run, recipe=replace(candidate.run.recipe, control_flow=True))
+    operators = check_structure(build_candidate(run, content))
+    assert (operators["If"], operators["Identity"]) == (1, 2)
 
 
 class Convolution(nn.Module):

@@ -1,0 +1,94 @@
+"""Comparison of many batches with PyTorch: every element of every output, and the first difference is a refusal.
+
+Some rows amplify float32 rounding: a long series in a recurrent network, or values far beyond the test data. No float32
+implementation stays within the tolerance there, PyTorch included. Such a row may differ as much as rounding explains,
+which the float64 reference measures: ERROR_RATIO times the error of PyTorch's float32 result, or NOISE_RATIO times the
+effect of noise of NOISE_SCALE in its inputs.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from export.errors import ExportError
+from export.gates.backends import Backend
+from export.gates.cases import Array, Case
+from service.bundle import Tensors
+from service.engine.verification.parity import compare
+from service.manifest import Manifest
+
+ERROR_RATIO = 16
+NOISE_RATIO, NOISE_SCALE = 4, 1e-6
+# An extreme row may use its tolerance this many times.
+EXTREME_SHARE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What a group of batches covers, their number, and the largest difference of each output."""
+
+    name: str
+    num_batches: int
+    num_items: int
+    max_differences: dict[str, float]
+
+
+class Comparison:
+    """The batches of one group, compared one after the other. `exact` is the float64 reference, if there is one."""
+
+    def __init__(self, manifest: Manifest, name: str, *, exact: Backend | None = None, gate: str = "parity") -> None:
+        self._tolerances = manifest.tolerance
+        self._name, self._gate, self._exact = name, gate, exact
+        self._num_batches = self._num_items = 0
+        self._max_differences = dict.fromkeys(manifest.tolerance, 0.0)
+
+    def add(self, case: Case, expected: Tensors, actual: Tensors) -> None:
+        """Compare the outputs of one batch. Raises ExportError that names the output, the row and the values."""
+        self._num_batches += 1
+        self._num_items += len(next(iter(expected.values())))
+        for name, reference in expected.items():
+            tolerance = self._tolerances[name]
+            difference = compare(reference, actual[name], atol=tolerance.atol, rtol=tolerance.rtol)
+            if not difference.within and not self._is_rounding(case, name, reference, actual[name]):
+                row = case.describe(difference.index[0] if difference.index else 0)
+                raise ExportError(
+                    self._gate,
+                    f"output {name!r} differs by {difference.worst:.3g} (atol {tolerance.atol:g}, rtol "
+                    f"{tolerance.rtol:g}) on {self._name}, {row}: {difference.detail}",
+                )
+            self._max_differences[name] = max(self._max_differences[name], difference.worst)
+
+    def result(self) -> Coverage:
+        """What was compared so far."""
+        return Coverage(
+            name=self._name,
+            num_batches=self._num_batches,
+            num_items=self._num_items,
+            max_differences=self._max_differences,
+        )
+
+    def _is_rounding(self, case: Case, output: str, expected: Array, actual: Array) -> bool:
+        """Whether float32 rounding explains the difference in every row."""
+        if self._exact is None or expected.dtype.kind in "iu" or expected.shape != actual.shape:
+            return False
+        exact = self._exact(case)[output].astype(np.float64)
+        tolerance = self._tolerances[output]
+        allowed = tolerance.atol + tolerance.rtol * np.abs(exact)
+
+        def share(values: Array) -> Array:
+            return (np.abs(values - exact) / allowed).reshape(len(exact), -1).max(axis=1)
+
+        limit = np.maximum(EXTREME_SHARE if case.is_extreme else 1, ERROR_RATIO * share(expected))
+        limit = np.maximum(limit, NOISE_RATIO * share(self._exact(_with_noise(case))[output]))
+        # A share that is not a number compares as false.
+        return bool((share(actual) <= limit).all())
+
+
+def _with_noise(case: Case) -> Case:
+    """The case with relative noise in its float inputs."""
+    rng = np.random.default_rng(9)
+    inputs = {
+        name: array * (1 + NOISE_SCALE * rng.standard_normal(array.shape)) if array.dtype.kind == "f" else array
+        for name, array in case.inputs.items()
+    }
+    return replace(case, inputs=inputs)

@@ -1,0 +1,111 @@
+"""Inputs with structure that random and test items lack: extremes, ties, single values, every token and every grey.
+
+A graph that goes off at one pixel, one grey value or one token, or only for large or tiny numbers, differs on one of
+them. Series, states and latents reach both ends of the domain.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from export.candidate import Candidate
+from export.gates.backends import session_backend, torch_backend
+from export.gates.cases import Array, Case, single_chunk
+from export.gates.coverage.comparison import Comparison, Coverage
+from export.gates.coverage.floats import latent_rows, series_rows
+from export.gates.coverage.images import image_rows
+from export.gates.coverage.row import Row
+from service.families import ImageClassifier, ImageGenerator, LanguageModel, TextClassifier
+from service.manifest import ValueRange
+
+# Bounds of one batch.
+MAX_ROWS, MAX_BYTES = 128, 16 << 20
+# Vocabularies above this size are sampled for a language model, whose logits have a value for every token.
+MAX_TOKENS = 4096
+# Rows with one token throughout have these lengths, and the longest of the model.
+TIED_LENGTHS = (2, 7, 64)
+
+
+def check_structured(candidate: Candidate, domain: Mapping[str, ValueRange]) -> Coverage:
+    """Compare all structured inputs of the model's family. Raises ExportError that names the input."""
+    run, session = candidate.run, session_backend(candidate.session)
+    reference, exact = torch_backend(run), torch_backend(run, float64=True)
+    comparison = Comparison(candidate.manifest, "structured inputs", exact=exact)
+    for case in _cases(structured_rows(candidate, domain), candidate):
+        comparison.add(case, reference(case), session(case))
+    return comparison.result()
+
+
+def structured_rows(candidate: Candidate, domain: Mapping[str, ValueRange]) -> Iterator[Row]:
+    """The structured inputs of the model's family."""
+    run, parameters = candidate.run, candidate.manifest.parameters
+    match parameters:
+        case ImageClassifier():
+            return image_rows(run.test.inputs["images"])
+        case ImageGenerator():
+            return latent_rows(run.test.inputs["latents"], domain["latents"])
+        case TextClassifier() | LanguageModel():
+            max_tokens = MAX_TOKENS if isinstance(parameters, LanguageModel) else parameters.vocabulary
+            return _token_rows(parameters.vocabulary, max_tokens, candidate.manifest.limits.max_steps or 1)
+        case _:
+            return series_rows(candidate, domain)
+
+
+def _token_rows(vocabulary: int, max_tokens: int, longest: int) -> Iterator[Row]:
+    """Every token alone, first, last and throughout; the first tokens, which include padding and unknown, also long."""
+    rng = np.random.default_rng(6)
+    tokens = np.unique(np.linspace(0, vocabulary - 1, min(vocabulary, max_tokens)).round().astype(np.int64)).tolist()
+    for steps, build in {1: _single, 3: _first, 4: _last, 5: _throughout}.items():
+        if steps <= longest:
+            for token in tokens:
+                name, ids = build(token, rng.integers(vocabulary, size=steps))
+                yield _row(name, ids)
+    for steps in sorted({min(length, longest) for length in (*TIED_LENGTHS, longest)}):
+        for token in (*tokens[:3], tokens[-1]):
+            yield _row(*_throughout(token, np.zeros(steps, np.int64)))
+
+
+def _row(name: str, ids: Array) -> Row:
+    return Row(name=name, inputs={"ids": ids, "lengths": np.array(len(ids))})
+
+
+def _single(token: int, ids: Array) -> tuple[str, Array]:
+    return f"token {token} alone", np.full_like(ids, token)
+
+
+def _first(token: int, ids: Array) -> tuple[str, Array]:
+    ids[0] = token
+    return f"token {token} as the first", ids
+
+
+def _last(token: int, ids: Array) -> tuple[str, Array]:
+    ids[-1] = token
+    return f"token {token} as the last", ids
+
+
+def _throughout(token: int, ids: Array) -> tuple[str, Array]:
+    return f"token {token} at all {len(ids)} steps", np.full_like(ids, token)
+
+
+def _cases(rows: Iterator[Row], candidate: Candidate) -> Iterator[Case]:
+    """The rows, in order, as batches of rows of the same shapes."""
+    batch: list[Row] = []
+    for row in rows:
+        max_rows = max(1, min(MAX_ROWS, MAX_BYTES // sum(array.nbytes for array in row.inputs.values())))
+        if batch and (row.key != batch[0].key or len(batch) == max_rows):
+            yield _case(batch, candidate)
+            batch = []
+        batch.append(row)
+    yield _case(batch, candidate)
+
+
+def _case(rows: list[Row], candidate: Candidate) -> Case:
+    inputs = {name: np.stack([row.inputs[name] for row in rows]) for name in rows[0].inputs}
+    is_cached = isinstance(candidate.manifest.parameters, LanguageModel)
+    return Case(
+        name=f"a batch of {len(rows)}",
+        inputs=inputs,
+        chunks=single_chunk(inputs["lengths"]) if is_cached else None,
+        rows=tuple(row.name for row in rows),
+        is_extreme=rows[0].is_extreme,
+    )
