@@ -47,6 +47,13 @@ def test_the_earliest_deadline_of_all_sources_comes_next() -> None:
     assert not scheduler
 
 
+def test_of_equal_deadlines_the_queue_that_waited_first_comes_next() -> None:
+    first, second = queue_of(1), queue_of(1)
+    scheduler = scheduler_of(first, second)
+    assert isinstance(scheduler.next_job(0.0), Batch)
+    assert (first.num_rows, second.num_rows) == (0, 1)
+
+
 def test_cancelled_tasks_are_passed_over() -> None:
     cancelled = task(1)
     scheduler = scheduler_of(cancelled, task(2))

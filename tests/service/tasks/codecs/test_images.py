@@ -81,6 +81,19 @@ def test_png_and_pixels_give_the_same_image(image: ImageSpec, pixels: np.ndarray
     assert all(np.array_equal(read, pixels) for read in batch)
 
 
+def test_every_image_of_a_batch_is_read() -> None:
+    images = [GREY_PIXELS, 255 - GREY_PIXELS, GREY_PIXELS // 2]
+    for count in (1, 2, 3):
+        assert np.array_equal(read_images(images[:count], GREY, "/images"), np.stack(images[:count]))
+
+
+def test_characters_outside_base64_are_not_passed_over() -> None:
+    png = base64_of(file_of(Pillow.fromarray(GREY_PIXELS)))
+    for text in (f"{png[:8]}!{png[8:]}", f"{png[:8]}\n{png[8:]}", f"data:image/png;base64,{png[:8]} {png[8:]}"):
+        with pytest.raises(EkibenError, match="expected base64 of a PNG or JPEG image"):
+            read_image(text, GREY, "/images/0")
+
+
 def test_jpeg_is_decoded() -> None:
     flat = Pillow.new("L", (5, 3), 200)
     assert decode_image(file_of(flat, "JPEG"), GREY, "").tolist() == [[200] * 5] * 3
