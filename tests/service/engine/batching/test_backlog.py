@@ -28,6 +28,27 @@ def test_predictions_include_queued_and_running_work() -> None:
     assert backlog.predict(10.0, 20.0, work_s=1.0, batch_s=0.25)[0] == pytest.approx(0.75)
 
 
+def test_removed_work_delays_nobody() -> None:
+    backlog = Backlog(1)
+    for deadline, work_s in ((11.0, 0.6), (11.0, 0.4), (20.0, 3.0)):
+        backlog.add(deadline, work_s)
+    assert backlog.predict(10.0, 11.0, work_s=0.5, batch_s=0.0)[1] == pytest.approx(0.5)
+    backlog.remove(11.0, 0.6)
+    assert backlog.predict(10.0, 11.0, work_s=0.7, batch_s=0.0)[1] == pytest.approx(0.1)
+    backlog.remove(11.0, 0.4)
+    assert backlog.predict(10.0, 11.0, work_s=0.9, batch_s=0.0)[1] == 0
+    assert backlog.total_s == pytest.approx(3.0)
+
+
+def test_an_empty_backlog_holds_no_rounding_error() -> None:
+    backlog = Backlog(1)
+    for _ in range(3):
+        backlog.add(20.0, 0.1)
+    for _ in range(3):
+        backlog.remove(20.0, 0.1)
+    assert backlog.total_s == 0.0
+
+
 def test_an_urgent_request_passes_patient_ones() -> None:
     backlog = Backlog(1)
     backlog.add(30.0, 5.0)
