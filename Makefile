@@ -14,7 +14,7 @@ RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__i
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-wire prove-engine prove-soak prove-scoring prove-tests
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -76,8 +76,12 @@ bench-peers: export ## install other servers and compare them with this service 
 prove-wire: export ## change graphs 200,000 times and compare how the service, onnx and onnxruntime read what is accepted
 	@$(BIN)/python -m benchmarks.proof.wire
 
-prove-engine: export ## measure 2,000 sequences at once, overload at twice the peak, killed workers and starts
+prove-labels: export ## swap every pair of labels, corrupt every tokenizer, and count what is not refused
+	@$(BIN)/python -m benchmarks.proof.labels_and_tokenizers
+
+prove-engine: export ## measure 2,000 sequences at once, adversarial texts, overload at twice the peak, killed workers and starts
 	@$(BIN)/python -m benchmarks.engine.lengths
+	@$(BIN)/python -m benchmarks.engine.adversarial_texts
 	@$(BIN)/python -m benchmarks.engine.overload
 	@$(BIN)/python -m benchmarks.engine.kills --workers 1
 	@$(BIN)/python -m benchmarks.engine.kills --workers 2

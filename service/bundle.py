@@ -15,22 +15,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from service.errors import BundleError
 from service.families import FrozenModel, LanguageModel
-from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, FileEntry, Manifest
+from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, TOKENS, FileEntry, Manifest
 from service.operators import check_operators
 
 MAX_MANIFEST_BYTES = 1 << 20
 # The most bytes of each file; a message of protobuf has less than 2 GiB.
-MAX_FILE_BYTES = {MODEL: (1 << 31) - 1, GOLDEN: 1 << 28, REQUESTS: 1 << 26, TOKENIZER: 1 << 26}
+MAX_FILE_BYTES = {MODEL: (1 << 31) - 1, GOLDEN: 1 << 28, REQUESTS: 1 << 26, TOKENIZER: 1 << 25, TOKENS: 1 << 26}
 MAX_OTHER_FILE_BYTES = 1 << 24
 MAX_BUNDLE_BYTES = 3 << 30
 MAX_GOLDEN_HEADER_BYTES = 1 << 22
@@ -39,6 +39,7 @@ MAX_GOLDEN_CASES = 1024
 MAX_GOLDEN_ROWS = 1 << 20
 MAX_GOLDEN_AXES = 8
 MAX_REQUESTS = 4096
+MAX_TOKEN_CASES = 1 << 16
 # Files that a manifest cannot list: itself, and the signature over it.
 UNLISTED_FILES = {MANIFEST, "signature.json"}
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -59,6 +60,16 @@ class RequestCase(FrozenModel):
     answer: dict[str, Any]
 
 
+class TokenCase(FrozenModel):
+    """A text, and the ids that the tokenizer gives for it."""
+
+    text: str = Field(min_length=1)
+    ids: tuple[int, ...] = Field(min_length=1)
+
+
+CaseT = TypeVar("CaseT", RequestCase, TokenCase)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A bundle that passed every check."""
@@ -68,6 +79,7 @@ class Bundle:
     golden: tuple[GoldenCase, ...]
     requests: tuple[RequestCase, ...]
     tokenizer: str | None
+    tokens: tuple[TokenCase, ...] = ()
 
 
 def current_version(folder: Path) -> str:
@@ -97,8 +109,10 @@ def open_bundle(folder: Path) -> Bundle:
     with _parsing(label, GOLDEN):
         golden = _parse_golden(contents[GOLDEN], manifest)
     with _parsing(label, REQUESTS):
-        requests = _parse_requests(contents[REQUESTS])
-    return Bundle(manifest=manifest, model=model, golden=golden, requests=requests, tokenizer=tokenizer)
+        requests = _parse_lines(contents[REQUESTS], RequestCase, MAX_REQUESTS)
+    with _parsing(label, TOKENS):
+        tokens = _parse_lines(contents[TOKENS], TokenCase, MAX_TOKEN_CASES) if TOKENS in contents else ()
+    return Bundle(manifest=manifest, model=model, golden=golden, requests=requests, tokenizer=tokenizer, tokens=tokens)
 
 
 def first_validation_error(error: ValidationError) -> str:
@@ -225,14 +239,14 @@ def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:
     return tuple(GoldenCase(inputs=cases[i][0], outputs=cases[i][1]) for i in sorted(cases))
 
 
-def _parse_requests(content: bytes) -> tuple[RequestCase, ...]:
+def _parse_lines(content: bytes, kind: type[CaseT], max_lines: int) -> tuple[CaseT, ...]:
     """Parse one JSON object per line; only a line feed ends a line, because texts may hold other separators."""
-    cases, lines = [], content.removesuffix(b"\n").split(b"\n", MAX_REQUESTS)
-    if len(lines) > MAX_REQUESTS:
-        raise ValueError(f"the file has more than {MAX_REQUESTS} lines")
+    cases, lines = [], content.removesuffix(b"\n").split(b"\n", max_lines)
+    if len(lines) > max_lines:
+        raise ValueError(f"the file has more than {max_lines} lines")
     for number, line in enumerate(lines, start=1):
         try:
-            cases.append(RequestCase.model_validate_json(line))
+            cases.append(kind.model_validate_json(line))
         except ValidationError as error:
             raise ValueError(f"line {number}: {first_validation_error(error)}") from error
     return tuple(cases)

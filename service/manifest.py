@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from service.families import TASK_OF_FAMILY, FrozenModel, Parameters, Size, Specs, TaskName
 
 MODEL, MANIFEST, CARD, TOKENIZER = "model.onnx", "manifest.json", "card.md", "tokenizer.json"
-GOLDEN, REQUESTS = "golden.safetensors", "requests.jsonl"
+GOLDEN, REQUESTS, TOKENS = "golden.safetensors", "requests.jsonl", "tokens.jsonl"
 MODEL_NAME = "^[a-z0-9]+(-[a-z0-9]+)*$"
 MAX_MODEL_NAME = 64
 MAX_FILES = 64

@@ -7,9 +7,11 @@ import ctypes
 import gc
 import os
 import sys
+import threading
 from contextlib import suppress
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
+HOST_NICENESS = 10
 
 
 def core_of_worker(index: int, num_workers: int) -> int | None:
@@ -50,3 +52,10 @@ def tune_gc() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+
+
+def lower_priority() -> None:
+    """Have the calling thread give way to the event loop and the device threads while they have work (Linux)."""
+    thread = threading.get_native_id()
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + HOST_NICENESS)

@@ -23,14 +23,16 @@ from torch import Tensor, nn
 
 from training.models import RECIPES
 from training.recipe import Recipe, Split
+from training.token_cases import TokenCase, choose_cases, pack_cases, unpack_cases
 
-CHECKPOINT, WEIGHTS, SNAPSHOT, TEST, TEXTS, TOKENIZER = (
+CHECKPOINT, WEIGHTS, SNAPSHOT, TEST, TEXTS, TOKENIZER, TOKENS = (
     "checkpoint.json",
     "weights.safetensors",
     "optimizer.safetensors",
     "test.safetensors",
     "test.jsonl",
     "tokenizer.json",
+    "tokens.jsonl",
 )
 
 
@@ -63,7 +65,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A finished run; the model has its trained weights and is in eval mode, on the CPU."""
+    """A finished run; the model has its trained weights and is in eval mode, on the CPU.
+
+    `tokens` are texts with the ids that the tokenizer of training gave them; runs of earlier revisions have none.
+    """
 
     folder: Path
     recipe: Recipe
@@ -71,6 +76,7 @@ class Run:
     checkpoint: Checkpoint
     test: Split
     tokenizer: str | None
+    tokens: tuple[TokenCase, ...] = ()
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -116,13 +122,16 @@ def start_run(folder: Path) -> None:
 
 
 def finish_run(folder: Path, *, model: nn.Module, test: Split, tokenizer: str | None, facts: Mapping[str, Any]) -> None:
-    """Write weights, test split and tokenizer, then the checkpoint; `facts` holds its fields except `files`."""
+    """Write weights, test split, tokenizer and token cases, then the checkpoint.
+
+    `facts` holds the checkpoint's fields except `files`.
+    """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     contents = {WEIGHTS: save_tensors(weights), TEST: save_arrays(_pack(test))}
     if test.texts:
         contents[TEXTS] = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in test.texts).encode()
     if tokenizer is not None:
-        contents[TOKENIZER] = tokenizer.encode()
+        contents |= {TOKENIZER: tokenizer.encode(), TOKENS: pack_cases(choose_cases(tokenizer, test))}
     for name, content in contents.items():
         write_file(folder / name, content)
     files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
@@ -143,7 +152,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder}: {CHECKPOINT} cannot be read: {error}") from error
     names = set(checkpoint.files)
-    if not {WEIGHTS, TEST} <= names <= {WEIGHTS, TEST, TEXTS, TOKENIZER}:
+    if not {WEIGHTS, TEST} <= names <= {WEIGHTS, TEST, TEXTS, TOKENIZER, TOKENS}:
         raise RunError(
             f"{folder}: {CHECKPOINT} lists the files {sorted(names)}, expected {WEIGHTS} and {TEST} at least"
         )
@@ -168,6 +177,10 @@ def load_run(folder: Path, recipes: Mapping[str, Recipe] = RECIPES) -> Run:
         raise RunError(f"{folder}: {WEIGHTS} does not fit recipe {recipe.name}: {error}") from error
     except (SafetensorError, KeyError, ValueError) as error:
         raise RunError(f"{folder}: {WEIGHTS} or {TEST} cannot be read: {error}") from error
+    try:
+        tokens = unpack_cases(contents.get(TOKENS, b""))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder}: {TOKENS} cannot be read: {error}") from error
     return Run(
         folder=folder,
         recipe=recipe,
@@ -175,6 +188,7 @@ def load_run(folder: Path, recipes: Mapping[str, Recipe] = RECIPES) -> Run:
         checkpoint=checkpoint,
         test=test,
         tokenizer=contents[TOKENIZER].decode() if TOKENIZER in contents else None,
+        tokens=tokens,
     )
 
 

@@ -21,8 +21,9 @@ from safetensors.numpy import save
 
 from benchmarks.connection import Response
 from service.bundle import Bundle, GoldenCase, Tensors, current_version, open_bundle, pack_golden
-from service.engine.sessions.model import Model, read_tokenizer
+from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
+from service.engine.sessions.tokenizer import read_tokenizer
 from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, Manifest
 from service.tasks.model_lookup import ENDPOINTS
 from service.tasks.replay import answer_request_sync

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from service.bundle import RequestCase, open_bundle
-from service.engine.sessions.model import Model, read_tokenizer
+from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
+from service.engine.sessions.tokenizer import read_tokenizer
 from service.tasks.replay import answer_request_sync
 from tests.service.bundles import FAMILIES, bundle_files, write_bundle
 from tests.service.requests import request_body

@@ -39,6 +39,7 @@ def render_card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], 
         "Data": _data(checkpoint.data),
         "Quality": _quality(candidate, proof, pictures, samples),
         "Parity": _parity(manifest, proof),
+        "Requests": _requests(candidate, proof),
         "Invariance": _invariance(proof),
         "Graph": _graph(candidate, proof),
         "Provenance": _provenance(manifest),
@@ -125,6 +126,25 @@ def _domain(proof: Proof) -> str:
 
 def _is_integer(manifest: Manifest, output: str) -> bool:
     return any(spec.name == output and spec.dtype != "float32" for spec in manifest.outputs)
+
+
+def _requests(candidate: Candidate, proof: Proof) -> str:
+    sentences = [f"The service answers {len(proof.requests)} stored requests before it is ready."]
+    labels = candidate.run.checkpoint.labels
+    predictions = [prediction for case in proof.requests for prediction in case.answer.get("predictions", ())]
+    if absent := [label for label in labels if label not in {prediction["label"] for prediction in predictions}]:
+        listed = ", ".join(f"`{label}`" for label in absent)
+        sentences.append(f"PyTorch ranks these labels first for no test item, so no stored request does: {listed}.")
+    elif labels:
+        sentences.append("Each label ranks first in one of them.")
+    if proof.tokens:
+        num_tokens = len({token for case in proof.tokens for token in case.ids})
+        source = "training's" if candidate.run.tokens else "the run's"
+        sentences.append(
+            f"It also compares the ids of {len(proof.tokens)} texts with those of {source} tokenizer; they hold "
+            f"{num_tokens:,} of the {getattr(candidate.manifest.parameters, 'vocabulary', 0):,} tokens."
+        )
+    return " ".join(sentences)
 
 
 def _invariance(proof: Proof) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors.numpy import save as save_arrays
@@ -16,8 +16,8 @@ from safetensors.numpy import save as save_arrays
 from export.bundle.card import card_files
 from export.candidate import Candidate
 from export.gates.proof import Proof
-from service.bundle import Bundle, RequestCase, open_bundle, pack_golden
-from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, FileEntry, Manifest
+from service.bundle import Bundle, RequestCase, TokenCase, open_bundle, pack_golden
+from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, TOKENS, FileEntry, Manifest
 
 
 def write_bundle(candidate: Candidate, proof: Proof, bundles: Path) -> Bundle:
@@ -25,11 +25,11 @@ def write_bundle(candidate: Candidate, proof: Proof, bundles: Path) -> Bundle:
     files = {
         MODEL: candidate.model,
         GOLDEN: save_arrays(pack_golden(proof.golden)),
-        REQUESTS: "".join(map(_json_line, proof.requests)).encode(),
+        REQUESTS: _json_lines(proof.requests),
         **card_files(candidate, proof),
     }
     if candidate.tokenizer is not None:
-        files[TOKENIZER] = candidate.tokenizer.encode()
+        files |= {TOKENIZER: candidate.tokenizer.encode(), TOKENS: _json_lines(proof.tokens)}
     manifest = _final_manifest(candidate, proof, files)
     folder = bundles / manifest.name / manifest.version
     if not folder.exists():
@@ -55,8 +55,8 @@ def _final_manifest(candidate: Candidate, proof: Proof, files: Mapping[str, byte
     return Manifest.versioned(**fields)
 
 
-def _json_line(case: RequestCase) -> str:
-    return json.dumps({"request": case.request, "answer": case.answer}, ensure_ascii=False) + "\n"
+def _json_lines(cases: Iterable[RequestCase | TokenCase]) -> bytes:
+    return "".join(json.dumps(case.model_dump(), ensure_ascii=False) + "\n" for case in cases).encode()
 
 
 def _write_folder(files: Mapping[str, bytes], folder: Path, bundles: Path) -> None:

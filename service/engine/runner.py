@@ -26,6 +26,7 @@ from service.engine.scheduling.inline import InlineRunner
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import doubling
 from service.manifest import Manifest
+from service.tuning import lower_priority
 
 DAY_S = 86_400.0
 Result = TypeVar("Result")
@@ -38,6 +39,7 @@ class Runner:
         """`threads` is the number of batches that compute at the same time."""
         self.limits = limits or Limits()
         self._executor = Executor(threads, self.limits)
+        self._host = Executor(1, self.limits, name="host", prepare_thread=lower_priority)
         self.admission = self._executor.admission  # for requests that are not read yet
         self._inline = InlineRunner(self._executor)
         self._coalescer = Coalescer(self._executor, self._inline)
@@ -103,14 +105,13 @@ class Runner:
 
     async def call(self, function: Callable[..., Result], *args: Any, context: RequestContext | None = None) -> Result:
         """Run other work of a model, such as a step of a decoder, on a device thread."""
-        deadline = (context or self.new_context()).deadline
-        task = DeviceTask(function, args, asyncio.get_running_loop(), deadline)
-        self._executor.submit(task)
-        try:
-            return await task.future
-        finally:
-            self._executor.withdraw(task)
-            del task
+        return await self._submit(self._executor, function, args, context)
+
+    async def call_host(
+        self, function: Callable[..., Result], *args: Any, context: RequestContext | None = None
+    ) -> Result:
+        """Run work that needs no device, such as tokenizing, on a thread that delays neither batches nor the loop."""
+        return await self._submit(self._host, function, args, context)
 
     def generation_slots(self, num_rows: int) -> AbstractContextManager[None]:
         """Hold a slot for each row until its generation ends; raises EkibenError overloaded if too few are free."""
@@ -147,7 +148,20 @@ class Runner:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Drop what has not started; wait at most `timeout_s` for what has (a hung thread is left behind)."""
+        self._host.close(0.0)
         self._executor.close(timeout_s)
+
+    async def _submit(
+        self, executor: Executor, function: Callable[..., Result], args: tuple[Any, ...], context: RequestContext | None
+    ) -> Result:
+        deadline = (context or self.new_context()).deadline
+        task = DeviceTask(function, args, asyncio.get_running_loop(), deadline)
+        executor.submit(task)
+        try:
+            return await task.future
+        finally:
+            executor.withdraw(task)
+            del task
 
     def _open(self, session: Session) -> BatchQueue:
         manifest, key = session.manifest, id(session)

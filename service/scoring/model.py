@@ -4,8 +4,9 @@ from pathlib import Path
 
 from service.bundle import current_version, open_bundle
 from service.engine.sessions.device import Device
-from service.engine.sessions.model import Model, read_tokenizer
+from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
+from service.engine.sessions.tokenizer import read_tokenizer
 from service.engine.verification.parity import replay
 from service.errors import BundleError
 from service.manifest import Manifest

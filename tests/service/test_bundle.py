@@ -26,7 +26,7 @@ from service.bundle import (
     pack_golden,
 )
 from service.errors import BundleError
-from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, Manifest
+from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, TOKENS, Manifest
 from tests.service.bundles import FAMILIES, bundle_files, golden_cases, manifest_fields, onnx_model, write_bundle
 
 FAMILY = "text-classifier"  # the family with every kind of file
@@ -401,3 +401,14 @@ def test_bundle_is_immutable(folder: Path) -> None:
         bundle.manifest.name = "other"
     with pytest.raises(dataclasses.FrozenInstanceError):
         bundle.model = b""  # type: ignore[misc]
+
+
+def test_token_cases_are_read_and_checked(tmp_path: Path) -> None:
+    content = '{"text": "the\u2028train", "ids": [1, 2]}\n{"text": "a", "ids": [0]}\n'
+    files = {**bundle_files(FAMILY), TOKENS: content.encode()}
+    cases = open_bundle(write_consistent(tmp_path, files=files)).tokens
+    assert [(case.text, case.ids) for case in cases] == [("the\u2028train", (1, 2)), ("a", (0,))]
+    assert open_bundle(write_consistent(tmp_path)).tokens == ()
+    for line in (b'{"text": "a", "ids": []}', b'{"text": "", "ids": [1]}', b'{"text": "a", "ids": [0.5]}', b"{}"):
+        files = {**bundle_files(FAMILY), TOKENS: line}
+        assert_refused(write_consistent(tmp_path, files=files), "tokens.jsonl: line 1: field")

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.tuning import core_of_worker
+from service.tuning import HOST_NICENESS, core_of_worker
 from tests.service.hosts import GRANIAN, classify, running_server
 
 
@@ -77,3 +77,22 @@ def test_threads_of_a_worker_on_one_core_do_not_preempt_each_other(served_bundle
             assert policies(worker) == {os.SCHED_BATCH}
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_a_thread_of_low_priority_leaves_the_others_as_they_are() -> None:
+    code = """
+import os, threading
+from service.tuning import lower_priority
+def niceness():
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+def run():
+    before = niceness()
+    lower_priority()
+    print(niceness() - before)
+thread = threading.Thread(target=run)
+before = niceness()
+thread.start()
+thread.join()
+print(niceness() - before)
+"""
+    assert run_python(code).split() == [str(HOST_NICENESS), "0"]

@@ -11,6 +11,7 @@ import torch
 from tests.training.tiny import RECIPES
 from training.checkpoint import RunError, load_run, read_snapshot, write_file, write_snapshot
 from training.families import FAMILIES
+from training.token_cases import choose_cases
 
 Train = Callable[..., Path]
 
@@ -29,6 +30,7 @@ def test_load_run_returns_what_was_saved(train: Train, name: str) -> None:
     assert not run.model.training
     assert run.checkpoint.labels == data.labels
     assert run.tokenizer == data.tokenizer
+    assert run.tokens == (() if data.tokenizer is None else choose_cases(data.tokenizer, data.test))
     assert run.test.texts == data.test.texts
     np.testing.assert_array_equal(run.test.targets, data.test.targets)
     for key, array in data.test.inputs.items():
@@ -141,3 +143,12 @@ def test_failed_write_leaves_old_file(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OSError, match="disk full"):
         write_file(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_load_run_refuses_token_cases_that_cannot_be_read(folder: Path) -> None:
+    facts = json.loads((folder / "checkpoint.json").read_text())
+    (folder / "tokens.jsonl").write_bytes(b"{}")
+    facts["files"]["tokens.jsonl"] = hashlib.sha256(b"{}").hexdigest()
+    (folder / "checkpoint.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=r"tokens\.jsonl cannot be read: 'text'"):
+        load_run(folder, RECIPES)

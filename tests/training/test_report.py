@@ -24,7 +24,7 @@ Train = Callable[..., Path]
         ("tiny-tagger", CLASSIFIER_FILES, {"loss", "accuracy", "step_accuracy"}),
         (
             "tiny-language",
-            FILES | {"tokenizer.json", "test.jsonl", "samples.txt"},
+            FILES | {"tokenizer.json", "tokens.jsonl", "test.jsonl", "samples.txt"},
             {"loss", "accuracy", "nats_per_character"},
         ),
         (

@@ -28,6 +28,10 @@ VOCABULARY = 20_000
 # Tokens 0 and 1. The tokenizer splits punctuation off, so no text contains them.
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 
+# An HTML tag of AG News. It holds no other "&lt;": otherwise each of many unclosed ones would be searched to the end of
+# the text, and a text of "&lt;" alone would take quadratic time.
+TAG = r"&lt;(?:(?!&lt;).)*?&gt;"
+
 # Training reads this many tokens of a text. AG News texts have 44 tokens in the median, 93 at the 99th percentile.
 MAX_STEPS = 128
 
@@ -110,7 +114,7 @@ def text_normalizer() -> normalizers.Normalizer:
             normalizers.StripAccents(),
             normalizers.Lowercase(),
             normalizers.Replace("\\", " "),
-            normalizers.Replace(Regex(r"&lt;.*?&gt;"), " "),
+            normalizers.Replace(Regex(TAG), " "),
             normalizers.Replace(Regex(r" ?(#0?39;|&#0?39;|#14[56];)"), "'"),
             normalizers.Replace(Regex(r"&?#\d+;|&[a-z]+;"), " "),
             normalizers.Replace(Regex(r"\d"), "0"),

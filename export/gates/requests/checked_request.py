@@ -7,7 +7,10 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from export.candidate import Candidate
+from export.errors import ExportError
 from service.engine.sessions.model import Model
+from service.engine.sessions.tokenizer import parse_tokenizer
+from service.manifest import TOKENIZER
 
 Body = dict[str, Any]
 # Raises MismatchError.
@@ -23,9 +26,17 @@ class CheckedRequest:
 
 
 def candidate_model(candidate: Candidate) -> Model:
-    """The candidate as the service's repository would hold it."""
-    return Model(
-        manifest=candidate.manifest,
-        session=candidate.session,
-        tokenizer=None if candidate.tokenizer is None else Tokenizer.from_str(candidate.tokenizer),
-    )
+    """The candidate as the service's repository would hold it. Raises ExportError without a valid tokenizer."""
+    return Model(manifest=candidate.manifest, session=candidate.session, tokenizer=_tokenizer(candidate))
+
+
+def _tokenizer(candidate: Candidate) -> Tokenizer | None:
+    vocabulary = getattr(candidate.manifest.parameters, "vocabulary", None)
+    if vocabulary is None:
+        return None
+    if candidate.tokenizer is None:
+        raise ExportError("requests", f"a {candidate.manifest.parameters.family} needs a {TOKENIZER}")
+    try:
+        return parse_tokenizer(candidate.tokenizer, vocabulary)
+    except ValueError as error:
+        raise ExportError("requests", f"{TOKENIZER}: {error}") from error

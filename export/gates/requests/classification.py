@@ -13,15 +13,16 @@ from PIL import Image
 
 from export.candidate import Candidate
 from export.errors import MismatchError
-from export.gates.backends import torch_backend
-from export.gates.cases import Array, Case
+from export.gates.cases import Array
 from export.gates.requests.checked_request import CheckedRequest, ResponseCheck, candidate_model
-from service.families import SeriesTagger
+from export.gates.requests.label_reference import items_by_label, label_probabilities, whole_items
 from service.tasks.replay import answer_request_sync
+
+MAX_TOP_K = 1000
 
 
 def image_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
-    """Test images and one image of noise, as PNG and as nested lists."""
+    """Test images and one image of noise, as PNG and as nested lists, and an image for each label."""
     images, num_labels = candidate.run.test.inputs["images"], len(candidate.run.checkpoint.labels)
     noise = np.random.default_rng(3).integers(0, 256, images.shape[1:], dtype=np.uint8)
     for chosen, encode, top_k in (
@@ -31,12 +32,20 @@ def image_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
         ([5, 6], _nested_lists, 1),
         ([7, 8, 9, 10, 11, 12, 13, 14], _png, 2),
         ([-1], _png, 3),
+        *((items, _png, top_k) for items, top_k in _label_cases(candidate)),
     ):
         batch = np.stack([noise if i < 0 else images[i % len(images)] for i in chosen])
         yield CheckedRequest(
             body={"images": [encode(image) for image in batch], "top_k": top_k},
             check=_label_check(candidate, {"images": batch}, top_k),
         )
+
+
+def _label_cases(candidate: Candidate) -> Iterator[tuple[list[int], int]]:
+    """Test items in which each label ranks first, and the number of labels to ask for, in as few requests as fit."""
+    items, max_items = items_by_label(candidate), candidate.manifest.limits.max_items
+    top_k = min(len(candidate.run.checkpoint.labels), MAX_TOP_K)
+    yield from ((items[i : i + max_items], top_k) for i in range(0, len(items), max_items))
 
 
 def _png(image: Array) -> str:
@@ -50,10 +59,10 @@ def _nested_lists(image: Array) -> list[Any]:
 
 
 def text_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
-    """Texts of the test split."""
-    split = candidate.run.test
-    for chosen, top_k in (([0], 3), ([1, 2], 1), (list(range(3, 11)), 2), ([11], 100)):
-        rows = [i % len(split) for i in chosen]
+    """Texts of the test split, with one for each label."""
+    split, whole = candidate.run.test, whole_items(candidate.run.test)
+    first = [whole[i % len(whole)] for i in range(12)]
+    for rows, top_k in ((first[:1], 3), (first[1:3], 1), (first[3:11], 2), (first[11:], 100), *_label_cases(candidate)):
         lengths = split.inputs["lengths"][rows]
         inputs = {"ids": split.inputs["ids"][rows, : lengths.max()], "lengths": lengths}
         body = {"texts": [split.texts[i] for i in rows], "top_k": top_k, "truncate": True}
@@ -61,9 +70,9 @@ def text_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
 
 
 def series_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
-    """Series of the test split."""
+    """Series of the test split, with one for each label."""
     split = candidate.run.test
-    for chosen, top_k in (([0], 3), ([1, 2], 1), (list(range(3, 9)), 2), ([9], 100)):
+    for chosen, top_k in (([0], 3), ([1, 2], 1), (list(range(3, 9)), 2), ([9], 100), *_label_cases(candidate)):
         rows = [i % len(split) for i in chosen]
         lengths = split.inputs["lengths"][rows]
         inputs = {"series": split.inputs["series"][rows, : lengths.max()], "lengths": lengths}
@@ -97,10 +106,6 @@ def stateful_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
 def _label_check(candidate: Candidate, inputs: dict[str, Array], top_k: int) -> ResponseCheck:
     labels = candidate.run.checkpoint.labels
     tolerance = candidate.manifest.tolerance["probabilities"]
-    if isinstance(candidate.manifest.parameters, SeriesTagger):
-        parameters = candidate.manifest.parameters
-        zeros = np.zeros((len(inputs["lengths"]), parameters.layers, parameters.hidden), np.float32)
-        inputs = {**inputs, "h": zeros, "c": zeros}
 
     def check_entries(location: str, entries: list[dict[str, Any]], expected_L: Array, count: int) -> None:
         if len(entries) != min(count, len(labels)):
@@ -121,7 +126,7 @@ def _label_check(candidate: Candidate, inputs: dict[str, Array], top_k: int) -> 
                 )
 
     def check(response: dict[str, Any]) -> None:
-        expected = torch_backend(candidate.run)(Case(name="request", inputs=inputs))["probabilities"]
+        expected = label_probabilities(candidate, inputs)
         if len(response["predictions"]) != len(expected):
             raise MismatchError(f"{len(response['predictions'])} predictions for {len(expected)} items")
         for i, prediction in enumerate(response["predictions"]):

@@ -14,7 +14,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from export.candidate import Candidate
-from export.errors import MismatchError
+from export.errors import ExportError, MismatchError
 from export.gates.backends import torch_backend
 from export.gates.cases import Array, Case
 from export.gates.requests.checked_request import Body, CheckedRequest, ResponseCheck
@@ -32,6 +32,7 @@ def prompt_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
     half = (candidate.manifest.limits.max_steps or 1) // 2
     prompts = [text[len(text) * i // 8 :][: min(8 + 2 * i, half)] for i in range(8)]
     length = {"max_tokens": min(12, half)}
+    alphabet = _vocabulary_prompts(candidate, half)[: candidate.manifest.limits.max_items]
     for body in (
         {"prompt": prompts[0], "temperature": 0.0, **length},
         {"prompt": prompts[1], "temperature": 0.0, "logprobs": True, **length},
@@ -39,15 +40,31 @@ def prompt_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
         {"prompt": prompts[5], "temperature": 0.8, "logprobs": True, **length},
         {"prompt": prompts[6], "top_k": 5, "top_p": 0.9, **length},
         {"prompt": prompts[7], "stop": ["e", " t"], **length},
+        {"prompt": alphabet, "temperature": 0.0, "logprobs": True, "max_tokens": 1},
     ):
         seeded = {"seed": 7, **body}
         yield CheckedRequest(body=seeded, check=_completion_check(candidate, seeded))
 
 
+def _vocabulary_prompts(candidate: Candidate, max_tokens: int) -> list[str]:
+    """Prompts that spell out the vocabulary of the run, of at most `max_tokens` tokens each."""
+    tokenizer = run_tokenizer(candidate)
+    tokens = [tokenizer.decode([i]) for i in range(tokenizer.get_vocab_size())]
+    texts = ["".join(tokens[i : i + max_tokens]) for i in range(0, len(tokens), max_tokens)]
+    rows = tokenizer.encode_batch(texts)
+    return [text for text, row in zip(texts, rows, strict=True) if 1 <= len(row.ids) <= max_tokens]
+
+
+def run_tokenizer(candidate: Candidate) -> Tokenizer:
+    """The tokenizer of the run, whatever the candidate's is. Raises ExportError if the run has none."""
+    if candidate.run.tokenizer is None:
+        raise ExportError("requests", f"a {candidate.run.recipe.family} needs a tokenizer, its run has none")
+    return Tokenizer.from_str(candidate.run.tokenizer)
+
+
 def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
     """Each token must be the one that the sampler draws from PyTorch's logits, which come from full forward passes."""
-    assert candidate.run.tokenizer is not None
-    tokenizer = Tokenizer.from_str(candidate.run.tokenizer)
+    tokenizer = run_tokenizer(candidate)
     sampling = Sampling(
         temperature=body.get("temperature", 1.0),
         top_k=body.get("top_k", 0),

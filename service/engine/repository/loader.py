@@ -18,7 +18,7 @@ from service.engine.process.memory import MEASUREMENT_METHOD, resident_bytes, tr
 from service.engine.process.shortage import ShortageError
 from service.engine.repository.version import Version
 from service.engine.sessions.device import Device
-from service.engine.sessions.model import Model, read_tokenizer
+from service.engine.sessions.model import Model, create_model
 from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import check_batch_invariance
 from service.engine.verification.parity import replay_cases
@@ -80,7 +80,7 @@ class Loader:
 
     def create_model(self, bundle: Bundle) -> Model:
         session = Session(bundle.model, manifest=bundle.manifest, device=self.device, threads=self.intra_op_threads)
-        return Model(manifest=bundle.manifest, session=session, tokenizer=read_tokenizer(bundle))
+        return create_model(bundle, session)
 
     def checks(self) -> dict[str, Check]:
         """Return the checks after the replay of the goldens, by what is being done; each raises BundleError."""

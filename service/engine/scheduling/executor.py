@@ -28,8 +28,15 @@ log = logging.getLogger(__name__)
 
 
 class Executor:
-    def __init__(self, slots: int, limits: Limits) -> None:
-        """`slots` is the number of jobs that compute at the same time, on threads and event loops together."""
+    def __init__(
+        self, slots: int, limits: Limits, *, name: str = "runner", prepare_thread: Callable[[], None] | None = None
+    ) -> None:
+        """`slots` is the number of jobs that compute at the same time, on threads and event loops together.
+
+        Each thread begins with `prepare_thread`, if any.
+        """
+        self._name = name
+        self._prepare_thread = prepare_thread
         self.slots = slots
         self.lock = threading.RLock()
         self.backlog = Backlog(slots)
@@ -128,7 +135,7 @@ class Executor:
                 if self._idle_threads:
                     self._has_work.notify()
                 elif len(self._threads) < self.slots:
-                    name = f"runner-{len(self._threads)}"
+                    name = f"{self._name}-{len(self._threads)}"
                     thread = threading.Thread(target=self._run_thread, name=name, daemon=True)
                     self._threads.append(thread)
                     thread.start()
@@ -175,6 +182,8 @@ class Executor:
             request.fail(deadline_passed())
 
     def _run_thread(self) -> None:
+        if self._prepare_thread is not None:
+            self._prepare_thread()
         while True:
             with self.lock:
                 while (job := self._next_job()) is None:

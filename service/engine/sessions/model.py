@@ -10,30 +10,32 @@ from tokenizers import Tokenizer
 
 from service.bundle import Bundle
 from service.engine.sessions.session import Session
+from service.engine.sessions.tokenizer import read_tokenizer
+from service.engine.sessions.tokenizer_cost import measure_cost
 from service.errors import BundleError
 from service.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One version that is ready to compute."""
+    """One version that is ready to compute.
+
+    Texts of at most `max_inline_bytes` in UTF-8 may be tokenized on an event loop.
+    """
 
     manifest: Manifest
     session: Session
     tokenizer: Tokenizer | None
+    max_inline_bytes: int = 0
 
 
-def read_tokenizer(bundle: Bundle) -> Tokenizer | None:
-    """Return the bundle's tokenizer, if any; raises BundleError if it cannot be parsed or exceeds the vocabulary."""
-    if bundle.tokenizer is None:
-        return None
-    where = f"{bundle.manifest.name}/{bundle.manifest.version}: tokenizer.json"
+def create_model(bundle: Bundle, session: Session) -> Model:
+    """Return the model of a bundle; raises BundleError if its tokenizer is invalid, too slow, or another one."""
+    tokenizer = read_tokenizer(bundle)
+    if tokenizer is None or bundle.tokenizer is None:
+        return Model(manifest=bundle.manifest, session=session, tokenizer=None)
     try:
-        tokenizer = Tokenizer.from_str(bundle.tokenizer)
-    except Exception as error:  # tokenizers raises bare Exception
-        raise BundleError(f"{where}: {error}") from error
-    max_id = max(tokenizer.get_vocab().values(), default=-1)
-    vocabulary: int | None = getattr(bundle.manifest.parameters, "vocabulary", None)
-    if vocabulary is not None and max_id >= vocabulary:
-        raise BundleError(f"{where}: has token ids up to {max_id}, the model's vocabulary has {vocabulary}")
-    return tokenizer
+        cost = measure_cost(tokenizer, bundle.tokenizer)
+    except ValueError as error:
+        raise BundleError(f"{bundle.manifest.name}/{bundle.manifest.version}: tokenizer.json: {error}") from error
+    return Model(manifest=bundle.manifest, session=session, tokenizer=tokenizer, max_inline_bytes=cost.max_inline_bytes)

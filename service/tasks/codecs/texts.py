@@ -11,14 +11,15 @@ from typing import Any
 from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
-from service.errors import EkibenError
+from service.engine.sessions.tokenizer import encode_texts, first_line
+from service.errors import EkibenError, Fault
 from service.families import LanguageModel, TextClassifier
 from service.tasks.faults import fault, type_fault
 
 # A text with more characters per step has too many tokens in any case: it is refused or cut before it is tokenized.
 MAX_CHARS_PER_STEP = 100
-# Texts of this length take about 2 ms, which may run on the event loop.
-MAX_INLINE_CHARS = 8_192
+# Texts of this length take about 3 ms, after which the texts of another request have their turn.
+CHUNK_CHARS = 8_192
 
 
 async def tokenize(
@@ -26,13 +27,14 @@ async def tokenize(
 ) -> list[list[int]]:
     """Return the ids of each text; `texts` maps JSON pointers to texts. Raises the first error of `tokenize_each`.
 
-    More than MAX_INLINE_CHARS characters run on the runner, in chunks that alternate with the work of other requests.
+    Texts that may take the tokenizer long run on a thread of the runner, in chunks that alternate with those of other
+    requests.
     """
     encode = partial(tokenize_each, model=model, truncate=truncate)
-    runs_inline = sum(map(_num_chars, texts.values())) <= MAX_INLINE_CHARS
+    runs_inline = sum(map(_num_bytes, texts.values())) <= model.max_inline_bytes
     rows = []
     for chunk in [texts] if runs_inline else _chunks(texts):
-        for row in encode(chunk) if runs_inline else await runner.call(encode, chunk, context=context):
+        for row in encode(chunk) if runs_inline else await runner.call_host(encode, chunk, context=context):
             if isinstance(row, EkibenError):
                 raise row
             rows.append(row)
@@ -54,21 +56,21 @@ def tokenize_each(
     max_chars = max_steps * MAX_CHARS_PER_STEP
     errors = {pointer: _text_error(text, pointer, max_chars, truncate) for pointer, text in texts.items()}
     valid = [text[:max_chars] for pointer, text in texts.items() if errors[pointer] is None]
-    encodings = iter(model.tokenizer.encode_batch(valid))
+    rows = iter(encode_texts(model.tokenizer, valid))
     return [
-        error or _checked_ids(next(encodings).ids, pointer, parameters.vocabulary, max_steps, truncate)
+        error or _checked_ids(next(rows), pointer, parameters.vocabulary, max_steps, truncate)
         for pointer, error in errors.items()
     ]
 
 
 def _chunks(texts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Split the texts, in order, into chunks of at most MAX_INLINE_CHARS characters or of one text."""
+    """Split the texts, in order, into chunks of at most CHUNK_CHARS characters or of one text."""
     chunks: list[dict[str, Any]] = [{}]
-    left = MAX_INLINE_CHARS
+    left = CHUNK_CHARS
     for pointer, text in texts.items():
         if _num_chars(text) > left and chunks[-1]:
             chunks.append({})
-            left = MAX_INLINE_CHARS
+            left = CHUNK_CHARS
         chunks[-1][pointer] = text
         left -= _num_chars(text)
     return chunks
@@ -76,6 +78,10 @@ def _chunks(texts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _num_chars(text: Any) -> int:
     return len(text) if isinstance(text, str) else 0
+
+
+def _num_bytes(text: Any) -> int:
+    return len(text.encode(errors="replace")) if isinstance(text, str) else 0
 
 
 def _text_error(text: Any, pointer: str, max_chars: int, truncate: bool | None) -> EkibenError | None:
@@ -92,8 +98,11 @@ def _text_error(text: Any, pointer: str, max_chars: int, truncate: bool | None) 
 
 
 def _checked_ids(
-    ids: list[int], pointer: str, vocabulary: int, max_steps: int, truncate: bool | None
+    ids: list[int] | Exception, pointer: str, vocabulary: int, max_steps: int, truncate: bool | None
 ) -> list[int] | EkibenError:
+    if isinstance(ids, Exception):
+        detail = f"the tokenizer fails on this text: {first_line(ids)}"
+        return EkibenError("internal", f"{pointer}: {detail}", (Fault(pointer=pointer, detail=detail),))
     if not ids:
         return fault(pointer, "expected a text with at least 1 token, got one with none")
     if max(ids) >= vocabulary:

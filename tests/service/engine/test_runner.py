@@ -334,3 +334,26 @@ def test_a_panic_fails_its_own_call_only(runner: Runner) -> None:
         return await runner.call(lambda: "next")
 
     assert asyncio.run(both()) == "next"
+
+
+def test_host_work_delays_no_device_work(runner: Runner) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def block() -> str:
+        started.set()
+        release.wait()
+        return threading.current_thread().name
+
+    async def main() -> None:
+        blocked = asyncio.create_task(runner.call_host(block))
+        while not started.is_set():
+            await asyncio.sleep(0.001)
+        assert await runner.call(lambda: threading.current_thread().name) == "runner-0"
+        assert not blocked.done()
+        late = runner.new_context(timeout_s=0.01)
+        with pytest.raises(EkibenError, match="no answer before the deadline"):
+            await runner.call_host(block, context=late)
+        release.set()
+        assert await blocked == "host-0"
+
+    asyncio.run(main())

@@ -20,8 +20,9 @@ from safetensors.numpy import save
 from service.bundle import Bundle, GoldenCase, RequestCase, pack_golden
 from service.engine.repository.loader import Loader
 from service.engine.repository.repository import Repository
-from service.engine.sessions.model import Model, read_tokenizer
+from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
+from service.engine.sessions.tokenizer import read_tokenizer
 from service.engine.verification.warmup import BatchPlanner
 from service.manifest import GOLDEN, MODEL, REQUESTS
 from service.tasks.replay import answer_request_sync

@@ -15,6 +15,8 @@ CLEANED = {
     "players&#39; offer": "players ' offer",
     r"A second\team": "a second team",
     '&lt;A HREF="x?a=1"&gt;the&lt;/A&gt; report': "the report",
+    "&lt;b&gt;bold&lt;/b&gt; &lt;i&gt; text": "bold text",
+    "&lt; unclosed &lt;b&gt; tag": "unclosed tag",
     "costs  #36;10 million": "costs 00 million",
     "AT&amp;T in 2004": "at t in 0000",
     "Café Übung": "cafe ubung",

@@ -1,5 +1,10 @@
 """The service's model object of a candidate."""
 
+from dataclasses import replace
+
+import pytest
+
+from export.errors import ExportError
 from export.gates.requests.checked_request import candidate_model
 from tests.export.conftest import Candidates
 
@@ -12,3 +17,11 @@ def test_the_model_has_the_session_and_tokenizer_of_the_candidate(candidates: Ca
     assert tokenizer is not None
     ids, length = text.run.test.inputs["ids"][0], text.run.test.inputs["lengths"][0]
     assert tokenizer.encode(text.run.test.texts[0]).ids == ids[:length].tolist()
+
+
+def test_a_text_model_without_a_valid_tokenizer_is_refused(candidates: Candidates) -> None:
+    text = candidates("tiny-text")
+    with pytest.raises(ExportError, match=r"requests: a text-classifier needs a tokenizer\.json"):
+        candidate_model(replace(text, tokenizer=None))
+    with pytest.raises(ExportError, match=r"requests: tokenizer\.json: "):
+        candidate_model(replace(text, tokenizer="{}"))

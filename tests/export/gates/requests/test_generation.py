@@ -2,17 +2,19 @@
 
 import base64
 import copy
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from export.errors import MismatchError
+from export.errors import ExportError, MismatchError
 from export.gates.requests.checked_request import candidate_model
 from export.gates.requests.generation import image_cases, prompt_cases
 from service.tasks.replay import answer_request_sync
 from tests.export.conftest import Candidates
+from tests.export.tiny import CHARACTERS
 
 
 def test_requests_cover_every_sampling_parameter_and_agree(candidates: Candidates) -> None:
@@ -26,6 +28,15 @@ def test_requests_cover_every_sampling_parameter_and_agree(candidates: Candidate
     assert {"top_k", "top_p", "stop", "logprobs"} <= {key for body in bodies for key in body}
     assert any(isinstance(body["prompt"], list) for body in bodies)
     assert any(body.get("temperature") == 0 for body in bodies)
+    assert set(CHARACTERS) <= set("".join(bodies[-1]["prompt"]))
+
+
+def test_the_check_does_not_use_the_tokenizer_of_the_candidate(candidates: Candidates) -> None:
+    candidate = candidates("tiny-prenorm")
+    request = next(prompt_cases(replace(candidate, tokenizer="not read")))
+    request.check(answer_request_sync(candidate_model(candidate), {"model": candidate.manifest.name, **request.body}))
+    with pytest.raises(ExportError, match="requests: a language-model needs a tokenizer, its run has none"):
+        next(prompt_cases(replace(candidate, run=replace(candidate.run, tokenizer=None))))
 
 
 def test_a_wrong_token_or_log_probability_is_a_mismatch(candidates: Candidates) -> None:

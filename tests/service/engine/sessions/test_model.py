@@ -1,4 +1,4 @@
-"""A tokenizer is read from its bundle and must not exceed the model's vocabulary."""
+"""A model has the tokenizer of its bundle and a bound for the texts that are tokenized on an event loop."""
 
 import dataclasses
 import json
@@ -6,28 +6,35 @@ import json
 import pytest
 
 from service.bundle import Bundle
-from service.engine.sessions.model import read_tokenizer
+from service.engine.sessions.model import create_model
+from service.engine.sessions.session import Session
 from service.errors import BundleError
-from tests.service.bundles import WORDS
 
 
-def test_only_text_models_have_a_tokenizer(bundles: dict[str, Bundle]) -> None:
-    tokenizer = read_tokenizer(bundles["text-classifier"])
-    assert tokenizer is not None
-    assert tokenizer.encode("the train").ids == [1, 2]
-    assert read_tokenizer(bundles["image-classifier"]) is None
+def session_of(bundle: Bundle) -> Session:
+    return Session(bundle.model, manifest=bundle.manifest, device="cpu")
 
 
-def test_a_tokenizer_that_cannot_be_parsed_is_refused(bundles: dict[str, Bundle]) -> None:
-    broken = dataclasses.replace(bundles["text-classifier"], tokenizer="{}")
-    with pytest.raises(BundleError, match=rf"^tiny-texts/{broken.manifest.version}: tokenizer\.json: "):
-        read_tokenizer(broken)
+def test_a_text_model_has_a_tokenizer_and_its_cost(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["text-classifier"]
+    session = session_of(bundle)
+    model = create_model(bundle, session)
+    assert model.session is session
+    assert model.tokenizer is not None
+    assert model.tokenizer.encode("the train").ids == [1, 2]
+    assert 10 < model.max_inline_bytes < 100_000
 
 
-def test_a_tokenizer_beyond_the_vocabulary_is_refused(bundles: dict[str, Bundle]) -> None:
+def test_other_models_have_no_tokenizer(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["image-classifier"]
+    model = create_model(bundle, session_of(bundle))
+    assert (model.tokenizer, model.max_inline_bytes) == (None, 0)
+
+
+def test_a_tokenizer_that_takes_exponential_time_is_refused(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["text-classifier"]
     assert bundle.tokenizer is not None
-    content = json.loads(bundle.tokenizer)
-    content["model"]["vocab"]["extra"] = len(WORDS)
-    with pytest.raises(BundleError, match=f"token ids up to {len(WORDS)}, the model's vocabulary has {len(WORDS)}"):
-        read_tokenizer(dataclasses.replace(bundle, tokenizer=json.dumps(content)))
+    rule = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}
+    slow = dataclasses.replace(bundle, tokenizer=json.dumps({**json.loads(bundle.tokenizer), "normalizer": rule}))
+    with pytest.raises(BundleError, match=r"^tiny-texts/.*: tokenizer\.json: (takes|fails on) .* characters of 'a'"):
+        create_model(slow, session_of(bundle))

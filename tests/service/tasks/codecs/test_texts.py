@@ -12,17 +12,18 @@ from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.families import TextClassifier
 from service.manifest import RequestLimits
-from service.tasks.codecs.texts import MAX_CHARS_PER_STEP, MAX_INLINE_CHARS, tokenize, tokenize_each
+from service.tasks.codecs.texts import CHUNK_CHARS, MAX_CHARS_PER_STEP, tokenize, tokenize_each
 from tests.service.bundles import WORDS, tokenizer_json
 
 TOKENIZER = Tokenizer.from_str(tokenizer_json("text-classifier"))
 
 
-def model_of(vocabulary: int = len(WORDS), tokenizer: Any = TOKENIZER) -> Any:
+def model_of(vocabulary: int = len(WORDS), tokenizer: Any = TOKENIZER, max_inline_bytes: int = 8_000) -> Any:
     """Return a model that reads at most 4 tokens."""
     parameters = TextClassifier(labels=("a", "b"), vocabulary=vocabulary)
-    manifest = SimpleNamespace(parameters=parameters, limits=RequestLimits(max_items=8, max_steps=4))
-    return SimpleNamespace(manifest=manifest, tokenizer=tokenizer)
+    limits = RequestLimits(max_items=8, max_steps=4)
+    manifest = SimpleNamespace(name="tiny-texts", parameters=parameters, limits=limits)
+    return SimpleNamespace(manifest=manifest, tokenizer=tokenizer, max_inline_bytes=max_inline_bytes)
 
 
 def ids_of(
@@ -93,22 +94,52 @@ class RecordingTokenizer:
         return TOKENIZER.encode_batch(texts)
 
 
-def test_few_characters_are_tokenized_inline() -> None:
+def test_few_bytes_are_tokenized_inline() -> None:
     recording = RecordingTokenizer()
     assert ids_of(*["rice " * 80] * 20, truncate=True, tokenizer=recording) == [[6] * 4] * 20
     assert recording.calls == [(8000, threading.current_thread().name)]
 
 
-def test_many_characters_are_tokenized_in_chunks_on_the_runner() -> None:
+def test_more_bytes_than_the_model_allows_leave_the_event_loop() -> None:
+    recording = RecordingTokenizer()
+    assert ids_of("é rice" * 1_000, "rice", truncate=True, tokenizer=recording) == [[0] * 4, [6]]
+    assert ids_of("é rice" * 1_200, truncate=True, tokenizer=recording) == [[0] * 4]
+    assert [thread for _, thread in recording.calls] == [threading.current_thread().name, "host-0"]
+
+
+def test_many_characters_are_tokenized_in_chunks_on_the_host_thread() -> None:
     recording = RecordingTokenizer()
     texts = ["train " * 60, "rice " * 10**6] * 30
     assert ids_of(*texts, truncate=True, tokenizer=recording) == [[2] * 4, [6] * 4] * 30
     assert sum(num_chars for num_chars, _ in recording.calls) == 60 * 4 * MAX_CHARS_PER_STEP - 30 * 40
-    assert all(num_chars <= MAX_INLINE_CHARS for num_chars, _ in recording.calls)
-    assert {thread for _, thread in recording.calls} == {"runner-0"}
+    assert all(num_chars <= CHUNK_CHARS for num_chars, _ in recording.calls)
+    assert {thread for _, thread in recording.calls} == {"host-0"}
 
 
 def test_many_characters_raise_the_first_error() -> None:
     with pytest.raises(EkibenError) as caught:
         ids_of(*["rice " * 80] * 40, "x" * 401, None)
     assert caught.value.faults[0].pointer == "/texts/0"
+
+
+class FailingTokenizer:
+    """A tokenizer that panics, as the library does, on texts with an "x"."""
+
+    def encode_batch(self, texts: list[str]) -> list[Any]:
+        if any("x" in text for text in texts):
+            raise PanicException("retry-limit-in-match over\nstack backtrace")
+        return TOKENIZER.encode_batch(texts)
+
+
+class PanicException(BaseException):
+    pass
+
+
+def test_a_panic_is_an_error_of_its_text_alone() -> None:
+    texts = {"/texts/0": "rice", "/texts/1": "fox", "/texts/2": "fish"}
+    first, second, third = tokenize_each(texts, model_of(tokenizer=FailingTokenizer()))
+    assert (first, third) == ([6], [7])
+    assert isinstance(second, EkibenError)
+    assert second.slug == "internal"
+    assert second.detail == "/texts/1: the tokenizer fails on this text: PanicException: retry-limit-in-match over"
+    assert second.faults[0].pointer == "/texts/1"

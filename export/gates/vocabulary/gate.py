@@ -1,0 +1,110 @@
+"""Gate 2, vocabulary: the labels and the tokenizer are the run's own, byte for byte, and give the ids of training.
+
+The hash in the checkpoint shows a tokenizer that changed after training. The token cases of the run and its test split
+show it whatever the hashes say: they store texts with the ids that the tokenizer of training gave them. The token cases
+go into the bundle, and the service compares them before it is ready.
+"""
+
+import hashlib
+
+from tokenizers import Tokenizer
+
+from export.candidate import Candidate
+from export.errors import ExportError
+from export.gates.vocabulary.linear_time import check_linear_time
+from service.bundle import TokenCase
+from service.engine.sessions.tokenizer import describe_difference, encode_texts, parse_tokenizer
+from service.families import LanguageModel, TextClassifier
+from service.manifest import TOKENIZER
+from training.recipe import IGNORE_INDEX
+from training.token_cases import choose_cases
+
+
+def check_vocabulary(candidate: Candidate) -> tuple[TokenCase, ...]:
+    """Return the token cases of a text model, none for others. Raises ExportError."""
+    _check_labels(candidate)
+    parameters = candidate.manifest.parameters
+    if not isinstance(parameters, TextClassifier | LanguageModel):
+        return ()
+    _check_bytes(candidate)
+    assert candidate.tokenizer is not None
+    try:
+        tokenizer = parse_tokenizer(candidate.tokenizer, parameters.vocabulary)
+        _check_ids(tokenizer, parameters.vocabulary)
+    except ValueError as error:
+        raise ExportError("vocabulary", f"{TOKENIZER}: {error}") from error
+    if not candidate.run.test.texts:
+        raise ExportError("vocabulary", "the test split has no texts to compare the tokenizer with")
+    check_test_ids = _check_text if isinstance(parameters, LanguageModel) else _check_texts
+    check_test_ids(candidate, tokenizer)
+    cases = candidate.run.tokens or choose_cases(candidate.tokenizer, candidate.run.test)
+    rows = encode_texts(tokenizer, [case.text for case in cases])
+    for case, ids in zip(cases, rows, strict=True):
+        if ids != list(case.ids):
+            raise ExportError("vocabulary", f"{TOKENIZER}: {describe_difference(case.text, case.ids, ids)}")
+    try:
+        check_linear_time(tokenizer, candidate.tokenizer)
+    except ValueError as error:
+        raise ExportError("vocabulary", f"{TOKENIZER}: {error}") from error
+    return tuple(TokenCase(text=case.text, ids=case.ids) for case in cases)
+
+
+def _check_labels(candidate: Candidate) -> None:
+    labels, expected_labels = getattr(candidate.manifest.parameters, "labels", ()), candidate.run.checkpoint.labels
+    if len(labels) != len(expected_labels):
+        raise ExportError("vocabulary", f"the manifest has {len(labels)} labels, the run {len(expected_labels)}")
+    for i, (label, expected) in enumerate(zip(labels, expected_labels, strict=True)):
+        if label != expected:
+            raise ExportError("vocabulary", f"label {i} of the manifest is {label!r}, the run has {expected!r}")
+
+
+def _check_bytes(candidate: Candidate) -> None:
+    run = candidate.run
+    if candidate.tokenizer is None or run.tokenizer is None:
+        holder = "candidate" if candidate.tokenizer is None else "run"
+        raise ExportError("vocabulary", f"a {run.recipe.family} needs a {TOKENIZER}, the {holder} has none")
+    if candidate.tokenizer != run.tokenizer:
+        raise ExportError("vocabulary", f"{TOKENIZER} differs from the run's")
+    if hashlib.sha256(run.tokenizer.encode()).hexdigest() != run.checkpoint.files.get(TOKENIZER):
+        raise ExportError("vocabulary", f"{TOKENIZER} was changed after the run: the checkpoint has another sha256")
+
+
+def _check_ids(tokenizer: Tokenizer, vocabulary: int) -> None:
+    """The tokens have the ids from 0 to the size of the model's vocabulary, each once."""
+    ids = set(tokenizer.get_vocab().values())
+    if len(ids) != tokenizer.get_vocab_size() or ids != set(range(vocabulary)):
+        raise ValueError(
+            f"{tokenizer.get_vocab_size()} tokens have {len(ids)} ids, the model's vocabulary has {vocabulary}"
+        )
+
+
+def _check_texts(candidate: Candidate, tokenizer: Tokenizer) -> None:
+    """Every test text has the ids on which the model was evaluated."""
+    split = candidate.run.test
+    if len(split.texts) != len(split):
+        raise ExportError("vocabulary", f"the test split has {len(split)} items and {len(split.texts)} texts")
+    lengths = split.inputs["lengths"].tolist()
+    longest = max(lengths)
+    rows = encode_texts(tokenizer, split.texts)
+    for i, (text, ids) in enumerate(zip(split.texts, rows, strict=True)):
+        expected = split.inputs["ids"][i, : lengths[i]].tolist()
+        # Training cuts the longest texts, and gives a text without tokens one id.
+        may_differ = lengths[i] == longest or expected == [1]
+        if may_differ and not isinstance(ids, Exception) and (ids[: lengths[i]] or [1]) == expected:
+            continue
+        if ids != expected:
+            raise ExportError("vocabulary", f"{TOKENIZER}: test text {i}: {describe_difference(text, expected, ids)}")
+
+
+def _check_text(candidate: Candidate, tokenizer: Tokenizer) -> None:
+    """The targets of all windows are the ids of the test text."""
+    split = candidate.run.test
+    encoded = list[int]()
+    for text, row in zip(split.texts, encode_texts(tokenizer, split.texts), strict=True):
+        if isinstance(row, Exception):
+            raise ExportError("vocabulary", f"{TOKENIZER}: {describe_difference(text, [], row)}")
+        encoded += row
+    targets = split.targets[split.targets != IGNORE_INDEX].tolist()
+    if encoded != targets:
+        detail = describe_difference("".join(split.texts), targets, encoded)
+        raise ExportError("vocabulary", f"{TOKENIZER}: the test text: {detail}")
