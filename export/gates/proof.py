@@ -11,6 +11,7 @@ from export.gates.metric import check_metric
 from export.gates.parity import Parity, check_parity
 from export.gates.requests.gate import check_requests
 from export.gates.structure import check_structure
+from export.gates.weights.gate import Weights, check_weights
 from service.bundle import GoldenCase, RequestCase
 
 # Called with the name of each stage before it starts.
@@ -25,6 +26,7 @@ class Proof:
     """
 
     operators: dict[str, int]
+    weights: Weights
     parity: Parity
     coverages: tuple[Coverage, ...]
     metric: dict[str, tuple[float, float]]
@@ -37,6 +39,8 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
     """Run every gate. Raises ExportError at the first one that refuses the candidate."""
     report("structure")
     operators = check_structure(candidate)
+    report("weights")
+    weights = check_weights(candidate)
     report("parity")
     parity = check_parity(candidate)
     report("metric")
@@ -49,6 +53,7 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
     requests = check_requests(candidate.with_invariance(certificate.invariance))
     return Proof(
         operators=operators,
+        weights=weights,
         parity=parity,
         coverages=(*parity.coverages, metric.coverage),
         metric=metric.scores,

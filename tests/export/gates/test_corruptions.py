@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from export.candidate import Candidate
 from export.errors import ExportError
+from export.gates.parity import check_parity
 from export.gates.proof import prove
 from export.graph.cached_decoder import CachedDecoder
 from export.graph.exporter import PositionalModel, export_program, strip_metadata
@@ -240,12 +241,34 @@ CORRUPTIONS: dict[str, tuple[str, Corrupt, str]] = {
 }
 
 
+# The gate of weights refuses these before any output is computed. What parity alone says of them is in the table.
+OTHER_CONSTANTS = (
+    "a weight scaled by 1 %",
+    "an attention weight scaled by 1 %",
+    "a weight that is not a number",
+    "gates permuted",
+    "BatchNorm still training (images)",
+    "BatchNorm still training (GAN)",
+    "another mean in the preprocessing",
+    "another deviation in the preprocessing",
+    "softmax over the wrong axis",
+)
+
+
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 def test_a_corrupt_export_is_refused_with_the_difference(corruption: str, candidates: Candidates) -> None:
     name, corrupt, expected = CORRUPTIONS[corruption]
     with pytest.raises(ExportError) as refusal:
         prove(corrupt(candidates(name)), lambda stage: None)
     print(refusal.value)
+    assert ("weights: " if corruption in OTHER_CONSTANTS else expected) in str(refusal.value)
+
+
+@pytest.mark.parametrize("corruption", OTHER_CONSTANTS)
+def test_parity_alone_refuses_other_constants(corruption: str, candidates: Candidates) -> None:
+    name, corrupt, expected = CORRUPTIONS[corruption]
+    with pytest.raises(ExportError) as refusal:
+        check_parity(corrupt(candidates(name)))
     assert expected in str(refusal.value)
 
 
