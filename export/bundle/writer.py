@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from safetensors.numpy import save as save_arrays
@@ -16,8 +17,12 @@ from safetensors.numpy import save as save_arrays
 from export.bundle.card import card_files
 from export.candidate import Candidate
 from export.gates.proof import Proof
-from service.bundle import Bundle, RequestCase, open_bundle, pack_golden
+from service.bundle import Bundle, RequestCase, pack_golden
+from service.bundle import open_bundle as open_signed_bundle
 from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, FileEntry, Manifest
+
+# A new bundle has no signature yet, whatever the environment says.
+open_bundle = partial(open_signed_bundle, require_signature=False)
 
 
 def write_bundle(candidate: Candidate, proof: Proof, bundles: Path) -> Bundle:
@@ -34,7 +39,7 @@ def write_bundle(candidate: Candidate, proof: Proof, bundles: Path) -> Bundle:
     folder = bundles / manifest.name / manifest.version
     if not folder.exists():
         _write_folder({**files, MANIFEST: manifest.to_json().encode()}, folder, bundles)
-    bundle = open_bundle(folder, require_signature=False)
+    bundle = open_bundle(folder)
     _set_current(folder.parent, manifest.version)
     return bundle
 
@@ -72,7 +77,7 @@ def _write_folder(files: Mapping[str, bytes], folder: Path, bundles: Path) -> No
         for name, content in files.items():
             _write_file(staging / name, content)
         _sync(staging)
-        open_bundle(staging, require_signature=False)
+        open_bundle(staging)
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging.rename(folder)
     finally:
