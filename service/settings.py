@@ -103,6 +103,7 @@ class Settings(BaseSettings):
         if self.ready_when in {"all", "any"}:
             return ReadyWhen(all_models=self.ready_when == "all")
         return ReadyWhen(names=frozenset(_split(self.ready_when)))
+
     @field_validator("trusted_keys")
     @classmethod
     def _check_keys(cls, keys: str) -> str:

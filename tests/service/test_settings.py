@@ -132,6 +132,7 @@ def test_the_memory_of_a_load_is_a_number(monkeypatch: pytest.MonkeyPatch) -> No
     assert load_settings().load_memory_bytes == 0
     monkeypatch.setenv("EKIBEN_LOAD_MEMORY_BYTES", "-1")
     with pytest.raises(SettingsError, match="EKIBEN_LOAD_MEMORY_BYTES='-1'"):
+        load_settings()
 
 
 def test_trusted_keys_are_keys_or_a_file_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
