@@ -27,6 +27,7 @@ from service.errors import BundleError
 from service.families import FrozenModel, LanguageModel
 from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, TOKENS, FileEntry, Manifest
 from service.operators import check_operators
+from service.signature import MAX_SIGNATURE_BYTES, SIGNATURE, TRUSTED_KEYS, trusted_keys, verify
 
 MAX_MANIFEST_BYTES = 1 << 20
 # The most bytes of each file; a message of protobuf has less than 2 GiB.
@@ -41,7 +42,7 @@ MAX_GOLDEN_AXES = 8
 MAX_REQUESTS = 4096
 MAX_TOKEN_CASES = 1 << 16
 # Files that a manifest cannot list: itself, and the signature over it.
-UNLISTED_FILES = {MANIFEST, "signature.json"}
+UNLISTED_FILES = {MANIFEST, SIGNATURE}
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
@@ -95,10 +96,14 @@ def current_version(folder: Path) -> str:
     return version
 
 
-def open_bundle(folder: Path) -> Bundle:
-    """Read and check a bundle: manifest, paths, sizes, hashes, operators, cases, in this order. Raises BundleError."""
+def open_bundle(folder: Path, *, require_signature: bool = True) -> Bundle:
+    """Read and check a bundle: manifest, paths, sizes, hashes, operators, cases, in this order. Raises BundleError.
+
+    The signature is checked first, if there are trusted keys. Only export, which writes and signs bundles, opens them
+    without.
+    """
     label = f"{folder.parent.name}/{folder.name}"
-    manifest = _read_manifest(folder, label)
+    manifest = _read_manifest(folder, label, require_signature=require_signature)
     _check_files(folder, label, manifest)
     contents = {name: _read_file(folder, label, name, file) for name, file in manifest.files.items()}
     model = contents[MODEL]
@@ -132,8 +137,10 @@ def _parsing(label: str, name: str) -> Iterator[None]:
         raise BundleError(f"{label}: {name}: {reason}") from error
 
 
-def _read_manifest(folder: Path, label: str) -> Manifest:
+def _read_manifest(folder: Path, label: str, *, require_signature: bool) -> Manifest:
     content = _read_member(folder, label, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
+    if require_signature:
+        _check_signature(folder, label, content)
     with _parsing(label, MANIFEST):
         manifest = Manifest.model_validate_json(content)
         json.loads(content, object_pairs_hook=_unique_fields)
@@ -145,6 +152,16 @@ def _read_manifest(folder: Path, label: str) -> Manifest:
     if folder.name != manifest.version or folder.parent.name != manifest.name:
         raise BundleError(f"{label}: {MANIFEST} belongs to {manifest.name}/{manifest.version}")
     return manifest
+
+
+def _check_signature(folder: Path, label: str, manifest: bytes) -> None:
+    with _parsing(label, TRUSTED_KEYS):
+        keys = trusted_keys()
+    if keys:
+        if not (folder / SIGNATURE).exists():
+            raise BundleError(f"{label}: there is no {SIGNATURE}; sign the bundle with python -m export.sign")
+        with _parsing(label, SIGNATURE):
+            verify(manifest, _read_member(folder, label, SIGNATURE, max_bytes=MAX_SIGNATURE_BYTES), keys)
 
 
 def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from service.engine.limits import MAX_BATCH_ITEMS, Limits
 from service.engine.repository.registry import ReadyWhen
 from service.engine.sessions.device import DeviceSetting
 from service.manifest import MODEL_NAME
+from service.signature import parse_keys
 
 PREFIX = "EKIBEN_"
 # Kubernetes sets these addresses in every pod of a namespace that has a service named `ekiben`; they are not settings.
@@ -59,6 +60,8 @@ class Settings(BaseSettings):
     """models that the service needs to be ready: `all` that were there at the start, `any`, or comma-separated names"""
     load_memory_bytes: int = Field(default=0, ge=0)
     """memory that a bundle may allocate while it is checked; 0: 1 GiB and eight times the size of the bundle"""
+    trusted_keys: str = ""
+    """comma-separated ed25519 public keys, or a file with one a line; bundles that none of them signed are refused"""
     poll_s: Seconds = 1.0
     """seconds between two scans for new versions"""
     heartbeat_s: Seconds = 30.0
@@ -100,6 +103,12 @@ class Settings(BaseSettings):
         if self.ready_when in {"all", "any"}:
             return ReadyWhen(all_models=self.ready_when == "all")
         return ReadyWhen(names=frozenset(_split(self.ready_when)))
+
+    @field_validator("trusted_keys")
+    @classmethod
+    def _check_keys(cls, keys: str) -> str:
+        parse_keys(keys)
+        return keys
 
     @property
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from export.bundle.plots import parity_png
 from export.candidate import Candidate
 from export.gates.proof import Proof
+from export.gates.weights.gate import Weights
 from service.families import TensorSpec
 from service.manifest import CARD, Manifest
 
@@ -42,6 +43,7 @@ def render_card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], 
         "Requests": _requests(candidate, proof),
         "Invariance": _invariance(proof),
         "Graph": _graph(candidate, proof),
+        "Weights": _weights(proof.weights),
         "Provenance": _provenance(manifest),
     }
     body = "\n".join(f"## {title}\n\n{text.strip()}\n" for title, text in sections.items())
@@ -175,6 +177,18 @@ def _graph(candidate: Candidate, proof: Proof) -> str:
     tensors = markdown_table(("", "tensor", "type", "axes"), ((side, *_tensor(spec)) for side, spec in specs))
     size = f"{len(candidate.model):,} bytes, ONNX opset {manifest.provenance.opset}"
     return f"{size}: {operators}.\n\n{tensors}"
+
+
+def _weights(weights: Weights) -> str:
+    rows = ((change, str(count)) for change, count in weights.transformations.items())
+    rounding = (
+        f" Folded weights are within {weights.max_rounding:.1e} of their values in float64, relative to the largest."
+    )
+    return (
+        f"{weights.num_initializers} of {weights.num_initializers} initializers are accounted for: parameters and "
+        f"constants of the model, where the model uses them.{rounding if weights.max_rounding else ''}\n\n"
+        f"{markdown_table(('made of the model by', 'initializers'), rows)}"
+    )
 
 
 def _tensor(spec: TensorSpec) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from export.gates.parity import Parity, check_parity
 from export.gates.requests.gate import check_requests
 from export.gates.structure import check_structure
 from export.gates.vocabulary.gate import check_vocabulary
+from export.gates.weights.gate import Weights, check_weights
 from service.bundle import GoldenCase, RequestCase, TokenCase
 
 # Called with the name of each stage before it starts.
@@ -27,6 +28,7 @@ class Proof:
 
     operators: dict[str, int]
     tokens: tuple[TokenCase, ...]
+    weights: Weights
     parity: Parity
     coverages: tuple[Coverage, ...]
     metric: dict[str, tuple[float, float]]
@@ -41,6 +43,8 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
     operators = check_structure(candidate)
     report("vocabulary")
     tokens = check_vocabulary(candidate)
+    report("weights")
+    weights = check_weights(candidate)
     report("parity")
     parity = check_parity(candidate)
     report("metric")
@@ -54,6 +58,7 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
     return Proof(
         operators=operators,
         tokens=tokens,
+        weights=weights,
         parity=parity,
         coverages=(*parity.coverages, metric.coverage),
         metric=metric.scores,

@@ -61,10 +61,10 @@ def export_program(run: Run, module: nn.Module | None = None) -> torch.onnx.ONNX
         {i: axis for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in interface.inputs
     )
     try:
-        with emit_recurrent_operators(), torch.no_grad(), _silence_exporter():
+        with emit_recurrent_operators(), torch.no_grad(), silence_exporter():
             program = torch.onnx.export(
                 (module or exported_module(run)).eval(),
-                tuple(_example(spec) for spec in interface.inputs),
+                tuple(example_input(spec) for spec in interface.inputs),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[spec.name for spec in interface.inputs],
@@ -95,7 +95,7 @@ def strip_metadata(program: torch.onnx.ONNXProgram) -> bytes:
 
 
 @contextmanager
-def _silence_exporter() -> Iterator[None]:
+def silence_exporter() -> Iterator[None]:
     """Silence the exporter's remarks about optional packages and about constants that it leaves to onnxruntime."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
@@ -110,7 +110,8 @@ def _silence_exporter() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _example(spec: TensorSpec) -> Tensor:
+def example_input(spec: TensorSpec) -> Tensor:
+    """The tensor of this input with which a model is traced."""
     sizes = [axis if isinstance(axis, int) else EXAMPLE_SIZES[axis] for axis in spec.shape]
     if spec.name in {"lengths", "past_lengths"}:
         return torch.arange(sizes[0]) % 4 + 1

@@ -7,8 +7,8 @@ that emits the operator. The operator gets the trained weights, with their gates
 Shapes: B batch, T steps, I input size, N hidden size, L layers.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,16 @@ def operator_of(rnn: nn.RNN | nn.LSTM) -> str:
     return "LSTM" if isinstance(rnn, nn.LSTM) else "RNN"
 
 
-@contextmanager
-def emit_recurrent_operators() -> Iterator[None]:
+def emit_recurrent_operators() -> AbstractContextManager[None]:
     """Within this context, `Ragged.forward` emits operators into the traced graph and computes nothing."""
+    return replace_ragged(_emit)
+
+
+@contextmanager
+def replace_ragged(replacement: Callable[..., tuple[Tensor, State]]) -> Iterator[None]:
+    """Within this context, `replacement` is `Ragged.forward`."""
     forward = Ragged.forward
-    Ragged.forward = _emit  # type: ignore[method-assign, assignment]
+    Ragged.forward = replacement  # type: ignore[method-assign]
     try:
         yield
     finally:

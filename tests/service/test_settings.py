@@ -133,3 +133,11 @@ def test_the_memory_of_a_load_is_a_number(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("EKIBEN_LOAD_MEMORY_BYTES", "-1")
     with pytest.raises(SettingsError, match="EKIBEN_LOAD_MEMORY_BYTES='-1'"):
         load_settings()
+
+
+def test_trusted_keys_are_keys_or_a_file_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EKIBEN_TRUSTED_KEYS", "ab" * 32)
+    assert load_settings().trusted_keys == "ab" * 32
+    monkeypatch.setenv("EKIBEN_TRUSTED_KEYS", "ab" * 31)
+    with pytest.raises(SettingsError, match=r"EKIBEN_TRUSTED_KEYS=.*expected public keys of 64 hex digits"):
+        load_settings()

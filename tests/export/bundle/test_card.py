@@ -35,6 +35,17 @@ def test_every_comparison_has_a_row_and_the_domain_is_named(candidates: Candidat
     assert "Domain:" not in render_card(candidates("tiny-text"), proofs("tiny-text"), pictures=[], samples="")
 
 
+def test_initializers_are_counted_by_transformation(candidates: Candidates, proofs: Proofs) -> None:
+    text = render_card(candidates("tiny-gan"), proofs("tiny-gan"), pictures=[], samples="")
+    count = proofs("tiny-gan").weights.num_initializers
+    assert f"{count} of {count} initializers are accounted for" in text
+    assert "| folded | 2 |" in text
+    assert "Folded weights are within 4.4e-08 of their values in float64" in text
+    text = render_card(candidates("tiny-tagger"), proofs("tiny-tagger"), pictures=[], samples="")
+    assert "Folded weights" not in text
+    assert "| gates reordered and joined | 1 |" in text
+
+
 def test_all_rows_of_a_table_have_as_many_cells_as_its_header(candidates: Candidates, proofs: Proofs) -> None:
     for name in ("tiny-tagger", "tiny-gan", "tiny-text"):
         text = card_files(candidates(name), proofs(name))["card.md"].decode()

@@ -43,6 +43,15 @@ def test_writing_again_gives_the_same_bytes_and_leaves_no_temporary_file(
     assert not any(part.startswith(".") for name in first for part in Path(name).parts)
 
 
+def test_a_new_bundle_needs_no_signature(
+    candidates: Candidates, proofs: Proofs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EKIBEN_TRUSTED_KEYS", "ab" * 32)
+    write_bundle(candidates("tiny-rnn"), proofs("tiny-rnn"), tmp_path)
+    with pytest.raises(BundleError, match=r"there is no signature.json"):
+        open_bundle(tmp_path / "tiny-rnn" / current_version(tmp_path / "tiny-rnn"))
+
+
 def test_a_bundle_that_the_service_refuses_leaves_no_files(
     candidates: Candidates, proofs: Proofs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

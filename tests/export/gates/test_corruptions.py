@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from export.candidate import Candidate
 from export.errors import ExportError
+from export.gates.parity import check_parity
 from export.gates.proof import prove
 from export.graph.cached_decoder import CachedDecoder
 from export.graph.exporter import PositionalModel, export_program, strip_metadata
@@ -228,7 +229,11 @@ CORRUPTIONS: dict[str, tuple[str, Corrupt, str]] = {
     "the past ignored": ("tiny-prenorm", traced(lambda c: IgnoresPast(c.run.model)), "chunks"),
     "an off-by-one position": ("tiny-prenorm", traced(lambda c: NextPosition(c.run.model)), "parity: output"),
     "initial states swapped": ("tiny-tagger", edited(swap_states), "parity: output 'next_"),
-    "a truncated vocabulary": ("tiny-text", weight("embedding", lambda a: a[:-1]), "out of data bounds"),
+    "a truncated vocabulary": (
+        "tiny-text",
+        weight("embedding", lambda a: a[:-1]),
+        "structure: the service must not load this graph",
+    ),
     "a shifted tokenizer": ("tiny-text", shift_tokens, "vocabulary: tokenizer.json differs"),
     "pixels rounded down": ("tiny-gan", edited(round_down), "parity: output 'images'"),
     "a better metric than measured": ("tiny-lstm", inflate_metric, "metric: accuracy of the graph on the test split"),
@@ -240,12 +245,34 @@ CORRUPTIONS: dict[str, tuple[str, Corrupt, str]] = {
 }
 
 
+# The gate of weights refuses these before any output is computed. What parity alone says of them is in the table.
+OTHER_CONSTANTS = (
+    "a weight scaled by 1 %",
+    "an attention weight scaled by 1 %",
+    "a weight that is not a number",
+    "gates permuted",
+    "BatchNorm still training (images)",
+    "BatchNorm still training (GAN)",
+    "another mean in the preprocessing",
+    "another deviation in the preprocessing",
+    "softmax over the wrong axis",
+)
+
+
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
 def test_a_corrupt_export_is_refused_with_the_difference(corruption: str, candidates: Candidates) -> None:
     name, corrupt, expected = CORRUPTIONS[corruption]
     with pytest.raises(ExportError) as refusal:
         prove(corrupt(candidates(name)), lambda stage: None)
     print(refusal.value)
+    assert ("weights: " if corruption in OTHER_CONSTANTS else expected) in str(refusal.value)
+
+
+@pytest.mark.parametrize("corruption", OTHER_CONSTANTS)
+def test_parity_alone_refuses_other_constants(corruption: str, candidates: Candidates) -> None:
+    name, corrupt, expected = CORRUPTIONS[corruption]
+    with pytest.raises(ExportError) as refusal:
+        check_parity(corrupt(candidates(name)))
     assert expected in str(refusal.value)
 
 

@@ -7,9 +7,10 @@ from export.gates.proof import prove
 def test_every_family_passes_every_gate(candidate: Candidate) -> None:
     stages: list[str] = []
     proof = prove(candidate, stages.append)
-    assert stages == ["structure", "vocabulary", "parity", "metric", "goldens", "invariance", "requests"]
+    assert stages == ["structure", "vocabulary", "weights", "parity", "metric", "goldens", "invariance", "requests"]
     assert {measurement.output for measurement in proof.parity.measurements} == set(candidate.manifest.tolerance)
     assert all(measurement.tolerance_share < 0.5 for measurement in proof.parity.measurements)
+    assert proof.weights.num_initializers > 5
     assert len(proof.requests) >= 4
     assert len(proof.golden) >= 3
     assert bool(proof.tokens) == (candidate.tokenizer is not None)

@@ -1,0 +1,191 @@
+"""The float constants that the trained module uses, in the order in which its operators use them.
+
+The order within an operator is that of the inputs of its ONNX equivalent, and then of its attributes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, fx
+
+from export.gates.weights.constant import Array, SourceConstant
+from export.gates.weights.folding import FOLDABLE, fold
+from export.gates.weights.trace import Value, arguments_of, operator_name, trace_module, typed_arguments
+from training.checkpoint import Run
+
+Values = dict[fx.Node, Value]
+
+# ONNX normalises with a scale and an offset; the exporter writes them if the module has none.
+NORMS = ("layer_norm", "group_norm", "instance_norm", "batch_norm")
+# The exporter composes these of simpler operators, which apply the weight after all numbers.
+WEIGHT_LAST = ("group_norm", "rms_norm")
+# Numbers that follow from the name of an operator.
+IMPLIED = {
+    **dict.fromkeys(("ones", "ones_like", "new_ones"), (1.0,)),
+    **dict.fromkeys(("zeros", "zeros_like", "new_zeros"), (0.0,)),
+    "group_norm": (1.0, 0.0),
+    "rms_norm": (2.0, float(np.finfo(np.float32).eps)),
+    "hardsigmoid": (1 / 6, 0.5),
+    "selu": (1.6732632423543772, 1.0507009873554805),
+}
+# The types of arguments whose numbers take part in the computation; sizes and axes have other types.
+NUMBERS = ("Tensor", "number", "float", "Optional[Tensor]", "Optional[number]", "Optional[float]")
+# What another library's rounding may change in a computed constant, relative to its largest element.
+MAX_ROUNDING = 2.0**-22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """One operator of the module: its name, such as `conv2d`, and its arguments by name, the defaults included."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folding:
+    """A layer whose normalisation the exporter may fold: the constants if it did not, and if it did."""
+
+    separate: tuple[SourceConstant, ...]
+    folded: tuple[SourceConstant, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The constants of a module in order of use, its operators, and every whole number that its trace names.
+
+    `unused` names the exported parameters and buffers that no operator uses.
+    """
+
+    constants: tuple[SourceConstant | Folding, ...]
+    operators: tuple[Operator, ...]
+    integers: frozenset[int]
+    unused: tuple[str, ...]
+
+    @property
+    def all_constants(self) -> list[SourceConstant]:
+        """The constants, whether or not a normalisation was folded."""
+        return [
+            one
+            for entry in self.constants
+            for one in ((*entry.separate, *entry.folded) if isinstance(entry, Folding) else (entry,))
+        ]
+
+
+def read_source(run: Run) -> Source:
+    """The constants of the module that is exported for this run. Raises ExportError if it cannot be traced."""
+    trace = trace_module(run)
+    constants: list[SourceConstant | Folding] = []
+    folded_norms: set[fx.Node] = set()
+    for node in trace.operators:
+        norm = _foldable_norm(node, trace.values)
+        if norm is not None:
+            folded_norms.add(norm)
+            separate = (*_constants(node, trace.values), *_constants(norm, trace.values))
+            constants.append(Folding(separate=separate, folded=tuple(_folded(node, norm, trace.values))))
+        elif node not in folded_norms:
+            constants += _constants(node, trace.values)
+    source = Source(
+        constants=tuple(constants),
+        operators=tuple(Operator(name=operator_name(node), arguments=arguments_of(node)) for node in trace.operators),
+        integers=trace.integers,
+        unused=(),
+    )
+    used = {name for constant in source.all_constants for name in constant.names}
+    return replace(source, unused=tuple(_unused(run, used)))
+
+
+def _constants(node: fx.Node, values: Values) -> Iterator[SourceConstant]:
+    name, arguments = operator_name(node), typed_arguments(node)
+    yield from map(_literal, IMPLIED.get(name, ()))
+    if name == "addmm":
+        # The bias comes first in PyTorch and last in ONNX.
+        arguments = [*arguments[1:], arguments[0]]
+    if name in WEIGHT_LAST:
+        arguments.sort(key=lambda argument: argument[0] in ("weight", "bias"))
+    for argument, kind, value in arguments:
+        for element in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(element, fx.Node) and element in values:
+                yield from _tensor(values[element], is_transposed=(name, argument) == ("linear", "weight"))
+            elif isinstance(element, int | float) and not isinstance(element, bool):
+                if kind in NUMBERS and (argument, element) != ("alpha", 1):
+                    yield _literal(element)
+            elif element is None and name in NORMS and argument in ("weight", "bias"):
+                yield _literal(float(argument == "weight"))
+    if name == "scaled_dot_product_attention":
+        # The exporter scales queries and keys, each by the root of the scale.
+        query: Any = node.args[0]
+        scale = arguments_of(node)["scale"] or query.meta["val"].shape[-1] ** -0.5
+        yield from [_literal(scale**0.5)] * 2
+
+
+def _tensor(value: Value, *, is_transposed: bool) -> Iterator[SourceConstant]:
+    """The float tensor as a constant; a linear weight as [in, out], as both ONNX and `x @ weight.T` use it."""
+    if not isinstance(value.single, Tensor) or not value.single.is_floating_point():
+        return
+    single, double = (one.T if is_transposed else one for one in (_array(value.single), _array(value.double)))
+    is_computed = value.change == "folded"
+    yield SourceConstant(
+        names=value.names,
+        value=single,
+        stored=_array(value.stored),
+        change=value.change,
+        exact=double if is_computed else None,
+        max_rounding=MAX_ROUNDING if is_computed else 0.0,
+    )
+
+
+def _literal(value: float) -> SourceConstant:
+    array = np.array(value, np.float64)
+    return SourceConstant(names=(), value=array, stored=array)
+
+
+def _foldable_norm(node: fx.Node, values: Values) -> fx.Node | None:
+    """The BatchNorm in eval mode that normalises the output of this layer; None if anything else reads that output."""
+    user = next(iter(node.users))
+    if operator_name(node) not in FOLDABLE or len(node.users) > 1 or operator_name(user) != "batch_norm":
+        return None
+    constants = (*node.all_input_nodes[1:], *user.all_input_nodes[1:])
+    is_constant = user.args[0] is node and all(operand in values for operand in constants)
+    return user if is_constant and not arguments_of(user)["training"] else None
+
+
+def _folded(node: fx.Node, norm: fx.Node, values: Values) -> Iterator[SourceConstant]:
+    """Weight and bias of the layer with its BatchNorm folded into them."""
+    operands = [*node.all_input_nodes, *norm.all_input_nodes]
+    names = tuple(name for operand in operands if operand in values for name in values[operand].names)
+    single, double = (
+        fold(operator_name(node), _arrays(node, values, kind), _arrays(norm, values, kind))
+        for kind in ("single", "double")
+    )
+    stored = _arrays(node, values, "single")["weight"]
+    for array, exact in zip(single, double, strict=True):
+        yield SourceConstant(names=names, value=array, stored=stored, change="folded", exact=exact)
+
+
+def _arrays(node: fx.Node, values: Values, kind: str) -> dict[str, Any]:
+    """The arguments by name, with constant tensors as arrays."""
+    return {
+        name: _array(getattr(values[value], kind)) if isinstance(value, fx.Node) and value in values else value
+        for name, value in arguments_of(node).items()
+    }
+
+
+def _unused(run: Run, used: set[str]) -> Iterator[str]:
+    """The exported float parameters and buffers that are not among the used ones, under any name that they share."""
+    model: Any = run.model
+    is_generator = run.recipe.family == "image-generator"
+    part = model.generator if is_generator else model
+    prefix = "generator." if is_generator else ""
+    tensors = [*part.named_parameters(remove_duplicate=False), *part.named_buffers(remove_duplicate=False)]
+    shared = {id(tensor) for name, tensor in tensors if prefix + name in used}
+    for name, tensor in tensors:
+        if tensor.is_floating_point() and id(tensor) not in shared:
+            yield prefix + name
+
+
+def _array(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().numpy()
+    return array

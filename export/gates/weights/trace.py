@@ -1,0 +1,174 @@
+"""A trace of the trained module that shares nothing with the translation to ONNX.
+
+torch.export records the module's own operators, before any decomposition, with recurrent layers as PyTorch's `lstm` and
+`rnn_tanh`. What an operator computes from constants alone, such as a transposed weight, is one more constant.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind
+
+from export.errors import ExportError
+from export.graph.exporter import example_input, exported_module, silence_exporter
+from export.graph.interface import read_interface
+from export.graph.recurrent import replace_ragged
+from training.checkpoint import Run
+from training.layers import Ragged, State
+
+# Operators that move elements and compute nothing, and what they do.
+MOVES = {
+    **dict.fromkeys(("t", "transpose", "permute", "numpy_T", "matrix_H", "mT", "swapaxes"), "transposed"),
+    **dict.fromkeys(("slice", "select", "chunk", "split", "split_with_sizes", "unbind", "narrow"), "split"),
+    **dict.fromkeys(("cat", "stack", "concat"), "joined"),
+    **dict.fromkeys(("view", "reshape", "unsqueeze", "squeeze", "flatten", "unflatten", "expand"), "reshaped"),
+    **dict.fromkeys(("to", "clone", "contiguous", "detach", "alias", "lift_fresh_copy", "getitem"), ""),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A constant of the trace in float32 and in float64, with the names of the parameters that it comes from."""
+
+    single: Any
+    double: Any
+    names: tuple[str, ...]
+    stored: Any
+    change: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """`operators` are the nodes that depend on the inputs, in order; `values` holds all nodes that do not.
+
+    `integers` are all whole numbers among the arguments and the sizes.
+    """
+
+    operators: tuple[fx.Node, ...]
+    values: dict[fx.Node, Value]
+    integers: frozenset[int]
+
+
+def trace_module(run: Run) -> Trace:
+    """Trace the module that is exported for this run. Raises ExportError."""
+    program = _export(run)
+    values, operators, integers = dict(_stored_values(program)), [], set[int]()
+    for node in program.graph.nodes:
+        if node.op == "call_function" and node.users:
+            integers |= set(_integers((node.args, node.kwargs, _shape(node))))
+            if _is_constant(node, values):
+                values[node] = _evaluate(node, values)
+            elif isinstance(node.target, torch._ops.OpOverload):
+                operators.append(node)
+    integers |= {size for value in values.values() for size in getattr(value.single, "shape", ())}
+    return Trace(operators=tuple(operators), values=values, integers=frozenset(integers))
+
+
+def operator_name(node: fx.Node) -> str:
+    """Such as `conv2d`, without the overload."""
+    target = getattr(node.target, "overloadpacket", node.target)
+    return str(getattr(target, "__name__", target))
+
+
+def typed_arguments(node: fx.Node) -> list[tuple[str, str, Any]]:
+    """Name, type and value of each argument, the defaults included."""
+    assert isinstance(node.target, torch._ops.OpOverload)
+    return [
+        (
+            argument.name,
+            str(argument.type),
+            node.args[i] if i < len(node.args) else node.kwargs.get(argument.name, argument.default_value),
+        )
+        for i, argument in enumerate(node.target._schema.arguments)
+    ]
+
+
+def arguments_of(node: fx.Node) -> dict[str, Any]:
+    """The arguments by name, the defaults included."""
+    return {name: value for name, _, value in typed_arguments(node)}
+
+
+def _export(run: Run) -> ExportedProgram:
+    specs = read_interface(run).inputs
+    dynamic = tuple({i: Dim.AUTO for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in specs)
+    examples = tuple(example_input(spec) for spec in specs)
+    try:
+        with replace_ragged(_run_unpacked), torch.no_grad(), silence_exporter():
+            return torch.export.export(exported_module(run).eval(), examples, dynamic_shapes=(dynamic,))
+    # torch.export has no base class for its errors.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400]
+        raise ExportError("weights", f"PyTorch cannot trace {run.recipe.name}: {reason}") from error
+
+
+def _run_unpacked(ragged: Ragged, x_BTI: Tensor, _: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    """The recurrent layer without its lengths: the same parameters in the same order."""
+    if isinstance(ragged.rnn, nn.LSTM):
+        y_BTN, final = ragged.rnn(x_BTI, state)
+        return y_BTN, tuple(final)
+    y_BTN, h_LBN = ragged.rnn(x_BTI, None if state is None else state[0])
+    return y_BTN, (h_LBN,)
+
+
+def _stored_values(program: ExportedProgram) -> Iterator[tuple[fx.Node, Value]]:
+    """The parameters, buffers and lifted constants, by placeholder."""
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    tensors = {**program.constants, **program.state_dict}
+    for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            tensor = tensors[str(spec.target)].detach().clone()
+            names = () if spec.kind is InputKind.CONSTANT_TENSOR else (str(spec.target).removeprefix("model."),)
+            yield node, Value(single=tensor, double=_double(tensor), names=names, stored=tensor, change="")
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _is_constant(node: fx.Node, values: dict[fx.Node, Value]) -> bool:
+    is_random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    return not is_random and all(operand in values for operand in node.all_input_nodes)
+
+
+def _evaluate(node: fx.Node, values: dict[fx.Node, Value]) -> Value:
+    operands = [values[operand] for operand in node.all_input_nodes]
+    names = tuple(dict.fromkeys(name for operand in operands for name in operand.names))
+    changes = [operand.change for operand in operands if operand.change]
+    change = MOVES.get(operator_name(node), "folded")
+    single, double = (
+        _call(node, {operand: getattr(values[operand], kind) for operand in node.all_input_nodes})
+        for kind in ("single", "double")
+    )
+    return Value(
+        single=single,
+        double=double,
+        names=names,
+        stored=operands[0].stored if operands else single,
+        change="folded" if "folded" in (change, *changes) else change or (changes[0] if changes else ""),
+    )
+
+
+def _call(node: fx.Node, operands: dict[fx.Node, Any]) -> Any:
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), operands.__getitem__)
+    assert callable(node.target)
+    with torch.no_grad():
+        return node.target(*args, **kwargs)
+
+
+def _shape(node: fx.Node) -> list[int]:
+    shape = getattr(node.meta.get("val"), "shape", ())
+    return [size for size in shape if isinstance(size, int)]
+
+
+def _integers(value: Any) -> Iterator[int]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _integers(one)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield value
