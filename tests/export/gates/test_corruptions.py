@@ -228,7 +228,7 @@ CORRUPTIONS: dict[str, tuple[str, Corrupt, str]] = {
     "the past ignored": ("tiny-prenorm", traced(lambda c: IgnoresPast(c.run.model)), "chunks"),
     "an off-by-one position": ("tiny-prenorm", traced(lambda c: NextPosition(c.run.model)), "parity: output"),
     "initial states swapped": ("tiny-tagger", edited(swap_states), "parity: output 'next_"),
-    "a truncated vocabulary": ("tiny-text", weight("embedding", lambda a: a[:-1]), "out of data bounds"),
+    "a truncated vocabulary": ("tiny-text", weight("embedding", lambda a: a[:-1]), "not of the type of its"),
     "a shifted tokenizer": ("tiny-text", shift_tokens, "requests: body 0 (1 texts"),
     "pixels rounded down": ("tiny-gan", edited(round_down), "parity: output 'images'"),
     "a better metric than measured": ("tiny-lstm", inflate_metric, "metric: accuracy of the graph on the test split"),
