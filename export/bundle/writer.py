@@ -15,6 +15,7 @@ from safetensors.numpy import save as save_arrays
 
 from export.bundle.card import card_files
 from export.candidate import Candidate
+from export.gates.golden.gate import with_rounding
 from export.gates.proof import Proof
 from service.bundle import Bundle, RequestCase, open_bundle, pack_golden
 from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, FileEntry, Manifest
@@ -44,9 +45,10 @@ def _final_manifest(candidate: Candidate, proof: Proof, files: Mapping[str, byte
     fields = {name: getattr(candidate.manifest, name) for name in Manifest.model_fields if name != "version"}
     fields["tolerance"] = {
         name: tolerance.model_copy(update={"measured": proof.parity.largest(name).max_difference})
-        for name, tolerance in candidate.manifest.tolerance.items()
+        for name, tolerance in with_rounding(candidate, proof.goldens.rounding).manifest.tolerance.items()
     }
     fields["domain"] = dict(proof.parity.domain)
+    fields["mutation"] = proof.goldens.score
     fields["invariance"] = proof.certificate.invariance
     fields["files"] = {
         name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))

@@ -35,6 +35,12 @@ def test_every_comparison_has_a_row_and_the_domain_is_named(candidates: Candidat
     assert "Domain:" not in render_card(candidates("tiny-text"), proofs("tiny-text"), pictures=[], samples="")
 
 
+def test_the_card_shows_the_mutation_score(candidates: Candidates, proofs: Proofs) -> None:
+    score = proofs("tiny-lstm").goldens.score
+    text = render_card(candidates("tiny-lstm"), proofs("tiny-lstm"), pictures=[], samples="")
+    assert f"| {score.mutants} | {score.killed_at_export} | {score.killed_at_load} |" in text
+
+
 def test_all_rows_of_a_table_have_as_many_cells_as_its_header(candidates: Candidates, proofs: Proofs) -> None:
     for name in ("tiny-tagger", "tiny-gan", "tiny-text"):
         text = card_files(candidates(name), proofs(name))["card.md"].decode()
