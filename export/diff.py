@@ -1,7 +1,8 @@
 """`python -m export.diff RUN BUNDLE`: find the first node at which a bundle's graph and its run diverge.
 
 The run is exported again, with its metadata kept. Two programs then compute every intermediate value on the bundle's
-golden inputs: ONNX Runtime runs the stored graph without optimisations, and torch.fx interprets the PyTorch program.
+first golden inputs: ONNX Runtime runs the stored graph without optimisations, and torch.fx interprets the PyTorch
+program.
 Recurrent operators have no PyTorch implementation in the traced program, so a graph that holds them is compared with
 the fresh export instead. The first value that differs contains the error; all later values inherit it.
 """
@@ -25,8 +26,12 @@ from onnx import numpy_helper
 from export.gates.cases import Array
 from export.graph.exporter import export_program
 from service.bundle import Bundle, Tensors, current_version, open_bundle
+from service.engine.sessions.session import Session
+from service.engine.verification.golden_inputs import complete_inputs
 from training.checkpoint import Run, load_run
 
+# The first golden cases have batches, long items and, for a language model, all capacities of its cache.
+MAX_CASES = 6
 # Rounding explains differences up to this share of a value's largest element.
 ROUNDING = 1e-5
 SCOPES_KEY, TRACE_KEY = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.stack_trace"
@@ -70,9 +75,11 @@ def diff(run: Run, bundle: Bundle) -> Comparison:
     is_symbolic = any("symbolic" in str(node.target) for node in program.exported_program.graph.nodes)
     # The relative and the absolute difference of each value.
     differences: dict[str, tuple[float, float]] = {}
-    for case in bundle.golden:
-        expected = _onnx_values(fresh, case.inputs) if is_symbolic else _torch_values(program, case.inputs)
-        for name, value in _onnx_values(stored, case.inputs).items():
+    session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
+    for case in bundle.golden[:MAX_CASES]:
+        inputs = complete_inputs(session, case.inputs)
+        expected = _onnx_values(fresh, inputs) if is_symbolic else _torch_values(program, inputs)
+        for name, value in _onnx_values(stored, inputs).items():
             if name in expected:
                 differences[name] = max(differences.get(name, (0.0, 0.0)), _difference(expected[name], value))
     reference = "a fresh export" if is_symbolic else "PyTorch, node by node"
@@ -235,7 +242,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def format_comparison(bundle: Bundle, comparison: Comparison) -> str:
     """The report that `main` prints."""
     name = f"{bundle.manifest.name}/{bundle.manifest.version}"
-    compared = f"{comparison.num_compared} values on {len(bundle.golden)} golden cases against {comparison.reference}"
+    num_cases = min(len(bundle.golden), MAX_CASES)
+    compared = f"{comparison.num_compared} values on {num_cases} golden cases against {comparison.reference}"
     first = comparison.first
     if first is None:
         return f"{name}: nothing diverges ({compared})"

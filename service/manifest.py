@@ -43,12 +43,27 @@ class RequestLimits(FrozenModel):
 class Tolerance(FrozenModel):
     """|served - reference| <= atol + rtol * |reference|; `measured` is the largest difference seen at export.
 
-    The upper bounds ensure that no tolerance is wide enough to accept another model.
+    The upper bounds ensure that no tolerance is wide enough to accept another model. `rounding` is the largest
+    float32 rounding error of PyTorch on the golden cases, relative to the largest magnitude of its row; goldens are
+    replayed on a CPU within a small multiple of it. Bundles of earlier exports have none.
     """
 
     atol: float = Field(ge=0, le=0.01)
     rtol: float = Field(ge=0, le=0.01)
     measured: float = Field(ge=0)
+    rounding: float | None = Field(default=None, ge=0, le=0.01)
+
+
+class MutationScore(FrozenModel):
+    """Of `mutants` of the graph drawn from `seed`, how many export refuses and how many the golden cases alone.
+
+    Mutants whose outputs stay within the tolerance on every input that was tried are not counted.
+    """
+
+    mutants: int = Field(ge=0)
+    killed_at_export: int = Field(ge=0)
+    killed_at_load: int = Field(ge=0)
+    seed: int = Field(ge=0)
 
 
 class ValueRange(FrozenModel):
@@ -132,6 +147,7 @@ class Manifest(FrozenModel):
     limits: RequestLimits
     domain: dict[str, ValueRange] = Field(default_factory=dict)
     tolerance: dict[str, Tolerance]
+    mutation: MutationScore | None = None
     invariance: Invariance
     control_flow: bool = False
     files: dict[FileName, FileEntry] = Field(max_length=MAX_FILES)
@@ -182,10 +198,14 @@ class Manifest(FrozenModel):
     def content_version(self) -> str:
         """Return the first 12 hex digits of the sha256 over the canonical JSON of all fields but the version.
 
-        A strategy of "none", an empty domain, no data set and the absence of control flow are left out, so manifests
-        that predate them keep their version.
+        Optional fields without a value are left out, so manifests that predate them keep their version.
         """
         content = self.model_dump(mode="json", exclude={"version"})
+        if self.mutation is None:
+            del content["mutation"]
+        for tolerance in content["tolerance"].values():
+            if tolerance["rounding"] is None:
+                del tolerance["rounding"]
         if not self.domain:
             del content["domain"]
         if not self.control_flow:

@@ -41,6 +41,7 @@ def render_card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], 
         "Quality": _quality(candidate, proof, pictures, samples),
         "Parity": _parity(manifest, proof),
         "Requests": _requests(candidate, proof),
+        "Golden cases": _goldens(proof),
         "Invariance": _invariance(proof),
         "Graph": _graph(candidate, proof),
         "Weights": _weights(proof.weights),
@@ -123,6 +124,19 @@ def _domain(proof: Proof) -> str:
     return (
         f"\n\nDomain: {bounds}. The structured inputs reach both ends. A row that amplifies float32 rounding, as a "
         "long series may, can differ as much as PyTorch's own float32 result differs from float64, a few times over."
+    )
+
+
+def _goldens(proof: Proof) -> str:
+    score, num_cases = proof.goldens.score, len(proof.golden)
+    table = markdown_table(
+        ("mutants of the graph", "refused at export", "refused at load"),
+        [(str(score.mutants), str(score.killed_at_export), str(score.killed_at_load))],
+    )
+    return (
+        f"{num_cases} cases, chosen because mutants differ most on them. The mutants are drawn from seed {score.seed}; "
+        f"those that stay within the tolerance everywhere are not counted. On a CPU, the service replays the cases "
+        f"within the rounding errors of float32.\n\n{table}"
     )
 
 

@@ -16,6 +16,7 @@ from safetensors.numpy import save as save_arrays
 
 from export.bundle.card import card_files
 from export.candidate import Candidate
+from export.gates.golden.gate import with_rounding
 from export.gates.proof import Proof
 from service.bundle import Bundle, RequestCase, TokenCase, pack_golden
 from service.bundle import open_bundle as open_signed_bundle
@@ -49,9 +50,10 @@ def _final_manifest(candidate: Candidate, proof: Proof, files: Mapping[str, byte
     fields = {name: getattr(candidate.manifest, name) for name in Manifest.model_fields if name != "version"}
     fields["tolerance"] = {
         name: tolerance.model_copy(update={"measured": proof.parity.largest(name).max_difference})
-        for name, tolerance in candidate.manifest.tolerance.items()
+        for name, tolerance in with_rounding(candidate, proof.goldens.rounding).manifest.tolerance.items()
     }
     fields["domain"] = dict(proof.parity.domain)
+    fields["mutation"] = proof.goldens.score
     fields["invariance"] = proof.certificate.invariance
     fields["files"] = {
         name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))

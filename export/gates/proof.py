@@ -1,12 +1,12 @@
 """The proof of a candidate: all gates in order, and what each of them measured."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from export.candidate import Candidate
 from export.gates.batch_invariance import Certificate, certify
 from export.gates.coverage.comparison import Coverage
-from export.gates.golden import golden_cases
+from export.gates.golden.gate import Goldens, choose_goldens
 from export.gates.metric import check_metric
 from export.gates.parity import Parity, check_parity
 from export.gates.requests.gate import check_requests
@@ -34,7 +34,12 @@ class Proof:
     metric: dict[str, tuple[float, float]]
     certificate: Certificate
     requests: tuple[RequestCase, ...]
-    golden: tuple[GoldenCase, ...]
+    goldens: Goldens
+
+    @property
+    def golden(self) -> tuple[GoldenCase, ...]:
+        """The cases of `golden.safetensors`."""
+        return self.goldens.cases
 
 
 def prove(candidate: Candidate, report: ReportStage) -> Proof:
@@ -50,9 +55,10 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
     report("metric")
     metric = check_metric(candidate)
     report("goldens")
-    golden = golden_cases(candidate)
+    domain = {"domain": dict(parity.domain)}
+    goldens = choose_goldens(replace(candidate, manifest=candidate.manifest.model_copy(update=domain)))
     report("invariance")
-    certificate = certify(candidate, golden)
+    certificate = certify(candidate, goldens.cases)
     report("requests")
     requests = check_requests(candidate.with_invariance(certificate.invariance))
     return Proof(
@@ -64,5 +70,5 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
         metric=metric.scores,
         certificate=certificate,
         requests=requests,
-        golden=golden,
+        goldens=goldens,
     )

@@ -20,6 +20,7 @@ from service.bundle import (
     MAX_MANIFEST_BYTES,
     MAX_OTHER_FILE_BYTES,
     MAX_REQUESTS,
+    GoldenCase,
     RequestCase,
     current_version,
     open_bundle,
@@ -222,6 +223,13 @@ def test_incomplete_golden_cases_are_refused(tmp_path: Path) -> None:
     assert_refused(
         write_with_golden(tmp_path, empty), "golden.safetensors: 1/out/.* is empty, expected at least one value"
     )
+
+
+def test_golden_cases_of_a_language_model_may_hold_prompts_without_caches(tmp_path: Path) -> None:
+    prompt = {"ids": np.array([[1, 2, 3]]), "past_lengths": np.array([2])}
+    case = GoldenCase(inputs=prompt, outputs={"logits": np.zeros((1, 1, 29), np.float32)})
+    folder = write_bundle(tmp_path, "language-model", files=bundle_files("language-model", golden=(case,)))
+    assert set(open_bundle(folder).golden[0].inputs) == {"ids", "past_lengths"}
 
 
 @pytest.mark.parametrize("key", ["x/in/ids", "0/middle/ids", "ids", "0/in/a/b"])

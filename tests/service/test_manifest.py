@@ -115,6 +115,18 @@ def test_steps_count_among_the_elements_of_an_item() -> None:
         versioned("language-model", **changes, limits={"max_items": 1, "max_steps": 1 << 20})
 
 
+def test_rounding_and_mutation_score_belong_to_the_version() -> None:
+    manifest = versioned()
+    score = {"mutants": 9, "killed_at_export": 9, "killed_at_load": 8, "seed": 2}
+    scored = versioned(mutation=score)
+    tolerance = {name: {**t.model_dump(), "rounding": 1e-6} for name, t in manifest.tolerance.items()}
+    rounded = versioned(tolerance=tolerance)
+    assert len({manifest.version, scored.version, rounded.version}) == 3
+    assert Manifest.model_validate_json(scored.to_json()).mutation == scored.mutation
+    with pytest.raises(ValidationError, match="rounding"):
+        versioned(tolerance={name: {**t, "rounding": 0.02} for name, t in tolerance.items()})
+
+
 def provenance() -> dict[str, Any]:
     return {**manifest_fields("image-classifier")["provenance"], "versions": {}}
 

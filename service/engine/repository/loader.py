@@ -21,6 +21,7 @@ from service.engine.sessions.device import Device
 from service.engine.sessions.model import Model, create_model
 from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import check_batch_invariance
+from service.engine.verification.golden_strength import check_golden_strength
 from service.engine.verification.parity import replay_cases
 from service.engine.verification.warmup import BatchPlanner, warm_up
 from service.errors import BundleError, DeviceError
@@ -86,6 +87,7 @@ class Loader:
         """Return the checks after the replay of the goldens, by what is being done; each raises BundleError."""
         return {
             "comparing golden rows alone and in their batch": _check_rows,
+            "replaying golden cases on shuffled weights": _check_strength,
             "answering the request cases": self._replay_requests,
         }
 
@@ -105,6 +107,10 @@ def digest(bundle: Bundle) -> str:
 
 def _check_rows(model: Model, bundle: Bundle) -> None:
     check_batch_invariance(model.session, dict(enumerate(bundle.golden)))
+
+
+def _check_strength(model: Model, bundle: Bundle) -> None:
+    check_golden_strength(model.session, bundle)
 
 
 def failure_reason(error: Exception, stage: str) -> str:

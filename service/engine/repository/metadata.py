@@ -37,7 +37,10 @@ def model_details(entry: ModelEntry) -> dict[str, Any]:
         **model_summary(entry),
         "labels": manifest["parameters"].get("labels"),
         "parameters": {key: value for key, value in manifest["parameters"].items() if key not in {"family", "labels"}},
-        **{field: manifest[field] for field in ("inputs", "outputs", "limits", "domain", "invariance", "provenance")},
+        **{
+            field: manifest[field]
+            for field in ("inputs", "outputs", "limits", "domain", "mutation", "invariance", "provenance")
+        },
         "parity": {
             name: {"atol": t.atol, "rtol": t.rtol, "measured_at_export": t.measured, "measured_here": here.get(name)}
             for name, t in version.manifest.tolerance.items()

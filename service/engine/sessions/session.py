@@ -120,8 +120,8 @@ def _graph_function(session: ort.InferenceSession) -> Compute:
 def onnx_options(device: Device, threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    # Warnings are dropped; errors arrive as exceptions.
-    options.log_severity_level = 3
+    # Errors arrive as exceptions.
+    options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Otherwise bytes that are also a FlatBuffer are loaded in onnxruntime's own format.
     options.add_session_config_entry("session.load_model_format", "ONNX")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from service.bundle import GoldenCase, Tensors
 from service.engine.sessions.session import Session
+from service.engine.verification.golden_inputs import complete_inputs, num_new_steps
 from service.errors import BundleError
 from service.families import LanguageModel
 from service.manifest import Manifest
@@ -49,15 +50,18 @@ def find_mismatches(session: Session, cases: Mapping[int, GoldenCase]) -> Iterat
     """Yield every output of the first MAX_ROWS golden rows that depends on whether the row is alone."""
     rows_left = MAX_ROWS
     for number, case in cases.items():
+        if not rows_left:
+            return
         num_rows = len(next(iter(case.inputs.values())))
         # A language model batches decode steps only; the prefill of each prompt is a run of its own.
-        is_prefill = isinstance(session.manifest.parameters, LanguageModel) and case.inputs["ids"].shape[1] > 1
+        is_prefill = isinstance(session.manifest.parameters, LanguageModel) and num_new_steps(case.inputs) > 1
         if num_rows < 2 or is_prefill:
             continue
-        batched = session.run(case.inputs)
+        inputs = complete_inputs(session, case.inputs)
+        batched = session.run(inputs)
         for row in range(min(num_rows, rows_left)):
             rows_left -= 1
-            for name, expected in session.run(_single_row(session.manifest, case.inputs, row)).items():
+            for name, expected in session.run(_single_row(session.manifest, inputs, row)).items():
                 actual = unpad(batched[name][row : row + 1], expected)
                 if actual.tobytes() != expected.tobytes():
                     difference = float(np.abs(actual.astype(np.float64) - expected).max())

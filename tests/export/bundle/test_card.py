@@ -46,6 +46,12 @@ def test_initializers_are_counted_by_transformation(candidates: Candidates, proo
     assert "| gates reordered and joined | 1 |" in text
 
 
+def test_the_card_shows_the_mutation_score(candidates: Candidates, proofs: Proofs) -> None:
+    score = proofs("tiny-lstm").goldens.score
+    text = render_card(candidates("tiny-lstm"), proofs("tiny-lstm"), pictures=[], samples="")
+    assert f"| {score.mutants} | {score.killed_at_export} | {score.killed_at_load} |" in text
+
+
 def test_all_rows_of_a_table_have_as_many_cells_as_its_header(candidates: Candidates, proofs: Proofs) -> None:
     for name in ("tiny-tagger", "tiny-gan", "tiny-text"):
         text = card_files(candidates(name), proofs(name))["card.md"].decode()

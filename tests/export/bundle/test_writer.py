@@ -28,6 +28,9 @@ def test_a_written_bundle_replays_its_golden_cases(candidate: Candidate, proofs:
     for output, measured in replay(candidate.session, bundle).items():
         assert measured <= 2 * bundle.manifest.tolerance[output].measured + 1e-6
     assert bundle.tokens == proofs(name).tokens
+    assert bundle.manifest.mutation == proofs(name).goldens.score
+    for output, rounding in proofs(name).goldens.rounding.items():
+        assert bundle.manifest.tolerance[output].rounding == rounding
     assert [case.request for case in bundle.requests] == [case.request for case in proofs(name).requests]
 
 

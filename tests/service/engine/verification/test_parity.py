@@ -13,8 +13,16 @@ from hypothesis.extra import numpy as hnp
 
 from service.bundle import Bundle, open_bundle
 from service.engine.sessions.session import Session
-from service.engine.verification.parity import compare, replay
+from service.engine.verification.parity import (
+    compare,
+    relative_error,
+    replay,
+    replay_cases,
+    rounding_limit,
+    row_ratios,
+)
 from service.errors import BundleError
+from service.manifest import Manifest
 from tests.service.bundles import FAMILIES, bundle_files, golden_cases
 
 ARRAYS = hnp.arrays(np.float32, (2, 3), elements=st.floats(-1e3, 1e3, width=32))
@@ -89,3 +97,68 @@ def test_replay_names_output_case_and_difference(write: Callable[..., Path]) -> 
         BundleError, match=r"golden case 1 .*'logits' on CPUExecutionProvider is 0\.25 away.* at \[2, 1\]"
     ):
         replay(session, bundle)
+
+
+def test_a_limit_lowers_what_floats_are_allowed() -> None:
+    reference, actual = np.array([100.0, 1.0]), np.array([100.005, 1.0])
+    assert compare(reference, actual, atol=0, rtol=1e-4).within
+    assert compare(reference, actual, atol=0, rtol=1e-4, limit=np.array(0.006)).within
+    assert not compare(reference, actual, atol=0, rtol=1e-4, limit=np.array(0.004)).within
+    assert not compare(reference, actual, atol=0, rtol=1e-6, limit=np.array(0.006)).within
+
+
+def test_relative_errors_refer_to_the_largest_magnitude_of_the_row() -> None:
+    reference = np.array([[1.0, -4.0], [0.5, 0.0]])
+    assert relative_error(reference, reference + np.array([[0, 0.4], [0.1, 0]])) == pytest.approx(0.2)
+    # Rows of zeros count as rows of small values.
+    assert relative_error(np.zeros((1, 2)), np.full((1, 2), 1e-3)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("rounding", "is_refused"), [(None, False), (1e-6, True), (1e-5, False)])
+def test_goldens_are_replayed_within_rounding_errors(
+    rounding: float | None, is_refused: bool, bundles: dict[str, Bundle]
+) -> None:
+    """A logit near 6 is moved by 0.0003: half of the tolerance, and six times 8 * 1e-6 * 6."""
+    bundle = bundles["image-classifier"]
+    case = bundle.golden[1]
+    logits = case.outputs["logits"] * np.float32(1 + 5e-5)
+    moved = dataclasses.replace(case, outputs={**case.outputs, "logits": logits})
+    session = Session(bundle.model, manifest=rounded(bundle, rounding), device="cpu")
+    if not is_refused:
+        assert replay_cases(session, {0: moved})["logits"] > 0
+        return
+    with pytest.raises(BundleError, match=r"rtol 0\.0001, at most .* by rounding\)"):
+        replay_cases(session, {0: moved})
+
+
+def rounded(bundle: Bundle, rounding: float | None) -> Manifest:
+    tolerance = {
+        name: tolerance.model_copy(update={"rounding": rounding})
+        for name, tolerance in bundle.manifest.tolerance.items()
+    }
+    return bundle.manifest.model_copy(update={"tolerance": tolerance})
+
+
+def test_on_a_gpu_the_tolerance_alone_counts(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["image-classifier"]
+    session = Session(bundle.model, manifest=rounded(bundle, 1e-6), device="cpu")
+    logits = bundle.golden[0].outputs["logits"]
+    assert rounding_limit(session, "logits", logits) == pytest.approx(8e-6 * np.abs(logits).max())
+    session.device = "cuda"
+    assert rounding_limit(session, "logits", logits) is None
+
+
+def test_row_ratios_are_relative_to_limit_and_tolerance(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["image-classifier"]
+    session = Session(bundle.model, manifest=rounded(bundle, 1e-6), device="cpu")
+    case = bundle.golden[1]
+    assert (row_ratios(session, case) < 0.5).all()
+    logits = case.outputs["logits"].copy()
+    logits[1] += np.float32(10) * (1e-5 + 1e-4 * np.abs(logits[1]))
+    moved = dataclasses.replace(case, outputs={"logits": logits})
+    to_limit, to_tolerance = row_ratios(session, moved)
+    assert to_tolerance[1] == pytest.approx(10, rel=0.01)
+    assert to_limit[1] > to_tolerance[1]
+    assert (to_limit[[0, 2]] < 0.5).all()
+    with pytest.raises(ValueError, match="has shape"):
+        row_ratios(session, dataclasses.replace(case, outputs={"logits": logits[:, :2]}))

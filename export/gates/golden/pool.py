@@ -1,0 +1,146 @@
+"""The pool from which golden rows are chosen: test items, random items and structured items.
+
+Structured items are blank, faint, inverted and sparse pictures, series of other scales, and every word of the
+vocabulary alone. Some cases of the pool are mandatory, because they have the shapes at which a graph may fail: ragged
+batches, the longest item, every length at which the service may pad, and every capacity of a cache.
+
+Shapes: B batch, T steps.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from export.candidate import Candidate
+from export.gates.cases import SOURCES, Array, Source, draw_case
+from export.gates.golden.decoding import mandatory_prompts, optional_prompts
+from service.bundle import Tensors
+from service.engine.verification.shapes import doubling_with_midpoints
+from service.families import LanguageModel, TextClassifier
+from service.manifest import Manifest
+
+# Batch, steps, source of the items: ragged rows with garbage as padding. The example of the trace has other sizes.
+RAGGED_SIZES: tuple[tuple[int, int, Source], ...] = ((3, 7, "random"), (1, 1, "test"), (2, 1 << 30, "test"))
+FIRST_LENGTH = 8
+MAX_POOL_ROWS, MAX_POOL_BYTES = 512, 500_000
+# Of larger vocabularies, evenly spaced words are read.
+MAX_WORDS = 16_384
+# A group has rows of one source and one length. The trace has groups of another size.
+GROUP_ROWS = 16
+GROUP_STEPS = (1, 2, 3, 5, 12, 20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Inputs of batches. `mandatory` ones become golden cases as they are; the others offer their rows one by one."""
+
+    mandatory: tuple[Tensors, ...]
+    optional: tuple[Tensors, ...]
+
+
+def draw_pool(candidate: Candidate, *, seed: int) -> Pool:
+    """Draw the pool. Other seeds draw other items of the same sources."""
+    rng = np.random.default_rng(seed)
+    if isinstance(candidate.manifest.parameters, LanguageModel):
+        return Pool(
+            mandatory=tuple(mandatory_prompts(candidate, rng)), optional=tuple(optional_prompts(candidate, rng))
+        )
+    mandatory = (*_ragged_batches(candidate, rng), *_bucket_batches(candidate, rng), *_vocabulary_batches(candidate))
+    return Pool(mandatory=mandatory, optional=tuple(_optional_batches(candidate, rng)))
+
+
+def num_rows(tensors: Tensors) -> int:
+    return len(next(iter(tensors.values())))
+
+
+def row_bytes(tensors: Tensors) -> int:
+    """The size of one row of a batch."""
+    return sum(array.nbytes // len(array) for array in tensors.values())
+
+
+def _ragged_batches(candidate: Candidate, rng: np.random.Generator) -> Iterator[Tensors]:
+    longest = candidate.manifest.limits.max_steps
+    for batch, max_steps, source in RAGGED_SIZES:
+        yield _draw(candidate, batch, None if longest is None else min(max_steps, longest), source, rng)
+
+
+def _bucket_batches(candidate: Candidate, rng: np.random.Generator) -> Iterator[Tensors]:
+    """One row at each length to which the service may pad, and one that is a step longer."""
+    longest = candidate.manifest.limits.max_steps
+    for length in () if longest is None else doubling_with_midpoints(FIRST_LENGTH, longest):
+        yield _draw(candidate, 1, length, "random", rng)
+        if 2 * length < (longest or 0):
+            yield _draw(candidate, 1, length + 1, "test", rng)
+
+
+def _vocabulary_batches(candidate: Candidate) -> Iterator[Tensors]:
+    """Every word alone, so that no row of the embedding is unread, of at most MAX_WORDS."""
+    parameters, max_items = candidate.manifest.parameters, candidate.manifest.limits.max_items
+    vocabulary = parameters.vocabulary if isinstance(parameters, TextClassifier) else 0
+    ids = np.unique(np.linspace(0, vocabulary - 1, min(vocabulary, MAX_WORDS)).astype(np.int64))
+    for start in range(0, len(ids), max_items):
+        rows = ids[start : start + max_items, None]
+        yield {"ids": rows, "lengths": np.ones(len(rows), np.int64)}
+
+
+def _optional_batches(candidate: Candidate, rng: np.random.Generator) -> Iterator[Tensors]:
+    """Groups of every source and length in turn, until the pool is full."""
+    limits = candidate.manifest.limits
+    lengths = [None] if limits.max_steps is None else [n for n in GROUP_STEPS if n <= limits.max_steps]
+    batch = min(GROUP_ROWS, limits.max_items)
+    size_bytes = 0
+    for number in range(MAX_POOL_ROWS // batch):
+        steps, source = lengths[number % len(lengths)], SOURCES[number // len(lengths) % 2]
+        inputs = _draw(candidate, batch, steps, source, rng)
+        structured = _structured(inputs, number // (2 * len(lengths)), rng)
+        if "latents" in inputs:
+            _raise_latents(structured["latents"], number * batch)
+        yield _within_domain(candidate.manifest, structured)
+        size_bytes += batch * row_bytes(inputs)
+        if size_bytes > MAX_POOL_BYTES:
+            return
+
+
+def _draw(candidate: Candidate, batch: int, steps: int | None, source: Source, rng: np.random.Generator) -> Tensors:
+    case = draw_case(candidate.run, candidate.manifest, batch=batch, steps=steps, source=source, rng=rng)
+    return _within_domain(candidate.manifest, case.inputs)
+
+
+def _within_domain(manifest: Manifest, inputs: Tensors) -> Tensors:
+    domain = manifest.domain
+    return {
+        name: np.clip(array, domain[name].low, domain[name].high).astype(array.dtype) if name in domain else array
+        for name, array in inputs.items()
+    }
+
+
+def _structured(inputs: Tensors, variant: int, rng: np.random.Generator) -> Tensors:
+    """Change the pictures, series or latents of a group. The variants repeat; the first leaves them as they are."""
+    changed = dict(inputs)
+    for name in {"images", "series", "latents"} & set(inputs):
+        changed[name] = _variant(inputs[name], variant % 4, rng)
+    return changed
+
+
+def _raise_latents(latents: Array, first: int) -> None:
+    """Make another latent of each row large, so that each latent is the largest of some row."""
+    rows = np.arange(len(latents))
+    latents[rows, (first + rows) % latents.shape[1]] += 3
+
+
+def _variant(values: Array, variant: int, rng: np.random.Generator) -> Array:
+    match variant, values.dtype.kind:
+        case 0, _:
+            return values
+        case 1, "u":
+            return (255 - values).astype(np.uint8)
+        case 2, "u":
+            return np.where(rng.random(values.shape) < 0.5, 0, 255).astype(np.uint8)
+        case 1 | 2, _:
+            return (values * (0.1 if variant == 1 else 3.0)).astype(values.dtype)
+        case _:
+            sparse = np.where(rng.random(values.shape) < 0.9, 0, values).astype(values.dtype)
+            # The first row is blank.
+            sparse[0] = 0
+            return sparse

@@ -1,0 +1,63 @@
+"""The inputs of a golden case as the graph receives them.
+
+The golden cases of a language model may hold tokens without caches, which would be megabytes: `ids` [B, T] and
+`past_lengths` [B]. The first `past_lengths[b]` tokens of row b are its prompt. Each prompt is read by the graph in a
+run of its own, and the case computes the T - max(past_lengths) tokens that follow, in caches of the capacity that the
+decoder would choose. Unused slots of the caches hold garbage.
+
+Shapes: B batch, T tokens, S new steps, H heads, C capacity of the cache, K head size.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle import Tensors
+from service.engine.generation.decoder import cache_capacity
+from service.engine.sessions.session import Session
+from service.errors import BundleError
+from service.families import LanguageModel
+
+PROMPTED = frozenset({"ids", "past_lengths"})
+GARBAGE = 30.0  # far larger than keys and values of a trained model
+
+
+def num_new_steps(inputs: Tensors) -> int:
+    """Return the number of steps that a case of a language model computes."""
+    num_tokens: int = inputs["ids"].shape[1]
+    return num_tokens - int(inputs["past_lengths"].max()) if set(inputs) == PROMPTED else num_tokens
+
+
+def complete_inputs(session: Session, inputs: Tensors) -> Tensors:
+    """Return all inputs of the graph; reads the prompts of a case without caches. Raises BundleError."""
+    parameters = session.manifest.parameters
+    if set(inputs) != PROMPTED or not isinstance(parameters, LanguageModel):
+        return inputs
+    ids_BT, past_B = inputs["ids"], inputs["past_lengths"]
+    num_steps = num_new_steps(inputs) if ids_BT.ndim == 2 and past_B.shape == ids_BT.shape[:1] else 0
+    context = session.manifest.limits.max_steps or 0
+    if num_steps < 1 or ids_BT.shape[1] > context or past_B.min() < 0:
+        raise BundleError(
+            f"{session.manifest.name}/{session.manifest.version}: a golden case has ids {list(ids_BT.shape)} and "
+            f"past_lengths {past_B.tolist()[:8]}, expected prompts with at least one token after each"
+        )
+    shape = (len(ids_BT), parameters.heads, cache_capacity(ids_BT.shape[1], context), parameters.head_size)
+    caches = {
+        spec.name: np.full(shape, GARBAGE, np.float32) for spec in session.manifest.inputs if spec.name not in PROMPTED
+    }
+    for row, past in enumerate(past_B.tolist()):
+        _read_prompt(session, ids_BT[row : row + 1, :past], {name: cache[row] for name, cache in caches.items()})
+    ids_BS = np.stack([ids[past : past + num_steps] for ids, past in zip(ids_BT, past_B.tolist(), strict=True)])
+    return {"ids": ids_BS, "past_lengths": past_B, **caches}
+
+
+def _read_prompt(session: Session, ids_1T: npt.NDArray[Any], caches_HCK: Tensors) -> None:
+    """Write the keys and values of the prompt into the first slots of the caches."""
+    num_steps = ids_1T.shape[1]
+    if not num_steps:
+        return
+    feed = {"ids": ids_1T, "past_lengths": np.zeros(1, np.int64)}
+    outputs = session.run({**feed, **{name: cache[None] for name, cache in caches_HCK.items()}})
+    for name, cache_HCK in caches_HCK.items():
+        cache_HCK[:, :num_steps] = outputs[name.replace("past_", "new_")][0]

@@ -1,0 +1,123 @@
+"""Check that the golden cases of a bundle can tell its graph from another one.
+
+Goldens prove little if they are few, or if all of them are alike: after one black picture, the weights of all pixels
+may be exchanged. The check therefore shuffles the weights of a copy of the graph, one tensor at a time along one axis,
+and requires that golden rows notice it. A shuffle that random inputs do not notice either has no consequence and is
+passed over. The graphs that are made have a bounded number of bytes in total, so large models are sampled.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle import Bundle, GoldenCase, Tensors
+from service.engine.sessions.session import Session
+from service.engine.verification.golden_inputs import complete_inputs
+from service.engine.verification.initializers import stored_tensors, tensor_values, with_values
+from service.engine.verification.parity import row_ratios
+from service.errors import BundleError
+from service.families import LanguageModel, TensorSpec
+from service.manifest import Manifest
+from service.onnx_wire import TensorInfo
+
+MIN_ROWS, MIN_NOTICES = 3, 2
+MIN_ELEMENTS = 8
+MAX_SHUFFLED_BYTES = 12 << 20
+MIN_SHUFFLES = 4
+PROBE_ROWS, PROBE_STEPS = 8, 6
+
+
+def check_golden_strength(session: Session, bundle: Bundle) -> None:
+    """Raise BundleError unless the goldens have enough rows and notice shuffled weights. Runs on the CPU."""
+    manifest = bundle.manifest
+    label = f"{manifest.name}/{manifest.version}: too few, too weak goldens"
+    if (num_rows := _num_distinct_rows(bundle)) < MIN_ROWS:
+        raise BundleError(f"{label}: {num_rows} different rows that are not blank, expected at least {MIN_ROWS}")
+    for tensor, axis, values in _shuffles(bundle.model):
+        shuffled = Session(with_values(bundle.model, tensor, values), manifest=manifest, device="cpu")
+        if _notices(shuffled, bundle.golden):
+            continue
+        if _is_consequential(session, shuffled):
+            raise BundleError(
+                f"{label}: fewer than {MIN_NOTICES} rows notice that tensor {tensor.name!r} {list(tensor.dims)} "
+                f"is shuffled along axis {axis}"
+            )
+
+
+def _num_distinct_rows(bundle: Bundle) -> int:
+    """Count different rows; a blank picture, a series of one value or one repeated token does not count."""
+    rows: set[tuple[bytes, ...]] = set()
+    items = bundle.manifest.inputs[0].name
+    for case in bundle.golden:
+        contents = zip(*([row.tobytes() for row in case.inputs[name]] for name in sorted(case.inputs)), strict=True)
+        rows.update(
+            content
+            for item, content in zip(case.inputs[items], contents, strict=True)
+            if item.size == 1 or item.min() != item.max()
+        )
+    return len(rows)
+
+
+def _shuffles(model: bytes) -> Iterator[tuple[TensorInfo, int, npt.NDArray[np.float32]]]:
+    """Yield tensors with shuffled values, the largest tensors first, the last axis before the first."""
+    largest = sorted(stored_tensors(model, "float32"), key=lambda tensor: -tensor.size)
+    left = max(MIN_SHUFFLES, MAX_SHUFFLED_BYTES // len(model))
+    rng = np.random.default_rng(0)
+    for tensor in largest:
+        values = tensor_values(model, tensor)
+        matrix = values.reshape([size for size in tensor.dims if size > 1] or [1])
+        matrix = matrix.reshape(len(matrix), -1) if matrix.ndim > 1 else matrix
+        for axis in range(matrix.ndim - 1, -1, -1):
+            order = np.roll(rng.permutation(matrix.shape[axis]), 1)
+            shuffled = matrix.take(order, axis=axis).reshape(tensor.dims)
+            if values.size >= MIN_ELEMENTS and np.isfinite(values).all() and not np.allclose(shuffled, values):
+                yield tensor, axis, shuffled
+                left -= 1
+                if not left:
+                    return
+
+
+def _notices(shuffled: Session, cases: Sequence[GoldenCase]) -> bool:
+    """Return whether MIN_NOTICES golden rows refuse the graph."""
+    num_rows = 0
+    try:
+        for case in cases:
+            num_rows += int((row_ratios(shuffled, case)[0] > 1).sum())
+            if num_rows >= MIN_NOTICES:
+                return True
+    except (BundleError, RuntimeError, ValueError):
+        return True
+    return False
+
+
+def _is_consequential(session: Session, shuffled: Session) -> bool:
+    """Return whether random inputs give other outputs than before, by more than the tolerance."""
+    inputs = complete_inputs(session, _random_inputs(session.manifest))
+    return _notices(shuffled, [GoldenCase(inputs=inputs, outputs=session.run(inputs))])
+
+
+def _random_inputs(manifest: Manifest) -> Tensors:
+    rng = np.random.default_rng(1)
+    if isinstance(manifest.parameters, LanguageModel):
+        steps = min(PROBE_STEPS, manifest.limits.max_steps or 1)
+        ids = rng.integers(0, manifest.parameters.vocabulary, (PROBE_ROWS, steps))
+        return {"ids": ids, "past_lengths": np.full(PROBE_ROWS, steps - 1)}
+    return {spec.name: _random_input(manifest, spec, rng) for spec in manifest.inputs}
+
+
+def _random_input(manifest: Manifest, spec: TensorSpec, rng: np.random.Generator) -> npt.NDArray[np.generic]:
+    steps = min(PROBE_STEPS, manifest.limits.max_steps or 1)
+    sizes = {"batch": PROBE_ROWS, "steps": steps}
+    shape = [sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape]
+    match spec.name, spec.dtype:
+        case "lengths", _:
+            return rng.integers(1, steps + 1, shape)
+        case _, "int64":
+            return rng.integers(0, getattr(manifest.parameters, "vocabulary", 2), shape)
+        case _, "uint8":
+            return rng.integers(0, 256, shape, dtype=np.uint8)
+        case _:
+            values = rng.standard_normal(shape).astype(np.float32)
+            domain = manifest.domain.get(spec.name)
+            return values if domain is None else np.clip(values, domain.low, domain.high).astype(np.float32)

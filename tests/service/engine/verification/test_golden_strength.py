@@ -1,0 +1,100 @@
+"""Goldens that cannot tell the graph from one with shuffled weights are refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from service.bundle import Bundle, GoldenCase
+from service.engine.sessions.session import Session
+from service.engine.verification import golden_strength
+from service.engine.verification.golden_strength import check_golden_strength
+from service.errors import BundleError
+from tests.service.bundles import FAMILIES, WORDS, example_inputs, onnx_model
+
+Sessions = dict[str, Session]
+Bundles = dict[str, Bundle]
+
+
+def with_goldens(bundle: Bundle, session: Session, *inputs: dict[str, np.ndarray]) -> Bundle:
+    """The bundle with the graph's own outputs for these inputs as goldens, so that a replay passes."""
+    cases = tuple(GoldenCase(inputs=batch, outputs=session.run(batch)) for batch in inputs)
+    return dataclasses.replace(bundle, golden=cases)
+
+
+def pictures(*levels: int) -> dict[str, np.ndarray]:
+    return {"images": np.stack([np.full((4, 4), level, np.uint8) for level in levels])}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_goldens_of_random_items_are_strong(family: str, bundles: Bundles, sessions: Sessions) -> None:
+    check_golden_strength(sessions[family], bundles[family])
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        pictures(0),
+        pictures(0, 255, 128, 7),
+        {"images": np.repeat(example_inputs("image-classifier", batch=1)["images"], 6, axis=0)},
+    ],
+    ids=["one black picture", "blank pictures", "copies of one picture"],
+)
+def test_blank_and_repeated_rows_do_not_count(
+    inputs: dict[str, np.ndarray], bundles: Bundles, sessions: Sessions
+) -> None:
+    bundle = with_goldens(bundles["image-classifier"], sessions["image-classifier"], inputs)
+    with pytest.raises(BundleError, match=r"too few, too weak goldens: [01] different rows that are not blank"):
+        check_golden_strength(sessions["image-classifier"], bundle)
+
+
+def test_pictures_with_equal_halves_do_not_prove_where_a_pixel_counts(bundles: Bundles, sessions: Sessions) -> None:
+    """Three different pictures, but one pixel apart from black ones: most weights are never read."""
+    images = np.zeros((3, 4, 4), np.uint8)
+    images[np.arange(3), 0, 0] = (1, 2, 3)
+    bundle = with_goldens(bundles["image-classifier"], sessions["image-classifier"], {"images": images})
+    bundle = dataclasses.replace(bundle, manifest=loose(bundle))
+    with pytest.raises(BundleError, match=r"fewer than 2 rows notice that tensor 'w' \[16, 3\] is shuffled"):
+        check_golden_strength(sessions["image-classifier"], bundle)
+
+
+def loose(bundle: Bundle) -> object:
+    """A manifest whose tolerance hides what one faint pixel changes."""
+    tolerance = {
+        name: tolerance.model_copy(update={"atol": 0.01, "rtol": 0.01})
+        for name, tolerance in bundle.manifest.tolerance.items()
+    }
+    return bundle.manifest.model_copy(update={"tolerance": tolerance})
+
+
+def test_single_steps_do_not_prove_recurrent_weights(bundles: Bundles, sessions: Sessions) -> None:
+    words = {"ids": np.arange(8)[:, None] % len(WORDS), "lengths": np.ones(8, np.int64)}
+    bundle = with_goldens(bundles["text-classifier"], sessions["text-classifier"], words)
+    with pytest.raises(BundleError, match=r"tensor 'r' \[1, 3, 3\] is shuffled along axis 1"):
+        check_golden_strength(sessions["text-classifier"], bundle)
+
+
+def test_a_tensor_without_consequence_needs_no_golden(bundles: Bundles) -> None:
+    """A shuffle that changes no output, whatever the input, is not the fault of the goldens."""
+    model = onnx_model("image-classifier")
+    unused = type(model.graph.initializer[0])()
+    unused.CopyFrom(model.graph.initializer[0])
+    unused.name = "unused"
+    model = type(model).FromString(model.SerializeToString())
+    model.graph.initializer.append(unused)
+    bundle = dataclasses.replace(bundles["image-classifier"], model=model.SerializeToString())
+    check_golden_strength(Session(bundle.model, manifest=bundle.manifest, device="cpu"), bundle)
+
+
+def test_large_graphs_are_sampled(bundles: Bundles, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golden_strength, "MAX_SHUFFLED_BYTES", 1)
+    monkeypatch.setattr(golden_strength, "MIN_SHUFFLES", 2)
+    made = []
+
+    def count(*args: object, **kwargs: object) -> Session:
+        made.append(args)
+        return Session(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(golden_strength, "Session", count)
+    check_golden_strength(sessions["language-model"], bundles["language-model"])
+    assert len(made) == 2
