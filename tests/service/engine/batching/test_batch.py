@@ -1,5 +1,7 @@
 """Every row of a batch gets a value or an error, whatever the other rows do."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -99,6 +101,23 @@ def test_each_request_gets_the_outputs_that_it_asked_for() -> None:
         ["logits", "next_h"],
         ["logits", "probabilities", "next_h", "next_c"],
     ]
+
+
+def test_a_batch_computes_the_outputs_that_any_of_its_requests_asked_for() -> None:
+    session = FakeSession()
+    computed = []
+    run = session.run
+
+    def run_and_record(inputs: Any, outputs: Any = None) -> Any:
+        computed.append(outputs)
+        return run(inputs, outputs)
+
+    session.run = run_and_record  # type: ignore[method-assign]
+    wanted: list[tuple[str, ...]] = [("next_c",), ("logits", "next_c"), ("next_h",)]
+    requests = [request(session, [i], outputs) for i, outputs in enumerate(wanted, start=1)]
+    answers = [result for _, result in compute(slices_of(*requests))]
+    assert [tuple(answer) for answer in answers] == wanted  # type: ignore[arg-type]
+    assert computed == [("next_c", "logits", "next_h")]
 
 
 def test_a_request_alone_is_not_copied() -> None:
