@@ -50,3 +50,9 @@ def test_a_new_context_reserves_nothing() -> None:
     assert one.permit is UNRESERVED
     with one.permit:
         assert one.permit.reserved_s == 0.0
+        assert one.permit.predicted_s == 0.0
+
+
+def test_a_request_is_no_retry_until_a_reservation_is_redeemed() -> None:
+    assert not context(None).is_retry
+    assert (context(None).timeout_s, context(2.0).timeout_s) == (30.0, 2.0)
