@@ -119,6 +119,8 @@ def score_module(copy: Copy, path: str, *, count: int, seed: int) -> Score:
         if outcome == "survived":
             score.survivors.append(mutant)
             print(f"```diff\n{mutant.diff}\n```\n", flush=True)
+    killed, total = score.counts
+    print(f"{path}: {killed} of {total} killed", file=sys.stderr, flush=True)
     return score
 
 

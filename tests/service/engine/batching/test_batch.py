@@ -113,10 +113,10 @@ def test_a_batch_computes_the_outputs_that_any_of_its_requests_asked_for() -> No
         return run(inputs, outputs)
 
     session.run = run_and_record  # type: ignore[method-assign]
-    wanted: list[tuple[str, ...]] = [("next_c",), ("logits", "next_c"), ("next_h",)]
-    requests = [request(session, [i], outputs) for i, outputs in enumerate(wanted, start=1)]
+    asked: list[tuple[str, ...]] = [("next_c",), ("logits", "next_c"), ("next_h",)]
+    requests = [request(session, [i], outputs) for i, outputs in enumerate(asked, start=1)]
     answers = [result for _, result in compute(slices_of(*requests))]
-    assert [tuple(answer) for answer in answers] == wanted  # type: ignore[arg-type]
+    assert [tuple(answer) for answer in answers] == asked  # type: ignore[arg-type]
     assert computed == [("next_c", "logits", "next_h")]
 
 
