@@ -290,6 +290,7 @@ def test_the_largest_batches_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "creating the session",
         "replaying the golden cases",
         "comparing golden rows alone and in their batch",
+        "replaying golden cases on shuffled weights",
         "answering the request cases",
         "running the largest batches",
     ]
