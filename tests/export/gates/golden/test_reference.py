@@ -1,5 +1,7 @@
 """References are PyTorch's outputs in float64, and rounding errors those of float32."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -37,3 +39,15 @@ def test_the_logits_of_a_prompted_case_are_those_of_its_new_steps(candidates: Ca
     logits = FAMILIES["language-model"].predict(candidate.run.model, {"ids": torch.from_numpy(ids)})["logits"].numpy()
     np.testing.assert_allclose(case.outputs["logits"][0], logits[0, 5:7], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(case.outputs["logits"][1], logits[1, 1:3], rtol=1e-4, atol=1e-5)
+
+
+def test_rows_on_which_float32_itself_is_imprecise_are_left_out(candidates: Candidates) -> None:
+    candidate = candidates("tiny-rnn")
+    batch = draw_pool(candidate, seed=0).mandatory[0]
+    strict = {
+        name: tolerance.model_copy(update={"atol": 0.0, "rtol": 1e-12})
+        for name, tolerance in candidate.manifest.tolerance.items()
+    }
+    imprecise = replace(candidate, manifest=candidate.manifest.model_copy(update={"tolerance": strict}))
+    assert reference_cases(imprecise, (batch,)) == ((), {})
+    assert len(reference_cases(candidate, (batch,))[0]) == 1
