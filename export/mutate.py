@@ -9,7 +9,7 @@ the knowledge of where the weights come from. The exit status is 1 if export acc
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,6 +30,7 @@ from export.gates.structure import check_structure
 from export.mutation.corpus import draw_mutants
 from export.mutation.mutant import SINGLE_WEIGHT, Mutant
 from service.bundle import Bundle, GoldenCase, current_version, open_bundle
+from service.engine.sessions.tokenizer import read_tokenizer
 from service.engine.verification.parity import replay_cases
 from service.errors import BundleError
 from service.tasks.replay import replay_requests
@@ -97,6 +98,7 @@ class Assessor:
 
     def _is_refused_at_load(self, changed: Candidate) -> bool:
         try:
+            read_tokenizer(replace(self.bundle, manifest=changed.manifest, tokenizer=changed.tokenizer))
             replay_cases(changed.session, dict(enumerate(self.bundle.golden)))
             replay_requests(candidate_model(changed), self.bundle.requests)
         # A tokenizer that cannot be parsed raises a bare Exception.
