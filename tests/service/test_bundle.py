@@ -200,7 +200,7 @@ def test_documented_limits_are_those_of_the_reader() -> None:
     rows_exponent = MAX_GOLDEN_ROWS.bit_length() - 1
     header = f"{MAX_GOLDEN_HEADER_BYTES >> 20} MiB of header"
     assert contents[GOLDEN] == f"{header}, {MAX_GOLDEN_CASES:,} cases of 2^{rows_exponent} rows"
-    assert MAX_GOLDEN_ROWS == 1 << rows_exponent
+    assert 2**rows_exponent == MAX_GOLDEN_ROWS
     assert (contents[REQUESTS], contents[TOKENS]) == (f"{MAX_REQUESTS:,} lines", f"{MAX_TOKEN_CASES:,} lines")
 
 

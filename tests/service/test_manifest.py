@@ -45,6 +45,7 @@ def test_json_round_trip() -> None:
     manifest = versioned(summary="駅弁\u2028")
     assert Manifest.model_validate_json(manifest.to_json()) == manifest
     assert "駅弁" in manifest.to_json()
+    assert f'{{\n  "format_version": 1,\n  "name": "{manifest.name}",\n' in manifest.to_json(), "people read it"
 
 
 def test_version_of_a_known_content_never_changes() -> None:

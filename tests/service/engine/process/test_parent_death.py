@@ -20,8 +20,7 @@ pid = os.fork()
 if pid:
     print(pid, flush=True)
     time.sleep(60)
-signal_on_parent_death(signal.SIGKILL)
-print("ready", flush=True)
+print("ready" if signal_on_parent_death(signal.SIGKILL) is True else "never", flush=True)
 time.sleep(60)
 """
 
@@ -30,6 +29,7 @@ def test_a_child_ends_with_its_killed_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", CODE], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         lines = {parent.stdout.readline().strip() for _ in range(2)}
+        assert "ready" in lines
         child = psutil.Process(int(next(iter(lines - {"ready"}))))
         os.kill(parent.pid, signal.SIGKILL)
         wait_until(lambda: ended(child))

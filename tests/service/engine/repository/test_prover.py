@@ -17,7 +17,6 @@ from onnx import numpy_helper, parser
 
 from service.bundle import RequestCase, open_bundle
 from service.engine.limits import Limits
-from service.engine.process import load_slots
 from service.engine.process.load_slots import LoadSlots
 from service.engine.process.shortage import ShortageError
 from service.engine.process.zygote import Zygote
@@ -254,7 +253,6 @@ def test_a_slow_proof_moves_aside_or_gives_up(zygote: Zygote, tmp_path: Path, mo
     assert results == []
     thread.join(30)
     assert results == ["first"]
-    assert load_slots.PATIENCE_S == 2.0
 
 
 def test_the_largest_batches_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
