@@ -1,6 +1,7 @@
 """Goldens that cannot tell the graph from one with shuffled weights are refused."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from service.engine.sessions.session import Session
 from service.engine.verification import golden_strength
 from service.engine.verification.golden_strength import check_golden_strength
 from service.errors import BundleError
+from service.manifest import ValueRange
 from tests.service.bundles import FAMILIES, WORDS, example_inputs, onnx_model
 
 Sessions = dict[str, Session]
@@ -128,3 +130,43 @@ def test_every_slice_is_moved_even_of_two(
     for moved, original in ((rows, whole.reshape(9, 2)), (more_columns, whole.reshape(2, 9)), (vector, whole[:11])):
         assert (moved != original).all()
         np.testing.assert_array_equal(np.sort(moved.ravel()), original.ravel())
+
+
+def test_random_inputs_are_within_the_domain(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = bundles["image-generator"]
+    domain = {"latents": ValueRange(low=-0.5, high=0.25)}
+    manifest = bundle.manifest.model_copy(update={"domain": domain})
+    latents: list[np.ndarray] = []
+
+    class RecordingSession(Session):
+        def run(self, inputs: Any, outputs: Any = None) -> Any:
+            latents.append(inputs["latents"])
+            return super().run(inputs, outputs)
+
+    model = type(onnx_model("image-generator")).FromString(bundle.model)
+    model.graph.initializer.append(numpy_helper.from_array(np.arange(9, dtype=np.float32), "unused"))
+    bundle = dataclasses.replace(bundle, model=model.SerializeToString(), manifest=manifest)
+    check_golden_strength(RecordingSession(bundle.model, manifest=manifest, device="cpu"), bundle)
+    assert latents
+    assert (min(map(np.min, latents)), max(map(np.max, latents))) == (-0.5, 0.25)
+
+
+def test_golden_rows_notice_what_rounding_does_not_explain(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a tolerance that hides everything, the limit of rounding alone tells the graphs apart."""
+    bundle = bundles["image-classifier"]
+    tolerance = {
+        name: tolerance.model_copy(update={"atol": 100.0, "rounding": 1e-6})
+        for name, tolerance in bundle.manifest.tolerance.items()
+    }
+    manifest = bundle.manifest.model_copy(update={"tolerance": tolerance})
+    is_consequential = golden_strength._is_consequential
+    asked: list[bool] = []
+
+    def ask(session: Session, shuffled: Session) -> bool:
+        asked.append(is_consequential(session, shuffled))
+        return asked[-1]
+
+    monkeypatch.setattr(golden_strength, "_is_consequential", ask)
+    session = Session(bundle.model, manifest=manifest, device="cpu")
+    check_golden_strength(session, dataclasses.replace(bundle, manifest=manifest))
+    assert asked == [], "the goldens notice every shuffle"
