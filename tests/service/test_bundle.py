@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from pydantic import ValidationError
 from safetensors.numpy import save
 
 from service.bundle import (
+    MAX_BUNDLE_BYTES,
     MAX_FILE_BYTES,
     MAX_GOLDEN_CASES,
     MAX_GOLDEN_HEADER_BYTES,
+    MAX_GOLDEN_ROWS,
     MAX_MANIFEST_BYTES,
     MAX_OTHER_FILE_BYTES,
     MAX_REQUESTS,
+    MAX_TOKEN_CASES,
     GoldenCase,
     RequestCase,
     current_version,
@@ -27,7 +31,8 @@ from service.bundle import (
     pack_golden,
 )
 from service.errors import BundleError
-from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, TOKENS, Manifest
+from service.manifest import GOLDEN, MANIFEST, MAX_FILES, MODEL, REQUESTS, TOKENIZER, TOKENS, Manifest
+from service.signature import SIGNATURE, TRUSTED_KEYS
 from tests.service.bundles import FAMILIES, bundle_files, golden_cases, manifest_fields, onnx_model, write_bundle
 
 FAMILY = "text-classifier"  # the family with every kind of file
@@ -181,6 +186,31 @@ def test_manifest_over_the_size_limit_is_refused(folder: Path) -> None:
     assert_refused(
         folder, f"manifest.json has {MAX_MANIFEST_BYTES * 1000} bytes, expected at most {MAX_MANIFEST_BYTES}"
     )
+
+
+def test_documented_limits_are_those_of_the_reader() -> None:
+    """Each row of the table in docs/bundle.md: the file, its bytes, its contents."""
+    text = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()
+    rows = re.findall(r"^\| ([a-z`. ]+) \| (\d+) ([MG])iB \| (.*)\|$", text, re.MULTILINE)
+    sizes = {name.strip("`"): int(size) << {"M": 20, "G": 30}[unit] for name, size, unit, _ in rows}
+    limits = {MANIFEST: MAX_MANIFEST_BYTES, **MAX_FILE_BYTES, MODEL: MAX_FILE_BYTES[MODEL] + 1}
+    assert sizes == limits | {"any other file": MAX_OTHER_FILE_BYTES, "all files": MAX_BUNDLE_BYTES}
+    contents = {name.strip("`"): content.strip() for name, _, _, content in rows}
+    assert contents[MANIFEST].startswith(f"{MAX_FILES} files; ")
+    rows_exponent = MAX_GOLDEN_ROWS.bit_length() - 1
+    header = f"{MAX_GOLDEN_HEADER_BYTES >> 20} MiB of header"
+    assert contents[GOLDEN] == f"{header}, {MAX_GOLDEN_CASES:,} cases of 2^{rows_exponent} rows"
+    assert 2**rows_exponent == MAX_GOLDEN_ROWS
+    assert (contents[REQUESTS], contents[TOKENS]) == (f"{MAX_REQUESTS:,} lines", f"{MAX_TOKEN_CASES:,} lines")
+
+
+def test_signature_is_checked_first_if_there_are_trusted_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TRUSTED_KEYS, "0" * 64)
+    assert_refused(folder, "there is no signature.json; sign the bundle with python -m export.sign")
+    assert open_bundle(folder, require_signature=False)
+    (folder / SIGNATURE).write_text("{}")
+    (folder / MANIFEST).write_text("{}")
+    assert_refused(folder, "signature.json: field 'key': Field required")
 
 
 def test_folder_of_another_name_is_refused(folder: Path, tmp_path: Path) -> None:
