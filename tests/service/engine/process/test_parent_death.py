@@ -17,8 +17,8 @@ CODE = """
 import os, signal, time
 from service.engine.process.parent_death import signal_on_parent_death
 if not os.fork():
-    signal_on_parent_death(signal.SIGKILL)
-    os.write(1, b"%d\\n" % os.getpid())
+    is_known = signal_on_parent_death(signal.SIGKILL)
+    os.write(1, b"%d %s\\n" % (os.getpid(), b"known" if is_known is True else b"unknown"))
 time.sleep(60)
 """
 
@@ -26,7 +26,9 @@ time.sleep(60)
 def test_a_child_ends_with_its_killed_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", CODE], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        child = psutil.Process(int(parent.stdout.readline()))
+        pid, known = parent.stdout.readline().split()
+        assert known == "known"
+        child = psutil.Process(int(pid))
         os.kill(parent.pid, signal.SIGKILL)
         wait_until(lambda: ended(child))
 
