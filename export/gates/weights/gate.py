@@ -1,4 +1,4 @@
-"""Gate, weights: every constant of the graph is one that the model uses, and stands where the model uses it.
+"""The weights gate: every constant of the graph is one that the model uses, and stands where the model uses it.
 
 The graph is read node by node beside the trace of the module. The next constant of the graph must be the next parameter
 of the module, bit by bit under a named transformation; only literals of the code may be absent from the graph. So no
