@@ -78,13 +78,20 @@ def check_counts(graph: onnx.GraphProto, operators: Sequence[Operator]) -> None:
         reader = f"node {position} ({node.op_type})"
         if node.op_type in MOVES:
             _check_move(node, reader, content)
-        elif not left[node.op_type]:
-            raise ExportError("weights", f"{reader} has no counterpart in the model, whose operators need fewer")
-        else:
+        elif left[node.op_type]:
             left[node.op_type] -= 1
+        elif not _is_promotion(node):
+            raise ExportError("weights", f"{reader} has no counterpart in the model, whose operators need fewer")
         variable.update(node.output)
         if node.op_type not in SIZES and content.intersection(node.input):
             content.update(node.output)
+
+
+def _is_promotion(node: onnx.NodeProto) -> bool:
+    """Whether a node is a cast to float32, which PyTorch does for integers in arithmetic without an operator."""
+    return node.op_type == "Cast" and any(
+        one.name == "to" and one.i == onnx.TensorProto.FLOAT for one in node.attribute
+    )
 
 
 def _nodes_of(operator: Operator) -> Iterator[str]:
