@@ -7,6 +7,7 @@ from export.candidate import Candidate
 from export.gates.batch_invariance import Certificate, certify
 from export.gates.coverage.comparison import Coverage
 from export.gates.golden.gate import Goldens, choose_goldens
+from export.gates.manifest import check_manifest
 from export.gates.metric import check_metric
 from export.gates.parity import Parity, check_parity
 from export.gates.requests.gate import check_requests
@@ -48,6 +49,7 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
     operators = check_structure(candidate)
     report("vocabulary")
     tokens = check_vocabulary(candidate)
+    check_manifest(candidate)
     report("weights")
     weights = check_weights(candidate)
     report("parity")

@@ -1,9 +1,9 @@
-"""Gate, weights: every constant of the graph is one that the model uses, and stands where the model uses it.
+"""The weights gate: every constant of the graph is one that the model uses, and stands where the model uses it.
 
 The graph is read node by node beside the trace of the module. The next constant of the graph must be the next parameter
 of the module, bit by bit under a named transformation; only literals of the code may be absent from the graph. So no
 value can change, no two weights can be exchanged, none can be missing and none can come from nowhere. Whole numbers
-(shapes, axes, bounds of slices) must occur in the trace.
+(shapes, axes, bounds of slices) must occur in the trace, and no node may be there that no operator becomes.
 """
 
 from collections import Counter, deque
@@ -15,6 +15,7 @@ from export.candidate import Candidate
 from export.errors import ExportError
 from export.gates.weights.attributes import check_attributes
 from export.gates.weights.constant import GraphConstant, SourceConstant, matches, nearest, rounding, transformation
+from export.gates.weights.counts import check_counts
 from export.gates.weights.graph import GraphConstants, read_constants
 from export.gates.weights.source import Folding, Source, read_source
 
@@ -49,6 +50,8 @@ def check_weights(candidate: Candidate) -> Weights:
     pairs = _match(constants, source)
     _check_integers(constants, source)
     check_attributes(graph, source.operators)
+    if not source.computes_sizes:
+        check_counts(graph, source.operators)
     return _summary(pairs, constants)
 
 

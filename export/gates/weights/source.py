@@ -56,13 +56,15 @@ class Folding:
 class Source:
     """The constants of a module in order of use, its operators, and every whole number that its trace names.
 
-    `unused` names the exported parameters and buffers that no operator uses.
+    `unused` names the exported parameters and buffers that no operator uses. `computes_sizes` says whether the module
+    computes sizes from sizes, for which it needs operators that are not listed.
     """
 
     constants: tuple[SourceConstant | Folding, ...]
     operators: tuple[Operator, ...]
     integers: frozenset[int]
     unused: tuple[str, ...]
+    computes_sizes: bool
 
     @property
     def all_constants(self) -> list[SourceConstant]:
@@ -92,6 +94,7 @@ def read_source(run: Run) -> Source:
         operators=tuple(Operator(name=operator_name(node), arguments=arguments_of(node)) for node in trace.operators),
         integers=trace.integers,
         unused=(),
+        computes_sizes=trace.computes_sizes,
     )
     used = {name for constant in source.all_constants for name in constant.names}
     return replace(source, unused=tuple(_unused(run, used)))

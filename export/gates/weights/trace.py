@@ -4,6 +4,7 @@ torch.export records the module's own operators, before any decomposition, with 
 `rnn_tanh`. What an operator computes from constants alone, such as a transposed weight, is one more constant.
 """
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -45,18 +46,20 @@ class Value:
 class Trace:
     """`operators` are the nodes that depend on the inputs, in order; `values` holds all nodes that do not.
 
-    `integers` are all whole numbers among the arguments and the sizes.
+    `integers` are all whole numbers among the arguments and the sizes. `computes_sizes` says whether the module's code
+    computes sizes from sizes.
     """
 
     operators: tuple[fx.Node, ...]
     values: dict[fx.Node, Value]
     integers: frozenset[int]
+    computes_sizes: bool
 
 
 def trace_module(run: Run) -> Trace:
     """Trace the module that is exported for this run. Raises ExportError."""
     program = _export(run)
-    values, operators, integers = dict(_stored_values(program)), [], set[int]()
+    values, operators, integers, computes_sizes = dict(_stored_values(program)), [], set[int](), False
     for node in program.graph.nodes:
         if node.op == "call_function" and node.users:
             integers |= set(_integers((node.args, node.kwargs, _shape(node))))
@@ -64,8 +67,10 @@ def trace_module(run: Run) -> Trace:
                 values[node] = _evaluate(node, values)
             elif isinstance(node.target, torch._ops.OpOverload):
                 operators.append(node)
+            elif node.target is not operator.getitem:
+                computes_sizes = True
     integers |= {size for value in values.values() for size in getattr(value.single, "shape", ())}
-    return Trace(operators=tuple(operators), values=values, integers=frozenset(integers))
+    return Trace(operators=tuple(operators), values=values, integers=frozenset(integers), computes_sizes=computes_sizes)
 
 
 def operator_name(node: fx.Node) -> str:

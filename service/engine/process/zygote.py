@@ -189,7 +189,6 @@ class _Server:
         # A byte arrives here for each SIGCHLD.
         self._wakeup, writer = socket.socketpair()
         writer.setblocking(False)
-        self._wakeup.setblocking(False)
         self._writer = writer
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writer.fileno())

@@ -54,10 +54,10 @@ def test_pending_requests_expire_at_their_deadline_and_done_ones_do_not() -> Non
 def test_requests_of_one_deadline_share_a_timer() -> None:
     async def scenario() -> None:
         timers, deadline = DeadlineTimers(lambda _: None), time.monotonic() + 30
-        first, second, other = (request_until(deadline + delay) for delay in (0.0, 0.0, 1.0))
-        for request in (first, second, other):
+        first, second, after = (request_until(deadline + delay) for delay in (0.0, 0.0, 1.0))
+        for request in (first, second, after):
             timers.add(request)
-        assert first.timer is second.timer is not other.timer
+        assert first.timer is second.timer is not after.timer
         assert list(first.timer or ()) == [first, second]
 
     asyncio.run(scenario())
