@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.engine.limits import Limits
 from service.engine.runner import Runner, untimed_runner
 from service.engine.sessions.session import Session
 from service.errors import EkibenError
@@ -226,6 +228,70 @@ def test_counters_add_up(runner: Runner) -> None:
     assert (counters.batches, counters.bisected_batches) == (3, 1)
     assert (counters.steps, counters.padded_steps) == (8 + 10 + 30 + 4, 2)
     assert (counters.queued_items, counters.compute_s.count, counters.queue_s.count) == (0, 3, 3)
+
+
+def test_each_version_of_a_model_has_its_own_counters(runner: Runner, sessions: dict[str, Session]) -> None:
+    families = ["image-classifier", "image-classifier", "text-classifier"]
+    for family in families:
+        asyncio.run(runner.run(sessions[family], example_inputs(family)))
+    runner.count_steps(sessions["text-classifier"], 3)
+    counted = [(one.model, one.version, one.requests, one.decoder_steps) for one in runner.counters()]
+    manifests = [sessions[family].manifest for family in families[1:]]
+    assert counted == [
+        (manifest.name, manifest.version, num_requests, num_steps)
+        for manifest, num_requests, num_steps in zip(manifests, (2, 1), (0, 3), strict=True)
+    ]
+
+
+def test_a_request_that_arrives_after_its_deadline_is_not_computed(runner: Runner) -> None:
+    session, context = FakeSession(), runner.new_context(received_at=time.monotonic() - 2, timeout_s=1)
+    with pytest.raises(EkibenError, match="no answer before the deadline") as caught:
+        asyncio.run(runner.run(session, rows(5), context=context))  # type: ignore[arg-type]
+    assert caught.value.slug == "timeout"
+    assert session.batches == []
+    (counters,) = runner.counters()
+    assert (counters.requests, counters.refused) == (0, {"late": 1})
+
+
+def test_by_default_one_batch_is_computed_at_a_time() -> None:
+    runner, release = Runner(), threading.Event()
+    began: list[int] = []
+
+    def work(number: int) -> None:
+        began.append(number)
+        assert release.wait(30)
+
+    async def scenario() -> None:
+        assert runner.progress_token() is None
+        first, second = (asyncio.create_task(runner.call(work, number)) for number in range(2))
+        while not began:
+            await asyncio.sleep(0.001)
+        assert runner.progress_token() is not None, "no other computation can start"
+        release.set()
+        await asyncio.gather(first, second)
+
+    asyncio.run(scenario())
+    runner.close()
+    assert began == [0, 1]
+
+
+def test_a_context_has_the_default_timeout_and_no_client_unless_told_otherwise() -> None:
+    runner, before = Runner(limits=Limits(timeout_s=7.0)), time.monotonic()
+    context = runner.new_context()
+    assert before <= context.received_at <= time.monotonic()
+    assert context.deadline == context.received_at + 7.0
+    assert (context.client, context.route) == ("", "")
+    given = runner.new_context(received_at=5.0, timeout_s=2.0, client="1.2.3.4", route="/x")
+    assert (given.received_at, given.deadline, given.client, given.route) == (5.0, 7.0, "1.2.3.4", "/x")
+
+
+def test_generations_are_limited() -> None:
+    runner = Runner(limits=Limits(max_generations=2))
+    with runner.generation_slots(2), pytest.raises(EkibenError) as caught, runner.generation_slots(1):
+        pass
+    assert caught.value.slug == "overloaded"
+    with runner.generation_slots(2):
+        pass
 
 
 def test_the_grid_covers_every_possible_batch(runner: Runner, sessions: dict[str, Session]) -> None:

@@ -42,6 +42,10 @@ def test_workers_add_up_and_counters_of_ended_workers_stay(tmp_path: Path, monke
     assert seen["ekiben_engine_queue_items,m,v"] == 14
 
 
+def test_samples_are_published_about_once_a_second() -> None:
+    assert 0.5 <= multiprocess.PUBLISH_INTERVAL_S <= 2
+
+
 def test_samples_are_published_repeatedly_and_once_more_on_cancellation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
