@@ -24,7 +24,8 @@ def check_manifest(candidate: Candidate) -> None:
     for name in expected | actual:
         if actual.get(name) != expected.get(name):
             raise ExportError(
-                "manifest", f"{name} is {_shown(actual.get(name))}, the run has {_shown(expected.get(name))}"
+                "manifest",
+                f"{name} is {_abbreviated(actual.get(name))}, the run has {_abbreviated(expected.get(name))}",
             )
 
 
@@ -42,6 +43,6 @@ def _fields(manifest: Manifest) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _shown(value: Any) -> str:
+def _abbreviated(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
