@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from service.manifest import Manifest
 
 # The number of stages that `export.pipeline` reports.
-NUM_STAGES = 10
+NUM_STAGES = 11
 
 
 @dataclass(frozen=True, kw_only=True)

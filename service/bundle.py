@@ -183,10 +183,13 @@ def _check_files(folder: Path, label: str, manifest: Manifest) -> None:
     if total_bytes > MAX_BUNDLE_BYTES:
         raise BundleError(f"{label}: the files have {total_bytes} bytes, expected at most {MAX_BUNDLE_BYTES}")
     listed = UNLISTED_FILES | set(manifest.files)
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name not in listed:
-                raise BundleError(f"{label}: {entry.name[:100]!r} is not a file that {MANIFEST} lists; remove it")
+    try:
+        with os.scandir(folder) as entries:
+            unlisted = next((entry.name for entry in entries if entry.name not in listed), None)
+    except OSError as error:
+        raise BundleError(f"{label}: cannot list the folder: {error.strerror}") from error
+    if unlisted is not None:
+        raise BundleError(f"{label}: {unlisted[:100]!r} is not a file that {MANIFEST} lists; remove it")
 
 
 def _read_file(folder: Path, label: str, name: str, file: FileEntry) -> bytes:
@@ -233,7 +236,10 @@ def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:
         case, side, name = match.groups()
         cases.setdefault(int(case), ({}, {}))[("in", "out").index(side)][name] = value
         if value.ndim > MAX_GOLDEN_AXES or prod(value.shape[:2]) > MAX_GOLDEN_ROWS:
-            raise ValueError(f"{key} has the axes {value.shape}, expected {MAX_GOLDEN_ROWS} rows at most")
+            raise ValueError(
+                f"{key} has the axes {list(value.shape)}, expected at most {MAX_GOLDEN_AXES}, "
+                f"the first two with at most {MAX_GOLDEN_ROWS} rows together"
+            )
         if not np.isfinite(value).all():
             raise ValueError(f"{key} holds a value that is not finite")
         if side == "out" and not value.size:

@@ -218,4 +218,4 @@ class Manifest(FrozenModel):
         return hashlib.sha256(serialized.encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n"

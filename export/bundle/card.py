@@ -112,8 +112,8 @@ def _coverages(proof: Proof) -> str:
     for coverage in proof.coverages:
         output, difference = max(coverage.max_differences.items(), key=lambda item: item[1])
         counts = f"{coverage.num_batches:,}", f"{coverage.num_items:,}"
-        rows.append((coverage.name, *counts, f"{difference:.2e} (`{output}`)"))
-    return markdown_table(("compared", "batches", "items", "largest difference"), rows)
+        rows.append((coverage.name, *counts, f"{coverage.num_excused:,}", f"{difference:.2e} (`{output}`)"))
+    return markdown_table(("compared", "batches", "items", "of them beyond float32", "largest difference"), rows)
 
 
 def _domain(proof: Proof) -> str:
@@ -122,8 +122,8 @@ def _domain(proof: Proof) -> str:
         return ""
     bounds = ", ".join(f"`{name}` {bound.low:g} to {bound.high:g}" for name, bound in proof.parity.domain.items())
     return (
-        f"\n\nDomain: {bounds}. The structured inputs reach both ends. A row that amplifies float32 rounding, as a "
-        "long series may, can differ as much as PyTorch's own float32 result differs from float64, a few times over."
+        f"\n\nDomain: {bounds}. The structured inputs reach both ends. An item beyond float32 amplifies rounding, as "
+        "a long series may: it is out of tolerance by no more than rounding explains, which a float64 run measures."
     )
 
 

@@ -1,4 +1,4 @@
-"""Gate 4, batch invariance: whether an item's output depends on the other items in its batch.
+"""The batch invariance gate: whether an item's output depends on the other items in its batch.
 
 The gate runs single items in the served session, then batches that contain them, and compares the outputs. The batches
 are mixed batches with a probe at every position, padded with garbage, and random batches in which it compares every

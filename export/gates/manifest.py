@@ -14,7 +14,7 @@ from service.manifest import Manifest
 # What the gates and the writer replace.
 MEASURED = {"version", "files", "domain", "mutation", "invariance"}
 MEASURED_TOLERANCES = {"measured", "rounding"}
-MAX_SHOWN = 80
+MAX_CHARS = 80
 
 
 def check_manifest(candidate: Candidate) -> None:
@@ -45,4 +45,4 @@ def _fields(manifest: Manifest) -> Iterator[tuple[str, Any]]:
 
 def _abbreviated(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}..."

@@ -1,4 +1,4 @@
-"""Gate 3, metric: on the whole test split, the graph computes what PyTorch computes and scores what training recorded.
+"""The metric gate: on the whole test split, the graph computes what PyTorch computes and scores what training recorded.
 
 Every element of every output is compared, and then the scores. Training recorded its metrics before any graph existed,
 so the scores reveal a mistake that export's reference and the graph share. An image generator has no labels; its own

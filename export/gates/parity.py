@@ -1,4 +1,4 @@
-"""Gate 2, parity: the graph and the PyTorch model agree at every batch size and length, over the whole domain.
+"""The parity gate: the graph and the PyTorch model agree at every batch size and length, over the whole domain.
 
 Each output is finite and |onnx - torch| <= atol + rtol * |torch|. The top label or token is the same, unless PyTorch's
 two best scores are closer than that. A grid of sizes is measured in detail: a float64 reference tells how much of a

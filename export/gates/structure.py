@@ -1,4 +1,4 @@
-"""Gate 1, structure: declared axes vary, recurrent layers are operators, and the same input gives the same output.
+"""The structure gate: declared axes vary, recurrent layers are operators, and the same input gives the same output.
 
 An exporter that cannot express something may silently fix a length or write one node per step. Such a graph is right at
 the example's size and wrong at all others. This gate recognises it by its shapes and by the number of its operators.

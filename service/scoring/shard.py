@@ -87,10 +87,9 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
             sink.write(to_table(job, shard.file, rows, scored))
             rejects.write(rows, scored)
             num_scored += len(scored.indexes)
-            if scored.labels is not None and scored.confidence is not None:
-                bins = np.minimum((scored.confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
-                labels += np.bincount(scored.labels, minlength=len(labels))
-                confidence += np.bincount(bins, minlength=CONFIDENCE_BINS)
+            bins = np.minimum((scored.confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
+            labels += np.bincount(scored.labels, minlength=len(labels))
+            confidence += np.bincount(bins, minlength=CONFIDENCE_BINS)
             progress(len(rows.numbers), len(scored.faults))
     parts = {f"predictions/part-{shard.name}.{job.sink}": sink.path} if sink.is_created else {}
     if rejects.count:

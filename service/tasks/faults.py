@@ -14,8 +14,8 @@ MAX_INT_BITS = 128  # of a whole number that is quoted
 
 
 def invalid_request(faults: Sequence[Fault], count: int = 0) -> EkibenError:
-    """Return an error with at most MAX_FAULTS of the faults; `count` is their number, if larger than `len(faults)`."""
-    first, others = faults[0], max(count, len(faults)) - 1
+    """Return an error with at most MAX_FAULTS of the faults; `count` is their number, if these are not all."""
+    first, others = faults[0], (count or len(faults)) - 1
     more = f" (and {others} more)" if others else ""
     prefix = f"{first.pointer}: " if first.pointer else ""
     return EkibenError("invalid-request", f"{prefix}{first.detail}{more}", tuple(faults[:MAX_FAULTS]))

@@ -42,5 +42,5 @@ def top_labels(
 
 def _top_indices(probabilities_BL: npt.NDArray[np.float32], top_k: int) -> npt.NDArray[np.int64]:
     if top_k == 1:
-        return probabilities_BL.argmax(axis=-1, keepdims=True)
-    return (-probabilities_BL).argsort(axis=-1, kind="stable")[:, :top_k]
+        return probabilities_BL.argmax(axis=1, keepdims=True)
+    return (-probabilities_BL).argsort(axis=1, kind="stable")[:, :top_k]

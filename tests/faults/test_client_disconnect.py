@@ -87,7 +87,7 @@ def slow_language_model() -> bytes:
 @pytest.mark.parametrize("command", [GRANIAN, SERVE], ids=["granian", "bentoml"])
 def test_a_generation_stops_within_one_step_of_the_disconnect(command: tuple[str, ...], tmp_path: Path) -> None:
     bundles = tmp_path / "bundles"
-    changes = {"limits": {"max_items": NUM_TEXTS, "max_steps": 160}}
+    changes = {"limits": {"max_items": NUM_TEXTS, "max_steps": 160}, "control_flow": True}
     files = bundle_files("language-model", model=slow_language_model())
     bundle = open_bundle(write_bundle(tmp_path / "drafts", "language-model", files=files, **changes))
     files |= request_file(bundle, request_body("language-model"))

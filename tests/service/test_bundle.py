@@ -1,11 +1,13 @@
 """Every corruption of a bundle is refused, and the message names the failed check."""
 
 import dataclasses
+import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnx
@@ -14,12 +16,15 @@ from pydantic import ValidationError
 from safetensors.numpy import save
 
 from service.bundle import (
+    MAX_BUNDLE_BYTES,
     MAX_FILE_BYTES,
     MAX_GOLDEN_CASES,
     MAX_GOLDEN_HEADER_BYTES,
+    MAX_GOLDEN_ROWS,
     MAX_MANIFEST_BYTES,
     MAX_OTHER_FILE_BYTES,
     MAX_REQUESTS,
+    MAX_TOKEN_CASES,
     GoldenCase,
     RequestCase,
     current_version,
@@ -27,7 +32,8 @@ from service.bundle import (
     pack_golden,
 )
 from service.errors import BundleError
-from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, TOKENS, Manifest
+from service.manifest import GOLDEN, MANIFEST, MAX_FILES, MODEL, REQUESTS, TOKENIZER, TOKENS, Manifest
+from service.signature import SIGNATURE, TRUSTED_KEYS
 from tests.service.bundles import FAMILIES, bundle_files, golden_cases, manifest_fields, onnx_model, write_bundle
 
 FAMILY = "text-classifier"  # the family with every kind of file
@@ -90,6 +96,14 @@ def test_flipped_bit_in_the_manifest_is_refused(folder: Path, at: int) -> None:
     content[at] ^= 1
     (folder / MANIFEST).write_bytes(content)
     assert_refused(folder, "manifest.json")
+
+
+def test_folder_that_vanishes_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def removed(path: Path) -> NoReturn:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+    monkeypatch.setattr(os, "scandir", removed)
+    assert_refused(folder, "cannot list the folder: No such file")
 
 
 @pytest.mark.parametrize("name", [MANIFEST, MODEL, GOLDEN, REQUESTS, TOKENIZER])
@@ -181,6 +195,31 @@ def test_manifest_over_the_size_limit_is_refused(folder: Path) -> None:
     assert_refused(
         folder, f"manifest.json has {MAX_MANIFEST_BYTES * 1000} bytes, expected at most {MAX_MANIFEST_BYTES}"
     )
+
+
+def test_documented_limits_are_those_of_the_reader() -> None:
+    """Each row of the table in docs/bundle.md: the file, its bytes, its contents."""
+    text = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()
+    rows = re.findall(r"^\| ([a-z`. ]+) \| (\d+) ([MG])iB \| (.*)\|$", text, re.MULTILINE)
+    sizes = {name.strip("`"): int(size) << {"M": 20, "G": 30}[unit] for name, size, unit, _ in rows}
+    limits = {MANIFEST: MAX_MANIFEST_BYTES, **MAX_FILE_BYTES, MODEL: MAX_FILE_BYTES[MODEL] + 1}
+    assert sizes == limits | {"any other file": MAX_OTHER_FILE_BYTES, "all files": MAX_BUNDLE_BYTES}
+    contents = {name.strip("`"): content.strip() for name, _, _, content in rows}
+    assert contents[MANIFEST].startswith(f"{MAX_FILES} files; ")
+    rows_exponent = MAX_GOLDEN_ROWS.bit_length() - 1
+    header = f"{MAX_GOLDEN_HEADER_BYTES >> 20} MiB of header"
+    assert contents[GOLDEN] == f"{header}, {MAX_GOLDEN_CASES:,} cases of 2^{rows_exponent} rows"
+    assert 2**rows_exponent == MAX_GOLDEN_ROWS
+    assert (contents[REQUESTS], contents[TOKENS]) == (f"{MAX_REQUESTS:,} lines", f"{MAX_TOKEN_CASES:,} lines")
+
+
+def test_signature_is_checked_first_if_there_are_trusted_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TRUSTED_KEYS, "0" * 64)
+    assert_refused(folder, "there is no signature.json; sign the bundle with python -m export.sign")
+    assert open_bundle(folder, require_signature=False)
+    (folder / SIGNATURE).write_text("{}")
+    (folder / MANIFEST).write_text("{}")
+    assert_refused(folder, "signature.json: field 'key': Field required")
 
 
 def test_folder_of_another_name_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -346,7 +385,9 @@ def test_number_of_golden_cases_is_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1 << 10, (1 << 10) + 1), ((1 << 20) + 1,), (1,) * 9])
 def test_rows_of_a_golden_case_are_bounded(tmp_path: Path, shape: tuple[int, ...]) -> None:
     tensors = pack_golden(golden_cases(FAMILY)) | {"0/in/ids": np.zeros(shape, np.uint8)}
-    assert_refused(write_with_golden(tmp_path, tensors), f"0/in/ids has the axes .*, expected {1 << 20} rows at most")
+    assert_refused(
+        write_with_golden(tmp_path, tensors), f"0/in/ids has the axes .* with at most {1 << 20} rows together"
+    )
 
 
 def test_golden_tensor_that_claims_a_huge_shape_is_refused(tmp_path: Path) -> None:

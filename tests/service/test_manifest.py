@@ -45,6 +45,7 @@ def test_json_round_trip() -> None:
     manifest = versioned(summary="駅弁\u2028")
     assert Manifest.model_validate_json(manifest.to_json()) == manifest
     assert "駅弁" in manifest.to_json()
+    assert f'{{\n  "format_version": 1,\n  "name": "{manifest.name}",\n' in manifest.to_json(), "people read it"
 
 
 def test_version_of_a_known_content_never_changes() -> None:
@@ -125,6 +126,40 @@ def test_rounding_and_mutation_score_belong_to_the_version() -> None:
     assert Manifest.model_validate_json(scored.to_json()).mutation == scored.mutation
     with pytest.raises(ValidationError, match="rounding"):
         versioned(tolerance={name: {**t, "rounding": 0.02} for name, t in tolerance.items()})
+
+
+def test_a_mutation_score_holds_no_negative_number() -> None:
+    score = {"mutants": 0, "killed_at_export": 0, "killed_at_load": 0, "seed": 0}
+    versioned(mutation=score)
+    for name in score:
+        with pytest.raises(ValidationError, match=rf"mutation\.{name}\n  Input should be greater than or equal to 0"):
+            versioned(mutation={**score, name: -1})
+
+
+def with_strategy(strategy: str, *bounds: int, family: str = "text-classifier", **changes: Any) -> Manifest:
+    invariance = {**manifest_fields(family)["invariance"], "strategy": strategy, "bounds": bounds}
+    return versioned(family, invariance=invariance, **changes)
+
+
+def test_bounds_of_buckets_ascend_and_only_buckets_have_bounds() -> None:
+    assert with_strategy("batch-buckets", 1, 8, 64).invariance.bounds == (1, 8, 64)
+    for bounds in ((8, 1), (8, 8)):
+        with pytest.raises(ValidationError, match=rf"bounds \[8, {bounds[1]}\] do not ascend"):
+            with_strategy("batch-buckets", *bounds)
+    with pytest.raises(ValidationError, match="batch-buckets has 0 bounds; only buckets have bounds"):
+        with_strategy("batch-buckets")
+    with pytest.raises(ValidationError, match="minimum-batch-2 has 1 bounds; only buckets have bounds"):
+        with_strategy("minimum-batch-2", 8)
+
+
+def test_buckets_of_lengths_hold_every_length() -> None:
+    max_steps = manifest_fields("text-classifier")["limits"]["max_steps"]
+    with_strategy("length-buckets", 1, max_steps)
+    with pytest.raises(ValidationError, match=f"length-buckets end at {max_steps - 1}, max_steps is {max_steps}"):
+        with_strategy("length-buckets", 1, max_steps - 1)
+    for changes in ({"family": "image-classifier"}, {"limits": {"max_items": 8}}):
+        with pytest.raises(ValidationError, match="length-buckets needs a model with lengths and max_steps"):
+            with_strategy("length-buckets", 1, max_steps, **changes)
 
 
 def provenance() -> dict[str, Any]:

@@ -594,6 +594,19 @@ def test_size_that_is_computed_from_a_large_constant_is_refused() -> None:
     check(tiny_with(*nodes, zero=np.array([0]), factor=np.array([MAX_ELEMENTS])))
 
 
+@pytest.mark.parametrize("operator", ["Gather", "Slice"])
+def test_size_out_of_a_table_is_bounded_and_its_place_is_not(operator: str) -> None:
+    def with_table(table: int, place: int) -> ModelProto:
+        nodes = [
+            helper.make_node(operator, ["table", "place"], ["size"]),
+            helper.make_node("HannWindow", ["size"], ["y"]),
+        ]
+        return tiny_with(*nodes, table=np.array([3, table]), place=np.array(place))
+
+    assert_refused(with_table(HUGE, 1), "constant 'table' declares .* elements")
+    check(with_table(MAX_ELEMENTS, HUGE))
+
+
 @pytest.mark.parametrize("value", [{"value_int": HUGE}, {"value_ints": [2, HUGE]}, {"value_float": 1e9}])
 def test_size_in_a_constant_node_is_bounded(value: dict[str, Any]) -> None:
     constant = helper.make_node("Constant", [], ["size"], **value)

@@ -1,4 +1,4 @@
-"""Gate 4, goldens: the cases that the service replays before a model is ready, chosen by the mutants that they kill.
+"""The gate of golden cases: what the service replays before a model is ready, chosen by the mutants that it reveals.
 
 The graph must reproduce the whole pool within the rounding errors of float32, which is stricter than the tolerance.
 Then rows are chosen from the pool, and the score of the choice is measured: how many of the mutants that differ by more

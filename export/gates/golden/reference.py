@@ -47,7 +47,7 @@ def reference_cases(
 
 
 def _stable_rows(candidate: Candidate, single: Tensors, exact: Tensors) -> Array:
-    """Which rows say something: those on which float32 in PyTorch uses at most a quarter of the tolerance.
+    """The rows on which float32 in PyTorch uses at most a quarter of the tolerance.
 
     A long series may amplify rounding errors until they hide any mutant.
     """

@@ -1,4 +1,4 @@
-"""Gate 5, requests: JSON requests through the service's own task code, with responses checked against PyTorch.
+"""The requests gate: JSON requests through the service's own task code, with responses checked against PyTorch.
 
 Only a request shows the order of the labels, the tokenizer, the decoding of images, padding and sampling. PyTorch
 computes the same raw items, and the labels, probabilities, tokens and pixels of the response must be PyTorch's. The

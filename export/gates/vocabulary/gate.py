@@ -1,4 +1,4 @@
-"""Gate 2, vocabulary: the labels and the tokenizer are the run's own, byte for byte, and give the ids of training.
+"""The vocabulary gate: the labels and the tokenizer are the run's own, byte for byte, and give the ids of training.
 
 The hash in the checkpoint shows a tokenizer that changed after training. The token cases of the run and its test split
 show it whatever the hashes say: they store texts with the ids that the tokenizer of training gave them. The token cases

@@ -1,4 +1,4 @@
-"""Gate, weights: every constant of the graph is one that the model uses, and stands where the model uses it.
+"""The weights gate: every constant of the graph is one that the model uses, and stands where the model uses it.
 
 The graph is read node by node beside the trace of the module. The next constant of the graph must be the next parameter
 of the module, bit by bit under a named transformation; only literals of the code may be absent from the graph. So no
@@ -70,7 +70,7 @@ def _match(constants: GraphConstants, source: Source) -> list[tuple[GraphConstan
         first = remaining.popleft()
         expected = first.separate[0] if isinstance(first, Folding) else first
         if expected.names:
-            raise ExportError("weights", f"{expected} reaches the graph nowhere")
+            raise ExportError("weights", f"{expected} is absent from the graph")
     return pairs
 
 
@@ -87,15 +87,15 @@ def _next(remaining: deque[SourceConstant | Folding], found: GraphConstant) -> S
 
 
 def _mismatch(found: GraphConstant, expected: SourceConstant | None, constants: GraphConstants, source: Source) -> str:
-    """What is the matter with the graph's constant, where the module uses `expected` or nothing more."""
+    """The reason why the graph's constant differs; the module uses `expected` there, or no more constants."""
     held = next((one for one in source.all_constants if one.names and matches(found, one)), None)
     if held is None:
-        return f"{found}, read by {found.reader}, comes from nowhere: {nearest(found, source.all_constants)}"
+        return f"{found}, read by {found.reader}, is no constant of the model: {nearest(found, source.all_constants)}"
     if expected is None:
         return f"{found.reader} reads {found}, which holds {held}, where the model uses no more constants"
     if any(matches(one, expected) for one in constants.floats):
         return f"{found.reader} reads {found}, which holds {held}, where the model uses {expected}"
-    return f"{expected} reaches the graph nowhere; where the model uses it, {found.reader} reads {found}"
+    return f"{expected} is absent from the graph; where the model uses it, {found.reader} reads {found}"
 
 
 def _check_integers(constants: GraphConstants, source: Source) -> None:

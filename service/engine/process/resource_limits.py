@@ -17,9 +17,7 @@ def limit_memory(num_bytes: int) -> None:
 
     RLIMIT_DATA counts what RLIMIT_AS counts without mapped files and reserved addresses.
     """
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = _data_bytes() + num_bytes
-    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard < 0 else min(limit, hard), hard))
+    _lower(resource.RLIMIT_DATA, _data_bytes() + num_bytes)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
@@ -34,7 +32,7 @@ def memory_limit_was_reached() -> bool:
         return False
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
     try:
-        mmap.mmap(-1, max(limit - _data_bytes(), mmap.PAGESIZE), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        mmap.mmap(-1, max(limit - _data_bytes(), mmap.PAGESIZE), mmap.MAP_PRIVATE).close()
     except OSError:
         return False
     return True
@@ -43,14 +41,18 @@ def memory_limit_was_reached() -> bool:
 def limit_cpu(seconds: float) -> None:
     """Allow this process `seconds` more of CPU time, at least one, over all of its threads."""
     used = sum(os.times()[:2])
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    limit = int(used + seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (limit if hard < 0 else min(limit, hard), hard))
+    _lower(resource.RLIMIT_CPU, int(used + seconds) + 1)
 
 
 def disable_core_dumps() -> None:
     """Leave no file behind when this process crashes."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _lower(kind: int, limit: int) -> None:
+    """Set a limit, or the hard limit of this process if that is lower."""
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _data_bytes() -> int:

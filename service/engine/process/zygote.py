@@ -1,4 +1,4 @@
-"""Run functions in child processes that start in milliseconds, and survive whatever happens to them.
+"""Run functions in child processes that start in milliseconds and may crash, hang or be killed.
 
 A zygote is a process that has imported what the functions need and forks a child for each job. It is a fresh process:
 it has no threads, no sessions and no sockets of the process that started it. What passes between the processes is JSON,
@@ -189,7 +189,6 @@ class _Server:
         # A byte arrives here for each SIGCHLD.
         self._wakeup, writer = socket.socketpair()
         writer.setblocking(False)
-        self._wakeup.setblocking(False)
         self._writer = writer
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writer.fileno())

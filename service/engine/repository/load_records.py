@@ -48,7 +48,7 @@ class LoadRecords:
 
     def outcome(self, key: str) -> Outcome | None:
         """Return the recorded result for these files, if any."""
-        if key not in self._outcomes and self._folder is not None:
+        if self._folder is not None:
             with suppress(OSError, ValueError, TypeError):
                 self._outcomes[key] = Outcome(**json.loads((self._folder / f"{key}.outcome").read_bytes()))
         return self._outcomes.get(key)

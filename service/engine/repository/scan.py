@@ -12,7 +12,7 @@ from service.bundle import current_version
 from service.errors import BundleError
 from service.manifest import MAX_MODEL_NAME, MODEL_NAME
 
-Fingerprint = tuple[tuple[str, int, int, int], ...]  # name, bytes, mtime in ns and inode of each file
+Fingerprint = tuple[tuple[str, int, int, int], ...]  # name, bytes, ctime in ns and inode of each file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,5 +55,5 @@ def _fingerprint(paths: list[Path]) -> Fingerprint:
         with suppress(OSError):
             # stat follows links: in a mounted ConfigMap, Kubernetes makes `current` a link.
             status = path.stat()
-            fingerprint += ((path.name, status.st_size, status.st_mtime_ns, status.st_ino),)
+            fingerprint += ((path.name, status.st_size, status.st_ctime_ns, status.st_ino),)
     return fingerprint

@@ -56,9 +56,9 @@ class BatchBuckets:
     bounds: tuple[int, ...]
 
     def __call__(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-        num_rows, max_bound = len(next(iter(inputs.values()))), self.bounds[-1]
-        is_larger = num_rows > max_bound
-        size = -(-num_rows // max_bound) * max_bound if is_larger else self.bounds[bisect_left(self.bounds, num_rows)]
+        num_rows, last = len(next(iter(inputs.values()))), self.bounds[-1]
+        bucket = bisect_left(self.bounds, num_rows)
+        size = self.bounds[bucket] if bucket < len(self.bounds) else -(-num_rows // last) * last
         if size == num_rows or not num_rows:
             return self.compute(inputs, names)
         rows = np.minimum(np.arange(size), num_rows - 1)

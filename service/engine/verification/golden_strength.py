@@ -66,10 +66,10 @@ def _shuffles(model: bytes) -> Iterator[tuple[TensorInfo, int, npt.NDArray[np.fl
     rng = np.random.default_rng(0)
     for tensor in largest:
         values = tensor_values(model, tensor)
-        matrix = values.reshape([size for size in tensor.dims if size > 1] or [1])
-        matrix = matrix.reshape(len(matrix), -1) if matrix.ndim > 1 else matrix
-        for axis in range(matrix.ndim - 1, -1, -1):
-            order = np.roll(rng.permutation(matrix.shape[axis]), 1)
+        matrix = values.reshape(next((size for size in tensor.dims if size > 1), 1), -1)
+        for axis in (1, 0):
+            cycle = rng.permutation(matrix.shape[axis])
+            order = np.roll(cycle, 1)[np.argsort(cycle)]  # each index takes the place of the next in the cycle
             shuffled = matrix.take(order, axis=axis).reshape(tensor.dims)
             if values.size >= MIN_ELEMENTS and np.isfinite(values).all() and not np.allclose(shuffled, values):
                 yield tensor, axis, shuffled

@@ -4,7 +4,7 @@ Invariant: every row is in one of the result's `indexes` and `faults`. A column 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,13 +24,13 @@ Indexes: TypeAlias = Sequence[int] | npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRows:
-    """The scored rows, and why each other row was rejected. The summary counts `labels` and `confidence`, if any."""
+    """The scored rows, and why each other row was rejected. The summary counts `labels` and `confidence`."""
 
     indexes: Indexes
     columns: Mapping[str, pa.Array]
     faults: Mapping[int, str]
-    labels: npt.NDArray[np.int64] | None = None
-    confidence: npt.NDArray[np.float32] | None = None
+    labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    confidence: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 class Scorer:

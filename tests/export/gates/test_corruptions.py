@@ -246,7 +246,8 @@ CORRUPTIONS: dict[str, tuple[str, Corrupt, str]] = {
 }
 
 
-# The gate of weights refuses these before any output is computed. What parity alone says of them is in the table.
+# The gate of weights refuses these constants and nodes before any output is computed. The table has what parity alone
+# says of them.
 WITHOUT_COUNTERPART = (
     "a weight scaled by 1 %",
     "an attention weight scaled by 1 %",

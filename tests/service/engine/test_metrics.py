@@ -1,8 +1,10 @@
 """Durations are counted in the bin that their bound promises."""
 
+from dataclasses import asdict
+
 import pytest
 
-from service.engine.metrics import BOUNDS_S, NUM_BINS, Histogram
+from service.engine.metrics import BOUNDS_S, NUM_BINS, Counters, Histogram
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.4e-6, 1e-6, 3e-6, 0.001, 0.5, 33.0, 1e5])
@@ -13,6 +15,23 @@ def test_a_duration_is_below_the_bound_of_its_bin_and_not_below_the_one_before(s
     assert place == NUM_BINS - 1 or seconds < BOUNDS_S[place]
     assert place == 0 or seconds >= BOUNDS_S[place - 1]
     assert (histogram.count, histogram.sum_s, sum(histogram.counts)) == (1, seconds, 1)
+
+
+def test_durations_add_up() -> None:
+    histogram = Histogram()
+    histogram.add(0.5)
+    histogram.add(0.25)
+    assert (histogram.count, histogram.sum_s) == (2, 0.75)
+
+
+def test_all_counters_begin_at_zero() -> None:
+    first, other = (Counters(model="m", version="1") for _ in range(2))
+    first.queue_s.add(1.0)
+    first.compute_s.add(1.0)
+    empty = asdict(Histogram())
+    assert {name: value for name, value in asdict(other).items() if value != 0} == {
+        "model": "m", "version": "1", "refused": {}, "queue_s": empty, "compute_s": empty,
+    }  # fmt: skip
 
 
 def test_there_is_a_bound_for_every_bin_but_the_last() -> None:

@@ -63,6 +63,10 @@ class Case:
         return task
 
 
+def test_requests_are_looked_at_many_times_a_second() -> None:
+    assert 0 < TICK_S <= 0.05
+
+
 def test_a_disconnect_cancels_the_task() -> None:
     async def scenario() -> None:
         case = Case()

@@ -17,6 +17,7 @@ from service.errors import EkibenError
 from service.http.route import InferenceRoute
 from service.http.router import MAX_UNREAD_BYTES, ROUTES, Router, find_route
 from service.http.telemetry.request_metrics import RequestMetrics
+from service.http.wire.asgi import AsgiRequest
 from service.http.wire.messages import Response
 from tests.service.garbage import count_cyclic_garbage
 
@@ -147,6 +148,36 @@ def test_a_body_that_never_arrives_times_out(
     assert call.problem["status"] == 504
 
 
+def test_an_early_refusal_is_counted_with_its_duration() -> None:
+    state = shedding_state()
+    router = Router(None, state=lambda: state)  # type: ignore[arg-type]
+    headers = [(b"content-length", b"1")]
+    request = AsgiRequest({"method": "POST", "path": "/classify", "headers": headers}, None)  # type: ignore[arg-type]
+    route = ROUTES["/classify"]
+    assert isinstance(route, InferenceRoute)
+    response = router.refuse_early(state, route, request)
+    assert response is not None
+    assert (response.status, state.request_metrics.responses) == (503, {("/classify", 503): 1})
+    assert 0 <= state.request_metrics.durations["/classify"].sum_s < 10
+
+
+def test_a_head_request_is_answered_without_a_body() -> None:
+    call = AsgiCall(state_with(KeyError()))
+    call.request("HEAD", "/livez", whole(b""))
+    assert (call.sent[0]["status"], call.sent[1]["body"]) == (200, b"")
+
+
+@pytest.mark.parametrize("scope", [{"type": "lifespan"}, {"type": "websocket", "path": "/classify"}])
+def test_what_is_not_http_goes_to_the_framework(scope: dict[str, Any]) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, *_: Any) -> None:
+        seen.append(scope)
+
+    asyncio.run(Router(app, state=lambda: state_with(KeyError()))(scope, None, None))  # type: ignore[arg-type]
+    assert seen == [scope]
+
+
 def test_a_draining_service_refuses_inference_with_a_retry_time() -> None:
     state = state_with(KeyError())
     state.draining = True
@@ -197,6 +228,7 @@ def test_a_request_may_be_refused_before_its_body_is_awaited() -> None:
     call.request("POST", "/classify", iter([]), x_request_timeout_ms="1500", content_length="100")
     assert (call.problem["code"], state.request_metrics.responses) == ("overloaded", {("/classify", 503): 1})
     assert (b"retry-after", b"2") in call.sent[0]["headers"]
+    assert 0 <= state.request_metrics.durations["/classify"].sum_s < 10
     (context,) = state.runner.seen
     assert (context.route, context.client, context.timeout_s) == ("/classify", ":0", 1.5)
     assert state.request_metrics.in_flight == 0

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.tasks.classify import EXAMPLE_PNG, classify_upload
+from service.tasks.classify import EXAMPLE_PNG, ClassifyRequest, classify_upload
 from tests.service.bundles import PARAMETERS, weights
 
 LABELS = PARAMETERS["image-classifier"]["labels"]
@@ -46,6 +46,19 @@ def test_predictions_match_the_numpy_reference(run_task: Callable[..., dict[str,
         assert prediction["probability"] == pytest.approx(row.max(), abs=1e-6)
         assert [ranked["label"] for ranked in prediction["top"]] == [LABELS[i] for i in np.argsort(-row)[:2]]
         assert prediction["top"][0] == {"label": prediction["label"], "probability": prediction["probability"]}
+
+
+def test_answer_names_the_model_and_its_version(
+    run_task: Callable[..., dict[str, Any]], models: dict[str, Model]
+) -> None:
+    answer, manifest = run_task("image-classifier", images=[IMAGES[0].tolist()]), models["image-classifier"].manifest
+    assert (answer["model"], answer["version"]) == (manifest.name, manifest.version)
+
+
+def test_request_has_three_labels_by_default_and_documents_both_kinds_of_image() -> None:
+    assert ClassifyRequest(model="m", images=[]).top_k == 3
+    images = ClassifyRequest.model_json_schema()["properties"]["images"]
+    assert images["items"]["anyOf"] == [{"type": "string"}, {"type": "array", "items": {}}]
 
 
 def test_prediction_does_not_depend_on_other_images(run_task: Callable[..., dict[str, Any]]) -> None:
@@ -83,5 +96,6 @@ def test_invalid_request_names_field_and_expectation(
 
 
 def test_upload_that_is_not_an_image_is_refused(models: dict[str, Model], runner: Runner) -> None:
-    with pytest.raises(EkibenError, match="expected a PNG or JPEG image"):
+    with pytest.raises(EkibenError, match="expected a PNG or JPEG image") as caught:
         asyncio.run(classify_upload(models["image-classifier"], runner, b"GIF89a", 3, runner.new_context()))
+    assert caught.value.faults[0].pointer == "", "the whole body"

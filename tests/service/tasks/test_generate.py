@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import secrets
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -14,12 +15,30 @@ from PIL import Image as Pillow
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.tasks.generate import MAX_SEED, GenerateRequest, generate, generate_grid, sample_latents
+from service.tasks.generate import (
+    EXAMPLE,
+    MAX_SEED,
+    MAX_STOPS,
+    GenerateRequest,
+    generate,
+    generate_grid,
+    sample_latents,
+)
 from service.tasks.replay import answer_request
 from tests.service.bundles import CONTEXT, weights
 from tests.service.poisoned import NAN_NAMES, POISON_SEED, read_model, write_poisoned_bundle
 
 RunTask = Callable[..., dict[str, Any]]
+
+
+def test_request_documents_its_items_and_their_number() -> None:
+    fields = GenerateRequest.model_json_schema()["properties"]
+    assert (fields["stop"]["items"], fields["stop"]["maxItems"]) == ({"type": "string"}, MAX_STOPS)
+    assert fields["prompt"]["anyOf"] == [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+
+
+def test_the_example_is_a_valid_request() -> None:
+    assert GenerateRequest(**EXAMPLE).model_dump(exclude_unset=True) == EXAMPLE
 
 
 def test_completion_depends_only_on_prompt_and_seed(run_task: RunTask) -> None:
@@ -39,6 +58,12 @@ def test_default_seed_is_random_and_returned(run_task: RunTask) -> None:
     assert 0 <= answer["seed"] <= MAX_SEED
     assert run_task("language-model", prompt="the ", max_tokens=12, seed=answer["seed"]) == answer
     assert len({run_task("language-model", prompt="a", max_tokens=1)["seed"] for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize("largest", [True, False])
+def test_default_seed_is_any_valid_seed(largest: bool, run_task: RunTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "randbelow", lambda end: end - 1 if largest else 0)
+    assert run_task("image-generator")["seed"] == (MAX_SEED if largest else 0)
 
 
 def test_max_tokens_and_the_context_limit_a_completion(run_task: RunTask) -> None:
@@ -162,7 +187,7 @@ def test_grid_contains_all_images(run_task: RunTask, models: dict[str, Model], r
 
 
 def test_grid_of_a_text_model_is_refused(models: dict[str, Model], runner: Runner) -> None:
-    with pytest.raises(EkibenError, match="tiny-letters generates text"):
+    with pytest.raises(EkibenError, match=r"/model: .* tiny-letters generates text"):
         asyncio.run(
             generate_grid(
                 models["language-model"],

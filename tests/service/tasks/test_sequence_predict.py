@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from service.tasks.sequence_predict import SequencePredictRequest
 from tests.service.bundles import PARAMETERS, WORDS, onnx_model
 
 RNG = np.random.default_rng(2)
@@ -26,6 +27,14 @@ def run_single_row(family: str, row: list[list[float]]) -> np.ndarray[Any, Any]:
     if family == "series-tagger":
         inputs |= {"h": np.zeros((1, 1, 3), np.float32), "c": np.zeros((1, 1, 3), np.float32)}
     return run_graph(family, ["probabilities"], **inputs)[0][0]
+
+
+def test_request_has_three_labels_by_default_and_documents_its_items() -> None:
+    assert SequencePredictRequest(model="m").top_k == 3
+    fields = SequencePredictRequest.model_json_schema()["properties"]
+    assert fields["texts"]["items"] == {"type": "string"}
+    assert fields["sequences"]["items"]["items"]["items"] == {"type": "number"}
+    assert fields["states"]["items"] == {"type": "string", "nullable": True}
 
 
 def test_series_of_mixed_lengths_match_the_graph_on_each_row_alone(run_task: RunTask) -> None:

@@ -85,7 +85,7 @@ def test_the_last_bit_of_any_constant_counts(candidate: Candidate, read_once: No
         changed[element] = np.nextafter(changed[element], np.float32(1e9))
         message = refusal(candidate, set_array(position, changed.reshape(array.shape)))
         assert f"initializer {name!r} {array.shape}, read by node" in message
-        assert "comes from nowhere: the " in message
+        assert "is no constant of the model: the " in message
 
 
 def test_no_two_constants_of_a_shape_can_be_exchanged(candidate: Candidate, read_once: None) -> None:
@@ -167,10 +167,10 @@ def set_attribute(operator: str, name: str, value: Any) -> Change:
 
 REFUSED: dict[str, tuple[str, Change, str]] = {
     "255 became 254": ("tiny-picture", set_scalar(255, 254), "the nearest is the constant 255, which differs by 1"),
-    "a scale became another": ("tiny-gan", set_scalar(127.5, 128), "comes from nowhere"),
-    "a bound became another": ("tiny-gan", set_scalar(255, 1), "comes from nowhere"),
-    "a mask became finite": ("tiny-text", set_scalar(-np.inf, -1e9), "comes from nowhere"),
-    "the root of the head size": ("tiny-language", set_scalar(np.float32(8**0.5), 3), "comes from nowhere"),
+    "a scale became another": ("tiny-gan", set_scalar(127.5, 128), "is no constant of the model"),
+    "a bound became another": ("tiny-gan", set_scalar(255, 1), "is no constant of the model"),
+    "a mask became finite": ("tiny-text", set_scalar(-np.inf, -1e9), "is no constant of the model"),
+    "the root of the head size": ("tiny-language", set_scalar(np.float32(8**0.5), 3), "is no constant of the model"),
     "the last position": ("tiny-prenorm", set_size(23, 22), "holds 22, which is no size, axis or bound of"),
     "the size of a picture": ("tiny-gan", set_size(8, 32), "holds 32, which is no size"),
     "epsilon": ("tiny-prenorm", set_attribute("LayerNormalization", "epsilon", 1e-4), "attribute 'epsilon'"),
@@ -181,8 +181,8 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
     "the direction": ("tiny-lstm", set_attribute("LSTM", "direction", "reverse"), "attribute 'direction' of node"),
     "an activation": ("tiny-rnn", set_attribute("RNN", "activations", ["Relu"]), "attribute 'activations' of node"),
     "a clip": ("tiny-rnn", set_attribute("RNN", "clip", 100.0), "attribute 'clip'"),
-    "no bias": ("tiny-gan", drop_bias, "reaches the graph nowhere"),
-    "the last bias dropped": ("tiny-picture", drop_bias, r"'layers.6.bias' \(4,\) reaches the graph nowhere"),
+    "no bias": ("tiny-gan", drop_bias, "is absent from the graph"),
+    "the last bias dropped": ("tiny-picture", drop_bias, r"'layers.6.bias' \(4,\) is absent from the graph"),
     "a bias that is not read": ("tiny-picture", drop_unread, r"'model.layers.6.bias' \(4,\) is read by no node"),
     "an offset of zeros": ("tiny-lstm", append_offset, r"initializer 'offset' \(4,\), read by node"),
     "a factor of one": ("tiny-lstm", append_constant_node, r"initializer 'factor' \(\), read by node"),
@@ -217,7 +217,7 @@ def test_a_weight_in_the_place_of_another_is_named(candidates: Candidates, read_
             graph.initializer.remove(tensor)
 
     message = refusal(candidates("tiny-rnn"), change)
-    assert "'ragged.rnn.weight_hh_l1' (8, 8) reaches the graph nowhere; where the model uses it, node" in message
+    assert "'ragged.rnn.weight_hh_l1' (8, 8) is absent from the graph; where the model uses it, node" in message
 
 
 STATES = [
@@ -237,7 +237,9 @@ def test_a_graph_of_another_training_state_is_refused(name: str, state: str, can
     model = copy.deepcopy(candidate.run.model)
     tensor = model.state_dict()[state]
     tensor.reshape(-1)[-1] += 0.01
-    with pytest.raises(ExportError, match=r"weights: initializer .* comes from nowhere: the nearest is .* at \["):
+    with pytest.raises(
+        ExportError, match=r"weights: initializer .* is no constant of the model: the nearest is .* at \["
+    ):
         check_weights(replace(candidate, run=replace(candidate.run, model=model)))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.batching.outputs import OutputCheck
+from service.engine.batching.outputs import NotFiniteOutputError, OutputCheck
 from tests.service.bundles import FAMILIES, golden_cases
 from tests.service.engine.fakes import manifest
 
@@ -33,6 +33,12 @@ def test_every_float_output_of_every_family_is_checked(family: str, name: str, b
     values[name][1].flat[0] = bad
     masked = family == "language-model" and name == "logits" and bad == -np.inf
     assert OutputCheck(manifest(family)).bad_rows(values, inputs) == ({} if masked else {1: name})
+
+
+def test_the_error_has_the_output_of_each_row() -> None:
+    error = NotFiniteOutputError({3: "logits"})
+    assert error.outputs == {3: "logits"}
+    assert str(error) == "not finite: {3: 'logits'}"
 
 
 def test_each_row_names_its_first_output() -> None:

@@ -194,6 +194,13 @@ def test_slow_or_different_requests_form_no_inline_batches() -> None:
     assert num_batches(equal) == 0, "cancelled"
 
 
+def test_a_row_costs_what_rows_of_up_to_the_next_power_of_two_steps_cost() -> None:
+    queue = tagger_queue(max_batch_items=1)
+    for num_steps, seconds in ((8, 0.1), (16, 0.2), (32, 0.4)):
+        queue.observe(1, num_steps, seconds)
+    assert [queue.row_cost(num_steps)[0] for num_steps in (8, 9, 16, 17, 32)] == [0.1, 0.2, 0.2, 0.4, 0.4]
+
+
 def test_models_without_lengths_share_batches_by_shape() -> None:
     queue = make_queue(collator=Collator(manifest("image-classifier")), max_batch_items=5)
     for batch in (3, 4):

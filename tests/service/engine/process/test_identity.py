@@ -1,11 +1,13 @@
 """Processes have names that are never used twice; the folder of a host is private and goes with its host."""
 
+import mmap
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service.engine.process.identity import is_alive, process_identity, shared_folder
@@ -75,3 +77,12 @@ def test_a_folder_that_another_could_write_to_is_not_used(temporary: Path) -> No
 def test_without_a_temporary_folder_there_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     assert shared_folder(os.getpid()) is None
+
+
+def test_a_process_that_grows_stays_the_same() -> None:
+    before = process_identity(os.getpid())
+    with mmap.mmap(-1, 64 << 20):
+        assert process_identity(os.getpid()) == before
+    start_ticks = int(before.partition("-")[2])
+    seconds = psutil.Process().create_time() - psutil.boot_time()
+    assert start_ticks / os.sysconf("SC_CLK_TCK") == pytest.approx(seconds, abs=2)

@@ -4,7 +4,7 @@ import threading
 import time
 from contextlib import ExitStack
 
-from service.engine.process.load_slots import LoadSlots
+from service.engine.process.load_slots import PATIENCE_S, LoadSlots
 from tests.service.engine.versions import wait_until
 
 
@@ -75,6 +75,8 @@ def test_a_load_waits_for_a_slow_slot() -> None:
         assert events == []
     thread.join(10)
     assert events == [True]
+    with slots.hold_fast(slots.fast.enter()) as slot:
+        assert slot.move_to_slow(), "the slow slot was returned"
 
 
 def test_an_exclusive_load_waits_for_all_others_and_lets_none_start() -> None:
@@ -126,3 +128,7 @@ def test_a_load_on_request_counts_against_nothing() -> None:
         slot.release()
     with slots.hold_fast(slots.fast.enter()) as another:
         assert another.move_to_slow()
+
+
+def test_a_load_is_slow_after_the_documented_two_seconds() -> None:
+    assert PATIENCE_S == 2.0

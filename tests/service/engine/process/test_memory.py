@@ -2,17 +2,17 @@
 
 import subprocess
 import sys
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 import numpy as np
 
-from service.engine.process.memory import resident_bytes
+from service.engine.process.memory import MEASUREMENT_METHOD, resident_bytes
 
 
 def test_touched_memory_is_resident() -> None:
     before = resident_bytes()
     # A mapping of its own, because the C library may have kept memory that earlier tests freed.
-    held = np.frombuffer(mmap(-1, 64 << 20), np.uint8)
+    held = np.frombuffer(mmap(-1, 64 << 20, MAP_PRIVATE | MAP_ANONYMOUS), np.uint8)
     held.fill(1)
     assert 48 << 20 <= resident_bytes() - before <= 96 << 20
 
@@ -35,3 +35,8 @@ print((before - resident_bytes()) >> 20)
 
 def test_trim_heap_returns_freed_memory() -> None:
     assert run_program(FREED) >= 32
+
+
+def test_what_is_measured_is_said_with_its_limits() -> None:
+    assert "resident memory" in MEASUREMENT_METHOD
+    assert "includes whatever else the process did meanwhile" in MEASUREMENT_METHOD

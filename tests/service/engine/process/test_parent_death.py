@@ -14,14 +14,11 @@ from service.engine.process.parent_death import signal_on_parent_death
 from tests.service.hosts import ended, wait_until
 
 CODE = """
-import os, signal, sys, time
+import os, signal, time
 from service.engine.process.parent_death import signal_on_parent_death
-pid = os.fork()
-if pid:
-    print(pid, flush=True)
-    time.sleep(60)
-signal_on_parent_death(signal.SIGKILL)
-print("ready", flush=True)
+if not os.fork():
+    is_known = signal_on_parent_death(signal.SIGKILL)
+    os.write(1, b"%d %s\\n" % (os.getpid(), b"known" if is_known is True else b"unknown"))
 time.sleep(60)
 """
 
@@ -29,8 +26,9 @@ time.sleep(60)
 def test_a_child_ends_with_its_killed_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", CODE], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        lines = {parent.stdout.readline().strip() for _ in range(2)}
-        child = psutil.Process(int(next(iter(lines - {"ready"}))))
+        pid, known = parent.stdout.readline().split()
+        assert known == "known"
+        child = psutil.Process(int(pid))
         os.kill(parent.pid, signal.SIGKILL)
         wait_until(lambda: ended(child))
 

@@ -90,3 +90,14 @@ def test_a_shortage_is_retried_whatever_serves_and_a_fault_ends_the_retries() ->
     assert entry.retry_at is not None
     assert entry.retry_s == 10.0
     assert (entry.with_retry().retry_at, entry.with_retry().retry_s) == (None, 5.0)
+
+
+def test_a_new_model_has_no_version() -> None:
+    entry = ModelEntry(name="m")
+    assert (entry.model, entry.serving, entry.candidate, entry.draining) == (None, None, None, ())
+    assert entry.with_retry().retry_at is None
+
+
+def test_the_longest_wait_for_a_retry_is_five_minutes() -> None:
+    entry = ModelEntry(name="m", retry_s=200.0).with_retry(is_shortage=True)
+    assert entry.retry_s == 300.0

@@ -160,3 +160,31 @@ def test_a_removed_model_is_not_checked(registry: ModelRegistry, health_check: H
     registry.remove(NAME)
     health_check.check(NAME)
     assert not reports
+
+
+class CountedClosing(threading.Event):
+    """An event that is set after a number of waits, which it records."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+        self._count = count
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        return len(self.waits) >= self._count
+
+
+def test_checks_are_spread_over_the_round(registry: ModelRegistry, reports: Reports) -> None:
+    health_check = HealthCheck(
+        registry=registry, report_failure=lambda *report: reports.append(report), round_s=30.0, timeout_s=20
+    )
+    registry.add("another", required=False)
+    closing = CountedClosing(5)
+    health_check.run(closing)
+    assert closing.waits == [15.0] * 5
+    for name in registry.names():
+        registry.remove(name)
+    closing = CountedClosing(3)
+    health_check.run(closing)
+    assert closing.waits == [30.0] * 3

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.process.identity import process_identity
+from service.engine.process.identity import is_alive, process_identity
+from service.engine.repository import load_records
 from service.engine.repository.load_records import LoadRecords, Outcome, ProofBusyError, record_key
 from tests.e2e.serving import ROOT
 
@@ -78,6 +79,20 @@ def test_deaths_count_the_workers_that_died_while_loading(tmp_path: Path) -> Non
     assert records.deaths(record_key("n", "1", ())) == 0
     die_while_loading(tmp_path)
     assert LoadRecords(tmp_path).deaths(KEY) == 2
+
+
+def test_workers_that_count_at_the_same_time_count_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker renames the mark after this one has seen it."""
+    die_while_loading(tmp_path)
+    other = LoadRecords(tmp_path)
+
+    def let_the_other_count(identity: str) -> bool:
+        monkeypatch.setattr(load_records, "is_alive", is_alive)
+        assert other.deaths(KEY) == 1
+        return is_alive(identity)
+
+    monkeypatch.setattr(load_records, "is_alive", let_the_other_count)
+    assert LoadRecords(tmp_path).deaths(KEY) == 1
 
 
 def test_a_load_that_fails_is_no_death(tmp_path: Path) -> None:

@@ -54,3 +54,13 @@ def test_details_are_json_with_measurements(entry: ModelEntry) -> None:
     assert full["warmed"]["shapes"] == 4
     assert full["labels"] == ["dog", "cat", "owl"]
     assert full["domain"] == {}
+
+
+def test_the_summary_shows_the_manifest(entry: ModelEntry) -> None:
+    assert entry.serving is not None
+    assert entry.serving.manifest is not None
+    summary = model_summary(entry)
+    assert (summary["name"], summary["version"]) == (NAME, entry.serving.manifest.version)
+    assert (summary["task"], summary["family"]) == ("classify", "image-classifier")
+    assert summary["summary"] == entry.serving.manifest.summary
+    assert summary["provider"] == "CPUExecutionProvider"

@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,10 +16,9 @@ from onnx import numpy_helper, parser
 
 from service.bundle import RequestCase, open_bundle
 from service.engine.limits import Limits
-from service.engine.process import load_slots
 from service.engine.process.load_slots import LoadSlots
 from service.engine.process.shortage import ShortageError
-from service.engine.process.zygote import Zygote
+from service.engine.process.zygote import Zygote, ZygoteLostError
 from service.engine.repository import prover as module
 from service.engine.repository.load_records import LoadRecords, Outcome, ProofBusyError
 from service.engine.repository.loader import Loader, Proof, digest
@@ -57,6 +55,10 @@ def exit_silently(model: Model, cases: Sequence[RequestCase]) -> None:
 
 def sleep(model: Model, cases: Sequence[RequestCase]) -> None:
     time.sleep(60)
+
+
+def nap(model: Model, cases: Sequence[RequestCase]) -> None:
+    time.sleep(1)
 
 
 def spin(model: Model, cases: Sequence[RequestCase]) -> None:
@@ -225,6 +227,27 @@ def test_without_a_process_there_is_a_shortage(prove: Prove, monkeypatch: pytest
         prove()
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (ZygoteLostError("it ended"), ShortageError),
+        (RuntimeError("can't start new thread"), ShortageError),
+        (FileNotFoundError(errno.ENOENT, "no interpreter"), FileNotFoundError),
+        (RuntimeError("a fault of ours"), RuntimeError),
+    ],
+)
+def test_only_a_shortage_is_one(
+    error: Exception, raised: type[Exception], prove: Prove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Zygote, "run", fail)
+    with pytest.raises(raised) as caught:
+        prove()
+    assert type(caught.value) is raised
+
+
 def test_another_worker_that_proves_is_waited_for(prove: Prove, tmp_path: Path) -> None:
     records, other = LoadRecords(tmp_path), LoadRecords(tmp_path)
     with other.proving("key"), pytest.raises(ProofBusyError):
@@ -235,26 +258,17 @@ def test_another_worker_that_proves_is_waited_for(prove: Prove, tmp_path: Path) 
 
 def test_a_slow_proof_moves_aside_or_gives_up(zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.3)
-    loader = Loader(device="cpu", replay_requests=sleep, timeout_s=2)
+    loader = Loader(device="cpu", replay_requests=nap, timeout_s=20)
     prover = Prover(zygote=zygote, loader=loader, records=LoadRecords(None))
     folder = write_bundle(tmp_path, "image-classifier")
     slots = LoadSlots(1)
-    results: list[str] = []
-
-    def first() -> None:
-        with slots.hold_fast(slots.fast.enter()) as slot, pytest.raises(BundleError, match="no progress"):
-            prover.prove("m/1", "first", folder, num_bytes=1, slot=slot)
-        results.append("first")
-
-    thread = threading.Thread(target=first)
-    thread.start()
-    time.sleep(0.05)
-    with slots.hold_fast(slots.fast.enter()) as slot, pytest.raises(SlowProofError):  # once the first has moved aside
-        prover.prove("m/2", "second", folder, num_bytes=1, slot=slot)
-    assert results == []
-    thread.join(30)
-    assert results == ["first"]
-    assert load_slots.PATIENCE_S == 2.0
+    with slots.hold_fast(slots.fast.enter()) as slot:
+        assert prover.prove("m/1", "first", folder, num_bytes=1, slot=slot)
+        assert slot.is_slow
+    with slots.hold_slow(), slots.hold_fast(slots.fast.enter()) as slot:
+        with pytest.raises(SlowProofError):
+            prover.prove("m/2", "second", folder, num_bytes=1, slot=slot)
+        assert not slot.is_slow
 
 
 def test_the_largest_batches_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import RequestCase
+from service.bundle import RequestCase, open_bundle
+from service.engine.process.load_slots import Slot
 from service.engine.repository import reconciler
+from service.engine.repository.load_records import LoadRecords, ProofBusyError
+from service.engine.repository.loader import Proof, digest
+from service.engine.repository.prover import SlowProofError
 from service.engine.repository.reconciler import ModelReconciler
 from service.engine.repository.registry import ModelRegistry
+from service.engine.repository.scan import scan_model
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from tests.service.bundles import write_bundle
@@ -134,6 +139,7 @@ def test_setting_current_back_discards_the_failed_candidate(scenario: Scenario) 
     set_current(scenario.root, scenario.first)
     scenario.poll()
     assert (scenario.serving, scenario.candidate) == (scenario.first, None)
+    assert scenario.registry[NAME].fingerprint == scan_model(scenario.root / NAME).fingerprint, "nothing is due"
 
 
 def test_setting_current_to_an_older_version_loads_it_again(scenario: Scenario) -> None:
@@ -162,12 +168,14 @@ def test_a_new_model_that_fails_leaves_the_service_ready(scenario: Scenario) -> 
     assert scenario.registry.not_ready_reason() is None
 
 
-def test_a_model_whose_folder_is_removed_is_unloaded(scenario: Scenario) -> None:
+def test_a_model_whose_folder_is_removed_is_unloaded(scenario: Scenario, caplog: pytest.LogCaptureFixture) -> None:
     write_bundle(scenario.root, "series-classifier")
     scenario.poll()
     held = scenario.registry["tiny-series"].model
     shutil.rmtree(scenario.root / "tiny-series")
-    scenario.poll()
+    for _ in range(2):
+        scenario.poll()
+    assert caplog.text.count("tiny-series: folder removed; the model is no longer served") == 1
     assert scenario.registry["tiny-series"].model is None
     assert scenario.registry["tiny-series"].display_version.state == "DRAINING"
     with pytest.raises(EkibenError, match="its folder was removed") as caught:
@@ -354,3 +362,38 @@ def test_a_slow_drain_collects_garbage_that_holds_the_version(
         gc.enable()
     assert scenario.registry[NAME].draining == ()
     assert "is still held" not in caplog.text
+
+
+class FakeProver:
+    """A prover that fails with each of these errors, then proves; records whether it was given a slow slot."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.records = LoadRecords(None)
+        self.is_slow: list[bool] = []
+        self._errors = list(errors)
+
+    def prove(self, label: str, key: str, folder: Path, *, num_bytes: int, slot: Slot) -> Proof:
+        self.is_slow.append(slot.is_slow)
+        if self._errors:
+            raise self._errors.pop(0)
+        return Proof(digest=digest(open_bundle(folder)), device="cpu")
+
+
+def test_a_proof_that_is_slow_or_busy_is_tried_again(tmp_path: Path) -> None:
+    version, registry = publish(tmp_path, 1), ModelRegistry("")
+    prover = FakeProver(SlowProofError(), ProofBusyError(), SlowProofError())
+    reconciler = ModelReconciler(tmp_path, registry, loader(), prover=prover)  # type: ignore[arg-type]
+    reconciler.scan()
+    reconciler.reconcile(threading.Event())
+    model = registry[NAME].model
+    assert model is not None
+    assert model.manifest.version == version
+    assert prover.is_slow == [False, True, False, True]
+
+
+def test_a_load_by_request_waits_for_a_busy_proof(tmp_path: Path) -> None:
+    publish(tmp_path, 1)
+    prover = FakeProver(ProofBusyError(), ProofBusyError())
+    reconciler = ModelReconciler(tmp_path, ModelRegistry(""), loader(), prover=prover)  # type: ignore[arg-type]
+    reconciler.load(NAME, None)
+    assert prover.is_slow == [True] * 3

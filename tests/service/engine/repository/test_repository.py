@@ -6,12 +6,14 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 
 from service.bundle import RequestCase
+from service.engine.repository.reconciler import ModelReconciler
 from service.engine.repository.repository import Repository
 from service.engine.sessions.model import Model
 from service.errors import BundleError, EkibenError
@@ -255,3 +257,22 @@ def test_load_and_unload_need_no_start(tmp_path: Path) -> None:
     repository.unload(NAME)
     assert row(repository)["state"] == "DRAINING"
     repository.close()
+
+
+def test_a_watch_that_fails_is_logged_and_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, 1)
+    repository = Repository(tmp_path, loader(), poll_s=0.02)
+    start_loads, failures = ModelReconciler.start_loads, [RuntimeError("can't start new thread")] * 2
+
+    def fail_twice(*args: Any) -> None:
+        if failures:
+            raise failures.pop()
+        start_loads(*args)
+
+    monkeypatch.setattr(ModelReconciler, "start_loads", fail_twice)
+    repository.start()
+    wait_until(lambda: repository.ready)
+    repository.close()
+    assert caplog.text.count("the folder of bundles could not be watched") == 2

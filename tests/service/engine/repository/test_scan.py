@@ -37,6 +37,12 @@ def test_every_change_alters_the_fingerprint(tmp_path: Path) -> None:
     assert changed()
     os.utime(folder / "manifest.json", ns=(1, 1))
     assert changed()
+    (folder / "manifest.json").chmod(0o600)
+    assert changed(), "a file that could not be read may be readable now"
+    status = (folder / "model.onnx").stat()
+    (folder / "model.onnx").write_bytes(b"another")
+    os.utime(folder / "model.onnx", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert changed(), "a file of the same size may pretend to be of the same time"
     (folder / "requests.jsonl").unlink()
     assert changed()
     copy = folder.parent / "copy"

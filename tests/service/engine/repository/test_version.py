@@ -66,3 +66,19 @@ def test_a_version_is_in_use_while_its_session_is_referenced() -> None:
     assert draining.in_use
     del copied
     assert not draining.in_use
+
+
+def test_the_states_are_those_of_the_transitions() -> None:
+    assert set(get_args(State)) == {state for transition in ALLOWED for state in transition}
+
+
+def test_a_new_version_is_loading_and_says_so() -> None:
+    version = Version(name="m", version="1")
+    assert (version.state, version.reason, version.not_ready_reason) == ("LOADING", None, "m is LOADING")
+    assert version.to("FAILED", reason="m/1: no").not_ready_reason == "m/1: no"
+
+
+def test_a_version_that_left_ready_holds_no_golden_cases(model: Model) -> None:
+    ready = Version(name="m", state="WARMING").to("READY", model=model, golden=({},))
+    assert ready.golden
+    assert ready.to("DRAINING").golden == ()

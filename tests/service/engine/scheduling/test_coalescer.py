@@ -76,8 +76,8 @@ def test_full_batches_that_are_not_quick_are_queued_while_more_arrive() -> None:
 def test_an_idle_service_answers_single_requests_at_once_but_looks_for_company() -> None:
     async def scenario() -> list[bool]:
         case = Case()
-        assert not case.coalescer.is_idle()
-        for _ in range(IDLE_STREAK):
+        for _ in range(4):
+            assert not case.coalescer.is_idle(), "fewer than four turns had a single request"
             case.send(1)
             await case.drain()
         idle = [case.coalescer.is_idle() for _ in range(2 * COALESCE_EVERY)]
@@ -89,7 +89,8 @@ def test_an_idle_service_answers_single_requests_at_once_but_looks_for_company()
         return idle
 
     idle = asyncio.run(scenario())
-    assert idle.count(False) == 2
+    calls = [i for i, is_idle in enumerate(idle, start=IDLE_STREAK + 1) if not is_idle]
+    assert calls == [COALESCE_EVERY, 2 * COALESCE_EVERY]
 
 
 def test_a_busy_or_closed_executor_is_not_idle() -> None:

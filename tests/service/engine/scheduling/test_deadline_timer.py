@@ -51,6 +51,18 @@ def test_pending_requests_expire_at_their_deadline_and_done_ones_do_not() -> Non
     assert done not in expired
 
 
+def test_requests_of_one_deadline_share_a_timer() -> None:
+    async def scenario() -> None:
+        timers, deadline = DeadlineTimers(lambda _: None), time.monotonic() + 30
+        first, second, after = (request_until(deadline + delay) for delay in (0.0, 0.0, 1.0))
+        for request in (first, second, after):
+            timers.add(request)
+        assert first.timer is second.timer is not after.timer
+        assert list(first.timer or ()) == [first, second]
+
+    asyncio.run(scenario())
+
+
 def test_done_requests_are_not_kept_until_their_deadline() -> None:
     async def scenario() -> None:
         timers = DeadlineTimers(lambda _: None)

@@ -20,6 +20,14 @@ def result_of(function: Callable[..., Any], *args: Any, cancel: bool = False) ->
     return asyncio.run(scenario())
 
 
+def test_a_new_task_has_its_deadline_and_is_not_cancelled() -> None:
+    async def scenario() -> tuple[float, bool]:
+        task = DeviceTask(divmod, (7, 2), asyncio.get_running_loop(), deadline=9.0)
+        return task.deadline, task.is_cancelled
+
+    assert asyncio.run(scenario()) == (9.0, False)
+
+
 def test_results_and_errors_are_handed_over() -> None:
     assert result_of(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):

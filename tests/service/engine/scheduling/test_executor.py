@@ -263,6 +263,39 @@ def test_queued_rows_of_a_cancelled_request_are_never_computed(
     assert (counters.cancelled_items, counters.executed_items, runner._executor.pending) == (2, 2, 0)
 
 
+def test_a_cancelled_request_leaves_its_deadline_timer(
+    make_runner: Callable[..., Runner], blocker: threading.Event
+) -> None:
+    runner, session = make_runner(threads=1), FakeSession(blocker=blocker)
+
+    async def scenario() -> None:
+        running = start(runner, session, 5)
+        await wait_for(session.began.is_set)
+        leaver = start(runner, session, 5)
+        await wait_for(lambda: runner.counters()[0].queued_items == 1)
+        leaver.cancel()
+        await asyncio.gather(leaver, return_exceptions=True)
+        [ticks] = runner._executor._timers._ticks.values()
+        assert sum(map(len, ticks.values())) == 1, "that of the request that is computed"
+        blocker.set()
+        await running
+
+    run(scenario())
+
+
+def test_closing_waits_for_the_batch_that_is_computed(make_runner: Callable[..., Runner]) -> None:
+    runner, session = make_runner(threads=1), FakeSession(seconds=0.2)
+
+    async def scenario() -> None:
+        running = start(runner, session, 5)
+        await wait_for(session.began.is_set)
+        runner._executor.close(30)
+        assert not any(thread.is_alive() for thread in runner._executor._threads)
+        await running
+
+    run(scenario())
+
+
 def test_a_request_may_be_cancelled_in_the_turn_it_arrives(make_runner: Callable[..., Runner]) -> None:
     runner, session = make_runner(threads=1), FakeSession()
 

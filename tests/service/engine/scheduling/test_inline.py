@@ -63,6 +63,16 @@ def test_arrivals_run_in_quick_batches_until_the_budget_is_used() -> None:
     assert done == [True] * 4 + [False] * 6
 
 
+def test_one_arrival_runs_too() -> None:
+    async def scenario() -> tuple[int, bool]:
+        executor, session = Executor(1, Limits()), FakeSession()
+        waiting = arrivals(quick_queue(executor, session), session, 1)
+        num_run, _ = InlineRunner(executor).run_arrivals(waiting, asyncio.get_running_loop())
+        return num_run, waiting[0][1].future.done()
+
+    assert asyncio.run(scenario()) == (1, True)
+
+
 def test_arrivals_wait_while_other_work_is_queued() -> None:
     async def scenario() -> int:
         executor, session = Executor(1, Limits()), FakeSession()
@@ -78,8 +88,13 @@ def test_queued_batches_that_fit_the_budget_run_on_the_event_loop() -> None:
         executor, quick, slow = Executor(1, Limits()), FakeSession(), FakeSession()
         slow_queue = make_queue(slow, backlog=executor.backlog)
         slow_queue.observe(1, 5, 1.0)
-        executor.enqueue(arrivals(slow_queue, slow, 1) + arrivals(quick_queue(executor, quick), quick, 3))
+        [(_, waiting)] = slow_arrivals = arrivals(slow_queue, slow, 1)
+        quick_arrivals = arrivals(quick_queue(executor, quick), quick, 3)
+        executor.enqueue(slow_arrivals + quick_arrivals)
         InlineRunner(executor).drain_queues(asyncio.get_running_loop(), INLINE_BUDGET_S)
+        assert all(request.future.done() for _, request in quick_arrivals)
+        async with asyncio.timeout(30):
+            await waiting.future
         executor.close(5.0)
         return quick, slow
 

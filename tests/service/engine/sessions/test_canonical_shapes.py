@@ -44,7 +44,9 @@ class RecordingCompute:
         ("batch-buckets", (1,) * 4, [(4, 1)]),
         ("batch-buckets", (1,) * 5, [(8, 1)]),
         ("batch-buckets", (1,) * 9, [(16, 1)]),
+        ("batch-buckets", (1,) * 8, [(8, 1)]),
         ("length-buckets", (3,), [(2, 4)]),
+        ("length-buckets", (2,), [(2, 4)]),
         ("length-buckets", (2, 5, 4, 16), [(2, 4), (2, 16)]),
     ],
 )

@@ -1,10 +1,13 @@
 """The device is resolved by running a session on it."""
 
+import os
+from typing import Any
+
 import onnx
 import onnxruntime
 import pytest
 
-from service.engine.sessions.device import PROBE_MODEL, require_provider, resolve_device
+from service.engine.sessions.device import PROBE_MODEL, DeviceSetting, require_provider, resolve_device
 from service.errors import DeviceError
 
 no_gpu_build = pytest.mark.skipif(
@@ -43,4 +46,47 @@ def test_a_listed_provider_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     assert resolve_device("auto") == "cpu"
     with pytest.raises(DeviceError, match="a session there fails"):
+        resolve_device("cuda")
+
+
+class FakeGpu:
+    """A session of a runtime with a GPU; it lists the provider on which its graphs run first."""
+
+    actual = "CUDAExecutionProvider"
+
+    def __init__(self, model: bytes, options: onnxruntime.SessionOptions, *, providers: list[Any]) -> None:
+        assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+        [(self.provider, self.options)] = providers
+        self._session = onnxruntime_session(model, providers=["CPUExecutionProvider"])
+
+    def run(self, names: list[str] | None, inputs: dict[str, Any]) -> Any:
+        assert self.provider == "CUDAExecutionProvider"
+        assert self.options["use_tf32"] == "0", "TF32 keeps 10 bits of each product"
+        return self._session.run(names, inputs)
+
+    def get_providers(self) -> list[str]:
+        return [self.actual, "CPUExecutionProvider"]
+
+
+onnxruntime_session = onnxruntime.InferenceSession
+
+
+@pytest.mark.parametrize("setting", ["auto", "cuda"])
+def test_a_gpu_on_which_a_session_runs_is_selected(setting: DeviceSetting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FakeGpu)
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    assert resolve_device(setting) == "cuda"
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+
+
+def test_a_session_that_falls_back_to_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FakeGpu)
+    monkeypatch.setattr(FakeGpu, "actual", "CPUExecutionProvider")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(DeviceError, match="the session got CPUExecutionProvider, CPUExecutionProvider"):
         resolve_device("cuda")

@@ -15,6 +15,7 @@ from service.bundle import Bundle
 from service.engine.sessions import device, session
 from service.engine.sessions.session import Session
 from service.errors import BundleError, DeviceError
+from service.operators import OPERATORS
 from tests.service.bundles import example_inputs, weights
 
 
@@ -80,6 +81,32 @@ def test_refuses_a_graph_that_differs_from_the_manifest(
     manifest = bundle.manifest.model_copy(update={"inputs": (spec,)})
     with pytest.raises(BundleError, match=message):
         Session(bundle.model, manifest=manifest, device="cpu")
+
+
+def test_refuses_a_graph_without_a_declared_input(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["image-classifier"]
+    (images,) = bundle.manifest.inputs
+    manifest = bundle.manifest.model_copy(update={"inputs": (images, images.model_copy(update={"name": "more"}))})
+    with pytest.raises(BundleError, match=r"inputs 'more': the graph has none, but the manifest says uint8 \[batch"):
+        Session(bundle.model, manifest=manifest, device="cpu")
+
+
+def test_refuses_outputs_that_differ_from_the_manifest(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["image-classifier"]
+    logits, _ = bundle.manifest.outputs
+    manifest = bundle.manifest.model_copy(update={"outputs": (logits,)})
+    message = r"outputs 'probabilities': the graph has float32 \[batch, 3\], but the manifest says none"
+    with pytest.raises(BundleError, match=message):
+        Session(bundle.model, manifest=manifest, device="cpu")
+    model = onnx.load_from_string(bundle.model)
+    model.graph.node.append(onnx.helper.make_node("Cast", ["logits"], ["more"], to=onnx.TensorProto.DOUBLE))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.DOUBLE, ["batch", 3]))
+    with pytest.raises(BundleError, match=r"outputs 'more': the graph has tensor\(double\) \[batch, 3\], but"):
+        Session(model.SerializeToString(), manifest=bundle.manifest, device="cpu")
+
+
+def test_operators_that_may_run_on_the_cpu_are_standard() -> None:
+    assert session.CPU_OPERATORS <= OPERATORS
 
 
 def test_refuses_a_graph_that_onnxruntime_refuses(bundles: dict[str, Bundle]) -> None:

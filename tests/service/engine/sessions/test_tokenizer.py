@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -119,3 +122,12 @@ def test_a_panic_of_the_library_is_an_error_of_its_text() -> None:
 def test_what_is_no_error_of_the_library_is_raised() -> None:
     with pytest.raises(KeyboardInterrupt):
         as_library_error(KeyboardInterrupt())
+
+
+def test_the_library_computes_on_no_threads_of_its_own() -> None:
+    """The library reads the variable when it encodes a batch."""
+    code = "import os, service.engine.sessions.tokenizer; print(os.environ['TOKENIZERS_PARALLELISM'])"
+    environment = {name: value for name, value in os.environ.items() if name != "TOKENIZERS_PARALLELISM"}
+    for given, expected in (({}, "false"), ({"TOKENIZERS_PARALLELISM": "true"}, "true")):
+        printed = subprocess.check_output([sys.executable, "-c", code], env=environment | given, text=True)
+        assert printed.strip() == expected

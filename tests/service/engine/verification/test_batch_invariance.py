@@ -11,7 +11,7 @@ from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import check_batch_invariance
 from service.engine.verification.parity import replay
 from service.errors import BundleError
-from tests.service.bundles import NAMES
+from tests.service.bundles import NAMES, example_inputs
 from tests.service.engine.fakes import FakeSession, rows
 
 
@@ -68,3 +68,51 @@ def test_replay_checks_batch_invariance(bundles: dict[str, Bundle], monkeypatch:
     monkeypatch.setattr(session, "run", run_with_noise)
     with pytest.raises(BundleError, match="when the row is alone"):
         replay(session, bundle)
+
+
+class RecordingSession:
+    """A session that runs the graph and records the shapes of the inputs of each run."""
+
+    def __init__(self, session: Session) -> None:
+        self.manifest, self.device = session.manifest, "cpu"
+        self.shapes: list[dict[str, tuple[int, ...]]] = []
+        self._session = session
+
+    def run(self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None) -> dict[str, Any]:
+        self.shapes.append({name: value.shape for name, value in inputs.items()})
+        return self._session.run(inputs, outputs)
+
+
+def items(family: str, *sizes: int) -> dict[int, GoldenCase]:
+    """Cases of these numbers of rows."""
+    return {i: GoldenCase(inputs=example_inputs(family, batch=size), outputs={}) for i, size in enumerate(sizes)}
+
+
+@pytest.mark.parametrize("sizes", [(2,), (1, 2), (3, 1, 4, 9), (12,)])
+def test_eight_rows_are_compared_alone_and_in_their_batch(sizes: tuple[int, ...], sessions: dict[str, Session]) -> None:
+    session = RecordingSession(sessions["image-classifier"])
+    check_batch_invariance(session, items("image-classifier", *sizes))  # type: ignore[arg-type]
+    num_rows = [shape["images"][0] for shape in session.shapes]
+    batches = [size for size in sizes if size > 1]
+    assert [rows for rows in num_rows if rows > 1] == batches
+    assert num_rows.count(1) == min(sum(batches), 8)
+
+
+def test_a_row_alone_has_no_padding(sessions: dict[str, Session]) -> None:
+    session = RecordingSession(sessions["text-classifier"])
+    inputs = example_inputs("text-classifier", batch=3) | {"lengths": np.array([5, 1, 3])}
+    check_batch_invariance(session, {0: GoldenCase(inputs=inputs, outputs={})})  # type: ignore[arg-type]
+    assert [shape["ids"] for shape in session.shapes] == [(3, 5), (1, 5), (1, 1), (1, 3)]
+
+
+def test_only_decode_steps_of_a_language_model_are_batched(sessions: dict[str, Session]) -> None:
+    session = RecordingSession(sessions["language-model"])
+    ids = np.arange(12).reshape(2, 6)
+    prefill = GoldenCase(inputs={"ids": ids, "past_lengths": np.array([0, 0])}, outputs={})
+    check_batch_invariance(session, {0: prefill})  # type: ignore[arg-type]
+    assert session.shapes == []
+    decode = GoldenCase(inputs={"ids": ids, "past_lengths": np.array([5, 3])}, outputs={})
+    check_batch_invariance(session, {0: decode})  # type: ignore[arg-type]
+    prompts, steps = session.shapes[:2], session.shapes[2:]
+    assert [shape["ids"] for shape in prompts] == [(1, 5), (1, 3)]
+    assert [shape["ids"] for shape in steps] == [(2, 1), (1, 1), (1, 1)]

@@ -162,3 +162,14 @@ def test_row_ratios_are_relative_to_limit_and_tolerance(bundles: dict[str, Bundl
     assert (to_limit[[0, 2]] < 0.5).all()
     with pytest.raises(ValueError, match="has shape"):
         row_ratios(session, dataclasses.replace(case, outputs={"logits": logits[:, :2]}))
+
+
+def test_without_rounding_the_ratios_to_limit_and_tolerance_are_equal(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["image-classifier"]
+    session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
+    case = bundle.golden[1]
+    logits = case.outputs["logits"].copy()
+    logits[1] += np.float32(10) * (1e-5 + 1e-4 * np.abs(logits[1]))
+    to_limit, to_tolerance = row_ratios(session, dataclasses.replace(case, outputs={"logits": logits}))
+    np.testing.assert_array_equal(to_limit, to_tolerance)
+    assert to_tolerance[1] == pytest.approx(10, rel=0.01)

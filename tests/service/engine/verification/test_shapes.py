@@ -63,3 +63,19 @@ def test_a_session_runs_every_warmup_shape(family: str, sessions: dict[str, Sess
             assert (inputs["past_lengths"] + inputs["ids"].shape[1]).max() <= CONTEXT
         if "lengths" in inputs:
             assert (inputs["lengths"] == shape.steps).all()
+
+
+def test_decode_steps_have_a_full_past_and_prompts_none(bundles: dict[str, Bundle]) -> None:
+    manifest = bundles["language-model"].manifest
+    for shape, past in (
+        (Shape(batch=2, steps=1, past=64), 63),
+        (Shape(batch=1, steps=8, past=64), 0),
+        (Shape(batch=2, steps=1), 0),  # one slot, for the step itself
+    ):
+        inputs = zero_inputs(manifest, shape)
+        assert (inputs["past_lengths"] == past).all()
+        assert inputs["past_key_0"].shape[2] == (shape.past or 1)
+
+
+def test_axes_that_a_model_does_not_have_are_none() -> None:
+    assert Shape(batch=3) == Shape(batch=3, steps=None, past=None)

@@ -9,8 +9,9 @@ import pytest
 from service.bundle import Bundle
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
+from service.engine.verification import warmup
 from service.engine.verification.shapes import warmup_shapes
-from service.engine.verification.warmup import MAX_TIMED_RUNS, warm_up
+from service.engine.verification.warmup import MAX_TIMED_RUNS, TIMING_BUDGET_S, warm_up
 from tests.service.bundles import FAMILIES
 
 
@@ -74,3 +75,38 @@ def test_models_without_steps_are_observed_with_0_steps(sessions: dict[str, Sess
     planner = FakePlanner([(2, 0)])
     warm_up(sessions["image-classifier"], planner)
     assert set(planner.observed) == {(2, 0)}
+
+
+def test_every_shape_of_the_manifest_is_run(bundles: dict[str, Bundle]) -> None:
+    bundle = bundles["series-classifier"]
+    session = RecordingSession(bundle.model, manifest=bundle.manifest, device="cpu")
+    warm_up(session)
+    assert set(session.shapes) == {(shape.batch, shape.steps) for shape in warmup_shapes(bundle.manifest)}
+
+
+class TimedSession:
+    """A session whose runs take a fixed time on a clock of its own."""
+
+    def __init__(self, session: Session, *, run_s: float) -> None:
+        self.manifest = session.manifest
+        self.now = 0.0
+        self._run_s = run_s
+
+    def run(self, inputs: Any) -> None:
+        self.now += self._run_s
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("run_s", "num_timed"), [(0.0, 3), (2.0**-10, 3), (TIMING_BUDGET_S / 2, 1), (60.0, 1)])
+def test_a_shape_is_timed_three_times_or_until_its_budget_is_spent(
+    run_s: float, num_timed: int, sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = TimedSession(sessions["image-classifier"], run_s=run_s)
+    observed: list[float] = []
+    planner = FakePlanner([(2, 0)])
+    monkeypatch.setattr(planner, "observe", lambda *args: observed.append(args[3]))
+    monkeypatch.setattr(warmup, "time", session)
+    warm_up(session, planner)  # type: ignore[arg-type]
+    assert observed == [run_s] * num_timed

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import time
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
 
@@ -90,6 +90,26 @@ def test_requests_are_answered_on_the_event_loop() -> None:
     watcher = handed_over(state_with(), Watcher(Protocol(), scope("/livez", "GET")))
     assert watcher.proto.responses == [(200, [("content-type", "application/json")], b'{"live":true}')]
     assert watcher.ended == [None]
+
+
+def test_a_request_is_answered_in_the_context_that_granian_gives() -> None:
+    variable, seen = ContextVar("variable", default="another"), []
+
+    async def app(_: Any, __: Any, send: Any) -> None:
+        seen.append(variable.get())
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def main() -> None:
+        token = variable.set("granian's")
+        hook = hook_of(state_with(), app)
+        variable.reset(token)
+        watcher = Watcher(Protocol(), scope("/elsewhere"))
+        hook(watcher)
+        await watcher.wait()
+
+    asyncio.run(main())
+    assert seen == ["granian's"]
 
 
 def test_an_unreadable_timeout_is_refused_by_the_router() -> None:

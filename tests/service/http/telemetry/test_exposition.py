@@ -1,5 +1,8 @@
 """The text format and the metric families."""
 
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,6 +28,12 @@ def test_histogram_buckets_are_cumulative() -> None:
     assert seen["ekiben_engine_compute_seconds_bucket,4e-06"] == 2
     assert seen["ekiben_engine_compute_seconds_bucket,+Inf"] == seen["ekiben_engine_compute_seconds_count"] == 3
     assert seen["ekiben_engine_compute_seconds_sum"] == pytest.approx(0.500006)
+
+
+def test_the_documentation_lists_every_family() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "operating.md").read_text()
+    names = {f"{name}_total" if kind == "counter" else name for name, (kind, _) in FAMILIES.items()}
+    assert set(re.findall(r"`(ekiben_\w+)", page)) == names
 
 
 def test_only_families_with_samples_are_written_with_type_and_help() -> None:

@@ -7,6 +7,7 @@ def test_responses_and_durations_are_recorded_by_route() -> None:
     metrics = RequestMetrics()
     for status in (200, 200, 503):
         metrics.record("/classify", status, 0.25)
+    assert metrics.in_flight == 0, "the router counts those in progress"
     assert metrics.responses == {("/classify", 200): 2, ("/classify", 503): 1}
     assert metrics.durations["/classify"].count == 3
     assert metrics.durations["/classify"].sum_s == 0.75

@@ -76,6 +76,15 @@ def test_an_exception_is_logged_and_becomes_an_internal_error(caplog: pytest.Log
     assert problem["detail"].split()[-1] in caplog.text
 
 
+def test_a_response_may_begin_without_headers() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404})
+        await send({"type": "http.response.body"})
+
+    start, body = run(app)
+    assert (start["status"], orjson.loads(body["body"])["code"]) == (404, "unknown-route")
+
+
 def test_an_app_without_a_response_is_an_internal_error() -> None:
     async def app(*_: Any) -> None: ...
 

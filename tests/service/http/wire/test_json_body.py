@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from service.errors import EkibenError
-from service.http.wire.json_body import MAX_SEARCHED_BYTES, parse_json
+from service.http.wire.json_body import parse_json
 from service.tasks.faults import MAX_FAULTS
 
 
@@ -85,7 +85,10 @@ def test_the_cost_of_a_fault_does_not_grow_with_its_depth() -> None:
     assert calls < 2 * (depth + width)
 
 
-def test_a_body_beyond_the_search_limit_is_not_searched() -> None:
+def test_a_body_above_1_mebibyte_is_not_searched() -> None:
     with pytest.raises(EkibenError) as caught:
-        parse_json(b"[" + b"1," * (MAX_SEARCHED_BYTES // 2) + b"NaN]")
+        parse_json(b"[" + b"1," * (1 << 19) + b"NaN]")
     assert caught.value.slug == "malformed-json"
+    with pytest.raises(EkibenError) as caught:
+        parse_json(b"[" + b"1," * ((1 << 19) - 4) + b"NaN]")
+    assert caught.value.slug == "invalid-request"

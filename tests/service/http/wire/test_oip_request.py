@@ -48,6 +48,20 @@ def test_a_request_is_parsed() -> None:
     assert [(tensor.name, tensor.shape, tensor.size_bytes) for tensor in parsed.tensors] == [("images", (1, 4, 4), 16)]
 
 
+def test_a_request_has_the_rules_for_the_values_of_its_tensors() -> None:
+    inputs = [
+        {"name": name, "shape": shape, "datatype": "INT64"} for name, shape in (("lengths", [1]), ("ids", [1, 3]))
+    ]
+    parsed, _, _ = parse_cached(orjson.dumps({"inputs": inputs}), manifest_of("text-classifier"), has_bytes=False)
+    assert {(rule.name, rule.pointer) for rule in parsed.rules} == {("lengths", "/inputs/0"), ("ids", "/inputs/1")}
+
+
+def test_outputs_that_are_not_a_list_are_refused() -> None:
+    with pytest.raises(EkibenError, match="expected a list of outputs, got an object") as caught:
+        parse({"inputs": [BINARY_ENTRY], "outputs": {}})
+    assert caught.value.faults[0].pointer == "/outputs"
+
+
 def test_requests_that_differ_only_in_numbers_and_id_are_parsed_once() -> None:
     outputs = [{"name": "logits"}]
     parsed, _, _ = parse({"inputs": [{**ENTRY, "data": [0] * 16}], "outputs": outputs})

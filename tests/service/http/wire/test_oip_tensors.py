@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import EkibenError
-from service.http.wire.oip_tensors import DATATYPES, build_arrays, parse_inputs, pop_data
+from service.http.wire.oip_tensors import build_arrays, parse_inputs, pop_data
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.tasks.test_tensors import manifest_of
+
+# The names of the protocol.
+DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 
 
 def entry(name: str, value: Any, **changes: Any) -> dict[str, Any]:
@@ -79,6 +82,10 @@ INVALID: dict[str, tuple[str, Any, bytes, str, str]] = {
     "shape": (DIGITS, [entry("images", IMAGES, shape=[1, 16])], b"", "/inputs/0/shape", r"\[batch, 4, 4\]"),
     "a negative size": (
         DIGITS, [entry("images", IMAGES, shape=[-1, 4, 4])], b"", "/inputs/0/shape/0", "a size of 0 to .*, got -1",
+    ),
+    "a size past 31 bits": (
+        DIGITS, [entry("images", IMAGES, shape=[2**31, 4, 4])], b"",
+        "/inputs/0/shape/0", "a size of 0 to 2147483647, got 2147483648",
     ),
     "a size of text": (
         DIGITS, [entry("images", IMAGES, shape=[1, 4, "4"])], b"", "/inputs/0/shape/2", "a size of 0 to .*, got '4'",
@@ -155,10 +162,19 @@ def test_the_number_of_bytes_is_checked(size: int | None, body: bytes, message: 
         parse("image-classifier", [binary_entry(size)], body)
 
 
-def test_a_boolean_is_not_a_number() -> None:
-    data = [True] + [0] * 15
-    with pytest.raises(EkibenError, match=r"a whole number of 0 to 255, got true \(entry 0\)"):
-        parse("image-classifier", [entry("images", IMAGES, data=data)])
+@pytest.mark.parametrize("value", [True, False])
+def test_a_boolean_is_not_a_number(value: bool) -> None:
+    tensors, head = parse_inputs([entry("images", IMAGES)], manifest_of(DIGITS)), str(value).lower()
+    with pytest.raises(EkibenError, match=rf"a whole number of 0 to 255, got {head} \(entry 0\)"):
+        build_arrays(tensors, [[value] + [0] * 15], head.encode(), len(head))
+
+
+def test_numbers_of_64_bits_become_pixels_if_they_fit() -> None:
+    tensors, _ = parse(DIGITS, [entry("images", IMAGES, data=np.arange(240, 256, dtype=np.uint64))])
+    assert tensors["images"].dtype == np.uint8
+    assert tensors["images"].ravel().tolist() == list(range(240, 256))
+    with pytest.raises(EkibenError, match=r"a whole number of 0 to 255, got 256 \(entry 15\)"):
+        parse(DIGITS, [entry("images", IMAGES, data=np.arange(241, 257, dtype=np.uint64))])
 
 
 def test_an_empty_past_becomes_an_empty_array() -> None:

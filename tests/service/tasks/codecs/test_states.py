@@ -23,6 +23,7 @@ H, C = np.random.default_rng(0).normal(size=(2, PARAMETERS.layers, PARAMETERS.hi
 def test_state_round_trips_exactly() -> None:
     state = unpack_state(pack_state(MANIFEST, H, C), MANIFEST, PARAMETERS, "")
     assert np.array_equal(state, np.stack([H, C]))
+    assert state.dtype == np.float32
 
 
 def test_null_is_the_zero_state() -> None:

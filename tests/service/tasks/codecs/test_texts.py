@@ -65,6 +65,10 @@ def test_invalid_text_is_refused(text: Any, detail: str) -> None:
     assert detail in caught.value.faults[0].detail
 
 
+def test_a_text_of_as_many_characters_as_are_allowed_is_tokenized() -> None:
+    assert ids_of("x" * 4 * MAX_CHARS_PER_STEP) == [[0]]
+
+
 def test_ids_beyond_the_vocabulary_are_refused() -> None:
     with pytest.raises(EkibenError, match="expected token ids below 6, but the tokenizer gave 6"):
         ids_of("rice", vocabulary=6)
@@ -116,6 +120,12 @@ def test_many_characters_are_tokenized_in_chunks_on_the_host_thread() -> None:
     assert {thread for _, thread in recording.calls} == {"host-0"}
 
 
+def test_a_chunk_is_filled_to_its_last_character() -> None:
+    recording = RecordingTokenizer()
+    ids_of(*["x" * (CHUNK_CHARS // 2)] * 4, truncate=True, tokenizer=recording)
+    assert [num_chars for num_chars, _ in recording.calls] == [2 * 4 * MAX_CHARS_PER_STEP] * 2
+
+
 def test_many_characters_raise_the_first_error() -> None:
     with pytest.raises(EkibenError) as caught:
         ids_of(*["rice " * 80] * 40, "x" * 401, None)
@@ -142,4 +152,4 @@ def test_a_panic_is_an_error_of_its_text_alone() -> None:
     assert isinstance(second, EkibenError)
     assert second.slug == "internal"
     assert second.detail == "/texts/1: the tokenizer fails on this text: PanicException: retry-limit-in-match over"
-    assert second.faults[0].pointer == "/texts/1"
+    assert f"{second.faults[0].pointer}: {second.faults[0].detail}" == second.detail
