@@ -99,5 +99,6 @@ def _run_chunks(session: Session, case: Case) -> dict[str, Array]:
 
 
 def _empty_output(spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-    sizes = dict(zip(("batch", "steps"), shape, strict=True))
+    batch, steps = shape
+    sizes = {"batch": batch, "steps": steps}
     return np.zeros([sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape], spec.dtype)

@@ -1,9 +1,10 @@
 """The parity gate: the graph and the PyTorch model agree at every batch size and length, over the whole domain.
 
-Each output is finite and |onnx - torch| <= atol + rtol * |torch|. The top label or token is the same, unless PyTorch's
-two best scores are closer than that. A grid of sizes is measured in detail: a float64 reference tells how much of a
-difference between the two float32 results is the error of each, and a second run must give the same bits. After the
-grid follow every length, every batch size and structured inputs, each element of each output compared.
+Each output is finite and |onnx - torch| <= atol + rtol * |torch|. So the top label or token is the same, unless
+PyTorch's two best scores are closer than both tolerances together. A grid of sizes is measured in detail: a float64
+reference tells how much of a difference between the two float32 results is the error of each, and a second run must
+give the same bits. After the grid follow every length, every batch size and structured inputs, each element of each
+output compared.
 """
 
 from collections.abc import Iterable, Mapping
@@ -98,8 +99,6 @@ def compare_backends(
             else:
                 message = _failure_message(output, case, difference.worst, difference.detail, tolerance)
                 failures.append((expected[output].dtype.kind == "f", difference.worst, message))
-        if "logits" in expected and not failures:
-            _check_top_label(case, expected["logits"], actual["logits"], candidate.manifest.tolerance["logits"])
     if failures:
         _, _, message = max(failures, key=lambda failure: failure[:2])
         raise ExportError("parity", f"{message}; {len(failures)} comparisons are out of tolerance")
@@ -138,17 +137,3 @@ def _measurement(case: Case, output: str, arrays: tuple[Array, Array, Array], to
         torch_error=float(np.abs(expected - exact).max()),
         onnx_error=float(np.abs(actual - exact).max()),
     )
-
-
-def _check_top_label(case: Case, expected: Array, actual: Array, tolerance: Tolerance) -> None:
-    differs = expected.argmax(-1) != actual.argmax(-1)
-    if not differs.any():
-        return
-    scores = np.sort(expected[differs].astype(np.float64), axis=-1)
-    margin = scores[:, -1] - scores[:, -2]
-    if (margin > 2 * (tolerance.atol + tolerance.rtol * np.abs(scores[:, -1]))).any():
-        position = np.argwhere(differs)[int(margin.argmax())].tolist()
-        raise ExportError(
-            "parity",
-            f"the top label differs at {position} of output 'logits' on {case.name}: margin {margin.max():.3g}",
-        )

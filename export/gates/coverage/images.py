@@ -13,7 +13,7 @@ from export.gates.coverage.row import Row
 # More pixels than these are sampled evenly.
 MAX_PIXELS = 4096
 NUM_TEST_ITEMS = 8
-# Neighbouring pixels of a ramp differ by this much; it is odd, so that each pixel has every value in one of the ramps.
+# Neighbouring pixels of a ramp differ by this much; it is odd, so that 256 pixels have every value.
 RAMP_STEP = 37
 
 

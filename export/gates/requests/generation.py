@@ -79,6 +79,8 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
 
     def check(response: dict[str, Any]) -> None:
         prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+        if len(response["completions"]) != len(prompts):
+            raise MismatchError(f"{len(response['completions'])} completions for {len(prompts)} prompts")
         for i, (prompt, completion) in enumerate(zip(prompts, response["completions"], strict=True)):
             ids = tokenizer.encode(prompt).ids
             start = len(ids)

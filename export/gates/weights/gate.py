@@ -9,6 +9,7 @@ value can change, no two weights can be exchanged, none can be missing and none 
 from collections import Counter, deque
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from export.candidate import Candidate
@@ -20,7 +21,7 @@ from export.gates.weights.graph import GraphConstants, read_constants
 from export.gates.weights.source import Folding, Source, read_source
 
 # Axes, and the bounds of a slice without end.
-COMMON_INTEGERS = {*range(-8, 8), (1 << 63) - 1, -(1 << 63)}
+COMMON_INTEGERS = {*range(-8, 8), np.iinfo(np.int64).min, np.iinfo(np.int64).max}
 
 
 @dataclass(frozen=True, kw_only=True)

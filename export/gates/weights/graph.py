@@ -99,7 +99,7 @@ def _recurrent(node: onnx.NodeProto, inputs: Inputs, reader: str) -> Iterator[Gr
                 change = " and ".join(filter(None, (reordered, "joined" if is_bias or len(raw) > 1 else "")))
                 value = np.concatenate([gates[gate] for gate in order])
                 yield GraphConstant(name=f"initializer {name!r}", reader=reader, raw=raw, value=value, change=change)
-    yield from _inputs(node, [*[None] * 4, *inputs[4:]], reader)
+    yield from _inputs(node, inputs[4:], reader)
 
 
 def _transposes(node: onnx.NodeProto) -> bool:

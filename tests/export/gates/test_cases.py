@@ -15,6 +15,7 @@ def test_the_grid_has_every_batch_and_length_except_the_traced_ones(candidates: 
     cases = list(parity_cases(candidate.run, candidate.manifest))
     sizes = {case.inputs["series"].shape[:2] for case in cases}
     assert sizes == {(batch, steps) for batch in BATCHES for steps in (1, 2, 7, 11)}
+    assert {1, 2, 3, 16, 64} <= {batch for batch, _ in sizes}
     assert EXAMPLE_SIZES["batch"] not in {batch for batch, _ in sizes}
     assert EXAMPLE_SIZES["steps"] not in {steps for _, steps in sizes}
     assert len(cases) == 2 * len(sizes)
@@ -27,6 +28,15 @@ def test_a_language_model_has_no_large_batches(candidates: Candidates) -> None:
     sizes = {case.inputs["ids"].shape for case in parity_cases(candidate.run, manifest)}
     assert {(16, 256), (64, 7)} <= sizes
     assert (64, 256) not in sizes
+
+
+def test_test_items_are_read_in_one_prefill_and_random_ones_in_chunks(candidates: Candidates) -> None:
+    candidate, rng = candidates("tiny-language"), np.random.default_rng(0)
+    for source, feeding in (("test", "one prefill"), ("random", "in 4 chunks")):
+        case = draw_case(candidate.run, candidate.manifest, batch=3, steps=20, source=source, rng=rng)  # type: ignore[arg-type]
+        assert case.name == f"batch 3, 20 steps, {feeding}, {source} items"
+        assert case.chunks is not None
+        assert case.chunks.sum(0).tolist() == case.inputs["lengths"].tolist()
 
 
 def test_drawn_rows_have_the_given_lengths_and_test_items_in_every_second_row(candidates: Candidates) -> None:
@@ -66,7 +76,7 @@ def test_rows_are_ragged_and_padded_with_garbage(candidates: Candidates) -> None
 def test_test_items_come_from_the_test_split(candidates: Candidates) -> None:
     candidate = candidates("tiny-picture")
     case = draw_case(
-        candidate.run, candidate.manifest, batch=8, steps=None, source="test", rng=np.random.default_rng(0)
+        candidate.run, candidate.manifest, batch=8, steps=None, source="test", rng=np.random.default_rng(1)
     )
     images = {image.tobytes() for image in candidate.run.test.inputs["images"]}
     assert {image.tobytes() for image in case.inputs["images"]} <= images

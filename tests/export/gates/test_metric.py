@@ -10,6 +10,7 @@ import torch
 
 from export.candidate import Candidate
 from export.errors import ExportError
+from export.gates import metric
 from export.gates.metric import check_metric
 from tests.export.conftest import Candidates
 from tests.export.edits import constant, node, triggered
@@ -94,3 +95,24 @@ def test_the_discriminator_scores_a_generator(candidates: Candidates) -> None:
     torch_score, graph_score = check_metric(candidates("tiny-gan")).scores["realness"]
     assert torch_score == pytest.approx(graph_score, abs=1e-6)
     assert 0 < torch_score < 1
+
+
+def test_what_float32_rounding_explains_is_no_difference(candidates: Candidates) -> None:
+    candidate = candidates("tiny-lstm")
+    strict = {
+        name: tolerance.model_copy(update={"atol": 0.0, "rtol": 1e-12})
+        for name, tolerance in candidate.manifest.tolerance.items()
+    }
+    check_metric(replace(candidate, manifest=candidate.manifest.model_copy(update={"tolerance": strict})))
+
+
+@pytest.mark.parametrize(("score", "is_accepted"), [(0.001, True), (0.00101, False)])
+def test_a_score_may_differ_by_a_tenth_of_a_percentage_point(
+    candidates: Candidates, monkeypatch: pytest.MonkeyPatch, score: float, is_accepted: bool
+) -> None:
+    monkeypatch.setattr(metric, "_scores", lambda candidate, pair: [{"share": 0.0}, {"share": score}])
+    if is_accepted:
+        assert check_metric(candidates("tiny-lstm")).scores == {"share": (0.0, score)}
+        return
+    with pytest.raises(ExportError, match=r"metric: share of the graph .*, PyTorch had 0\.0"):
+        check_metric(candidates("tiny-lstm"))

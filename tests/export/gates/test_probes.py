@@ -114,3 +114,28 @@ def test_a_single_row_has_no_padding(candidates: Candidates) -> None:
         np.testing.assert_array_equal(single["series"], batch["series"][row : row + 1, :length])
         np.testing.assert_array_equal(single["h"], batch["h"][row : row + 1])
         assert single["lengths"] == [length]
+
+
+def test_random_batches_of_long_items_are_small(candidates: Candidates) -> None:
+    candidate = candidates("tiny-lstm")
+    limits = candidate.manifest.limits.model_copy(update={"max_steps": 900, "max_items": 64})
+    candidate = replace(candidate, manifest=candidate.manifest.model_copy(update={"limits": limits}))
+    sizes = [batch["series"].shape[:2] for batch in random_batches_of(candidate)]
+    assert all(rows <= 4 or rows * steps <= 2048 for rows, steps in sizes)
+    assert max(rows for rows, _ in sizes) > 32
+
+
+@pytest.mark.parametrize("name", ["tiny-picture", "tiny-tagger", "tiny-language"])
+def test_shortened_probes_have_up_to_eight_steps(candidates: Candidates, name: str) -> None:
+    candidate = candidates(name)
+    for group in probe_groups(candidate, session_of(candidate), np.random.default_rng(0)):
+        short = group.shortened()
+        if name != "tiny-tagger":
+            assert short is group
+            continue
+        lengths = [int(probe["lengths"][0]) for probe in short.probes]
+        full = [int(probe["lengths"][0]) for probe in group.probes]
+        assert lengths == [min(most, length) for most, length in zip((8, 7, 6, 5), full, strict=True)]
+        for one, probe in zip(short.probes, group.probes, strict=True):
+            np.testing.assert_array_equal(one["series"], probe["series"][:, : one["lengths"][0]])
+            np.testing.assert_array_equal(one["h"], probe["h"])

@@ -36,6 +36,12 @@ def edited(candidate: Candidate, change: str) -> Candidate:
             graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "on"))
         case "renamed":
             graph.output[0].name = "scores"
+        case "frozen":
+            graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+        case "flat":
+            del graph.output[0].type.tensor_type.shape.dim[1]
+        case "silent":
+            del graph.output[:]
         case "rank":
             del graph.input[0].type.tensor_type.shape.dim[2]
     return replace(candidate, model=model.SerializeToString())
@@ -58,11 +64,31 @@ def test_operators_are_counted_by_name(candidates: Candidates) -> None:
         ("loop", r"the service must not load this graph: node '' \(Scan\) is control flow"),
         ("renamed", "the service must not load this graph: the output 'scores' is undefined"),
         ("rank", "input 'series' has shape .*declared"),
+        (
+            "frozen",
+            r"input 'series': axis 'batch' is declared dynamic, but the graph has 3 \(shape \[3, 'steps', 3\], "
+            r"declared \['batch', 'steps', 3\]\)",
+        ),
+        ("flat", r"output 'logits' has shape \['batch'\], declared \['batch', 4\]"),
+        ("silent", r"the graph has no output 'logits'; it has \[\]"),
     ],
 )
 def test_a_changed_graph_is_refused(candidates: Candidates, change: str, expected: str) -> None:
     with pytest.raises(ExportError, match=f"structure: {expected}"):
         check_structure(edited(candidates("tiny-rnn"), change))
+
+
+def test_twelve_nodes_for_each_module_are_expected(candidates: Candidates) -> None:
+    candidate = candidates("tiny-rnn")
+    max_nodes = 12 * (len(list(candidate.run.model.modules())) + 4)
+    num_nodes = sum(check_structure(candidate).values())
+    model = onnx.load_from_string(candidate.model)
+    for i in range(max_nodes - num_nodes):
+        model.graph.node.append(onnx.helper.make_node("Relu", ["logits"], [f"copy_{i}"]))
+    check_structure(replace(candidate, model=model.SerializeToString()))
+    model.graph.node.append(onnx.helper.make_node("Relu", ["logits"], ["last"]))
+    with pytest.raises(ExportError, match=f"{max_nodes + 1} nodes for .*, at most {max_nodes} expected"):
+        check_structure(replace(candidate, model=model.SerializeToString()))
 
 
 def test_a_recipe_may_admit_control_flow(candidates: Candidates) -> None:

@@ -16,6 +16,11 @@ def test_latents_are_ordinary_first_and_never_leave_the_domain() -> None:
     assert {row.inputs["latents"].shape for row in rows} == {(5,)}
     assert all(np.abs(row.inputs["latents"]).max() <= 8 for row in rows)
     assert [row.is_extreme for row in rows] == sorted(row.is_extreme for row in rows)
+    names = {row.name for row in rows}
+    assert {"all values 0.1", "all values -0.1", "all values 8", "all values -8"} <= names
+    assert {name.split(")")[0] for name in names if name.startswith("a test item")} == {
+        f"a test item ({number}" for number in range(12)
+    }
     singles = [row.inputs["latents"] for row in rows if "alone" in row.name]
     assert len(singles) == 2 * 5
     assert (np.sum(np.abs(singles), axis=0) == 16).all()

@@ -32,6 +32,13 @@ def test_every_grey_value_fills_a_picture_and_every_channel() -> None:
         assert not channel[..., [0, 2]].any()
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (8, 12, 3)])
+def test_every_pixel_has_every_value_in_a_ramp(shape: tuple[int, ...]) -> None:
+    ramps = [image for name, image in pictures(shape).items() if name.startswith("a ramp")]
+    assert (np.sort(ramps, axis=0) == np.arange(256).reshape(-1, *[1] * len(shape))).all()
+    assert all(len(np.unique(image)) == 256 for image in ramps)
+
+
 def test_a_checkerboard_has_two_values() -> None:
     board = pictures((4, 6))["a checkerboard"]
     assert (board[:, 1:] != board[:, :-1]).all()

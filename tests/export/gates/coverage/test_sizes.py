@@ -10,6 +10,7 @@ from export.candidate import Candidate
 from export.errors import ExportError
 from export.gates.backends import session_backend, torch_backend
 from export.gates.cases import BATCHES, parity_cases
+from export.gates.coverage import sizes
 from export.gates.coverage.sizes import MAX_POOL_ROWS, batch_sizes, check_batch_sizes, check_lengths, dense_sizes
 from export.gates.parity import compare_backends
 from service.engine.limits import MAX_BATCH_ITEMS
@@ -61,10 +62,10 @@ def test_a_graph_that_differs_for_rows_of_one_length_is_refused(candidates: Cand
 def test_lengths_beyond_the_first_are_sampled(candidates: Candidates) -> None:
     coverage = check_lengths(up_to(candidates("tiny-rnn"), 700))
     assert coverage.num_batches > 512 + 60
-    sizes = dense_sizes(700, 512, 64)
-    assert sizes[:512] == list(range(1, 513))
-    assert sizes[-1] == 700
-    assert sizes == sorted(set(sizes))
+    lengths = dense_sizes(700, 512, 64)
+    assert lengths[:512] == list(range(1, 513))
+    assert lengths[-1] == 700
+    assert lengths == sorted(set(lengths))
     assert dense_sizes(5, 512, 64) == [1, 2, 3, 4, 5]
 
 
@@ -99,8 +100,16 @@ def test_a_graph_that_differs_in_the_last_row_of_a_large_batch_is_refused(candid
 
 
 def test_batch_sizes_have_all_small_ones_and_the_neighbours_of_powers_of_two() -> None:
-    sizes = batch_sizes(1024)
-    assert set(range(1, 130)) | {255, 256, 257, 511, 512, 513, 1023, 1024} <= set(sizes)
-    assert sizes == sorted(set(sizes))
-    assert max(sizes) == 1024
+    batches = batch_sizes(1024)
+    assert set(range(1, 130)) | {255, 256, 257, 511, 512, 513, 1023, 1024} <= set(batches)
+    assert batches == sorted(set(batches))
+    assert max(batches) == 1024
     assert MAX_POOL_ROWS < 1024
+
+
+def test_the_largest_batch_depends_on_the_bytes_of_a_row(
+    candidates: Candidates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A picture of 64 bytes and four float32 outputs of either kind.
+    monkeypatch.setattr(sizes, "MAX_POOL_BYTES", 200 * (64 + 2 * 16))
+    assert check_batch_sizes(candidates("tiny-picture")).num_items == sum(batch_sizes(200))

@@ -23,6 +23,10 @@ def test_what_mandatory_rows_kill_needs_no_other_row() -> None:
     assert choose([[4, 0, 0], [0, 0, 2]], mandatory=[64, 0], max_bytes=1) == [2]
 
 
+def test_a_mutant_that_differs_by_64_times_the_limit_needs_no_other_row() -> None:
+    assert choose([[200, 0], [0, 1.5]], mandatory=[64, 1], max_bytes=1) == [1]
+
+
 def test_failing_graphs_are_killed_by_any_row() -> None:
     assert choose([[np.inf] * 3, [0, 0, 9]], max_bytes=1) == [2]
 
@@ -44,3 +48,9 @@ def test_regrouped_rows_keep_inputs_and_outputs_together() -> None:
     pairs = {(tuple(x), int(y)) for case in cases for x, y in zip(case.inputs["x"], case.outputs["y"], strict=True)}
     rows = [(wide, row) for row in (0, 1, 3, 4)] + [(narrow, row) for row in (0, 2)]
     assert pairs == {(tuple(case.inputs["x"][row]), int(case.outputs["y"][row])) for case, row in rows}
+
+
+def test_regrouped_rows_have_the_batch_sizes_at_which_kernels_differ() -> None:
+    case = GoldenCase(inputs={"x": np.zeros((80, 1))}, outputs={"y": np.zeros(80)})
+    sizes = [len(one.inputs["x"]) for one in regroup([case], range(80), max_items=64)]
+    assert sizes == [1, 2, 3, 4, 7, 8, 16, 32, 7]

@@ -8,7 +8,10 @@ import torch
 
 from export.candidate import Candidate
 from export.errors import ExportError
+from export.gates.golden import gate
 from export.gates.golden.gate import check_pool, choose_goldens, with_rounding
+from export.gates.golden.pool import Pool, draw_pool
+from export.gates.golden.reference import reference_cases
 from export.graph.exporter import EXAMPLE_SIZES
 from export.mutation.corpus import draw_graph_mutants
 from service.engine.verification.golden_inputs import PROMPTED
@@ -63,6 +66,18 @@ def test_goldens_kill_the_mutants_of_the_score_and_those_of_another_seed(candida
         survivors.append(str(mutant))
     # Some mutants change nothing: the recurrent weights of a unit that is never read, a step of rounding.
     assert len(survivors) <= 8, survivors
+
+
+def test_rounding_errors_are_the_largest_of_both_parts_of_the_pool(
+    candidates: Candidates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = candidates("tiny-rnn")
+    first, second = draw_pool(candidate, seed=0).mandatory[:2]
+    for mandatory, optional in (((), (first,)), ((first,), ()), ((first,), (second,)), ((second,), (first,))):
+        pool = Pool(mandatory=mandatory, optional=optional)
+        monkeypatch.setattr(gate, "draw_pool", lambda _, seed, pool=pool: pool)
+        _, expected = reference_cases(candidate, (*mandatory, *optional))
+        assert check_pool(candidate)[2] == expected
 
 
 def test_a_change_far_below_the_tolerance_is_refused(candidates: Candidates) -> None:

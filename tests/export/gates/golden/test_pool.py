@@ -24,7 +24,7 @@ def test_every_length_that_the_service_may_pad_to_is_mandatory(candidates: Candi
     widths = {batch["series"].shape[1] for batch in pool.mandatory}
     assert {8, 11} <= widths
     ragged = pool.mandatory[0]
-    assert num_rows(ragged) == 3
+    assert ragged["series"].shape[:2] == (3, 7)
     assert len(set(ragged["lengths"].tolist())) > 1
     assert max(num_rows(batch) for batch in pool.mandatory if batch["series"].shape[1] == 11) == 2
 
@@ -33,6 +33,7 @@ def test_every_word_is_read_alone(candidates: Candidates) -> None:
     pool = draw_pool(candidates("tiny-text"), seed=0)
     words = {int(ids) for batch in pool.mandatory if batch["ids"].shape[1] == 1 for ids in batch["ids"].ravel()}
     assert words == set(range(len(WORDS)))
+    assert all(set(batch) == {"ids", "lengths"} for batch in pool.mandatory)
 
 
 def test_pictures_are_inverted_black_and_white_sparse_and_blank(candidates: Candidates) -> None:
@@ -59,3 +60,10 @@ def test_values_stay_in_the_domain(candidates: Candidates) -> None:
 
 def test_row_bytes_is_the_size_of_one_row() -> None:
     assert row_bytes({"ids": np.zeros((3, 5), np.int64), "lengths": np.zeros(3, np.int64)}) == 48
+
+
+def test_series_are_also_faint_and_large(candidates: Candidates) -> None:
+    pool = draw_pool(candidates("tiny-rnn"), seed=0)
+    scales = [float(np.abs(batch["series"]).mean()) for batch in pool.optional]
+    assert max(scales) > 2 * np.median(scales)
+    assert min(scales) < 0.2 * np.median(scales)

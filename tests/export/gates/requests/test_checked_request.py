@@ -25,3 +25,6 @@ def test_a_text_model_without_a_valid_tokenizer_is_refused(candidates: Candidate
         candidate_model(replace(text, tokenizer=None))
     with pytest.raises(ExportError, match=r"requests: tokenizer\.json: "):
         candidate_model(replace(text, tokenizer="{}"))
+    larger = candidates("tiny-language").tokenizer
+    with pytest.raises(ExportError, match=r"requests: tokenizer\.json: .*18"):
+        candidate_model(replace(text, tokenizer=larger))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from export.errors import MismatchError
+from export.gates.requests import classification
 from export.gates.requests.checked_request import candidate_model
 from export.gates.requests.classification import image_cases, series_cases, stateful_cases, text_cases
 from service.tasks.replay import answer_request_sync
@@ -69,6 +70,12 @@ def test_bodies_have_both_image_encodings_and_items_of_many_lengths(candidates: 
     assert len(lengths) > 3
 
 
+def test_a_request_has_no_item_twice(candidates: Candidates) -> None:
+    for request in series_cases(candidates("tiny-rnn")):
+        sequences = request.body["sequences"]
+        assert len({str(sequence) for sequence in sequences}) == len(sequences)
+
+
 def test_a_wrong_number_of_tokens_is_a_mismatch(candidates: Candidates) -> None:
     candidate = candidates("tiny-text")
     request = next(text_cases(candidate))
@@ -76,6 +83,24 @@ def test_a_wrong_number_of_tokens_is_a_mismatch(candidates: Candidates) -> None:
     response["predictions"][0]["tokens"] += 1
     with pytest.raises(MismatchError, match=r"item 0: .* tokens, training had"):
         request.check(response)
+
+
+def test_a_tagger_is_sent_each_series_in_two_halves(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate = candidates("tiny-tagger")
+    model = candidate_model(candidate)
+    sent: list[Response] = []
+
+    def answer(model: Any, body: Response) -> Response:
+        sent.append(body)
+        return answer_request_sync(model, body)
+
+    monkeypatch.setattr(classification, "answer_request_sync", answer)
+    request = next(stateful_cases(candidate))
+    request.check(answer_request_sync(model, {"model": candidate.manifest.name, **request.body}))
+    [series] = request.body["sequences"]
+    head, tail = (body["sequences"][0] for body in sent)
+    assert (head + tail, len(head)) == (series, len(series) // 2)
+    assert "states" in sent[1]
 
 
 def test_every_step_of_a_tagger_is_checked(candidates: Candidates) -> None:

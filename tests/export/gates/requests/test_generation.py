@@ -29,6 +29,7 @@ def test_requests_cover_every_sampling_parameter_and_agree(candidates: Candidate
     assert any(isinstance(body["prompt"], list) for body in bodies)
     assert any(body.get("temperature") == 0 for body in bodies)
     assert set(CHARACTERS) <= set("".join(bodies[-1]["prompt"]))
+    assert bodies[-1]["max_tokens"] == 1
 
 
 def test_the_check_does_not_use_the_tokenizer_of_the_candidate(candidates: Candidates) -> None:
@@ -51,6 +52,15 @@ def test_a_wrong_token_or_log_probability_is_a_mismatch(candidates: Candidates) 
         request.check(wrong_text)
     with pytest.raises(MismatchError, match="prompt 0, token 2: log probability"):
         request.check(wrong_logprob)
+
+
+def test_a_missing_completion_is_a_mismatch(candidates: Candidates) -> None:
+    candidate = candidates("tiny-prenorm")
+    request = next(prompt_cases(candidate))
+    response = answer_request_sync(candidate_model(candidate), {"model": candidate.manifest.name, **request.body})
+    response["completions"].pop()
+    with pytest.raises(MismatchError, match="0 completions for 1 prompts"):
+        request.check(response)
 
 
 def test_a_wrong_pixel_is_a_mismatch(candidates: Candidates) -> None:

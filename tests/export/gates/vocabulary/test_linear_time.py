@@ -26,13 +26,47 @@ def test_the_tokenizer_of_the_news_is_linear() -> None:
     check_linear_time(tokenizer, tokenizer.to_str())
 
 
-def test_growth_is_refused_when_it_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = replacing("b")
-    seconds = {2_048: 0.001, 32_768: 0.080}
+class Clock:
+    """The seconds that each measurement of a run takes, the last ones repeated."""
+
+    def __init__(self, small: float, *large: float) -> None:
+        self.small, self.large = small, list(large)
+        self.measured: list[tuple[str, int]] = []
+
+    def __call__(self, tokenizer: Tokenizer, run: str, end: str, size: int, *, limit_s: float) -> float:
+        self.measured.append((end, size))
+        assert limit_s > 0.3
+        if size == 2_048:
+            return self.small
+        return self.large.pop(0) if len(self.large) > 1 else self.large[0]
+
+
+def check_with(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    tokenizer = replacing("bb")
     monkeypatch.setattr(linear_time, "measure_cost", lambda *_: None)
-    monkeypatch.setattr(linear_time, "encoding_seconds", lambda _, run, end, size, limit_s: seconds[size])
-    expected = r"takes 0\.08 s for 32,768 characters of 'a', 5 times as long for each as in 2,048"
-    with pytest.raises(ValueError, match=expected):
-        check_linear_time(tokenizer, tokenizer.to_str())
-    seconds[32_768] = 0.064
+    monkeypatch.setattr(linear_time, "encoding_seconds", clock)
     check_linear_time(tokenizer, tokenizer.to_str())
+    return clock
+
+
+@pytest.mark.parametrize("large", [(0.066,), (0.066, 0.066, 0.016)])
+def test_growth_is_refused_when_it_repeats(monkeypatch: pytest.MonkeyPatch, large: tuple[float, ...]) -> None:
+    expected = r"takes 0\.066 s for 32,768 characters of 'a', 4 times as long for each as in 2,048"
+    with pytest.raises(ValueError, match=expected):
+        check_with(Clock(0.001, *large), monkeypatch)
+
+
+@pytest.mark.parametrize(("small", "large"), [(0.001, (0.064,)), (0.001, (0.08, 0.016)), (1e-6, (0.005,))])
+def test_linear_times_short_times_and_one_slow_measurement_pass(
+    monkeypatch: pytest.MonkeyPatch, small: float, large: tuple[float, ...]
+) -> None:
+    clock = check_with(Clock(small, *large), monkeypatch)
+    ends = {end for end, _ in clock.measured}
+    assert len(ends) == 2
+    assert "" in ends
+    assert {size for _, size in clock.measured} == {2_048, 32_768}
+
+
+def test_a_time_above_five_milliseconds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="expected linear time"):
+        check_with(Clock(1e-5, 0.0051), monkeypatch)

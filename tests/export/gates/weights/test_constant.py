@@ -68,6 +68,7 @@ def test_a_computed_constant_may_be_rounded_if_it_says_so() -> None:
 
 def test_rounding_is_relative_to_the_largest_element() -> None:
     assert rounding(graph([4.0, 1.5]), source([4, 1], exact=np.array([4.0, 1.0]))) == 0.125
+    assert rounding(graph([0.5]), source([0.25], exact=np.array([0.25]))) == 1
     assert rounding(graph([4.0]), source([1])) == 0
 
 
@@ -75,6 +76,8 @@ def test_a_transformation_is_named_by_what_the_initializer_holds() -> None:
     stored = np.arange(6, dtype=np.float32).reshape(2, 3)
     assert transformation(graph(stored), source(stored.T, stored=stored)) == "as it is"
     assert transformation(graph(stored.T), source(stored.T, stored=stored)) == "transposed"
+    square = stored[:, :2]
+    assert transformation(graph(square.T), source(square.T, stored=square)) == "transposed"
     assert transformation(graph(stored[None]), source(stored)) == "reshaped"
     assert transformation(graph(stored, change="joined"), source(stored)) == "joined"
     assert transformation(graph(stored), source(stored, change="split")) == "split"

@@ -100,6 +100,13 @@ def test_the_directions_of_a_recurrent_layer_follow_each_other() -> None:
         np.testing.assert_array_equal(one.value, array)
 
 
+def test_lengths_and_states_of_a_recurrent_layer_are_constants_too() -> None:
+    arrays = {"W": np.zeros((1, 5, 3)), "R": np.zeros((1, 5, 5)), "lengths": np.ones(2), "h": np.ones((1, 2, 5))}
+    node = helper.make_node("RNN", ["x", "W", "R", "", "lengths", "h"], ["y"], hidden_size=5)
+    found = read_constants(graph([node], **{name: np.float32(array) for name, array in arrays.items()})).floats
+    assert [one.name for one in found] == [f"initializer '{name}'" for name in arrays]
+
+
 def test_recurrent_weights_of_another_size_are_refused() -> None:
     arrays = {"W": np.zeros((1, 6, 3), np.float32), "R": np.zeros((1, 6, 5), np.float32)}
     with pytest.raises(ExportError, match=r"weights: initializer 'W' \(1, 6, 3\) does not fit node 0 \(LSTM\)"):

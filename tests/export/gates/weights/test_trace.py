@@ -1,5 +1,6 @@
 """The trace records PyTorch's own operators, and evaluates what does not depend on the inputs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -58,6 +59,38 @@ def test_what_parameters_alone_determine_is_computed_in_both_precisions(runs: Ru
     torch.testing.assert_close(value.double, expected, rtol=0, atol=0)
     torch.testing.assert_close(value.single, expected.float())
     assert value.change == "folded"
+
+
+class Moved(nn.Module):
+    """Uses a weight whose elements were moved."""
+
+    def __init__(self, move: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(12.0).reshape(4, 3))
+        self.move = move
+
+    def forward(self, series: Tensor, lengths: Tensor) -> Tensor:
+        return series[:, 0] @ self.move(self.weight) + 0 * lengths[:, None]
+
+
+@pytest.mark.parametrize(
+    ("move", "change"),
+    [
+        (lambda weight: weight.T, "transposed"),
+        (lambda weight: weight.reshape(3, 4), "reshaped"),
+        (lambda weight: weight.view(3, 4), "reshaped"),
+        (lambda weight: weight.view(2, 3, 2).select(0, 1), "split"),
+        (lambda weight: torch.cat([weight[:2], weight[3:]]), "joined"),
+        (lambda weight: torch.ops.aten.alias(weight.T.clone()), "transposed"),
+        (lambda weight: weight.T.exp().clone(), "folded"),
+    ],
+    ids=["transpose", "reshape", "view", "select", "cat", "alias", "exp"],
+)
+def test_a_move_of_elements_is_named(runs: Runs, move: Callable[[Tensor], Tensor], change: str) -> None:
+    trace = trace_module(replace(runs("tiny-rnn"), model=Moved(move)))
+    *_, value = (value for value in trace.values.values() if value.names == ("weight",))
+    assert value.change == change
+    torch.testing.assert_close(value.single, move(value.stored), rtol=0, atol=0)
 
 
 def test_whole_numbers_are_collected(runs: Runs) -> None:
