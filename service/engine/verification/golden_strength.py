@@ -1,12 +1,14 @@
 """Check that the golden cases of a bundle can tell its graph from another one.
 
 Goldens prove little if they are few, or if all of them are alike: after one black picture, the weights of all pixels
-may be exchanged. The check therefore shuffles the weights of a copy of the graph, one tensor at a time along one axis,
+may be exchanged. The check therefore requires rows with different outputs and inputs that vary in every element. It
+then shuffles the weights of a copy of the graph, one tensor at a time along one axis,
 and requires that golden rows notice it. A shuffle that random inputs do not notice either has no consequence and is
 passed over. The graphs that are made have a bounded number of bytes in total, so large models are sampled.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,9 @@ from service.manifest import Manifest
 from service.onnx_wire import TensorInfo
 
 MIN_ROWS, MIN_NOTICES = 3, 2
+# Rows count as different if their outputs differ by this share of the largest output; an element of an input varies if
+# its values differ by this share of the range of the input.
+MIN_DIFFERENCE = 0.01
 MIN_ELEMENTS = 8
 MAX_SHUFFLED_BYTES = 12 << 20
 MIN_SHUFFLES = 4
@@ -33,7 +38,11 @@ def check_golden_strength(session: Session, bundle: Bundle) -> None:
     manifest = bundle.manifest
     label = f"{manifest.name}/{manifest.version}: too few, too weak goldens"
     if (num_rows := _num_distinct_rows(bundle)) < MIN_ROWS:
-        raise BundleError(f"{label}: {num_rows} different rows that are not blank, expected at least {MIN_ROWS}")
+        raise BundleError(
+            f"{label}: {num_rows} rows that are not blank and have different outputs, expected at least {MIN_ROWS}"
+        )
+    for name, index in _constant_elements(bundle):
+        raise BundleError(f"{label}: input {name!r} hardly varies at {index}")
     for tensor, axis, values in _shuffles(bundle.model):
         shuffled = Session(with_values(bundle.model, tensor, values), manifest=manifest, device="cpu")
         if _notices(shuffled, bundle.golden):
@@ -46,17 +55,54 @@ def check_golden_strength(session: Session, bundle: Bundle) -> None:
 
 
 def _num_distinct_rows(bundle: Bundle) -> int:
-    """Count different rows; a blank picture, a series of one value or one repeated token does not count."""
-    rows: set[tuple[bytes, ...]] = set()
-    items = bundle.manifest.inputs[0].name
-    for case in bundle.golden:
-        contents = zip(*([row.tobytes() for row in case.inputs[name]] for name in sorted(case.inputs)), strict=True)
-        rows.update(
-            content
-            for item, content in zip(case.inputs[items], contents, strict=True)
-            if item.size == 1 or item.min() != item.max()
-        )
-    return len(rows)
+    """Count rows with different outputs, up to MIN_ROWS.
+
+    A blank picture, a series of one value or one repeated token does not count.
+    """
+    items, name = bundle.manifest.inputs[0].name, bundle.manifest.outputs[0].name
+    outputs = [
+        _final_output(case, case.outputs[name], row)
+        for case in bundle.golden
+        if name in case.outputs
+        for row, item in enumerate(case.inputs[items])
+        if item.size == 1 or item.min() != item.max()
+    ]
+    min_distance = MIN_DIFFERENCE * max((np.abs(output).max() for output in outputs), default=0)
+    distinct: list[npt.NDArray[np.float64]] = []
+    for output in outputs:
+        if all(np.abs(output - other).max() > min_distance for other in distinct):
+            distinct.append(output)
+        if len(distinct) == MIN_ROWS:
+            break
+    return len(distinct)
+
+
+def _final_output(case: GoldenCase, output: npt.NDArray[Any], row: int) -> npt.NDArray[np.float64]:
+    """Return the output of a row, at its last step if it has one for each step."""
+    values = output[row].astype(np.float64)
+    has_steps = values.ndim == 2 and not {"lengths", "ids"}.isdisjoint(case.inputs)
+    if not has_steps:
+        return values.ravel()
+    final: npt.NDArray[np.float64] = values[int(case.inputs["lengths"][row]) - 1 if "lengths" in case.inputs else -1]
+    return final
+
+
+def _constant_elements(bundle: Bundle) -> Iterator[tuple[str, list[int]]]:
+    """Yield elements (pixels, channels, units of a state, latents) that hardly vary over the steps of all rows."""
+    if isinstance(bundle.manifest.parameters, LanguageModel):
+        return
+    for spec in bundle.manifest.inputs:
+        if spec.dtype == "int64":
+            continue
+        rows = [
+            row[: case.inputs["lengths"][i]] if "steps" in spec.shape else row[None]
+            for case in bundle.golden
+            for i, row in enumerate(case.inputs[spec.name])
+        ]
+        steps = np.concatenate(rows).astype(np.float64)
+        ranges = np.ptp(steps, axis=0)
+        if (ranges <= MIN_DIFFERENCE * np.ptp(steps)).any():
+            yield spec.name, [int(i) for i in np.unravel_index(int(ranges.argmin()), ranges.shape)]
 
 
 def _shuffles(model: bytes) -> Iterator[tuple[TensorInfo, int, npt.NDArray[np.float32]]]:
