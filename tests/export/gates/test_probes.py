@@ -135,7 +135,7 @@ def test_shortened_probes_have_up_to_eight_steps(candidates: Candidates, name: s
             continue
         lengths = [int(probe["lengths"][0]) for probe in short.probes]
         full = [int(probe["lengths"][0]) for probe in group.probes]
-        assert lengths == [min(most, length) for most, length in zip((8, 7, 6, 5), full, strict=True)]
+        assert lengths == [min(steps, length) for steps, length in zip((8, 7, 6, 5), full, strict=True)]
         for one, probe in zip(short.probes, group.probes, strict=True):
             np.testing.assert_array_equal(one["series"], probe["series"][:, : one["lengths"][0]])
             np.testing.assert_array_equal(one["h"], probe["h"])

@@ -61,9 +61,9 @@ def test_linear_times_short_times_and_one_slow_measurement_pass(
     monkeypatch: pytest.MonkeyPatch, small: float, large: tuple[float, ...]
 ) -> None:
     clock = check_with(Clock(small, *large), monkeypatch)
-    ends = {end for end, _ in clock.measured}
-    assert len(ends) == 2
-    assert "" in ends
+    suffixes = {end for end, _ in clock.measured}
+    assert len(suffixes) == 2
+    assert "" in suffixes
     assert {size for _, size in clock.measured} == {2_048, 32_768}
 
 

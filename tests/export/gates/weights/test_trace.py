@@ -61,8 +61,8 @@ def test_what_parameters_alone_determine_is_computed_in_both_precisions(runs: Ru
     assert value.change == "folded"
 
 
-class Moved(nn.Module):
-    """Uses a weight whose elements were moved."""
+class Rearranged(nn.Module):
+    """Uses a weight whose elements were rearranged."""
 
     def __init__(self, move: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -86,8 +86,8 @@ class Moved(nn.Module):
     ],
     ids=["transpose", "reshape", "view", "select", "cat", "alias", "exp"],
 )
-def test_a_move_of_elements_is_named(runs: Runs, move: Callable[[Tensor], Tensor], change: str) -> None:
-    trace = trace_module(replace(runs("tiny-rnn"), model=Moved(move)))
+def test_a_change_of_shape_or_order_is_named(runs: Runs, move: Callable[[Tensor], Tensor], change: str) -> None:
+    trace = trace_module(replace(runs("tiny-rnn"), model=Rearranged(move)))
     *_, value = (value for value in trace.values.values() if value.names == ("weight",))
     assert value.change == change
     torch.testing.assert_close(value.single, move(value.stored), rtol=0, atol=0)
