@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 Outcome = Literal["killed", "timeout", "survived"]
-# Bytecode would outlive a mutant that is replaced within a second. The options of pytest that a caller set do not apply.
+# Bytecode would outlive a mutant that is replaced within a second. Options of pytest that a caller set do not apply.
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""}
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly")
 # The limit of a trial is this many times the time of the tests without a mutant, and some seconds.
