@@ -46,7 +46,7 @@ RANDOM = frozenset(
 # The attributes that hold the subgraphs of each operator with control flow.
 SUBGRAPHS = {"If": {"then_branch", "else_branch"}, "Loop": {"body"}, "Scan": {"body"}}
 
-# Fields that make two readers differ, or name data outside of the file. Their default value is no fault.
+# Fields that two readers could interpret differently, or that name data outside the file. Default values are allowed.
 FORBIDDEN_FIELDS = {
     "Model": {
         "training_info": "it carries training information",

@@ -1,4 +1,4 @@
-"""Trial of a mutant: the tests of its module, run on a copy of the checkout.
+"""Run the tests of a module against a mutant of it, in a copy of the checkout.
 
 The checkout itself is never changed. Tests that start processes run the mutant as well, since they start them in the
 copy.

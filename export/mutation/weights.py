@@ -26,7 +26,7 @@ NUM_GATES = 4
 
 
 def draw_weight_mutant(model: bytes, tensors: list[TensorInfo], kind: str, rng: np.random.Generator) -> Mutant | None:
-    """Draw a mutant of this kind, None if no tensor admits one. `kind` is a key of CHANGES."""
+    """Return a random mutant of this kind (a key of CHANGES), or None if no tensor allows one."""
     accepts, change = CHANGES[kind]
     suitable = [tensor for tensor in tensors if accepts(tensor, tensor_values(model, tensor))]
     if not suitable:

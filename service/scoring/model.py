@@ -3,11 +3,9 @@
 from pathlib import Path
 
 from service.bundle import current_version, open_bundle
+from service.engine.repository.loader import Loader, replay_golden
 from service.engine.sessions.device import Device
 from service.engine.sessions.model import Model
-from service.engine.sessions.session import Session
-from service.engine.sessions.tokenizer import read_tokenizer
-from service.engine.verification.parity import replay
 from service.errors import BundleError
 from service.manifest import Manifest
 from service.scoring.job import ScoringError
@@ -41,10 +39,11 @@ def read_manifest(bundles: Path, name: str, version: str) -> Manifest:
 
 
 def load_bundle(folder: Path, device: Device) -> Model:
-    """Load a model and verify it by replaying its goldens and request cases on this device. Raises BundleError."""
+    """Load a model and verify it by every check of the service on this device. Raises BundleError."""
     bundle = open_bundle(folder)
-    session = Session(bundle.model, manifest=bundle.manifest, device=device)
-    replay(session, bundle)
-    model = Model(manifest=bundle.manifest, session=session, tokenizer=read_tokenizer(bundle))
-    replay_requests(model, bundle.requests)
+    loader = Loader(device=device, replay_requests=replay_requests)
+    model = loader.create_model(bundle)
+    replay_golden(model, bundle)
+    for check in loader.checks().values():
+        check(model, bundle)
     return model
