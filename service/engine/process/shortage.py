@@ -4,6 +4,7 @@ Invariant: a shortage says nothing about a bundle, so the same bytes are tried a
 """
 
 import errno
+from collections.abc import Iterator
 
 ERRNOS = frozenset(
     {
@@ -30,21 +31,23 @@ class ShortageError(RuntimeError):
 
 def is_shortage(error: BaseException | None) -> bool:
     """Return whether this error, or one that it was raised from, is a shortage."""
-    while error is not None:
-        if isinstance(error, ShortageError) or is_out_of_memory(error):
-            return True
-        if isinstance(error, OSError) and error.errno in ERRNOS:
-            return True
-        if isinstance(error, RuntimeError) and any(text in str(error) for text in THREAD_MESSAGES):
-            return True
-        error = error.__cause__
-    return False
+    return is_out_of_memory(error) or any(
+        isinstance(one, ShortageError)
+        or (isinstance(one, OSError) and one.errno in ERRNOS)
+        or (isinstance(one, RuntimeError) and any(text in str(one) for text in THREAD_MESSAGES))
+        for one in _causes(error)
+    )
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Return whether this error, or one that it was raised from, is a refused allocation."""
+    return any(
+        isinstance(one, MemoryError) or any(text in str(one) for text in MEMORY_MESSAGES) for one in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it was raised from."""
     while error is not None:
-        if isinstance(error, MemoryError) or any(text in str(error) for text in MEMORY_MESSAGES):
-            return True
+        yield error
         error = error.__cause__
-    return False

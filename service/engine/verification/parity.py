@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle import Bundle, GoldenCase
+from service.bundle import GoldenCase
 from service.engine.sessions.session import Session
-from service.engine.verification.batch_invariance import check_batch_invariance
 from service.engine.verification.golden_inputs import complete_inputs
 from service.errors import BundleError
 
@@ -91,19 +90,11 @@ def rounding_limit(session: Session, output: str, expected: npt.NDArray[Any]) ->
     return ROUNDING_FACTOR * max(rounding, MIN_ROUNDING) * _row_magnitude(expected)
 
 
-def replay(session: Session, bundle: Bundle) -> dict[str, float]:
-    """Run every golden case; return the largest absolute difference to the PyTorch model by output.
-
-    Raises BundleError for the largest difference out of tolerance, or a row whose bits wrongly depend on its batch.
-    """
-    cases = dict(enumerate(bundle.golden))
-    measured = replay_cases(session, cases)
-    check_batch_invariance(session, cases)
-    return measured
-
-
 def replay_cases(session: Session, cases: Mapping[int, GoldenCase]) -> dict[str, float]:
-    """Run the golden cases, keyed by case number, and compare them as `replay` does."""
+    """Run the golden cases, keyed by case number; return the largest absolute difference to PyTorch by output.
+
+    Raises BundleError for the largest difference that is out of tolerance.
+    """
     manifest = session.manifest
     measured: dict[str, float] = {}
     failures: list[tuple[float, str]] = []

@@ -16,7 +16,6 @@ from service.engine.sessions.session import Session
 from service.engine.verification.parity import (
     compare,
     relative_error,
-    replay,
     replay_cases,
     rounding_limit,
     row_ratios,
@@ -81,7 +80,7 @@ def test_empty_arrays_agree() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_replay_measures_every_output(family: str, bundles: dict[str, Bundle], sessions: dict[str, Session]) -> None:
-    measured = replay(sessions[family], bundles[family])
+    measured = replay_cases(sessions[family], dict(enumerate(bundles[family].golden)))
     assert set(measured) == {output.name for output in bundles[family].manifest.outputs}
     assert max(measured.values()) <= 1e-5
 
@@ -96,7 +95,7 @@ def test_replay_names_output_case_and_difference(write: Callable[..., Path]) -> 
     with pytest.raises(
         BundleError, match=r"golden case 1 .*'logits' on CPUExecutionProvider is 0\.25 away.* at \[2, 1\]"
     ):
-        replay(session, bundle)
+        replay_cases(session, dict(enumerate(bundle.golden)))
 
 
 def test_a_limit_lowers_what_floats_are_allowed() -> None:
