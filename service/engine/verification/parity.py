@@ -118,7 +118,7 @@ def replay_cases(session: Session, cases: Mapping[int, GoldenCase]) -> dict[str,
 
 
 def row_ratios(session: Session, case: GoldenCase) -> npt.NDArray[np.float64]:
-    """Return [2, rows]: the largest difference of each row's floats, relative to what `replay` and the tolerance allow.
+    """Return [2, rows]: the largest difference of the floats of a row, relative to what replay and tolerance allow.
 
     A row of a correct graph has ratios of at most 1. Raises ValueError or RuntimeError if the graph fails.
     """
