@@ -13,7 +13,7 @@ from benchmarks.connection import Response
 from benchmarks.engine.soak import Sample, WorkerMonitor
 from benchmarks.engine.soak_cases import add_broken_version, add_version, make_cases
 from service.bundle import open_bundle
-from service.engine.verification.parity import replay
+from service.engine.verification.parity import replay_cases
 from service.errors import BundleError
 from tests.service.bundles import FAMILIES, NAMES
 from tests.service.conftest import served_bundles
@@ -30,7 +30,7 @@ def test_a_second_version_is_valid_and_has_different_responses(
     shutil.copytree(served_bundles, root)
     versions = add_version(root, name)
     second = open_bundle(root / name / versions[1])
-    replay(standalone_model(second).session, second)
+    replay_cases(standalone_model(second).session, dict(enumerate(second.golden)))
     with pytest.raises(BundleError, match=r"model\.onnx has sha256"):
         open_bundle(root / name / add_broken_version(root, name))
     cases = make_cases(root, name, versions)
