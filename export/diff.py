@@ -25,6 +25,7 @@ from onnx import numpy_helper
 
 from export.gates.cases import Array
 from export.graph.exporter import export_program
+from export.sources.run import run_source
 from service.bundle import Bundle, Tensors, current_version, open_bundle
 from service.engine.sessions.session import Session
 from service.engine.verification.golden_inputs import complete_inputs
@@ -69,7 +70,7 @@ class Comparison:
 def diff(run: Run, bundle: Bundle) -> Comparison:
     """Compare the graph of the bundle with the model of the run."""
     torch.set_num_threads(1)
-    program = export_program(run)
+    program = export_program(run_source(run))
     fresh, stored = program.model_proto, onnx.load_from_string(bundle.model)
     assert program.exported_program is not None
     is_symbolic = any("symbolic" in str(node.target) for node in program.exported_program.graph.nodes)

@@ -29,6 +29,7 @@ from export.gates.requests.gate import check_requests
 from export.gates.structure import check_structure
 from export.mutation.corpus import draw_mutants
 from export.mutation.mutant import SINGLE_WEIGHT, Mutant
+from export.sources.run import run_source
 from service.bundle import Bundle, GoldenCase, current_version, open_bundle
 from service.engine.sessions.tokenizer import read_tokenizer
 from service.engine.verification.parity import replay_cases
@@ -127,7 +128,7 @@ def _encodes_alike(first: Candidate, second: Candidate) -> bool:
         tokenizers = [Tokenizer.from_str(candidate.tokenizer or "") for candidate in (first, second)]
     except Exception:  # noqa: BLE001 - tokenizers raises bare Exception
         return False
-    texts = [*first.run.test.texts, *tokenizers[0].get_vocab(), "\u00e9\u4e16 \U0001f600"]
+    texts = [*first.source.examples.texts, *tokenizers[0].get_vocab(), "\u00e9\u4e16 \U0001f600"]
     encoded = [[encoding.ids for encoding in tokenizer.encode_batch(texts)] for tokenizer in tokenizers]
     return encoded[0] == encoded[1]
 
@@ -137,7 +138,9 @@ def new_assessor(name: str, *, runs: Path, bundles: Path, seed: int) -> Assessor
     folder = bundles / name
     bundle = open_bundle(folder / current_version(folder))
     run = load_run(runs / name)
-    candidate = Candidate(run=run, model=bundle.model, manifest=bundle.manifest, tokenizer=bundle.tokenizer)
+    candidate = Candidate(
+        source=run_source(run), model=bundle.model, manifest=bundle.manifest, tokenizer=bundle.tokenizer
+    )
     pool = draw_pool(candidate, seed=seed)
     probes, _ = reference_cases(candidate, (*pool.mandatory, *pool.optional))
     return Assessor(candidate=candidate, bundle=bundle, probes=probes)

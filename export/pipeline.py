@@ -8,6 +8,8 @@ from export.bundle.writer import write_bundle
 from export.candidate import build_candidate
 from export.gates.proof import ReportStage, prove
 from export.graph.exporter import export_program, strip_metadata
+from export.source import Source
+from export.sources.run import run_source
 from service.manifest import Manifest
 from training.checkpoint import load_run
 
@@ -18,12 +20,19 @@ def export_run(folder: Path, bundles: Path, report: ReportStage) -> Manifest:
     Raises ExportError if a gate refuses the model, RunError if `folder` holds no finished run. Call it once per
     process: torch.export keeps state, and a second export may differ from the first.
     """
+    report("load")
+    return export_source(run_source(load_run(folder)), bundles, report)
+
+
+def export_source(source: Source, bundles: Path, report: ReportStage, model: bytes | None = None) -> Manifest:
+    """Prove the source's graph and write its bundle; `model` is the graph of a source without a module.
+
+    Raises ExportError if a gate refuses the model.
+    """
     # The bundle records measured differences, and their last bits depend on the number of threads.
     torch.set_num_threads(1)
-    report("load")
-    run = load_run(folder)
     report("graph")
-    candidate = build_candidate(run, strip_metadata(export_program(run)))
+    candidate = build_candidate(source, model or strip_metadata(export_program(source)))
     proof = prove(candidate, report)
     report("bundle")
     return write_bundle(candidate, proof, bundles).manifest

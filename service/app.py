@@ -14,6 +14,7 @@ import bentoml
 from _bentoml_sdk import Service
 from bentoml import get_current_service, server_context  # its package looks them up anew at every mention
 
+from service.contract.pairs import TaskName
 from service.engine.process.identity import shared_folder
 from service.engine.process.zygote import shared_zygote
 from service.engine.repository.load_records import LoadRecords, warn_unshared
@@ -22,7 +23,6 @@ from service.engine.repository.prover import Prover
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
-from service.families import TaskName
 from service.http.router import Router
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics

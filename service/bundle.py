@@ -23,8 +23,9 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
+from service.contract.heads import LanguageModelHead
+from service.contract.tensors import FrozenModel
 from service.errors import BundleError
-from service.families import FrozenModel, LanguageModel
 from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, TOKENS, FileEntry, Manifest
 from service.operators import check_operators
 from service.signature import MAX_SIGNATURE_BYTES, SIGNATURE, TRUSTED_KEYS, trusted_keys, verify
@@ -256,7 +257,7 @@ def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:
                 f"the model has {sorted(inputs)} and {sorted(outputs)}"
             )
     # The caches of a language model need no golden values: the logits of later steps depend on them.
-    required = {"logits"} if isinstance(manifest.parameters, LanguageModel) else outputs
+    required = {"logits"} if isinstance(manifest.head, LanguageModelHead) else outputs
     if absent := required.difference(*(expected for _, expected in cases.values())):
         raise ValueError(f"no case has the outputs {sorted(absent)}")
     return tuple(GoldenCase(inputs=cases[i][0], outputs=cases[i][1]) for i in sorted(cases))
@@ -264,7 +265,7 @@ def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:
 
 def _has_inputs(given: Tensors, inputs: set[str], manifest: Manifest) -> bool:
     """Return whether a case has all inputs; a language model reads the prompts of a case without caches itself."""
-    is_prompted = isinstance(manifest.parameters, LanguageModel) and set(given) == {"ids", "past_lengths"}
+    is_prompted = isinstance(manifest.head, LanguageModelHead) and set(given) == {"ids", "past_lengths"}
     return is_prompted or set(given) == inputs
 
 

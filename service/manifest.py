@@ -1,7 +1,7 @@
 """The manifest of a bundle, as types that export writes and the service reads.
 
-A manifest is consistent: its version is derived from its content, its task is that of its family, and its tensors are
-the ones that the family's parameters determine.
+A manifest is consistent: its version is derived from its content, its reader and head make a pair that is served, and
+its tensors are the ones that the pair requires. Manifests of format 1 are read as a pair, too.
 """
 
 import hashlib
@@ -12,7 +12,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from service.families import TASK_OF_FAMILY, FrozenModel, Parameters, Size, Specs, TaskName
+from service.contract import format_1
+from service.contract.heads import Head
+from service.contract.pairs import TaskName, pair_error, required_inputs, task_of
+from service.contract.readers import MAX_FLOAT32, Reader
+from service.contract.tensors import FLOATS, FrozenModel, Size, Specs, TensorSpec
 
 MODEL, MANIFEST, CARD, TOKENIZER = "model.onnx", "manifest.json", "card.md", "tokenizer.json"
 GOLDEN, REQUESTS, TOKENS = "golden.safetensors", "requests.jsonl", "tokens.jsonl"
@@ -21,7 +25,7 @@ MAX_MODEL_NAME = 64
 MAX_FILES = 64
 # Of one tensor for one item: 4 GiB of float32.
 MAX_ITEM_ELEMENTS = 1 << 30
-MAX_FLOAT32 = 3.4028234663852886e38
+MAX_AXES = 8
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
@@ -33,11 +37,36 @@ def _to_float32(value: float) -> float:
 Float32 = Annotated[float, Field(ge=-MAX_FLOAT32, le=MAX_FLOAT32), AfterValidator(_to_float32)]
 
 
+class AxisRange(FrozenModel):
+    """The smallest and the largest size of a free axis."""
+
+    min: int = Field(ge=1, le=1 << 20)
+    max: int = Field(ge=1, le=1 << 20)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
 class RequestLimits(FrozenModel):
-    """The largest request: items per request, and steps (tokens) per item if the model has a steps axis."""
+    """The largest request: items per request, steps (tokens) per item if the model has a steps axis.
+
+    `axes` bounds every other free axis but `batch` and `past`, by name.
+    """
 
     max_items: int = Field(ge=1, le=1 << 16)
     max_steps: int | None = Field(default=None, ge=1, le=1 << 20)
+    axes: dict[str, AxisRange] = Field(default_factory=dict, max_length=64)
+
+    def axis_range(self, axis: str) -> AxisRange:
+        """Return the sizes that a free axis of one item may have. Raises KeyError for an axis without bounds."""
+        if axis in {"steps", "past"} and axis not in self.axes:
+            if self.max_steps is None:
+                raise KeyError(axis)
+            return AxisRange(min=1, max=self.max_steps)
+        return self.axes[axis]
 
 
 class Tolerance(FrozenModel):
@@ -115,10 +144,13 @@ class FileEntry(FrozenModel):
 class Provenance(FrozenModel):
     """The origin of the weights: sha256 of each source of data, metrics on the test split, version of each package.
 
-    `dataset` is the name of the data set; bundles of earlier exports have none.
+    `dataset` is the name of the data set; bundles of earlier exports have none. `reference` is what computed the
+    expected outputs: "PyTorch", "Keras", or "the given outputs". `recipe` is the recipe of a run, or how the model
+    came in ("module", "onnx", "hf", "keras").
     """
 
     recipe: str
+    reference: str = "PyTorch"
     commit: str
     seed: int
     steps: int
@@ -136,14 +168,14 @@ class Manifest(FrozenModel):
     `control_flow` admits the operators If, Loop and Scan in the graph.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     name: str = Field(pattern=MODEL_NAME, max_length=MAX_MODEL_NAME)
     version: str = Field(pattern="^[0-9a-f]{12}$")
-    task: TaskName
     summary: str
+    reader: Reader
+    head: Head
     inputs: Specs
     outputs: Specs
-    parameters: Parameters
     limits: RequestLimits
     domain: dict[str, ValueRange] = Field(default_factory=dict)
     tolerance: dict[str, Tolerance]
@@ -153,26 +185,40 @@ class Manifest(FrozenModel):
     files: dict[FileName, FileEntry] = Field(max_length=MAX_FILES)
     provenance: Provenance
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_format_1(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or content.get("format_version", 1) != 1 or "parameters" not in content:
+            return content
+        try:
+            upgraded = format_1.upgrade(content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"parameters are not those of a family of format 1: {error}") from error
+        return {"format_version": 1, **upgraded}
+
+    @property
+    def task(self) -> TaskName:
+        """The task whose route serves this model."""
+        return task_of(self.reader, self.head, self.inputs)
+
+    @property
+    def pair(self) -> str:
+        """The kinds of reader and head, such as "image -> labels"."""
+        return f"{self.reader.kind} -> {self.head.kind}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the head; () if it has none."""
+        return getattr(self.head, "labels", ())
+
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        family = self.parameters.family
-        if self.task != TASK_OF_FAMILY[family]:
-            raise ValueError(f"task is {self.task!r}, a {family} serves {TASK_OF_FAMILY[family]!r}")
-        for side in ("inputs", "outputs"):
-            declared, expected = set(getattr(self, side)), set(getattr(self.parameters, side))
-            different = sorted({spec.name for spec in declared ^ expected})
-            if different or len(getattr(self, side)) != len(expected):
-                raise ValueError(f"{side} are not those of this {family}: they differ in {different}")
-        for spec in (*self.inputs, *self.outputs):
-            steps = self.limits.max_steps or 1
-            elements = prod(axis if isinstance(axis, int) else steps for axis in spec.shape if axis != "batch")
-            if elements > MAX_ITEM_ELEMENTS:
-                raise ValueError(
-                    f"tensor {spec.name!r} has {elements} elements an item, expected at most {MAX_ITEM_ELEMENTS}"
-                )
+        if reason := pair_error(self.reader, self.head):
+            raise ValueError(reason)
+        self._check_tensors()
         if unpaired := {output.name for output in self.outputs} ^ set(self.tolerance):
             raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")
-        if unknown := set(self.domain) - {spec.name for spec in self.inputs if spec.dtype == "float32"}:
+        if unknown := set(self.domain) - {spec.name for spec in self.inputs if spec.dtype in FLOATS}:
             raise ValueError(f"domain names {sorted(unknown)}, which are no inputs of floats")
         if self.invariance.strategy == "length-buckets":
             max_steps, longest = self.limits.max_steps, self.invariance.bounds[-1]
@@ -180,10 +226,46 @@ class Manifest(FrozenModel):
                 raise ValueError("length-buckets needs a model with lengths and max_steps")
             if longest < max_steps:
                 raise ValueError(f"length-buckets end at {longest}, max_steps is {max_steps}")
-        required = {MODEL, GOLDEN, REQUESTS} | ({TOKENIZER} if hasattr(self.parameters, "vocabulary") else set())
+        required = {MODEL, GOLDEN, REQUESTS} | ({TOKENIZER} if self.reader.kind == "text" else set())
         if absent := required - set(self.files):
             raise ValueError(f"files lack {sorted(absent)}")
         return self
+
+    def _check_tensors(self) -> None:
+        """Raise ValueError unless the tensors are those that the pair requires, each of a bounded size."""
+        pair = f"{self.reader.kind} and {self.head.kind}"
+        required = required_inputs(self.reader, self.head)
+        if required is not None and (different := sorted({spec.name for spec in set(self.inputs) ^ set(required)})):
+            raise ValueError(f"inputs are not those of the pair {pair}: they differ in {different}")
+        outputs = self.head.outputs(self.reader)
+        if absent := sorted(spec.name for spec in set(outputs) - set(self.outputs)):
+            raise ValueError(f"outputs lack those of the pair {pair}, or have other axes: {absent}")
+        for specs, side in ((self.inputs, "inputs"), (self.outputs, "outputs")):
+            names = [spec.name for spec in specs]
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"{side} are {names}, expected at least one, each name once")
+            for spec in specs:
+                self._check_size(spec)
+
+    def _check_size(self, spec: TensorSpec) -> None:
+        if len(spec.shape) > MAX_AXES or spec.shape.count("batch") > 1:
+            raise ValueError(f"tensor {spec.name!r} has the axes {list(spec.shape)}, expected at most {MAX_AXES}")
+        sizes = []
+        for axis in spec.shape:
+            if isinstance(axis, int):
+                sizes.append(axis)
+            elif axis != "batch":
+                try:
+                    sizes.append(self.limits.axis_range(axis).max)
+                except KeyError:
+                    limit = "max_steps" if axis in {"steps", "past"} else f"axes.{axis}"
+                    raise ValueError(
+                        f"tensor {spec.name!r} has a free axis {axis!r}; limits.{limit} is missing"
+                    ) from None
+        if (elements := prod(sizes)) > MAX_ITEM_ELEMENTS:
+            raise ValueError(
+                f"tensor {spec.name!r} has {elements} elements an item, expected at most {MAX_ITEM_ELEMENTS}"
+            )
 
     def value_range(self, name: str) -> ValueRange:
         """Return the values that the service accepts for an input of floats: its domain, or all finite numbers."""
@@ -201,6 +283,8 @@ class Manifest(FrozenModel):
         Optional fields without a value are left out, so manifests that predate them keep their version.
         """
         content = self.model_dump(mode="json", exclude={"version"})
+        if not self.limits.axes:
+            del content["limits"]["axes"]
         if self.mutation is None:
             del content["mutation"]
         for tolerance in content["tolerance"].values():
@@ -210,10 +294,14 @@ class Manifest(FrozenModel):
             del content["domain"]
         if not self.control_flow:
             del content["control_flow"]
+        if self.provenance.reference == "PyTorch":
+            del content["provenance"]["reference"]
         if not self.provenance.dataset:
             del content["provenance"]["dataset"]
         if self.invariance.strategy == "none":
             del content["invariance"]["strategy"], content["invariance"]["bounds"]
+        if self.format_version == 1:
+            content = format_1.downgrade(content, self.task)
         serialized = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(serialized.encode()).hexdigest()[:12]
 

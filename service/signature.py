@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
 
-from service.families import FrozenModel
+from service.contract.tensors import FrozenModel
 
 SIGNATURE = "signature.json"
 MAX_SIGNATURE_BYTES = 1 << 10

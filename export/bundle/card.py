@@ -4,13 +4,14 @@ The pictures of training are copied, and the parity plot is added. The same run 
 covers the card, so a change of any text here changes every version.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from export.bundle.plots import parity_png
 from export.candidate import Candidate
 from export.gates.proof import Proof
 from export.gates.weights.gate import Weights
-from service.families import TensorSpec
+from export.source import Source
+from service.contract.tensors import TensorSpec
 from service.manifest import CARD, Manifest
 
 PARITY_PLOT = "parity.png"
@@ -25,19 +26,21 @@ SAMPLES = "samples.txt"
 
 def card_files(candidate: Candidate, proof: Proof) -> dict[str, bytes]:
     """`card.md` and its pictures, by file name."""
-    folder = candidate.run.folder
-    files = {name: (folder / name).read_bytes() for name in PICTURES if (folder / name).is_file()}
+    run = candidate.source.run
+    names = [] if run is None else [name for name in (*PICTURES, SAMPLES) if (run.folder / name).is_file()]
+    contents = {name: (run.folder / name).read_bytes() for name in names if run is not None}
+    files = {name: content for name, content in contents.items() if name in PICTURES}
     files[PARITY_PLOT] = parity_png(candidate.manifest, proof.parity)
-    samples = (folder / SAMPLES).read_text() if (folder / SAMPLES).is_file() else ""
+    samples = contents.get(SAMPLES, b"").decode()
     return {**files, CARD: render_card(candidate, proof, pictures=list(files), samples=samples).encode()}
 
 
 def render_card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], samples: str) -> str:
     """The text of `card.md`."""
-    manifest, checkpoint = candidate.manifest, candidate.run.checkpoint
+    manifest = candidate.manifest
     sections = {
         "Use": _use(manifest),
-        "Data": _data(checkpoint.data),
+        "Data": _data(candidate.source),
         "Quality": _quality(candidate, proof, pictures, samples),
         "Parity": _parity(manifest, proof),
         "Requests": _requests(candidate, proof),
@@ -54,25 +57,24 @@ def render_card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], 
 def _use(manifest: Manifest) -> str:
     limits = manifest.limits
     longest = "" if limits.max_steps is None else f", of at most {limits.max_steps} steps each"
-    labels = getattr(manifest.parameters, "labels", ())
+    labels = manifest.labels
     label_list = f"\n\nLabels: {', '.join(f'`{label}`' for label in labels)}." if labels else ""
     return (
         f"Task `{manifest.task}`: `POST /{manifest.task}` with at most {limits.max_items} items{longest}.{label_list}"
     )
 
 
-def _data(data: Mapping[str, object]) -> str:
-    sources = data["sha256"]
-    assert isinstance(sources, Mapping)
-    hashes = markdown_table(("source", "sha256"), ((source, f"`{sha256}`") for source, sha256 in sources.items()))
-    return f"**{data['name']}.** {data['note']}\n\n{hashes}"
+def _data(source: Source) -> str:
+    hashes = source.provenance.data.items()
+    table = markdown_table(("source", "sha256"), ((name, f"`{sha256}`") for name, sha256 in hashes))
+    return f"**{source.provenance.dataset}.** {source.note}\n\n{table}"
 
 
 def _quality(candidate: Candidate, proof: Proof, pictures: Sequence[str], samples: str) -> str:
-    dataset = candidate.run.checkpoint.data["name"]
+    dataset = candidate.source.provenance.dataset
     metrics = markdown_table(
         ("metric", f"on {dataset}"),
-        ((name, f"{value:.4f}") for name, value in candidate.run.checkpoint.metrics.items()),
+        ((name, f"{value:.4f}") for name, value in candidate.source.provenance.metrics.items()),
     )
     comparison = markdown_table(
         (f"on the test split of {dataset}", "PyTorch", "ONNX"),
@@ -146,7 +148,7 @@ def _is_integer(manifest: Manifest, output: str) -> bool:
 
 def _requests(candidate: Candidate, proof: Proof) -> str:
     sentences = [f"The service answers {len(proof.requests)} stored requests before it is ready."]
-    labels = candidate.run.checkpoint.labels
+    labels = candidate.source.labels
     predictions = [prediction for case in proof.requests for prediction in case.answer.get("predictions", ())]
     if absent := [label for label in labels if label not in {prediction["label"] for prediction in predictions}]:
         listed = ", ".join(f"`{label}`" for label in absent)
@@ -155,10 +157,10 @@ def _requests(candidate: Candidate, proof: Proof) -> str:
         sentences.append("Each label ranks first in one of them.")
     if proof.tokens:
         num_tokens = len({token for case in proof.tokens for token in case.ids})
-        source = "training's" if candidate.run.tokens else "the run's"
+        source = "training's" if candidate.source.tokens else "the run's"
         sentences.append(
             f"It also compares the ids of {len(proof.tokens)} texts with those of {source} tokenizer; they hold "
-            f"{num_tokens:,} of the {getattr(candidate.manifest.parameters, 'vocabulary', 0):,} tokens."
+            f"{num_tokens:,} of the {candidate.source.vocabulary:,} tokens."
         )
     return " ".join(sentences)
 

@@ -12,29 +12,34 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from torch import nn
 
 from export.gates.cases import Array, Case
-from export.graph.cached_decoder import CachedDecoder
+from export.source import Source
+from service.contract.heads import LanguageModelHead
+from service.contract.readers import TextReader
+from service.contract.tensors import TensorSpec
 from service.engine.sessions.session import Session
-from service.families import LanguageModel, TensorSpec
-from training.checkpoint import Run
-from training.families import FAMILIES
 
 Backend = Callable[[Case], dict[str, Array]]
 # A cache has this many slots beyond the longest row's past. All unused slots hold garbage.
 SPARE_SLOTS = 3
 
 
-def torch_backend(run: Run, *, float64: bool = False) -> Backend:
-    """The reference: the trained model in eager PyTorch."""
-    family = FAMILIES[run.recipe.family]
-    model = copy.deepcopy(run.model).double() if float64 else run.model
+def reference_backend(source: Source, *, float64: bool = False) -> Backend:
+    """The reference: the trained model in eager PyTorch; in float32 if it cannot compute in float64."""
+    predict = (source.predict_float64 if float64 else None) or source.predict
+    is_cached = isinstance(source.head, LanguageModelHead)
+    decoder = source.module if is_cached else None
+    if decoder is not None and float64:
+        decoder = copy.deepcopy(decoder).double()
 
     def compute(case: Case) -> dict[str, Array]:
-        inputs = {name: torch.from_numpy(case.inputs[name]) for name in family.inputs}
-        outputs = {name: tensor.numpy() for name, tensor in family.predict(model, inputs).items()}
-        if case.chunks is not None:
-            outputs |= _keys_and_values(CachedDecoder(model), inputs["ids"])
+        if case.chunks is None:
+            return predict(case.inputs)
+        outputs = predict({"ids": case.inputs["ids"]})
+        if decoder is not None:
+            outputs |= _keys_and_values(decoder, source, case.inputs["ids"], float64=float64)
             _clear_padding(outputs, case.inputs["lengths"])
         return outputs
 
@@ -50,13 +55,14 @@ def session_backend(session: Session) -> Backend:
     return compute
 
 
-def _keys_and_values(decoder: CachedDecoder, ids_BT: torch.Tensor) -> dict[str, Array]:
-    batch, dtype = len(ids_BT), decoder.model.head.weight.dtype
-    num_layers = len(decoder.layers)
-    empty_cache = torch.zeros(batch, decoder.num_heads, 0, decoder.head_size, dtype=dtype)
+def _keys_and_values(decoder: nn.Module, source: Source, ids_BT: Array, *, float64: bool) -> dict[str, Array]:
+    head, batch = source.head, len(ids_BT)
+    assert isinstance(head, LanguageModelHead)
+    empty_cache = torch.zeros(batch, head.heads, 0, head.head_size, dtype=torch.float64 if float64 else torch.float32)
     with torch.no_grad():
-        _, *new = decoder(ids_BT, torch.zeros(batch, dtype=torch.int64), *[empty_cache] * (2 * num_layers))
-    names = [f"new_{part}_{layer}" for layer in range(num_layers) for part in ("key", "value")]
+        past = [empty_cache] * (2 * head.layers)
+        _, *new = decoder(torch.from_numpy(ids_BT), torch.zeros(batch, dtype=torch.int64), *past)
+    names = [spec.name for spec in head.outputs(source.reader)[1:]]
     return dict(zip(names, (tensor.numpy() for tensor in new), strict=True))
 
 
@@ -71,16 +77,17 @@ def _clear_padding(outputs: Mapping[str, Array], lengths_B: Array) -> None:
 
 def _run_chunks(session: Session, case: Case) -> dict[str, Array]:
     """Feed the case chunk by chunk, with garbage as padding tokens and in unused cache slots."""
-    ids_BT, parameters = case.inputs["ids"], session.manifest.parameters
-    assert isinstance(parameters, LanguageModel)
+    ids_BT, head, reader = case.inputs["ids"], session.manifest.head, session.manifest.reader
+    assert isinstance(head, LanguageModelHead)
+    assert isinstance(reader, TextReader)
     assert case.chunks is not None
     rng = np.random.default_rng(len(ids_BT))
     outputs = {spec.name: _empty_output(spec, ids_BT.shape) for spec in session.manifest.outputs}
     past_B = np.zeros(len(ids_BT), np.int64)
     for count_B in case.chunks:
         steps, capacity = int(count_B.max()), int(past_B.max()) + SPARE_SLOTS * bool(past_B.any())
-        feed = {"ids": rng.integers(0, parameters.vocabulary, (len(ids_BT), steps)), "past_lengths": past_B}
-        shape = (len(ids_BT), parameters.heads, capacity, parameters.head_size)
+        feed = {"ids": rng.integers(0, reader.vocabulary, (len(ids_BT), steps)), "past_lengths": past_B}
+        shape = (len(ids_BT), head.heads, capacity, head.head_size)
         for spec in session.manifest.inputs[2:]:
             feed[spec.name] = rng.normal(0, 30, shape).astype(np.float32)
         for row, (past, count) in enumerate(zip(past_B, count_B, strict=True)):

@@ -17,12 +17,12 @@ from export.errors import ExportError
 from export.gates.cases import Array
 from export.gates.probes import NUM_PROBES, ProbeGroup, probe_groups, prompt_pairs, single_row
 from service.bundle import GoldenCase, Tensors
+from service.contract.heads import LanguageModelHead
 from service.engine.limits import MAX_BATCH_ITEMS
 from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import find_mismatches, unpad
 from service.engine.verification.parity import compare
 from service.engine.verification.shapes import doubling, doubling_with_midpoints
-from service.families import LanguageModel
 from service.manifest import Invariance
 
 # The largest batch of the model is tested too.
@@ -87,7 +87,7 @@ def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certific
                 num_compared=num_compared,
             )
     measured = max([unpadded.invariance.measured, *golden_differences])
-    if candidate.run.recipe.invariance == "bitwise":
+    if candidate.source.invariance == "bitwise":
         raise ExportError(
             "invariance",
             f"an answer changes with its batch by up to {measured:.3g} ({unpadded.location or 'a golden case'}), and "
@@ -238,7 +238,7 @@ def _description(candidate: Candidate) -> str:
     items = (
         f"{NUM_PROBES} items alone and in batches of 1 to {candidate.manifest.limits.max_items}, and some larger ones"
     )
-    if isinstance(candidate.manifest.parameters, LanguageModel):
+    if isinstance(candidate.manifest.head, LanguageModelHead):
         return (
             f"{items}: single steps at every capacity of the cache, at every position among random others, unused "
             "slots garbage; every row of random batches of any size, after any number of tokens; prompts alone; one "

@@ -14,10 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from export.source import Source
 from service.bundle import Tensors
-from service.families import LanguageModel, TensorSpec, TextClassifier
+from service.contract.heads import LanguageModelHead
+from service.contract.readers import TextReader
+from service.contract.tensors import TensorSpec
 from service.manifest import Manifest
-from training.checkpoint import Run
 
 BATCHES = (1, 2, 3, 16, 64)
 # The grid also has the longest item of the model.
@@ -28,8 +30,8 @@ MAX_TEST_STEPS = 4096
 RAGGED = ("ids", "series")
 STATES = ("h", "c")
 
-Source = Literal["random", "test"]
-SOURCES: tuple[Source, ...] = ("random", "test")
+Items = Literal["random", "test"]
+ITEMS: tuple[Items, ...] = ("random", "test")
 Array = npt.NDArray[Any]
 
 
@@ -52,46 +54,46 @@ class Case:
         return f"{self.name}: {self.rows[row]}" if self.rows else self.name
 
 
-def parity_cases(run: Run, manifest: Manifest) -> Iterator[Case]:
+def parity_cases(source: Source, manifest: Manifest) -> Iterator[Case]:
     """Every batch size with every length, with random items and, except for the largest batches, with test items.
 
     A language model has no batches of more than MAX_TEST_STEPS tokens: they take as long as all others.
     """
     longest = manifest.limits.max_steps
-    is_cached = isinstance(manifest.parameters, LanguageModel)
+    is_cached = isinstance(manifest.head, LanguageModelHead)
     rng = np.random.default_rng(0)
     for steps in [None] if longest is None else sorted({min(n, longest) for n in LENGTHS} | {longest}):
         for batch in BATCHES:
             is_large = batch * (steps or 1) > MAX_TEST_STEPS
-            for source in () if is_large and is_cached else SOURCES[:1] if is_large else SOURCES:
-                yield draw_case(run, manifest, batch=batch, steps=steps, source=source, rng=rng)
+            for items in () if is_large and is_cached else ITEMS[:1] if is_large else ITEMS:
+                yield draw_case(source, manifest, batch=batch, steps=steps, items=items, rng=rng)
 
 
 def draw_case(
-    run: Run, manifest: Manifest, *, batch: int, steps: int | None, source: Source, rng: np.random.Generator
+    source: Source, manifest: Manifest, *, batch: int, steps: int | None, items: Items, rng: np.random.Generator
 ) -> Case:
     """A batch whose first row has `steps` steps and whose other rows have at most `steps`."""
     sizes = {"batch": batch, "steps": steps or 1}
-    inputs = {spec.name: _random_input(run, manifest, spec, sizes, rng) for spec in _model_inputs(manifest)}
-    if source == "test":
-        _overlay_test_items(run, inputs, rng)
+    inputs = {spec.name: _random_input(source, manifest, spec, sizes, rng) for spec in _model_inputs(manifest)}
+    if items == "test":
+        _overlay_test_items(source, inputs, rng)
     chunks = None
-    if isinstance(manifest.parameters, LanguageModel):
-        chunks = single_chunk(inputs["lengths"]) if source == "test" else random_chunks(inputs["lengths"], rng)
+    if isinstance(manifest.head, LanguageModelHead):
+        chunks = single_chunk(inputs["lengths"]) if items == "test" else random_chunks(inputs["lengths"], rng)
     size = f"batch {batch}" if steps is None else f"batch {batch}, {steps} steps"
     feeding = "" if chunks is None else ", one prefill" if len(chunks) == 1 else f", in {len(chunks)} chunks"
-    return Case(name=f"{size}{feeding}, {source} items", inputs=inputs, chunks=chunks)
+    return Case(name=f"{size}{feeding}, {items} items", inputs=inputs, chunks=chunks)
 
 
-def draw_rows(run: Run, manifest: Manifest, lengths_B: Array, rng: np.random.Generator) -> Tensors:
+def draw_rows(source: Source, manifest: Manifest, lengths_B: Array, rng: np.random.Generator) -> Tensors:
     """Rows of these lengths (ones for a model without steps), with a test item in every second row."""
     sizes = {"batch": len(lengths_B), "steps": int(lengths_B.max())}
-    inputs = {spec.name: _random_input(run, manifest, spec, sizes, rng) for spec in _model_inputs(manifest)}
+    inputs = {spec.name: _random_input(source, manifest, spec, sizes, rng) for spec in _model_inputs(manifest)}
     if "lengths" in inputs:
         inputs["lengths"] = lengths_B.astype(np.int64)
-    items = rng.integers(0, len(run.test), len(lengths_B))
+    items = rng.integers(0, len(source.examples), len(lengths_B))
     for row in range(1, len(lengths_B), 2):
-        _overlay_test_item(run, inputs, row, int(items[row]), int(lengths_B[row]))
+        _overlay_test_item(source, inputs, row, int(items[row]), int(lengths_B[row]))
     return inputs
 
 
@@ -112,13 +114,13 @@ def random_chunks(lengths_B: Array, rng: np.random.Generator) -> Array:
 
 def _model_inputs(manifest: Manifest) -> tuple[TensorSpec, ...]:
     """The inputs of the PyTorch model: those of the graph, without the cache of a language model."""
-    if isinstance(manifest.parameters, LanguageModel):
+    if isinstance(manifest.head, LanguageModelHead):
         return manifest.inputs[0], TensorSpec(name="lengths", dtype="int64", shape=("batch",))
     return manifest.inputs
 
 
 def _random_input(
-    run: Run, manifest: Manifest, spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator
+    source: Source, manifest: Manifest, spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator
 ) -> Array:
     shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
     match spec.name:
@@ -127,45 +129,45 @@ def _random_input(
             lengths_B[0] = sizes["steps"]
             return lengths_B
         case "ids":
-            assert isinstance(manifest.parameters, LanguageModel | TextClassifier)
-            return rng.integers(0, manifest.parameters.vocabulary, shape)
+            assert isinstance(manifest.reader, TextReader)
+            return rng.integers(0, manifest.reader.vocabulary, shape)
         case "images":
             return rng.integers(0, 256, shape, dtype=np.uint8)
         case "series":
-            items = run.test.inputs["series"]
-            return rng.normal(items.mean(), 2 * items.std() + 1e-3, shape).astype(np.float32)
+            series = source.examples.inputs["series"]
+            return rng.normal(series.mean(), 2 * series.std() + 1e-3, shape).astype(np.float32)
         case "h":
             return rng.uniform(-1, 1, shape).astype(np.float32)
         case _:
             return rng.standard_normal(shape).astype(np.float32)
 
 
-def _overlay_test_items(run: Run, inputs: dict[str, Array], rng: np.random.Generator) -> None:
+def _overlay_test_items(source: Source, inputs: dict[str, Array], rng: np.random.Generator) -> None:
     """Overwrite random items with test items, cut to the steps of the batch. The first item is repeated to fill it."""
     batch = len(next(iter(inputs.values())))
     ragged = next((name for name in RAGGED if name in inputs), None)
-    for row, item in enumerate(rng.integers(0, len(run.test), batch)):
+    for row, item in enumerate(rng.integers(0, len(source.examples), batch)):
         steps = 1
         if ragged is not None:
             steps = inputs[ragged].shape[1]
-            steps = steps if row == 0 else min(_item_length(run, ragged, item), steps)
+            steps = steps if row == 0 else min(_item_length(source, ragged, item), steps)
             inputs["lengths"][row] = steps
-        _overlay_test_item(run, inputs, row, item, steps)
+        _overlay_test_item(source, inputs, row, item, steps)
 
 
-def _overlay_test_item(run: Run, inputs: dict[str, Array], row: int, item: int, steps: int) -> None:
+def _overlay_test_item(source: Source, inputs: dict[str, Array], row: int, item: int, steps: int) -> None:
     """Overwrite one row with a test item, cut or repeated to these steps, in its initial state."""
     for name, array in inputs.items():
         if name in RAGGED:
-            values = run.test.inputs[name][item, : _item_length(run, name, item)]
+            values = source.examples.inputs[name][item, : _item_length(source, name, item)]
             array[row, :steps] = np.resize(values, (steps, *values.shape[1:]))
         elif name in STATES:
             # A test item is a whole sequence, so it starts from the initial state.
             array[row] = 0
         elif name != "lengths":
-            array[row] = run.test.inputs[name][item]
+            array[row] = source.examples.inputs[name][item]
 
 
-def _item_length(run: Run, ragged: str, item: int) -> int:
-    lengths = run.test.inputs.get("lengths")
-    return run.test.inputs[ragged].shape[1] if lengths is None else int(lengths[item])
+def _item_length(source: Source, ragged: str, item: int) -> int:
+    lengths = source.examples.inputs.get("lengths")
+    return source.examples.inputs[ragged].shape[1] if lengths is None else int(lengths[item])

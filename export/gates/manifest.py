@@ -1,7 +1,7 @@
-"""Gate, manifest: what the manifest declares is what the run says, except for what the gates measure.
+"""Gate, manifest: what the manifest declares is what the source says, except for what the gates measure.
 
-Nothing else compares the limits of requests, the tolerances and the provenance with the run: a tolerance of 0.01 would
-let every later gate, and the service, accept other answers.
+Nothing else compares the limits of requests, the tolerances and the provenance with the source: a tolerance of 0.01
+would let every later gate, and the service, accept other answers.
 """
 
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ MAX_CHARS = 80
 
 
 def check_manifest(candidate: Candidate) -> None:
-    """Raises ExportError that names the first field that differs from the run."""
-    expected = dict(_fields(build_candidate(candidate.run, candidate.model).manifest))
+    """Raises ExportError that names the first field that differs from the source."""
+    expected = dict(_fields(build_candidate(candidate.source, candidate.model).manifest))
     actual = dict(_fields(candidate.manifest))
     for name in expected | actual:
         if actual.get(name) != expected.get(name):
             raise ExportError(
                 "manifest",
-                f"{name} is {_abbreviated(actual.get(name))}, the run has {_abbreviated(expected.get(name))}",
+                f"{name} is {_abbreviated(actual.get(name))}, the source has {_abbreviated(expected.get(name))}",
             )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from export.candidate import Candidate
 from export.errors import ExportError
-from export.gates.backends import session_backend, torch_backend
+from export.gates.backends import reference_backend, session_backend
 from export.gates.cases import Array, Case, single_chunk
 from export.gates.coverage.comparison import Comparison, Coverage
 from training.batches import sequential_batches
@@ -39,7 +39,8 @@ class MetricResult:
 
 def check_metric(candidate: Candidate) -> MetricResult:
     """Compare the whole test split. Raises ExportError for an output out of tolerance, or a score that differs."""
-    run = candidate.run
+    run = candidate.source.run
+    assert run is not None
     pair = _Pair(candidate)
     score = _realness if run.recipe.family == "image-generator" else _scores
     torch_scores, graph_scores = score(candidate, pair)
@@ -67,8 +68,9 @@ class _Pair:
     """PyTorch and the graph as predictors of the same batches, each of which goes to PyTorch first."""
 
     def __init__(self, candidate: Candidate) -> None:
-        run = candidate.run
-        exact = torch_backend(run, float64=True)
+        run = candidate.source.run
+        assert run is not None
+        exact = reference_backend(candidate.source, float64=True)
         self.comparison = Comparison(candidate.manifest, "the test split", exact=exact, gate="metric")
         self._run = run
         self._session = session_backend(candidate.session)
@@ -100,18 +102,21 @@ class _Pair:
 
 
 def _scores(candidate: Candidate, pair: _Pair) -> list[dict[str, float]]:
-    run = candidate.run
+    run = candidate.source.run
+    assert run is not None
     batch_size = MAX_WINDOWS if run.recipe.family == "language-model" else MAX_ITEMS
     return evaluate_each(run.recipe.family, [pair.predict_torch, pair.predict_graph], run.test, batch_size=batch_size)
 
 
 def _realness(candidate: Candidate, pair: _Pair) -> list[dict[str, float]]:
     """The discriminator's mean probability that a sample is real."""
-    model: Any = candidate.run.model
+    run = candidate.source.run
+    assert run is not None
+    model: Any = run.model
     sums = [0.0, 0.0]
-    for batch in sequential_batches(candidate.run.test, MAX_ITEMS):
-        inputs = {name: torch.from_numpy(array[batch]) for name, array in candidate.run.test.inputs.items()}
+    for batch in sequential_batches(candidate.source.examples, MAX_ITEMS):
+        inputs = {name: torch.from_numpy(array[batch]) for name, array in candidate.source.examples.inputs.items()}
         for number, predict in enumerate((pair.predict_torch, pair.predict_graph)):
             with torch.no_grad():
                 sums[number] += model.discriminator(predict(inputs)["samples"]).sigmoid().sum().item()
-    return [{"realness": total / len(candidate.run.test)} for total in sums]
+    return [{"realness": total / len(candidate.source.examples)} for total in sums]

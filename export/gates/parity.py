@@ -14,15 +14,15 @@ import numpy as np
 
 from export.candidate import Candidate
 from export.errors import ExportError
-from export.gates.backends import Backend, session_backend, torch_backend
+from export.gates.backends import Backend, reference_backend, session_backend
 from export.gates.cases import Array, Case, parity_cases
 from export.gates.coverage.cached import check_cached
 from export.gates.coverage.comparison import Coverage
 from export.gates.coverage.domain import choose_domain
 from export.gates.coverage.sizes import check_batch_sizes, check_lengths
 from export.gates.coverage.structured import check_structured
+from service.contract.heads import LanguageModelHead
 from service.engine.verification.parity import compare
-from service.families import LanguageModel
 from service.manifest import Tolerance, ValueRange
 
 
@@ -66,14 +66,14 @@ class Parity:
 
 def check_parity(candidate: Candidate) -> Parity:
     """Compare the grid and all coverages. Raises ExportError that names the output and the case."""
-    run, manifest = candidate.run, candidate.manifest
-    torch32, torch64 = torch_backend(run), torch_backend(run, float64=True)
+    source, manifest = candidate.source, candidate.manifest
+    torch32, torch64 = reference_backend(source), reference_backend(source, float64=True)
     grid = compare_backends(
-        candidate, parity_cases(run, manifest), torch32, torch64, session_backend(candidate.session)
+        candidate, parity_cases(source, manifest), torch32, torch64, session_backend(candidate.session)
     )
-    domain = choose_domain(run, manifest)
+    domain = choose_domain(source, manifest)
     coverages: list[Coverage] = []
-    if isinstance(manifest.parameters, LanguageModel):
+    if isinstance(manifest.head, LanguageModelHead):
         coverages += check_cached(candidate)
     else:
         coverages += [check_lengths(candidate)] if manifest.limits.max_steps is not None else []

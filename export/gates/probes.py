@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from export.candidate import Candidate
-from export.gates.cases import RAGGED, SOURCES, Array, Source, draw_case
+from export.gates.cases import ITEMS, RAGGED, Array, Items, draw_case
 from service.bundle import Tensors
+from service.contract.heads import LanguageModelHead
 from service.engine.generation.decoder import MIN_CACHE_CAPACITY, cache_capacity
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import doubling
-from service.families import LanguageModel
 
 NUM_PROBES = 4
 # Items of large batches have at most this many steps.
@@ -77,15 +77,15 @@ class ProbeGroup:
                 probes = {position: self._shorter_probe(rng) for position in range(batch)}
                 yield self._mixed_steps(probes, batch, self.capacity, rng)
                 continue
-            source = SOURCES[rng.integers(len(SOURCES))]
-            items = self._draw(batch, steps, source, rng)
+            drawn = ITEMS[rng.integers(len(ITEMS))]
+            items = self._draw(batch, steps, drawn, rng)
             # draw_case makes the first row the longest; rolling puts it at any position.
             shift = rng.integers(batch)
             yield {name: np.roll(array, shift, axis=0) for name, array in items.items()}
 
-    def _draw(self, batch: int, steps: int | None, source: Source, rng: np.random.Generator) -> Tensors:
-        run, manifest = self.candidate.run, self.candidate.manifest
-        return draw_case(run, manifest, batch=batch, steps=steps, source=source, rng=rng).inputs
+    def _draw(self, batch: int, steps: int | None, items: Items, rng: np.random.Generator) -> Tensors:
+        source, manifest = self.candidate.source, self.candidate.manifest
+        return draw_case(source, manifest, batch=batch, steps=steps, items=items, rng=rng).inputs
 
     def _shorter_probe(self, rng: np.random.Generator) -> Tensors:
         """A probe after fewer of its tokens. Its cache stays valid: an entry does not depend on later tokens."""
@@ -126,7 +126,7 @@ def probe_groups(candidate: Candidate, session: Session, rng: np.random.Generato
     """One group with probes of different lengths, half of them test items; for a language model, one per capacity."""
     manifest = candidate.manifest
     longest = manifest.limits.max_steps
-    if not isinstance(manifest.parameters, LanguageModel):
+    if not isinstance(manifest.head, LanguageModelHead):
         items = tuple(_item_probe(candidate, number, longest, rng) for number in range(NUM_PROBES))
         yield ProbeGroup(candidate=candidate, probes=items)
         return
@@ -155,11 +155,11 @@ def noise_inputs(
     candidate: Candidate, batch: int, steps: int, capacity: int, rng: np.random.Generator, *, scale: float = 30
 ) -> dict[str, Array]:
     """Inputs of a language model: random tokens, an empty past, and unused cache slots with noise of this scale."""
-    parameters = candidate.manifest.parameters
-    assert isinstance(parameters, LanguageModel)
-    shape = (batch, parameters.heads, capacity, parameters.head_size)
+    head = candidate.manifest.head
+    assert isinstance(head, LanguageModelHead)
+    shape = (batch, head.heads, capacity, head.head_size)
     return {
-        "ids": rng.integers(0, parameters.vocabulary, (batch, steps)),
+        "ids": rng.integers(0, candidate.source.vocabulary, (batch, steps)),
         "past_lengths": np.zeros(batch, np.int64),
         **{
             spec.name: (scale * rng.standard_normal(shape, np.float32)).astype(np.float32)
@@ -170,7 +170,7 @@ def noise_inputs(
 
 def _item_probe(candidate: Candidate, number: int, longest: int | None, rng: np.random.Generator) -> Tensors:
     steps = None if longest is None else max(min(2, longest), longest * (number + 1) // (NUM_PROBES + 1))
-    return draw_case(candidate.run, candidate.manifest, batch=1, steps=steps, source=_source(number), rng=rng).inputs
+    return draw_case(candidate.source, candidate.manifest, batch=1, steps=steps, items=_items(number), rng=rng).inputs
 
 
 def _prompt(
@@ -180,8 +180,8 @@ def _prompt(
     token_rng = np.random.default_rng((number, capacity))
     num_steps = max(1, (capacity - FREE_SLOTS) * (number + 1) // NUM_PROBES)
     assert cache_capacity(capacity, capacity) == capacity
-    run, manifest = candidate.run, candidate.manifest
-    case = draw_case(run, manifest, batch=1, steps=num_steps, source=_source(number), rng=token_rng)
+    source, manifest = candidate.source, candidate.manifest
+    case = draw_case(source, manifest, batch=1, steps=num_steps, items=_items(number), rng=token_rng)
     return {**noise_inputs(candidate, 1, num_steps, capacity, rng, scale=scale), "ids": case.inputs["ids"]}
 
 
@@ -197,7 +197,7 @@ def _step_probe(
     return step
 
 
-def _source(number: int) -> Source:
+def _items(number: int) -> Items:
     return "test" if number % 2 else "random"
 
 

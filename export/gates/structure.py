@@ -15,7 +15,7 @@ from torch import nn
 from export.candidate import Candidate
 from export.errors import ExportError
 from export.graph.recurrent import OPSET, operator_of
-from service.families import TensorSpec
+from service.contract.tensors import TensorSpec
 from service.operators import check_operators
 from training.layers import Ragged
 
@@ -69,9 +69,10 @@ def _check_axes(side: str, specs: tuple[TensorSpec, ...], values: list[onnx.Valu
 
 
 def _check_operators(candidate: Candidate, operators: Counter[str]) -> None:
-    model = candidate.run.model
-    # The discriminator of an image generator is not exported.
-    modules = list(getattr(model, "generator", model).modules())
+    module = candidate.source.module
+    if module is None:
+        return
+    modules = list(module.modules())
     expected = Counter("Conv" for module in modules if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d))
     for module in modules:
         if isinstance(module, Ragged):

@@ -1,9 +1,9 @@
 """Export of a trained run as the bytes of one ONNX graph.
 
-The graph of every family is the traced reference itself (`Family.forward`, which includes the softmax and the rounding
-of pixels); a language model's graph is its cached decoder. Every dynamic axis is named as the interface declares it, so
-torch.export raises if an axis cannot vary, instead of fixing it to the example's size. The same run gives the same
-bytes.
+The graph is the traced module of the source: for a run the reference itself (`Family.forward`, which includes the
+softmax and the rounding of pixels), for a language model its cached decoder. Every dynamic axis is named as the source
+declares it, so torch.export raises if an axis cannot vary, instead of fixing it to the example's size. The same source
+gives the same bytes.
 """
 
 import logging
@@ -18,12 +18,9 @@ from onnxscript.optimizer import optimize
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from export.graph.cached_decoder import CachedDecoder
-from export.graph.interface import read_interface
 from export.graph.recurrent import OPSET, emit_recurrent_operators
-from service.families import TensorSpec
-from training.checkpoint import Run
-from training.families import FAMILIES, Family
+from export.source import Source
+from service.contract.tensors import TensorSpec
 
 # None of these sizes is on the parity grid. None is 0 or 1, because torch.export treats those as constants.
 EXAMPLE_SIZES = {"batch": 5, "steps": 4, "past": 6}
@@ -33,48 +30,29 @@ MAX_FOLDED_CONSTANT = 1 << 28
 DTYPES = {"float32": torch.float32, "int64": torch.int64, "uint8": torch.uint8}
 
 
-class PositionalModel(nn.Module):
-    """A family's reference as a module with positional tensors as inputs and outputs."""
+def export_program(source: Source, module: nn.Module | None = None) -> torch.onnx.ONNXProgram:
+    """Trace the module of the source and translate it to ONNX; nodes keep module names and source lines as metadata.
 
-    def __init__(self, family: Family, model: nn.Module) -> None:
-        super().__init__()
-        self.family, self.model = family, model
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs = self.family.forward(self.model, dict(zip(self.family.inputs, inputs, strict=True)))
-        return tuple(outputs[name] for name in self.family.outputs)
-
-
-def exported_module(run: Run) -> nn.Module:
-    """The module to trace, with the inputs and outputs of the interface, in order."""
-    family = FAMILIES[run.recipe.family]
-    return CachedDecoder(run.model) if run.recipe.family == "language-model" else PositionalModel(family, run.model)
-
-
-def export_program(run: Run, module: nn.Module | None = None) -> torch.onnx.ONNXProgram:
-    """Trace the run's model and translate it to ONNX. The nodes keep module names and source lines as metadata.
-
-    Tests pass `module` to export a wrong graph in the place of `exported_module(run)`. Raises ExportError.
+    Tests pass `module` to export a wrong graph in the place of `source.module`. Raises ExportError.
     """
-    interface = read_interface(run)
-    dynamic = tuple(
-        {i: axis for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in interface.inputs
-    )
+    dynamic = tuple({i: axis for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in source.inputs)
+    traced = module or source.module
+    assert traced is not None, "a source without a module brings its own graph"
     try:
         with emit_recurrent_operators(), torch.no_grad(), silence_exporter():
             program = torch.onnx.export(
-                (module or exported_module(run)).eval(),
-                tuple(example_input(spec) for spec in interface.inputs),
+                traced.eval(),
+                tuple(example_input(spec) for spec in source.inputs),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=[spec.name for spec in interface.inputs],
-                output_names=[spec.name for spec in interface.outputs],
+                input_names=[spec.name for spec in source.inputs],
+                output_names=[spec.name for spec in source.outputs],
                 dynamic_shapes=(dynamic,),
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
         reason = " ".join(str(error.__cause__ or error).split())[:400]
-        raise ExportError("graph", f"PyTorch cannot export {run.recipe.name}: {reason}") from error
+        raise ExportError("graph", f"PyTorch cannot export {source.name}: {reason}") from error
     assert program is not None
     optimize(program.model, input_size_limit=MAX_FOLDED_CONSTANT, output_size_limit=MAX_FOLDED_CONSTANT)
     LiftConstantsToInitializersPass(size_limit=0)(program.model)

@@ -21,7 +21,7 @@ def metadata_mutants(candidate: Candidate, rng: np.random.Generator) -> list[Mut
 
 
 def _label_mutants(candidate: Candidate, rng: np.random.Generator) -> Iterator[Mutant]:
-    labels: tuple[str, ...] = getattr(candidate.manifest.parameters, "labels", ())
+    labels: tuple[str, ...] = candidate.manifest.labels
     pairs = [(first, second) for second in range(len(labels)) for first in range(second)]
     for number in rng.permutation(len(pairs))[:MAX_LABEL_PAIRS]:
         first, second = pairs[number]
@@ -34,9 +34,8 @@ def _label_mutants(candidate: Candidate, rng: np.random.Generator) -> Iterator[M
 
 
 def _set_labels(candidate: Candidate, *, labels: list[str]) -> Candidate:
-    parameters: Any = candidate.manifest.parameters
-    changed = parameters.model_copy(update={"labels": tuple(labels)})
-    return replace(candidate, manifest=candidate.manifest.model_copy(update={"parameters": changed}))
+    changed = candidate.manifest.head.model_copy(update={"labels": tuple(labels)})
+    return replace(candidate, manifest=candidate.manifest.model_copy(update={"head": changed}))
 
 
 def _tokenizer_mutants(candidate: Candidate, rng: np.random.Generator) -> Iterator[Mutant]:

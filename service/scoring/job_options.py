@@ -15,16 +15,16 @@ from service.scoring.sources import SOURCES
 from service.tasks import TASKS
 from service.tasks.body import parse_request
 
-# Rows of a shard by family of model; SEQUENCE_SHARD_ROWS for the others.
-SHARD_ROWS = {"image-classifier": 16384, "language-model": 64, "image-generator": 256}
+# Rows of a shard by pair of reader and head; SEQUENCE_SHARD_ROWS for the others.
+SHARD_ROWS = {"image -> labels": 16384, "text -> language-model": 64, "tensors -> image": 256}
 SEQUENCE_SHARD_ROWS = 4096
 REQUEST_FIELDS: Mapping[str, frozenset[str]] = {
-    "image-classifier": frozenset({"top_k"}),
-    "text-classifier": frozenset({"top_k", "truncate"}),
-    "series-classifier": frozenset({"top_k"}),
-    "series-tagger": frozenset({"top_k"}),
-    "language-model": frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs", "seed"}),
-    "image-generator": frozenset({"seed"}),
+    "image -> labels": frozenset({"top_k"}),
+    "text -> labels": frozenset({"top_k", "truncate"}),
+    "series -> labels": frozenset({"top_k"}),
+    "series -> token-labels": frozenset({"top_k"}),
+    "text -> language-model": frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs", "seed"}),
+    "tensors -> image": frozenset({"seed"}),
 }
 
 
@@ -40,7 +40,7 @@ def resolve_job(
     **options: Any,
 ) -> Job:
     """Fill in the defaults of a job and check its options against the first file. Raises ScoringError."""
-    family = manifest.parameters.family
+    pair = manifest.pair
     _check_request(manifest, request)
     first, file_columns = _first_with_columns(files, header=options["header"])
     if first.format == "openai" and id_column is None:
@@ -56,11 +56,11 @@ def resolve_job(
             model=manifest.name,
             version=manifest.version,
             input_format=first.format,
-            columns=map_columns(family, columns, file_columns, reserved=copied, sparse=first.format == "jsonl"),
+            columns=map_columns(pair, columns, file_columns, reserved=copied, sparse=first.format == "jsonl"),
             id_column=id_column,
             keep=keep,
             request=request,
-            shard_rows=shard_rows or SHARD_ROWS.get(family, SEQUENCE_SHARD_ROWS),
+            shard_rows=shard_rows or SHARD_ROWS.get(pair, SEQUENCE_SHARD_ROWS),
             **options,
         )
     except ValidationError as error:
@@ -82,11 +82,11 @@ def _first_with_columns(files: Sequence[InputFile], *, header: bool) -> tuple[In
 
 def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:
     """Raise ScoringError for an option that the task's request does not have, or whose value it refuses."""
-    family = manifest.parameters.family
-    unknown = sorted(set(request) - REQUEST_FIELDS[family])
+    pair = manifest.pair
+    unknown = sorted(set(request) - REQUEST_FIELDS[pair])
     if unknown:
-        known = ", ".join(sorted(REQUEST_FIELDS[family]))
-        raise ScoringError(f"--set {unknown[0]}: the options of a {family} are {known}")
+        known = ", ".join(sorted(REQUEST_FIELDS[pair]))
+        raise ScoringError(f"--set {unknown[0]}: the options of a model {pair} are {known}")
     items: dict[str, Any] = {"images": []} if manifest.task == "classify" else {}
     try:
         parse_request(TASKS[manifest.task].request, {"model": manifest.name, **items, **request})

@@ -34,8 +34,8 @@ class Context:
         self.job = job
         self.ledger = Ledger(job.output)
         self.model = load_bundle(job.bundles / job.model / job.version, job.device)
-        self.scorer = SCORERS[self.model.manifest.parameters.family](self.model, job.columns, job.request)
-        self.num_labels = len(getattr(self.model.manifest.parameters, "labels", ()))
+        self.scorer = SCORERS[self.model.manifest.pair](self.model, job.columns, job.request)
+        self.num_labels = len(self.model.manifest.labels)
         self._file: InputFile | None = None
         self._source: Source | None = None
 

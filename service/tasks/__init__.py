@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from service.families import TaskName
+from service.contract.pairs import TaskName
 from service.tasks.body import JsonObject, RequestBody
 from service.tasks.classify import ClassifyRequest, classify
 from service.tasks.generate import GenerateRequest, generate

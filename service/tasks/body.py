@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from service.contract.tensors import FrozenModel
 from service.errors import EkibenError, Fault
-from service.families import FrozenModel
 from service.manifest import Manifest
 from service.tasks.faults import MAX_FAULTS, describe_value, invalid_request, json_pointer, type_fault
 

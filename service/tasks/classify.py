@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
+from service.contract.readers import ImageReader
 from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
-from service.families import ImageClassifier
 from service.tasks.body import AnswerBody, JsonObject, RequestBody, check_items
 from service.tasks.codecs.images import decode_image, read_images
 from service.tasks.ranking import Ranked, TopK, rank
@@ -51,26 +51,26 @@ class ClassifyAnswer(AnswerBody):
 async def classify(model: Model, runner: Runner, request: ClassifyRequest, context: RequestContext) -> JsonObject:
     """Classify all images of the request in one run; returns a `ClassifyAnswer`."""
     check_items(request.images, model.manifest, "/images")
-    images = read_images(request.images, _parameters(model).image, "/images")
+    images = read_images(request.images, _reader(model), "/images")
     return await _classify_images(model, runner, images, request.top_k, context)
 
 
 async def classify_upload(model: Model, runner: Runner, file: bytes, top_k: int, context: RequestContext) -> JsonObject:
     """Classify one PNG or JPEG that is the whole request body."""
-    image = decode_image(file, _parameters(model).image, "")
+    image = decode_image(file, _reader(model), "")
     return await _classify_images(model, runner, image[None], top_k, context)
 
 
-def _parameters(model: Model) -> ImageClassifier:
-    assert isinstance(model.manifest.parameters, ImageClassifier), "the only family of this task"
-    return model.manifest.parameters
+def _reader(model: Model) -> ImageReader:
+    assert isinstance(model.manifest.reader, ImageReader), "the only reader of this task"
+    return model.manifest.reader
 
 
 async def _classify_images(
     model: Model, runner: Runner, images: npt.NDArray[np.uint8], top_k: int, context: RequestContext
 ) -> JsonObject:
     outputs = await runner.run(model.session, {"images": images}, ["probabilities"], context=context, items="/images")
-    ranked = rank(outputs["probabilities"], _parameters(model).labels, top_k)
+    ranked = rank(outputs["probabilities"], model.manifest.labels, top_k)
     return {
         "model": model.manifest.name,
         "version": model.manifest.version,

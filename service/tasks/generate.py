@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
+from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
 from service.engine.generation.decoder import GenerationParams, NotFiniteLogitsError, generate_tokens
 from service.engine.generation.sampling import Sampling
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import not_finite
-from service.families import ImageGenerator, LanguageModel
 from service.manifest import Manifest
 from service.tasks.body import AnswerBody, JsonObject, RequestBody, check_items, check_unused_fields
 from service.tasks.codecs.images import encode_png, make_grid
@@ -97,7 +97,7 @@ async def generate(model: Model, runner: Runner, request: GenerateRequest, conte
     """Continue every prompt, or generate `count` images; returns a `GenerateAnswer`."""
     seed = _resolve_seed(request)
     answer = {"model": model.manifest.name, "version": model.manifest.version, "seed": seed}
-    if isinstance(model.manifest.parameters, LanguageModel):
+    if isinstance(model.manifest.head, LanguageModelHead):
         return {**answer, "completions": await _complete(model, runner, request, seed, context)}
     images_BHW = await _generate_images(model, runner, request, seed, context)
     return {**answer, "images": [base64.b64encode(encode_png(image_HW)).decode() for image_HW in images_BHW]}
@@ -107,7 +107,7 @@ async def generate_grid(
     model: Model, runner: Runner, request: GenerateRequest, context: RequestContext
 ) -> tuple[bytes, int]:
     """Return all images of the request in one PNG, and their seed."""
-    if not isinstance(model.manifest.parameters, ImageGenerator):
+    if isinstance(model.manifest.head, LanguageModelHead):
         raise fault("/model", f"expected an image model for `Accept: image/png`, {model.manifest.name} generates text")
     seed = _resolve_seed(request)
     images_BHW = await _generate_images(model, runner, request, seed, context)
@@ -188,11 +188,13 @@ def sample_latents(seed: int, count: int, size: int) -> npt.NDArray[np.float32]:
 async def _generate_images(
     model: Model, runner: Runner, request: GenerateRequest, seed: int, context: RequestContext
 ) -> npt.NDArray[np.uint8]:
-    assert isinstance(model.manifest.parameters, ImageGenerator), "the other family of this task"
     check_unused_fields(TEXT_FIELDS, request.model_fields_set, model.manifest, "`count` and `seed`")
     count = 1 if request.count is None else request.count
     if count > model.manifest.limits.max_items:
         raise type_fault("/count", f"a count of 1 to {model.manifest.limits.max_items}", count)
-    latents = sample_latents(seed, count, model.manifest.parameters.latent_size)
+    [spec] = model.manifest.inputs  # float32 [batch, size]: see `is_latent_generator`
+    size = spec.shape[1]
+    assert isinstance(size, int)
+    latents = sample_latents(seed, count, size)
     outputs = await runner.run(model.session, {"latents": latents}, ["images"], context=context, items="/images")
     return outputs["images"]

@@ -2,10 +2,10 @@
 
 from typing import get_args
 
+from service.contract.pairs import TaskName
 from service.engine.repository.repository import Repository
 from service.engine.sessions.model import Model
 from service.errors import EkibenError, Fault
-from service.families import TaskName
 from service.tasks.faults import describe_value
 
 ENDPOINTS: dict[TaskName, str] = {task: f"/{task}" for task in get_args(TaskName)}

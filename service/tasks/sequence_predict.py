@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import ConfigDict, Field
 
 from service.bundle import Tensors
+from service.contract.readers import SeriesReader, TextReader
 from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
-from service.families import SeriesClassifier, SeriesTagger, TextClassifier
 from service.manifest import Manifest
 from service.tasks.body import AnswerBody, JsonObject, RequestBody, check_items, check_unused_fields
 from service.tasks.codecs.series import pad_rows, read_series
@@ -72,25 +72,25 @@ async def sequence_predict(
     model: Model, runner: Runner, request: SequencePredictRequest, context: RequestContext
 ) -> JsonObject:
     """Classify all texts or series of the request in one run; returns a `SequencePredictAnswer`."""
-    manifest, parameters = model.manifest, model.manifest.parameters
-    if isinstance(parameters, TextClassifier):
+    manifest, reader = model.manifest, model.manifest.reader
+    if isinstance(reader, TextReader):
         inputs, items = await _read_texts(model, runner, request, context), "/texts"
     else:
-        assert isinstance(parameters, SeriesClassifier | SeriesTagger), "the other families of this task"
-        inputs, items = _read_series(manifest, parameters, request), "/sequences"
-    is_stateful = isinstance(parameters, SeriesTagger)
+        assert isinstance(reader, SeriesReader), "the other reader of this task"
+        inputs, items = _read_series(manifest, reader, request), "/sequences"
+    is_stateful = isinstance(reader, SeriesReader) and reader.state is not None
     names = ["probabilities", "next_h", "next_c"] if is_stateful else ["probabilities"]
     outputs = await runner.run(model.session, inputs, names, context=context, items=items)
     probabilities, lengths_B = outputs["probabilities"], inputs["lengths"]
     # A stateful model predicts after each step.
     last_BL = probabilities[np.arange(len(lengths_B)), lengths_B - 1] if is_stateful else probabilities
-    predictions: list[JsonObject] = [{**top[0], "top": top} for top in rank(last_BL, parameters.labels, request.top_k)]
+    predictions: list[JsonObject] = [{**top[0], "top": top} for top in rank(last_BL, manifest.labels, request.top_k)]
     if items == "/texts":
         for prediction, length in zip(predictions, lengths_B.tolist(), strict=True):
             prediction["tokens"] = length
     elif is_stateful:
         for i, length in enumerate(lengths_B.tolist()):
-            steps = rank(probabilities[i, :length], parameters.labels, 1)
+            steps = rank(probabilities[i, :length], manifest.labels, 1)
             predictions[i]["steps"] = [ranked for [ranked] in steps]
             predictions[i]["state"] = pack_state(manifest, outputs["next_h"][i], outputs["next_c"][i])
     return {"model": manifest.name, "version": manifest.version, "predictions": predictions}
@@ -108,27 +108,25 @@ async def _read_texts(
     return {"ids": ids_BT, "lengths": lengths_B}
 
 
-def _read_series(
-    manifest: Manifest, parameters: SeriesClassifier | SeriesTagger, request: SequencePredictRequest
-) -> Tensors:
+def _read_series(manifest: Manifest, reader: SeriesReader, request: SequencePredictRequest) -> Tensors:
     unused = ["texts", "truncate", "states"]
-    if isinstance(parameters, SeriesTagger):
+    if reader.state is not None:
         unused.remove("states")
     check_unused_fields(unused, request.model_fields_set, manifest, "`sequences`")
     if request.sequences is None:
         raise fault("/sequences", f"this field is required: {manifest.name} reads series of numbers")
     check_items(request.sequences, manifest, "/sequences")
-    channels = parameters.channels
+    channels = reader.channels
     rows = [
         read_series(row, manifest, channels=channels, pointer=f"/sequences/{i}")
         for i, row in enumerate(request.sequences)
     ]
     series_BTC, lengths_B = pad_rows(rows, np.float32, channels)
     inputs: Tensors = {"series": series_BTC, "lengths": lengths_B}
-    if not isinstance(parameters, SeriesTagger):
+    if reader.state is None:
         return inputs
     states = request.states if request.states is not None else [None] * len(rows)
     if len(states) != len(rows):
         raise type_fault("/states", f"as many states as sequences ({len(rows)})", states)
-    state_B2LH = np.stack([unpack_state(text, manifest, parameters, f"/states/{i}") for i, text in enumerate(states)])
+    state_B2LH = np.stack([unpack_state(text, manifest, reader.state, f"/states/{i}") for i, text in enumerate(states)])
     return {**inputs, "h": np.ascontiguousarray(state_B2LH[:, 0]), "c": np.ascontiguousarray(state_B2LH[:, 1])}

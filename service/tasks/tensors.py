@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from service.families import TensorSpec
+from service.contract.tensors import TensorSpec
 from service.manifest import Manifest, ValueRange
 from service.tasks.domain import is_between
 from service.tasks.faults import fault
@@ -64,7 +64,7 @@ def value_rules(
             rules.append(_float_rule(spec, pointers[spec.name], manifest.domain.get(spec.name), "lengths" in shapes))
     steps = sizes.get("steps", (0, ""))[0]
     if "ids" in shapes:
-        rules.append(ValueRule("ids", pointers["ids"], 0, manifest.parameters.vocabulary - 1))  # type: ignore[union-attr]
+        rules.append(ValueRule("ids", pointers["ids"], 0, manifest.reader.vocabulary - 1))  # type: ignore[union-attr]
     if "lengths" in shapes:
         rules.append(ValueRule("lengths", pointers["lengths"], 1, steps))
     if "past_lengths" in shapes:

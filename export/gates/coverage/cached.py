@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from export.candidate import Candidate
-from export.gates.backends import torch_backend
+from export.gates.backends import reference_backend
 from export.gates.cases import Array, Case, draw_rows, single_chunk
 from export.gates.coverage.comparison import Comparison, Coverage
 from export.gates.coverage.sizes import ALL_LENGTHS, ALL_SIZES, NUM_LONGER, batch_sizes, dense_sizes
@@ -40,10 +40,10 @@ class CachedRows:
         self._candidate, self._rng = candidate, rng
         self._caches = [spec.name.removeprefix("past_") for spec in manifest.inputs[2:]]
         num_rows = max(2, min(MAX_ROWS, MAX_POOL_BYTES // (self.context * self._step_bytes())))
-        inputs = draw_rows(candidate.run, manifest, np.full(num_rows, self.context), rng)
+        inputs = draw_rows(candidate.source, manifest, np.full(num_rows, self.context), rng)
         self._ids_BT = inputs["ids"]
         case = Case(name="", inputs=inputs, chunks=single_chunk(inputs["lengths"]))
-        self._outputs = torch_backend(candidate.run)(case)
+        self._outputs = reference_backend(candidate.source)(case)
 
     def compare(self, comparison: Comparison, past_B: Array, num_steps: int, num_slots: int) -> None:
         """Compare `num_steps` new tokens of as many rows, each after its past, with `num_slots` slots of cache."""

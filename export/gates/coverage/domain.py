@@ -9,8 +9,8 @@ from math import ceil, log2
 
 import numpy as np
 
+from export.source import Source
 from service.manifest import Manifest, ValueRange
-from training.checkpoint import Run
 
 # A series may have values of up to this many times the largest of the test split.
 SERIES_FACTOR = 30
@@ -23,15 +23,15 @@ CELL_ITEMS = 2
 MIN_LATENT = 16
 
 
-def choose_domain(run: Run, manifest: Manifest) -> dict[str, ValueRange]:
+def choose_domain(source: Source, manifest: Manifest) -> dict[str, ValueRange]:
     """The range of each float input, symmetric around 0. The caches of a language model have none."""
     domain: dict[str, ValueRange] = {}
     for spec in manifest.inputs:
         match spec.name:
             case "series":
-                high = _power_of_two(SERIES_FACTOR * largest_test_value(run, "series"))
+                high = _power_of_two(SERIES_FACTOR * largest_test_value(source, "series"))
             case "latents":
-                high = _power_of_two(max(MIN_LATENT, largest_test_value(run, "latents")))
+                high = _power_of_two(max(MIN_LATENT, largest_test_value(source, "latents")))
             case "h":
                 high = HIDDEN
             case "c":
@@ -42,9 +42,9 @@ def choose_domain(run: Run, manifest: Manifest) -> dict[str, ValueRange]:
     return domain
 
 
-def largest_test_value(run: Run, name: str) -> float:
+def largest_test_value(source: Source, name: str) -> float:
     """The largest magnitude of this input in the test split."""
-    return float(np.abs(run.test.inputs[name]).max())
+    return float(np.abs(source.examples.inputs[name]).max())
 
 
 def _power_of_two(value: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from export.candidate import Candidate
 from export.gates.cases import Array
 from export.gates.coverage.row import Row
-from service.families import SeriesTagger
+from service.contract.readers import SeriesReader
 from service.manifest import ValueRange
 
 # Denormal numbers first; then each power of ten up to the end of the domain.
@@ -37,12 +37,12 @@ def latent_rows(test_latents: Array, domain: ValueRange) -> Iterator[Row]:
 
 def series_rows(candidate: Candidate, domain: Mapping[str, ValueRange]) -> Iterator[Row]:
     """Structured series; for a tagger each with a structured state, and each unit of the state at both ends."""
-    test, parameters = candidate.run.test.inputs, candidate.manifest.parameters
+    test, reader = candidate.source.examples.inputs, candidate.manifest.reader
     longest = candidate.manifest.limits.max_steps or 1
     rows = list(_series(test, min(SHORT_STEPS, longest), longest, domain["series"]))
     states = cycle([dict[str, Array]()])
-    if isinstance(parameters, SeriesTagger):
-        units = parameters.layers, parameters.hidden
+    if isinstance(reader, SeriesReader) and reader.state is not None:
+        units = reader.state.layers, reader.state.hidden
         states = cycle(_states(units, domain))
         for part, other in (("h", "c"), ("c", "h")):
             for name, values in _single_values(units, domain[part]):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from export.candidate import Candidate
-from export.gates.backends import Backend, session_backend, torch_backend
+from export.gates.backends import Backend, reference_backend, session_backend
 from export.gates.cases import RAGGED, Array, Case, draw_rows
 from export.gates.coverage.comparison import Comparison, Coverage
 from service.bundle import Tensors
@@ -59,12 +59,12 @@ class RowPool:
 
 def check_lengths(candidate: Candidate) -> Coverage:
     """Every length, alone or with shorter rows, and then all rows of a pool in one batch. Raises ExportError."""
-    run, manifest, rng = candidate.run, candidate.manifest, np.random.default_rng(3)
-    comparison = Comparison(manifest, "every length", exact=torch_backend(run, float64=True))
-    reference, session = torch_backend(run), session_backend(candidate.session)
+    source, manifest, rng = candidate.source, candidate.manifest, np.random.default_rng(3)
+    comparison = Comparison(manifest, "every length", exact=reference_backend(source, float64=True))
+    reference, session = reference_backend(source), session_backend(candidate.session)
     assert manifest.limits.max_steps is not None
     for lengths in _pools(manifest, dense_sizes(manifest.limits.max_steps, ALL_LENGTHS, NUM_LONGER)):
-        pool = RowPool(candidate, reference, draw_rows(run, manifest, lengths, rng))
+        pool = RowPool(candidate, reference, draw_rows(source, manifest, lengths, rng))
         for row in range(len(lengths)):
             companions = rng.integers(0, row + 1, rng.integers(MAX_COMPANIONS + 1))
             pool.compare(rng.permutation([row, *companions]), session, comparison)
@@ -74,12 +74,12 @@ def check_lengths(candidate: Candidate) -> Coverage:
 
 def check_batch_sizes(candidate: Candidate) -> Coverage:
     """Batches of every size, of short rows. Raises ExportError."""
-    run, manifest, rng = candidate.run, candidate.manifest, np.random.default_rng(4)
-    comparison = Comparison(manifest, "every batch size", exact=torch_backend(run, float64=True))
+    source, manifest, rng = candidate.source, candidate.manifest, np.random.default_rng(4)
+    comparison = Comparison(manifest, "every batch size", exact=reference_backend(source, float64=True))
     max_steps = min(MAX_SHORT_STEPS, manifest.limits.max_steps or 1)
     largest = min(MAX_BATCH_ITEMS, max(ALL_SIZES, MAX_POOL_BYTES // _row_bytes(manifest, max_steps)))
     lengths = rng.integers(1, max_steps + 1, largest)
-    pool = RowPool(candidate, torch_backend(run), draw_rows(run, manifest, lengths, rng))
+    pool = RowPool(candidate, reference_backend(source), draw_rows(source, manifest, lengths, rng))
     session = session_backend(candidate.session)
     for size in batch_sizes(largest):
         pool.compare((rng.integers(largest) + np.arange(size)) % largest, session, comparison)

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from export.candidate import Candidate
-from export.gates.backends import session_backend, torch_backend
+from export.gates.backends import reference_backend, session_backend
 from export.gates.cases import Array, Case, single_chunk
 from export.gates.coverage.comparison import Comparison, Coverage
 from export.gates.coverage.floats import latent_rows, series_rows
 from export.gates.coverage.images import image_rows
 from export.gates.coverage.row import Row
-from service.families import ImageClassifier, ImageGenerator, LanguageModel, TextClassifier
+from service.contract.heads import LanguageModelHead
+from service.contract.readers import ImageReader, TensorsReader, TextReader
 from service.manifest import ValueRange
 
 # Bounds of one batch.
@@ -28,8 +29,8 @@ TIED_LENGTHS = (2, 7, 64)
 
 def check_structured(candidate: Candidate, domain: Mapping[str, ValueRange]) -> Coverage:
     """Compare all structured inputs of the model's family. Raises ExportError that names the input."""
-    run, session = candidate.run, session_backend(candidate.session)
-    reference, exact = torch_backend(run), torch_backend(run, float64=True)
+    source, session = candidate.source, session_backend(candidate.session)
+    reference, exact = reference_backend(source), reference_backend(source, float64=True)
     comparison = Comparison(candidate.manifest, "structured inputs", exact=exact)
     for case in _cases(structured_rows(candidate, domain), candidate):
         comparison.add(case, reference(case), session(case))
@@ -38,15 +39,16 @@ def check_structured(candidate: Candidate, domain: Mapping[str, ValueRange]) -> 
 
 def structured_rows(candidate: Candidate, domain: Mapping[str, ValueRange]) -> Iterator[Row]:
     """The structured inputs of the model's family."""
-    run, parameters = candidate.run, candidate.manifest.parameters
-    match parameters:
-        case ImageClassifier():
-            return image_rows(run.test.inputs["images"])
-        case ImageGenerator():
-            return latent_rows(run.test.inputs["latents"], domain["latents"])
-        case TextClassifier() | LanguageModel():
-            max_tokens = MAX_TOKENS if isinstance(parameters, LanguageModel) else parameters.vocabulary
-            return _token_rows(parameters.vocabulary, max_tokens, candidate.manifest.limits.max_steps or 1)
+    examples, reader = candidate.source.examples.inputs, candidate.manifest.reader
+    match reader:
+        case ImageReader():
+            return image_rows(examples["images"])
+        case TensorsReader():
+            return latent_rows(examples["latents"], domain["latents"])
+        case TextReader():
+            is_cached = isinstance(candidate.manifest.head, LanguageModelHead)
+            max_tokens = MAX_TOKENS if is_cached else reader.vocabulary
+            return _token_rows(reader.vocabulary, max_tokens, candidate.manifest.limits.max_steps or 1)
         case _:
             return series_rows(candidate, domain)
 
@@ -101,7 +103,7 @@ def _cases(rows: Iterator[Row], candidate: Candidate) -> Iterator[Case]:
 
 def _case(rows: list[Row], candidate: Candidate) -> Case:
     inputs = {name: np.stack([row.inputs[name] for row in rows]) for name in rows[0].inputs}
-    is_cached = isinstance(candidate.manifest.parameters, LanguageModel)
+    is_cached = isinstance(candidate.manifest.head, LanguageModelHead)
     return Case(
         name=f"a batch of {len(rows)}",
         inputs=inputs,

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from export.candidate import Candidate
-from export.gates.cases import Array, Source, draw_case
+from export.gates.cases import Array, Items, draw_case
 from service.bundle import Tensors
+from service.contract.readers import TextReader
 from service.engine.generation.decoder import MIN_CACHE_CAPACITY
 from service.engine.verification.shapes import doubling
-from service.families import LanguageModel
 
 # The logits of the new steps of one row.
 MAX_LOGITS = 30_000
@@ -47,9 +47,9 @@ def _max_steps(candidate: Candidate) -> int:
 
 
 def _vocabulary_size(candidate: Candidate) -> int:
-    parameters = candidate.manifest.parameters
-    assert isinstance(parameters, LanguageModel)
-    return parameters.vocabulary
+    reader = candidate.manifest.reader
+    assert isinstance(reader, TextReader)
+    return reader.vocabulary
 
 
 def _vocabulary(candidate: Candidate, longest: int) -> Iterator[Tensors]:
@@ -66,9 +66,9 @@ def _vocabulary(candidate: Candidate, longest: int) -> Iterator[Tensors]:
 
 
 def _prompted(
-    candidate: Candidate, past: list[int], steps: int, rng: np.random.Generator, source: Source = "test"
+    candidate: Candidate, past: list[int], steps: int, rng: np.random.Generator, items: Items = "test"
 ) -> Tensors:
     past_B: Array = np.array(past, np.int64)[: candidate.manifest.limits.max_items]
     width = int(past_B.max()) + steps
-    case = draw_case(candidate.run, candidate.manifest, batch=len(past_B), steps=width, source=source, rng=rng)
+    case = draw_case(candidate.source, candidate.manifest, batch=len(past_B), steps=width, items=items, rng=rng)
     return {"ids": case.inputs["ids"], "past_lengths": past_B}

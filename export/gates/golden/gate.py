@@ -21,9 +21,9 @@ from export.gates.golden.ratios import measure_ratios
 from export.gates.golden.reference import reference_cases
 from export.mutation.corpus import draw_graph_mutants
 from service.bundle import GoldenCase
+from service.contract.heads import LanguageModelHead
 from service.engine.verification.parity import replay_cases
 from service.errors import BundleError
-from service.families import LanguageModel
 from service.manifest import MutationScore
 
 SEED = 2
@@ -97,7 +97,7 @@ def _case_row_bytes(case: GoldenCase) -> int:
 
 def _mutant_ratios(candidate: Candidate, cases: Sequence[GoldenCase]) -> tuple[Array, Array]:
     """The ratios of each mutant on each row, to the limits of the replay and to the tolerance."""
-    is_language = isinstance(candidate.manifest.parameters, LanguageModel)
+    is_language = isinstance(candidate.manifest.head, LanguageModelHead)
     mutants = draw_graph_mutants(candidate, count=NUM_LANGUAGE_MUTANTS if is_language else NUM_MUTANTS, seed=SEED)
     ratios = [measure_ratios(mutant.apply(candidate), cases) for mutant in mutants]
     return np.stack([ratio.to_limit for ratio in ratios]), np.stack([ratio.to_tolerance for ratio in ratios])

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from export.candidate import Candidate
-from export.gates.cases import SOURCES, Array, Source, draw_case
+from export.gates.cases import ITEMS, Array, Items, draw_case
 from export.gates.golden.decoding import mandatory_prompts, optional_prompts
 from service.bundle import Tensors
+from service.contract.heads import LanguageModelHead
+from service.contract.readers import TextReader
 from service.engine.verification.shapes import doubling_with_midpoints
-from service.families import LanguageModel, TextClassifier
 from service.manifest import Manifest
 
 # Batch, steps, source of the items: ragged rows with garbage as padding. The example of the trace has other sizes.
-RAGGED_SIZES: tuple[tuple[int, int, Source], ...] = ((3, 7, "random"), (1, 1, "test"), (2, 1 << 30, "test"))
+RAGGED_SIZES: tuple[tuple[int, int, Items], ...] = ((3, 7, "random"), (1, 1, "test"), (2, 1 << 30, "test"))
 FIRST_LENGTH = 8
 MAX_POOL_ROWS, MAX_POOL_BYTES = 512, 500_000
 # Of larger vocabularies, evenly spaced words are read.
@@ -42,7 +43,7 @@ class Pool:
 def draw_pool(candidate: Candidate, *, seed: int) -> Pool:
     """Draw the pool. Other seeds draw other items of the same sources."""
     rng = np.random.default_rng(seed)
-    if isinstance(candidate.manifest.parameters, LanguageModel):
+    if isinstance(candidate.manifest.head, LanguageModelHead):
         return Pool(
             mandatory=tuple(mandatory_prompts(candidate, rng)), optional=tuple(optional_prompts(candidate, rng))
         )
@@ -76,8 +77,8 @@ def _bucket_batches(candidate: Candidate, rng: np.random.Generator) -> Iterator[
 
 def _vocabulary_batches(candidate: Candidate) -> Iterator[Tensors]:
     """Every word alone, so that no row of the embedding is unread, of at most MAX_WORDS."""
-    parameters, max_items = candidate.manifest.parameters, candidate.manifest.limits.max_items
-    vocabulary = parameters.vocabulary if isinstance(parameters, TextClassifier) else 0
+    reader, max_items = candidate.manifest.reader, candidate.manifest.limits.max_items
+    vocabulary = reader.vocabulary if isinstance(reader, TextReader) else 0
     ids = np.unique(np.linspace(0, vocabulary - 1, min(vocabulary, MAX_WORDS)).astype(np.int64))
     for start in range(0, len(ids), max_items):
         rows = ids[start : start + max_items, None]
@@ -91,7 +92,7 @@ def _optional_batches(candidate: Candidate, rng: np.random.Generator) -> Iterato
     batch = min(GROUP_ROWS, limits.max_items)
     size_bytes = 0
     for number in range(MAX_POOL_ROWS // batch):
-        steps, source = lengths[number % len(lengths)], SOURCES[number // len(lengths) % 2]
+        steps, source = lengths[number % len(lengths)], ITEMS[number // len(lengths) % 2]
         inputs = _draw(candidate, batch, steps, source, rng)
         structured = _structured(inputs, number // (2 * len(lengths)), rng)
         if "latents" in inputs:
@@ -102,8 +103,8 @@ def _optional_batches(candidate: Candidate, rng: np.random.Generator) -> Iterato
             return
 
 
-def _draw(candidate: Candidate, batch: int, steps: int | None, source: Source, rng: np.random.Generator) -> Tensors:
-    case = draw_case(candidate.run, candidate.manifest, batch=batch, steps=steps, source=source, rng=rng)
+def _draw(candidate: Candidate, batch: int, steps: int | None, items: Items, rng: np.random.Generator) -> Tensors:
+    case = draw_case(candidate.source, candidate.manifest, batch=batch, steps=steps, items=items, rng=rng)
     return _within_domain(candidate.manifest, case.inputs)
 
 

@@ -9,7 +9,7 @@ Shapes: B batch, S new steps, T tokens.
 import numpy as np
 
 from export.candidate import Candidate
-from export.gates.backends import Backend, torch_backend
+from export.gates.backends import Backend, reference_backend
 from export.gates.cases import Array, Case
 from service.bundle import GoldenCase, Tensors
 from service.engine.verification.golden_inputs import PROMPTED
@@ -25,7 +25,7 @@ def reference_cases(
 
     The error is relative to the largest magnitude of its row.
     """
-    torch32, torch64 = torch_backend(candidate.run), torch_backend(candidate.run, float64=True)
+    torch32, torch64 = reference_backend(candidate.source), reference_backend(candidate.source, float64=True)
     rounding: dict[str, float] = {}
     cases = []
     for batch in batches:

@@ -31,11 +31,11 @@ def candidate_model(candidate: Candidate) -> Model:
 
 
 def _tokenizer(candidate: Candidate) -> Tokenizer | None:
-    vocabulary = getattr(candidate.manifest.parameters, "vocabulary", None)
+    vocabulary = getattr(candidate.manifest.reader, "vocabulary", None)
     if vocabulary is None:
         return None
     if candidate.tokenizer is None:
-        raise ExportError("requests", f"a {candidate.manifest.parameters.family} needs a {TOKENIZER}")
+        raise ExportError("requests", f"a model of texts needs a {TOKENIZER}")
     try:
         return parse_tokenizer(candidate.tokenizer, vocabulary)
     except ValueError as error:

@@ -23,7 +23,7 @@ MAX_TOP_K = 1000
 
 def image_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
     """Test images and one image of noise, as PNG and as nested lists, and an image for each label."""
-    images, num_labels = candidate.run.test.inputs["images"], len(candidate.run.checkpoint.labels)
+    images, num_labels = candidate.source.examples.inputs["images"], len(candidate.source.labels)
     noise = np.random.default_rng(3).integers(0, 256, images.shape[1:], dtype=np.uint8)
     for chosen, encode, top_k in (
         ([0], _png, 3),
@@ -44,7 +44,7 @@ def image_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
 def _label_cases(candidate: Candidate) -> Iterator[tuple[list[int], int]]:
     """Test items in which each label ranks first, and the number of labels to ask for, in as few requests as fit."""
     items, max_items = items_by_label(candidate), candidate.manifest.limits.max_items
-    top_k = min(len(candidate.run.checkpoint.labels), MAX_TOP_K)
+    top_k = min(len(candidate.source.labels), MAX_TOP_K)
     yield from ((items[i : i + max_items], top_k) for i in range(0, len(items), max_items))
 
 
@@ -60,7 +60,7 @@ def _nested_lists(image: Array) -> list[Any]:
 
 def text_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
     """Texts of the test split, with one for each label."""
-    split, whole = candidate.run.test, whole_items(candidate.run.test)
+    split, whole = candidate.source.examples, whole_items(candidate.source.examples)
     first = [whole[i % len(whole)] for i in range(12)]
     for rows, top_k in ((first[:1], 3), (first[1:3], 1), (first[3:11], 2), (first[11:], 100), *_label_cases(candidate)):
         lengths = split.inputs["lengths"][rows]
@@ -71,7 +71,7 @@ def text_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
 
 def series_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
     """Series of the test split, with one for each label."""
-    split = candidate.run.test
+    split = candidate.source.examples
     for chosen, top_k in (([0], 3), ([1, 2], 1), (list(range(3, 9)), 2), ([9], 100), *_label_cases(candidate)):
         rows = [i % len(split) for i in chosen]
         lengths = split.inputs["lengths"][rows]
@@ -104,7 +104,7 @@ def stateful_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
 
 
 def _label_check(candidate: Candidate, inputs: dict[str, Array], top_k: int) -> ResponseCheck:
-    labels = candidate.run.checkpoint.labels
+    labels = candidate.source.labels
     tolerance = candidate.manifest.tolerance["probabilities"]
 
     def check_entries(location: str, entries: list[dict[str, Any]], expected_L: Array, count: int) -> None:
@@ -113,7 +113,7 @@ def _label_check(candidate: Candidate, inputs: dict[str, Array], top_k: int) -> 
         order = np.argsort(-expected_L, kind="stable")
         for rank, entry in enumerate(entries):
             if entry["label"] not in labels:
-                raise MismatchError(f"{location}: label {entry['label']!r} is none of the run's")
+                raise MismatchError(f"{location}: label {entry['label']!r} is none of the source's")
             expected = float(expected_L[labels.index(entry["label"])])
             allowed = tolerance.atol + tolerance.rtol * expected
             # Two labels whose probabilities are within tolerance of each other may swap their ranks.

@@ -15,21 +15,21 @@ from service.bundle import RequestCase
 from service.errors import EkibenError
 from service.tasks.replay import answer_request_sync
 
-BY_FAMILY: dict[str, Callable[[Candidate], Iterator[CheckedRequest]]] = {
-    "image-classifier": classification.image_cases,
-    "series-classifier": classification.series_cases,
-    "series-tagger": classification.stateful_cases,
-    "text-classifier": classification.text_cases,
-    "language-model": generation.prompt_cases,
-    "image-generator": generation.image_cases,
+BY_PAIR: dict[str, Callable[[Candidate], Iterator[CheckedRequest]]] = {
+    "image -> labels": classification.image_cases,
+    "series -> labels": classification.series_cases,
+    "series -> token-labels": classification.stateful_cases,
+    "text -> labels": classification.text_cases,
+    "text -> language-model": generation.prompt_cases,
+    "tensors -> image": generation.image_cases,
 }
 
 
 def check_requests(candidate: Candidate) -> tuple[RequestCase, ...]:
-    """Run every request of the family. Raises ExportError that names the body and the difference."""
+    """Run every request of the pair. Raises ExportError that names the body and the difference."""
     model = candidate_model(candidate)
     cases = []
-    for number, request in enumerate(BY_FAMILY[candidate.manifest.parameters.family](candidate)):
+    for number, request in enumerate(BY_PAIR[candidate.manifest.pair](candidate)):
         body = {"model": candidate.manifest.name, **request.body}
         try:
             response = answer_request_sync(model, body)

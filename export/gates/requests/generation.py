@@ -9,25 +9,22 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
 from export.candidate import Candidate
 from export.errors import ExportError, MismatchError
-from export.gates.backends import torch_backend
+from export.gates.backends import reference_backend
 from export.gates.cases import Array, Case
 from export.gates.requests.checked_request import Body, CheckedRequest, ResponseCheck
 from service.engine.generation.sampling import Sampling, log_probability, sample
 from service.engine.verification.parity import compare
-from service.families import ImageGenerator
 from service.tasks.generate import sample_latents
-from training.families import FAMILIES
 
 
 def prompt_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
     """Greedy and sampled continuations of the test text, with every sampling parameter."""
-    text = candidate.run.test.texts[0]
+    text = candidate.source.examples.texts[0]
     # A token has at least one character, so a prompt of this many characters leaves room for its continuation.
     half = (candidate.manifest.limits.max_steps or 1) // 2
     prompts = [text[len(text) * i // 8 :][: min(8 + 2 * i, half)] for i in range(8)]
@@ -57,9 +54,9 @@ def _vocabulary_prompts(candidate: Candidate, max_tokens: int) -> list[str]:
 
 def run_tokenizer(candidate: Candidate) -> Tokenizer:
     """The tokenizer of the run, whatever the candidate's is. Raises ExportError if the run has none."""
-    if candidate.run.tokenizer is None:
-        raise ExportError("requests", f"a {candidate.run.recipe.family} needs a tokenizer, its run has none")
-    return Tokenizer.from_str(candidate.run.tokenizer)
+    if candidate.source.tokenizer is None:
+        raise ExportError("requests", "a model of texts needs a tokenizer, its source has none")
+    return Tokenizer.from_str(candidate.source.tokenizer)
 
 
 def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
@@ -74,8 +71,7 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
     tolerance = candidate.manifest.tolerance["logits"]
 
     def logits(ids: Sequence[int]) -> Array:
-        outputs = FAMILIES[candidate.run.recipe.family].predict(candidate.run.model, {"ids": torch.tensor([ids])})
-        return outputs["logits"][0, -1].numpy()
+        return candidate.source.predict({"ids": np.array([ids], np.int64)})["logits"][0, -1]
 
     def check(response: dict[str, Any]) -> None:
         prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
@@ -106,14 +102,13 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
 
 def image_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
     """One image to four, from several seeds."""
-    parameters = candidate.manifest.parameters
-    assert isinstance(parameters, ImageGenerator)
-    size = parameters.latent_size
+    size = candidate.manifest.inputs[0].shape[1]
+    assert isinstance(size, int)
     for count, seed in ((1, 0), (1, 1), (2, 7), (3, 2**32), (4, 11)):
 
         def check(response: dict[str, Any], count: int = count, seed: int = seed) -> None:
             case = Case(name="request", inputs={"latents": sample_latents(seed, count, size)})
-            expected = torch_backend(candidate.run)(case)["images"]
+            expected = reference_backend(candidate.source)(case)["images"]
             actual = np.stack([np.asarray(Image.open(BytesIO(base64.b64decode(text)))) for text in response["images"]])
             difference = compare(expected, actual, atol=0, rtol=0)
             if not difference.within:

@@ -9,9 +9,9 @@ Shapes: B batch, T steps, L labels.
 import numpy as np
 
 from export.candidate import Candidate
-from export.gates.backends import torch_backend
+from export.gates.backends import reference_backend
 from export.gates.cases import Array, Case
-from service.families import SeriesTagger
+from service.contract.readers import SeriesReader
 from training.recipe import Split
 
 BATCH = 256
@@ -20,23 +20,23 @@ MAX_ITEMS = 10_000
 
 def label_probabilities(candidate: Candidate, inputs: dict[str, Array]) -> Array:
     """PyTorch's probabilities, [B, L]; of a tagger, which starts from its initial state, [B, T, L]."""
-    if isinstance(candidate.manifest.parameters, SeriesTagger):
-        parameters = candidate.manifest.parameters
-        zeros = np.zeros((len(inputs["lengths"]), parameters.layers, parameters.hidden), np.float32)
+    reader = candidate.manifest.reader
+    if isinstance(reader, SeriesReader) and reader.state is not None:
+        zeros = np.zeros((len(inputs["lengths"]), reader.state.layers, reader.state.hidden), np.float32)
         inputs = {**inputs, "h": zeros, "c": zeros}
-    return torch_backend(candidate.run)(Case(name="request", inputs=inputs))["probabilities"]
+    return reference_backend(candidate.source)(Case(name="request", inputs=inputs))["probabilities"]
 
 
 def items_by_label(candidate: Candidate) -> list[int]:
     """For each label the test item in which it ranks first by the largest margin; no item if it ranks first in none."""
-    split = candidate.run.test
+    split = candidate.source.examples
     items = np.array(whole_items(split)[:MAX_ITEMS])
     batches = [_final_probabilities(candidate, items[i : i + BATCH]) for i in range(0, len(items), BATCH)]
     probabilities_BL = np.concatenate(batches)
     first_B = probabilities_BL.argmax(1)
     runner_up_B = np.partition(probabilities_BL, -2, axis=1)[:, -2] if probabilities_BL.shape[1] > 1 else 0
     margin_B = probabilities_BL.max(1) - runner_up_B
-    num_labels = len(candidate.run.checkpoint.labels)
+    num_labels = len(candidate.source.labels)
     rows = (np.flatnonzero(first_B == label) for label in range(num_labels))
     return [int(items[row[margin_B[row].argmax()]]) for row in rows if row.size]
 
@@ -51,6 +51,6 @@ def whole_items(split: Split) -> list[int]:
 
 def _final_probabilities(candidate: Candidate, items: Array) -> Array:
     """[B, L], those of a tagger after the last step."""
-    inputs = {name: array[items] for name, array in candidate.run.test.inputs.items()}
+    inputs = {name: array[items] for name, array in candidate.source.examples.inputs.items()}
     probabilities = label_probabilities(candidate, inputs)
     return probabilities[np.arange(len(items)), inputs["lengths"] - 1] if probabilities.ndim == 3 else probabilities

@@ -13,8 +13,9 @@ from export.candidate import Candidate
 from export.errors import ExportError
 from export.gates.vocabulary.linear_time import check_linear_time
 from service.bundle import TokenCase
+from service.contract.heads import LanguageModelHead
+from service.contract.readers import TextReader
 from service.engine.sessions.tokenizer import describe_difference, encode_texts, parse_tokenizer
-from service.families import LanguageModel, TextClassifier
 from service.manifest import TOKENIZER
 from training.recipe import IGNORE_INDEX
 from training.token_cases import choose_cases
@@ -23,21 +24,21 @@ from training.token_cases import choose_cases
 def check_vocabulary(candidate: Candidate) -> tuple[TokenCase, ...]:
     """Return the token cases of a text model, none for others. Raises ExportError."""
     _check_labels(candidate)
-    parameters = candidate.manifest.parameters
-    if not isinstance(parameters, TextClassifier | LanguageModel):
+    reader = candidate.manifest.reader
+    if not isinstance(reader, TextReader):
         return ()
     _check_bytes(candidate)
     assert candidate.tokenizer is not None
     try:
-        tokenizer = parse_tokenizer(candidate.tokenizer, parameters.vocabulary)
-        _check_ids(tokenizer, parameters.vocabulary)
+        tokenizer = parse_tokenizer(candidate.tokenizer, reader.vocabulary)
+        _check_ids(tokenizer, reader.vocabulary)
     except ValueError as error:
         raise ExportError("vocabulary", f"{TOKENIZER}: {error}") from error
-    if not candidate.run.test.texts:
+    if not candidate.source.examples.texts:
         raise ExportError("vocabulary", "the test split has no texts to compare the tokenizer with")
-    check_test_ids = _check_text if isinstance(parameters, LanguageModel) else _check_texts
+    check_test_ids = _check_text if isinstance(candidate.manifest.head, LanguageModelHead) else _check_texts
     check_test_ids(candidate, tokenizer)
-    cases = candidate.run.tokens or choose_cases(candidate.tokenizer, candidate.run.test)
+    cases = candidate.source.tokens or choose_cases(candidate.tokenizer, candidate.source.examples)
     rows = encode_texts(tokenizer, [case.text for case in cases])
     for case, ids in zip(cases, rows, strict=True):
         if ids != list(case.ids):
@@ -50,22 +51,23 @@ def check_vocabulary(candidate: Candidate) -> tuple[TokenCase, ...]:
 
 
 def _check_labels(candidate: Candidate) -> None:
-    labels, expected_labels = getattr(candidate.manifest.parameters, "labels", ()), candidate.run.checkpoint.labels
+    labels, expected_labels = candidate.manifest.labels, candidate.source.labels
     if len(labels) != len(expected_labels):
-        raise ExportError("vocabulary", f"the manifest has {len(labels)} labels, the run {len(expected_labels)}")
+        raise ExportError("vocabulary", f"the manifest has {len(labels)} labels, the source {len(expected_labels)}")
     for i, (label, expected) in enumerate(zip(labels, expected_labels, strict=True)):
         if label != expected:
-            raise ExportError("vocabulary", f"label {i} of the manifest is {label!r}, the run has {expected!r}")
+            raise ExportError("vocabulary", f"label {i} of the manifest is {label!r}, the source has {expected!r}")
 
 
 def _check_bytes(candidate: Candidate) -> None:
-    run = candidate.run
-    if candidate.tokenizer is None or run.tokenizer is None:
-        holder = "candidate" if candidate.tokenizer is None else "run"
-        raise ExportError("vocabulary", f"a {run.recipe.family} needs a {TOKENIZER}, the {holder} has none")
-    if candidate.tokenizer != run.tokenizer:
-        raise ExportError("vocabulary", f"{TOKENIZER} differs from the run's")
-    if hashlib.sha256(run.tokenizer.encode()).hexdigest() != run.checkpoint.files.get(TOKENIZER):
+    source = candidate.source
+    if candidate.tokenizer is None or source.tokenizer is None:
+        holder = "candidate" if candidate.tokenizer is None else "source"
+        raise ExportError("vocabulary", f"a model of texts needs a {TOKENIZER}, the {holder} has none")
+    if candidate.tokenizer != source.tokenizer:
+        raise ExportError("vocabulary", f"{TOKENIZER} differs from the source's")
+    run, sha256 = source.run, hashlib.sha256(source.tokenizer.encode()).hexdigest()
+    if run is not None and sha256 != run.checkpoint.files.get(TOKENIZER):
         raise ExportError("vocabulary", f"{TOKENIZER} was changed after the run: the checkpoint has another sha256")
 
 
@@ -80,7 +82,7 @@ def _check_ids(tokenizer: Tokenizer, vocabulary: int) -> None:
 
 def _check_texts(candidate: Candidate, tokenizer: Tokenizer) -> None:
     """Every test text has the ids on which the model was evaluated."""
-    split = candidate.run.test
+    split = candidate.source.examples
     if len(split.texts) != len(split):
         raise ExportError("vocabulary", f"the test split has {len(split)} items and {len(split.texts)} texts")
     lengths = split.inputs["lengths"].tolist()
@@ -98,7 +100,7 @@ def _check_texts(candidate: Candidate, tokenizer: Tokenizer) -> None:
 
 def _check_text(candidate: Candidate, tokenizer: Tokenizer) -> None:
     """The targets of all windows are the ids of the test text."""
-    split = candidate.run.test
+    split = candidate.source.examples
     encoded = list[int]()
     for text, row in zip(split.texts, encode_texts(tokenizer, split.texts), strict=True):
         if isinstance(row, Exception):

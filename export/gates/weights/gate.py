@@ -18,7 +18,7 @@ from export.gates.weights.attributes import check_attributes
 from export.gates.weights.constant import GraphConstant, SourceConstant, matches, nearest, rounding, transformation
 from export.gates.weights.counts import check_counts
 from export.gates.weights.graph import GraphConstants, read_constants
-from export.gates.weights.source import Folding, Source, read_source
+from export.gates.weights.source import Folding, TracedModule, read_source
 
 # Axes, and the bounds of a slice without end.
 COMMON_INTEGERS = {*range(-8, 8), np.iinfo(np.int64).min, np.iinfo(np.int64).max}
@@ -43,7 +43,7 @@ class Weights:
 def check_weights(candidate: Candidate) -> Weights:
     """Account for every constant of the graph. Raises ExportError that names the first one that fails."""
     graph = onnx.load_from_string(candidate.model).graph
-    source, constants = read_source(candidate.run), read_constants(graph)
+    source, constants = read_source(candidate.source), read_constants(graph)
     for name, array in constants.unread.items():
         raise ExportError("weights", f"initializer {name!r} {array.shape} is read by no node")
     for name in source.unused:
@@ -56,7 +56,7 @@ def check_weights(candidate: Candidate) -> Weights:
     return _summary(pairs, constants)
 
 
-def _match(constants: GraphConstants, source: Source) -> list[tuple[GraphConstant, SourceConstant]]:
+def _match(constants: GraphConstants, source: TracedModule) -> list[tuple[GraphConstant, SourceConstant]]:
     """Each float constant of the graph with its counterpart in the module."""
     pairs: list[tuple[GraphConstant, SourceConstant]] = []
     remaining = deque(source.constants)
@@ -87,7 +87,9 @@ def _next(remaining: deque[SourceConstant | Folding], found: GraphConstant) -> S
     return first
 
 
-def _mismatch(found: GraphConstant, expected: SourceConstant | None, constants: GraphConstants, source: Source) -> str:
+def _mismatch(
+    found: GraphConstant, expected: SourceConstant | None, constants: GraphConstants, source: TracedModule
+) -> str:
     """The reason why the graph's constant differs; the module uses `expected` there, or no more constants."""
     held = next((one for one in source.all_constants if one.names and matches(found, one)), None)
     if held is None:
@@ -99,7 +101,7 @@ def _mismatch(found: GraphConstant, expected: SourceConstant | None, constants: 
     return f"{expected} is absent from the graph; where the model uses it, {found.reader} reads {found}"
 
 
-def _check_integers(constants: GraphConstants, source: Source) -> None:
+def _check_integers(constants: GraphConstants, source: TracedModule) -> None:
     known = COMMON_INTEGERS | source.integers
     for name, array in constants.integers.items():
         unknown = [int(value) for value in array.ravel() if int(value) not in known]

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from export.gates.weights.constant import Array, SourceConstant
 from export.gates.weights.folding import FOLDABLE, fold
 from export.gates.weights.trace import Value, arguments_of, operator_name, trace_module, typed_arguments
-from training.checkpoint import Run
+from export.source import Source
 
 Values = dict[fx.Node, Value]
 
@@ -53,7 +53,7 @@ class Folding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class TracedModule:
     """The constants of a module in order of use, its operators, and every whole number that its trace names.
 
     `unused` names the exported parameters and buffers that no operator uses. `computes_sizes` says whether the module
@@ -76,9 +76,9 @@ class Source:
         ]
 
 
-def read_source(run: Run) -> Source:
+def read_source(source: Source) -> TracedModule:
     """The constants of the module that is exported for this run. Raises ExportError if it cannot be traced."""
-    trace = trace_module(run)
+    trace = trace_module(source)
     constants: list[SourceConstant | Folding] = []
     folded_norms: set[fx.Node] = set()
     for node in trace.operators:
@@ -89,15 +89,15 @@ def read_source(run: Run) -> Source:
             constants.append(Folding(separate=separate, folded=tuple(_folded(node, norm, trace.values))))
         elif node not in folded_norms:
             constants += _constants(node, trace.values)
-    source = Source(
+    traced = TracedModule(
         constants=tuple(constants),
         operators=tuple(Operator(name=operator_name(node), arguments=arguments_of(node)) for node in trace.operators),
         integers=trace.integers,
         unused=(),
         computes_sizes=trace.computes_sizes,
     )
-    used = {name for constant in source.all_constants for name in constant.names}
-    return replace(source, unused=tuple(_unused(run, used)))
+    used = {name for constant in traced.all_constants for name in constant.names}
+    return replace(traced, unused=tuple(_unused(source, used)))
 
 
 def _constants(node: fx.Node, values: Values) -> Iterator[SourceConstant]:
@@ -176,17 +176,18 @@ def _arrays(node: fx.Node, values: Values, kind: str) -> dict[str, Any]:
     }
 
 
-def _unused(run: Run, used: set[str]) -> Iterator[str]:
+def _unused(source: Source, used: set[str]) -> Iterator[str]:
     """The exported float parameters and buffers that are not among the used ones, under any name that they share."""
-    model: Any = run.model
-    is_generator = run.recipe.family == "image-generator"
-    part = model.generator if is_generator else model
-    prefix = "generator." if is_generator else ""
-    tensors = [*part.named_parameters(remove_duplicate=False), *part.named_buffers(remove_duplicate=False)]
-    shared = {id(tensor) for name, tensor in tensors if prefix + name in used}
+    assert source.module is not None
+    tensors = [
+        (name.removeprefix("model."), tensor)
+        for tensors in (source.module.named_parameters, source.module.named_buffers)
+        for name, tensor in tensors(remove_duplicate=False)
+    ]
+    shared = {id(tensor) for name, tensor in tensors if name in used}
     for name, tensor in tensors:
         if tensor.is_floating_point() and id(tensor) not in shared:
-            yield prefix + name
+            yield name
 
 
 def _array(tensor: Tensor) -> Array:

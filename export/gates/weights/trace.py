@@ -15,10 +15,9 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from export.errors import ExportError
-from export.graph.exporter import example_input, exported_module, silence_exporter
-from export.graph.interface import read_interface
+from export.graph.exporter import example_input, silence_exporter
 from export.graph.recurrent import replace_ragged
-from training.checkpoint import Run
+from export.source import Source
 from training.layers import Ragged, State
 
 # Operators that move elements and compute nothing, and what they do.
@@ -56,9 +55,9 @@ class Trace:
     computes_sizes: bool
 
 
-def trace_module(run: Run) -> Trace:
+def trace_module(source: Source) -> Trace:
     """Trace the module that is exported for this run. Raises ExportError."""
-    program = _export(run)
+    program = _export(source)
     values, operators, integers, computes_sizes = dict(_stored_values(program)), [], set[int](), False
     for node in program.graph.nodes:
         if node.op == "call_function" and node.users:
@@ -97,17 +96,18 @@ def arguments_of(node: fx.Node) -> dict[str, Any]:
     return {name: value for name, _, value in typed_arguments(node)}
 
 
-def _export(run: Run) -> ExportedProgram:
-    specs = read_interface(run).inputs
+def _export(source: Source) -> ExportedProgram:
+    specs, module = source.inputs, source.module
+    assert module is not None, "a source without a module has no trace"
     dynamic = tuple({i: Dim.AUTO for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in specs)
     examples = tuple(example_input(spec) for spec in specs)
     try:
         with replace_ragged(_run_unpacked), torch.no_grad(), silence_exporter():
-            return torch.export.export(exported_module(run).eval(), examples, dynamic_shapes=(dynamic,))
+            return torch.export.export(module.eval(), examples, dynamic_shapes=(dynamic,))
     # torch.export has no base class for its errors.
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
-        raise ExportError("weights", f"PyTorch cannot trace {run.recipe.name}: {reason}") from error
+        raise ExportError("weights", f"PyTorch cannot trace {source.name}: {reason}") from error
 
 
 def _run_unpacked(ragged: Ragged, x_BTI: Tensor, _: Tensor, state: State | None = None) -> tuple[Tensor, State]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.contract.tensors import TensorSpec
 from service.engine.batching.outputs import OutputCheck
-from service.families import TensorSpec
 from service.manifest import Manifest
 
 Array = npt.NDArray[Any]

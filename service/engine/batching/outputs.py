@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle import Tensors
-from service.families import LanguageModel
+from service.contract.heads import LanguageModelHead
 from service.manifest import Manifest
 
 Array = npt.NDArray[Any]
@@ -35,7 +35,7 @@ class OutputCheck:
         self._padded = frozenset(
             spec.name for spec in manifest.outputs if has_lengths and spec.shape[1:2] == ("steps",)
         )
-        self._masked = frozenset({"logits"} if isinstance(manifest.parameters, LanguageModel) else ())
+        self._masked = frozenset({"logits"} if isinstance(manifest.head, LanguageModelHead) else ())
 
     def computed(self, names: Sequence[str] | None) -> Sequence[str] | None:
         """Return the outputs to compute for a request of these: with one of whole numbers, all float outputs too."""

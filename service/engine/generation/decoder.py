@@ -15,11 +15,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
 from service.engine.generation.detokenizer import Decode, IncrementalDetokenizer
 from service.engine.generation.sampling import Sampling, log_probability, sample
 from service.engine.sessions.session import Session
-from service.families import LanguageModel
 
 MIN_CACHE_CAPACITY = 64  # tokens
 FinishReason = Literal["stop", "length"]
@@ -153,10 +153,10 @@ class _Batch:
     """Rows that are decoded together. Row i of every cache belongs to `rows[i]`; each cache is [slots, H, C, K]."""
 
     def __init__(self, session: Session, capacity: int, slots: int, runner: StepRunner) -> None:
-        parameters = session.manifest.parameters
-        assert isinstance(parameters, LanguageModel)
-        shape = (slots, parameters.heads, capacity, parameters.head_size)
-        parts = [f"{kind}_{layer}" for layer in range(parameters.layers) for kind in ("key", "value")]
+        head = session.manifest.head
+        assert isinstance(head, LanguageModelHead)
+        shape = (slots, head.heads, capacity, head.head_size)
+        parts = [f"{kind}_{layer}" for layer in range(head.layers) for kind in ("key", "value")]
         self.rows: list[_Row] = []
         self._session = session
         self._runner = runner

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from service.families import FrozenModel
+from service.contract.tensors import FrozenModel
 
 MAX_SEED = 2**64 - 1
 

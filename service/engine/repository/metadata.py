@@ -18,7 +18,8 @@ def model_summary(entry: ModelEntry) -> dict[str, Any]:
         "reason": version.reason,
         "version": manifest.version if manifest else version.version,
         "task": manifest and manifest.task,
-        "family": manifest and manifest.parameters.family,
+        "reader": manifest and manifest.reader.kind,
+        "head": manifest and manifest.head.kind,
         "summary": manifest and manifest.summary,
         "provider": version.provider,
         "next": candidate and {"version": candidate.version, "state": candidate.state, "reason": candidate.reason},
@@ -35,8 +36,9 @@ def model_details(entry: ModelEntry) -> dict[str, Any]:
     here = version.measured or {}
     return {
         **model_summary(entry),
-        "labels": manifest["parameters"].get("labels"),
-        "parameters": {key: value for key, value in manifest["parameters"].items() if key not in {"family", "labels"}},
+        "labels": manifest["head"].get("labels"),
+        "reader": manifest["reader"],
+        "head": {key: value for key, value in manifest["head"].items() if key != "labels"},
         **{
             field: manifest[field]
             for field in ("inputs", "outputs", "limits", "domain", "mutation", "invariance", "provenance")

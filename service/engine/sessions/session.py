@@ -14,10 +14,10 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from service.bundle import Tensors
+from service.contract.tensors import TensorSpec
 from service.engine.sessions.canonical_shapes import Compute, with_shape_strategy
 from service.engine.sessions.device import PROVIDERS, Device, require_provider
 from service.errors import BundleError, DeviceError
-from service.families import TensorSpec
 from service.manifest import Manifest
 
 # Shape arithmetic, which onnxruntime keeps on the CPU because it decides the sizes of tensors on the GPU.

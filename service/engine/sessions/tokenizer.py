@@ -30,7 +30,7 @@ def read_tokenizer(bundle: Bundle) -> Tokenizer | None:
         return None
     label = f"{bundle.manifest.name}/{bundle.manifest.version}"
     try:
-        tokenizer = parse_tokenizer(bundle.tokenizer, getattr(bundle.manifest.parameters, "vocabulary", None))
+        tokenizer = parse_tokenizer(bundle.tokenizer, getattr(bundle.manifest.reader, "vocabulary", None))
     except ValueError as error:
         raise BundleError(f"{label}: tokenizer.json: {error}") from error
     rows = encode_texts(tokenizer, [case.text for case in bundle.tokens])

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle import GoldenCase, Tensors
+from service.contract.heads import LanguageModelHead
 from service.engine.sessions.session import Session
 from service.engine.verification.golden_inputs import complete_inputs, num_new_steps
 from service.errors import BundleError
-from service.families import LanguageModel
 from service.manifest import Manifest
 
 MAX_ROWS = 8  # over all cases
@@ -54,7 +54,7 @@ def find_mismatches(session: Session, cases: Mapping[int, GoldenCase]) -> Iterat
             return
         num_rows = len(next(iter(case.inputs.values())))
         # A language model batches decode steps only; the prefill of each prompt is a run of its own.
-        is_prefill = isinstance(session.manifest.parameters, LanguageModel) and num_new_steps(case.inputs) > 1
+        is_prefill = isinstance(session.manifest.head, LanguageModelHead) and num_new_steps(case.inputs) > 1
         if num_rows < 2 or is_prefill:
             continue
         inputs = complete_inputs(session, case.inputs)

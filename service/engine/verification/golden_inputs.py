@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle import Tensors
+from service.contract.heads import LanguageModelHead
 from service.engine.generation.decoder import cache_capacity
 from service.engine.sessions.session import Session
 from service.errors import BundleError
-from service.families import LanguageModel
 
 PROMPTED = frozenset({"ids", "past_lengths"})
 GARBAGE = 30.0  # far larger than keys and values of a trained model
@@ -31,8 +31,8 @@ def num_new_steps(inputs: Tensors) -> int:
 
 def complete_inputs(session: Session, inputs: Tensors) -> Tensors:
     """Return all inputs of the graph; reads the prompts of a case without caches. Raises BundleError."""
-    parameters = session.manifest.parameters
-    if set(inputs) != PROMPTED or not isinstance(parameters, LanguageModel):
+    head = session.manifest.head
+    if set(inputs) != PROMPTED or not isinstance(head, LanguageModelHead):
         return inputs
     ids_BT, past_B = inputs["ids"], inputs["past_lengths"]
     num_steps = num_new_steps(inputs) if ids_BT.ndim == 2 and past_B.shape == ids_BT.shape[:1] else 0
@@ -42,7 +42,7 @@ def complete_inputs(session: Session, inputs: Tensors) -> Tensors:
             f"{session.manifest.name}/{session.manifest.version}: a golden case has ids {list(ids_BT.shape)} and "
             f"past_lengths {past_B.tolist()[:8]}, expected prompts with at least one token after each"
         )
-    shape = (len(ids_BT), parameters.heads, cache_capacity(ids_BT.shape[1], context), parameters.head_size)
+    shape = (len(ids_BT), head.heads, cache_capacity(ids_BT.shape[1], context), head.head_size)
     caches = {
         spec.name: np.full(shape, GARBAGE, np.float32) for spec in session.manifest.inputs if spec.name not in PROMPTED
     }

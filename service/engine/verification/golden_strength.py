@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle import Bundle, GoldenCase, Tensors
+from service.contract.heads import LanguageModelHead
+from service.contract.readers import TextReader
+from service.contract.tensors import TensorSpec
 from service.engine.sessions.session import Session
 from service.engine.verification.golden_inputs import complete_inputs
 from service.engine.verification.initializers import stored_tensors, tensor_values, with_values
 from service.engine.verification.parity import row_ratios
 from service.errors import BundleError
-from service.families import LanguageModel, TensorSpec
 from service.manifest import Manifest
 from service.onnx_wire import TensorInfo
 
@@ -89,7 +91,7 @@ def _final_output(case: GoldenCase, output: npt.NDArray[Any], row: int) -> npt.N
 
 def _constant_elements(bundle: Bundle) -> Iterator[tuple[str, list[int]]]:
     """Yield elements (pixels, channels, units of a state, latents) that hardly vary over the steps of all rows."""
-    if isinstance(bundle.manifest.parameters, LanguageModel):
+    if isinstance(bundle.manifest.head, LanguageModelHead):
         return
     for spec in bundle.manifest.inputs:
         if spec.dtype == "int64":
@@ -145,9 +147,9 @@ def _is_consequential(session: Session, shuffled: Session) -> bool:
 
 def _random_inputs(manifest: Manifest) -> Tensors:
     rng = np.random.default_rng(1)
-    if isinstance(manifest.parameters, LanguageModel):
+    if isinstance(manifest.head, LanguageModelHead):
         steps = min(PROBE_STEPS, manifest.limits.max_steps or 1)
-        ids = rng.integers(0, manifest.parameters.vocabulary, (PROBE_ROWS, steps))
+        ids = rng.integers(0, _vocabulary(manifest), (PROBE_ROWS, steps))
         return {"ids": ids, "past_lengths": np.full(PROBE_ROWS, steps - 1)}
     return {spec.name: _random_input(manifest, spec, rng) for spec in manifest.inputs}
 
@@ -160,10 +162,15 @@ def _random_input(manifest: Manifest, spec: TensorSpec, rng: np.random.Generator
         case "lengths", _:
             return rng.integers(1, steps + 1, shape)
         case _, "int64":
-            return rng.integers(0, getattr(manifest.parameters, "vocabulary", 2), shape)
+            return rng.integers(0, _vocabulary(manifest), shape)
         case _, "uint8":
             return rng.integers(0, 256, shape, dtype=np.uint8)
         case _:
             values = rng.standard_normal(shape).astype(np.float32)
             domain = manifest.domain.get(spec.name)
             return values if domain is None else np.clip(values, domain.low, domain.high).astype(np.float32)
+
+
+def _vocabulary(manifest: Manifest) -> int:
+    """Return the number of token ids; 2 for inputs of integers that are no ids."""
+    return manifest.reader.vocabulary if isinstance(manifest.reader, TextReader) else 2

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.bundle import Tensors
+from service.contract.heads import LanguageModelHead
 from service.engine.generation.decoder import MIN_CACHE_CAPACITY
 from service.engine.limits import Limits
-from service.families import LanguageModel
 from service.manifest import Manifest
 
 MIN_STEPS = 8
@@ -37,7 +37,7 @@ def warmup_shapes(manifest: Manifest) -> tuple[Shape, ...]:
     if limits.max_steps is None:
         return tuple(Shape(batch=batch) for batch in batches)
     lengths = doubling(MIN_STEPS, limits.max_steps)
-    if not isinstance(manifest.parameters, LanguageModel):
+    if not isinstance(manifest.head, LanguageModelHead):
         return tuple(Shape(batch=batch, steps=steps) for steps in lengths for batch in batches)
     shapes: tuple[Shape, ...] = ()
     for past in doubling(MIN_CACHE_CAPACITY, limits.max_steps):
@@ -55,7 +55,7 @@ def largest_shapes(manifest: Manifest, limits: Limits) -> tuple[Shape, ...]:
     def batch(steps: int) -> int:
         return max(1, min(max_items, limits.max_batch_items, limits.max_batch_steps // steps))
 
-    if isinstance(manifest.parameters, LanguageModel):
+    if isinstance(manifest.head, LanguageModelHead):
         return Shape(batch=1, steps=max_steps, past=max_steps), Shape(batch=batch(max_steps), steps=1, past=max_steps)
     return tuple(Shape(batch=batch(steps), steps=steps) for steps in sorted({1, max_steps}))
 

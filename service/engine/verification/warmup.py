@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from service.contract.heads import LanguageModelHead
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import Shape, warmup_shapes, zero_inputs
-from service.families import LanguageModel
 
 MAX_TIMED_RUNS = 3  # per shape, after its first run
 TIMING_BUDGET_S = 0.005  # per shape: once it is spent, the shape is not timed again
@@ -32,7 +32,7 @@ def warm_up(session: Session, planner: BatchPlanner | None = None) -> int:
     The planner observes every run of a shape but the first, which includes the planning of memory and kernels.
     """
     # The decoder forms the batches of a language model itself.
-    if planner is None or isinstance(session.manifest.parameters, LanguageModel):
+    if planner is None or isinstance(session.manifest.head, LanguageModelHead):
         shapes = warmup_shapes(session.manifest)
         for shape in shapes:
             _time_runs(session, shape)

@@ -5,9 +5,9 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from service.contract.pairs import TaskName
 from service.engine.context import RequestContext
 from service.errors import EkibenError
-from service.families import TaskName
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.json_body import parse_json
 from service.http.wire.messages import JSON, HttpRequest, Response, media_type, parse_digits

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import orjson
 
+from service.contract.tensors import TensorSpec
 from service.engine.context import RequestContext
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.families import TensorSpec
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.errors import oip_error_response
 from service.http.wire.messages import JSON, HttpRequest, Response

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from service.contract.tensors import TensorSpec
 from service.errors import EkibenError
-from service.families import TensorSpec
 from service.manifest import Manifest
 from service.tasks.faults import describe_value, fault, json_pointer, type_fault
 from service.tasks.tensors import DTYPES, shape_mismatch

@@ -29,34 +29,34 @@ SEQUENCE = Field(name="sequence", aliases=("sequences", "series", "array"), requ
 LENGTH = Field(name="length", aliases=("lengths",))
 SEED = Field(name="seed", sparse=True)
 
-# By family of model.
+# By pair of reader and head.
 FIELDS: Mapping[str, tuple[Field, ...]] = {
-    "image-classifier": (Field(name="image", aliases=("images", "pixels", "array"), required=True),),
-    "text-classifier": (Field(name="text", aliases=("texts",), required=True),),
-    "series-classifier": (SEQUENCE, LENGTH),
-    "series-tagger": (SEQUENCE, LENGTH, Field(name="state", aliases=("states",), sparse=True)),
-    "language-model": (
+    "image -> labels": (Field(name="image", aliases=("images", "pixels", "array"), required=True),),
+    "text -> labels": (Field(name="text", aliases=("texts",), required=True),),
+    "series -> labels": (SEQUENCE, LENGTH),
+    "series -> token-labels": (SEQUENCE, LENGTH, Field(name="state", aliases=("states",), sparse=True)),
+    "text -> language-model": (
         Field(name="prompt", aliases=("prompts", "text"), required=True),
         SEED,
         *(Field(name=name, sparse=True) for name in ("max_tokens", "temperature", "top_k", "top_p", "stop")),
         Field(name="logprobs"),
     ),
-    "image-generator": (SEED,),
+    "tensors -> image": (SEED,),
 }
 
 
 def map_columns(
-    family: str, requested: Mapping[str, str], columns: Sequence[str], *, reserved: Iterable[str], sparse: bool = False
+    pair: str, requested: Mapping[str, str], columns: Sequence[str], *, reserved: Iterable[str], sparse: bool = False
 ) -> dict[str, str]:
     """Map each field to the column that feeds it.
 
     The job asks for `requested`; `reserved` columns (the id, the copied ones) feed no field by default. With `sparse`,
     rows may have other columns, so a sparse field takes the column of its name. Raises ScoringError with the columns.
     """
-    fields = {field.name: field for field in FIELDS[family]}
+    fields = {field.name: field for field in FIELDS[pair]}
     unknown = sorted(set(requested) - set(fields))
     if unknown:
-        raise ScoringError(f"--column {unknown[0]}=…: the fields of a {family} are {', '.join(fields)}")
+        raise ScoringError(f"--column {unknown[0]}=…: the fields of a model {pair} are {', '.join(fields)}")
     absent = sorted(set(requested.values()) - set(columns))
     if absent:
         raise ScoringError(f"--column: no column {absent[0]!r}; available: {', '.join(map(repr, columns))}")

@@ -18,7 +18,7 @@ AXIS_COLOR, BAR_COLOR, BACKGROUND_COLOR = (40, 40, 40), (61, 118, 184), (255, 25
 def summarize(job: Job, manifest: Manifest, files: int, records: Iterable[Record]) -> dict[str, Any]:
     """Counts of rows, labels and confidences, and the model with its parity and invariance."""
     shards = list(records)
-    labels: tuple[str, ...] = getattr(manifest.parameters, "labels", ())
+    labels: tuple[str, ...] = manifest.labels
     counts = [sum(column) for column in zip(*(record.labels for record in shards), strict=True)]
     confidence = [sum(column) for column in zip(*(record.confidence for record in shards), strict=True)]
     scored, rejected = sum(record.scored for record in shards), sum(record.rejected for record in shards)

@@ -1,4 +1,4 @@
-"""The registry of scorers, by family of model."""
+"""The registry of scorers, by pair of reader and head."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ from service.scoring.scorers.scorer import Scorer
 from service.scoring.scorers.sequences import SeriesScorer, TextScorer
 
 SCORERS: Mapping[str, type[Scorer]] = {
-    "image-classifier": ImageScorer,
-    "text-classifier": TextScorer,
-    "series-classifier": SeriesScorer,
-    "series-tagger": SeriesScorer,
-    "language-model": GenerateScorer,
-    "image-generator": GenerateScorer,
+    "image -> labels": ImageScorer,
+    "text -> labels": TextScorer,
+    "series -> labels": SeriesScorer,
+    "series -> token-labels": SeriesScorer,
+    "text -> language-model": GenerateScorer,
+    "tensors -> image": GenerateScorer,
 }

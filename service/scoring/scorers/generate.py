@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from service.contract.heads import LanguageModelHead
 from service.engine.runner import untimed_runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.families import LanguageModel
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import reject_reason, to_python, unwrap
 from service.scoring.scorers.scorer import ScoredRows, Scorer
@@ -35,7 +35,7 @@ IMAGE_SCHEMA = pa.schema([("image", pa.binary()), ("seed", pa.int64())])
 class GenerateScorer(Scorer):
     def __init__(self, model: Model, columns: Mapping[str, str], request: Mapping[str, Any]) -> None:
         super().__init__(model, columns, request)
-        self._is_language_model = isinstance(model.manifest.parameters, LanguageModel)
+        self._is_language_model = isinstance(model.manifest.head, LanguageModelHead)
         self._runner = untimed_runner()
         self._loop = asyncio.new_event_loop()
 

@@ -38,7 +38,7 @@ class Scorer:
 
     def __init__(self, model: Model, columns: Mapping[str, str], request: Mapping[str, Any]) -> None:
         self._model, self._columns, self._request = model, columns, request
-        self._labels = pa.array(getattr(model.manifest.parameters, "labels", ()), pa.string())
+        self._labels = pa.array(model.manifest.labels, pa.string())
         self._output_check = OutputCheck(model.manifest)
 
     def score(self, rows: Rows) -> ScoredRows:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from service.bundle import Tensors
-from service.families import SeriesClassifier, SeriesTagger
+from service.contract.readers import SeriesReader, State
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import series_arrays, split_faults, to_python, try_read, unwrap
 from service.scoring.scorers.scorer import BATCH_ROWS, ScoredRows, Scorer, pair_lists, rank_columns
@@ -56,16 +56,16 @@ class SeriesScorer(_SequenceScorer):
     """Scores with a series classifier, or with a tagger, which also labels each step and returns a state."""
 
     def score(self, rows: Rows) -> ScoredRows:
-        parameters, column = self._model.manifest.parameters, self._columns["sequence"]
-        assert isinstance(parameters, SeriesClassifier | SeriesTagger)
-        channels = parameters.channels
+        reader, column = self._model.manifest.reader, self._columns["sequence"]
+        assert isinstance(reader, SeriesReader)
+        channels = reader.channels
         columns = [series_arrays(unwrap(rows.columns[column]), channels)]
         if "length" in self._columns:
             columns.append(to_python(unwrap(rows.columns[self._columns["length"]])))
         results = [try_read(self._read_one, channels, *row) for row in zip(*columns, strict=True)]
         series, indexes, faults = split_faults(results, rows.faults, column)
-        if isinstance(parameters, SeriesTagger):
-            return self._tag(rows, parameters, indexes, series, faults)
+        if reader.state is not None:
+            return self._tag(rows, reader.state, indexes, series, faults)
         return self._rank((indexes, faults), *self._classify("series", series, np.float32, channels))
 
     def _read_one(self, channels: int, row: Any, *length: Any) -> npt.NDArray[np.float32]:
@@ -79,14 +79,14 @@ class SeriesScorer(_SequenceScorer):
     def _tag(
         self,
         rows: Rows,
-        parameters: SeriesTagger,
+        sizes: State,
         indexes: list[int],
         series: list[npt.NDArray[np.float32]],
         faults: dict[int, str],
     ) -> ScoredRows:
         manifest, column = self._model.manifest, self._columns.get("state")
         texts = to_python(unwrap(rows.columns[column])) if column else [None] * len(rows.numbers)
-        results = [try_read(unpack_state, texts[i], manifest, parameters, "") for i in indexes]
+        results = [try_read(unpack_state, texts[i], manifest, sizes, "") for i in indexes]
         states, valid, invalid = split_faults(results, {}, column or "state")
         faults |= {indexes[i]: reason for i, reason in invalid.items()}
         indexes, series = [indexes[i] for i in valid], [series[i] for i in valid]
@@ -97,7 +97,7 @@ class SeriesScorer(_SequenceScorer):
         for batch in length_batches(series):
             h_B2LH = np.stack([states[i] for i in batch])
             state = {"h": np.ascontiguousarray(h_B2LH[:, 0]), "c": np.ascontiguousarray(h_B2LH[:, 1])}
-            series_BTC, lengths_B = pad_rows([series[i] for i in batch], np.float32, parameters.channels)
+            series_BTC, lengths_B = pad_rows([series[i] for i in batch], np.float32, series[0].shape[1])
             inputs: Tensors = {"series": series_BTC, "lengths": lengths_B, **state}
             outputs = self._model.session.run(inputs, ["probabilities", "next_h", "next_c"])
             not_finite |= {int(batch[i]): name for i, name in self._output_check.bad_rows(outputs, inputs).items()}

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
 
+from service.contract.readers import ImageSpec
 from service.errors import EkibenError
-from service.families import ImageSpec
 from service.tasks.codecs.json_arrays import parse_pixels
 from service.tasks.faults import fault, type_fault
 
@@ -51,18 +51,19 @@ def read_image(item: Any, spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8
         case bytes():
             return decode_image(item, spec, pointer)
         case np.ndarray():
-            if item.dtype != np.uint8 or item.shape != spec.shape:
-                raise fault(pointer, f"expected uint8 {list(spec.shape)}, got {item.dtype} {list(item.shape)}")
+            if item.dtype != np.uint8 or item.shape != spec.fixed_shape:
+                raise fault(pointer, f"expected uint8 {list(spec.fixed_shape)}, got {item.dtype} {list(item.shape)}")
             return item
         case list():
-            return parse_pixels(item, spec.shape, pointer)
+            return parse_pixels(item, spec.fixed_shape, pointer)
         case _:
             raise type_fault(pointer, "a base64 PNG or JPEG or a nested list of pixels", item)
 
 
 def decode_image(content: bytes, spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8]:
     """Decode a PNG or JPEG of exactly the size in `spec`, convert its mode; raises EkibenError("invalid-request")."""
-    max_bytes = spec.width * spec.height * MAX_BYTES_PER_PIXEL + MAX_EXTRA_BYTES
+    height, width = spec.fixed_shape[:2]
+    max_bytes = height * width * MAX_BYTES_PER_PIXEL + MAX_EXTRA_BYTES
     if len(content) > max_bytes:
         raise fault(pointer, f"expected at most {max_bytes} bytes for {_format_size(spec)}, got {len(content)}")
     if not content.startswith((PNG_START, JPEG_START)):

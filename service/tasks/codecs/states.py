@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.families import SeriesTagger
+from service.contract.readers import State
 from service.manifest import Manifest
 from service.tasks.domain import describe_range, is_within, outside
 from service.tasks.faults import describe_value, fault, type_fault
@@ -23,9 +23,9 @@ def pack_state(manifest: Manifest, h_LH: npt.NDArray[np.float32], c_LH: npt.NDAr
     return base64.urlsafe_b64encode(bytes.fromhex(manifest.version) + numbers).decode()
 
 
-def unpack_state(text: Any, manifest: Manifest, parameters: SeriesTagger, pointer: str) -> npt.NDArray[np.float32]:
+def unpack_state(text: Any, manifest: Manifest, sizes: State, pointer: str) -> npt.NDArray[np.float32]:
     """Return h and c as one array [2, layers, hidden], zeros for None; raises EkibenError("invalid-request")."""
-    shape = (2, parameters.layers, parameters.hidden)
+    shape = (2, sizes.layers, sizes.hidden)
     if text is None:
         return np.zeros(shape, np.float32)
     if not isinstance(text, str):

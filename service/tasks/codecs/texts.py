@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from service.contract.heads import LanguageModelHead
+from service.contract.readers import TextReader
 from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.engine.sessions.tokenizer import encode_texts, first_line
 from service.errors import EkibenError, Fault
-from service.families import LanguageModel, TextClassifier
 from service.tasks.faults import fault, type_fault
 
 # A text with more characters per step has too many tokens in any case: it is refused or cut before it is tokenized.
@@ -48,17 +49,17 @@ def tokenize_each(
 
     A text of too many tokens is cut if `truncate` is true, else refused; if it is false, the error suggests it.
     """
-    parameters, max_steps = model.manifest.parameters, model.manifest.limits.max_steps
-    assert isinstance(parameters, TextClassifier | LanguageModel), "the families of text models"
+    reader, max_steps = model.manifest.reader, model.manifest.limits.max_steps
+    assert isinstance(reader, TextReader), "the reader of text models"
     assert model.tokenizer is not None, "every text model has a tokenizer"
     assert max_steps is not None, "every text model has max_steps"
-    max_steps -= isinstance(parameters, LanguageModel)
+    max_steps -= isinstance(model.manifest.head, LanguageModelHead)
     max_chars = max_steps * MAX_CHARS_PER_STEP
     errors = {pointer: _text_error(text, pointer, max_chars, truncate) for pointer, text in texts.items()}
     valid = [text[:max_chars] for pointer, text in texts.items() if errors[pointer] is None]
     rows = iter(encode_texts(model.tokenizer, valid))
     return [
-        error or _checked_ids(next(rows), pointer, parameters.vocabulary, max_steps, truncate)
+        error or _checked_ids(next(rows), pointer, reader.vocabulary, max_steps, truncate)
         for pointer, error in errors.items()
     ]
 
