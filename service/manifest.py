@@ -215,6 +215,8 @@ class Manifest(FrozenModel):
     def _check_consistency(self) -> Self:
         if reason := pair_error(self.reader, self.head):
             raise ValueError(reason)
+        if self.format_version == 1 and (self.reader.kind, self.head.kind) not in format_1.FAMILY_OF_PAIR:
+            raise ValueError(f"format 1 has no pair {self.pair}")
         self._check_tensors()
         if unpaired := {output.name for output in self.outputs} ^ set(self.tolerance):
             raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")

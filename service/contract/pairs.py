@@ -50,4 +50,4 @@ def is_latent_generator(reader: Reader, head: Head, inputs: Specs) -> bool:
     if reader.kind != "tensors" or head.kind != "image" or len(inputs) != 1:
         return False
     [spec] = inputs
-    return len(spec.shape) == 2 and isinstance(spec.shape[1], int) and spec == float32("latents", *spec.shape)
+    return isinstance(spec.shape[-1], int) and spec == float32("latents", "batch", *spec.shape[1:2])

@@ -31,44 +31,46 @@ def models(http: httpx.Client) -> dict[str, dict[str, Any]]:
     """For each family, the description of one of its models."""
     names = [model["name"] for model in http.get("/models").json()["models"]]
     described = [http.get(f"/models/{name}").json() for name in names]
-    return {model["family"]: model for model in described}
+    return {model["pair"]: model for model in described}
 
 
 INVALID: dict[str, tuple[str, str, Any]] = {
     # name: family, path, and the body or a function that makes it from the description of a model
     "unknown model": ("", "/classify", {"model": "no-such", "images": [[[0]]]}),
-    "wrong task": ("text-classifier", "/classify", lambda m: {"images": [[[0]]]}),
-    "wrong shape": ("image-classifier", "/classify", lambda m: {"images": [[[0, 1], [2, 3]]]}),
-    "wrong size": ("image-classifier", "/classify", lambda m: {"images": [png(3, 500)]}),
-    "not an image": ("image-classifier", "/classify", lambda m: {"images": [base64.b64encode(b"text").decode()]}),
-    "text for an image": ("image-classifier", "/classify", lambda m: {"images": ["a seven, please"]}),
-    "too many items": ("image-classifier", "/classify", lambda m: {"images": ["x"] * (m["limits"]["max_items"] + 1)}),
-    "no items": ("image-classifier", "/classify", lambda m: {"images": []}),
-    "no steps": ("series-classifier", "/sequence-predict", lambda m: {"sequences": [[]]}),
-    "wrong channels": ("series-classifier", "/sequence-predict", lambda m: {"sequences": [[[1.0]]]}),
-    "text for numbers": ("series-classifier", "/sequence-predict", lambda m: {"sequences": [[["1"] * 12]]}),
+    "wrong task": ("text -> labels", "/classify", lambda m: {"images": [[[0]]]}),
+    "wrong shape": ("image -> labels", "/classify", lambda m: {"images": [[[0, 1], [2, 3]]]}),
+    "wrong size": ("image -> labels", "/classify", lambda m: {"images": [png(3, 500)]}),
+    "not an image": ("image -> labels", "/classify", lambda m: {"images": [base64.b64encode(b"text").decode()]}),
+    "text for an image": ("image -> labels", "/classify", lambda m: {"images": ["a seven, please"]}),
+    "too many items": ("image -> labels", "/classify", lambda m: {"images": ["x"] * (m["limits"]["max_items"] + 1)}),
+    "no items": ("image -> labels", "/classify", lambda m: {"images": []}),
+    "no steps": ("series -> labels", "/sequence-predict", lambda m: {"sequences": [[]]}),
+    "wrong channels": ("series -> labels", "/sequence-predict", lambda m: {"sequences": [[[1.0]]]}),
+    "text for numbers": ("series -> labels", "/sequence-predict", lambda m: {"sequences": [[["1"] * 12]]}),
     "too many steps": (
-        "series-classifier",
+        "series -> labels",
         "/sequence-predict",
-        lambda m: {"sequences": [[[0.0] * m["parameters"]["channels"]] * (m["limits"]["max_steps"] + 1)]},
+        lambda m: {"sequences": [[[0.0] * m["reader"]["channels"]] * (m["limits"]["max_steps"] + 1)]},
     ),
     "state of another model": (
-        "series-tagger",
+        "series -> token-labels",
         "/sequence-predict",
-        lambda m: {"sequences": [[[0.0] * m["parameters"]["channels"]]], "states": ["AAAA"]},
+        lambda m: {"sequences": [[[0.0] * m["reader"]["channels"]]], "states": ["AAAA"]},
     ),
-    "empty text": ("text-classifier", "/sequence-predict", lambda m: {"texts": [""]}),
+    "empty text": ("text -> labels", "/sequence-predict", lambda m: {"texts": [""]}),
     "text too long": (
-        "text-classifier",
+        "text -> labels",
         "/sequence-predict",
         lambda m: {"texts": ["the train " * (m["limits"]["max_steps"] + 1)]},
     ),
-    "prompt too long": ("language-model", "/generate", lambda m: {"prompt": "a" * (m["limits"]["max_steps"] + 1)}),
-    "too many tokens": (
-        "language-model", "/generate", lambda m: {"prompt": "a", "max_tokens": m["limits"]["max_steps"] + 1}
+    "prompt too long": (
+        "text -> language-model", "/generate", lambda m: {"prompt": "a" * (m["limits"]["max_steps"] + 1)}
     ),
-    "temperature too high": ("language-model", "/generate", lambda m: {"prompt": "a", "temperature": 1e9}),
-    "too many images": ("image-generator", "/generate", lambda m: {"count": m["limits"]["max_items"] + 1}),
+    "too many tokens": (
+        "text -> language-model", "/generate", lambda m: {"prompt": "a", "max_tokens": m["limits"]["max_steps"] + 1}
+    ),
+    "temperature too high": ("text -> language-model", "/generate", lambda m: {"prompt": "a", "temperature": 1e9}),
+    "too many images": ("tensors -> image", "/generate", lambda m: {"count": m["limits"]["max_items"] + 1}),
 }  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def test_invalid_request_is_refused_with_field_and_item(name: str, http: httpx.C
 
 
 def test_nan_is_refused_with_its_position(http: httpx.Client, models: dict[str, Any]) -> None:
-    model = models.get("series-classifier", {"name": "any"})
+    model = models.get("series -> labels", {"name": "any"})
     body = f'{{"model": "{model["name"]}", "sequences": [[[0.5, NaN]]]}}'
     problem = http.post("/sequence-predict", content=body, headers=JSON)
     assert problem.status_code == 422

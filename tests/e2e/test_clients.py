@@ -26,23 +26,23 @@ def client(server: str) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def models(http: httpx.Client) -> dict[str, str]:
     """Map each family to the name of one of its models."""
-    return {model["family"]: model["name"] for model in http.get("/models").json()["models"]}
+    return {model["pair"]: model["name"] for model in http.get("/models").json()["models"]}
 
 
 def test_bentoml_client_gets_the_same_responses_as_http(
     client: Any, http: httpx.Client, models: dict[str, str]
 ) -> None:
     calls: dict[str, tuple[str, dict[str, Any]]] = {
-        "image-classifier": ("classify", {"images": [EXAMPLE_PNG]}),
-        "text-classifier": ("sequence_predict", {"texts": ["Return a list of words."], "top_k": 1}),
-        "language-model": ("generate", {"prompt": "The ", "max_tokens": 4, "seed": 1}),
-        "image-generator": ("generate", {"seed": 1}),
+        "image -> labels": ("classify", {"images": [EXAMPLE_PNG]}),
+        "text -> labels": ("sequence_predict", {"texts": ["Return a list of words."], "top_k": 1}),
+        "text -> language-model": ("generate", {"prompt": "The ", "max_tokens": 4, "seed": 1}),
+        "tensors -> image": ("generate", {"seed": 1}),
     }
     if "mnist-cnn" in models.values():
-        models = {**models, "image-classifier": "mnist-cnn"}
+        models = {**models, "image -> labels": "mnist-cnn"}
     num_calls = 0
     for family, (method, body) in calls.items():
-        if family in models and (family != "image-classifier" or models[family].startswith("mnist")):
+        if family in models and (family != "image -> labels" or models[family].startswith("mnist")):
             request = {"model": models[family], **body}
             response = http.post("/" + method.replace("_", "-"), json=request)
             assert response.status_code == 200, response.text

@@ -57,15 +57,15 @@ def models(http: httpx.Client) -> list[dict[str, Any]]:
 
 
 def models_with(models: list[dict[str, Any]], *families: str) -> list[dict[str, Any]]:
-    found = [model for model in models if model["family"] in families]
+    found = [model for model in models if model["pair"] in families]
     if not found:
         pytest.skip(f"no model of {families}")
     return found
 
 
 def test_extreme_series_have_a_finite_answer_or_none(http: httpx.Client, models: list[dict[str, Any]]) -> None:
-    for model in models_with(models, "series-classifier", "series-tagger"):
-        shape = (min(6, model["limits"]["max_steps"]), model["parameters"]["channels"])
+    for model in models_with(models, "series -> labels", "series -> token-labels"):
+        shape = (min(6, model["limits"]["max_steps"]), model["reader"]["channels"])
         good = np.zeros(shape).tolist()
         for array in extreme(shape, 0):
             body = {"model": model["name"], "sequences": [good, array.astype(float).tolist()]}
@@ -77,8 +77,8 @@ def test_extreme_series_have_a_finite_answer_or_none(http: httpx.Client, models:
 
 def test_denormal_series_are_answered_like_zeros(http: httpx.Client, models: list[dict[str, Any]]) -> None:
     """Numbers of 1e-40 change no float32 sum with the weights of a trained model by more than its last bits."""
-    for model in models_with(models, "series-classifier", "series-tagger"):
-        shape = (6, model["parameters"]["channels"])
+    for model in models_with(models, "series -> labels", "series -> token-labels"):
+        shape = (6, model["reader"]["channels"])
         rows = [np.full(shape, number).tolist() for number in (0.0, 1e-40, -1e-45)]
         answer = http.post("/sequence-predict", json={"model": model["name"], "sequences": rows})
         assert answer.status_code == 200, answer.text

@@ -1,4 +1,4 @@
-"""Writes tiny bundles, one per family, with real graphs; the tests of the service load them instead of trained models.
+"""Writes tiny bundles, one per family of format 1, with real graphs, which tests load instead of trained models.
 
 The weights are random but fixed. The graphs are written in the text format of ONNX, so they can be read in this file.
 """
@@ -19,11 +19,10 @@ from safetensors.numpy import save
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from service.bundle import GoldenCase, RequestCase, pack_golden
-from service.families import TASK_OF_FAMILY, TensorSpec
+from service.contract.tensors import TensorSpec
 from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, Manifest
 
 OPSET = 20
-FAMILIES = tuple(TASK_OF_FAMILY)
 WORDS = ("[UNK]", "the", "train", "leaves", "at", "noon", "rice", "fish", "goal", "match")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz .\n")
 NAMES = {
@@ -38,16 +37,34 @@ IMAGE = {"height": 4, "width": 4, "mode": "L"}
 # A recurrent model computes a batch of one with other kernels, hence with other bits.
 RECURRENT = frozenset({"series-classifier", "series-tagger", "text-classifier"})
 CONTEXT = 160
-HEADS, HEAD_SIZE, LAYERS = 2, 4, 2
+NUM_HEADS, HEAD_SIZE, LAYERS = 2, 4, 2
 
-PARAMETERS: Mapping[str, dict[str, Any]] = {
-    "image-classifier": {"labels": ("dog", "cat", "owl"), "image": IMAGE},
-    "series-classifier": {"labels": ("rise", "fall"), "channels": 2},
-    "series-tagger": {"labels": ("low", "high", "none"), "channels": 2, "layers": 1, "hidden": 3},
-    "text-classifier": {"labels": ("travel", "food", "sport"), "vocabulary": len(WORDS)},
-    "language-model": {"vocabulary": len(LETTERS), "layers": LAYERS, "heads": HEADS, "head_size": HEAD_SIZE},
-    "image-generator": {"latent_size": 5, "image": IMAGE},
+TASK_OF_FAMILY = {
+    "image-classifier": "classify",
+    "series-classifier": "sequence-predict",
+    "series-tagger": "sequence-predict",
+    "text-classifier": "sequence-predict",
+    "language-model": "generate",
+    "image-generator": "generate",
 }
+FAMILIES = tuple(TASK_OF_FAMILY)
+READERS: Mapping[str, dict[str, Any]] = {
+    "image-classifier": {"kind": "image", **IMAGE},
+    "series-classifier": {"kind": "series", "channels": 2},
+    "series-tagger": {"kind": "series", "channels": 2, "state": {"layers": 1, "hidden": 3}},
+    "text-classifier": {"kind": "text", "vocabulary": len(WORDS)},
+    "language-model": {"kind": "text", "vocabulary": len(LETTERS)},
+    "image-generator": {"kind": "tensors"},
+}
+HEADS: Mapping[str, dict[str, Any]] = {
+    "image-classifier": {"kind": "labels", "labels": ("dog", "cat", "owl")},
+    "series-classifier": {"kind": "labels", "labels": ("rise", "fall")},
+    "series-tagger": {"kind": "token-labels", "labels": ("low", "high", "none")},
+    "text-classifier": {"kind": "labels", "labels": ("travel", "food", "sport")},
+    "language-model": {"kind": "language-model", "layers": LAYERS, "heads": NUM_HEADS, "head_size": HEAD_SIZE},
+    "image-generator": {"kind": "image", **IMAGE},
+}
+PAIRS = {family: f"{READERS[family]['kind']} -> {HEADS[family]['kind']}" for family in FAMILIES}
 LIMITS: Mapping[str, dict[str, int]] = {
     "image-classifier": {"max_items": 8},
     "series-classifier": {"max_items": 8, "max_steps": 12},
@@ -160,7 +177,7 @@ ATTENTION
 
 def _language_model() -> str:
     specs = [
-        [f"float[batch, {HEADS}, {axis}, {HEAD_SIZE}] {prefix}_{kind}_{i}" for i in range(LAYERS) for kind in KINDS]
+        [f"float[batch, {NUM_HEADS}, {axis}, {HEAD_SIZE}] {prefix}_{kind}_{i}" for i in range(LAYERS) for kind in KINDS]
         for prefix, axis in (("past", "past"), ("new", "steps"))
     ]
     layers = "".join(ATTENTION.format(i=i, j=i + 1) for i in range(LAYERS))
@@ -202,7 +219,7 @@ def weights(family: str) -> Mapping[str, npt.NDArray[Any]]:
     if family == "image-generator":
         constants = {"lift": np.float32(1), "half": np.float32(127.5), "shape": whole(-1, 4, 4)}
         return {"w": normal(5, 16), **{name: np.asarray(value) for name, value in constants.items()}}
-    width = HEADS * HEAD_SIZE
+    width = NUM_HEADS * HEAD_SIZE
     layers = {f"{kind}_w_{i}": normal(width, width, scale=0.3) for i in range(LAYERS) for kind in "qkv"}
     scalars = {"zero_scalar": np.asarray(0), "one_scalar": np.asarray(1), "hidden": np.asarray(-1e9, np.float32)}
     axes = {"zero": zero, "one": one, "one_two": whole(1, 2), "join": whole(0, 0, width)}
@@ -213,7 +230,7 @@ def weights(family: str) -> Mapping[str, npt.NDArray[Any]]:
         "head": normal(width, len(LETTERS)),
         **scalars,
         **axes,
-        "split": whole(0, 0, HEADS, HEAD_SIZE),
+        "split": whole(0, 0, NUM_HEADS, HEAD_SIZE),
     }
 
 
@@ -246,7 +263,7 @@ def example_inputs(family: str, *, batch: int = 3, seed: int = 0) -> dict[str, n
             return {"latents": rng.normal(size=(batch, 5)).astype(np.float32)}
         case _:
             past = {
-                f"past_{kind}_{i}": rng.normal(size=(batch, HEADS, 6, HEAD_SIZE)).astype(np.float32)
+                f"past_{kind}_{i}": rng.normal(size=(batch, NUM_HEADS, 6, HEAD_SIZE)).astype(np.float32)
                 for i in range(LAYERS)
                 for kind in KINDS
             }
@@ -301,10 +318,10 @@ def manifest_fields(family: str) -> dict[str, Any]:
     tolerance = {"atol": 1e-5, "rtol": 1e-4, "measured": 2e-7}
     return {
         "name": NAMES[family],
-        "task": TASK_OF_FAMILY[family],
         "summary": f"A tiny {family} for tests.",
         **specs,
-        "parameters": {"family": family, **PARAMETERS[family]},
+        "reader": READERS[family],
+        "head": HEADS[family],
         "limits": LIMITS[family],
         "tolerance": {output.name: tolerance for output in specs["outputs"]},
         "invariance": {

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.families import TASK_OF_FAMILY
-from tests.service.bundles import FAMILIES
+from tests.service.bundles import FAMILIES, TASK_OF_FAMILY
 from tests.service.requests import request_body
 
 ROOT = Path(__file__).parents[2]

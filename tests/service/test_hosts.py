@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.families import TASK_OF_FAMILY
 from tests.e2e.serving import SERVE, ServerProcess
-from tests.service.bundles import FAMILIES, NAMES, example_inputs
+from tests.service.bundles import FAMILIES, NAMES, TASK_OF_FAMILY, example_inputs
 from tests.service.hosts import GRANIAN, IMAGES, JSON, ask, classify, counted, running_server, send, wait_until
 from tests.service.requests import request_body
 

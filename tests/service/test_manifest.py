@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from service.families import TASK_OF_FAMILY, TensorSpec
+from service.contract.tensors import TensorSpec
 from service.manifest import (
     FINITE,
     GOLDEN,
@@ -18,7 +18,7 @@ from service.manifest import (
     Manifest,
     ValueRange,
 )
-from tests.service.bundles import FAMILIES, manifest_fields, tensor_specs
+from tests.service.bundles import FAMILIES, TASK_OF_FAMILY, manifest_fields, tensor_specs
 
 
 def versioned(family: str = "text-classifier", **changes: Any) -> Manifest:
@@ -94,10 +94,9 @@ def test_manifest_beyond_a_limit_is_refused(changes: dict[str, Any], message: st
 
 def test_manifest_of_an_item_beyond_the_limit_is_refused() -> None:
     def with_image(height: int, width: int) -> Manifest:
-        parameters = {**manifest_fields("image-classifier")["parameters"]}
-        parameters["image"] = {"height": height, "width": width, "mode": "L"}
+        reader = {"kind": "image", "height": height, "width": width, "mode": "L"}
         inputs = [TensorSpec(name="images", dtype="uint8", shape=("batch", height, width))]
-        return versioned("image-classifier", parameters=parameters, inputs=inputs)
+        return versioned("image-classifier", reader=reader, inputs=inputs)
 
     with_image(1 << 24, MAX_ITEM_ELEMENTS >> 24)
     with pytest.raises(ValidationError, match="tensor 'images' has 1090519040 elements an item, expected at most"):
@@ -110,7 +109,7 @@ def test_steps_count_among_the_elements_of_an_item() -> None:
         spec.model_copy(update={"shape": (*spec.shape[:2], 2048)}) if spec.name == "logits" else spec
         for spec in fields["outputs"]
     ]
-    changes = {"parameters": {**fields["parameters"], "vocabulary": 2048}, "outputs": outputs}
+    changes = {"reader": {**fields["reader"], "vocabulary": 2048}, "outputs": outputs}
     versioned("language-model", **changes, limits={"max_items": 1, "max_steps": 1 << 19})
     with pytest.raises(ValidationError, match="tensor 'logits' has 2147483648 elements an item"):
         versioned("language-model", **changes, limits={"max_items": 1, "max_steps": 1 << 20})
@@ -169,13 +168,14 @@ def provenance() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "classify"}, "task is 'classify', a text-classifier serves 'sequence-predict'"),
+        ({"reader": {"kind": "tensors"}, "head": {"kind": "token-labels", "labels": ("a",)}}, "token-labels need"),
+        ({"reader": {"kind": "series", "channels": 2}}, r"inputs .*: they differ in \['ids', 'lengths', 'series'\]"),
         ({"inputs": tensor_specs("series-classifier")["inputs"]}, r"inputs .*: they differ in \['ids', 'series'\]"),
         (
             {"outputs": tensor_specs("text-classifier")["outputs"][:1]},
-            r"outputs .*: they differ in \['probabilities'\]",
+            r"outputs lack .*: \['probabilities'\]",
         ),
-        ({"inputs": tensor_specs("text-classifier")["inputs"] * 2}, r"inputs are not those .*: they differ in \[\]"),
+        ({"inputs": tensor_specs("text-classifier")["inputs"] * 2}, "inputs are .*, expected .* each name once"),
         ({"tolerance": {}}, r"outputs and tolerances differ in \['logits', 'probabilities'\]"),
         ({"files": file_entries(MODEL, GOLDEN, REQUESTS)}, r"files lack \['tokenizer\.json'\]"),
         ({"name": "Tiny"}, "name"),
@@ -189,16 +189,16 @@ def test_inconsistent_manifest_is_refused(changes: dict[str, Any], message: str)
 
 
 def test_number_of_labels_must_match_the_outputs() -> None:
-    parameters = {**manifest_fields("text-classifier")["parameters"], "labels": ("travel", "food")}
-    with pytest.raises(ValidationError, match=r"outputs .*: they differ in \['logits', 'probabilities'\]"):
-        versioned(parameters=parameters)
+    head = {"kind": "labels", "labels": ("travel", "food")}
+    with pytest.raises(ValidationError, match=r"outputs lack .*: \['probabilities'\]"):
+        versioned(head=head)
 
 
 @pytest.mark.parametrize("layers", [0, 1025, 10**18])
 def test_number_of_layers_is_bounded(layers: int) -> None:
-    parameters = {**manifest_fields("language-model")["parameters"], "layers": layers}
-    with pytest.raises(ValidationError, match=r"parameters\.language-model\.layers"):
-        versioned("language-model", parameters=parameters)
+    head = {**manifest_fields("language-model")["head"], "layers": layers}
+    with pytest.raises(ValidationError, match=r"head\.language-model\.layers"):
+        versioned("language-model", head=head)
 
 
 def test_an_input_without_a_domain_has_the_range_of_float32() -> None:

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.families import TASK_OF_FAMILY
 from tests.e2e.serving import SERVE, ServerProcess
-from tests.service.bundles import FAMILIES, NAMES
+from tests.service.bundles import FAMILIES, NAMES, TASK_OF_FAMILY
 from tests.service.hosts import GRANIAN, JSON, Answer, ask, running_server
 from tests.service.poisoned import (
     NAN_NAMES,

@@ -13,17 +13,11 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
+from service.contract.heads import ImageHead, LanguageModelHead
+from service.contract.readers import ImageReader, SeriesReader, TextReader
 from service.engine.generation.decoder import cache_capacity
 from service.engine.generation.sampling import log_probability
 from service.engine.sessions.model import Model
-from service.families import (
-    ImageClassifier,
-    ImageGenerator,
-    LanguageModel,
-    SeriesClassifier,
-    SeriesTagger,
-    TextClassifier,
-)
 from service.tasks.codecs.images import read_image
 from service.tasks.codecs.series import pad_rows
 from service.tasks.codecs.states import pack_state
@@ -34,7 +28,7 @@ Answer = dict[str, Any]
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 MAX_TOKENS = 5
 GREEDY = {"max_tokens": MAX_TOKENS, "temperature": 0, "logprobs": True, "seed": 0}
-LISTS = {"image-classifier": "images", "text-classifier": "texts"}
+LISTS = {"image": "images", "text": "texts"}
 
 
 def chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -56,59 +50,60 @@ def by_http(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Ans
     """The answers of the native endpoints, with the three most probable labels."""
     manifest, size = model.manifest, model.manifest.limits.max_items
     named = {"model": manifest.name}
-    match manifest.parameters:
-        case LanguageModel():
+    match manifest.head:
+        case LanguageModelHead():
             bodies = [{**named, **GREEDY, "prompt": part} for part in chunks(rows, size)]
             answers = [_post(client, "/generate", body)["completions"] for body in bodies]
             return [{**answer, "seed": 0} for part in answers for answer in part]
-        case ImageGenerator():
+        case ImageHead():
             pictures = [_post(client, "/generate", {**named, "count": 1, "seed": seed})["images"] for seed in rows]
             return [
                 {"image": base64.b64decode(image), "seed": seed} for seed, [image] in zip(rows, pictures, strict=True)
             ]
-        case parameters:
+        case _:
             path = "/classify" if manifest.task == "classify" else "/sequence-predict"
-            field = LISTS.get(parameters.family, "sequences")
+            field = LISTS.get(manifest.reader.kind, "sequences")
             bodies = [{**named, "top_k": 3, field: part} for part in chunks(rows, size)]
             return [answer for body in bodies for answer in _post(client, path, body)["predictions"]]
 
 
 def by_tensors(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
     """The same answers, computed from the outputs of the graph; fields that no output holds are missing."""
-    parameters, size = model.manifest.parameters, model.manifest.limits.max_items
+    manifest, size = model.manifest, model.manifest.limits.max_items
     answer: Callable[[httpx.Client, Model, Sequence[Any]], list[Answer]]
-    if isinstance(parameters, LanguageModel):
+    if isinstance(manifest.head, LanguageModelHead):
         # The caches are large.
         answer, size = _generated, 4
-    elif isinstance(parameters, ImageGenerator):
+    elif isinstance(manifest.head, ImageHead):
         answer = _images
     else:
-        answer = _stateful_row if isinstance(parameters, SeriesTagger) else _classified
+        answer = _stateful_row if manifest.pair == "series -> token-labels" else _classified
     return [found for part in chunks(rows, size) for found in answer(client, model, part)]
 
 
 def _classified(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
-    parameters = model.manifest.parameters
+    reader = model.manifest.reader
     tensors, counts = {}, [{} for _ in rows]
-    if isinstance(parameters, ImageClassifier):
-        tensors["images"] = np.stack([read_image(row, parameters.image, "") for row in rows])
-    elif isinstance(parameters, TextClassifier):
+    if isinstance(reader, ImageReader):
+        tensors["images"] = np.stack([read_image(row, reader, "") for row in rows])
+    elif isinstance(reader, TextReader):
         assert model.tokenizer is not None
         ids = [model.tokenizer.encode(text).ids for text in rows]
         counts = [{"tokens": len(row)} for row in ids]
         tensors["ids"], tensors["lengths"] = pad_rows(ids, np.int64)
     else:
-        assert isinstance(parameters, SeriesClassifier)
-        tensors["series"], tensors["lengths"] = pad_rows(rows, np.float32, parameters.channels)
+        assert isinstance(reader, SeriesReader)
+        tensors["series"], tensors["lengths"] = pad_rows(rows, np.float32, reader.channels)
     probabilities_BL = _infer(client, model, tensors, ["probabilities"])["probabilities"]
     return [{**_best(model, row_L), **count} for row_L, count in zip(probabilities_BL, counts, strict=True)]
 
 
 def _stateful_row(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
-    parameters = model.manifest.parameters
-    assert isinstance(parameters, SeriesTagger)
-    series_BTC, lengths_B = pad_rows(rows, np.float32, parameters.channels)
-    zero = np.zeros((len(rows), parameters.layers, parameters.hidden), np.float32)
+    reader = model.manifest.reader
+    assert isinstance(reader, SeriesReader)
+    assert reader.state is not None
+    series_BTC, lengths_B = pad_rows(rows, np.float32, reader.channels)
+    zero = np.zeros((len(rows), reader.state.layers, reader.state.hidden), np.float32)
     tensors = {"series": series_BTC, "lengths": lengths_B, "h": zero, "c": zero}
     outputs = _infer(client, model, tensors, ["probabilities", "next_h", "next_c"])
     found = []
@@ -122,28 +117,27 @@ def _stateful_row(client: httpx.Client, model: Model, rows: Sequence[Any]) -> li
 def _best(model: Model, probabilities_L: Array) -> Answer:
     place = int(probabilities_L.argmax())
     return {
-        "label": model.manifest.parameters.labels[place],  # type: ignore[union-attr]
+        "label": model.manifest.labels[place],
         "probability": float(probabilities_L[place]),
     }
 
 
 def _images(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
-    parameters = model.manifest.parameters
-    assert isinstance(parameters, ImageGenerator)
-    seeded = np.concatenate([sample_latents(seed, 1, parameters.latent_size) for seed in rows])
+    size = int(model.manifest.inputs[0].shape[1])
+    seeded = np.concatenate([sample_latents(seed, 1, size) for seed in rows])
     return [{"pixels": image} for image in _infer(client, model, {"latents": seeded}, ["images"])["images"].tolist()]
 
 
 def _generated(client: httpx.Client, model: Model, rows: Sequence[Any]) -> list[Answer]:
     """Decode greedily over caches that the client keeps: each prompt alone, then one token of every row at a time."""
-    parameters = model.manifest.parameters
-    assert isinstance(parameters, LanguageModel)
+    head = model.manifest.head
+    assert isinstance(head, LanguageModelHead)
     assert model.tokenizer is not None
     assert model.manifest.limits.max_steps is not None
     prompts = [model.tokenizer.encode(text).ids for text in rows]
     [capacity] = {cache_capacity(len(ids) + MAX_TOKENS, model.manifest.limits.max_steps) for ids in prompts}
-    parts = [f"{kind}_{layer}" for layer in range(parameters.layers) for kind in ("key", "value")]
-    shape = (len(rows), parameters.heads, capacity, parameters.head_size)
+    parts = [f"{kind}_{layer}" for layer in range(head.layers) for kind in ("key", "value")]
+    shape = (len(rows), head.heads, capacity, head.head_size)
     caches = {part: np.zeros(shape, np.float32) for part in parts}
     lengths = np.zeros(len(rows), np.int64)
     generated: list[list[int]] = [[] for _ in rows]

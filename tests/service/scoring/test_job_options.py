@@ -9,7 +9,7 @@ from service.scoring.input.files import list_files
 from service.scoring.job import Job, ScoringError
 from service.scoring.job_options import REQUEST_FIELDS, SEQUENCE_SHARD_ROWS, SHARD_ROWS, resolve_job
 from service.scoring.model import read_manifest, resolve_version
-from tests.service.bundles import FAMILIES, NAMES
+from tests.service.bundles import FAMILIES, NAMES, PAIRS
 from tests.service.scoring.inputs import FIELD, items, write_jsonl
 
 OPTIONS: dict[str, Any] = {
@@ -38,9 +38,9 @@ def test_defaults_follow_from_the_family_and_the_first_file(family: str, served_
     job = resolve(served_bundles, source, family)
     assert job.columns[FIELD[family]] == FIELD[family]
     assert job.input_format == "jsonl"
-    assert job.shard_rows == SHARD_ROWS.get(family, SEQUENCE_SHARD_ROWS)
+    assert job.shard_rows == SHARD_ROWS.get(PAIRS[family], SEQUENCE_SHARD_ROWS)
     assert resolve(served_bundles, source, family, shard_rows=7).shard_rows == 7
-    assert family in REQUEST_FIELDS
+    assert PAIRS[family] in REQUEST_FIELDS
 
 
 def test_id_of_an_openai_batch_is_its_custom_id(served_bundles: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_id_of_an_openai_batch_is_its_custom_id(served_bundles: Path, tmp_path: 
         ({"id_column": "key"}, "no column 'key' in in.csv; available: 'text'"),
         ({"keep": ("note",)}, "no column 'note' in in.csv; available: 'text'"),
         ({"limit": -1}, "option limit: .* got -1"),
-        ({"request": {"seed": 1}}, "--set seed: the options of a text-classifier are top_k, truncate"),
+        ({"request": {"seed": 1}}, "--set seed: the options of a model text -> labels are top_k, truncate"),
     ],
 )
 def test_invalid_option_is_reported_by_name(

@@ -91,7 +91,7 @@ def test_wrong_command_exits_with_2(arguments: tuple[str, ...], command: Command
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("nonsense=1", "the options of a text-classifier are top_k, truncate"), ("top_k=0", "top_k")],
+    [("nonsense=1", "the options of a model text -> labels are top_k, truncate"), ("top_k=0", "top_k")],
 )
 def test_invalid_request_field_is_reported(
     setting: str, message: str, command: Command, capsys: pytest.CaptureFixture[str]

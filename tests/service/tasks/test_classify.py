@@ -14,9 +14,9 @@ from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.tasks.classify import EXAMPLE_PNG, ClassifyRequest, classify_upload
-from tests.service.bundles import PARAMETERS, weights
+from tests.service.bundles import HEADS, weights
 
-LABELS = PARAMETERS["image-classifier"]["labels"]
+LABELS = HEADS["image-classifier"]["labels"]
 IMAGES = np.random.default_rng(1).integers(0, 256, (5, 4, 4), dtype=np.uint8)
 
 

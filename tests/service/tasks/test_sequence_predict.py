@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from service.tasks.sequence_predict import SequencePredictRequest
-from tests.service.bundles import PARAMETERS, WORDS, onnx_model
+from tests.service.bundles import HEADS, WORDS, onnx_model
 
 RNG = np.random.default_rng(2)
 ROWS = [RNG.normal(size=(steps, 2)).round(3).tolist() for steps in (1, 12, 3, 7)]
@@ -38,7 +38,7 @@ def test_request_has_three_labels_by_default_and_documents_its_items() -> None:
 
 
 def test_series_of_mixed_lengths_match_the_graph_on_each_row_alone(run_task: RunTask) -> None:
-    labels = PARAMETERS["series-classifier"]["labels"]
+    labels = HEADS["series-classifier"]["labels"]
     answer = run_task("series-classifier", sequences=ROWS)
     for prediction, row in zip(answer["predictions"], ROWS, strict=True):
         expected = run_single_row("series-classifier", row)
@@ -66,7 +66,7 @@ def test_truncate_cuts_a_long_text(run_task: RunTask) -> None:
 
 
 def test_stateful_model_predicts_every_step(run_task: RunTask) -> None:
-    labels = PARAMETERS["series-tagger"]["labels"]
+    labels = HEADS["series-tagger"]["labels"]
     for prediction, row in zip(run_task("series-tagger", sequences=ROWS)["predictions"], ROWS, strict=True):
         expected = run_single_row("series-tagger", row)
         assert [step["label"] for step in prediction["steps"]] == [labels[i] for i in expected.argmax(axis=1)]

@@ -22,7 +22,7 @@ from service.engine.generation.decoder import (
 from service.engine.generation.sampling import Sampling, sample
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
-from tests.service.bundles import CONTEXT, HEAD_SIZE, HEADS, LAYERS, LETTERS, weights
+from tests.service.bundles import CONTEXT, HEAD_SIZE, LAYERS, LETTERS, NUM_HEADS, weights
 
 PROMPTS = [[3], [0, 1, 2, 3, 4], [5] * 17, [26, 7, 7], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0] * 7]
 
@@ -37,7 +37,7 @@ def full_logits(ids: Sequence[int]) -> npt.NDArray[np.float64]:
     x = w["embedding"][list(ids)] + w["positions"][: len(ids)]
     hidden = np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
     for layer in range(LAYERS):
-        q, k, v = ((x @ w[f"{part}_w_{layer}"]).reshape(-1, HEADS, HEAD_SIZE) for part in "qkv")
+        q, k, v = ((x @ w[f"{part}_w_{layer}"]).reshape(-1, NUM_HEADS, HEAD_SIZE) for part in "qkv")
         scores = np.einsum("shd,thd->hst", q, k) + hidden
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
         shares /= shares.sum(axis=-1, keepdims=True)

@@ -61,6 +61,6 @@ def test_the_summary_shows_the_manifest(entry: ModelEntry) -> None:
     assert entry.serving.manifest is not None
     summary = model_summary(entry)
     assert (summary["name"], summary["version"]) == (NAME, entry.serving.manifest.version)
-    assert (summary["task"], summary["family"]) == ("classify", "image-classifier")
+    assert (summary["task"], summary["pair"]) == ("classify", "image -> labels")
     assert summary["summary"] == entry.serving.manifest.summary
     assert summary["provider"] == "CPUExecutionProvider"

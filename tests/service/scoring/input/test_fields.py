@@ -8,44 +8,50 @@ from service.scoring.input.fields import FIELDS, check_columns, map_columns
 from service.scoring.input.files import InputFile
 from service.scoring.job import ScoringError
 from service.scoring.scorers import SCORERS
-from tests.service.bundles import FAMILIES
+from tests.service.bundles import PAIRS
 
 
 def test_every_family_has_fields_and_a_scorer() -> None:
-    assert set(FIELDS) == set(SCORERS) == set(FAMILIES)
+    assert set(FIELDS) == set(SCORERS) == set(PAIRS.values())
 
 
 @pytest.mark.parametrize(
-    ("family", "requested", "columns", "reserved", "mapped"),
+    ("pair", "requested", "columns", "reserved", "mapped"),
     [
-        ("text-classifier", {}, ["id", "text"], [], {"text": "text"}),
-        ("text-classifier", {}, ["body"], [], {"text": "body"}),
-        ("text-classifier", {}, ["id", "body"], ["id"], {"text": "body"}),
-        ("text-classifier", {"text": "b"}, ["a", "b", "text"], [], {"text": "b"}),
-        ("series-tagger", {}, ["series", "state", "x"], [], {"sequence": "series", "state": "state"}),
-        ("language-model", {}, ["prompt", "seed", "top_p"], [], {"prompt": "prompt", "seed": "seed", "top_p": "top_p"}),
-        ("image-generator", {}, ["n"], [], {}),
+        ("text -> labels", {}, ["id", "text"], [], {"text": "text"}),
+        ("text -> labels", {}, ["body"], [], {"text": "body"}),
+        ("text -> labels", {}, ["id", "body"], ["id"], {"text": "body"}),
+        ("text -> labels", {"text": "b"}, ["a", "b", "text"], [], {"text": "b"}),
+        ("series -> token-labels", {}, ["series", "state", "x"], [], {"sequence": "series", "state": "state"}),
+        (
+            "text -> language-model",
+            {},
+            ["prompt", "seed", "top_p"],
+            [],
+            {"prompt": "prompt", "seed": "seed", "top_p": "top_p"},
+        ),
+        ("tensors -> image", {}, ["n"], [], {}),
     ],
 )
-def test_columns_are_mapped_to_fields(family, requested, columns, reserved, mapped) -> None:  # type: ignore[no-untyped-def]
-    assert map_columns(family, requested, columns, reserved=reserved) == mapped
+def test_columns_are_mapped_to_fields(pair, requested, columns, reserved, mapped) -> None:  # type: ignore[no-untyped-def]
+    assert map_columns(pair, requested, columns, reserved=reserved) == mapped
 
 
 @pytest.mark.parametrize(
-    ("family", "columns", "mapped"),
+    ("pair", "columns", "mapped"),
     [
         (
-            "language-model",
+            "text -> language-model",
             ["p"],
             {"prompt": "p", **{name: name for name in ("seed", "max_tokens", "temperature", "top_k", "top_p", "stop")}},
         ),
-        ("series-tagger", ["sequence", "states"], {"sequence": "sequence", "state": "states"}),
-        ("series-tagger", ["sequence"], {"sequence": "sequence", "state": "state"}),
-        ("text-classifier", ["text"], {"text": "text"}),
+        ("series -> token-labels", ["sequence", "states"], {"sequence": "sequence", "state": "states"}),
+        ("series -> token-labels", ["sequence"], {"sequence": "sequence", "state": "state"}),
+        ("text -> labels", ["text"], {"text": "text"}),
     ],
 )
-def test_sparse_fields_take_the_column_of_their_name(family: str, columns: list[str], mapped: dict[str, str]) -> None:
-    assert map_columns(family, {}, columns, reserved=(), sparse=True) == mapped
+def test_sparse_fields_take_the_column_of_their_name(pair: str, columns: list[str], mapped: dict[str, str]) -> None:
+    assert map_columns(pair, {}, columns, reserved=(), sparse=True) == mapped
 
 
 @pytest.mark.parametrize(
@@ -54,12 +60,12 @@ def test_sparse_fields_take_the_column_of_their_name(family: str, columns: list[
         ({}, ["a", "b"], "cannot tell which column holds the text: pass --column text=NAME; columns: 'a', 'b'"),
         ({}, [], "columns: none"),
         ({"text": "c"}, ["a", "b"], "no column 'c'; available: 'a', 'b'"),
-        ({"image": "a"}, ["a"], "the fields of a text-classifier are text"),
+        ({"image": "a"}, ["a"], "the fields of a model text -> labels are text"),
     ],
 )
 def test_unmappable_columns_are_an_error(requested: dict[str, str], columns: list[str], message: str) -> None:
     with pytest.raises(ScoringError, match=re.escape(message)):
-        map_columns("text-classifier", requested, columns, reserved=())
+        map_columns("text -> labels", requested, columns, reserved=())
 
 
 def test_missing_column_error_names_the_file() -> None:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from service.contract.readers import ImageSpec
 from service.errors import EkibenError
-from service.families import ImageSpec
 from service.tasks.codecs.images import (
     MAX_EXTRA_BYTES,
     MAX_TEXT_BYTES,

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.contract.readers import SeriesReader
 from service.errors import EkibenError
-from service.families import SeriesTagger
 from service.manifest import GOLDEN, MODEL, REQUESTS, Manifest
 from service.tasks.codecs.states import pack_state, unpack_state
 from tests.service.bundles import manifest_fields
@@ -15,19 +15,20 @@ from tests.service.bundles import manifest_fields
 FILES = {name: {"sha256": "0" * 64, "bytes": 1} for name in (MODEL, GOLDEN, REQUESTS)}
 MANIFEST = Manifest.versioned(**manifest_fields("series-tagger"), files=FILES)
 OTHER = Manifest.versioned(**{**manifest_fields("series-tagger"), "summary": "another"}, files=FILES)
-assert isinstance(MANIFEST.parameters, SeriesTagger)
-PARAMETERS = MANIFEST.parameters
-H, C = np.random.default_rng(0).normal(size=(2, PARAMETERS.layers, PARAMETERS.hidden)).astype(np.float32)
+assert isinstance(MANIFEST.reader, SeriesReader)
+STATE = MANIFEST.reader.state
+assert STATE is not None
+H, C = np.random.default_rng(0).normal(size=(2, STATE.layers, STATE.hidden)).astype(np.float32)
 
 
 def test_state_round_trips_exactly() -> None:
-    state = unpack_state(pack_state(MANIFEST, H, C), MANIFEST, PARAMETERS, "")
+    state = unpack_state(pack_state(MANIFEST, H, C), MANIFEST, STATE, "")
     assert np.array_equal(state, np.stack([H, C]))
     assert state.dtype == np.float32
 
 
 def test_null_is_the_zero_state() -> None:
-    assert not unpack_state(None, MANIFEST, PARAMETERS, "").any()
+    assert not unpack_state(None, MANIFEST, STATE, "").any()
 
 
 def shortened(text: str) -> str:
@@ -51,7 +52,7 @@ def shortened(text: str) -> str:
 )
 def test_invalid_state_is_refused(state: Any, detail: str) -> None:
     with pytest.raises(EkibenError) as caught:
-        unpack_state(state, MANIFEST, PARAMETERS, "/states/1")
+        unpack_state(state, MANIFEST, STATE, "/states/1")
     assert caught.value.faults[0].pointer == "/states/1"
     assert detail in caught.value.faults[0].detail
 
@@ -60,8 +61,8 @@ def test_a_state_outside_the_domain_is_refused() -> None:
     ranges = {"h": {"low": -1.0, "high": 1.0}, "c": {"low": -9.0, "high": 9.0}}
     ranged = Manifest.versioned(**{**manifest_fields("series-tagger"), "domain": ranges}, files=FILES)
     h, c = np.float32([[0.5, -1.0, 1.0]]), np.float32([[-9.0, 9.0, 0.0]])
-    assert np.array_equal(unpack_state(pack_state(ranged, h, c), ranged, PARAMETERS, ""), np.stack([h, c]))
+    assert np.array_equal(unpack_state(pack_state(ranged, h, c), ranged, STATE, ""), np.stack([h, c]))
     with pytest.raises(EkibenError, match=r"a number of -1.0 to 1.0 at h\[0, 0\], got 4.5; restart with null"):
-        unpack_state(pack_state(ranged, h * 9, c), ranged, PARAMETERS, "/states/1")
+        unpack_state(pack_state(ranged, h * 9, c), ranged, STATE, "/states/1")
     with pytest.raises(EkibenError, match=r"a number of -9.0 to 9.0 at c\[0, 0\], got -18.0"):
-        unpack_state(pack_state(ranged, h, c * 2), ranged, PARAMETERS, "/states/1")
+        unpack_state(pack_state(ranged, h, c * 2), ranged, STATE, "/states/1")

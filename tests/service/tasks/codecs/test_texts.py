@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
+from service.contract.heads import LabelsHead
+from service.contract.readers import TextReader
 from service.engine.runner import Runner
 from service.errors import EkibenError
-from service.families import TextClassifier
 from service.manifest import RequestLimits
 from service.tasks.codecs.texts import CHUNK_CHARS, MAX_CHARS_PER_STEP, tokenize, tokenize_each
 from tests.service.bundles import WORDS, tokenizer_json
@@ -20,9 +21,9 @@ TOKENIZER = Tokenizer.from_str(tokenizer_json("text-classifier"))
 
 def model_of(vocabulary: int = len(WORDS), tokenizer: Any = TOKENIZER, max_inline_bytes: int = 8_000) -> Any:
     """Return a model that reads at most 4 tokens."""
-    parameters = TextClassifier(labels=("a", "b"), vocabulary=vocabulary)
+    reader, head = TextReader(vocabulary=vocabulary), LabelsHead(labels=("a", "b"))
     limits = RequestLimits(max_items=8, max_steps=4)
-    manifest = SimpleNamespace(name="tiny-texts", parameters=parameters, limits=limits)
+    manifest = SimpleNamespace(name="tiny-texts", reader=reader, head=head, limits=limits)
     return SimpleNamespace(manifest=manifest, tokenizer=tokenizer, max_inline_bytes=max_inline_bytes)
 
 
