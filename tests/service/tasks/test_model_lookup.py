@@ -72,4 +72,4 @@ def test_loading_model_is_not_ready_rather_than_unknown(repository: Any) -> None
 
 
 def test_every_task_has_its_own_endpoint() -> None:
-    assert len(set(ENDPOINTS.values())) == len(ENDPOINTS) == 3
+    assert len(set(ENDPOINTS.values())) == len(ENDPOINTS) == 4
