@@ -231,6 +231,8 @@ def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:
     if header_bytes > MAX_GOLDEN_HEADER_BYTES:
         raise ValueError(f"the header has {header_bytes} bytes, expected at most {MAX_GOLDEN_HEADER_BYTES}")
     cases: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+    sides = {"in": manifest.inputs, "out": manifest.outputs}
+    texts = {side: {spec.name for spec in specs if spec.dtype == "string"} for side, specs in sides.items()}
     for key, value in load_safetensors(content).items():
         if not (match := re.fullmatch("(0|[1-9][0-9]{0,8})/(in|out)/([^/]+)", key)):
             raise ValueError(f"{key[:80]!r} is not CASE/in/NAME or CASE/out/NAME")
@@ -241,8 +243,10 @@ def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:
                 f"{key} has the axes {list(value.shape)}, expected at most {MAX_GOLDEN_AXES}, "
                 f"the first two with at most {MAX_GOLDEN_ROWS} rows together"
             )
-        if not np.isfinite(value).all():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError(f"{key} holds a value that is not finite")
+        if name in texts[side]:
+            cases[int(case)][("in", "out").index(side)][name] = unpack_texts(value, key)
         if side == "out" and not value.size:
             raise ValueError(f"{key} is empty, expected at least one value")
     if not cases:
@@ -285,8 +289,30 @@ def _parse_lines(content: bytes, kind: type[CaseT], max_lines: int) -> tuple[Cas
 def pack_golden(cases: tuple[GoldenCase, ...]) -> dict[str, npt.NDArray[Any]]:
     """Return the tensors of `golden.safetensors`: the inverse of reading the file."""
     return {
-        f"{i}/{side}/{name}": np.ascontiguousarray(value)
+        f"{i}/{side}/{name}": pack_texts(value) if value.dtype.hasobject else np.ascontiguousarray(value)
         for i, case in enumerate(cases)
         for side, tensors in (("in", case.inputs), ("out", case.outputs))
         for name, value in tensors.items()
     }
+
+
+def pack_texts(texts: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return texts as uint8 with one more axis: 4 bytes of little-endian length, then UTF-8, padded with zeros."""
+    rows = [len(content).to_bytes(4, "little") + content for content in (text.encode() for text in texts.ravel())]
+    width = max(map(len, rows), default=4)
+    flat = np.frombuffer(b"".join(row.ljust(width, b"\0") for row in rows), np.uint8)
+    return flat.reshape(*texts.shape, width)
+
+
+def unpack_texts(packed: npt.NDArray[Any], key: str) -> npt.NDArray[Any]:
+    """Return the texts that `pack_texts` packed. Raises ValueError that names the key."""
+    if packed.dtype != np.uint8 or not packed.ndim or packed.shape[-1] < 4:
+        raise ValueError(f"{key} is {packed.dtype} {list(packed.shape)}, expected texts packed as uint8")
+    texts = np.empty(packed.shape[:-1], object)
+    flat = packed.reshape(-1, packed.shape[-1])
+    for i, row in enumerate(flat):
+        length = int.from_bytes(row[:4].tobytes(), "little")
+        if length > len(row) - 4:
+            raise ValueError(f"{key}: text {i} has {length} bytes, the array has room for {len(row) - 4}")
+        texts.flat[i] = row[4 : 4 + length].tobytes().decode()
+    return texts

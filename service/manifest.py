@@ -16,7 +16,7 @@ from service.contract import format_1
 from service.contract.heads import Head
 from service.contract.pairs import TaskName, pair_error, required_inputs, task_of
 from service.contract.readers import MAX_FLOAT32, Reader
-from service.contract.tensors import FLOATS, FrozenModel, Size, Specs, TensorSpec
+from service.contract.tensors import BATCH, FLOATS, FrozenModel, Size, Specs, TensorSpec
 
 MODEL, MANIFEST, CARD, TOKENIZER = "model.onnx", "manifest.json", "card.md", "tokenizer.json"
 GOLDEN, REQUESTS, TOKENS = "golden.safetensors", "requests.jsonl", "tokens.jsonl"
@@ -48,6 +48,10 @@ class AxisRange(FrozenModel):
         if self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
         return self
+
+    def clip(self, size: int) -> int:
+        """Return the size in the range that is nearest to `size`."""
+        return min(max(size, self.min), self.max)
 
 
 class RequestLimits(FrozenModel):
@@ -207,6 +211,16 @@ class Manifest(FrozenModel):
         return f"{self.reader.kind} -> {self.head.kind}"
 
     @property
+    def is_ragged(self) -> bool:
+        """Whether rows of several lengths may share a batch: the graph reads how long each is from `lengths`."""
+        return self.reader.kind in {"series", "text"} and self.head.kind != "language-model"
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether the tensors have a batch axis; without one, every request has one item and runs alone."""
+        return any(BATCH in spec.shape for spec in self.inputs)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The labels of the head; () if it has none."""
         return getattr(self.head, "labels", ())
@@ -224,7 +238,7 @@ class Manifest(FrozenModel):
             raise ValueError(f"domain names {sorted(unknown)}, which are no inputs of floats")
         if self.invariance.strategy == "length-buckets":
             max_steps, longest = self.limits.max_steps, self.invariance.bounds[-1]
-            if max_steps is None or "lengths" not in {spec.name for spec in self.inputs}:
+            if max_steps is None or not self.is_ragged:
                 raise ValueError("length-buckets needs a model with lengths and max_steps")
             if longest < max_steps:
                 raise ValueError(f"length-buckets end at {longest}, max_steps is {max_steps}")
@@ -242,6 +256,11 @@ class Manifest(FrozenModel):
         outputs = self.head.outputs(self.reader)
         if absent := sorted(spec.name for spec in set(outputs) - set(self.outputs)):
             raise ValueError(f"outputs lack those of the pair {pair}, or have other axes: {absent}")
+        batched = {BATCH in spec.shape for spec in (*self.inputs, *self.outputs)}
+        if len(batched) > 1:
+            raise ValueError("either every input and output has the axis 'batch', or none has")
+        if batched == {False} and (self.limits.max_items > 1 or self.invariance.strategy != "none"):
+            raise ValueError("a model without the axis 'batch' needs limits.max_items 1 and the strategy none")
         for specs, side in ((self.inputs, "inputs"), (self.outputs, "outputs")):
             names = [spec.name for spec in specs]
             if not names or len(set(names)) < len(names):
@@ -250,13 +269,13 @@ class Manifest(FrozenModel):
                 self._check_size(spec)
 
     def _check_size(self, spec: TensorSpec) -> None:
-        if len(spec.shape) > MAX_AXES or spec.shape.count("batch") > 1:
+        if len(spec.shape) > MAX_AXES or spec.shape.count(BATCH) > 1:
             raise ValueError(f"tensor {spec.name!r} has the axes {list(spec.shape)}, expected at most {MAX_AXES}")
         sizes = []
         for axis in spec.shape:
             if isinstance(axis, int):
                 sizes.append(axis)
-            elif axis != "batch":
+            elif axis != BATCH:
                 try:
                     sizes.append(self.limits.axis_range(axis).max)
                 except KeyError:

@@ -1,8 +1,14 @@
-"""Tensors of graphs as manifests declare them: name, dtype and axes."""
+"""Tensors of graphs as manifests declare them: name, dtype and axes.
+
+Manifests and clients have the batch axis anywhere or nowhere. The engine, the golden cases and the gates of export have
+it first: a tensor without one is a batch of one row.
+"""
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 Dtype = Literal[
@@ -21,6 +27,10 @@ Dtype = Literal[
     "string",
 ]
 FLOATS = frozenset({"float16", "float32", "float64"})
+# Texts are arrays of objects: a dtype of fixed width would cut them and drop zero characters at their ends.
+NUMPY_DTYPES: dict[Dtype, np.dtype[Any]] = {name: np.dtype(name) for name in get_args(Dtype) if name != "string"}
+NUMPY_DTYPES["string"] = np.dtype(object)
+BATCH = "batch"
 Axes = tuple[int | str, ...]
 Size = Annotated[int, Field(ge=1, le=1 << 24)]
 
@@ -38,6 +48,15 @@ class TensorSpec(FrozenModel):
     dtype: Dtype
     shape: Axes
 
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        return NUMPY_DTYPES[self.dtype]
+
+    @property
+    def row_shape(self) -> Axes:
+        """The axes of one row: all but the batch axis."""
+        return tuple(axis for axis in self.shape if axis != BATCH)
+
 
 Specs = tuple[TensorSpec, ...]
 
@@ -48,3 +67,22 @@ def tensor(dtype: Dtype, name: str, *shape: int | str) -> TensorSpec:
 
 
 uint8, int64, float32 = partial(tensor, "uint8"), partial(tensor, "int64"), partial(tensor, "float32")
+
+
+def to_rows(value: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
+    """Return a tensor of the declared axes with the batch axis first."""
+    if spec.shape[:1] == (BATCH,):
+        return value
+    return np.moveaxis(value, spec.shape.index(BATCH), 0) if BATCH in spec.shape else value[None]
+
+
+def from_rows(value: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
+    """Return a tensor whose batch axis is first with its declared axes: the inverse of `to_rows`."""
+    if spec.shape[:1] == (BATCH,):
+        return value
+    return np.moveaxis(value, 0, spec.shape.index(BATCH)) if BATCH in spec.shape else value[0]
+
+
+def has_rows_first(specs: Specs) -> bool:
+    """Tell whether the batch axis of every tensor is declared first."""
+    return all(spec.shape[:1] == (BATCH,) for spec in specs)

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from service.contract.tensors import TensorSpec
+from service.contract.heads import LanguageModelHead
+from service.contract.readers import TableReader, TextReader
+from service.contract.tensors import BATCH, FLOATS, TensorSpec
 from service.manifest import Manifest, ValueRange
 from service.tasks.domain import is_between
 from service.tasks.faults import fault
 
 Array = npt.NDArray[Any]
-DTYPES = {name: np.dtype(name) for name in ("uint8", "int64", "float32")}
 
 
 def shape_mismatch(shape: Sequence[int], spec: TensorSpec) -> str | None:
@@ -31,7 +32,8 @@ def shape_mismatch(shape: Sequence[int], spec: TensorSpec) -> str | None:
 class ValueRule(NamedTuple):
     """The valid values of one tensor: `min_value` to `max_value`, or all finite numbers if `max_value` is None.
 
-    Where `is_padded`, steps at or beyond the length of a row may also be zero.
+    Where `is_padded`, steps at or beyond the length of a row may also be zero. With `columns`, each index of the last
+    axis has bounds of its own.
     """
 
     name: str
@@ -39,6 +41,7 @@ class ValueRule(NamedTuple):
     min_value: float = 0
     max_value: float | None = None
     is_padded: bool = False
+    columns: tuple[tuple[float, float], ...] = ()
 
 
 def value_rules(
@@ -56,54 +59,84 @@ def value_rules(
                 first, name = sizes.setdefault(axis, (size, spec.name))
                 if first != size:
                     raise fault(pointers[spec.name], f"expected {axis} = {first} as in {name!r}, got {size}")
-                max_size = manifest.limits.max_items if axis == "batch" else manifest.limits.max_steps
-                min_size = 0 if axis == "past" else 1
-                if size < min_size or (max_size is not None and size > max_size):
+                min_size, max_size = _axis_bounds(axis, manifest)
+                if not min_size <= size <= max_size:
                     raise fault(pointers[spec.name], f"expected a {axis} axis of {min_size} to {max_size}, got {size}")
-        if spec.dtype == "float32":
-            rules.append(_float_rule(spec, pointers[spec.name], manifest.domain.get(spec.name), "lengths" in shapes))
+        if spec.dtype in FLOATS:
+            rules.append(_float_rule(spec, pointers[spec.name], manifest.domain.get(spec.name), manifest.is_ragged))
     steps = sizes.get("steps", (0, ""))[0]
-    if "ids" in shapes:
-        rules.append(ValueRule("ids", pointers["ids"], 0, manifest.reader.vocabulary - 1))  # type: ignore[union-attr]
-    if "lengths" in shapes:
+    reader = manifest.reader
+    if isinstance(reader, TextReader):
+        rules.append(ValueRule("ids", pointers["ids"], 0, reader.vocabulary - 1))
+    if isinstance(reader, TableReader):
+        rules += _column_rules(reader, pointers)
+    if manifest.is_ragged:
         rules.append(ValueRule("lengths", pointers["lengths"], 1, steps))
-    if "past_lengths" in shapes:
-        context = manifest.limits.max_steps
-        max_past = sizes["past"][0] if context is None else min(sizes["past"][0], context - steps)
+    if isinstance(manifest.head, LanguageModelHead):
+        max_past = min(sizes["past"][0], manifest.limits.axis_range("past").max - steps)
         rules.append(ValueRule("past_lengths", pointers["past_lengths"], 0, max_past))
     return tuple(rules)
 
 
-def _float_rule(spec: TensorSpec, pointer: str, allowed: ValueRange | None, has_lengths: bool) -> ValueRule:
+def _axis_bounds(axis: str, manifest: Manifest) -> tuple[int, int]:
+    if axis == BATCH:
+        return 1, manifest.limits.max_items
+    bounds = manifest.limits.axis_range(axis)
+    return 0 if axis == "past" else bounds.min, bounds.max
+
+
+def _column_rules(reader: TableReader, pointers: Mapping[str, str]) -> list[ValueRule]:
+    bounds = {
+        "numbers": tuple((column.low, column.high) for column in reader.numbers),
+        "categories": tuple((0, len(column.values) - 1) for column in reader.categories),
+    }
+    return [ValueRule(name, pointers[name], columns=columns) for name, columns in bounds.items() if columns]
+
+
+def _float_rule(spec: TensorSpec, pointer: str, allowed: ValueRange | None, is_ragged: bool) -> ValueRule:
     if allowed is None:
         return ValueRule(spec.name, pointer)
-    return ValueRule(spec.name, pointer, allowed.low, allowed.high, has_lengths and spec.shape[1] == "steps")
+    return ValueRule(spec.name, pointer, allowed.low, allowed.high, is_ragged and spec.shape[1] == "steps")
 
 
 def check_values(tensors: Mapping[str, Array], rules: Sequence[ValueRule]) -> None:
     """Raise EkibenError("invalid-request") that names the tensor and its first invalid value."""
-    for name, pointer, min_value, max_value, is_padded in rules:
+    for name, pointer, min_value, max_value, is_padded, columns in rules:
         tensor = tensors[name]
-        if max_value is None:
+        if columns:
+            _check_columns(tensor, columns, pointer)
+        elif max_value is None:
             # The fast check: a finite sum of squares proves that all numbers are finite. The converse does not hold.
-            if math.isfinite(np.vdot(tensor, tensor)):
-                continue
-            expected, is_invalid = "finite numbers", ~np.isfinite(tensor)
+            if not math.isfinite(np.vdot(tensor, tensor)):
+                _raise_invalid(tensor, ~np.isfinite(tensor), "finite numbers", pointer)
         else:
             if not tensor.size or is_between(tensor, min_value, max_value):
                 continue
-            expected, is_invalid = f"{min_value} to {max_value}", ~((tensor >= min_value) & (tensor <= max_value))
+            is_invalid = ~((tensor >= min_value) & (tensor <= max_value))
             if is_padded:
                 is_padding = np.arange(tensor.shape[1]) >= tensors["lengths"][:, None]
                 is_invalid &= ~(is_padding[..., None] & (tensor == 0))
-        if is_invalid.any():
-            at = np.argwhere(is_invalid)[0].tolist()
-            raise fault(pointer, f"expected {expected}, got {tensor[tuple(at)]!s} at {at}")
+            _raise_invalid(tensor, is_invalid, f"{min_value} to {max_value}", pointer)
+
+
+def _check_columns(tensor: Array, columns: tuple[tuple[float, float], ...], pointer: str) -> None:
+    low, high = np.array(columns, np.float64).T
+    is_invalid = ~((tensor >= low) & (tensor <= high))
+    for column in np.flatnonzero(is_invalid.any(axis=0))[:1].tolist():
+        expected = f"{columns[column][0]} to {columns[column][1]}"
+        is_invalid[:, :column] = is_invalid[:, column + 1 :] = False
+        _raise_invalid(tensor, is_invalid, expected, pointer)
+
+
+def _raise_invalid(tensor: Array, is_invalid: npt.NDArray[np.bool_], expected: str, pointer: str) -> None:
+    if is_invalid.any():
+        at = np.argwhere(is_invalid)[0].tolist()
+        raise fault(pointer, f"expected {expected}, got {tensor[tuple(at)]!s} at {at}")
 
 
 def clear_padding(outputs: Mapping[str, Array], inputs: Mapping[str, Array], manifest: Manifest) -> None:
     """Set output values beyond a row's length to zero: they are undefined and would depend on the batch."""
-    if "lengths" in inputs:
+    if manifest.is_ragged:
         for spec in manifest.outputs:
             if spec.name in outputs and spec.shape[1:2] == ("steps",):
                 output = outputs[spec.name]

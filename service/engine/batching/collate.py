@@ -1,10 +1,12 @@
 """Rows of several requests become one batch, and each request gets its own steps back.
 
-A model with an input `lengths` is ragged: rows of several lengths may share a batch, padded with zeros to the longest.
-Rows of all other models share a batch only if every axis but the first is equal. Invariant: inputs that pass `validate`
-have the types and shapes that the manifest declares, so one request cannot change those of a batch that it shares.
+The batch axis is first, whatever the manifest declares. Rows of several lengths may share a batch of a ragged model,
+padded with zeros to the longest. Rows of all other models share a batch only if every axis but the first is equal, and
+requests to a model without a batch axis never do. Invariant: inputs that pass `validate` have the types and shapes that
+the manifest declares, so one request cannot change those of a batch that it shares.
 """
 
+import itertools
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -35,13 +37,14 @@ class Collator:
         """`length_buckets`: upper bounds of lengths, if the model must be padded to the same bounds in every batch."""
         self.name = manifest.name
         self.model = f"{manifest.name}/{manifest.version}"
-        self.is_ragged = any(spec.name == "lengths" and spec.shape == ("batch",) for spec in manifest.inputs)
+        self.is_ragged = manifest.is_ragged
+        self._number_alone = None if manifest.is_batched else itertools.count()
         self.output_check = OutputCheck(manifest)
         self.length_buckets = tuple(length_buckets or ())
         self.mixes_buckets = not self.length_buckets  # rows of neighbouring buckets may share a batch
         longest = manifest.limits.max_steps or 1 << 16
         self._bounds = self.length_buckets or _bounds(longest)
-        self._inputs = tuple((spec.name, np.dtype(spec.dtype), spec.shape[1:], spec) for spec in manifest.inputs)
+        self._inputs = tuple((spec.name, spec.numpy_dtype, spec.row_shape, spec) for spec in manifest.inputs)
         self._floats = tuple(name for name, dtype, *_ in self._inputs if dtype.kind == "f")
         specs = (*manifest.inputs, *manifest.outputs) if self.is_ragged else ()
         self._has_steps = frozenset(spec.name for spec in specs if spec.shape[1:2] == ("steps",))
@@ -91,6 +94,8 @@ class Collator:
 
     def batch_key(self, inputs: Tensors) -> tuple[int, ...]:
         """For a model that is not ragged: requests with equal keys may share a batch."""
+        if self._number_alone is not None:
+            return (next(self._number_alone),)
         return tuple([inputs[name].shape[axis] for name, axis in self._free_axes])
 
     def num_steps(self, inputs: Tensors) -> int:
@@ -121,6 +126,9 @@ class Collator:
             if name in self._has_steps:
                 shape = num_steps, *shape[1:]
                 values = _padded(values, num_steps)
+            if dtype.hasobject:
+                batch[name] = np.concatenate(values)
+                continue
             batch[name] = np.frombuffer(_joined(values), dtype).reshape(-1, *shape)
         return batch
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
+from service.contract.tensors import FLOATS
 from service.manifest import Manifest
 
 Array = npt.NDArray[Any]
@@ -29,11 +30,10 @@ class NotFiniteOutputError(ArithmeticError):
 
 class OutputCheck:
     def __init__(self, manifest: Manifest) -> None:
-        self._floats = frozenset(spec.name for spec in manifest.outputs if spec.dtype == "float32")
+        self._floats = frozenset(spec.name for spec in manifest.outputs if spec.dtype in FLOATS)
         self._has_others = len(self._floats) < len(manifest.outputs)
-        has_lengths = any(spec.name == "lengths" for spec in manifest.inputs)
         self._padded = frozenset(
-            spec.name for spec in manifest.outputs if has_lengths and spec.shape[1:2] == ("steps",)
+            spec.name for spec in manifest.outputs if manifest.is_ragged and spec.shape[1:2] == ("steps",)
         )
         self._masked = frozenset({"logits"} if isinstance(manifest.head, LanguageModelHead) else ())
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from service.bundle import Tensors
-from service.contract.tensors import TensorSpec
+from service.contract.tensors import NUMPY_DTYPES, TensorSpec, from_rows, has_rows_first, to_rows
 from service.engine.sessions.canonical_shapes import Compute, with_shape_strategy
 from service.engine.sessions.device import PROVIDERS, Device, require_provider
 from service.errors import BundleError, DeviceError
@@ -27,11 +27,15 @@ CPU_OPERATORS = frozenset(
 )
 # The largest constant that onnxruntime computes while it loads a graph.
 MAX_FOLDED_BYTES = 1 << 28
-DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)": "uint8"}
+DTYPES = {f"tensor({name})": name for name in NUMPY_DTYPES}
+DTYPES |= {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 
 class Session:
-    """Thread-safe; a run releases the interpreter lock. `compute` is `run` without checks and without counting."""
+    """Thread-safe; a run releases the interpreter lock. `compute` is `run` without checks and without counting.
+
+    Both take and give tensors with the batch axis first, wherever the graph has it.
+    """
 
     def __init__(self, model: bytes, *, manifest: Manifest, device: Device, threads: int = 1) -> None:
         self.manifest = manifest
@@ -50,7 +54,7 @@ class Session:
         self._outputs = tuple(output.name for output in manifest.outputs)
         invariance = manifest.invariance
         self.length_buckets = invariance.bounds if invariance.strategy == "length-buckets" else None
-        self.compute = with_shape_strategy(manifest, _graph_function(self._session))
+        self.compute = with_shape_strategy(manifest, _graph_function(self._session, manifest))
 
     def run(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Compute outputs, by default all; raises ValueError for invalid inputs, RuntimeError if the graph fails."""
@@ -75,11 +79,11 @@ class Session:
         if set(inputs) != set(specs):
             raise ValueError(f"{self._where}: inputs {sorted(inputs)}, expected {sorted(specs)}") from cause
         for name, spec in specs.items():
-            dtype, shape = inputs[name].dtype, inputs[name].shape
-            sizes = [size for axis, size in zip(spec.shape, shape, strict=False) if not isinstance(axis, str)]
-            fixed_sizes = [axis for axis in spec.shape if not isinstance(axis, str)]
-            if dtype != spec.dtype or len(shape) != len(spec.shape) or sizes != fixed_sizes:
-                actual, expected = _tensor_type(dtype, shape), _tensor_type(spec.dtype, spec.shape)
+            dtype, shape, axes = inputs[name].dtype, inputs[name].shape, ("batch", *spec.row_shape)
+            sizes = [size for axis, size in zip(axes, shape, strict=False) if not isinstance(axis, str)]
+            fixed_sizes = [axis for axis in axes if not isinstance(axis, str)]
+            if dtype != spec.numpy_dtype or len(shape) != len(axes) or sizes != fixed_sizes:
+                actual, expected = _tensor_type(dtype, shape), _tensor_type(spec.dtype, axes)
                 raise ValueError(f"{self._where}: input {name!r} is {actual}, expected {expected}") from cause
 
     def _check_specs(self, side: str, expected: tuple[TensorSpec, ...], actual: Sequence[Any]) -> None:
@@ -106,7 +110,7 @@ class Session:
             raise DeviceError(f"{self._where}: {message}")
 
 
-def _graph_function(session: ort.InferenceSession) -> Compute:
+def _graph_function(session: ort.InferenceSession, manifest: Manifest) -> Compute:
     """Return a function that runs the graph; a reference to `Session` would be a cycle and delay its release."""
     # The C++ object underneath skips onnxruntime's Python checks, which repeat ours and cost 2.5 us per run.
     run = session._sess.run
@@ -114,7 +118,15 @@ def _graph_function(session: ort.InferenceSession) -> Compute:
     def compute(inputs: Tensors, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         return dict(zip(names, run(names, inputs, None), strict=True))
 
-    return compute
+    if has_rows_first((*manifest.inputs, *manifest.outputs)):
+        return compute
+    taken, given = ({spec.name: spec for spec in specs} for specs in (manifest.inputs, manifest.outputs))
+
+    def compute_moved(inputs: Tensors, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        outputs = compute({name: from_rows(value, taken[name]) for name, value in inputs.items()}, names)
+        return {name: to_rows(value, given[name]) for name, value in outputs.items()}
+
+    return compute_moved
 
 
 def onnx_options(device: Device, threads: int) -> ort.SessionOptions:

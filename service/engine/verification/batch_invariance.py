@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from service.bundle import GoldenCase, Tensors
 from service.contract.heads import LanguageModelHead
 from service.engine.sessions.session import Session
 from service.engine.verification.golden_inputs import complete_inputs, num_new_steps
+from service.engine.verification.parity import compare
 from service.errors import BundleError
 from service.manifest import Manifest
 
@@ -63,9 +63,16 @@ def find_mismatches(session: Session, cases: Mapping[int, GoldenCase]) -> Iterat
             rows_left -= 1
             for name, expected in session.run(_single_row(session.manifest, inputs, row)).items():
                 actual = unpad(batched[name][row : row + 1], expected)
-                if actual.tobytes() != expected.tobytes():
-                    difference = float(np.abs(actual.astype(np.float64) - expected).max())
+                if not has_same_bits(actual, expected):
+                    difference = compare(expected, actual, atol=0, rtol=0).worst
                     yield Mismatch(case=number, row=row, output=name, difference=difference)
+
+
+def has_same_bits(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> bool:
+    """Compare two arrays of one dtype bit by bit, and texts as texts."""
+    if actual.dtype.hasobject:
+        return actual.shape == expected.shape and actual.tolist() == expected.tolist()
+    return actual.tobytes() == expected.tobytes()
 
 
 def unpad(value: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -75,7 +82,7 @@ def unpad(value: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _single_row(manifest: Manifest, inputs: Tensors, row: int) -> Tensors:
     """Return the inputs of one row without padding, as a request with this row alone would send them."""
-    length = inputs["lengths"][row] if "lengths" in inputs else None
+    length = inputs["lengths"][row] if manifest.is_ragged else None
     has_steps = {spec.name for spec in manifest.inputs if spec.shape[1:2] == ("steps",)}
     single = {name: value[row : row + 1] for name, value in inputs.items()}
     return {name: value[:, :length] if name in has_steps else value for name, value in single.items()}

@@ -7,7 +7,9 @@ and requires that golden rows notice it. A shuffle that random inputs do not not
 passed over. The graphs that are made have a bounded number of bytes in total, so large models are sampled.
 """
 
+import zlib
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from service.bundle import Bundle, GoldenCase, Tensors
 from service.contract.heads import LanguageModelHead
 from service.contract.readers import TextReader
-from service.contract.tensors import TensorSpec
+from service.contract.tensors import FLOATS, TensorSpec
 from service.engine.sessions.session import Session
 from service.engine.verification.golden_inputs import complete_inputs
 from service.engine.verification.initializers import stored_tensors, tensor_values, with_values
@@ -67,21 +69,27 @@ def _num_distinct_rows(bundle: Bundle) -> int:
         for case in bundle.golden
         if name in case.outputs
         for row, item in enumerate(case.inputs[items])
-        if item.size == 1 or item.min() != item.max()
+        if item.size == 1 or (item != item.flat[0]).any()
     ]
-    min_distance = MIN_DIFFERENCE * max((np.abs(output).max() for output in outputs), default=0)
+    min_distance = MIN_DIFFERENCE * max((np.abs(output).max(initial=0) for output in outputs), default=0)
     distinct: list[npt.NDArray[np.float64]] = []
     for output in outputs:
-        if all(np.abs(output - other).max() > min_distance for other in distinct):
+        if all(_distance(output, other) > min_distance for other in distinct):
             distinct.append(output)
         if len(distinct) == MIN_ROWS:
             break
     return len(distinct)
 
 
+def _distance(output: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    """Return the largest difference of two outputs, which is infinite if they have different sizes."""
+    return float(np.abs(output - other).max(initial=0)) if output.shape == other.shape else np.inf
+
+
 def _final_output(case: GoldenCase, output: npt.NDArray[Any], row: int) -> npt.NDArray[np.float64]:
-    """Return the output of a row, at its last step if it has one for each step."""
-    values = output[row].astype(np.float64)
+    """Return the output of a row as numbers, at its last step if it has one for each step."""
+    is_text = output.dtype.hasobject
+    values = np.vectorize(_text_number, [float])(output[row]) if is_text else output[row].astype(np.float64)
     has_steps = values.ndim == 2 and not {"lengths", "ids"}.isdisjoint(case.inputs)
     if not has_steps:
         return values.ravel()
@@ -89,12 +97,23 @@ def _final_output(case: GoldenCase, output: npt.NDArray[Any], row: int) -> npt.N
     return final
 
 
+def _text_number(text: str) -> float:
+    return float(zlib.crc32(text.encode()))
+
+
 def _constant_elements(bundle: Bundle) -> Iterator[tuple[str, list[int]]]:
-    """Yield elements (pixels, channels, units of a state, latents) that hardly vary over the steps of all rows."""
-    if isinstance(bundle.manifest.head, LanguageModelHead):
+    """Yield elements (pixels, channels, columns, latents) that hardly vary over the steps of all rows.
+
+    Columns and the elements of other tensors have scales of their own, so each only has to vary. The elements of an
+    input of free size have no rows in common.
+    """
+    manifest = bundle.manifest
+    if isinstance(manifest.head, LanguageModelHead):
         return
-    for spec in bundle.manifest.inputs:
-        if spec.dtype == "int64":
+    has_one_scale = manifest.reader.kind in {"image", "series"} or manifest.task == "generate"
+    for spec in manifest.inputs:
+        is_free = any(isinstance(axis, str) and axis != "steps" for axis in spec.row_shape)
+        if is_free or (spec.dtype not in FLOATS and manifest.reader.kind != "image"):
             continue
         rows = [
             row[: case.inputs["lengths"][i]] if "steps" in spec.shape else row[None]
@@ -103,7 +122,7 @@ def _constant_elements(bundle: Bundle) -> Iterator[tuple[str, list[int]]]:
         ]
         steps = np.concatenate(rows).astype(np.float64)
         ranges = np.ptp(steps, axis=0)
-        if (ranges <= MIN_DIFFERENCE * np.ptp(steps)).any():
+        if (ranges <= (MIN_DIFFERENCE * np.ptp(steps) if has_one_scale else 0)).any():
             yield spec.name, [int(i) for i in np.unravel_index(int(ranges.argmin()), ranges.shape)]
 
 
@@ -156,19 +175,21 @@ def _random_inputs(manifest: Manifest) -> Tensors:
 
 def _random_input(manifest: Manifest, spec: TensorSpec, rng: np.random.Generator) -> npt.NDArray[np.generic]:
     steps = min(PROBE_STEPS, manifest.limits.max_steps or 1)
-    sizes = {"batch": PROBE_ROWS, "steps": steps}
-    shape = [sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape]
-    match spec.name, spec.dtype:
-        case "lengths", _:
-            return rng.integers(1, steps + 1, shape)
-        case _, "int64":
-            return rng.integers(0, _vocabulary(manifest), shape)
-        case _, "uint8":
-            return rng.integers(0, 256, shape, dtype=np.uint8)
-        case _:
-            values = rng.standard_normal(shape).astype(np.float32)
-            domain = manifest.domain.get(spec.name)
-            return values if domain is None else np.clip(values, domain.low, domain.high).astype(np.float32)
+    sizes = {"steps": steps, **{axis: bounds.clip(PROBE_STEPS) for axis, bounds in manifest.limits.axes.items()}}
+    shape = [sizes[axis] if isinstance(axis, str) else axis for axis in spec.row_shape]
+    shape = [PROBE_ROWS if manifest.is_batched else 1, *shape]
+    dtype, is_tensor = spec.numpy_dtype, manifest.reader.kind == "tensors"
+    if spec.name == "lengths" and manifest.is_ragged:
+        return rng.integers(1, steps + 1, shape)
+    if dtype.kind == "f":
+        values = rng.standard_normal(shape).astype(dtype)
+        domain = manifest.domain.get(spec.name)
+        return values if domain is None else np.clip(values, domain.low, domain.high).astype(dtype)
+    if dtype.hasobject:
+        return np.array([f"text {number}" for number in range(prod(shape))], object).reshape(shape)
+    # Integers of unknown meaning may be indexes.
+    end = 256 if dtype == np.uint8 and not is_tensor else _vocabulary(manifest)
+    return rng.integers(0, end, shape).astype(dtype)
 
 
 def _vocabulary(manifest: Manifest) -> int:

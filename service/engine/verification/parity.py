@@ -1,7 +1,8 @@
 """Decide whether two results agree: the one definition that export gates, goldens and tests share.
 
-Floats agree if |actual - reference| <= atol + rtol * |reference|. Integers (pixels) may differ by one in one element of
-a thousand, because a value on a rounding edge can round either way. A value that is not finite agrees with none.
+Floats agree if |actual - reference| <= atol + rtol * |reference|. Pixels (uint8) may differ by one in one element of a
+thousand, because a value on a rounding edge can round either way. All others agree if they are equal. A value that is
+not finite agrees with none.
 """
 
 import math
@@ -50,25 +51,43 @@ def compare(
     """
     if reference.shape != actual.shape:
         return Difference(detail=f"shape {list(actual.shape)}, expected {list(reference.shape)}")
-    is_integer = reference.dtype.kind in "iu"
-    if is_integer != (actual.dtype.kind in "iu"):
+    if reference.dtype.kind != actual.dtype.kind:
         return Difference(detail=f"dtype {actual.dtype}, expected {reference.dtype}")
     if not reference.size:
         return Difference(within=True, worst=0.0, detail="no elements")
+    if reference.dtype.kind not in "fiu":
+        return _compare_equal(reference, actual)
+    is_pixel = reference.dtype == np.uint8
     expected_f64, actual_f64 = reference.astype(np.float64), actual.astype(np.float64)
     finite = np.isfinite(expected_f64) & np.isfinite(actual_f64)
     distance = np.full(expected_f64.shape, np.inf)
     np.subtract(actual_f64, expected_f64, out=distance, where=finite)
     np.abs(distance, out=distance)
-    allowed = 1 if is_integer else atol + rtol * np.abs(np.where(finite, expected_f64, 0.0))
-    if limit is not None and not is_integer:
-        allowed = np.minimum(allowed, limit)
+    if reference.dtype.kind == "f":
+        allowed = atol + rtol * np.abs(np.where(finite, expected_f64, 0.0))
+        allowed = allowed if limit is None else np.minimum(allowed, limit)
+    else:
+        # In float64, neighbouring integers beyond 2^53 are equal.
+        distance[(reference != actual) & (distance < 1)] = 1
+        allowed = np.full_like(distance, is_pixel)
     excess = distance - allowed
-    num_edges = np.count_nonzero(distance) if is_integer else 0
+    num_edges = np.count_nonzero(distance) if is_pixel else 0
     within = excess.max() <= 0 and num_edges <= math.ceil(reference.size / ELEMENTS_PER_ROUNDING_EDGE)
+    return _difference(reference, actual, excess, within=bool(within), worst=float(distance.max()))
+
+
+def _compare_equal(reference: npt.NDArray[Any], actual: npt.NDArray[Any]) -> Difference:
+    """Compare texts or booleans, of which different ones are infinitely far apart."""
+    distance = np.where(reference == actual, 0.0, np.inf)
+    return _difference(reference, actual, distance, within=not distance.any(), worst=float(distance.max()))
+
+
+def _difference(
+    reference: npt.NDArray[Any], actual: npt.NDArray[Any], excess: npt.NDArray[Any], *, within: bool, worst: float
+) -> Difference:
     index = tuple(int(i) for i in np.unravel_index(int(excess.argmax()), excess.shape))
     detail = f"{actual[index]} at {list(index)}, expected {reference[index]}"
-    return Difference(within=bool(within), worst=float(distance.max()), index=index, detail=detail)
+    return Difference(within=within, worst=worst, index=index, detail=detail)
 
 
 def relative_error(reference: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float:

@@ -31,8 +31,8 @@ def warm_up(session: Session, planner: BatchPlanner | None = None) -> int:
 
     The planner observes every run of a shape but the first, which includes the planning of memory and kernels.
     """
-    # The decoder forms the batches of a language model itself.
-    if planner is None or isinstance(session.manifest.head, LanguageModelHead):
+    # The decoder forms the batches of a language model itself, and the planner knows no axes but steps.
+    if planner is None or session.manifest.limits.axes or isinstance(session.manifest.head, LanguageModelHead):
         shapes = warmup_shapes(session.manifest)
         for shape in shapes:
             _time_runs(session, shape)

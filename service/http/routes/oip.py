@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.contract.tensors import TensorSpec
+from service.contract.tensors import TensorSpec, from_rows, to_rows
 from service.engine.context import RequestContext
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
@@ -18,7 +18,7 @@ from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.errors import oip_error_response
 from service.http.wire.messages import JSON, HttpRequest, Response
 from service.http.wire.oip_request import ParsedRequest, json_size, parse_cached
-from service.http.wire.oip_tensors import DATATYPE_OF, DATATYPES, Array, build_arrays
+from service.http.wire.oip_tensors import BYTES, DATATYPE_OF, DATATYPES, Array, build_arrays, pack_texts
 from service.manifest import Manifest
 from service.tasks.faults import describe_value, fault
 from service.tasks.tensors import check_values, clear_padding
@@ -37,14 +37,18 @@ async def _infer(state: ServiceState, request: HttpRequest, body: bytes, context
     if parsed.timeout_s:
         context.tighten_deadline(parsed.timeout_s)
     check_values(tensors, parsed.rules)
+    if parsed.moves_batch_axis:
+        tensors = {spec.name: to_rows(tensors[spec.name], spec) for spec in manifest.inputs}
     outputs = await state.runner.run(model.session, tensors, parsed.output_names, context=context)
     clear_padding(outputs, tensors, manifest)
+    if parsed.moves_batch_axis:
+        outputs = {spec.name: from_rows(outputs[spec.name], spec) for spec in manifest.outputs if spec.name in outputs}
     return _response(manifest, parsed, request_id, outputs)
 
 
 def _response(manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Arrays) -> Response:
-    raw = [outputs[name].tobytes() for name, is_binary in parsed.binary_outputs.items() if is_binary]
-    if request_id is not None or len(raw) < len(parsed.binary_outputs):
+    raw = [_to_bytes(outputs[name]) for name, is_binary in parsed.binary_outputs.items() if is_binary]
+    if request_id is not None or len(raw) < len(parsed.binary_outputs) or parsed.has_texts:
         head = _response_head(manifest, parsed, request_id, outputs)
     else:
         shapes = tuple([outputs[name].shape for name in parsed.output_names])
@@ -66,12 +70,16 @@ def _response_head(manifest: Manifest, parsed: ParsedRequest, request_id: str | 
         value = outputs[name]
         entry: dict[str, Any] = {"name": name, "datatype": DATATYPE_OF[value.dtype], "shape": value.shape}
         if is_binary:
-            entry["parameters"] = {"binary_data_size": value.nbytes}
+            entry["parameters"] = {"binary_data_size": len(pack_texts(value)) if value.dtype == BYTES else value.nbytes}
         else:
             _check_json(name, value)
-            entry["data"] = value.ravel()
+            entry["data"] = value.ravel().tolist() if value.dtype == BYTES else np.ascontiguousarray(value).ravel()
         entries.append(entry)
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _to_bytes(value: Array) -> bytes:
+    return pack_texts(value) if value.dtype == BYTES else value.tobytes()
 
 
 def _check_json(name: str, value: Array) -> None:

@@ -11,7 +11,11 @@ import numpy as np
 import simdjson
 
 # datatype -> (type of the simdjson buffer, type of the array)
-BUFFER_TYPES = {"UINT8": ("u", np.uint64), "INT64": ("i", np.int64), "FP32": ("d", np.float64)}
+BUFFER_TYPES = {
+    **{f"UINT{bits}": ("u", np.uint64) for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": ("i", np.int64) for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": ("d", np.float64) for bits in (16, 32, 64)},
+}
 MIN_BYTES = 1 << 13  # for smaller bodies orjson is as fast
 MAX_BYTES = 1 << 20  # simdjson needs 14 times the size of the body in memory
 

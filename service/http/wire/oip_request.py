@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from service.contract.tensors import has_rows_first
 from service.errors import EkibenError
 from service.http.wire.json_body import parse_json
 from service.http.wire.messages import HttpRequest, media_type, parse_digits
@@ -33,6 +34,8 @@ class ParsedRequest(NamedTuple):
     tensors: tuple[InputTensor, ...]
     rules: tuple[ValueRule, ...]
     response_heads: dict[tuple[Any, ...], bytes]  # by the shapes of the outputs, if all are sent as bytes
+    moves_batch_axis: bool  # between the tensors of the client and those of the engine
+    has_texts: bool  # among the outputs
 
 
 # (model, version, cache key) -> request, the least recently used first
@@ -113,7 +116,10 @@ def _parse(document: dict[str, Any], manifest: Manifest) -> ParsedRequest:
     tensors = parse_inputs(document.get("inputs"), manifest)
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     rules = value_rules(shapes, manifest, {tensor.name: tensor.where for tensor in tensors})
-    return ParsedRequest(timeout_us / 1e6, binary_outputs, tuple(binary_outputs), tensors, rules, {})
+    moves_batch_axis = not has_rows_first((*manifest.inputs, *manifest.outputs))
+    has_texts = any(spec.dtype == "string" for spec in manifest.outputs)
+    names = tuple(binary_outputs)
+    return ParsedRequest(timeout_us / 1e6, binary_outputs, names, tensors, rules, {}, moves_batch_axis, has_texts)
 
 
 def _parse_flag(parameters: dict[str, Any], name: str, where: str, *, default: bool) -> bool:

@@ -14,15 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from service.contract.tensors import TensorSpec
+from service.contract.tensors import NUMPY_DTYPES, Dtype, TensorSpec
 from service.errors import EkibenError
 from service.manifest import Manifest
 from service.tasks.faults import describe_value, fault, json_pointer, type_fault
-from service.tasks.tensors import DTYPES, shape_mismatch
+from service.tasks.tensors import shape_mismatch
 
 Array = npt.NDArray[Any]
-DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
-DATATYPE_OF = {np.dtype(name): datatype for name, datatype in DATATYPES.items()}
+DATATYPES: dict[Dtype, str] = {name: name.upper().replace("FLOAT", "FP") for name in NUMPY_DTYPES}
+DATATYPES["string"] = "BYTES"
+DATATYPE_OF = {NUMPY_DTYPES[name]: datatype for name, datatype in DATATYPES.items()}
+BYTES = NUMPY_DTYPES["string"]
+LENGTH_BYTES = 4  # before each text that is sent as bytes, little-endian
 MAX_AXIS_SIZE = 1 << 31
 INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}
 assert sys.byteorder == "little" and array("l").itemsize == 8 and array("f").itemsize == 4  # noqa: PT018
@@ -79,7 +82,9 @@ def build_arrays(tensors: Sequence[InputTensor], data: Sequence[Any], body: byte
             continue
         if numbers is not None:
             raise fault(f"{where}/data", "given twice: as JSON numbers and as bytes (binary_data_size)")
-        if 0 < size_bytes <= len(body) - at:
+        if dtype == BYTES:
+            arrays[name] = _unpack_texts(body[at : at + size_bytes], shape, where)
+        elif 0 < size_bytes <= len(body) - at:
             arrays[name] = np.frombuffer(body, dtype, size_bytes // dtype.itemsize, at).reshape(shape)
         elif not size_bytes:
             arrays[name] = np.empty(shape, dtype)
@@ -108,7 +113,7 @@ def parse_parameters(entry: dict[str, Any], supported: set[str], where: str) -> 
 def _parse_tensor(entry: dict[str, Any], spec: TensorSpec, where: str) -> InputTensor:
     if entry.get("datatype") != DATATYPES[spec.dtype]:
         raise type_fault(f"{where}/datatype", DATATYPES[spec.dtype], entry.get("datatype"))
-    shape, dtype = entry.get("shape"), DTYPES[spec.dtype]
+    shape, dtype = entry.get("shape"), spec.numpy_dtype
     if type(shape) is not list:
         raise type_fault(f"{where}/shape", "a list of sizes", shape)
     for number, size in enumerate(shape):
@@ -119,6 +124,8 @@ def _parse_tensor(entry: dict[str, Any], spec: TensorSpec, where: str) -> InputT
         raise fault(f"{where}/shape", problem)
     parameters = parse_parameters(entry, {"binary_data_size"}, where)
     expected, size_bytes = prod(shape) * dtype.itemsize, parameters.get("binary_data_size")
+    if dtype == BYTES and type(size_bytes) is int and 0 <= size_bytes < MAX_AXIS_SIZE:
+        expected = size_bytes  # the lengths are among the bytes
     if parameters and (type(size_bytes) is not int or size_bytes != expected):
         raise type_fault(f"{where}/parameters/binary_data_size", f"{expected} bytes for shape {shape}", size_bytes)
     return InputTensor(spec.name, where, dtype, tuple(shape), size_bytes)
@@ -128,26 +135,80 @@ def _array_from_json(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...], wh
     if isinstance(data, np.ndarray):
         return _narrow(data, dtype, shape, where)
     flat = _flatten(data, shape, where)
+    if dtype.kind in "bO":
+        kind, expected = (bool, "true or false") if dtype.kind == "b" else (str, "a text")
+        for number, value in enumerate(flat):
+            if type(value) is not kind:
+                raise fault(where, f"expected {expected}, got {describe_value(value)} (entry {number})")
+        return _checked_unicode(np.array(flat, dtype).reshape(shape), where)
     # The letters are searched first: that is faster than to search the words, and most requests contain neither.
     may_hold_bools = (b"r" in head and b"true" in head) or (b"l" in head and b"false" in head)
     try:
         if may_hold_bools and bool in set(map(type, flat)):
             raise TypeError
-        raw: Any = bytes(flat) if dtype == np.uint8 else array(dtype.char, flat)
+        raw: Any = bytes(flat) if dtype == np.uint8 else _packed(flat, dtype)
     except (TypeError, ValueError, OverflowError):
         raise _entry_error(flat, dtype, where) from None
     return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def _packed(flat: list[Any], dtype: np.dtype[Any]) -> Any:
+    """Return the numbers as a buffer of `dtype`. Raises TypeError or OverflowError."""
+    if dtype != np.float16:
+        return array(dtype.char, flat)
+    # Numbers beyond float16 become infinite, which `check_values` refuses later.
+    with np.errstate(over="ignore"):
+        return np.array(array("d", flat)).astype(dtype)
+
+
+def _unpack_texts(content: bytes, shape: tuple[int, ...], where: str) -> Array:
+    """Return the texts of `content`, each after its length. Raises EkibenError("invalid-request")."""
+    texts: list[str] = []
+    at = 0
+    try:
+        while at < len(content):
+            end = at + LENGTH_BYTES + int.from_bytes(content[at : at + LENGTH_BYTES], "little")
+            if end > len(content):
+                raise fault(where, f"text {len(texts)} ends after byte {end}, the tensor has {len(content)} bytes")
+            texts.append(content[at + LENGTH_BYTES : end].decode())
+            at = end
+    except UnicodeDecodeError as error:
+        raise fault(where, f"text {len(texts)} is not UTF-8: {error.reason} at byte {error.start}") from None
+    if len(texts) != prod(shape):
+        raise fault(where, f"expected {prod(shape)} texts for shape {list(shape)}, got {len(texts)}")
+    return np.array(texts, BYTES).reshape(shape)
+
+
+def pack_texts(texts: Array) -> bytes:
+    """Return texts as OIP sends them: each after its length in 4 bytes, little-endian."""
+    rows = [text.encode() for text in texts.ravel().tolist()]
+    return b"".join(len(row).to_bytes(LENGTH_BYTES, "little") + row for row in rows)
+
+
+def _checked_unicode(values: Array, where: str) -> Array:
+    if values.dtype == BYTES:
+        for number, text in enumerate(values.ravel().tolist()):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise fault(where, f"expected Unicode text, got half a surrogate pair (entry {number})") from None
+    return values
 
 
 def _narrow(data: Array, dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> Array:
     """Convert an array of the widest type of its kind to `dtype` and `shape`."""
     if data.size != prod(shape):
         raise _count_error(data.tolist(), shape, where)
-    if dtype == np.uint8 and data.size and data.max() > 255:
+    if dtype.kind in "iu" and data.size and not _fits(data, dtype):
         raise _entry_error(data.tolist(), dtype, where)
     # A float that overflows becomes infinite, which `check_values` refuses later.
     with np.errstate(over="ignore"):
         return data.astype(dtype, copy=False).reshape(shape)
+
+
+def _fits(data: Array, dtype: np.dtype[Any]) -> bool:
+    limits = np.iinfo(dtype)
+    return int(data.max()) <= limits.max and int(data.min()) >= limits.min
 
 
 def _flatten(data: Any, shape: tuple[int, ...], where: str) -> list[Any]:

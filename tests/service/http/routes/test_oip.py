@@ -307,7 +307,7 @@ def response(manifest: Manifest, parsed: Any, outputs: dict[str, Any]) -> Respon
 def test_logits_of_minus_infinity_are_bytes_and_never_null(as_bytes: bool) -> None:
     letters = manifest("language-model")
     logits = np.array([[[0.5, -np.inf]]], np.float32)
-    parsed = ParsedRequest(0, {"logits": as_bytes}, ("logits",), (), (), {})
+    parsed = ParsedRequest(0, {"logits": as_bytes}, ("logits",), (), (), {}, moves_batch_axis=False, has_texts=False)
     if as_bytes:
         assert response(letters, parsed, {"logits": logits}).body.endswith(logits.tobytes())
         return
