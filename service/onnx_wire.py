@@ -6,12 +6,16 @@ longer than necessary or than their type, and text that is not UTF-8 raise Value
 deep or has too many fields: malicious bytes take a second at most. The bytes of weights are not read.
 """
 
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
-# A 50-layer model has about 20,000 fields. The numbers of a packed list count as well.
+# A 50-layer model has about 20,000 fields.
 MAX_FIELDS = 200_000
+# The numbers and texts of lists: a forest of 350,000 nodes.
+MAX_VALUES = 4_000_000
 # Levels of nested messages; each If or Loop adds four.
 MAX_DEPTH = 64
 
@@ -72,7 +76,7 @@ _FIXED = {"float": struct.Struct("<f"), "double": struct.Struct("<d")}
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _WIRE_TYPES = dict.fromkeys(_VARINTS, _VARINT) | {"float": _FIXED32, "double": _FIXED64}
 
-# The ONNX data types that are stored as whole bytes, except strings and complex numbers: name and size of an element.
+# The ONNX data types of whole bytes, except complex numbers: name and size of an element, 0 for strings.
 DATA_TYPES = {
     1: ("float32", 4),
     2: ("uint8", 1),
@@ -81,6 +85,7 @@ DATA_TYPES = {
     5: ("int16", 2),
     6: ("int32", 4),
     7: ("int64", 8),
+    8: ("string", 0),
     9: ("bool", 1),
     10: ("float16", 2),
     11: ("float64", 8),
@@ -189,10 +194,12 @@ def read_tensors(content: bytes) -> Iterator[TensorInfo]:
 
 
 def data_type(tensor: Message) -> tuple[str, int]:
-    """Return the name and the size in bytes of one element. Raises ValueError for strings and the like."""
+    """Return the name and the size in bytes of one element. Raises ValueError for complex numbers and the like."""
     number = tensor.number("data_type")
     if number not in DATA_TYPES:
-        raise ValueError(f"tensor {tensor.text('name')!r} has data type {number}, expected numbers of whole bytes")
+        raise ValueError(
+            f"tensor {tensor.text('name')!r} has data type {number}, expected strings or numbers of whole bytes"
+        )
     return DATA_TYPES[number]
 
 
@@ -212,28 +219,37 @@ def read_model(content: bytes) -> Message:
     return model
 
 
+@cache
+def _list_pattern(tag: bytes, wire_type: int) -> re.Pattern[bytes]:
+    """Match up to 65,536 numbers of a list, each behind the tag. It never backtracks, so its time is linear."""
+    number = {_FIXED32: b".{4}", _FIXED64: b".{8}"}.get(wire_type, rb"[\x80-\xff]{0,9}+[\0-\x7f]")
+    return re.compile(b"(?:%b%b){1,65536}+" % (re.escape(tag), number), re.DOTALL)
+
+
+@cache
+def _varint_pattern(tag: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"%b([\x80-\xff]{0,9}+[\0-\x7f])" % re.escape(tag), re.DOTALL)
+
+
 class _Reader:
-    """Reads one message after the other from the same bytes, and counts their fields."""
+    """Reads one message after the other from the same bytes, and counts their fields and the values of their lists."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
         self.num_fields = 0
+        self.num_values = 0
+        # The varints of lists that were checked, by type and bytes.
+        self.varints: dict[tuple[str, bytes], int] = {}
 
     def read_fields(self, message: Message, position: int, stop: int) -> list[tuple[Message, slice]]:
         """Put the fields between two positions into the message; return those that are messages and their bytes."""
-        kind, values, specs = message.kind, message.values, SCHEMA[message.kind]
+        kind, values = message.kind, message.values
         nested, oneof = [], ""
         while position < stop:
             self._count_field()
+            first = position
             key, position = self._varint(position, stop)
-            # Some readers cut the rest of such a tag off and see another field.
-            if key >> 32:
-                raise ValueError(f"a tag has more than 32 bits (before byte {position})")
-            spec, wire_type = specs.get(key >> 3), key & 7
-            if spec is None:
-                raise ValueError(f"{kind} has no field {key >> 3} (before byte {position})")
-            if spec.name in values and not spec.repeated:
-                raise ValueError(f"{kind} has field {spec.name!r} twice (before byte {position})")
+            spec, wire_type = self._spec_of(message, key, position), key & 7
             if spec.oneof:
                 if oneof:
                     raise ValueError(f"{kind} has field {spec.name!r} beside {oneof!r} (before byte {position})")
@@ -245,24 +261,78 @@ class _Reader:
                 stored.append(value := self._content_of(spec, kind, span))
                 if isinstance(value, Message):
                     nested.append((value, span))
+                elif spec.repeated and spec.type == "bytes":
+                    position = self._short_texts(key, stored, position, stop)
             elif wire_type == spec.wire_type:
-                number, position = self._number(spec, kind, position, stop)
-                stored.append(number)
+                tag = self.content[first:position]
+                numbers, position = self._numbers(spec, kind, tag, first, stop)
+                stored += numbers
             elif wire_type == _LENGTH and spec.repeated:
                 span = self._payload(position, stop)
                 position = span.start
                 while position < span.stop:
-                    self._count_field()
-                    number, position = self._number(spec, kind, position, span.stop)
-                    stored.append(number)
+                    numbers, position = self._numbers(spec, kind, b"", position, span.stop)
+                    stored += numbers
             else:
                 raise ValueError(f"{kind} field {spec.name!r} has wire type {wire_type} (before byte {position})")
         return nested
+
+    def _spec_of(self, message: Message, key: int, position: int) -> FieldSpec:
+        """Return the field of a message that a tag names. Raises ValueError if there is none, or it may not repeat."""
+        # Some readers cut the rest of such a tag off and see another field.
+        if key >> 32:
+            raise ValueError(f"a tag has more than 32 bits (before byte {position})")
+        spec = SCHEMA[message.kind].get(key >> 3)
+        if spec is None:
+            raise ValueError(f"{message.kind} has no field {key >> 3} (before byte {position})")
+        if spec.name in message and not spec.repeated:
+            raise ValueError(f"{message.kind} has field {spec.name!r} twice (before byte {position})")
+        return spec
 
     def _count_field(self) -> None:
         self.num_fields += 1
         if self.num_fields > MAX_FIELDS:
             raise ValueError(f"it has more than {MAX_FIELDS} fields; weights belong into raw_data")
+
+    def _count_values(self, number: int) -> None:
+        self.num_values += number
+        if self.num_values > MAX_VALUES:
+            raise ValueError(f"its lists have more than {MAX_VALUES} values; weights belong into raw_data")
+
+    def _numbers(
+        self, spec: FieldSpec, kind: str, tag: bytes, position: int, stop: int
+    ) -> tuple[Sequence[int | float], int]:
+        """Return the numbers from `position` on, each behind this tag, and the position after them."""
+        found = _list_pattern(tag, spec.wire_type).match(self.content, position, stop) if spec.repeated else None
+        if not found:
+            # Of a list, reading one number says why there is none.
+            number, position = self._number(spec, kind, position + len(tag), stop)
+            return [number], position
+        if fixed := _FIXED.get(spec.type):
+            self._count_values((found.end() - position) // (len(tag) + fixed.size))
+            pairs = struct.iter_unpack(f"<{len(tag)}x{fixed.format[1:]}", self.content[position : found.end()])
+            return [number for (number,) in pairs], found.end()
+        varints, numbers = _varint_pattern(tag).findall(self.content, position, found.end()), []
+        self._count_values(len(varints))
+        for varint in varints:
+            position += len(tag) + len(varint)
+            key = spec.type, varint
+            if key not in self.varints:
+                self.varints[key] = int(self._number(spec, kind, position - len(varint), stop)[0])
+            numbers.append(self.varints[key])
+        return numbers, position
+
+    def _short_texts(self, tag: int, stored: list[object], position: int, stop: int) -> int:
+        """Append the texts of less than 128 bytes from `position` on that have this tag; return the position after."""
+        content, before = self.content, len(stored)
+        while position + 2 <= stop and content[position] == tag and content[position + 1] < 0x80:
+            end = position + 2 + content[position + 1]
+            if end > stop:
+                break
+            stored.append(slice(position + 2, end))
+            position = end
+        self._count_values(len(stored) - before)
+        return position
 
     def _payload(self, position: int, stop: int) -> slice:
         """Return where the bytes of a field lie whose length is at `position`."""

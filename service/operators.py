@@ -10,16 +10,17 @@ from math import prod
 from struct import iter_unpack
 
 from service.onnx_wire import DATA_TYPES, Message, data_type, read_model
+from service.opsets.imports import MACHINE_LEARNING, METADATA, check_metadata, check_versions, domain_of
+from service.opsets.machine_learning import check_operator
 
-STANDARD_DOMAINS = {"", "ai.onnx"}
-# Opset 7 is the oldest that onnxruntime supports; below it, dropout trains unless an attribute says otherwise.
-OPSETS = range(7, 27)
-# With IR versions below 4, every initializer is the default value of an input; 13 is the newest that onnxruntime reads.
-IR_VERSIONS = range(4, 14)
 MAX_NODES = 20_000
 MAX_AXES = 16
-# Elements of a tensor whose size is written in the file: 256 MiB of float32, more than any layer of a served model.
-MAX_ELEMENTS = 1 << 26
+# Elements of a tensor whose size is written in the file: 1 GiB of float32, more than any layer of a served model.
+MAX_ELEMENTS = 1 << 28
+# The shape that a tensor is given; it has its elements already, and may be a weight.
+MAX_RESHAPED = 1 << 31
+# Bytes of one text.
+MAX_TEXT_BYTES = 1 << 16
 
 # Every operator of the standard domain on numbers, up to opset 26, but for those that draw random numbers. A list of
 # what is allowed, because onnxruntime adds operators of its own to this domain, such as Affine and MemcpyToHost.
@@ -66,14 +67,14 @@ FORBIDDEN_FIELDS = {
     "Tensor": {
         **dict.fromkeys(("external_data", "data_location"), "it refers to external data"),
         "segment": "a tensor is a segment",
-        "string_data": "a tensor holds strings",
     },
-    "Type": dict.fromkeys(
-        ("sequence_type", "map_type", "opaque_type", "sparse_tensor_type", "optional_type"),
-        "a value is no tensor of numbers",
-    ),
+    "Type": {
+        **dict.fromkeys(("opaque_type", "sparse_tensor_type", "optional_type"), "a value is no tensor"),
+        **dict.fromkeys(
+            ("sequence_type", "map_type"), "a value is no tensor, but a sequence or a map; convert with zipmap=False"
+        ),
+    },
 }
-METADATA = "it carries metadata, which onnxruntime may follow"
 
 # The field that holds the value of each type of attribute.
 ATTRIBUTE_FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings", 9: "tensors"}
@@ -84,6 +85,7 @@ TENSOR_FIELDS = {
     "int64": "int64_data",
     "uint32": "uint64_data",
     "uint64": "uint64_data",
+    "string": "string_data",
 }
 # The inputs that decide the size of an operator's output.
 SIZE_INPUTS = {
@@ -111,8 +113,9 @@ def check_operators(content: bytes, *, opset: int, control_flow: bool = False) -
         if message.kind == "Tensor":
             _check_tensor(message, content)
         elif message.kind == "Attribute":
-            _check_attribute(message)
-    _check_versions(model, opset)
+            _check_attribute(message, content)
+    check_metadata(model)
+    domains = check_versions(model, opset)
     num_nodes = 0
     pending = [(graph, ChainMap[str, Message]()) for graph in model.messages("graph")]
     while pending:
@@ -124,41 +127,17 @@ def check_operators(content: bytes, *, opset: int, control_flow: bool = False) -
         scope = outer.new_child()
         _define_names(graph, scope)
         for node in nodes:
-            pending += [(subgraph, scope) for subgraph in _check_node(node, control_flow)]
+            pending += [(subgraph, scope) for subgraph in _check_node(node, control_flow, domains, content)]
         _check_sizes(graph, content)
 
 
 def _check_fields(message: Message) -> None:
     forbidden = FORBIDDEN_FIELDS.get(message.kind, {})
     for name, values in message.values.items():
-        if name == "metadata_props":
+        if name == "metadata_props" and message.kind != "Model":
             raise ValueError(METADATA)
         if name in forbidden and any(values):
             raise ValueError(forbidden[name])
-
-
-def _check_versions(model: Message, opset: int) -> None:
-    if "graph" not in model:
-        raise ValueError("it has no graph")
-    if model.number("ir_version") not in IR_VERSIONS:
-        raise ValueError(f"IR version {model.number('ir_version')}, expected {_bounds(IR_VERSIONS)}")
-    imports = model.messages("opset_import")
-    for entry in imports:
-        _check_domain(entry.text("domain"))
-    versions = [entry.number("version") for entry in imports]
-    if versions != [opset]:
-        raise ValueError(f"opset {' and '.join(map(str, versions)) or 'missing'}, expected {opset}")
-    if opset not in OPSETS:
-        raise ValueError(f"opset {opset}, expected {_bounds(OPSETS)}")
-
-
-def _bounds(numbers: range) -> str:
-    return f"{numbers[0]} to {numbers[-1]}"
-
-
-def _check_domain(domain: str) -> None:
-    if domain not in STANDARD_DOMAINS:
-        raise ValueError(f"operator domain {domain[:80]!r}, expected only standard ONNX operators")
 
 
 def _check_tensor(tensor: Message, content: bytes) -> None:
@@ -170,6 +149,8 @@ def _check_tensor(tensor: Message, content: bytes) -> None:
         raise ValueError(f"{label} has the axes {dims[:20]}, expected at most {MAX_AXES} of 0 or more")
     num_elements, raw = prod(dims), tensor.span("raw_data")
     listed = TENSOR_FIELDS.get(dtype, "int32_data")
+    if raw and dtype == "string":
+        raise ValueError(f"{label} holds strings as raw bytes, expected string_data")
     name = "raw_data" if raw else listed
     if extra := {field for field in tensor.values if field.endswith("_data")} - {name}:
         raise ValueError(f"{label} is {dtype} in {name} and also has {sorted(extra)}")
@@ -178,6 +159,8 @@ def _check_tensor(tensor: Message, content: bytes) -> None:
     )
     if actual != expected:
         raise ValueError(f"{label} is {dtype} {dims}, but its {name} has {actual} {'bytes' if raw else 'values'}")
+    if dtype == "string":
+        _check_texts(label, tensor, name, content)
     if raw and dtype == "bool" and content[raw].strip(b"\0\1"):
         raise ValueError(f"{label} is bool, but a byte of it is neither 0 nor 1")
     if not raw and listed == "int32_data":
@@ -187,7 +170,7 @@ def _check_tensor(tensor: Message, content: bytes) -> None:
             raise ValueError(f"{label} is {dtype}, but a value of it is not in {low} to {high}")
 
 
-def _check_attribute(attribute: Message) -> None:
+def _check_attribute(attribute: Message, content: bytes) -> None:
     """Raise ValueError unless an attribute has a value of its declared type and of no other."""
     label, kind = f"attribute {attribute.text('name')[:80]!r}", attribute.number("type")
     if kind not in ATTRIBUTE_FIELDS:
@@ -196,6 +179,23 @@ def _check_attribute(attribute: Message) -> None:
     present = set(attribute.values) - {"name", "type", "doc_string", "ref_attr_name"}
     if not present <= {name} or (name in {"t", "g"} and not present):
         raise ValueError(f"{label} is of type {kind}, but has {sorted(present) or 'no value'}, expected {name!r}")
+    _check_texts(label, attribute, name, content)
+
+
+def _check_texts(label: str, holder: Message, name: str, content: bytes) -> None:
+    """Raise ValueError unless the texts of a field are short, of UTF-8, and without the NUL that ends them in C."""
+    for span in holder.values.get(name, ()):
+        if isinstance(span, slice) and span.stop - span.start > MAX_TEXT_BYTES:
+            raise ValueError(f"{label} has a text of {span.stop - span.start} bytes, expected at most {MAX_TEXT_BYTES}")
+        if isinstance(span, slice) and not _is_text(content[span]):
+            raise ValueError(f"{label} has a text that is not UTF-8, or that holds a NUL character")
+
+
+def _is_text(encoded: bytes) -> bool:
+    try:
+        return "\0" not in str(encoded, "utf-8")
+    except UnicodeDecodeError:
+        return False
 
 
 def _define_names(graph: Message, scope: MutableMapping[str, Message]) -> None:
@@ -241,13 +241,30 @@ def _label(node: Message) -> str:
     return f"node {node.text('name')[:80]!r} ({node.text('op_type')[:80]})"
 
 
-def _check_node(node: Message, control_flow: bool) -> list[Message]:
-    """Return the subgraphs of a node. Raises ValueError unless its operator is standard, stateless and admitted."""
-    _check_domain(node.text("domain"))
-    operator, attributes = node.text("op_type"), dict[str, Message]()
+def _check_node(node: Message, control_flow: bool, domains: Mapping[str, int], content: bytes) -> list[Message]:
+    """Return the subgraphs of a node. Raises ValueError unless its operator is admitted, and of an imported domain."""
+    domain, attributes = domain_of(node.text("domain")), dict[str, Message]()
     for attribute in node.messages("attribute"):
         if attributes.setdefault(attribute.text("name"), attribute) is not attribute:
             raise ValueError(f"{_label(node)} has attribute {attribute.text('name')[:80]!r} twice")
+    if domain not in domains:
+        raise ValueError(f"{_label(node)} is of domain {domain!r}, of which no opset is imported")
+    if domain == MACHINE_LEARNING:
+        check_operator(_label(node), node.text("op_type"), attributes, content)
+    else:
+        _check_standard_operator(node, attributes, control_flow)
+    subgraphs = []
+    for name, attribute in attributes.items():
+        if graphs := attribute.messages("g"):
+            if domain == MACHINE_LEARNING or name not in SUBGRAPHS.get(node.text("op_type"), ()):
+                raise ValueError(f"{_label(node)} has a subgraph in attribute {name[:80]!r}")
+            subgraphs += graphs
+    return subgraphs
+
+
+def _check_standard_operator(node: Message, attributes: Mapping[str, Message], control_flow: bool) -> None:
+    """Raise ValueError unless an operator is standard, stateless and admitted."""
+    operator = node.text("op_type")
     if operator in RANDOM:
         raise ValueError(f"{_label(node)} draws random numbers")
     if operator in SUBGRAPHS and not control_flow:
@@ -255,16 +272,9 @@ def _check_node(node: Message, control_flow: bool) -> list[Message]:
     if operator not in OPERATORS and operator not in SUBGRAPHS:
         raise ValueError(f"{_label(node)} is no standard ONNX operator on numbers")
     if makes := _other_type(operator, attributes):
-        raise ValueError(f"{_label(node)} makes {makes}, expected numbers of whole bytes")
+        raise ValueError(f"{_label(node)} makes {makes}, expected strings or numbers of whole bytes")
     if _is_training(node, attributes):
         raise ValueError(f"{_label(node)} is in training mode")
-    subgraphs = []
-    for name, attribute in attributes.items():
-        if graphs := attribute.messages("g"):
-            if name not in SUBGRAPHS.get(operator, ()):
-                raise ValueError(f"{_label(node)} has a subgraph in attribute {name[:80]!r}")
-            subgraphs += graphs
-    return subgraphs
 
 
 def _other_type(operator: str, attributes: Mapping[str, Message]) -> str | None:
@@ -297,29 +307,32 @@ def _check_sizes(graph: Message, content: bytes) -> None:
     producers = {name: node for node in graph.messages("node") for name in node.texts("output")}
     constants = {tensor.text("name"): _values(tensor, content) for tensor in graph.messages("initializer")}
     constants |= {name: _constant(node, content) for name, node in producers.items() if _is_constant(node)}
-    visited = set[str]()
+    visited = {limit: set[str]() for limit in (MAX_ELEMENTS, MAX_RESHAPED)}
     for node in graph.messages("node"):
         operator, inputs = node.text("op_type"), node.texts("input")
+        limit = MAX_RESHAPED if operator == "Reshape" else MAX_ELEMENTS
         sizes = [inputs[i] for i in SIZE_INPUTS.get(operator, ()) if i < len(inputs)]
         for name in sizes:
             # Each value of a padding is added to one axis.
             is_shape = operator != "Pad"
-            _check_size(f"{_label(node)}: constant {name[:80]!r}", constants.get(name, ()), is_shape=is_shape)
-        for name in _sources(sizes, producers, visited):
-            _check_size(f"{_label(node)}: constant {name[:80]!r}", constants.get(name, ()), is_shape=False)
-        if operator not in {"Constant", "Slice"}:
+            _check_size(f"{_label(node)}: constant {name[:80]!r}", constants.get(name, ()), limit, is_shape=is_shape)
+        for name in _sources(sizes, producers, visited[limit]):
+            _check_size(f"{_label(node)}: constant {name[:80]!r}", constants.get(name, ()), limit, is_shape=False)
+            if name in producers and producers[name].text("domain") == MACHINE_LEARNING:
+                raise ValueError(f"{_label(node)}: a size is computed by {_label(producers[name])}")
+        if operator not in {"Constant", "Slice"} and domain_of(node.text("domain")) != MACHINE_LEARNING:
             for attribute in node.messages("attribute"):
                 label = f"{_label(node)}: attribute {attribute.text('name')[:80]!r}"
                 is_shape = attribute.text("name") in SHAPE_ATTRIBUTES
-                _check_size(label, attribute.numbers("i") + attribute.numbers("ints"), is_shape=is_shape)
+                _check_size(label, attribute.numbers("i") + attribute.numbers("ints"), MAX_ELEMENTS, is_shape=is_shape)
 
 
-def _check_size(label: str, values: Sequence[float], *, is_shape: bool) -> None:
-    """Raise ValueError if a value, or the product of a shape's values, is above MAX_ELEMENTS."""
+def _check_size(label: str, values: Sequence[float], limit: int, *, is_shape: bool) -> None:
+    """Raise ValueError if a value, or the product of a shape's values, is above the limit."""
     sizes = [abs(value) for value in values if value]
     declared = prod(sizes) if is_shape else max(sizes, default=0)
-    if declared > MAX_ELEMENTS:
-        raise ValueError(f"{label} declares {declared:g} elements, expected at most {MAX_ELEMENTS}")
+    if declared > limit:
+        raise ValueError(f"{label} declares {declared:g} elements, expected at most {limit}")
 
 
 def _sources(names: Sequence[str], producers: Mapping[str, Message], visited: set[str]) -> Iterator[str]:

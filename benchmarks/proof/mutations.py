@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from onnx import helper
 
 from service.onnx_wire import SCHEMA
+from service.opsets.imports import MACHINE_LEARNING as ML
 
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 TEXTS = (
@@ -150,8 +151,8 @@ def _external(rng: random.Random) -> Tree:
 def _additions(rng: random.Random) -> list[Node]:
     """Fields for anything that a checker must see; at the place of another kind of message they mean nothing."""
     relu = helper.make_node("Relu", ["logits"], [f"extra{rng.randint(0, 3)}"])
-    operator = rng.choice(("Loop", "If", "RandomUniformLike", "Identity", "Gelu", "Affine"))
-    named = helper.make_node(operator, ["logits"], ["y"], domain=rng.choice(("", "", "com.microsoft", "ai.onnx")))
+    operator = rng.choice(("Loop", "If", "RandomUniformLike", "Identity", "Gelu", "Affine", "Binarizer", "ZipMap"))
+    named = helper.make_node(operator, ["logits"], ["y"], domain=rng.choice(("", "", "com.microsoft", "ai.onnx", ML)))
     graph = helper.make_graph([relu, named], "inner", [], [])
     function = helper.make_function("", "Relu", ["x"], ["y"], [relu], [helper.make_opsetid("", 20)])
     attribute = helper.make_attribute(rng.choice(("then_branch", "body", "to", "axis")), graph)
@@ -164,6 +165,9 @@ def _additions(rng: random.Random) -> list[Node]:
         _message(25, function.SerializeToString()),
         _message(20, b"\x0a\x00"),
         _message(8, b"\x0a\x0dcom.microsoft\x10\x01"),
+        _message(8, b"\x0a\x0aai.onnx.ml\x10" + bytes([rng.randint(1, 6)])),
+        _message(8, b"\x0a\x07ai.onnx\x10" + bytes([rng.randint(19, 21)])),
+        _message(14, b"\x0a\x06author\x12\x02me"),
         _message(14, b"\x0a\x0aort_config\x12\x02{}"),
         _message(15, b"\x0a\x00"),
         _message(12, b"\x0a\x06pixels"),

@@ -1,7 +1,7 @@
 """What three readers see in one ONNX file, in a form that can be compared.
 
 A view holds all nodes (domain, operator, inputs, outputs, attributes, subgraphs), initializers with their bytes, the
-names of inputs and outputs, and opsets.
+names of inputs and outputs, opsets, and the metadata of the model.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from service.onnx_wire import Message, read_model
 View = dict[str, Any]
 # The fields of elements of a tensor that are not raw, and the field of the value of each type of attribute.
 LISTS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+STRING = onnx.TensorProto.STRING
 ATTRIBUTES = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}
 DEFAULTS = {"f": 0.0, "i": 0, "s": b""}
 
@@ -24,7 +25,18 @@ def our_view(content: bytes) -> View:
     model = read_model(content)
     opsets = [(_domain(entry.text("domain")), entry.number("version")) for entry in model.messages("opset_import")]
     (graph,) = model.messages("graph")
-    return {"opsets": opsets, "ir": model.number("ir_version"), **_our_graph(graph, content)}
+    metadata = [(entry.text("key"), entry.text("value")) for entry in model.messages("metadata_props")]
+    return {
+        "opsets": _distinct(opsets),
+        "ir": model.number("ir_version"),
+        "metadata": sorted(metadata),
+        **_our_graph(graph, content),
+    }
+
+
+def _distinct(opsets: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Equal imports once, in order; of different ones of a domain, both."""
+    return sorted(set(opsets))
 
 
 def _our_graph(graph: Message, content: bytes) -> View:
@@ -66,16 +78,24 @@ def _our_tensor(tensor: Message, content: bytes) -> tuple[Any, ...]:
         proto.raw_data = content[raw]
     for name in LISTS:
         getattr(proto, name).extend(tensor.values.get(name, ()))
+    proto.string_data.extend(
+        content[value] for value in tensor.values.get("string_data", ()) if isinstance(value, slice)
+    )
     return _tensor(proto)
 
 
 def proto_view(content: bytes) -> View:
     """The same of a model as the `onnx` package reads it. Raises whatever protobuf raises."""
     model = onnx.load_from_string(content)
-    if model.functions or model.training_info or model.metadata_props:
-        raise ValueError("it has functions, training information or metadata")
+    if model.functions or model.training_info:
+        raise ValueError("it has functions or training information")
     opsets = [(_domain(entry.domain), entry.version) for entry in model.opset_import]
-    return {"opsets": opsets, "ir": model.ir_version, **_graph(model.graph)}
+    return {
+        "opsets": _distinct(opsets),
+        "ir": model.ir_version,
+        "metadata": sorted((entry.key, entry.value) for entry in model.metadata_props),
+        **_graph(model.graph),
+    }
 
 
 def _graph(graph: onnx.GraphProto) -> View:
@@ -111,7 +131,9 @@ def _attribute(attribute: onnx.AttributeProto) -> Any:
 def _tensor(tensor: onnx.TensorProto) -> tuple[Any, ...]:
     if tensor.external_data or tensor.data_location:
         raise ValueError("it has external data")
-    return tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes()
+    # An array of strings holds pointers.
+    values = list(tensor.string_data) if tensor.data_type == STRING else numpy_helper.to_array(tensor).tobytes()
+    return tensor.data_type, tuple(tensor.dims), values
 
 
 def _domain(domain: str) -> str:
@@ -132,8 +154,9 @@ def _lift_constants(view: View) -> View:
 def differences(ours: View, theirs: View, *, is_runtime: bool = False) -> Iterator[str]:
     """Name what differs. onnxruntime adds opsets of other domains."""
     if is_runtime:
-        theirs = {**theirs, "opsets": [entry for entry in theirs["opsets"] if entry[0] == ""]}
-    for name in ("ir", "opsets"):
+        domains = {domain for domain, _ in ours["opsets"]}
+        theirs = {**theirs, "opsets": [entry for entry in theirs["opsets"] if entry[0] in domains]}
+    for name in ("ir", "opsets", "metadata"):
         if ours[name] != theirs[name]:
             yield f"{name}: {ours[name]} and {theirs[name]}"
     yield from _graph_differences(ours, theirs, is_runtime)

@@ -2,7 +2,8 @@
 
     python -m benchmarks.proof.wire [--inputs 200000] [--seed 0] [--processes 2]
 
-Each input is a changed graph: tiny ones of all families, one with subgraphs, and those of the bundles. What the service
+Each input is a changed graph: tiny ones of all families, one with subgraphs, those of
+`ai.onnx.ml`, and those of the bundles. What the service
 accepts is read by three readers: `service.onnx_wire`, the `onnx` package, and onnxruntime, which writes the graph that
 it loaded to a file. Their views must be equal. onnxruntime runs in a process of its own, in a folder that holds a file
 with the name that changed graphs use for external data; a crash of that process counts as a difference.
@@ -25,6 +26,7 @@ import onnxruntime as ort
 from onnx import parser
 
 from benchmarks.proof.mutations import mutator
+from benchmarks.proof.seeds import machine_learning_graphs
 from benchmarks.proof.views import View, differences, our_view, proto_view
 from service.bundle import current_version
 from service.engine.sessions.session import onnx_options
@@ -52,6 +54,7 @@ def seed_graphs(bundles: Path | None) -> list[bytes]:
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {OPSET}]>\nsubgraphs {SUBGRAPHS.strip()}')
     model.graph.initializer.append(onnx.helper.make_tensor("zero", onnx.TensorProto.FLOAT, [], [0.0]))
     graphs = [model.SerializeToString(), *(onnx_model(family).SerializeToString() for family in FAMILIES)]
+    graphs += [model.SerializeToString() for model in machine_learning_graphs(OPSET).values()]
     folders = sorted(bundles.iterdir()) if bundles and bundles.is_dir() else []
     graphs += [(folder / current_version(folder) / MODEL).read_bytes() for folder in folders]
     return [content for content in graphs if len(content) < MAX_SEED_BYTES]

@@ -8,12 +8,16 @@ import numpy as np
 import onnx
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from service.onnx_wire import DATA_TYPES, MAX_DEPTH, MAX_FIELDS, SCHEMA, Message, read_model, read_tensors
+from service.onnx_wire import DATA_TYPES, MAX_DEPTH, MAX_VALUES, SCHEMA, Message, read_model, read_tensors
 from tests.service.bundles import FAMILIES, onnx_model
 
 TINY = onnx_model("image-classifier")
+# The number 1.5 in the list `floats` of an attribute.
+FLOAT = b"\x3d" + struct.pack("<f", 1.5)
 
 
 def assert_refused(content: bytes, message: str) -> None:
@@ -81,9 +85,12 @@ def test_schema_is_that_of_the_onnx_package() -> None:
 
 
 def test_data_types_are_those_of_the_onnx_package() -> None:
-    assert sorted(DATA_TYPES) == [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16]
+    assert sorted(DATA_TYPES) == [*range(1, 10), 10, 11, 12, 13, 16]
     for number, (name, item_bytes) in DATA_TYPES.items():
         dtype = helper.tensor_dtype_to_np_dtype(number)
+        if number == TensorProto.STRING:
+            assert (name, item_bytes) == ("string", 0)
+            continue
         assert (str(dtype), dtype.itemsize) == (name, item_bytes)
 
 
@@ -348,7 +355,7 @@ def test_nesting_is_read_up_to_its_limit() -> None:
 
 @pytest.mark.parametrize(
     ("content", "num_fields"),
-    [(field(8, b"") * 100, 100), (tensor(field(7, b"\x01" * 97)), 100), (tensor(field(4, b"\0" * 4 * 97)), 100)],
+    [(field(8, b"") * 100, 100), (tensor(field(7, b"\x01" * 97)), 3), (tensor(field(4, b"\0" * 4 * 97)), 3)],
 )
 def test_number_of_fields_is_bounded(content: bytes, num_fields: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.onnx_wire.MAX_FIELDS", num_fields)
@@ -357,8 +364,57 @@ def test_number_of_fields_is_bounded(content: bytes, num_fields: int, monkeypatc
     assert_refused(content, f"more than {num_fields - 1} fields")
 
 
-def test_millions_of_fields_are_refused_after_the_limit() -> None:
-    assert_refused(tensor(field(7, b"\x01" * 10_000_000)), f"more than {MAX_FIELDS} fields")
+@pytest.mark.parametrize(
+    "content",
+    [
+        tensor(field(7, b"\x01" * 100)),
+        tensor(field(4, b"\0" * 4 * 100)),
+        attribute(field(8, 1) * 100),
+        attribute(FLOAT * 100),
+        attribute(field(9, b"LEAF") * 101),  # the first is a field
+    ],
+)
+def test_number_of_values_is_bounded(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.onnx_wire.MAX_VALUES", 100)
+    read_model(content)
+    monkeypatch.setattr("service.onnx_wire.MAX_VALUES", 99)
+    assert_refused(content, "lists have more than 99 values")
+
+
+def test_millions_of_values_are_refused_after_the_limit() -> None:
+    assert_refused(tensor(field(7, b"\x01" * 10_000_000)), f"more than {MAX_VALUES} values")
+    assert_refused(attribute(field(8, 1) * 5_000_000), f"more than {MAX_VALUES} values")
+
+
+@given(
+    st.lists(st.integers(-(1 << 63), (1 << 63) - 1)), st.lists(st.floats(width=32)), st.lists(st.binary(max_size=300))
+)
+def test_lists_are_read_as_the_onnx_package_reads_them(
+    ints: list[int], floats: list[float], texts: list[bytes]
+) -> None:
+    node = onnx.NodeProto()
+    node.attribute.add(name="a", ints=ints, floats=floats, strings=texts)
+    tensor = TensorProto(int64_data=ints, float_data=floats, double_data=floats, uint64_data=[abs(i) for i in ints])
+    node.attribute.add(name="b", t=tensor)
+    model = onnx.ModelProto(graph=onnx.GraphProto(node=[node]))
+    content = model.SerializeToString()
+    # Their text is compared, because NaN does not equal itself.
+    assert repr(as_dict(read_model(content), content)) == repr(proto_as_dict(model))
+
+
+@pytest.mark.parametrize("number", [1, 127, 128, 300, 1 << 40, -1])
+@pytest.mark.parametrize("end", [b"\x40", b"\x40\x80", b"\x40\x80\x00", b"\x40" + b"\xff" * 11])
+def test_fault_behind_a_list_is_found(number: int, end: bytes) -> None:
+    read_model(attribute(field(8, number) * 3))
+    assert_refused(attribute(field(8, number) * 3 + end), "truncated|longer than necessary|more than ten bytes")
+
+
+def test_list_of_more_numbers_than_one_match_is_read_whole() -> None:
+    content = attribute(field(8, 5) * 70_000 + field(8, 300) + FLOAT * 70_000)
+    (node,) = read_model(content).messages("graph")[0].messages("node")
+    (read,) = node.messages("attribute")
+    assert read.numbers("ints") == [5] * 70_000 + [300]
+    assert read.values["floats"] == [1.5] * 70_000
 
 
 def test_tensors_are_read_with_the_place_of_their_bytes() -> None:
@@ -380,10 +436,10 @@ def test_tensors_are_read_with_the_place_of_their_bytes() -> None:
     assert (read["listed"].dtype, read["listed"].dims, read["listed"].size) == ("float32", (1,), 0)
 
 
-def test_tensor_of_strings_is_refused() -> None:
+def test_tensor_of_strings_has_no_bytes() -> None:
     graph = helper.make_graph([], "g", [], [], [helper.make_tensor("words", TensorProto.STRING, [1], [b"a"])])
-    with pytest.raises(ValueError, match="tensor 'words' has data type 8, expected numbers of whole bytes"):
-        list(read_tensors(helper.make_model(graph).SerializeToString()))
+    (info,) = read_tensors(helper.make_model(graph).SerializeToString())
+    assert (info.dtype, info.dims, info.size) == ("string", (1,), 0)
 
 
 def test_absent_fields_have_the_default_of_protobuf() -> None:
