@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.bundle import Bundle, Tensors, current_version, open_bundle
+from service.contract.heads import LanguageModelHead
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import Shape, zero_inputs
-from service.families import LanguageModel
 from service.manifest import Invariance
 
 RUNS = 200
@@ -42,7 +42,7 @@ def measure(bundle: Bundle, device: str) -> tuple[str, ...]:
         for each in (no_strategy, manifest)
     ]
     limit = manifest.limits.max_steps
-    is_language = isinstance(manifest.parameters, LanguageModel)
+    is_language = isinstance(manifest.head, LanguageModelHead)
     steps = None if limit is None else 1 if is_language else min(STEPS, limit)
     shape = Shape(batch=1, steps=steps, past=limit if is_language else None)
     without_us, with_us = medians_us(sessions, zero_inputs(manifest, shape))

@@ -26,11 +26,11 @@ import numpy.typing as npt
 import uvloop
 
 from service.bundle import current_version, open_bundle
+from service.contract.heads import LanguageModelHead
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
 from service.engine.verification.warmup import warm_up
-from service.families import LanguageModel
 from service.tuning import tune_worker
 
 Inputs = dict[str, npt.NDArray[Any]]
@@ -70,7 +70,7 @@ def random_item(session: Session, rng: np.random.Generator, max_length: int) -> 
         elif spec.dtype == "float32":
             inputs[spec.name] = rng.normal(size=shape).astype(np.float32)
         else:
-            end = 256 if spec.dtype == "uint8" else getattr(manifest.parameters, "vocabulary", 2)
+            end = 256 if spec.dtype == "uint8" else getattr(manifest.reader, "vocabulary", 2)
             inputs[spec.name] = rng.integers(0, end, shape).astype(spec.dtype)
     return inputs
 
@@ -179,7 +179,7 @@ def main() -> None:
     for name in args.models or sorted(path.parent.name for path in args.bundles.glob("*/current")):
         bundle = open_bundle(args.bundles / name / current_version(args.bundles / name))
         # The decoder of a language model forms its own batches.
-        if isinstance(bundle.manifest.parameters, LanguageModel):
+        if isinstance(bundle.manifest.head, LanguageModelHead):
             continue
         session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
         point = measure(

@@ -24,6 +24,7 @@ from benchmarks.proof.tokenizer_corruptions import corruptions
 from export.candidate import Candidate, build_candidate
 from export.errors import ExportError
 from export.gates.vocabulary.gate import check_vocabulary
+from export.sources.run import run_source
 from service.bundle import Bundle, current_version, open_bundle
 from service.engine.sessions.model import create_model
 from service.engine.sessions.session import Session
@@ -44,8 +45,7 @@ def label_swaps(labels: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]
 
 
 def with_labels(manifest: Manifest, labels: tuple[str, ...]) -> Manifest:
-    parameters: Any = manifest.parameters
-    return manifest.model_copy(update={"parameters": parameters.model_copy(update={"labels": labels})})
+    return manifest.model_copy(update={"head": manifest.head.model_copy(update={"labels": labels})})
 
 
 def is_refused_at_export(candidate: Candidate) -> bool:
@@ -67,10 +67,11 @@ def is_refused_at_load(folder: Path, session: Session) -> bool:
 
 def rewritten(candidate: Candidate, tokenizer: str) -> Candidate:
     """The candidate of a run folder with this tokenizer and its hash."""
-    run = candidate.run
+    run = candidate.source.run
+    assert run is not None
     files = {**run.checkpoint.files, TOKENIZER: hashlib.sha256(tokenizer.encode()).hexdigest()}
-    changed = replace(run, tokenizer=tokenizer, checkpoint=replace(run.checkpoint, files=files))
-    return replace(candidate, run=changed, tokenizer=tokenizer)
+    run = replace(run, checkpoint=replace(run.checkpoint, files=files))
+    return replace(candidate, source=replace(candidate.source, run=run, tokenizer=tokenizer), tokenizer=tokenizer)
 
 
 def corrupted_folder(
@@ -79,7 +80,7 @@ def corrupted_folder(
     """A copy of the bundle with other labels or another tokenizer, and a version of its own."""
     fields = bundle.manifest.model_dump(mode="json", exclude={"version"})
     if labels is not None:
-        fields["parameters"]["labels"] = labels
+        fields["head"]["labels"] = labels
     if tokenizer is not None:
         content = tokenizer.encode()
         fields["files"][TOKENIZER] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
@@ -94,7 +95,7 @@ def corrupted_folder(
 
 def measure(name: str, args: Any) -> tuple[dict[str, int], Escapes]:
     """The number of corruptions and the escapes, by kind."""
-    candidate = build_candidate(load_run(args.runs / name), b"")
+    candidate = build_candidate(run_source(load_run(args.runs / name)), b"")
     source = args.bundles / name / current_version(args.bundles / name)
     bundle = open_bundle(source)
     session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
@@ -110,7 +111,7 @@ def measure(name: str, args: Any) -> tuple[dict[str, int], Escapes]:
     assert not is_refused_at_load(source, session)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        for pair, labels in label_swaps(getattr(bundle.manifest.parameters, "labels", ())):
+        for pair, labels in label_swaps(bundle.manifest.labels):
             changed = replace(candidate, manifest=with_labels(candidate.manifest, labels))
             record("labels, export", pair, is_refused_at_export(changed))
             folder = corrupted_folder(root, bundle, source, labels=labels)
@@ -118,11 +119,11 @@ def measure(name: str, args: Any) -> tuple[dict[str, int], Escapes]:
             shutil.rmtree(folder)
         for corruption, content in corruptions(bundle.tokenizer).items() if bundle.tokenizer else ():
             record("tokenizer, export", corruption, is_refused_at_export(replace(candidate, tokenizer=content)))
-            both = replace(candidate, run=replace(candidate.run, tokenizer=content), tokenizer=content)
+            both = replace(candidate, source=replace(candidate.source, tokenizer=content), tokenizer=content)
             record("tokenizer and run's, export", corruption, is_refused_at_export(both))
             folder_candidate = rewritten(candidate, content)
             record("run folder, export", corruption, is_refused_at_export(folder_candidate))
-            early = replace(folder_candidate, run=replace(folder_candidate.run, tokens=()))
+            early = replace(folder_candidate, source=replace(folder_candidate.source, tokens=()))
             record("run folder without token cases, export", corruption, is_refused_at_export(early))
             folder = corrupted_folder(root, bundle, source, tokenizer=content)
             record("tokenizer, load", corruption, is_refused_at_load(folder, session))

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 import onnx
 import onnxruntime
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from export.errors import ExportError
 from export.graph.cached_decoder import CachedDecoder
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
 from export.sources.interface import read_interface
+from service.bundle import first_validation_error
 from service.manifest import Provenance, RequestLimits
 from training.checkpoint import Run
 from training.families import FAMILIES, Family
@@ -38,8 +41,11 @@ class Served(nn.Module):
 
 
 def run_source(run: Run) -> Source:
-    """The source of a run. Its contract, reference, examples and provenance are those of the run."""
-    interface, recipe, checkpoint = read_interface(run), run.recipe, run.checkpoint
+    """The source of a run. Its contract, reference, examples and provenance are those of the run.
+
+    Raises ExportError if the checkpoint's values make no valid provenance.
+    """
+    interface, recipe = read_interface(run), run.recipe
     is_language_model = recipe.family == "language-model"
     module = CachedDecoder(run.model) if is_language_model else PositionalModel(FAMILIES[recipe.family], _exported(run))
     return Source(
@@ -54,18 +60,8 @@ def run_source(run: Run) -> Source:
         predict=family_predict(run, run.model),
         predict_float64=family_predict(run, copy.deepcopy(run.model).double()),
         module=module,
-        provenance=Provenance(
-            recipe=recipe.name,
-            commit=checkpoint.commit,
-            seed=checkpoint.seed,
-            steps=checkpoint.steps,
-            dataset=checkpoint.data["name"],
-            data=checkpoint.data["sha256"],
-            metrics=checkpoint.metrics,
-            versions=checkpoint.versions | exporter_versions(),
-            opset=OPSET,
-        ),
-        note=checkpoint.data["note"],
+        provenance=_provenance(run),
+        note=run.checkpoint.data["note"],
         atol=recipe.tolerance.atol,
         rtol=recipe.tolerance.rtol,
         invariance=recipe.invariance,
@@ -74,6 +70,24 @@ def run_source(run: Run) -> Source:
         tokens=run.tokens,
         run=run,
     )
+
+
+def _provenance(run: Run) -> Provenance:
+    checkpoint = run.checkpoint
+    try:
+        return Provenance(
+            recipe=run.recipe.name,
+            commit=checkpoint.commit,
+            seed=checkpoint.seed,
+            steps=checkpoint.steps,
+            dataset=checkpoint.data["name"],
+            data=checkpoint.data["sha256"],
+            metrics=checkpoint.metrics,
+            versions=checkpoint.versions | exporter_versions(),
+            opset=OPSET,
+        )
+    except ValidationError as error:
+        raise ExportError("manifest", first_validation_error(error)) from error
 
 
 def _exported(run: Run) -> nn.Module:

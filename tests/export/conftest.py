@@ -11,6 +11,7 @@ import torch
 from export.candidate import Candidate, build_candidate
 from export.gates.proof import Proof, prove
 from export.graph.exporter import export_program, strip_metadata
+from export.sources.run import run_source
 from tests.export.tiny import RECIPES, finished, make_run
 from training.checkpoint import Run, finish_run
 from training.families import FAMILIES
@@ -37,10 +38,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return cache(lambda name: make_run(root / name, name))
 
 
+def make_candidate(run: Run) -> Candidate:
+    """The exported candidate of a run."""
+    source = run_source(run)
+    return build_candidate(source, strip_metadata(export_program(source)))
+
+
 @pytest.fixture(scope="session")
 def candidates(runs: Runs) -> Candidates:
     """The exported candidate of a tiny recipe, by name."""
-    return cache(lambda name: build_candidate(runs(name), strip_metadata(export_program(runs(name)))))
+    return cache(lambda name: make_candidate(runs(name)))
 
 
 @pytest.fixture(params=RECIPES)

@@ -50,7 +50,7 @@ def test_an_error_in_one_weight_is_located(  # noqa: PLR0917
     module: str,
     source: str,
 ) -> None:
-    comparison = diff(candidates(name).run, bundle(candidates, proofs, tmp_path, name, part))
+    comparison = diff(candidates(name).source.run, bundle(candidates, proofs, tmp_path, name, part))
     assert comparison.first is not None
     assert (comparison.first.operator, comparison.first.module) == (operator, module)
     assert source in comparison.first.source
@@ -61,7 +61,7 @@ def test_an_error_in_one_weight_is_located(  # noqa: PLR0917
 
 def test_nothing_diverges_in_an_intact_bundle(candidates: Candidates, proofs: Proofs, tmp_path: Path) -> None:
     intact = bundle(candidates, proofs, tmp_path, "tiny-prenorm")
-    comparison = diff(candidates("tiny-prenorm").run, intact)
+    comparison = diff(candidates("tiny-prenorm").source.run, intact)
     assert comparison.first is None
     assert comparison.num_compared > 30
     assert "nothing diverges" in format_comparison(intact, comparison)
@@ -76,7 +76,7 @@ def test_the_command_prints_the_node_its_module_and_its_line(
 ) -> None:
     monkeypatch.setitem(REGISTRY, "tiny-rnn", RECIPES["tiny-rnn"])
     bundle(candidates, proofs, tmp_path, "tiny-rnn", "head.weight")
-    assert main([str(candidates("tiny-rnn").run.folder), str(tmp_path / "tiny-rnn")]) == 1
+    assert main([str(candidates("tiny-rnn").source.run.folder), str(tmp_path / "tiny-rnn")]) == 1
     printed = capsys.readouterr().out
     assert "diverges first at node" in printed
     assert "Gemm" in printed

@@ -23,7 +23,7 @@ def new_tiny_assessor(
         return load_run(folder, RECIPES)
 
     monkeypatch.setattr(mutate, "load_run", load_tiny_run)
-    return new_assessor(name, runs=candidates(name).run.folder.parent, bundles=bundles, seed=5)
+    return new_assessor(name, runs=candidates(name).source.run.folder.parent, bundles=bundles, seed=5)
 
 
 @pytest.mark.parametrize("name", ["tiny-picture", "tiny-tagger", "tiny-text", "tiny-prenorm"])

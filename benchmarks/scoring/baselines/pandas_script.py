@@ -25,7 +25,7 @@ def load_model(folder: Path) -> tuple[ort.InferenceSession, list[str]]:
     """A session with default settings (one thread per core), and the labels."""
     session = ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     manifest = json.loads((folder / "manifest.json").read_text())
-    return session, manifest["parameters"]["labels"]
+    return session, manifest["head"]["labels"]
 
 
 def read_images(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, list[dict[str, object]]]:  # type: ignore[type-arg]

@@ -61,7 +61,7 @@ def test_all_rows_of_a_table_have_as_many_cells_as_its_header(candidates: Candid
 
 def test_the_card_shows_the_pictures_of_the_run(candidates: Candidates, proofs: Proofs) -> None:
     candidate = candidates("tiny-picture")
-    curves = candidate.run.folder / "curves.png"
+    curves = candidate.source.run.folder / "curves.png"
     curves.write_bytes(b"an image")
     try:
         files = card_files(candidate, proofs("tiny-picture"))

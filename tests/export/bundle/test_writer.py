@@ -22,7 +22,7 @@ def test_a_written_bundle_replays_its_golden_cases(candidate: Candidate, proofs:
     write_bundle(candidate, proofs(name), tmp_path)
     bundle = open_bundle(tmp_path / name / current_version(tmp_path / name))
     assert bundle.model == candidate.model
-    assert bundle.tokenizer == candidate.run.tokenizer
+    assert bundle.tokenizer == candidate.source.tokenizer
     assert bundle.manifest.invariance == proofs(name).certificate.invariance
     assert bundle.manifest.domain == proofs(name).parity.domain
     for output, measured in replay_cases(candidate.session, dict(enumerate(bundle.golden))).items():
@@ -67,7 +67,7 @@ def test_a_bundle_that_the_service_refuses_leaves_no_files(
 
     monkeypatch.setattr(writer, "open_bundle", fail)
     changed = Candidate(
-        run=candidate.run,
+        source=candidate.source,
         model=candidate.model,
         manifest=candidate.manifest.model_copy(update={"summary": "Another one."}),
     )
@@ -84,7 +84,7 @@ def test_a_new_version_becomes_current_and_keeps_the_old_one(
     candidate, proof = candidates("tiny-rnn"), proofs("tiny-rnn")
     old = write_bundle(candidate, proof, tmp_path).manifest.version
     changed = Candidate(
-        run=candidate.run,
+        source=candidate.source,
         model=candidate.model,
         manifest=candidate.manifest.model_copy(update={"summary": "Another one."}),
     )

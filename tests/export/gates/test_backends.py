@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.gates.backends import session_backend, torch_backend
+from export.gates.backends import reference_backend, session_backend
 from export.gates.cases import Case
 from tests.export.conftest import Candidates
 
@@ -19,19 +19,19 @@ def test_a_language_model_in_chunks_equals_one_forward_pass(candidates: Candidat
     logits = session_backend(candidate.session)(case)["logits"]
     for row, length in enumerate(lengths):
         with torch.no_grad():
-            single = candidate.run.model(torch.from_numpy(ids[row : row + 1, :length]))[0].numpy()
+            single = candidate.source.run.model(torch.from_numpy(ids[row : row + 1, :length]))[0].numpy()
         np.testing.assert_allclose(logits[row, :length], single, atol=5e-5)
         assert not logits[row, length:].any()
 
 
 def test_the_float64_reference_does_not_change_the_run(candidates: Candidates) -> None:
     candidate = candidates("tiny-lstm")
-    inputs = {name: array[:3] for name, array in candidate.run.test.inputs.items()}
+    inputs = {name: array[:3] for name, array in candidate.source.examples.inputs.items()}
     case = Case(name="three", inputs=inputs)
-    exact = torch_backend(candidate.run, float64=True)(case)["logits"]
-    single = torch_backend(candidate.run)(case)["logits"]
+    exact = reference_backend(candidate.source, float64=True)(case)["logits"]
+    single = reference_backend(candidate.source)(case)["logits"]
     assert (single.dtype, exact.dtype) == (np.float32, np.float64)
-    assert all(parameter.dtype == torch.float32 for parameter in candidate.run.model.parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in candidate.source.run.model.parameters())
     assert 0 < np.abs(exact - single).max() < 1e-5
 
 
@@ -51,7 +51,7 @@ def test_both_backends_have_the_same_outputs_with_zeros_as_padding(candidates: C
     candidate = candidates("tiny-language")
     inputs = {"ids": np.random.default_rng(2).integers(0, 29, (2, 6)), "lengths": np.array([6, 4])}
     case = Case(name="", inputs=inputs, chunks=inputs["lengths"][None])
-    expected, actual = torch_backend(candidate.run)(case), session_backend(candidate.session)(case)
+    expected, actual = reference_backend(candidate.source)(case), session_backend(candidate.session)(case)
     assert set(expected) == set(actual) > {"logits"}
     for name, array in expected.items():
         np.testing.assert_allclose(actual[name], array, atol=5e-5, err_msg=name)

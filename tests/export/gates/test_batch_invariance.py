@@ -44,8 +44,7 @@ def batch_mean(graph: onnx.GraphProto, logits: str) -> str:
 
 def accepting(candidate: Candidate) -> Candidate:
     """The candidate of a recipe that accepts the level `tolerance`."""
-    run = candidate.run
-    return replace(candidate, run=replace(run, recipe=replace(run.recipe, invariance="tolerance")))
+    return replace(candidate, source=replace(candidate.source, invariance="tolerance"))
 
 
 @pytest.mark.parametrize("name", ["tiny-lstm", "tiny-rnn", "tiny-prenorm", "tiny-gan"])

@@ -18,7 +18,8 @@ from export.errors import ExportError
 from export.gates.parity import check_parity
 from export.gates.proof import prove
 from export.graph.cached_decoder import CachedDecoder
-from export.graph.exporter import PositionalModel, export_program, strip_metadata
+from export.graph.exporter import export_program, strip_metadata
+from export.sources.run import PositionalModel, run_source
 from tests.export.conftest import Candidates
 from training.families import FAMILIES
 
@@ -40,7 +41,7 @@ def edited(change: Callable[[onnx.GraphProto], None]) -> Corrupt:
 def traced(corrupt: Callable[[Candidate], nn.Module]) -> Corrupt:
     """A corruption that exports another module in the place of the run's."""
     return lambda candidate: replace(
-        candidate, model=strip_metadata(export_program(candidate.run, module=corrupt(candidate)))
+        candidate, model=strip_metadata(export_program(candidate.source, module=corrupt(candidate)))
     )
 
 
@@ -154,12 +155,12 @@ class BatchStatistics(nn.Module):
 
 
 def training_mode(candidate: Candidate) -> nn.Module:
-    model: Any = copy.deepcopy(candidate.run.model)
-    layers = model.generator if candidate.run.recipe.family == "image-generator" else model.layers
+    model: Any = copy.deepcopy(candidate.source.run.model)
+    layers = model.generator if candidate.source.run.recipe.family == "image-generator" else model.layers
     for i, layer in enumerate(layers):
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             layers[i] = BatchStatistics(layer)
-    return PositionalModel(FAMILIES[candidate.run.recipe.family], model)
+    return PositionalModel(FAMILIES[candidate.source.run.recipe.family], model)
 
 
 class NextPosition(CachedDecoder):
@@ -184,10 +185,9 @@ class IgnoresPast(CachedDecoder):
 
 
 def permute_labels(candidate: Candidate) -> Candidate:
-    parameters: Any = candidate.manifest.parameters
-    labels = (*parameters.labels[1:], parameters.labels[0])
-    changed = parameters.model_copy(update={"labels": labels})
-    return replace(candidate, manifest=candidate.manifest.model_copy(update={"parameters": changed}))
+    labels = candidate.manifest.labels
+    head = candidate.manifest.head.model_copy(update={"labels": (*labels[1:], labels[0])})
+    return replace(candidate, manifest=candidate.manifest.model_copy(update={"head": head}))
 
 
 def shift_tokens(candidate: Candidate) -> Candidate:
@@ -199,9 +199,9 @@ def shift_tokens(candidate: Candidate) -> Candidate:
 
 
 def inflate_metric(candidate: Candidate) -> Candidate:
-    metrics = {**candidate.run.checkpoint.metrics, "test_accuracy": 0.99}
-    run = replace(candidate.run, checkpoint=replace(candidate.run.checkpoint, metrics=metrics))
-    return build_candidate(run, candidate.model)
+    metrics = {**candidate.source.run.checkpoint.metrics, "test_accuracy": 0.99}
+    run = replace(candidate.source.run, checkpoint=replace(candidate.source.run.checkpoint, metrics=metrics))
+    return build_candidate(run_source(run), candidate.model)
 
 
 def scaled(array: Any) -> Any:
@@ -214,7 +214,7 @@ CORRUPTIONS: dict[str, tuple[str, Corrupt, str]] = {
     "a weight that is not a number": ("tiny-lstm", weight("head", lambda a: a * np.nan), "parity: output 'logits'"),
     "gates permuted": ("tiny-lstm", edited(swap_gates), "parity: output 'logits'"),
     "a frozen sequence axis": ("tiny-rnn", edited(freeze_steps), "structure: input 'series': axis 'steps'"),
-    "an unrolled RNN": ("tiny-rnn", traced(lambda c: Unrolled(c.run.model)), "structure: 0 RNN nodes for 2"),
+    "an unrolled RNN": ("tiny-rnn", traced(lambda c: Unrolled(c.source.run.model)), "structure: 0 RNN nodes for 2"),
     "BatchNorm still training (images)": ("tiny-picture", traced(training_mode), "parity: output 'logits'"),
     "BatchNorm still training (GAN)": ("tiny-gan", traced(training_mode), "parity: output 'samples'"),
     "labels permuted": ("tiny-picture", permute_labels, "vocabulary: label 0 of the manifest is 'bee'"),
@@ -226,9 +226,9 @@ CORRUPTIONS: dict[str, tuple[str, Corrupt, str]] = {
     "lengths ignored": ("tiny-lstm", edited(ignore_lengths), "parity: output 'logits'"),
     "a padding mask dropped": ("tiny-text", edited(drop_mask("GreaterOrEqual")), "parity: output 'logits'"),
     "the causal mask dropped": ("tiny-prenorm", edited(drop_mask("LessOrEqual")), "parity: output"),
-    "the mask of the past dropped": ("tiny-prenorm", traced(lambda c: ReadsGarbage(c.run.model)), "chunks"),
-    "the past ignored": ("tiny-prenorm", traced(lambda c: IgnoresPast(c.run.model)), "chunks"),
-    "an off-by-one position": ("tiny-prenorm", traced(lambda c: NextPosition(c.run.model)), "parity: output"),
+    "the mask of the past dropped": ("tiny-prenorm", traced(lambda c: ReadsGarbage(c.source.run.model)), "chunks"),
+    "the past ignored": ("tiny-prenorm", traced(lambda c: IgnoresPast(c.source.run.model)), "chunks"),
+    "an off-by-one position": ("tiny-prenorm", traced(lambda c: NextPosition(c.source.run.model)), "parity: output"),
     "initial states swapped": ("tiny-tagger", edited(swap_states), "parity: output 'next_"),
     "a truncated vocabulary": (
         "tiny-text",

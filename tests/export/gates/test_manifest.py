@@ -51,7 +51,7 @@ def test_a_manifest_that_differs_from_the_run_is_refused(candidates: Candidates)
     for name, other in {
         "tolerance.logits": changed(candidate, tolerance=loose),
         r"tolerance.logits is .* 0.01": changed(candidate, tolerance=relative),
-        f"limits.max_steps is {longer.max_steps}, the run has {limits.max_steps}": changed(candidate, limits=longer),
+        f"limits.max_steps is {longer.max_steps}, the source has {limits.max_steps}": changed(candidate, limits=longer),
         "limits.max_items": changed(candidate, limits=more),
         "summary": changed(candidate, summary="Another model."),
         "name": changed(candidate, name="another"),
@@ -65,7 +65,7 @@ def test_a_manifest_that_differs_from_the_run_is_refused(candidates: Candidates)
 
 
 def test_a_long_value_is_cut(candidates: Candidates) -> None:
-    with pytest.raises(ExportError, match=r"^manifest: summary is 'x{79}\.\.\., the run has"):
+    with pytest.raises(ExportError, match=r"^manifest: summary is 'x{79}\.\.\., the source has"):
         check_manifest(changed(candidates("tiny-lstm"), summary="x" * 1000))
 
 

@@ -30,9 +30,9 @@ class BiasedSession:
 
 def test_accuracy_covers_the_whole_split(candidates: Candidates) -> None:
     candidate = candidates("tiny-picture")
-    split = candidate.run.test
+    split = candidate.source.examples
     with torch.no_grad():
-        logits = candidate.run.model(torch.from_numpy(split.inputs["images"]))
+        logits = candidate.source.run.model(torch.from_numpy(split.inputs["images"]))
     expected = float((logits.argmax(-1).numpy() == split.targets).mean())
     torch_score, graph_score = check_metric(candidate).scores["accuracy"]
     assert torch_score == graph_score == pytest.approx(expected)
@@ -49,14 +49,14 @@ def test_a_graph_with_other_outputs_is_refused(candidates: Candidates, name: str
 @pytest.mark.parametrize("name", ["tiny-picture", "tiny-gan", "tiny-text", "tiny-language"])
 def test_every_item_of_the_split_is_compared(candidates: Candidates, name: str) -> None:
     coverage = check_metric(candidates(name)).coverage
-    assert coverage.num_items == len(candidates(name).run.test)
+    assert coverage.num_items == len(candidates(name).source.examples)
     assert set(coverage.max_differences) <= set(candidates(name).manifest.tolerance)
 
 
 def test_one_item_that_differs_without_a_change_of_the_scores_is_refused(candidates: Candidates) -> None:
     """The bias is the same for all labels of the item, so neither its loss nor its label changes."""
     candidate = candidates("tiny-picture")
-    image = candidate.run.test.inputs["images"][37]
+    image = candidate.source.examples.inputs["images"][37]
 
     def is_item(graph: onnx.GraphProto) -> str:
         distance = node(
@@ -85,10 +85,10 @@ def test_one_item_that_differs_without_a_change_of_the_scores_is_refused(candida
 
 def test_a_better_metric_than_measured_is_refused(candidates: Candidates) -> None:
     candidate = candidates("tiny-lstm")
-    metrics = {**candidate.run.checkpoint.metrics, "test_accuracy": 0.99}
-    run = replace(candidate.run, checkpoint=replace(candidate.run.checkpoint, metrics=metrics))
+    metrics = {**candidate.source.run.checkpoint.metrics, "test_accuracy": 0.99}
+    run = replace(candidate.source.run, checkpoint=replace(candidate.source.run.checkpoint, metrics=metrics))
     with pytest.raises(ExportError, match=r"metric: accuracy of the graph on the test split is .*, training had 0.99"):
-        check_metric(replace(candidate, run=run))
+        check_metric(replace(candidate, source=replace(candidate.source, run=run)))
 
 
 def test_the_discriminator_scores_a_generator(candidates: Candidates) -> None:

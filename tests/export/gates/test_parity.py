@@ -128,4 +128,4 @@ def test_every_family_has_its_coverages_and_its_domain(candidates: Candidates, n
     candidate = candidates(name)
     parity = check_parity(candidate)
     assert [coverage.name for coverage in parity.coverages] == expected
-    assert parity.domain == choose_domain(candidate.run, candidate.manifest)
+    assert parity.domain == choose_domain(candidate.source, candidate.manifest)

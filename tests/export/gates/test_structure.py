@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from export.candidate import Candidate, build_candidate
 from export.errors import ExportError
 from export.gates.structure import check_structure
-from export.graph.exporter import export_program, strip_metadata
-from tests.export.conftest import Candidates
+from tests.export.conftest import Candidates, make_candidate
 from tests.export.tiny import CHANNELS, CLASSES, RECIPES, make_run, recipe
 
 
@@ -80,7 +79,7 @@ def test_a_changed_graph_is_refused(candidates: Candidates, change: str, expecte
 
 def test_twelve_nodes_for_each_module_are_expected(candidates: Candidates) -> None:
     candidate = candidates("tiny-rnn")
-    max_nodes = 12 * (len(list(candidate.run.model.modules())) + 4)
+    max_nodes = 12 * (len(list(candidate.source.run.model.modules())) + 4)
     num_nodes = sum(check_structure(candidate).values())
     model = onnx.load_from_string(candidate.model)
     for i in range(max_nodes - num_nodes):
@@ -113,8 +112,8 @@ def test_a_recipe_may_admit_control_flow(candidates: Candidates) -> None:
     content = model.SerializeToString()
     with pytest.raises(ExportError, match=r"node 'choice' \(If\) is control flow"):
         check_structure(replace(candidate, model=content))
-    run = replace(candidate.run, recipe=replace(candidate.run.recipe, control_flow=True))
-    operators = check_structure(build_candidate(run, content))
+    source = replace(candidate.source, control_flow=True)
+    operators = check_structure(build_candidate(source, content))
     assert (operators["If"], operators["Identity"]) == (1, 2)
 
 
@@ -130,4 +129,4 @@ class Convolution(nn.Module):
 def test_one_dimensional_convolutions_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RECIPES, "tiny-conv", recipe("tiny-conv", "series-classifier", Convolution, max_steps=11))
     run = make_run(tmp_path / "tiny-conv", "tiny-conv")
-    assert check_structure(build_candidate(run, strip_metadata(export_program(run))))["Conv"] == 1
+    assert check_structure(make_candidate(run))["Conv"] == 1

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.candidate import build_candidate
 from export.errors import ExportError
 from export.gates.parity import check_parity
 from export.gates.structure import check_structure
 from export.graph.exporter import export_program, strip_metadata
 from export.graph.recurrent import OPSET
-from tests.export.conftest import Candidates, Runs
+from export.sources.run import run_source
+from tests.export.conftest import Candidates, Runs, make_candidate
 from training.layers import Ragged
 
 
 @pytest.mark.parametrize("name", ["tiny-picture", "tiny-tagger"])
 def test_exporting_twice_gives_the_same_bytes(candidates: Candidates, runs: Runs, name: str) -> None:
-    assert strip_metadata(export_program(runs(name))) == candidates(name).model
+    assert strip_metadata(export_program(run_source(runs(name)))) == candidates(name).model
 
 
 @pytest.mark.parametrize("name", ["tiny-colour", "tiny-lstm", "tiny-language"])
@@ -59,7 +59,7 @@ class StackedLayers(nn.Module):
 def test_any_module_built_from_ragged_exports(runs: Runs) -> None:
     torch.manual_seed(0)
     run = replace(runs("tiny-lstm"), model=StackedLayers().eval())
-    candidate = build_candidate(run, strip_metadata(export_program(run)))
+    candidate = make_candidate(run)
     operators = check_structure(candidate)
     assert (operators["RNN"], operators["LSTM"]) == (1, 2)
     assert check_parity(candidate).largest("logits").max_difference < 1e-5
@@ -79,4 +79,4 @@ def test_an_axis_that_cannot_vary_raises(runs: Runs) -> None:
             return logits, logits.softmax(-1)
 
     with pytest.raises(ExportError, match=r"graph: PyTorch cannot export tiny-lstm: .*static shape of 4"):
-        export_program(runs("tiny-lstm"), module=UnwrappedRnn())
+        export_program(run_source(runs("tiny-lstm")), module=UnwrappedRnn())

@@ -11,13 +11,13 @@ from tests.export.conftest import Candidates
 
 def test_all_pairs_of_a_few_labels_are_swapped(candidates: Candidates) -> None:
     candidate = candidates("tiny-picture")
-    labels = candidate.manifest.parameters.labels  # type: ignore[union-attr]
+    labels = candidate.manifest.labels
     mutants = metadata_mutants(candidate, np.random.default_rng(0))
-    changed = [mutant.apply(candidate).manifest.parameters.labels for mutant in mutants]  # type: ignore[union-attr]
+    changed = [mutant.apply(candidate).manifest.labels for mutant in mutants]
     assert len(set(changed)) == 7
     assert all(sorted(order) == sorted(labels) != list(order) or order != labels for order in changed)
     assert ("bee", "cat", "dog", "ant") in changed
-    assert candidate.manifest.parameters.labels == labels  # type: ignore[union-attr]
+    assert candidate.manifest.labels == labels
 
 
 def test_tokenizers_stay_valid_but_encode_otherwise(candidates: Candidates) -> None:

@@ -11,8 +11,8 @@ def test_a_graph_mutant_changes_only_the_graph(candidates: Candidates) -> None:
     changed = mutant.apply(candidate)
     assert changed.model == before + b"!"
     assert candidate.model == before
-    assert (changed.run, changed.manifest, changed.tokenizer) == (
-        candidate.run,
+    assert (changed.source, changed.manifest, changed.tokenizer) == (
+        candidate.source,
         candidate.manifest,
         candidate.tokenizer,
     )

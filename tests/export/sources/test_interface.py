@@ -1,7 +1,8 @@
 """The interface has the names, types and axes of the run."""
 
-from export.graph.interface import read_interface
-from service.families import LanguageModel, SeriesTagger
+from export.sources.interface import read_interface
+from service.contract.heads import LanguageModelHead, TokenLabelsHead
+from service.contract.readers import SeriesReader, State, TextReader
 from tests.export.conftest import Runs
 
 EXPECTED = {
@@ -40,8 +41,9 @@ def test_every_family_has_its_tensors(runs: Runs) -> None:
         assert described == expected, name
 
 
-def test_parameters_come_from_the_model(runs: Runs) -> None:
-    language = read_interface(runs("tiny-language")).parameters
-    tagger = read_interface(runs("tiny-tagger")).parameters
-    assert language == LanguageModel(vocabulary=29, layers=2, heads=2, head_size=8)
-    assert tagger == SeriesTagger(labels=("ant", "bee", "cat", "dog"), channels=3, layers=1, hidden=6)
+def test_readers_and_heads_come_from_the_model(runs: Runs) -> None:
+    language, tagger = read_interface(runs("tiny-language")), read_interface(runs("tiny-tagger"))
+    assert language.reader == TextReader(vocabulary=29)
+    assert language.head == LanguageModelHead(layers=2, heads=2, head_size=8)
+    assert tagger.reader == SeriesReader(channels=3, state=State(layers=1, hidden=6))
+    assert tagger.head == TokenLabelsHead(labels=("ant", "bee", "cat", "dog"))

@@ -28,13 +28,13 @@ def test_latents_are_ordinary_first_and_never_leave_the_domain() -> None:
 
 def test_series_have_zero_denormal_and_tied_values(candidates: Candidates) -> None:
     candidate = candidates("tiny-lstm")
-    rows = list(series_rows(candidate, choose_domain(candidate.run, candidate.manifest)))
+    rows = list(series_rows(candidate, choose_domain(candidate.source, candidate.manifest)))
     by_name = {row.name: row.inputs["series"] for row in rows}
     assert not by_name["all values 0, 11 steps"].any()
     assert (by_name["all values 1e-40, 11 steps"] == np.float32(1e-40)).all()
     constant = by_name["a test item (0), its first value throughout, 11 steps"]
     assert (constant == constant[:1]).all()
-    high = choose_domain(candidate.run, candidate.manifest)["series"].high
+    high = choose_domain(candidate.source, candidate.manifest)["series"].high
     assert (by_name[f"step 3 alone at {high:g}"][3] == high).all()
     channel = by_name[f"channel 1 alone at {high:g}"]
     assert (channel[:, 1] == high).all()
@@ -45,7 +45,7 @@ def test_series_have_zero_denormal_and_tied_values(candidates: Candidates) -> No
 
 def test_series_of_a_tagger_have_states_and_every_unit_alone(candidates: Candidates) -> None:
     candidate = candidates("tiny-tagger")
-    rows = list(series_rows(candidate, choose_domain(candidate.run, candidate.manifest)))
+    rows = list(series_rows(candidate, choose_domain(candidate.source, candidate.manifest)))
     for part in ("h", "c"):
         singles = [row.inputs[part] for row in rows if row.name.startswith(f"state {part}")]
         assert len(singles) == 2 * singles[0].size

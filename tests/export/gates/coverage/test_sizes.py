@@ -8,7 +8,7 @@ import pytest
 
 from export.candidate import Candidate
 from export.errors import ExportError
-from export.gates.backends import session_backend, torch_backend
+from export.gates.backends import reference_backend, session_backend
 from export.gates.cases import BATCHES, parity_cases
 from export.gates.coverage import sizes
 from export.gates.coverage.sizes import MAX_POOL_ROWS, batch_sizes, check_batch_sizes, check_lengths, dense_sizes
@@ -19,9 +19,9 @@ from tests.export.edits import any_element, constant, node, size_is, triggered
 
 
 def passes_the_grid(candidate: Candidate) -> bool:
-    run = candidate.run
-    torch32, torch64 = torch_backend(run), torch_backend(run, float64=True)
-    cases = parity_cases(run, candidate.manifest)
+    source = candidate.source
+    torch32, torch64 = reference_backend(source), reference_backend(source, float64=True)
+    cases = parity_cases(source, candidate.manifest)
     return bool(compare_backends(candidate, cases, torch32, torch64, session_backend(candidate.session)).measurements)
 
 

@@ -10,27 +10,25 @@ from export.gates.coverage.comparison import Coverage
 from export.gates.coverage.domain import choose_domain
 from export.gates.coverage.row import Row
 from export.gates.coverage.structured import check_structured, structured_rows
-from service.families import LanguageModel, TextClassifier
+from service.contract.readers import TextReader
 from tests.export.conftest import Candidates
 from tests.export.edits import Condition, constant, is_positive, node, row_has, triggered
 from tests.export.gates.coverage.test_sizes import passes_the_grid
 
 
 def check(candidate: Candidate) -> Coverage:
-    return check_structured(candidate, choose_domain(candidate.run, candidate.manifest))
+    return check_structured(candidate, choose_domain(candidate.source, candidate.manifest))
 
 
 def rows_of(candidate: Candidate) -> list[Row]:
-    return list(structured_rows(candidate, choose_domain(candidate.run, candidate.manifest)))
+    return list(structured_rows(candidate, choose_domain(candidate.source, candidate.manifest)))
 
 
 def test_honest_graphs_of_every_family_pass(candidate: Candidate) -> None:
     coverage = check(candidate)
     rows = rows_of(candidate)
     assert coverage.num_items == len(rows) > 50
-    assert isinstance(candidate.manifest.parameters, TextClassifier | LanguageModel) or len(
-        {row.name for row in rows}
-    ) == len(rows)
+    assert isinstance(candidate.manifest.reader, TextReader) or len({row.name for row in rows}) == len(rows)
     assert set(coverage.max_differences) == set(candidate.manifest.tolerance)
 
 
@@ -76,7 +74,7 @@ def test_a_graph_that_goes_off_at_one_input_is_refused(
 
 def test_series_reach_both_ends_of_the_domain_and_every_step(candidates: Candidates) -> None:
     candidate = candidates("tiny-tagger")
-    domain = choose_domain(candidate.run, candidate.manifest)
+    domain = choose_domain(candidate.source, candidate.manifest)
     rows = rows_of(candidate)
     for name, bound in domain.items():
         values = np.concatenate([row.inputs[name].ravel() for row in rows])
@@ -84,7 +82,7 @@ def test_series_reach_both_ends_of_the_domain_and_every_step(candidates: Candida
         assert ((values != 0) & (np.abs(values) < 1e-38)).any()
     lengths = {len(row.inputs["series"]) for row in rows}
     assert max(lengths) == candidate.manifest.limits.max_steps
-    largest = np.abs(candidate.run.test.inputs["series"]).max()
+    largest = np.abs(candidate.source.examples.inputs["series"]).max()
     for row in rows:
         if np.abs(row.inputs["series"]).max() > largest:
             assert row.is_extreme
@@ -92,10 +90,8 @@ def test_series_reach_both_ends_of_the_domain_and_every_step(candidates: Candida
 
 def test_every_token_is_alone_first_last_and_throughout(candidates: Candidates) -> None:
     candidate = candidates("tiny-text")
-    parameters = candidate.manifest.parameters
-    assert isinstance(parameters, TextClassifier)
     ids = [row.inputs["ids"] for row in rows_of(candidate)]
-    tokens = set(range(parameters.vocabulary))
+    tokens = set(range(candidate.source.vocabulary))
     assert {int(row[0]) for row in ids if len(row) == 1} == tokens
     assert {int(row[0]) for row in ids if len(row) == 3} == tokens
     assert {int(row[-1]) for row in ids if len(row) == 4} == tokens

@@ -14,11 +14,11 @@ from export.gates.golden.pool import Pool, draw_pool
 from export.gates.golden.reference import reference_cases
 from export.graph.exporter import EXAMPLE_SIZES
 from export.mutation.corpus import draw_graph_mutants
+from service.contract.heads import LanguageModelHead
 from service.engine.verification.golden_inputs import PROMPTED
 from service.engine.verification.initializers import stored_tensors, tensor_values, with_values
 from service.engine.verification.parity import replay_cases
 from service.errors import BundleError
-from service.families import LanguageModel
 from tests.export.conftest import Candidates, Proofs
 from training.families import FAMILIES
 
@@ -33,7 +33,7 @@ def test_every_case_has_all_inputs_and_another_batch_size_than_the_example(
     candidate: Candidate, proofs: Proofs
 ) -> None:
     cases = proofs(candidate.manifest.name).golden
-    is_language = isinstance(candidate.manifest.parameters, LanguageModel)
+    is_language = isinstance(candidate.manifest.head, LanguageModelHead)
     names = PROMPTED if is_language else {spec.name for spec in candidate.manifest.inputs}
     for case in cases:
         assert set(case.inputs) == names
@@ -46,7 +46,7 @@ def test_golden_outputs_equal_pytorch(proofs: Proofs, candidates: Candidates) ->
     candidate = candidates("tiny-tagger")
     for case in proofs("tiny-tagger").golden:
         tensors = {name: torch.from_numpy(array) for name, array in case.inputs.items()}
-        for name, expected in FAMILIES["series-tagger"].predict(candidate.run.model, tensors).items():
+        for name, expected in FAMILIES["series-tagger"].predict(candidate.source.run.model, tensors).items():
             np.testing.assert_allclose(case.outputs[name], expected.numpy(), rtol=1e-5, atol=1e-6)
 
 

@@ -15,8 +15,8 @@ def test_the_model_has_the_session_and_tokenizer_of_the_candidate(candidates: Ca
     assert candidate_model(series).session is series.session
     tokenizer = candidate_model(text).tokenizer
     assert tokenizer is not None
-    ids, length = text.run.test.inputs["ids"][0], text.run.test.inputs["lengths"][0]
-    assert tokenizer.encode(text.run.test.texts[0]).ids == ids[:length].tolist()
+    ids, length = text.source.examples.inputs["ids"][0], text.source.examples.inputs["lengths"][0]
+    assert tokenizer.encode(text.source.examples.texts[0]).ids == ids[:length].tolist()
 
 
 def test_a_text_model_without_a_valid_tokenizer_is_refused(candidates: Candidates) -> None:

@@ -22,7 +22,9 @@ def test_a_body_that_the_service_refuses_is_named(candidates: Candidates, monkey
     candidate = candidates("tiny-lstm")
     limits = candidate.manifest.limits.model_copy(update={"max_items": 1})
     strict = Candidate(
-        run=candidate.run, model=candidate.model, manifest=candidate.manifest.model_copy(update={"limits": limits})
+        source=candidate.source,
+        model=candidate.model,
+        manifest=candidate.manifest.model_copy(update={"limits": limits}),
     )
     with pytest.raises(ExportError, match=r"requests: body 1 \(2 sequences, top_k\): /sequences"):
         check_requests(strict)

@@ -37,7 +37,7 @@ def test_the_check_does_not_use_the_tokenizer_of_the_candidate(candidates: Candi
     request = next(prompt_cases(replace(candidate, tokenizer="not read")))
     request.check(answer_request_sync(candidate_model(candidate), {"model": candidate.manifest.name, **request.body}))
     with pytest.raises(ExportError, match="requests: a language-model needs a tokenizer, its run has none"):
-        next(prompt_cases(replace(candidate, run=replace(candidate.run, tokenizer=None))))
+        next(prompt_cases(replace(candidate, source=replace(candidate.source, tokenizer=None))))
 
 
 def test_a_wrong_token_or_log_probability_is_a_mismatch(candidates: Candidates) -> None:

@@ -14,8 +14,8 @@ from training.recipe import Split
 @pytest.mark.parametrize("name", ["tiny-picture", "tiny-lstm", "tiny-text"])
 def test_each_label_has_the_item_of_its_largest_margin(candidates: Candidates, name: str) -> None:
     candidate = candidates(name)
-    probabilities = label_probabilities(candidate, dict(candidate.run.test.inputs))
-    whole = whole_items(candidate.run.test)
+    probabilities = label_probabilities(candidate, dict(candidate.source.examples.inputs))
+    whole = whole_items(candidate.source.examples)
     expected = []
     for label in range(probabilities.shape[1]):
         margins = {
@@ -30,20 +30,20 @@ def test_each_label_has_the_item_of_its_largest_margin(candidates: Candidates, n
 
 def test_a_tagger_is_ranked_after_its_last_step(candidates: Candidates) -> None:
     candidate = candidates("tiny-tagger")
-    lengths = candidate.run.test.inputs["lengths"]
+    lengths = candidate.source.examples.inputs["lengths"]
     items = items_by_label(candidate)
-    probabilities = label_probabilities(candidate, dict(candidate.run.test.inputs))
+    probabilities = label_probabilities(candidate, dict(candidate.source.examples.inputs))
     first = probabilities[np.arange(len(lengths)), lengths - 1].argmax(1)
     assert [int(first[item]) for item in items] == sorted(set(first.tolist()))
 
 
 def test_texts_that_training_cut_are_left_out(candidates: Candidates) -> None:
-    split = candidates("tiny-text").run.test
+    split = candidates("tiny-text").source.examples
     lengths = split.inputs["lengths"]
     assert whole_items(split) == [i for i, length in enumerate(lengths) if length < lengths.max()]
     uncut = Split(inputs={**split.inputs, "lengths": np.full(len(split), 3)}, targets=split.targets, texts=split.texts)
     assert whole_items(uncut) == list(range(len(split)))
-    assert whole_items(candidates("tiny-lstm").run.test) == list(range(48))
+    assert whole_items(candidates("tiny-lstm").source.examples) == list(range(48))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_texts_that_training_cut_are_left_out(candidates: Candidates) -> None:
 )
 def test_the_last_requests_hold_an_item_of_each_label(candidates: Candidates, name: str, cases: object) -> None:
     candidate = candidates(name)
-    items, num_labels = items_by_label(candidate), len(candidate.run.checkpoint.labels)
+    items, num_labels = items_by_label(candidate), len(candidate.source.labels)
     body = list(cases(candidate))[-1].body  # type: ignore[operator]
     [values] = [value for key, value in body.items() if key in ("images", "sequences", "texts")]
     assert len(values) == len(items)

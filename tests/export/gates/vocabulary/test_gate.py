@@ -22,9 +22,8 @@ Settings = dict[str, Any]
 
 
 def with_labels(candidate: Candidate, labels: tuple[str, ...]) -> Candidate:
-    parameters: Any = candidate.manifest.parameters
-    changed = parameters.model_copy(update={"labels": labels})
-    return replace(candidate, manifest=candidate.manifest.model_copy(update={"parameters": changed}))
+    head = candidate.manifest.head.model_copy(update={"labels": labels})
+    return replace(candidate, manifest=candidate.manifest.model_copy(update={"head": head}))
 
 
 def edited(candidate: Candidate, change: Callable[[Settings], object]) -> str:
@@ -36,12 +35,12 @@ def edited(candidate: Candidate, change: Callable[[Settings], object]) -> str:
 
 def rewritten(candidate: Candidate, tokenizer: str, **changes: Any) -> Candidate:
     """The candidate of a run folder whose tokenizer and hash were replaced."""
-    run = candidate.run
+    run = candidate.source.run
+    assert run is not None
     files = {**run.checkpoint.files, TOKENIZER: hashlib.sha256(tokenizer.encode()).hexdigest()}
-    checkpoint = replace(run.checkpoint, files=files)
-    return replace(
-        candidate, run=replace(run, tokenizer=tokenizer, checkpoint=checkpoint, **changes), tokenizer=tokenizer
-    )
+    run = replace(run, checkpoint=replace(run.checkpoint, files=files))
+    source = replace(candidate.source, run=run, tokenizer=tokenizer, **changes)
+    return replace(candidate, source=source, tokenizer=tokenizer)
 
 
 def refusal(candidate: Candidate) -> str:
@@ -64,13 +63,13 @@ def test_only_text_models_have_token_cases(candidates: Candidates) -> None:
     for name in TEXT_MODELS:
         cases = check_vocabulary(candidates(name))
         assert [(case.text, case.ids) for case in cases] == [
-            (case.text, case.ids) for case in candidates(name).run.tokens
+            (case.text, case.ids) for case in candidates(name).source.tokens
         ]
 
 
 @pytest.mark.parametrize("name", ["tiny-picture", "tiny-tagger", "tiny-text"])
 def test_every_pair_of_swapped_labels_is_refused(candidates: Candidates, name: str) -> None:
-    labels = candidates(name).run.checkpoint.labels
+    labels = candidates(name).source.labels
     for i, j in combinations(range(len(labels)), 2):
         swapped = list(labels)
         swapped[i], swapped[j] = labels[j], labels[i]
@@ -80,7 +79,7 @@ def test_every_pair_of_swapped_labels_is_refused(candidates: Candidates, name: s
 
 def test_a_missing_label_is_refused(candidates: Candidates) -> None:
     candidate = candidates("tiny-picture")
-    labels = candidate.run.checkpoint.labels
+    labels = candidate.source.labels
     assert refusal(with_labels(candidate, labels[:-1])) == "the manifest has 3 labels, the run 4"
 
 
@@ -88,10 +87,10 @@ def test_a_missing_label_is_refused(candidates: Candidates) -> None:
 def test_another_tokenizer_than_the_runs_is_refused(candidates: Candidates, name: str) -> None:
     candidate = candidates(name)
     assert "the candidate has none" in refusal(replace(candidate, tokenizer=None))
-    assert "the run has none" in refusal(replace(candidate, run=replace(candidate.run, tokenizer=None)))
+    assert "the source has none" in refusal(replace(candidate, source=replace(candidate.source, tokenizer=None)))
     swapped = edited(candidate, swap(5, 6))
     assert refusal(replace(candidate, tokenizer=swapped)) == "tokenizer.json differs from the run's"
-    both = replace(candidate, run=replace(candidate.run, tokenizer=swapped), tokenizer=swapped)
+    both = replace(candidate, source=replace(candidate.source, tokenizer=swapped), tokenizer=swapped)
     assert "was changed after the run" in refusal(both)
 
 
@@ -135,23 +134,25 @@ def test_a_tokenizer_that_pads_or_is_slow_is_refused(candidates: Candidates) -> 
 
 def test_a_test_split_without_texts_is_refused(candidates: Candidates) -> None:
     candidate = candidates("tiny-text")
-    test = candidate.run.test
+    test = candidate.source.examples
     without = Split(inputs=test.inputs, targets=test.targets)
-    assert "has no texts" in refusal(replace(candidate, run=replace(candidate.run, test=without)))
+    assert "has no texts" in refusal(replace(candidate, source=replace(candidate.source, examples=without)))
     fewer = Split(inputs=test.inputs, targets=test.targets, texts=test.texts[:-1])
-    assert refusal(replace(candidate, run=replace(candidate.run, test=fewer))).endswith("48 items and 47 texts")
+    assert refusal(replace(candidate, source=replace(candidate.source, examples=fewer))).endswith(
+        "48 items and 47 texts"
+    )
 
 
 def test_a_text_that_training_has_cut_may_go_on(candidates: Candidates) -> None:
     candidate = candidates("tiny-text")
-    test = candidate.run.test
+    test = candidate.source.examples
     lengths, texts = test.inputs["lengths"], list(test.texts)
     longest, shortest = int(lengths.argmax()), int(lengths.argmin())
 
     def longer(item: int) -> Candidate:
         changed = tuple(f"{text} yew" if i == item else text for i, text in enumerate(texts))
         split = Split(inputs=test.inputs, targets=test.targets, texts=changed)
-        return replace(candidate, run=replace(candidate.run, test=split))
+        return replace(candidate, source=replace(candidate.source, examples=split))
 
     check_vocabulary(longer(longest))
     tokens = lengths[shortest]
@@ -161,11 +162,11 @@ def test_a_text_that_training_has_cut_may_go_on(candidates: Candidates) -> None:
 
 def test_the_text_is_that_of_the_targets(candidates: Candidates) -> None:
     candidate = candidates("tiny-prenorm")
-    test = candidate.run.test
+    test = candidate.source.examples
 
     def with_targets(targets: Any) -> Candidate:
         split = Split(inputs=test.inputs, targets=targets, texts=test.texts)
-        return replace(candidate, run=replace(candidate.run, test=split))
+        return replace(candidate, source=replace(candidate.source, examples=split))
 
     padded = np.insert(test.targets, 0, IGNORE_INDEX, axis=1)
     check_vocabulary(with_targets(padded))

@@ -107,7 +107,7 @@ def test_an_operator_that_the_exporter_wrote_otherwise_is_not_compared() -> None
 def test_the_layers_of_a_recurrent_module_are_compared_one_by_one(candidates: Candidates) -> None:
     candidate = candidates("tiny-lstm")
     proto = onnx.load_from_string(candidate.model).graph
-    operators = read_source(candidate.run).operators
+    operators = read_source(candidate.source).operators
     check_attributes(proto, operators)
     last = [node for node in proto.node if node.op_type == "LSTM"][-1]
     last.attribute.append(helper.make_attribute("direction", "reverse"))

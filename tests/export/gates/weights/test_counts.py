@@ -76,14 +76,14 @@ def start_at_a_value(graph: onnx.GraphProto, ids: str) -> str:
 
 
 def test_an_honest_graph_has_no_more_nodes_than_its_operators_become(candidate: Candidate) -> None:
-    source = read_source(candidate.run)
+    source = read_source(candidate.source)
     check_counts(onnx.load_from_string(candidate.model).graph, source.operators)
     assert not source.computes_sizes
 
 
 def test_the_operators_of_all_families_are_known(candidate: Candidate) -> None:
     """Otherwise the check covers nothing of them."""
-    assert {operator.name for operator in read_source(candidate.run).operators} <= ALLOWED.keys()
+    assert {operator.name for operator in read_source(candidate.source).operators} <= ALLOWED.keys()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,30 +12,30 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from export.candidate import Candidate, build_candidate
+from export.candidate import Candidate
 from export.errors import ExportError
 from export.gates.weights import gate
 from export.gates.weights.gate import check_weights
-from export.gates.weights.source import Source, read_source
-from export.graph.exporter import export_program, strip_metadata
-from tests.export.conftest import Candidates, Runs
+from export.gates.weights.source import TracedModule, read_source
+from export.source import Source
+from export.sources.run import run_source
+from tests.export.conftest import Candidates, Runs, make_candidate
 from tests.export.gates.weights.test_source import Idle
-from training.checkpoint import Run
 
 Change = Callable[[onnx.GraphProto], None]
 
 
-SOURCES: dict[Path, Source] = {}
+TRACED: dict[str, TracedModule] = {}
 
 
 @pytest.fixture
 def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace each run once for all tests."""
 
-    def read(run: Run) -> Source:
-        if run.folder not in SOURCES:
-            SOURCES[run.folder] = read_source(run)
-        return SOURCES[run.folder]
+    def read(source: Source) -> TracedModule:
+        if source.name not in TRACED:
+            TRACED[source.name] = read_source(source)
+        return TRACED[source.name]
 
     monkeypatch.setattr(gate, "read_source", read)
 
@@ -234,27 +233,27 @@ STATES = [
 @pytest.mark.parametrize(("name", "state"), STATES)
 def test_a_graph_of_another_training_state_is_refused(name: str, state: str, candidates: Candidates) -> None:
     candidate = candidates(name)
-    model = copy.deepcopy(candidate.run.model)
+    model = copy.deepcopy(candidate.source.run.model)
     tensor = model.state_dict()[state]
     tensor.reshape(-1)[-1] += 0.01
     with pytest.raises(
         ExportError, match=r"weights: initializer .* is no constant of the model: the nearest is .* at \["
     ):
-        check_weights(replace(candidate, run=replace(candidate.run, model=model)))
+        check_weights(replace(candidate, source=run_source(replace(candidate.source.run, model=model))))
 
 
 def test_what_is_not_exported_may_change(candidates: Candidates) -> None:
     candidate = candidates("tiny-gan")
-    model: Any = copy.deepcopy(candidate.run.model)
+    model: Any = copy.deepcopy(candidate.source.run.model)
     with torch.no_grad():
         model.discriminator[1].weight.mul_(2)
     model.generator[1].num_batches_tracked.add_(5)
-    check_weights(replace(candidate, run=replace(candidate.run, model=model)))
+    check_weights(replace(candidate, source=run_source(replace(candidate.source.run, model=model))))
 
 
 def test_a_parameter_that_the_model_never_uses_is_refused_and_shared_weights_pass(runs: Runs) -> None:
     run = replace(runs("tiny-rnn"), model=Idle())
-    candidate = build_candidate(run, strip_metadata(export_program(run)))
+    candidate = make_candidate(run)
     with pytest.raises(ExportError, match="weights: 'idle' is used by no operator of the model"):
         check_weights(candidate)
     model: Any = run.model

@@ -9,17 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.candidate import build_candidate
 from export.gates.weights.gate import check_weights
 from export.gates.weights.source import Folding, read_source
-from export.graph.exporter import export_program, strip_metadata
-from tests.export.conftest import Runs
+from export.sources.run import run_source
+from tests.export.conftest import Runs, make_candidate
 from tests.export.tiny import CHANNELS, CLASSES, RECIPES, WORDS, make_run, recipe
 from training.layers import Pixels
 
 
 def test_parameters_and_numbers_come_in_order_of_use(runs: Runs) -> None:
-    source = read_source(runs("tiny-lstm"))
+    source = read_source(run_source(runs("tiny-lstm")))
     assert [str(one) for one in source.all_constants if one.names][:4] == [
         "'standardize.mean' (3,)",
         "'standardize.std' (3,)",
@@ -31,12 +30,12 @@ def test_parameters_and_numbers_come_in_order_of_use(runs: Runs) -> None:
 
 
 def test_the_constants_of_the_code_stand_where_it_uses_them(runs: Runs) -> None:
-    constants = list(map(str, read_source(runs("tiny-gan")).constants[-4:]))
+    constants = list(map(str, read_source(run_source(runs("tiny-gan"))).constants[-4:]))
     assert constants == ["the constant 1", "the constant 127.5", "the constant 0", "the constant 255"]
 
 
 def test_a_layer_with_its_norm_has_two_forms(runs: Runs) -> None:
-    source = read_source(runs("tiny-picture"))
+    source = read_source(run_source(runs("tiny-picture")))
     [folding] = [entry for entry in source.constants if isinstance(entry, Folding)]
     assert [one.names for one in folding.separate if one.names] == [
         (f"layers.{name}",) for name in ("1.weight", "1.bias", "2.weight", "2.bias", "2.running_mean", "2.running_var")
@@ -48,7 +47,7 @@ def test_a_layer_with_its_norm_has_two_forms(runs: Runs) -> None:
 
 
 def test_the_discriminator_and_counters_are_not_missed(runs: Runs) -> None:
-    source = read_source(runs("tiny-gan"))
+    source = read_source(run_source(runs("tiny-gan")))
     assert not source.unused
     assert not any("discriminator" in name for one in source.all_constants for name in one.names)
 
@@ -69,7 +68,7 @@ class Idle(nn.Module):
 
 
 def test_unused_parameters_and_buffers_are_named(runs: Runs) -> None:
-    source = read_source(replace(runs("tiny-rnn"), model=Idle()))
+    source = read_source(run_source(replace(runs("tiny-rnn"), model=Idle())))
     assert source.unused == ("idle", "mask")
 
 
@@ -175,5 +174,5 @@ def test_layers_of_other_models_are_accounted_for(name: str, tmp_path: Path, mon
     more = {} if family == "image-classifier" else {"max_steps": 12}
     monkeypatch.setitem(RECIPES, f"tiny-{name}", recipe(f"tiny-{name}", family, build, **more))
     run = make_run(tmp_path / f"tiny-{name}", f"tiny-{name}")
-    weights = check_weights(build_candidate(run, strip_metadata(export_program(run))))
+    weights = check_weights(make_candidate(run))
     assert transformation in weights.transformations

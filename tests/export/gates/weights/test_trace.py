@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from export.errors import ExportError
 from export.gates.weights.trace import arguments_of, operator_name, trace_module, typed_arguments
+from export.sources.run import run_source
 from tests.export.conftest import Runs
 from training.layers import Ragged
 
@@ -28,7 +29,7 @@ class Scaled(nn.Module):
 
 def test_recurrent_layers_are_one_operator_with_all_parameters(runs: Runs) -> None:
     forward = Ragged.forward
-    trace = trace_module(runs("tiny-lstm"))
+    trace = trace_module(run_source(runs("tiny-lstm")))
     [lstm] = [node for node in trace.operators if operator_name(node) == "lstm"]
     names = [trace.values[parameter].names for parameter in arguments_of(lstm)["params"]]
     assert names == [
@@ -40,7 +41,7 @@ def test_recurrent_layers_are_one_operator_with_all_parameters(runs: Runs) -> No
 
 
 def test_arguments_have_names_types_and_defaults(runs: Runs) -> None:
-    trace = trace_module(runs("tiny-picture"))
+    trace = trace_module(run_source(runs("tiny-picture")))
     [pool] = [node for node in trace.operators if operator_name(node) == "max_pool2d"]
     assert arguments_of(pool) | {"self": None} == {
         "self": None, "kernel_size": [2, 2], "stride": [2, 2], "padding": [0, 0], "dilation": [1, 1], "ceil_mode": False
@@ -51,7 +52,7 @@ def test_arguments_have_names_types_and_defaults(runs: Runs) -> None:
 
 def test_what_parameters_alone_determine_is_computed_in_both_precisions(runs: Runs) -> None:
     model = Scaled()
-    trace = trace_module(replace(runs("tiny-rnn"), model=model))
+    trace = trace_module(run_source(replace(runs("tiny-rnn"), model=model)))
     [value] = [
         value for value in trace.values.values() if value.names == ("weight", "scale") and value.single.shape == (3, 3)
     ][-1:]
@@ -87,14 +88,14 @@ class Rearranged(nn.Module):
     ids=["transpose", "reshape", "view", "select", "cat", "alias", "exp"],
 )
 def test_a_change_of_shape_or_order_is_named(runs: Runs, move: Callable[[Tensor], Tensor], change: str) -> None:
-    trace = trace_module(replace(runs("tiny-rnn"), model=Rearranged(move)))
+    trace = trace_module(run_source(replace(runs("tiny-rnn"), model=Rearranged(move))))
     *_, value = (value for value in trace.values.values() if value.names == ("weight",))
     assert value.change == change
     torch.testing.assert_close(value.single, move(value.stored), rtol=0, atol=0)
 
 
 def test_whole_numbers_are_collected(runs: Runs) -> None:
-    numbers = trace_module(runs("tiny-picture")).integers
+    numbers = trace_module(run_source(runs("tiny-picture"))).integers
     # The kernel, the flattened picture, the classes; the size of the example batch is none.
     assert {2, 96, 4} <= numbers
     assert 5 not in numbers
@@ -111,4 +112,4 @@ class Untraceable(nn.Module):
 
 def test_a_module_that_cannot_be_traced_is_refused(runs: Runs) -> None:
     with pytest.raises(ExportError, match="weights: PyTorch cannot trace tiny-rnn: "):
-        trace_module(replace(runs("tiny-rnn"), model=Untraceable()))
+        trace_module(run_source(replace(runs("tiny-rnn"), model=Untraceable())))
