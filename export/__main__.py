@@ -1,6 +1,7 @@
-"""`python -m export runs/NAME...`: turn finished runs into proven bundles.
+"""`python -m export runs/NAME...`, or `python -m export module|onnx|hf|keras MODEL`: turn models into proven bundles.
 
-A refused run is reported with its reason, leaves no files, and makes the exit status 1.
+`python -m export inspect FILE` writes a first spec of a model. A refused model is reported with its reason, leaves no
+files, and makes the exit status 1.
 """
 
 import argparse
@@ -12,30 +13,80 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from export.process import ExportResult, export_all
+from export.process import ExportJob, ExportResult, export_all
+from export.sources.arguments import add_inspect_arguments
+from export.sources.registry import WAYS
 from export.table import row
 
 SUMMARY_WIDTH = 140
+INSPECT = "inspect"
+INSPECT_HELP = "write a first spec.toml of a model"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 every bundle written, 1 some runs refused, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m export", description="Export finished runs, with proof.")
+    """Exit status: 0 every bundle written, 1 some models refused, 2 wrong usage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = words[0] if words else ""
+    if command == INSPECT:
+        return _inspect(words[1:])
+    return _export_model(command, words[1:]) if command in WAYS else _export_runs(words)
+
+
+def _export_runs(words: Sequence[str]) -> int:
+    ways = "".join(f"\n  {name:8} {way.help}" for name, way in WAYS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Export finished runs, with proof.",
+        epilog=f"models from elsewhere, each with --help:{ways}\n  {INSPECT:8} {INSPECT_HELP}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run folder, such as runs/mnist-cnn")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"), help="where bundles go (default: bundles)")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="models exported at a time (default: one per core)"
     )
-    options = parser.parse_args(argv)
+    options = parser.parse_args(words)
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: expected 1 or more")
+    return _export([ExportJob.of_run(folder) for folder in dict.fromkeys(options.runs)], options.bundles, options.jobs)
+
+
+def _export_model(command: str, words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m export {command}", description=f"Export {WAYS[command].help}.")
+    WAYS[command].add_arguments(parser)
+    options = parser.parse_args(words)
+    job = ExportJob(name=options.name or str(options.model), command=command, options=options)
+    return _export([job], options.bundles, 1)
+
+
+def _export(jobs: Sequence[ExportJob], bundles: Path, num_processes: int) -> int:
     console = Console(stderr=True)
-    results = export_all(options.runs, options.bundles, options.jobs, console)
+    results = export_all(jobs, bundles, num_processes, console)
     _print_summary(results, console)
     refused = [result for result in results if result.manifest is None]
     for result in refused:
         print(f"{result.name}: refused: {result.reason}", file=sys.stderr)
     return 1 if refused else 0
+
+
+def _inspect(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m export {INSPECT}", description=f"{INSPECT_HELP.capitalize()}.")
+    add_inspect_arguments(parser)
+    options = parser.parse_args(words)
+    # Only this command needs torch and onnx in the process that reads the command line.
+    from export.inspection.report import inspect_file  # noqa: PLC0415
+
+    try:
+        seen, spec = inspect_file(options.file)
+        if options.output is not None:
+            options.output.write_text(spec, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(f"{options.file}: {error}", file=sys.stderr)
+        return 1
+    print(seen, file=sys.stderr)
+    if options.output is None:
+        print(spec, end="")
+    return 0
 
 
 def _print_summary(results: Sequence[ExportResult], console: Console) -> None:

@@ -1,5 +1,6 @@
-"""The export pipeline: load one run, export its graph, prove the graph, write the bundle."""
+"""The export pipeline: load one run or model, export its graph, prove the graph, write the bundle."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from export.candidate import build_candidate
 from export.gates.proof import ReportStage, prove
 from export.graph.exporter import export_program, strip_metadata
 from export.source import Source
+from export.sources.registry import load
 from export.sources.run import run_source
 from service.manifest import Manifest
 from training.checkpoint import load_run
@@ -22,6 +24,16 @@ def export_run(folder: Path, bundles: Path, report: ReportStage) -> Manifest:
     """
     report("load")
     return export_source(run_source(load_run(folder)), bundles, report)
+
+
+def export_model(command: str, options: Namespace, bundles: Path, report: ReportStage) -> Manifest:
+    """Export the model of a way in of export.sources.registry and return the manifest of its bundle.
+
+    Raises ValueError, one sentence, if the model cannot come in or a gate refuses it.
+    """
+    report("load")
+    loaded = load(command, options)
+    return export_source(loaded.source, bundles, report, loaded.graph)
 
 
 def export_source(source: Source, bundles: Path, report: ReportStage, model: bytes | None = None) -> Manifest:

@@ -1,9 +1,10 @@
-"""Export of several runs, each in a fresh process: a second export in the same process can give a wrong graph.
+"""Export of several models, each in a fresh process: a second export in the same process can give a wrong graph.
 
-A refused run, or a process that dies, leaves no files and does not stop the other runs. The parent process does not
+A refused model, or a process that dies, leaves no files and does not stop the others. The parent process does not
 import torch.
 """
 
+from argparse import Namespace
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,21 @@ from service.manifest import Manifest
 
 # The number of stages that `export.pipeline` reports.
 NUM_STAGES = 11
+RUN = "run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportJob:
+    """A model to export: the options of a way in of export.sources.registry, or a run, whose options are `folder`."""
+
+    name: str
+    command: str
+    options: Namespace
+
+    @classmethod
+    def of_run(cls, folder: Path) -> "ExportJob":
+        """The job of one run."""
+        return cls(name=folder.resolve().name, command=RUN, options=Namespace(folder=folder))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,43 +56,48 @@ class ExportProcess:
     task: TaskID
 
 
-def export_all(runs: Sequence[Path], bundles: Path, jobs: int, console: Console) -> list[ExportResult]:
-    """Export every run, `jobs` at a time, and return the results in the order of the runs."""
-    pending, results = deque(runs), dict[Path, ExportResult]()
+def export_all(jobs: Sequence[ExportJob], bundles: Path, num_processes: int, console: Console) -> list[ExportResult]:
+    """Export every model, `num_processes` at a time, and return the results in the order of the jobs."""
+    pending, results = deque(enumerate(jobs)), dict[int, ExportResult]()
     with _progress_bars(console) as bars:
-        running: dict[Connection, tuple[Path, ExportProcess]] = {}
+        running: dict[Connection, tuple[int, ExportProcess]] = {}
         while pending or running:
-            while pending and len(running) < jobs:
-                folder = pending.popleft()
-                connection, child = _start(folder, bundles, bars)
-                running[connection] = (folder, child)
+            while pending and len(running) < num_processes:
+                position, job = pending.popleft()
+                connection, child = _start(job, bundles, bars)
+                running[connection] = (position, child)
             ready = set(wait(list(running)))
             for connection in [connection for connection in running if connection in ready]:
-                folder, child = running[connection]
+                position, child = running[connection]
                 result = _receive(connection, child, bars, console)
                 if result is not None:
-                    results[folder] = result
+                    results[position] = result
                     del running[connection]
-    return [results[folder] for folder in dict.fromkeys(runs)]
+    return [results[position] for position in range(len(jobs))]
 
 
-def _start(folder: Path, bundles: Path, bars: Progress) -> tuple[Connection, ExportProcess]:
+def _start(job: ExportJob, bundles: Path, bars: Progress) -> tuple[Connection, ExportProcess]:
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=child_main, args=(folder, bundles, sender), daemon=True)
+    process = context.Process(target=child_main, args=(job, bundles, sender), daemon=True)
     process.start()
     sender.close()
-    name = folder.resolve().name
-    task = bars.add_task(name, total=NUM_STAGES, stage="import")
-    return receiver, ExportProcess(name=name, process=process, task=task)
+    task = bars.add_task(job.name, total=NUM_STAGES, stage="import")
+    return receiver, ExportProcess(name=job.name, process=process, task=task)
 
 
-def child_main(folder: Path, bundles: Path, connection: Connection) -> None:
+def child_main(job: ExportJob, bundles: Path, connection: Connection) -> None:
     """The main function of an export process: send each stage, then the manifest or the reason for the refusal."""
-    from export.pipeline import export_run  # noqa: PLC0415 - only the child processes import torch
+    from export.pipeline import export_model, export_run  # noqa: PLC0415 - only the child processes import torch
+
+    def report(stage: str) -> None:
+        connection.send(("stage", stage))
 
     try:
-        manifest = export_run(folder, bundles, lambda stage: connection.send(("stage", stage)))
+        if job.command == RUN:
+            manifest = export_run(job.options.folder, bundles, report)
+        else:
+            manifest = export_model(job.command, job.options, bundles, report)
         connection.send(("written", manifest.model_dump_json()))
     except (ValueError, OSError) as error:
         connection.send(("refused", str(error)))

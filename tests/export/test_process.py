@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from export.process import export_all
+from export.process import ExportJob, export_all
 from service.bundle import current_version, open_bundle
 from tests.export.conftest import registered_run
 
@@ -18,7 +18,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_a_refused_run_leaves_no_files_and_stops_no_other_run(folders: list[Path], tmp_path: Path) -> None:
-    written, refused = export_all(folders, tmp_path, 2, Console(quiet=True))
+    written, refused = export_all([ExportJob.of_run(folder) for folder in folders], tmp_path, 2, Console(quiet=True))
     assert (written.name, refused.name) == ("my-digits", "broken-run")
     assert refused.manifest is None
     assert "there is no checkpoint.json" in refused.reason
@@ -29,7 +29,7 @@ def test_a_refused_run_leaves_no_files_and_stops_no_other_run(folders: list[Path
 
 def test_a_process_that_dies_is_reported_as_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("export.process.child_main", exit_with_3)
-    [result] = export_all([tmp_path / "any"], tmp_path, 1, Console(quiet=True))
+    [result] = export_all([ExportJob.of_run(tmp_path / "any")], tmp_path, 1, Console(quiet=True))
     assert result.reason == "its process ended with exit status 3"
 
 

@@ -1,0 +1,382 @@
+"""`spec.toml`: what a trained model from elsewhere reads and answers, and how its own tensors look.
+
+    name = "digits"                       # of the bundle; default: the name of the file of weights
+    summary = "Handwritten digits"        # one sentence for the card
+    invariance = "bitwise"                # or "tolerance": answers may depend on their batch, within the tolerance
+    control_flow = false                  # true admits Loop, Scan and If in the graph
+    reader = { kind = "image", height = 28, width = 28, mode = "L", mean = 0.13, std = 0.31 }
+    head = { kind = "labels", labels = 10 }
+
+A reader and a head are those of the manifest (service.contract) plus the words that adapt the model's own tensors to
+them; the adaptation becomes part of the graph. `input` and `output` name the model's own input and output: a parameter
+of `forward`, a name in the graph; for outputs also a position. Without them the first one is meant. Paths are relative
+to the folder of the spec.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
+
+from service.contract.readers import CategoryColumn, Mode, Name, NumberColumn, Resize, State
+from service.contract.tensors import Axes, Dtype, FrozenModel, Size
+
+Range = tuple[Size, Size]
+# One number, or one for each channel.
+PerChannel = float | tuple[float, ...]
+Activation = Literal["softmax", "sigmoid", "none"]
+PIXEL_SCALE = 1 / 255
+
+
+class SpecError(ValueError):
+    """A spec that says something that is not understood. The message names the file, the table and the key."""
+
+
+def _read_labels(value: Any, info: ValidationInfo) -> Any:
+    """A number of labels is "0", "1", ...; a text is a file with one label a line."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return value
+    if isinstance(value, int):
+        if not 1 <= value <= 1 << 20:
+            raise ValueError(f"{value} labels, expected 1 or more")
+        return [str(label) for label in range(value)]
+    path = _beside_spec(Path(value), info)
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def _beside_spec(path: Path, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path())
+    if not (folder / path).is_file():
+        raise ValueError(f"there is no file {folder / path}")
+    return folder / path
+
+
+def _check_different(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if repeated := next((label for label in labels if labels.count(label) > 1), None):
+        raise ValueError(f"the label {repeated!r} is there twice")
+    return labels
+
+
+# A list of texts, a number of labels ("0", "1", ...), or the name of a file with one label a line.
+Labels = Annotated[
+    tuple[str, ...], BeforeValidator(_read_labels), AfterValidator(_check_different), Field(min_length=1)
+]
+SpecFile = Annotated[Path, AfterValidator(_beside_spec)]
+# The model's own name of an output, or its position.
+Output = str | Annotated[int, Field(ge=0)] | None
+
+
+class ImagePart(FrozenModel):
+    """Pictures. The model gets (pixels * scale - mean) / std in float32, in this layout.
+
+    A height or width of [min, max] is a free axis. `resize` brings pictures of any size to a fixed one. "NHWC" and
+    "flat" (batch, pixels) are other layouts; "NHW" has no axis of channels.
+    """
+
+    kind: Literal["image"]
+    height: Size | Range
+    width: Size | Range
+    mode: Mode = "RGB"
+    layout: Literal["NCHW", "NHWC", "NHW", "flat"] = "NCHW"
+    scale: float = PIXEL_SCALE
+    mean: PerChannel = 0.0
+    std: PerChannel = 1.0
+    resize: Resize | None = None
+    input: str | None = None
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> "ImagePart":
+        channels = 1 if self.mode == "L" else 3
+        for key in ("mean", "std"):
+            value = getattr(self, key)
+            if isinstance(value, tuple) and len(value) not in {1, channels}:
+                raise ValueError(f"{key} has {len(value)} numbers, expected one or {channels} for mode {self.mode}")
+        stds = self.std if isinstance(self.std, tuple) else (self.std,)
+        if 0 in stds:
+            raise ValueError("std is 0, expected another number")
+        if self.layout == "NHW" and self.mode != "L":
+            raise ValueError('layout "NHW" needs mode "L", because it has no axis of channels')
+        return self
+
+
+class SeriesPart(FrozenModel):
+    """Series of vectors, float32 in this layout (T steps, C channels).
+
+    `lengths` and `mask` (bool [batch, steps], true where there is a step) name the model's inputs for them; by default
+    the inputs "lengths" and "mask", if the model has them. A model with neither must ignore zeros behind the end.
+    """
+
+    kind: Literal["series"]
+    channels: Size
+    layout: Literal["NTC", "NCT", "TNC"] = "NTC"
+    state: State | None = None
+    input: str | None = None
+    lengths: str | None = None
+    mask: str | None = None
+
+
+class TextPart(FrozenModel):
+    """Texts as ids of `tokenizer` (a tokenizer.json). `vocabulary` is the model's number of ids, the tokenizer's own
+    by default.
+
+    `attention_mask` (int64 [batch, steps], 1 where there is a token), `token_type_ids` (zeros), `position_ids` and
+    `lengths` name the model's inputs for them; by default the inputs of these names, if the model has them.
+    """
+
+    kind: Literal["text"]
+    tokenizer: SpecFile = Field(default=Path("tokenizer.json"), validate_default=True)
+    vocabulary: Size | None = None
+    input: str | None = None
+    lengths: str | None = None
+    attention_mask: str | None = None
+    token_type_ids: str | None = None
+    position_ids: str | None = None
+
+
+class TablePart(FrozenModel):
+    """Rows of named columns: `numbers` float32 [batch, n] and `categories` int64 [batch, m], the two inputs in order.
+
+    `encoding = "one-hot"` gives float32 [batch, all values] instead of indices. `join` gives the model one float32
+    tensor, the numbers before the categories.
+    """
+
+    kind: Literal["table"]
+    columns: tuple[Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")], ...] = Field(min_length=1)
+    encoding: Literal["index", "one-hot"] = "index"
+    join: bool = False
+    numbers: str | None = None
+    categories: str | None = None
+
+
+class TensorPart(FrozenModel):
+    """One tensor by its name; its free axes are names ("batch", "steps", "height") and bounded in [limits]."""
+
+    name: Name
+    dtype: Dtype
+    shape: Axes
+
+
+class TensorsPart(FrozenModel):
+    """The model's own inputs, in order. Without `inputs` they are read off the graph or off the examples."""
+
+    kind: Literal["tensors"]
+    inputs: tuple[TensorPart, ...] = ()
+
+
+class LabelsPart(FrozenModel):
+    """One label. `activation` turns the model's output into probabilities."""
+
+    kind: Literal["labels"]
+    labels: Labels
+    activation: Literal["softmax", "none"] = "softmax"
+    output: Output = None
+
+
+class MultilabelPart(FrozenModel):
+    """Every label whose probability is at least `threshold`."""
+
+    kind: Literal["multilabel"]
+    labels: Labels
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    activation: Literal["sigmoid", "none"] = "sigmoid"
+    output: Output = None
+
+
+class ValuesPart(FrozenModel):
+    """Named numbers with their units; the answer is output * std + mean."""
+
+    kind: Literal["values"]
+    names: tuple[Name, ...] = Field(min_length=1)
+    units: tuple[str, ...] = ()
+    mean: PerChannel = 0.0
+    std: PerChannel = 1.0
+    output: Output = None
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> "ValuesPart":
+        for key in ("units", "mean", "std"):
+            value = getattr(self, key)
+            if isinstance(value, tuple) and len(value) not in {0, len(self.names)}:
+                raise ValueError(f"{key} has {len(value)} entries, expected {len(self.names)}, one for each name")
+        return self
+
+
+class EmbeddingPart(FrozenModel):
+    """One vector an item. `normalized` scales it to length 1; `pooling` makes it of a vector for each step."""
+
+    kind: Literal["embedding"]
+    normalized: bool = False
+    pooling: Literal["none", "mean", "first"] = "none"
+    output: Output = None
+
+
+class TokenLabelsPart(FrozenModel):
+    """One label for each token or step, of an output [batch, steps, labels]."""
+
+    kind: Literal["token-labels"]
+    labels: Labels
+    activation: Literal["softmax", "none"] = "softmax"
+    output: Output = None
+
+
+class LanguageModelPart(FrozenModel):
+    """Text after a prompt; the graph has the cache of service.contract.heads.LanguageModelHead by those names."""
+
+    kind: Literal["language-model"]
+    layers: Size
+    heads: Size
+    head_size: Size
+    bos_id: int | None = Field(default=None, ge=0)
+    eos_ids: tuple[int, ...] = ()
+
+
+class ImageOutPart(FrozenModel):
+    """A picture: round(output * scale) in 0 to 255. Without a height and width it has those of the picture read."""
+
+    kind: Literal["image"]
+    height: Size | None = None
+    width: Size | None = None
+    mode: Mode = "L"
+    layout: Literal["NCHW", "NHWC", "NHW"] = "NCHW"
+    scale: float = 255.0
+    output: Output = None
+
+
+class TensorsOutPart(FrozenModel):
+    """The model's own outputs, in order. Without `outputs` they are read off the graph, or off its answers."""
+
+    kind: Literal["tensors"]
+    outputs: tuple[TensorPart, ...] = ()
+
+
+ReaderPart = Annotated[ImagePart | SeriesPart | TextPart | TablePart | TensorsPart, Field(discriminator="kind")]
+HeadPart = Annotated[
+    LabelsPart
+    | MultilabelPart
+    | ValuesPart
+    | EmbeddingPart
+    | TokenLabelsPart
+    | LanguageModelPart
+    | ImageOutPart
+    | TensorsOutPart,
+    Field(discriminator="kind"),
+]
+
+
+class LimitsPart(FrozenModel):
+    """`max_steps` is the longest example by default. `axes` bounds every other free axis: height = [64, 256]."""
+
+    max_items: int = Field(default=64, ge=1, le=1 << 16)
+    max_steps: int | None = Field(default=None, ge=1, le=1 << 20)
+    axes: dict[str, Range] = Field(default_factory=dict)
+
+
+class TolerancePart(FrozenModel):
+    """|graph - model| <= atol + rtol * |model| in every output."""
+
+    atol: float = Field(default=1e-5, ge=0, le=0.01)
+    rtol: float = Field(default=1e-4, ge=0, le=0.01)
+
+
+class Spec(FrozenModel):
+    """The whole file. `factory` holds the keywords that make the module: factory(**keywords)."""
+
+    name: str | None = Field(default=None, pattern="^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)
+    summary: str = ""
+    reader: ReaderPart
+    head: HeadPart
+    limits: LimitsPart = LimitsPart()
+    tolerance: TolerancePart = TolerancePart()
+    invariance: Literal["bitwise", "tolerance"] = "bitwise"
+    control_flow: bool = False
+    factory: dict[str, Any] = Field(default_factory=dict)
+
+
+def read_spec(path: Path) -> Spec:
+    """Read a spec. Raises SpecError, one sentence with the file, the table and the key."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(
+            f"{path}: {error.strerror}; `python -m export inspect MODEL --output {path}` writes a first spec"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: no TOML: {error}") from error
+    return parse_spec(content, path)
+
+
+def parse_spec(content: dict[str, Any], path: Path) -> Spec:
+    """The spec of these values, with paths relative to the folder of `path`. Raises SpecError."""
+    try:
+        return Spec.model_validate(content, context={"folder": path.parent})
+    except ValidationError as error:
+        raise SpecError(f"{path}: {_sentence(error)}") from error
+
+
+def _sentence(invalid: ValidationError) -> str:
+    """One mistake, an unknown key before a missing one, as table, key and what is allowed there."""
+    errors = invalid.errors(include_url=False)
+    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+    keys, parent = _keys(error["loc"])
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in keys).removeprefix(".")
+    table, _, key = where.rpartition(".")
+    at = f"[{table}] " if table else ""
+    match error["type"]:
+        case "extra_forbidden":
+            hint = _nearest(key, sorted(parent.model_fields))
+            return f"{at}has no key {key!r}; {hint}" if at else f"there is no key {key!r}; {hint}"
+        case "missing":
+            return f"{at}lacks the key {key!r}" if at else f"the table [{key}] is missing"
+        case "union_tag_not_found" | "union_tag_invalid":
+            kinds = [name for member in _models(parent) for name in _tags(member)]
+            tag = error.get("ctx", {}).get("tag")
+            return f"[{where}] " + (
+                f"lacks the key 'kind'; allowed are {', '.join(kinds)}"
+                if tag is None
+                else f"kind is {tag!r}; {_nearest(tag, kinds)}"
+            )
+    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if error["type"] == "value_error":
+        return f"[{where}] {reason}" if isinstance(error["input"], dict) else f"{at}{key}: {reason}"
+    return f"{at}{key} is {error['input']!r}: {reason}"
+
+
+def _nearest(word: str, allowed: list[str]) -> str:
+    near = difflib.get_close_matches(word, allowed, 1)
+    listed = f"allowed are {', '.join(allowed)}"
+    return f"did you mean {near[0]!r}? ({listed})" if near else listed
+
+
+def _keys(location: tuple[int | str, ...]) -> tuple[list[int | str], Any]:
+    """The keys of the file in the location of an error, without pydantic's names of types, and the type that holds the
+    last of them; for a union that was not decided, the union."""
+    keys: list[int | str] = []
+    here: Any = Spec
+    holder: Any = Spec
+    for position, step in enumerate(location):
+        models = _models(here)
+        if isinstance(step, int):
+            keys.append(step)
+        elif len(models) > 1 and (member := next((model for model in models if step in _tags(model)), None)):
+            here = holder = member
+        elif member := next((model for model in models if step in model.model_fields), None):
+            keys.append(step)
+            holder, here = member, member.model_fields[step].annotation
+        elif get_origin(here) is dict or (models and position == len(location) - 1):
+            keys.append(step)
+            holder = here = models[0] if models else holder
+    return keys, here if len(_models(here)) > 1 else holder
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+    """The kinds of a member of a union."""
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
