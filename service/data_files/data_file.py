@@ -53,7 +53,7 @@ class DataFile:
     def check_unchanged(self) -> None:
         """Raise ValueError if the file was written, removed or replaced since it was hashed."""
         try:
-            now = _identity(os.stat(self.path, follow_symlinks=False))
+            now = _identity(self.path.lstat())
         except OSError as error:
             raise ValueError(f"{self.path.name} cannot be found any more: {error.strerror}") from error
         if now != self.identity:
@@ -62,15 +62,14 @@ class DataFile:
 
 def open_data_file(path: Path, *, max_bytes: int) -> DataFile:
     """Hash and map a regular file that is not a link. Raises OSError, or ValueError if it is empty or too large."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb", buffering=0) as file:
-        status = os.fstat(descriptor)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path.name} is not a regular file")
         if not 0 < status.st_size <= max_bytes:
             raise ValueError(f"{path.name} has {status.st_size} bytes, expected 1 to {max_bytes}")
         # A mapping that is only read is not charged to the memory limit of the process.
-        content = memoryview(mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ))
+        content = memoryview(mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_READ))
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         data = DataFile(path=path, sha256=digest, content=content, identity=_identity(status))
     data.check_unchanged()

@@ -50,9 +50,7 @@ class Prover:
     records: LoadRecords
     memory_bytes: int = 0
 
-    def prove(
-        self, label: str, key: str, folder: Path, *, num_bytes: int, mapped_bytes: int = 0, slot: Slot
-    ) -> Proof:
+    def prove(self, label: str, key: str, folder: Path, *, num_bytes: int, mapped_bytes: int = 0, slot: Slot) -> Proof:
         """Return the proof for the files of this key, recorded or new; `mapped_bytes` is the size of the data file.
 
         Raises BundleError if they fail, ShortageError, and ProofBusyError or SlowProofError: try again later.
