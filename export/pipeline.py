@@ -1,13 +1,18 @@
 """The export pipeline: load one run or model, export its graph, prove the graph, write the bundle."""
 
+import os
+import shutil
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from export.bundle.writer import write_bundle
-from export.candidate import build_candidate
+from export.candidate import Candidate, build_candidate
 from export.gates.proof import ReportStage, prove
+from export.graph.data_file import move_weights, share_parameters
 from export.graph.exporter import export_program, strip_metadata
 from export.source import Source
 from export.sources.registry import load
@@ -44,7 +49,29 @@ def export_source(source: Source, bundles: Path, report: ReportStage, model: byt
     # The bundle records measured differences, and their last bits depend on the number of threads.
     torch.set_num_threads(1)
     report("graph")
-    candidate = build_candidate(source, model or strip_metadata(export_program(source)))
-    proof = prove(candidate, report)
-    report("bundle")
-    return write_bundle(candidate, proof, bundles).manifest
+    with _work_folder(bundles, source.name) as folder:
+        candidate = _candidate(source, folder) if model is None else build_candidate(source, model)
+        proof = prove(candidate, report)
+        report("bundle")
+        return write_bundle(candidate, proof, bundles).manifest
+
+
+def _candidate(source: Source, folder: Path) -> Candidate:
+    """The candidate of a traced module; a large graph has its weights in a file in the folder."""
+    program = export_program(source)
+    data = move_weights(program.model, folder)
+    model = strip_metadata(program, data)
+    if data is not None and source.module is not None:
+        # PyTorch and onnxruntime then read one copy of the weights, whose bits were compared.
+        share_parameters(source.module, model, data)
+    return build_candidate(source, model, data)
+
+
+@contextmanager
+def _work_folder(bundles: Path, name: str) -> Iterator[Path]:
+    """A folder on the file system of the bundles, removed at the end; it is made when a file is put there."""
+    folder = bundles / f".{name}.work.{os.getpid()}"
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -73,6 +73,7 @@ class Ekiben:
             replay_requests=replay_requests,
             planner=self.runner,
             limits=settings.limits,
+            prepack=settings.prepack,
         )
         records = LoadRecords(self.host_folder or _folder_of_bentoml())
         self.repository = Repository(

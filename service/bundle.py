@@ -2,7 +2,8 @@
 
 A bundle is a folder `bundles/NAME/VERSION/` that is complete, immutable and content-addressed: VERSION is derived from
 the manifest, and the manifest holds the hash of every other file. `open_bundle` returns a bundle only if every check
-passed, and the bytes that it returns are the bytes that it hashed.
+passed, and the bytes that it returns are the bytes that it hashed. The weights of a large graph lie in a data file that
+is mapped instead of read.
 """
 
 import hashlib
@@ -25,15 +26,25 @@ from safetensors.numpy import load as load_safetensors
 
 from service.contract.heads import LanguageModelHead
 from service.contract.tensors import FrozenModel
+from service.data_files.data_file import DataFile, open_data_file
 from service.errors import BundleError
-from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, TOKENS, FileEntry, Manifest
+from service.manifest import GOLDEN, MANIFEST, MODEL, MODEL_DATA, REQUESTS, TOKENIZER, TOKENS, FileEntry, Manifest
 from service.operators import check_operators
 from service.signature import MAX_SIGNATURE_BYTES, SIGNATURE, TRUSTED_KEYS, trusted_keys, verify
 
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_DATA_BYTES = 1 << 36
 # The most bytes of each file; a message of protobuf has less than 2 GiB.
-MAX_FILE_BYTES = {MODEL: (1 << 31) - 1, GOLDEN: 1 << 28, REQUESTS: 1 << 26, TOKENIZER: 1 << 25, TOKENS: 1 << 26}
+MAX_FILE_BYTES = {
+    MODEL: (1 << 31) - 1,
+    MODEL_DATA: MAX_DATA_BYTES,
+    GOLDEN: 1 << 28,
+    REQUESTS: 1 << 26,
+    TOKENIZER: 1 << 25,
+    TOKENS: 1 << 26,
+}
 MAX_OTHER_FILE_BYTES = 1 << 24
+# Of all files that are read into memory.
 MAX_BUNDLE_BYTES = 3 << 30
 MAX_GOLDEN_HEADER_BYTES = 1 << 22
 MAX_GOLDEN_CASES = 1024
@@ -74,7 +85,7 @@ CaseT = TypeVar("CaseT", RequestCase, TokenCase)
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A bundle that passed every check."""
+    """A bundle that passed every check. `data` holds the weights of a large graph; others hold them in `model`."""
 
     manifest: Manifest
     model: bytes
@@ -82,6 +93,12 @@ class Bundle:
     requests: tuple[RequestCase, ...]
     tokenizer: str | None
     tokens: tuple[TokenCase, ...] = ()
+    data: DataFile | None = None
+
+    @property
+    def model_bytes(self) -> int:
+        """The size of the graph and its weights."""
+        return len(self.model) + (0 if self.data is None else self.data.size)
 
 
 def current_version(folder: Path) -> str:
@@ -106,10 +123,17 @@ def open_bundle(folder: Path, *, require_signature: bool = True) -> Bundle:
     label = f"{folder.parent.name}/{folder.name}"
     manifest = _read_manifest(folder, label, require_signature=require_signature)
     _check_files(folder, label, manifest)
-    contents = {name: _read_file(folder, label, name, file) for name, file in manifest.files.items()}
-    model = contents[MODEL]
+    contents = {
+        name: _read_file(folder, label, name, file) for name, file in manifest.files.items() if name != MODEL_DATA
+    }
+    model, data = contents[MODEL], _open_data(folder, label, manifest)
     with _parsing(label, MODEL):
-        check_operators(model, opset=manifest.provenance.opset, control_flow=manifest.control_flow)
+        check_operators(
+            model,
+            opset=manifest.provenance.opset,
+            control_flow=manifest.control_flow,
+            data_files={} if data is None else {MODEL_DATA: data.size},
+        )
     with _parsing(label, TOKENIZER):
         tokenizer = contents[TOKENIZER].decode() if TOKENIZER in contents else None
     with _parsing(label, GOLDEN):
@@ -118,7 +142,15 @@ def open_bundle(folder: Path, *, require_signature: bool = True) -> Bundle:
         requests = _parse_lines(contents[REQUESTS], RequestCase, MAX_REQUESTS)
     with _parsing(label, TOKENS):
         tokens = _parse_lines(contents[TOKENS], TokenCase, MAX_TOKEN_CASES) if TOKENS in contents else ()
-    return Bundle(manifest=manifest, model=model, golden=golden, requests=requests, tokenizer=tokenizer, tokens=tokens)
+    return Bundle(
+        manifest=manifest,
+        model=model,
+        golden=golden,
+        requests=requests,
+        tokenizer=tokenizer,
+        tokens=tokens,
+        data=data,
+    )
 
 
 def first_validation_error(error: ValidationError) -> str:
@@ -180,7 +212,7 @@ def _check_files(folder: Path, label: str, manifest: Manifest) -> None:
         max_bytes = MAX_FILE_BYTES.get(name, MAX_OTHER_FILE_BYTES)
         if file.bytes > max_bytes:
             raise BundleError(f"{label}: {name} has {file.bytes} bytes, expected at most {max_bytes}")
-    total_bytes = sum(file.bytes for file in manifest.files.values())
+    total_bytes = sum(file.bytes for name, file in manifest.files.items() if name != MODEL_DATA)
     if total_bytes > MAX_BUNDLE_BYTES:
         raise BundleError(f"{label}: the files have {total_bytes} bytes, expected at most {MAX_BUNDLE_BYTES}")
     listed = UNLISTED_FILES | set(manifest.files)
@@ -195,12 +227,30 @@ def _check_files(folder: Path, label: str, manifest: Manifest) -> None:
 
 def _read_file(folder: Path, label: str, name: str, file: FileEntry) -> bytes:
     content = _read_member(folder, label, name, max_bytes=file.bytes)
-    if len(content) != file.bytes:
-        raise BundleError(f"{label}: {name} has {len(content)} bytes, but the manifest says {file.bytes}")
-    digest = hashlib.sha256(content).hexdigest()
+    _check_digest(label, name, file, num_bytes=len(content), digest=hashlib.sha256(content).hexdigest())
+    return content
+
+
+def _check_digest(label: str, name: str, file: FileEntry, *, num_bytes: int, digest: str) -> None:
+    if num_bytes != file.bytes:
+        raise BundleError(f"{label}: {name} has {num_bytes} bytes, but the manifest says {file.bytes}")
     if digest != file.sha256:
         raise BundleError(f"{label}: {name} has sha256 {digest[:12]}…, but the manifest says {file.sha256[:12]}…")
-    return content
+
+
+def _open_data(folder: Path, label: str, manifest: Manifest) -> DataFile | None:
+    """Hash and map the data file, if the manifest lists one."""
+    file = manifest.files.get(MODEL_DATA)
+    if file is None:
+        return None
+    try:
+        data = open_data_file(folder / MODEL_DATA, max_bytes=file.bytes)
+    except OSError as error:
+        raise BundleError(f"{label}: cannot read {MODEL_DATA}: {error.strerror}") from error
+    except ValueError as error:
+        raise BundleError(f"{label}: {error}") from error
+    _check_digest(label, MODEL_DATA, file, num_bytes=data.size, digest=data.sha256)
+    return data
 
 
 def _read_member(folder: Path, label: str, name: str, *, max_bytes: int) -> bytes:

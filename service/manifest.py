@@ -19,6 +19,8 @@ from service.contract.readers import MAX_FLOAT32, Reader
 from service.contract.tensors import BATCH, FLOATS, FrozenModel, Size, Specs, TensorSpec
 
 MODEL, MANIFEST, CARD, TOKENIZER = "model.onnx", "manifest.json", "card.md", "tokenizer.json"
+# The weights of a large graph; a graph of less than 2 GB may hold them itself.
+MODEL_DATA = "model.onnx.data"
 GOLDEN, REQUESTS, TOKENS = "golden.safetensors", "requests.jsonl", "tokens.jsonl"
 MODEL_NAME = "^[a-z0-9]+(-[a-z0-9]+)*$"
 MAX_MODEL_NAME = 64

@@ -1,4 +1,4 @@
-"""Checks the graph of an ONNX file: standard, stateless operators at the declared opset, and all data in the file.
+"""Checks the graph of an ONNX file: standard, stateless operators at the declared opset, and no data from elsewhere.
 
 Invariant: onnxruntime runs exactly the nodes that this module saw. Where onnxruntime would choose between two
 definitions of a name, read another file, or follow metadata, the file is refused.
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from math import prod
 from struct import iter_unpack
 
+from service.data_files.external import check_external, is_external
 from service.onnx_wire import DATA_TYPES, Message, data_type, read_model
 from service.opsets.imports import MACHINE_LEARNING, METADATA, check_metadata, check_versions, domain_of
 from service.opsets.machine_learning import check_operator
@@ -65,7 +66,6 @@ FORBIDDEN_FIELDS = {
         **dict.fromkeys(("tp", "type_protos"), "an attribute is a type"),
     },
     "Tensor": {
-        **dict.fromkeys(("external_data", "data_location"), "it refers to external data"),
         "segment": "a tensor is a segment",
     },
     "Type": {
@@ -96,21 +96,26 @@ SIZE_INPUTS = {
     "Col2Im": (1,),
     "MelWeightMatrix": (0, 1),
 }
+NO_DATA_FILES: Mapping[str, int] = {}
 SHAPE_ATTRIBUTES = {"output_shape", "kernel_shape"}
 # The types of tensors that hold shapes, as characters of `struct`, and the most values of one.
 SIZE_FORMATS = {"int64": "q", "int32": "i", "float32": "f", "float64": "d"}
 MAX_SIZE_VALUES = 64
 
 
-def check_operators(content: bytes, *, opset: int, control_flow: bool = False) -> None:
+def check_operators(
+    content: bytes, *, opset: int, control_flow: bool = False, data_files: Mapping[str, int] = NO_DATA_FILES
+) -> None:
     """Raise ValueError unless the ONNX file is self-contained and uses only standard operators at `opset`.
 
-    `control_flow` admits the operators If, Loop and Scan, whose running time depends on values.
+    `control_flow` admits the operators If, Loop and Scan, whose running time depends on values. `data_files` are the
+    names and sizes of the files in which initializers may lie.
     """
     model = read_model(content)
+    check_external(model, data_files)
     for message in model.walk():
         _check_fields(message)
-        if message.kind == "Tensor":
+        if message.kind == "Tensor" and not is_external(message):
             _check_tensor(message, content)
         elif message.kind == "Attribute":
             _check_attribute(message, content)

@@ -59,7 +59,9 @@ class Settings(BaseSettings):
     ready_when: str = "all"
     """models that the service needs to be ready: `all` that were there at the start, `any`, or comma-separated names"""
     load_memory_bytes: int = Field(default=0, ge=0)
-    """memory that a bundle may allocate while it is checked; 0: 1 GiB and eight times the size of the bundle"""
+    """memory that a bundle may allocate while it is checked; 0: 1 GiB, 8 times its size, and 4 times its data file"""
+    prepack: bool = False
+    """let each process copy the weights of data files for faster products instead of sharing them"""
     trusted_keys: str = ""
     """comma-separated ed25519 public keys, or a file with one a line; bundles that none of them signed are refused"""
     poll_s: Seconds = 1.0

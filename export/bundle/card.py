@@ -191,7 +191,7 @@ def _graph(candidate: Candidate, proof: Proof) -> str:
     operators = ", ".join(f"{count} {name}" for name, count in proof.operators.items())
     specs = [*(("in", spec) for spec in manifest.inputs), *(("out", spec) for spec in manifest.outputs)]
     tensors = markdown_table(("", "tensor", "type", "axes"), ((side, *_tensor(spec)) for side, spec in specs))
-    size = f"{len(candidate.model):,} bytes, ONNX opset {manifest.provenance.opset}"
+    size = f"{candidate.model_bytes:,} bytes, ONNX opset {manifest.provenance.opset}"
     return f"{size}: {operators}.\n\n{tensors}"
 
 

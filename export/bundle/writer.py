@@ -20,7 +20,8 @@ from export.gates.golden.gate import with_rounding
 from export.gates.proof import Proof
 from service.bundle import Bundle, RequestCase, TokenCase, pack_golden
 from service.bundle import open_bundle as open_signed_bundle
-from service.manifest import GOLDEN, MANIFEST, MODEL, REQUESTS, TOKENIZER, TOKENS, FileEntry, Manifest
+from service.data_files.data_file import DataFile
+from service.manifest import GOLDEN, MANIFEST, MODEL, MODEL_DATA, REQUESTS, TOKENIZER, TOKENS, FileEntry, Manifest
 
 # A new bundle has no signature yet, whatever the environment says.
 open_bundle = partial(open_signed_bundle, require_signature=False)
@@ -39,7 +40,7 @@ def write_bundle(candidate: Candidate, proof: Proof, bundles: Path) -> Bundle:
     manifest = _final_manifest(candidate, proof, files)
     folder = bundles / manifest.name / manifest.version
     if not folder.exists():
-        _write_folder({**files, MANIFEST: manifest.to_json().encode()}, folder, bundles)
+        _write_folder({**files, MANIFEST: manifest.to_json().encode()}, candidate.data, folder, bundles)
     bundle = open_bundle(folder)
     _set_current(folder.parent, manifest.version)
     return bundle
@@ -57,8 +58,11 @@ def _final_manifest(candidate: Candidate, proof: Proof, files: Mapping[str, byte
     fields["invariance"] = proof.certificate.invariance
     fields["files"] = {
         name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-        for name, content in sorted(files.items())
+        for name, content in files.items()
     }
+    if candidate.data is not None:
+        fields["files"][MODEL_DATA] = FileEntry(sha256=candidate.data.sha256, bytes=candidate.data.size)
+    fields["files"] = dict(sorted(fields["files"].items()))
     return Manifest.versioned(**fields)
 
 
@@ -66,7 +70,7 @@ def _json_lines(cases: Iterable[RequestCase | TokenCase]) -> bytes:
     return "".join(json.dumps(case.model_dump(), ensure_ascii=False) + "\n" for case in cases).encode()
 
 
-def _write_folder(files: Mapping[str, bytes], folder: Path, bundles: Path) -> None:
+def _write_folder(files: Mapping[str, bytes], data: DataFile | None, folder: Path, bundles: Path) -> None:
     """Write the folder under a temporary root, check it there, and rename it into place.
 
     The reader checks the names of the folders too, so they are the same under the temporary root.
@@ -78,6 +82,9 @@ def _write_folder(files: Mapping[str, bytes], folder: Path, bundles: Path) -> No
         staging.mkdir(parents=True)
         for name, content in files.items():
             _write_file(staging / name, content)
+        if data is not None:
+            # A second copy of gigabytes would be in nobody's interest; the sessions of the candidate have the mapping.
+            shutil.move(data.path, staging / MODEL_DATA)
         _sync(staging)
         open_bundle(staging)
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ MAX_CHARS = 80
 
 def check_manifest(candidate: Candidate) -> None:
     """Raises ExportError that names the first field that differs from the source."""
-    expected = dict(_fields(build_candidate(candidate.source, candidate.model).manifest))
+    expected = dict(_fields(build_candidate(candidate.source, candidate.model, candidate.data).manifest))
     actual = dict(_fields(candidate.manifest))
     for name in expected | actual:
         if actual.get(name) != expected.get(name):

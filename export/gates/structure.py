@@ -26,7 +26,12 @@ MAX_NODES_PER_MODULE = 12
 def check_structure(candidate: Candidate) -> dict[str, int]:
     """Count the graph's nodes by operator. Raises ExportError."""
     try:
-        check_operators(candidate.model, opset=OPSET, control_flow=candidate.manifest.control_flow)
+        check_operators(
+            candidate.model,
+            opset=OPSET,
+            control_flow=candidate.manifest.control_flow,
+            data_files=candidate.data_files,
+        )
         graph = onnx.load_from_string(candidate.model).graph
     # protobuf raises exceptions of its own.
     except Exception as error:

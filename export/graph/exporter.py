@@ -21,6 +21,8 @@ from export.errors import ExportError
 from export.graph.recurrent import OPSET, emit_recurrent_operators
 from export.source import Source
 from service.contract.tensors import TensorSpec
+from service.data_files.data_file import DataFile
+from service.manifest import MODEL
 
 # None of these sizes is on the parity grid. None is 0 or 1, because torch.export treats those as constants.
 EXAMPLE_SIZES = {"batch": 5, "steps": 4, "past": 6}
@@ -59,8 +61,11 @@ def export_program(source: Source, module: nn.Module | None = None) -> torch.onn
     return program
 
 
-def strip_metadata(program: torch.onnx.ONNXProgram) -> bytes:
-    """The bytes of the graph for the bundle, without stack traces, paths and documentation."""
+def strip_metadata(program: torch.onnx.ONNXProgram, data: DataFile | None = None) -> bytes:
+    """The bytes of the graph for the bundle, without stack traces, paths and documentation.
+
+    `data` holds the weights that were moved out of the program.
+    """
     proto: onnx.ModelProto = program.model_proto
     graph = proto.graph
     proto.doc_string = ""
@@ -68,8 +73,15 @@ def strip_metadata(program: torch.onnx.ONNXProgram) -> bytes:
     for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         part.doc_string = ""
         del part.metadata_props[:]
-    onnx.checker.check_model(proto, full_check=True)
-    return proto.SerializeToString(deterministic=True)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    if data is None:
+        onnx.checker.check_model(proto, full_check=True)
+    else:
+        # The checker looks for the data file beside the graph.
+        path = data.path.with_name(MODEL)
+        path.write_bytes(content)
+        onnx.checker.check_model(path, full_check=True)
+    return content
 
 
 @contextmanager

@@ -4,14 +4,17 @@ Single values change by 0.001 to 10 standard deviations of their tensor; rows, c
 slip of an export would change them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.mutation.mutant import SINGLE_WEIGHT, Mutant, graph_mutant
-from service.engine.verification.initializers import stored_tensors, tensor_values, with_values
+from export.candidate import Candidate
+from export.mutation.mutant import SINGLE_WEIGHT, Mutant, weight_mutant
+from service.data_files.external import ExternalTensor
+from service.engine.verification.initializers import stored_tensors, tensor_values
 from service.onnx_wire import TensorInfo
 
 Array = npt.NDArray[Any]
@@ -22,28 +25,54 @@ SINGLE_SIZES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 RELATIVE_SIZES = (1e-3, 1e-2, 0.1, 1.0)
 # Below this number of values a tensor is a constant, a statistic or a scalar, not weights.
 MIN_WEIGHTS = 4
+SLICE_ELEMENTS = 1 << 22
 NUM_GATES = 4
 
 
-def draw_weight_mutant(model: bytes, tensors: list[TensorInfo], kind: str, rng: np.random.Generator) -> Mutant | None:
-    """Return a random mutant of this kind (a key of CHANGES), or None if no tensor allows one."""
-    accepts, change = CHANGES[kind]
-    suitable = [tensor for tensor in tensors if accepts(tensor, tensor_values(model, tensor))]
+def draw_weight_mutant(
+    candidate: Candidate, suitable: list[TensorInfo], kind: str, rng: np.random.Generator
+) -> Mutant | None:
+    """Return a random mutant of this kind (a key of CHANGES) of a suitable tensor, or None if there is none."""
     if not suitable:
         return None
+    _, change = CHANGES[kind]
     tensor = suitable[rng.integers(len(suitable))]
-    before = tensor_values(model, tensor)
+    before = tensor_values(candidate.model, tensor, candidate.data)
+    state = copy.deepcopy(rng)
     after, place = change(before.copy(), rng)
-    distance = np.abs(after - before if before.dtype.kind == "i" else after.astype(np.float64) - before)
     if np.array_equal(after, before):
         return None
-    size = float(distance[np.isfinite(distance)].max(initial=0.0))
-    return graph_mutant(kind, f"{tensor.name}{place}", lambda content: with_values(content, tensor, after), size)
+
+    def values() -> Array:
+        """The values again: the mutants of a large model together would not fit into memory."""
+        return change(before.copy(), copy.deepcopy(state))[0] if isinstance(tensor, ExternalTensor) else after
+
+    return weight_mutant(kind, f"{tensor.name}{place}", tensor, values, _largest_change(before, after))
+
+
+def _largest_change(before: Array, after: Array) -> float:
+    largest = 0.0
+    for start in range(0, before.size, SLICE_ELEMENTS):
+        one, other = (array.reshape(-1)[start : start + SLICE_ELEMENTS] for array in (before, after))
+        distance = np.abs(other - one if one.dtype.kind == "i" else other.astype(np.float64) - one)
+        largest = max(largest, float(distance[np.isfinite(distance)].max(initial=0.0)))
+    return largest
 
 
 def patchable_tensors(model: bytes) -> list[TensorInfo]:
     """The tensors of the graph that can be changed."""
     return stored_tensors(model, "float32", "int64")
+
+
+def suitable_tensors(candidate: Candidate) -> dict[str, list[TensorInfo]]:
+    """The kinds that some tensor of the graph admits, each with those tensors."""
+    tensors = patchable_tensors(candidate.model)
+    by_kind: dict[str, list[TensorInfo]] = {}
+    for kind, (accepts, _) in CHANGES.items():
+        suitable = [one for one in tensors if accepts(one, tensor_values(candidate.model, one, candidate.data))]
+        if suitable:
+            by_kind[kind] = suitable
+    return by_kind
 
 
 def _is_float(_: TensorInfo, values: Array) -> bool:
@@ -236,10 +265,3 @@ CHANGES: Mapping[str, tuple[Accepts, Change]] = {
     "columns swapped": (_is_matrix, _columns_swapped),
     "rows shifted": (_is_weights, _rows_rolled),
 }
-
-
-def applicable_kinds(model: bytes, tensors: list[TensorInfo]) -> Iterator[str]:
-    """Yield the kinds that some tensor of the graph admits."""
-    for kind, (accepts, _) in CHANGES.items():
-        if any(accepts(tensor, tensor_values(model, tensor)) for tensor in tensors):
-            yield kind

@@ -8,6 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+# Larger constants are compared in rows.
+MANY_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +104,12 @@ def rounding(found: GraphConstant, expected: SourceConstant) -> float:
 
 
 def _same_bits(a: Array, b: Array) -> bool:
-    return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    if a.dtype != b.dtype or a.shape != b.shape or a.itemsize not in UNSIGNED:
+        return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    # Numbers of the same size compare the bits without a copy, and row by row, because a weight may be large.
+    bits = UNSIGNED[a.itemsize]
+    rows, others = (a[None], b[None]) if a.nbytes < MANY_BYTES else (a, b)
+    return all(np.array_equal(one.view(bits), other.view(bits)) for one, other in zip(rows, others, strict=True))
 
 
 def _squeezed(array: Array) -> list[int]:

@@ -43,7 +43,7 @@ class Weights:
 def check_weights(candidate: Candidate) -> Weights:
     """Account for every constant of the graph. Raises ExportError that names the first one that fails."""
     graph = onnx.load_from_string(candidate.model).graph
-    source, constants = read_source(candidate.source), read_constants(graph)
+    source, constants = read_source(candidate.source), read_constants(graph, candidate.external_values())
     for name, array in constants.unread.items():
         raise ExportError("weights", f"initializer {name!r} {array.shape} is read by no node")
     for name in source.unused:

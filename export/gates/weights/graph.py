@@ -5,7 +5,7 @@ PyTorch's order of gates, and joined biases apart.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from export.graph.recurrent import OPSET
 GATES = {"LSTM": ["iofc".index(gate) for gate in "ifco"], "GRU": ["zrh".index(gate) for gate in "rzh"], "RNN": [0]}
 # Attributes without effect at this value. BatchNormalization's momentum never has one in inference.
 NEUTRAL = {("Gemm", "alpha"): 1.0, ("Gemm", "beta"): 1.0}
+NOTHING_STORED: Mapping[str, Array] = {}
 UNUSED = {("BatchNormalization", "momentum")}
 
 
@@ -37,14 +38,17 @@ class GraphConstants:
     unread: dict[str, Array]
 
 
-def read_constants(graph: onnx.GraphProto) -> GraphConstants:
-    """All constants of the graph. Raises ExportError if one is ambiguous."""
+def read_constants(graph: onnx.GraphProto, stored: Mapping[str, Array] = NOTHING_STORED) -> GraphConstants:
+    """All constants of the graph. `stored` holds the initializers of a data file. Raises ExportError if one is
+    ambiguous."""
     if graph.sparse_initializer:
         raise ExportError("weights", "the graph has sparse initializers, which the exporter never writes")
     repeated = [name for name, count in Counter(one.name for one in graph.initializer).items() if count > 1]
     if repeated:
         raise ExportError("weights", f"two initializers have the name {repeated[0]!r}")
-    arrays = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    arrays = {
+        one.name: stored[one.name] if one.name in stored else numpy_helper.to_array(one) for one in graph.initializer
+    }
     floats: list[GraphConstant] = []
     integers: dict[str, Array] = {}
     read: set[str] = set()

@@ -128,14 +128,14 @@ def _tensor(value: Value, *, is_transposed: bool) -> Iterator[SourceConstant]:
     """The float tensor as a constant; a linear weight as [in, out], as both ONNX and `x @ weight.T` use it."""
     if not isinstance(value.single, Tensor) or not value.single.is_floating_point():
         return
-    single, double = (one.T if is_transposed else one for one in (_array(value.single), _array(value.double)))
-    is_computed = value.change == "folded"
+    single, is_computed = _array(value.single), value.change == "folded"
+    double = _array(value.double) if is_computed else None
     yield SourceConstant(
         names=value.names,
-        value=single,
+        value=single.T if is_transposed else single,
         stored=_array(value.stored),
         change=value.change,
-        exact=double if is_computed else None,
+        exact=double.T if is_transposed and double is not None else double,
         max_rounding=MAX_ROUNDING if is_computed else 0.0,
     )
 

@@ -5,8 +5,9 @@ torch.export records the module's own operators, before any decomposition, with 
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,13 +33,21 @@ MOVES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A constant of the trace in float32 and in float64, with the names of the parameters that it comes from."""
+    """A constant of the trace, with the names of the parameters that it comes from.
+
+    `compute_double` gives it in float64, which is not kept: few constants are needed so, and weights may be large.
+    """
 
     single: Any
-    double: Any
+    compute_double: Callable[[], Any]
     names: tuple[str, ...]
     stored: Any
     change: str
+
+    @property
+    def double(self) -> Any:
+        """The constant in float64."""
+        return self.compute_double()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +134,12 @@ def _stored_values(program: ExportedProgram) -> Iterator[tuple[fx.Node, Value]]:
     tensors = {**program.constants, **program.state_dict}
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
-            tensor = tensors[str(spec.target)].detach().clone()
+            tensor = tensors[str(spec.target)].detach()
             names = () if spec.kind is InputKind.CONSTANT_TENSOR else (str(spec.target).removeprefix("model."),)
-            yield node, Value(single=tensor, double=_double(tensor), names=names, stored=tensor, change="")
+            yield (
+                node,
+                Value(single=tensor, compute_double=partial(_double, tensor), names=names, stored=tensor, change=""),
+            )
 
 
 def _double(tensor: Tensor) -> Tensor:
@@ -144,13 +156,10 @@ def _evaluate(node: fx.Node, values: dict[fx.Node, Value]) -> Value:
     names = tuple(dict.fromkeys(name for operand in operands for name in operand.names))
     changes = [operand.change for operand in operands if operand.change]
     change = MOVES.get(operator_name(node), "folded")
-    single, double = (
-        _call(node, {operand: getattr(values[operand], kind) for operand in node.all_input_nodes})
-        for kind in ("single", "double")
-    )
+    single = _call(node, {operand: values[operand].single for operand in node.all_input_nodes})
     return Value(
         single=single,
-        double=double,
+        compute_double=lambda: _call(node, {operand: values[operand].double for operand in node.all_input_nodes}),
         names=names,
         stored=operands[0].stored if operands else single,
         change="folded" if "folded" in (change, *changes) else change or (changes[0] if changes else ""),

@@ -40,7 +40,10 @@ class Proof:
 
 @dataclass(frozen=True, kw_only=True)
 class Loader:
-    """`planner`: the runner whose batches are warmed up; `timeout_s`: the limit of each stage and each health check."""
+    """`planner`: the runner whose batches are warmed up; `timeout_s`: the limit of each stage and each health check.
+
+    `prepack` lets each session copy the weights of data files, which it then does not share with other processes.
+    """
 
     device: Device
     replay_requests: Callable[[Model, Sequence[RequestCase]], None]
@@ -48,6 +51,7 @@ class Loader:
     timeout_s: float = 60.0
     planner: BatchPlanner | None = None
     limits: Limits = DEFAULT_LIMITS
+    prepack: bool = False
 
     def stages(self, version: Version, folder: Path, proof: Proof | None = None) -> Iterator[Version]:
         """Yield the version after each stage, the last one READY; raises the error that stops a stage.
@@ -75,12 +79,19 @@ class Loader:
         warmup = {"shapes": num_shapes, "seconds": time.perf_counter() - warmup_began}
         trim_heap()
         grown_bytes = max(resident_bytes() - resident, 0)
-        memory = {"model_bytes": len(bundle.model), "grown_bytes": grown_bytes, "how": MEASUREMENT_METHOD}
+        memory = {"model_bytes": bundle.model_bytes, "grown_bytes": grown_bytes, "how": MEASUREMENT_METHOD}
         load_s = time.perf_counter() - began
         yield version.to("READY", model=model, golden=bundle.golden, warmup=warmup, memory=memory, load_s=load_s)
 
     def create_model(self, bundle: Bundle) -> Model:
-        session = Session(bundle.model, manifest=bundle.manifest, device=self.device, threads=self.intra_op_threads)
+        session = Session(
+            bundle.model,
+            manifest=bundle.manifest,
+            device=self.device,
+            threads=self.intra_op_threads,
+            data=bundle.data,
+            prepack=self.prepack,
+        )
         return create_model(bundle, session)
 
     def checks(self) -> dict[str, Check]:

@@ -29,8 +29,10 @@ from service.engine.repository.loader import Loader, Proof, digest, failure_reas
 from service.engine.verification.shapes import largest_shapes, zero_inputs
 from service.errors import BundleError
 
-# The default memory limit: room for onnxruntime and activations, and for several copies of the weights.
-BASE_MEMORY_BYTES, COPIES = 1 << 30, 8
+# The default memory limit: room for onnxruntime and activations, for several copies of weights that are read into
+# memory, and for what is made of mapped ones: a prepacked copy, and the copies of one tensor with other values. A
+# mapping that is only read is not charged to the limit.
+BASE_MEMORY_BYTES, COPIES, MAPPED_COPIES = 1 << 30, 8, 4
 CHILD_NICENESS = 5  # requests to other models go first
 MAX_REASON = 4000
 
@@ -41,15 +43,15 @@ class SlowProofError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Prover:
-    """`memory_bytes`: what a child may allocate; 0: 1 GiB and eight times the size of the bundle."""
+    """`memory_bytes`: what a child may allocate beside the data file that it maps; 0: a limit by the bundle's size."""
 
     zygote: Zygote
     loader: Loader
     records: LoadRecords
     memory_bytes: int = 0
 
-    def prove(self, label: str, key: str, folder: Path, *, num_bytes: int, slot: Slot) -> Proof:
-        """Return the proof for the files of this key, recorded or new.
+    def prove(self, label: str, key: str, folder: Path, *, num_bytes: int, mapped_bytes: int = 0, slot: Slot) -> Proof:
+        """Return the proof for the files of this key, recorded or new; `mapped_bytes` is the size of the data file.
 
         Raises BundleError if they fail, ShortageError, and ProofBusyError or SlowProofError: try again later.
         """
@@ -58,14 +60,14 @@ class Prover:
             with self.records.proving(key):
                 outcome = self.records.outcome(key)
                 if outcome is None:
-                    outcome = self._prove_in_child(label, folder, self._allowance(num_bytes), slot)
+                    outcome = self._prove_in_child(label, folder, self._allowance(num_bytes, mapped_bytes), slot)
                     self.records.store(key, outcome)
         if outcome.digest is None:
             raise BundleError(outcome.failure)
         return Proof(digest=outcome.digest, device="cpu")
 
-    def _allowance(self, num_bytes: int) -> int:
-        return self.memory_bytes or BASE_MEMORY_BYTES + COPIES * num_bytes
+    def _allowance(self, num_bytes: int, mapped_bytes: int) -> int:
+        return self.memory_bytes or BASE_MEMORY_BYTES + COPIES * num_bytes + MAPPED_COPIES * mapped_bytes
 
     def _prove_in_child(self, label: str, folder: Path, allowance: int, slot: Slot) -> Outcome:
         doing = ["being started"]
@@ -77,6 +79,7 @@ class Prover:
             "threads": self.loader.intra_op_threads,
             "timeout_s": self.loader.timeout_s,
             "limits": asdict(self.loader.limits),
+            "prepack": self.loader.prepack,
         }
         try:
             with self.zygote.run(check_bundle, **arguments) as job:
@@ -133,6 +136,7 @@ def check_bundle(
     threads: int,
     timeout_s: float,
     limits: dict[str, Any],
+    prepack: bool = False,
 ) -> Message:
     """Run every check in this process, which is a child with limits; return `digest`, `failure` or `shortage`.
 
@@ -144,6 +148,7 @@ def check_bundle(
         intra_op_threads=threads,
         timeout_s=timeout_s,
         limits=Limits(**limits),
+        prepack=prepack,
     )
     doing = "being started"
 

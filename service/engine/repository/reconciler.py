@@ -244,7 +244,14 @@ class ModelReconciler:
                 f"{version.label}: a worker died while loading it, {MAX_DEATHS} times; it is loaded again when its "
                 "files change, or by request"
             )
-        proof = self._prover.prove(version.label, key, folder, num_bytes=change.num_bytes, slot=slot)
+        proof = self._prover.prove(
+            version.label,
+            key,
+            folder,
+            num_bytes=change.num_bytes,
+            mapped_bytes=change.mapped_bytes,
+            slot=slot,
+        )
         with records.loading(key):
             yield from self._loader.stages(version, folder, proof)
 

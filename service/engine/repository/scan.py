@@ -10,7 +10,7 @@ from pathlib import Path
 
 from service.bundle import current_version
 from service.errors import BundleError
-from service.manifest import MAX_MODEL_NAME, MODEL_NAME
+from service.manifest import MAX_MODEL_NAME, MODEL_DATA, MODEL_NAME
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]  # name, bytes, ctime in ns and inode of each file
 
@@ -25,7 +25,13 @@ class ScanResult:
 
     @property
     def num_bytes(self) -> int:
-        return sum(size for _, size, _, _ in self.fingerprint)
+        """The size of the files that are read into memory."""
+        return sum(size for name, size, _, _ in self.fingerprint if name != MODEL_DATA)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """The size of the data file, which is mapped instead."""
+        return sum(size for name, size, _, _ in self.fingerprint if name == MODEL_DATA)
 
 
 def model_names(root: Path) -> tuple[list[str], list[str]]:

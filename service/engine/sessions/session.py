@@ -15,8 +15,10 @@ import onnxruntime as ort
 
 from service.bundle import Tensors
 from service.contract.tensors import NUMPY_DTYPES, TensorSpec, from_rows, has_rows_first, to_rows
+from service.data_files.data_file import DataFile
 from service.engine.sessions.canonical_shapes import Compute, with_shape_strategy
 from service.engine.sessions.device import PROVIDERS, Device, require_provider
+from service.engine.sessions.weights import share_weights
 from service.errors import BundleError, DeviceError
 from service.manifest import Manifest
 
@@ -37,13 +39,27 @@ class Session:
     Both take and give tensors with the batch axis first, wherever the graph has it.
     """
 
-    def __init__(self, model: bytes, *, manifest: Manifest, device: Device, threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        manifest: Manifest,
+        device: Device,
+        threads: int = 1,
+        data: DataFile | None = None,
+        prepack: bool = False,
+    ) -> None:
+        """`data` holds the weights that are not in `model`; only `prepack` lets this session make copies of them."""
         self.manifest = manifest
         self.device: Device = device
         self._where = f"{manifest.name}/{manifest.version}"
         require_provider(device)
+        options = onnx_options(device, threads, os.devnull if data is None else str(data.path.parent))
         try:
-            self._session = ort.InferenceSession(model, onnx_options(device, threads), providers=PROVIDERS[device])
+            weights = () if data is None else share_weights(options, model, data, device=device, prepack=prepack)
+            self._session = ort.InferenceSession(model, options, providers=PROVIDERS[device])
+            if data is not None:
+                data.check_unchanged()
         except Exception as error:  # onnxruntime raises bare subclasses of Exception
             raise BundleError(f"{self._where}: onnxruntime refuses the graph: {_first_line(error)}") from error
         self.provider: str = self._session.get_providers()[0]
@@ -54,7 +70,7 @@ class Session:
         self._outputs = tuple(output.name for output in manifest.outputs)
         invariance = manifest.invariance
         self.length_buckets = invariance.bounds if invariance.strategy == "length-buckets" else None
-        self.compute = with_shape_strategy(manifest, _graph_function(self._session, manifest))
+        self.compute = with_shape_strategy(manifest, _graph_function(self._session, manifest, weights))
 
     def run(self, inputs: Tensors, outputs: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Compute outputs, by default all; raises ValueError for invalid inputs, RuntimeError if the graph fails."""
@@ -110,12 +126,15 @@ class Session:
             raise DeviceError(f"{self._where}: {message}")
 
 
-def _graph_function(session: ort.InferenceSession, manifest: Manifest) -> Compute:
+def _graph_function(session: ort.InferenceSession, manifest: Manifest, weights: Sequence[ort.OrtValue]) -> Compute:
     """Return a function that runs the graph; a reference to `Session` would be a cycle and delay its release."""
     # The C++ object underneath skips onnxruntime's Python checks, which repeat ours and cost 2.5 us per run.
     run = session._sess.run
 
-    def compute(inputs: Tensors, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    # The session refers to the memory of the weights without owning it, so this function keeps them.
+    def compute(
+        inputs: Tensors, names: Sequence[str], _weights: Sequence[ort.OrtValue] = weights
+    ) -> dict[str, npt.NDArray[Any]]:
         return dict(zip(names, run(names, inputs, None), strict=True))
 
     if has_rows_first((*manifest.inputs, *manifest.outputs)):
@@ -129,7 +148,8 @@ def _graph_function(session: ort.InferenceSession, manifest: Manifest) -> Comput
     return compute_moved
 
 
-def onnx_options(device: Device, threads: int) -> ort.SessionOptions:
+def onnx_options(device: Device, threads: int, data_folder: str = os.devnull) -> ort.SessionOptions:
+    """Return the options of a session; no file lies below the default folder of data files."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # Errors arrive as exceptions.
@@ -137,8 +157,7 @@ def onnx_options(device: Device, threads: int) -> ort.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Otherwise bytes that are also a FlatBuffer are loaded in onnxruntime's own format.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    # Graphs have no external data; no file lies below this path, whatever the working directory holds.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", data_folder)
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(MAX_FOLDED_BYTES))
     if device == "cuda":
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
