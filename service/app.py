@@ -33,6 +33,7 @@ from service.tasks.body import JsonObject, RequestBody
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest
 from service.tasks.generate import GenerateAnswer, GenerateRequest
 from service.tasks.model_lookup import resolve_model
+from service.tasks.predict import PredictAnswer, PredictRequest
 from service.tasks.replay import replay_requests
 from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest
 from service.tuning import tune_gc, tune_malloc
@@ -99,7 +100,7 @@ class Ekiben:
 
     @bentoml.api
     async def classify(self, request: ClassifyRequest, /) -> ClassifyAnswer:
-        """Classify images."""
+        """Classify images or rows of a table."""
         return ClassifyAnswer.model_validate(await self._answer("classify", request))
 
     @bentoml.api(route="/sequence-predict")
@@ -111,6 +112,14 @@ class Ekiben:
     async def generate(self, request: GenerateRequest, /) -> GenerateAnswer:
         """Continue a prompt, or draw images."""
         return GenerateAnswer.model_validate(await self._answer("generate", request))
+
+    @bentoml.api
+    async def predict(self, request: PredictRequest, /) -> PredictAnswer:
+        """Answer with any model but a language model: what its reader takes, what its head answers.
+
+        GET /models/NAME shows the fields, the JSON schemas and an example of one model.
+        """
+        return PredictAnswer.model_validate(await self._answer("predict", request))
 
     async def _answer(self, task: TaskName, request: RequestBody) -> JsonObject:
         model = resolve_model(self.repository, request.model, task)

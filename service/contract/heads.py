@@ -107,12 +107,16 @@ class LanguageModelHead(FrozenModel):
 
 
 class ImageHead(ImageSpec):
-    """images uint8 [batch, height, width(, 3)]; a free height or width is that of the input."""
+    """images uint8 [batch, height, width(, 3)]; a free height or width is that of the input.
+
+    Of an image reader, whose input has that name already, the output is called new_images.
+    """
 
     kind: Literal["image"] = "image"
 
-    def outputs(self, _reader: Reader) -> Specs:
-        return (uint8("images", "batch", *self.shape),)
+    def outputs(self, reader: Reader) -> Specs:
+        name = "new_images" if reader.kind == "image" else "images"
+        return (uint8(name, "batch", *self.shape),)
 
 
 class TensorsHead(FrozenModel):

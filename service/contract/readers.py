@@ -4,6 +4,7 @@ A reader determines the inputs of its graph completely, except `tensors`, whose 
 declares. Whatever a model called its inputs before, export adapts the graph to these.
 """
 
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -151,6 +152,11 @@ class CategoryColumn(FrozenModel):
         if len(set(self.values)) < len(self.values):
             raise ValueError(f"column {self.name!r} has a value twice")
         return self
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """The index of each value."""
+        return {value: index for index, value in enumerate(self.values)}
 
 
 Column = Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")]

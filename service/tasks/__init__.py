@@ -7,6 +7,7 @@ from service.contract.pairs import TaskName
 from service.tasks.body import JsonObject, RequestBody
 from service.tasks.classify import ClassifyRequest, classify
 from service.tasks.generate import GenerateRequest, generate
+from service.tasks.predict import PredictRequest, predict
 from service.tasks.sequence_predict import SequencePredictRequest, sequence_predict
 
 
@@ -22,4 +23,5 @@ TASKS: dict[TaskName, Task] = {
     "classify": Task(request=ClassifyRequest, handle=classify),
     "sequence-predict": Task(request=SequencePredictRequest, handle=sequence_predict),
     "generate": Task(request=GenerateRequest, handle=generate),
+    "predict": Task(request=PredictRequest, handle=predict),
 }

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from service.bundle import Bundle
 from service.errors import BundleError, as_exception
@@ -72,14 +72,20 @@ def read_patterns(content: str) -> list[str]:
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int] | Exception]:
     """Return the ids of each text, or the error with which the library fails on it."""
+    encodings = encode_with_offsets(tokenizer, texts)
+    return [encoding if isinstance(encoding, Exception) else encoding.ids for encoding in encodings]
+
+
+def encode_with_offsets(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding | Exception]:
+    """Return each text as ids with offsets, in code points, or the error with which the library fails on it."""
     try:
         # `encode` would hold the interpreter lock, `encode_batch` releases it.
-        return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+        return list(tokenizer.encode_batch(list(texts)))
     except BaseException as error:  # noqa: BLE001 - a panic of the library is no Exception
         failure = as_library_error(error)
     if len(texts) == 1:
         return [failure]
-    return [encode_texts(tokenizer, [text])[0] for text in texts]
+    return [encode_with_offsets(tokenizer, [text])[0] for text in texts]
 
 
 def as_library_error(error: BaseException) -> Exception:

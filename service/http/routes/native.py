@@ -1,5 +1,6 @@
-"""The three inference endpoints and the model list: parse a body, call the handler of the task, write the response."""
+"""The inference endpoints and the model list: parse a body, call the handler of the task, write the response."""
 
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,26 +13,37 @@ from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.json_body import parse_json
 from service.http.wire.messages import JSON, HttpRequest, Response, media_type, parse_digits
 from service.tasks import TASKS
-from service.tasks.body import RequestBody, parse_request
+from service.tasks.body import JsonObject, RequestBody, parse_request
 from service.tasks.classify import classify_upload
+from service.tasks.description import describe_requests
 from service.tasks.generate import GenerateRequest, generate_grid
+from service.tasks.heads.ranking import TopK
 from service.tasks.model_lookup import ENDPOINTS, resolve_model
-from service.tasks.ranking import TopK
+from service.tasks.predict import Threshold, check_fields, predict_upload
+
+UPLOADS: frozenset[TaskName] = frozenset({"classify", "predict"})  # tasks that take an image file as the body
 
 
-class UploadQuery(RequestBody):
-    """The query of a request whose body is one image file."""
+class ClassifyQuery(RequestBody):
+    """The query of POST /classify whose body is one image file."""
 
     top_k: TopK = 3
+
+
+class PredictQuery(ClassifyQuery):
+    """The query of POST /predict whose body is one image file."""
+
+    threshold: Threshold = None
 
 
 def _inference_route(task: TaskName) -> InferenceRoute:
     async def handle(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
         content_type = media_type(request)
-        if content_type in {"image/png", "image/jpeg"} and task == "classify":
-            return await _classify_upload(state, request, body, context)
+        if content_type in {"image/png", "image/jpeg"} and task in UPLOADS:
+            answer_upload = _classify_upload if task == "classify" else _predict_upload
+            return Response(JSON, orjson.dumps(await answer_upload(state, request, body, context)))
         if content_type != "application/json":
-            accepted = "application/json" + (", image/png or image/jpeg" if task == "classify" else "")
+            accepted = "application/json" + (", image/png or image/jpeg" if task in UPLOADS else "")
             detail = f"expected content type {accepted}, got {content_type or 'none'}"
             raise EkibenError("unsupported-media-type", detail)
         parsed = parse_request(TASKS[task].request, parse_json(body))
@@ -44,14 +56,32 @@ def _inference_route(task: TaskName) -> InferenceRoute:
     return InferenceRoute(name=ENDPOINTS[task], handle=handle)
 
 
-async def _classify_upload(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
+async def _classify_upload(
+    state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext
+) -> JsonObject:
+    query = parse_request(ClassifyQuery, _read_query(request))
+    model = resolve_model(state.repository, query.model, "classify")
+    return await classify_upload(model, state.runner, body, query.top_k, context)
+
+
+async def _predict_upload(
+    state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext
+) -> JsonObject:
+    query = parse_request(PredictQuery, _read_query(request))
+    model = resolve_model(state.repository, query.model, "predict")
+    check_fields(query, model.manifest)
+    return await predict_upload(model, state.runner, body, vars(query), context)
+
+
+def _read_query(request: HttpRequest) -> dict[str, Any]:
+    """Return the parameters of a query; those that hold numbers as numbers."""
     query: dict[str, Any] = dict(parse_qsl(request.query, keep_blank_values=True))
     top_k = parse_digits(query.get("top_k", ""))
     if top_k is not None:
         query["top_k"] = top_k
-    upload = parse_request(UploadQuery, query)
-    model = resolve_model(state.repository, upload.model, "classify")
-    return Response(JSON, orjson.dumps(await classify_upload(model, state.runner, body, upload.top_k, context)))
+    with suppress(KeyError, ValueError):
+        query["threshold"] = float(query["threshold"])
+    return query
 
 
 async def _list_models(state: ServiceState, _: HttpRequest) -> Response:
@@ -60,7 +90,12 @@ async def _list_models(state: ServiceState, _: HttpRequest) -> Response:
 
 async def _show_model(state: ServiceState, request: HttpRequest) -> Response:
     name = request.path.removeprefix("/models/").rstrip("/")
-    return Response(JSON, orjson.dumps(state.repository.describe_model(name)))
+    description = state.repository.describe_model(name)
+    with suppress(EkibenError):  # it is not READY
+        manifest = state.repository.get(name).manifest
+        if manifest.version == description["version"]:
+            description["requests"] = describe_requests(manifest)
+    return Response(JSON, orjson.dumps(description))
 
 
 ROUTES: tuple[Route, ...] = (

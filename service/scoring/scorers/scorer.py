@@ -15,7 +15,7 @@ from service.engine.batching.outputs import OutputCheck
 from service.engine.sessions.model import Model
 from service.errors import not_finite_item
 from service.scoring.input.rows import Rows
-from service.tasks.ranking import top_labels
+from service.tasks.heads.ranking import top_labels
 
 # A batch of 24 images fits in a core's cache, and onnxruntime's AVX-512 kernel multiplies 12 rows at a time.
 BATCH_ROWS = 24

@@ -1,8 +1,9 @@
 """Decodes images from base64 or raw PNG and JPEG and from pixel lists; encodes images as PNG.
 
-Invariant: an image is decoded only if its header declares exactly the size of the model's input, so its pixels need no
-more memory than one input. Metadata is bounded in bytes, in number of reads and in inflated size. Images are never
-scaled or reduced in bit depth, and images with transparent pixels are refused.
+Invariant: an image is decoded only if its header declares a size that the model takes: exactly that of its input, one
+inside the bounds of its free axes, or up to MAX_PIXELS for a model that declares how images are resized. Metadata is
+bounded in bytes, in number of reads and in inflated size. Images are never reduced in bit depth, scaled only as
+declared, and images with transparent pixels are refused.
 """
 
 import base64
@@ -18,7 +19,9 @@ from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
 
 from service.contract.readers import ImageSpec
 from service.errors import EkibenError
+from service.manifest import RequestLimits
 from service.tasks.codecs.json_arrays import parse_pixels
+from service.tasks.codecs.picture_size import resize_image, resize_of, size_error
 from service.tasks.faults import fault, type_fault
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -38,40 +41,45 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
 
 
 def read_images(items: Sequence[Any], spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8]:
-    """Decode all items into one batch, uint8 [batch, height, width(, 3)]."""
+    """Decode all items into one batch, uint8 [batch, height, width(, 3)], for a model of one image size."""
     images = [read_image(item, spec, f"{pointer}/{i}") for i, item in enumerate(items)]
     return images[0][None] if len(images) == 1 else np.stack(images)
 
 
-def read_image(item: Any, spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8]:
-    """Decode a base64 string or nested lists of pixels; Python callers may also pass file bytes or a uint8 array."""
+def read_image(item: Any, spec: ImageSpec, pointer: str, limits: RequestLimits | None = None) -> npt.NDArray[np.uint8]:
+    """Decode a base64 string or nested lists of pixels; Python callers may also pass file bytes or a uint8 array.
+
+    `limits` bounds the free axes of the spec. Raises EkibenError("invalid-request").
+    """
     match item:
         case str():
-            return decode_image(_from_base64(item, pointer), spec, pointer)
+            return decode_image(_from_base64(item, pointer), spec, pointer, limits)
         case bytes():
-            return decode_image(item, spec, pointer)
+            return decode_image(item, spec, pointer, limits)
         case np.ndarray():
-            if item.dtype != np.uint8 or item.shape != spec.fixed_shape:
-                raise fault(pointer, f"expected uint8 {list(spec.fixed_shape)}, got {item.dtype} {list(item.shape)}")
-            return item
+            return _resized(_checked_array(item, spec, pointer, limits), spec, pointer)
         case list():
-            return parse_pixels(item, spec.fixed_shape, pointer)
+            return _resized(parse_pixels(item, _list_shape(item, spec, pointer, limits), pointer), spec, pointer)
         case _:
             raise type_fault(pointer, "a base64 PNG or JPEG or a nested list of pixels", item)
 
 
-def decode_image(content: bytes, spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8]:
-    """Decode a PNG or JPEG of exactly the size in `spec`, convert its mode; raises EkibenError("invalid-request")."""
-    height, width = spec.fixed_shape[:2]
-    max_bytes = height * width * MAX_BYTES_PER_PIXEL + MAX_EXTRA_BYTES
-    if len(content) > max_bytes:
-        raise fault(pointer, f"expected at most {max_bytes} bytes for {_format_size(spec)}, got {len(content)}")
+def decode_image(
+    content: bytes, spec: ImageSpec, pointer: str, limits: RequestLimits | None = None
+) -> npt.NDArray[np.uint8]:
+    """Decode a PNG or JPEG, convert its mode and resize it as the spec declares; raises as `read_image`."""
+    if spec.height is not None and spec.width is not None and resize_of(spec) is None:
+        _check_num_bytes(content, spec.height, spec.width, pointer)
     if not content.startswith((PNG_START, JPEG_START)):
         raise fault(pointer, f"expected a PNG or JPEG image, got {len(content)} bytes of another format")
     file_type = PngImagePlugin.PngImageFile if content.startswith(PNG_START) else _JpegWithoutExif
     try:
         with file_type(_BoundedReads(content)) as image:
-            return _to_pixels(image, spec, pointer)
+            if detail := size_error(image.height, image.width, spec, limits):
+                raise fault(pointer, detail)
+            _check_num_bytes(content, image.height, image.width, pointer)
+            decoded = _convert(image, spec, pointer)
+            return np.asarray(resize_image(decoded, spec, pointer), np.uint8)
     except EkibenError:
         raise
     except Exception as error:  # noqa: BLE001 - on a broken file Pillow raises exceptions of many types
@@ -129,23 +137,53 @@ def _from_base64(text: str, pointer: str) -> bytes:
     return content
 
 
-def _to_pixels(image: ImageFile.ImageFile, spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8]:
-    if image.size != (spec.width, spec.height):
-        raise fault(pointer, f"expected {_format_size(spec)}, got {image.height} x {image.width}")
+def _check_num_bytes(content: bytes, height: int, width: int, pointer: str) -> None:
+    max_bytes = height * width * MAX_BYTES_PER_PIXEL + MAX_EXTRA_BYTES
+    if len(content) > max_bytes:
+        size = f"an image of {height} x {width} pixels (height x width)"
+        raise fault(pointer, f"expected at most {max_bytes} bytes for {size}, got {len(content)}")
+
+
+def _checked_array(
+    item: npt.NDArray[Any], spec: ImageSpec, pointer: str, limits: RequestLimits | None
+) -> npt.NDArray[np.uint8]:
+    shape = spec.shape
+    if item.dtype != np.uint8 or item.ndim != len(shape) or item.shape[2:] != shape[2:]:
+        raise fault(pointer, f"expected uint8 {list(shape)}, got {item.dtype} {list(item.shape)}")
+    if size_error(item.shape[0], item.shape[1], spec, limits):
+        raise fault(pointer, f"expected uint8 {list(shape)}, got {item.dtype} {list(item.shape)}")
+    return item
+
+
+def _list_shape(item: list[Any], spec: ImageSpec, pointer: str, limits: RequestLimits | None) -> tuple[int, ...]:
+    """Return the shape that nested lists of pixels must have: for a model of several sizes, that of their first row."""
+    if spec.height is not None and spec.width is not None and resize_of(spec) is None:
+        return spec.fixed_shape
+    if not item or type(item[0]) is not list or not item[0]:
+        raise type_fault(pointer, "a non-empty list of rows of pixels", item)
+    if detail := size_error(len(item), len(item[0]), spec, limits):
+        raise fault(pointer, detail)
+    return (len(item), len(item[0])) if spec.mode == "L" else (len(item), len(item[0]), 3)
+
+
+def _resized(pixels: npt.NDArray[np.uint8], spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8]:
+    if resize_of(spec) is None:
+        return pixels
+    return np.asarray(resize_image(Pillow.fromarray(pixels), spec, pointer), np.uint8)
+
+
+def _convert(image: ImageFile.ImageFile, spec: ImageSpec, pointer: str) -> Pillow.Image:
+    """Return the image in the mode of the spec; refuse what would lose bits or transparency."""
     if image.mode not in EIGHT_BIT_MODES:
         raise fault(pointer, f"expected 8 bits per channel, got Pillow mode {image.mode}")
     # Pillow would truncate 16 bits to 8 instead of rounding.
     if any(";16" in str(tile.args) for tile in image.tile):
         raise fault(pointer, "expected 8 bits per channel, got 16")
     if not image.has_transparency_data:
-        return np.asarray(image.convert(spec.mode), np.uint8)
+        return image.convert(spec.mode)
     rgba = image.convert("RGBA")
     lowest = int(np.asarray(rgba)[..., 3].min())
     if lowest < 255:
         got = f"one with transparent pixels (alpha {lowest})"
         raise fault(pointer, f"expected an opaque image, got {got}: flatten it first")
-    return np.asarray(rgba.convert("RGB").convert(spec.mode), np.uint8)
-
-
-def _format_size(spec: ImageSpec) -> str:
-    return f"an image of {spec.height} x {spec.width} pixels (height x width)"
+    return rgba.convert("RGB").convert(spec.mode)

@@ -23,7 +23,7 @@ Shape = tuple[int | None, ...]
 
 def parse_pixels(value: Any, shape: tuple[int, ...], pointer: str) -> npt.NDArray[np.uint8]:
     """Convert whole numbers 0..255 to uint8 of exactly `shape`."""
-    flat = _flatten(value, shape)
+    flat = flatten(value, shape)
     if flat is not None:
         try:
             # bytes() accepts True and False as numbers; their JSON contains an "e", that of whole numbers does not.
@@ -31,7 +31,7 @@ def parse_pixels(value: Any, shape: tuple[int, ...], pointer: str) -> npt.NDArra
                 return np.frombuffer(bytes(flat), np.uint8).reshape(shape)
         except (TypeError, ValueError):
             pass
-    _check_entries(value, shape, pointer, _expected_pixel)
+    check_entries(value, shape, pointer, _expected_pixel)
     # Whole numbers, some of which are written as floats such as 7.0.
     return np.array(value, np.float64).astype(np.uint8)
 
@@ -39,7 +39,7 @@ def parse_pixels(value: Any, shape: tuple[int, ...], pointer: str) -> npt.NDArra
 def parse_numbers(value: Any, width: int, allowed: ValueRange, pointer: str) -> npt.NDArray[np.float32]:
     """Convert numbers that are in the range in float32 to float32 [rows, width], with at least one row."""
     shape = (None, width)
-    flat = _flatten(value, shape)
+    flat = flatten(value, shape)
     if flat is not None and set(map(type, flat)) <= {int, float}:
         try:
             array = to_float32(np.array(flat, np.float64))
@@ -47,7 +47,7 @@ def parse_numbers(value: Any, width: int, allowed: ValueRange, pointer: str) -> 
                 return array.reshape(-1, width)
         except OverflowError:  # a whole number beyond float64
             pass
-    _check_entries(value, shape, pointer, partial(_expected_number, allowed=allowed))
+    check_entries(value, shape, pointer, partial(_expected_number, allowed=allowed))
     raise AssertionError("every list that cannot be converted has an invalid row or entry")
 
 
@@ -57,7 +57,7 @@ def to_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         return array.astype(np.float32)
 
 
-def _flatten(value: Any, shape: Shape) -> list[Any] | None:
+def flatten(value: Any, shape: Shape) -> list[Any] | None:
     """Return all entries in order, or None if `value` does not consist of lists of this shape."""
     rows: list[Any] = [value]
     for size in shape:
@@ -70,7 +70,9 @@ def _flatten(value: Any, shape: Shape) -> list[Any] | None:
     return rows
 
 
-def _check_entries(value: Any, shape: Shape, pointer: str, expected_entry: Callable[[Any], str | None]) -> None:
+def check_entries(
+    value: Any, shape: Shape, pointer: str, expected_entry: Callable[[Any], str | None], entries: str = "numbers"
+) -> None:
     """Raise EkibenError for the first invalid row or entry, depth first; `expected_entry` is None for valid ones."""
     if not shape:
         if expected := expected_entry(value):
@@ -78,12 +80,12 @@ def _check_entries(value: Any, shape: Shape, pointer: str, expected_entry: Calla
         return
     size, rest = shape[0], shape[1:]
     if type(value) is not list or not value or (size is not None and len(value) != size):
-        inner = "lists" if rest else "numbers"
+        inner = "lists" if rest else entries
         expected = f"a list of {size} {inner}" if size is not None else f"a non-empty list of {inner}"
         axes = ", ".join("steps" if axis is None else str(axis) for axis in shape)
         raise type_fault(pointer, f"{expected} (the shape is [{axes}])", value)
     for i, item in enumerate(value):
-        _check_entries(item, rest, f"{pointer}/{i}", expected_entry)
+        check_entries(item, rest, f"{pointer}/{i}", expected_entry, entries)
 
 
 def _expected_pixel(value: Any) -> str | None:

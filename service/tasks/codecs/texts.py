@@ -1,19 +1,21 @@
 """Converts texts to token ids.
 
 Invariant: a row has 1 to `max_steps` ids below the size of the vocabulary. A text is cut only if the client asks for
-it.
+it; the special tokens that the tokenizer adds around it are kept.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
+
+from tokenizers import Encoding
 
 from service.contract.heads import LanguageModelHead
 from service.contract.readers import TextReader
 from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
-from service.engine.sessions.tokenizer import encode_texts, first_line
+from service.engine.sessions.tokenizer import encode_with_offsets, first_line
 from service.errors import EkibenError, Fault
 from service.tasks.faults import fault, type_fault
 
@@ -23,15 +25,31 @@ MAX_CHARS_PER_STEP = 100
 CHUNK_CHARS = 8_192
 
 
+class TokenizedText(NamedTuple):
+    """The ids of a text, and the places in its encoding that they come from."""
+
+    text: str
+    ids: list[int]
+    places: Sequence[int]
+    encoding: Encoding
+
+
 async def tokenize(
     texts: Mapping[str, Any], model: Model, runner: Runner, context: RequestContext, *, truncate: bool | None = None
 ) -> list[list[int]]:
-    """Return the ids of each text; `texts` maps JSON pointers to texts. Raises the first error of `tokenize_each`.
+    """Return the ids of each text, as `tokenize_with_offsets`."""
+    return [row.ids for row in await tokenize_with_offsets(texts, model, runner, context, truncate=truncate)]
+
+
+async def tokenize_with_offsets(
+    texts: Mapping[str, Any], model: Model, runner: Runner, context: RequestContext, *, truncate: bool | None = None
+) -> list[TokenizedText]:
+    """Tokenize each text; `texts` maps JSON pointers to texts. Raises the first error of `tokenize_each`.
 
     Texts that may take the tokenizer long run on a thread of the runner, in chunks that alternate with those of other
     requests.
     """
-    encode = partial(tokenize_each, model=model, truncate=truncate)
+    encode = partial(encode_each, model=model, truncate=truncate)
     runs_inline = sum(map(_num_bytes, texts.values())) <= model.max_inline_bytes
     rows = []
     for chunk in [texts] if runs_inline else _chunks(texts):
@@ -45,7 +63,15 @@ async def tokenize(
 def tokenize_each(
     texts: Mapping[str, Any], model: Model, *, truncate: bool | None = None
 ) -> list[list[int] | EkibenError]:
-    """Return the ids of each text, or its error; the prompt of a language model leaves room for one token.
+    """Return the ids of each text, or its error, as `encode_each`."""
+    rows = encode_each(texts, model, truncate=truncate)
+    return [row if isinstance(row, EkibenError) else row.ids for row in rows]
+
+
+def encode_each(
+    texts: Mapping[str, Any], model: Model, *, truncate: bool | None = None
+) -> list[TokenizedText | EkibenError]:
+    """Tokenize each text, or return its error; the prompt of a language model leaves room for one token.
 
     A text of too many tokens is cut if `truncate` is true, else refused; if it is false, the error suggests it.
     """
@@ -57,9 +83,9 @@ def tokenize_each(
     max_chars = max_steps * MAX_CHARS_PER_STEP
     errors = {pointer: _text_error(text, pointer, max_chars, truncate) for pointer, text in texts.items()}
     valid = [text[:max_chars] for pointer, text in texts.items() if errors[pointer] is None]
-    rows = iter(encode_texts(model.tokenizer, valid))
+    rows = iter(zip(valid, encode_with_offsets(model.tokenizer, valid), strict=True))
     return [
-        error or _checked_ids(next(rows), pointer, reader.vocabulary, max_steps, truncate)
+        error or _checked_row(*next(rows), pointer, reader.vocabulary, max_steps, truncate)
         for pointer, error in errors.items()
     ]
 
@@ -98,19 +124,37 @@ def _text_error(text: Any, pointer: str, max_chars: int, truncate: bool | None) 
     return None
 
 
-def _checked_ids(
-    ids: list[int] | Exception, pointer: str, vocabulary: int, max_steps: int, truncate: bool | None
-) -> list[int] | EkibenError:
-    if isinstance(ids, Exception):
-        detail = f"the tokenizer fails on this text: {first_line(ids)}"
+def _checked_row(  # noqa: PLR0917
+    text: str, encoding: Encoding | Exception, pointer: str, vocabulary: int, max_steps: int, truncate: bool | None
+) -> TokenizedText | EkibenError:
+    if isinstance(encoding, Exception):
+        detail = f"the tokenizer fails on this text: {first_line(encoding)}"
         return EkibenError("internal", f"{pointer}: {detail}", (Fault(pointer=pointer, detail=detail),))
+    ids = encoding.ids
     if not ids:
         return fault(pointer, "expected a text with at least 1 token, got one with none")
     if max(ids) >= vocabulary:
         return fault(pointer, f"expected token ids below {vocabulary}, but the tokenizer gave {max(ids)}")
-    if len(ids) > max_steps and not truncate:
+    if len(ids) <= max_steps:
+        return TokenizedText(text, ids, range(len(ids)), encoding)
+    if not truncate:
         return fault(pointer, f"expected at most {max_steps} tokens, got {len(ids)}{_hint(truncate)}")
-    return ids[:max_steps]
+    places = _kept_places(encoding, max_steps)
+    return TokenizedText(text, [ids[place] for place in places], places, encoding)
+
+
+def _kept_places(encoding: Encoding, max_steps: int) -> Sequence[int]:
+    """Return the places of the first `max_steps` tokens, with all those that the tokenizer adds around a text."""
+    is_special = encoding.special_tokens_mask
+    if 1 not in is_special:
+        return range(max_steps)
+    left = max(max_steps - sum(is_special), 0)
+    places = []
+    for place, special in enumerate(is_special):
+        if special or left > 0:
+            places.append(place)
+            left -= not special
+    return places[:max_steps]
 
 
 def _hint(truncate: bool | None) -> str:

@@ -10,7 +10,7 @@ import pytest
 from service.engine.sessions.model import Model
 from service.scoring.scorers import scorer
 from service.scoring.scorers.scorer import rank_columns, run_batches
-from service.tasks.ranking import rank
+from service.tasks.heads.ranking import rank
 from tests.service.scoring.inputs import images
 
 LABELS = ("a", "b", "c")

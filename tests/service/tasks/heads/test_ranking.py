@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from service.tasks.ranking import TopK, rank, top_labels
+from service.tasks.heads.ranking import TopK, rank, top_labels
 
 PROBABILITIES = np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]], np.float32)
 
