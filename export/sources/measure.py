@@ -7,7 +7,7 @@ import numpy as np
 
 from export.source import Array, Predict
 from export.sources.payload import Payload
-from export.sources.trials import take_items
+from export.sources.trials import free_axes, take_items
 from service.contract.heads import Head, LabelsHead, MultilabelHead, TokenLabelsHead, ValuesHead
 from training.recipe import IGNORE_INDEX
 
@@ -45,7 +45,7 @@ def _score(head: Head, outputs: dict[str, Array], expected: Array) -> tuple[floa
 def _batches(payload: Payload) -> Iterator[Array]:
     """All items in batches of one size along every free axis; a ragged batch is no longer than its items."""
     arrays, num_items = payload.split.inputs, len(payload.split)
-    free = [axis for axis in arrays if axis in payload.limits.axes]
+    free = free_axes(payload)
     groups: dict[tuple[int, ...], list[int]] = {}
     for item in range(num_items):
         groups.setdefault(tuple(int(arrays[axis][item]) for axis in free), []).append(item)

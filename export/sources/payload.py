@@ -223,8 +223,9 @@ def _tensors(part: TensorsPart, examples: Examples) -> dict[str, Array]:
     shapes: dict[str, Any] = {tensor.name: tensor.shape for tensor in part.inputs}
     arrays = {name: _padded([group[name] for group in examples.groups]) for name in names}
     for name, axes in shapes.items():
-        for position, axis in enumerate(axes):
-            if isinstance(axis, str) and axis not in {"batch", "steps"} and axis not in arrays and position:
+        rows = [axis for axis in axes if axis != "batch"]
+        for position, axis in enumerate(rows, start=1):
+            if isinstance(axis, str) and axis not in arrays:
                 sizes = [np.full(len(group[name]), group[name].shape[position]) for group in examples.groups]
                 arrays[axis] = np.concatenate(sizes).astype(np.int64)
     return arrays
@@ -244,13 +245,14 @@ def _tensor_specs(part: TensorsPart, examples: Examples) -> Specs:
     for tensor in part.inputs:
         for group in examples.groups:
             array = group[tensor.name]
-            fits = array.ndim == len(tensor.shape) and all(
-                isinstance(axis, str) or axis == size for axis, size in zip(tensor.shape, array.shape, strict=True)
+            rows = ["items", *(axis for axis in tensor.shape if axis != "batch")]
+            fits = array.ndim == len(rows) and all(
+                isinstance(axis, str) or axis == size for axis, size in zip(rows, array.shape, strict=True)
             )
             if not fits or str(array.dtype) != tensor.dtype:
                 raise ValueError(
                     f"{examples.path}: {tensor.name} is {array.dtype} {list(array.shape)}, the spec says "
-                    f"{tensor.dtype} {list(tensor.shape)}"
+                    f"{tensor.dtype} {rows}"
                 )
     return tuple(TensorSpec(name=tensor.name, dtype=tensor.dtype, shape=tensor.shape) for tensor in part.inputs)
 
@@ -265,7 +267,7 @@ def _limits(spec: Spec, inputs: Specs, arrays: dict[str, Array], path: Path) -> 
             axes[axis] = AxisRange(min=size[0], max=size[1])
     max_steps = spec.limits.max_steps
     for axis in sorted(free):
-        sizes = _sizes(axis, arrays, inputs)
+        sizes = _sizes(axis, arrays)
         if len(set(sizes)) < 2 and not (axis in axes and axes[axis].min == axes[axis].max):
             at = f"of the one size {sizes[0]}" if sizes else "of no size"
             raise ValueError(
@@ -281,13 +283,9 @@ def _limits(spec: Spec, inputs: Specs, arrays: dict[str, Array], path: Path) -> 
     return RequestLimits(max_items=spec.limits.max_items, max_steps=max_steps, axes=axes)
 
 
-def _sizes(axis: str, arrays: dict[str, Array], inputs: Specs) -> list[int]:
+def _sizes(axis: str, arrays: dict[str, Array]) -> list[int]:
     """The sizes of the examples along a free axis."""
-    name = "lengths" if axis == "steps" else axis
+    name = "lengths" if axis == "steps" and axis not in arrays else axis
     if name in arrays:
         return [int(size) for size in arrays[name]]
-    return [
-        arrays[tensor.name].shape[tensor.shape.index(axis)]
-        for tensor in inputs
-        if axis in tensor.shape and tensor.name in arrays
-    ]
+    return []

@@ -12,32 +12,28 @@ Sizes = dict[str, int]
 
 
 def take_items(payload: Payload, items: Array) -> tuple[Sizes, dict[str, Array]]:
-    """These items, which have one size along every free axis but `steps`, as inputs of the graph, and their sizes."""
+    """These items as rows, with the sizes of their axes; items of one size, except for the steps of ragged ones."""
     arrays, sizes = payload.split.inputs, {"batch": len(items)}
     for axis in {axis for spec in payload.inputs for axis in spec.shape if isinstance(axis, str)} - {"batch"}:
-        name = "lengths" if axis == "steps" else axis
+        name = "lengths" if axis == "steps" and axis not in arrays else axis
         if name in arrays:
             sizes[axis] = int(arrays[name][items].max())
     inputs = {}
     for spec in payload.inputs:
         if spec.name in arrays:
-            position = spec.shape.index("batch") if "batch" in spec.shape else None
-            array = arrays[spec.name] if position is None else np.take(arrays[spec.name], items, position)
-            cut = tuple(
-                slice(sizes[axis]) if isinstance(axis, str) and axis in sizes else slice(None) for axis in spec.shape
-            )
-            inputs[spec.name] = np.ascontiguousarray(array[cut])
-        else:
+            cut = (slice(sizes[axis]) if isinstance(axis, str) else slice(None) for axis in spec.row_shape)
+            inputs[spec.name] = np.ascontiguousarray(arrays[spec.name][items][:, *cut])
+        else:  # the state, in which a series starts
             inputs[spec.name] = np.zeros(
                 [sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape], np.float32
-            )  # the state
+            )
     return sizes, inputs
 
 
 def trials(payload: Payload) -> Iterator[tuple[Sizes, dict[str, Array]]]:
     """Two and three items of one size, then items of other sizes, at most one trial for each size."""
     arrays, num_items = payload.split.inputs, len(payload.split)
-    free = [axis for axis in arrays if axis in payload.limits.axes]
+    free = free_axes(payload)
     keys = [tuple(int(arrays[axis][item]) for axis in free) for item in range(num_items)]
     for number, key in enumerate(dict.fromkeys(keys)):
         members = np.array([item for item in range(num_items) if keys[item] == key])
@@ -49,3 +45,9 @@ def trials(payload: Payload) -> Iterator[tuple[Sizes, dict[str, Array]]]:
             yield take_items(payload, members[-3:])
         if number == 3:
             return
+
+
+def free_axes(payload: Payload) -> list[str]:
+    """The axes along which a batch has one size: all free ones but `batch` and the steps of ragged items."""
+    axes = dict.fromkeys(axis for spec in payload.inputs for axis in spec.row_shape if isinstance(axis, str))
+    return [axis for axis in axes if axis in payload.split.inputs]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from export.source import Array
 from export.sources.module.outputs import choose, flatten
 from export.spec import Output
+from service.contract.tensors import Specs, from_rows
 
 
 class Adapter(nn.Module):
@@ -24,7 +25,7 @@ class Adapter(nn.Module):
         reader: nn.Module,
         head: nn.Module,
         *,
-        inputs: Sequence[str],
+        inputs: Specs,
         output: Output,
         outputs: Sequence[str] = (),
         has_state: bool = False,
@@ -32,7 +33,7 @@ class Adapter(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.reader, self.head = model, reader, head
-        self.inputs, self.output, self.outputs = tuple(inputs), output, tuple(outputs)
+        self.inputs, self.output, self.outputs = inputs, output, tuple(outputs)
         self.has_state, self.by_position = has_state, by_position
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -40,7 +41,7 @@ class Adapter(nn.Module):
 
     def named_outputs(self, *inputs: Tensor) -> dict[str, Tensor]:
         """The canonical outputs by name. Raises ValueError if the model does not return what the head needs."""
-        canonical = dict(zip(self.inputs, inputs, strict=True))
+        canonical = {spec.name: tensor for spec, tensor in zip(self.inputs, inputs, strict=True)}
         found = self.own_outputs(*inputs)
         if self.outputs:
             return self._as_they_are(found)
@@ -71,13 +72,14 @@ class Adapter(nn.Module):
 
 
 def run_adapter(adapter: Adapter, inputs: Mapping[str, Array], dtype: torch.dtype | None = None) -> dict[str, Array]:
-    """The outputs of the adapter for arrays, whose floats are given as `dtype` if there is one."""
+    """The outputs of the adapter, in the axes of the graph, for rows, whose floats are given as `dtype` if any."""
     tensors = to_tensors(adapter, inputs, dtype)
     with torch.no_grad():
         return {name: tensor.numpy() for name, tensor in adapter.named_outputs(*tensors).items()}
 
 
 def to_tensors(adapter: Adapter, inputs: Mapping[str, Array], dtype: torch.dtype | None = None) -> list[Tensor]:
-    """The inputs of the adapter in its order."""
-    tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in adapter.inputs]
+    """Rows as the inputs of the adapter in its order, each in the axes of the graph."""
+    arrays = [from_rows(inputs[spec.name], spec) for spec in adapter.inputs]
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
     return [tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor for tensor in tensors]

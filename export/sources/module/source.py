@@ -17,7 +17,7 @@ import torch
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
 from export.sources.measure import measure
-from export.sources.module.adapter import Adapter, run_adapter
+from export.sources.module.adapter import Adapter, run_adapter, to_tensors
 from export.sources.module.declared import declare_outputs
 from export.sources.module.factory import Made, make_module, read_pt2
 from export.sources.module.inputs import build_input
@@ -29,6 +29,7 @@ from export.sources.run import exporter_versions
 from export.sources.trials import take_items
 from export.spec import Spec, parse_spec, read_spec
 from service.contract.readers import SeriesReader
+from service.contract.tensors import Specs, to_rows
 from service.manifest import MAX_MODEL_NAME, Provenance
 
 PT2 = ".pt2"
@@ -42,7 +43,7 @@ def load(options: Namespace) -> Loaded:
     payload = read_payload(spec, options.examples)
     adapter = adapt(made, spec, payload)
     head, outputs = declare_outputs(spec, adapter, payload)
-    predict = _predictor(adapter)
+    predict = _predictor(adapter, outputs)
     return Loaded(
         source=Source(
             name=options.name or spec.name or bundle_name(options.weights or Path(options.model)),
@@ -54,7 +55,7 @@ def load(options: Namespace) -> Loaded:
             limits=payload.limits,
             examples=payload.split,
             predict=predict,
-            predict_float64=_float64_predictor(adapter, payload),
+            predict_float64=_float64_predictor(adapter, outputs, payload),
             module=adapter,
             provenance=Provenance(
                 recipe="module",
@@ -86,7 +87,7 @@ def adapt(made: Made, spec: Spec, payload: Payload) -> Adapter:
         made.module,
         reader,
         build_output(spec),
-        inputs=names,
+        inputs=payload.inputs,
         output=getattr(spec.head, "output", None),
         has_state=has_state,
         by_position=made.by_position or made.parameters is None,
@@ -104,7 +105,7 @@ def reader_names(adapter: Adapter, payload: Payload) -> list[str]:
     """The names of the arguments that the reader makes, in order."""
     _, inputs = take_items(payload, np.arange(1))
     with torch.no_grad():
-        return list(adapter.reader(*(torch.from_numpy(inputs[name]) for name in adapter.inputs)))
+        return list(adapter.reader(*to_tensors(adapter, inputs)))
 
 
 def bundle_name(path: Path) -> str:
@@ -136,20 +137,17 @@ def _make(options: Namespace, spec: Spec) -> Made:
     return made
 
 
-def _predictor(adapter: Adapter) -> Predict:
+def _predictor(adapter: Adapter, outputs: Specs, dtype: torch.dtype | None = None) -> Predict:
     def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return run_adapter(adapter, inputs)
+        answer = run_adapter(adapter, inputs, dtype)
+        return {spec.name: to_rows(answer[spec.name], spec) for spec in outputs}
 
     return predict
 
 
-def _float64_predictor(adapter: Adapter, payload: Payload) -> Predict | None:
+def _float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Predict | None:
     """The same in float64; None for a module that fixes the type of its numbers somewhere."""
-    exact = copy.deepcopy(adapter).double()
-
-    def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return run_adapter(exact, inputs, torch.float64)
-
+    predict = _predictor(copy.deepcopy(adapter).double(), outputs, torch.float64)
     try:
         predict(take_items(payload, np.arange(1))[1])
     # A foreign module may raise anything.
