@@ -57,8 +57,8 @@ class TracedModule:
     """The constants of a module in order of use, its operators, and every whole number that its trace names.
 
     `integer_tensors` are its constants of whole numbers, such as positions. `unused` names the exported parameters and
-    buffers that no operator uses. `computes_sizes` says whether the module computes sizes from sizes, for which it needs
-    operators that are not listed.
+    buffers that no operator uses. `computes_sizes` says whether the module computes sizes from sizes, for which it
+    needs operators that are not listed.
     """
 
     constants: tuple[SourceConstant | Folding, ...]

@@ -70,11 +70,13 @@ def text_split(texts: Sequence[str], tokenizer: FolderTokenizer, max_steps: int)
 
 
 def window_split(texts: Sequence[str], tokenizer: FolderTokenizer, context: int) -> Split:
-    """Windows [N, T] of the tokens of all texts in a row; the target of a token is the next one."""
-    rows, window = Tokenizer.from_str(tokenizer.content).encode_batch(list(texts)), min(context, MAX_WINDOW)
-    counts = np.cumsum([len(row.ids) for row in rows])
-    texts = texts[: max(1, int(np.searchsorted(counts, MAX_WINDOWS * window, "right")))]
-    stream = np.array([token for row in rows[: len(texts)] for token in row.ids], np.int64)[: MAX_WINDOWS * window]
+    """Windows [N, T] of the tokens of all texts as one, a line each; the target of a token is the next one."""
+    encoder, window, text = Tokenizer.from_str(tokenizer.content), min(context, MAX_WINDOW), "\n".join(texts)
+    encoding = encoder.encode(text)
+    if len(encoding.ids) > (limit := MAX_WINDOWS * window):
+        text = text[: encoding.offsets[limit - 1][1]]
+        encoding = encoder.encode(text)
+    stream = np.array(encoding.ids, np.int64)
     if not stream.size:
         raise ExportError(STAGE, "the tokenizer gives no token for the example texts")
     num_windows = -(-len(stream) // window)
@@ -84,7 +86,7 @@ def window_split(texts: Sequence[str], tokenizer: FolderTokenizer, context: int)
     return Split(
         inputs={"ids": inputs.reshape(num_windows, window)},
         targets=padded.reshape(num_windows, window),
-        texts=tuple(texts),
+        texts=(text,),
     )
 
 
