@@ -48,7 +48,7 @@ WAYS: Mapping[str, Way] = {
     "hf": Way(
         help="a saved transformers model",
         add_arguments=arguments.add_hf_arguments,
-        module="export.sources.huggingface.source",
+        module="export.sources.huggingface.command",
     ),
     "keras": Way(
         help="a saved Keras 3 model",
