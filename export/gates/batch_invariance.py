@@ -15,6 +15,7 @@ import numpy as np
 from export.candidate import Candidate
 from export.errors import ExportError
 from export.gates.cases import Array
+from export.gates.effort import sampled
 from export.gates.probes import NUM_PROBES, ProbeGroup, probe_groups, prompt_pairs, single_row
 from service.bundle import GoldenCase, Tensors
 from service.contract.heads import LanguageModelHead
@@ -145,7 +146,7 @@ def _comparisons(candidate: Candidate) -> Iterator[_Comparison]:
             yield from _compare_prompts(candidate, session, group.capacity, rng)
         yield from _compare_mixed(group, session, candidate.manifest.limits.max_items, rng)
         yield from _compare_random(group, session)
-        yield from _compare_large(group, session, rng)
+        yield from _compare_large(group, session, rng, sampled(candidate, LARGE_SIZES, least=1))
 
 
 def _compare_prompts(
@@ -181,12 +182,14 @@ def probe_positions(batch: int) -> Iterator[dict[int, int]]:
         yield {(shift + i * stride) % batch: (i + shift) % NUM_PROBES for i in range(num_placed)}
 
 
-def _compare_large(group: ProbeGroup, session: Session, rng: np.random.Generator) -> Iterator[_Comparison]:
+def _compare_large(
+    group: ProbeGroup, session: Session, rng: np.random.Generator, sizes: Sequence[int]
+) -> Iterator[_Comparison]:
     """Compare every row of batches that exceed the model's requests; each probe takes every position in turn."""
     group = group.shortened()
     row_bytes = sum(array.nbytes for array in group.probes[0].values())
     single = [session.run(probe) for probe in group.probes]
-    for batch in LARGE_SIZES:
+    for batch in sizes:
         if batch * row_bytes > MAX_LARGE_BYTES:
             continue
         for shift in range(NUM_PROBES):

@@ -16,6 +16,7 @@ import numpy as np
 
 from export.candidate import Candidate
 from export.gates.cases import ITEMS, RAGGED, Array, Items, draw_case
+from export.gates.effort import sampled
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
 from service.engine.generation.decoder import MIN_CACHE_CAPACITY, cache_capacity
@@ -28,7 +29,7 @@ SHORT_STEPS = 8
 # The cache of a probe has room for this many more tokens.
 FREE_SLOTS = 2
 # The widths are 1, 2, 3 and so on, then as many again from all greater widths.
-NUM_RANDOM_BATCHES = 64
+NUM_RANDOM_BATCHES, MIN_RANDOM_BATCHES = 64, 8
 # A random batch has at most MAX_ROWS rows. All its rows together have at most MAX_TOTAL_STEPS steps, so that long items
 # take no longer to check, but SMALL_BATCH rows are always allowed.
 MAX_ROWS, MAX_TOTAL_STEPS, SMALL_BATCH = 64, 2048, 4
@@ -71,6 +72,7 @@ class ProbeGroup:
         limits = self.candidate.manifest.limits
         rng = np.random.default_rng((limits.max_items, limits.max_steps or 0, self.capacity or 0))
         widths = _batch_widths(limits.max_steps if self.capacity is None else None, rng)
+        widths = sampled(self.candidate, widths, least=MIN_RANDOM_BATCHES)
         for steps, number in zip(widths, rng.permutation(len(widths)).tolist(), strict=True):
             batch = 1 + number % min(limits.max_items, MAX_ROWS, max(SMALL_BATCH, MAX_TOTAL_STEPS // (steps or 1)))
             if self.capacity is not None:

@@ -13,6 +13,7 @@ from export.candidate import Candidate
 from export.gates.backends import Backend, reference_backend, session_backend
 from export.gates.cases import RAGGED, Array, Case, draw_rows
 from export.gates.coverage.comparison import Comparison, Coverage
+from export.gates.effort import sampled, scaled
 from service.bundle import Tensors
 from service.engine.limits import MAX_BATCH_ITEMS
 from service.engine.verification.shapes import doubling
@@ -21,6 +22,8 @@ from service.manifest import Manifest
 # All lengths up to ALL_LENGTHS, and all batches up to ALL_SIZES; of greater ones, this many on a logarithmic scale.
 ALL_LENGTHS, ALL_SIZES = 512, 128
 NUM_LONGER, NUM_LARGER = 64, 24
+# A large model is tried at this many of the sizes at least.
+MIN_SIZES = 24
 # The rows of the batches of each size have up to this many steps.
 MAX_SHORT_STEPS = 8
 # Bounds of a pool of rows: its inputs and outputs, and the rows that PyTorch computes together.
@@ -78,10 +81,11 @@ def check_batch_sizes(candidate: Candidate) -> Coverage:
     comparison = Comparison(manifest, "every batch size", exact=reference_backend(source, float64=True))
     max_steps = min(MAX_SHORT_STEPS, manifest.limits.max_steps or 1)
     largest = min(MAX_BATCH_ITEMS, max(ALL_SIZES, MAX_POOL_BYTES // _row_bytes(manifest, max_steps)))
+    largest = scaled(candidate, largest, least=ALL_SIZES)
     lengths = rng.integers(1, max_steps + 1, largest)
     pool = RowPool(candidate, reference_backend(source), draw_rows(source, manifest, lengths, rng))
     session = session_backend(candidate.session)
-    for size in batch_sizes(largest):
+    for size in sampled(candidate, batch_sizes(largest), least=MIN_SIZES):
         pool.compare((rng.integers(largest) + np.arange(size)) % largest, session, comparison)
     return comparison.result()
 

@@ -15,6 +15,7 @@ import numpy as np
 from export.candidate import Candidate
 from export.errors import ExportError
 from export.gates.cases import Array
+from export.gates.effort import row_cost, scaled
 from export.gates.golden.choice import choose_rows, regroup
 from export.gates.golden.pool import draw_pool, num_rows, row_bytes
 from export.gates.golden.ratios import measure_ratios
@@ -28,7 +29,7 @@ from service.manifest import MutationScore
 
 SEED = 2
 # A language model has few rows to choose from, and its mutants take longer.
-NUM_MUTANTS, NUM_LANGUAGE_MUTANTS = 120, 40
+NUM_MUTANTS, NUM_LANGUAGE_MUTANTS, MIN_MUTANTS = 120, 40, 12
 MAX_CHOSEN_BYTES = 500_000
 MAX_ROUNDING = 0.01  # of the manifest; a model with larger rounding errors is held to its tolerance
 
@@ -48,7 +49,9 @@ def choose_goldens(candidate: Candidate) -> Goldens:
     cases, candidate = (*mandatory, *optional), with_rounding(candidate, rounding)
     limits_MR, tolerances_MR = _mutant_ratios(candidate, cases)
     first = sum(num_rows(case.inputs) for case in mandatory)
-    sizes_R = np.array([_case_row_bytes(case) for case in optional for _ in range(num_rows(case.inputs))])
+    sizes_R = np.array(
+        [row_cost(candidate, _case_row_bytes(case)) for case in optional for _ in range(num_rows(case.inputs))]
+    )
     chosen = choose_rows(
         limits_MR[:, first:], sizes_R, max_bytes=MAX_CHOSEN_BYTES, mandatory_M=limits_MR[:, :first].max(1, initial=0.0)
     )
@@ -98,6 +101,7 @@ def _case_row_bytes(case: GoldenCase) -> int:
 def _mutant_ratios(candidate: Candidate, cases: Sequence[GoldenCase]) -> tuple[Array, Array]:
     """The ratios of each mutant on each row, to the limits of the replay and to the tolerance."""
     is_language = isinstance(candidate.manifest.head, LanguageModelHead)
-    mutants = draw_graph_mutants(candidate, count=NUM_LANGUAGE_MUTANTS if is_language else NUM_MUTANTS, seed=SEED)
+    count = scaled(candidate, NUM_LANGUAGE_MUTANTS if is_language else NUM_MUTANTS, least=MIN_MUTANTS)
+    mutants = draw_graph_mutants(candidate, count=count, seed=SEED)
     ratios = [measure_ratios(mutant.apply(candidate), cases) for mutant in mutants]
     return np.stack([ratio.to_limit for ratio in ratios]), np.stack([ratio.to_tolerance for ratio in ratios])

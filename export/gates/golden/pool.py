@@ -14,6 +14,7 @@ import numpy as np
 
 from export.candidate import Candidate
 from export.gates.cases import ITEMS, Array, Items, draw_case
+from export.gates.effort import scaled
 from export.gates.golden.decoding import mandatory_prompts, optional_prompts
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
@@ -24,7 +25,7 @@ from service.manifest import Manifest
 # Batch, steps, source of the items: ragged rows with garbage as padding. The example of the trace has other sizes.
 RAGGED_SIZES: tuple[tuple[int, int, Items], ...] = ((3, 7, "random"), (1, 1, "test"), (2, 1 << 30, "test"))
 FIRST_LENGTH = 8
-MAX_POOL_ROWS, MAX_POOL_BYTES = 512, 500_000
+MIN_POOL_ROWS, MAX_POOL_ROWS, MAX_POOL_BYTES = 64, 512, 500_000
 # Of larger vocabularies, evenly spaced words are read.
 MAX_WORDS = 16_384
 # A group has rows of one source and one length. The trace has groups of another size.
@@ -91,7 +92,7 @@ def _optional_batches(candidate: Candidate, rng: np.random.Generator) -> Iterato
     lengths = [None] if limits.max_steps is None else [n for n in GROUP_STEPS if n <= limits.max_steps]
     batch = min(GROUP_ROWS, limits.max_items)
     size_bytes = 0
-    for number in range(MAX_POOL_ROWS // batch):
+    for number in range(scaled(candidate, MAX_POOL_ROWS, least=MIN_POOL_ROWS) // batch):
         steps, source = lengths[number % len(lengths)], ITEMS[number // len(lengths) % 2]
         inputs = _draw(candidate, batch, steps, source, rng)
         structured = _structured(inputs, number // (2 * len(lengths)), rng)
