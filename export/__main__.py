@@ -77,15 +77,15 @@ def _inspect(words: Sequence[str]) -> int:
     from export.inspection.report import inspect_file  # noqa: PLC0415
 
     try:
-        seen, spec = inspect_file(options.file)
+        seen = inspect_file(options.file)
         if options.output is not None:
-            options.output.write_text(spec, encoding="utf-8")
+            options.output.write_text(seen.spec, encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 1
-    print(seen, file=sys.stderr)
+    print(seen.text, file=sys.stderr)
     if options.output is None:
-        print(spec, end="")
+        print(seen.spec, end="")
     return 0
 
 

@@ -166,12 +166,22 @@ class TensorsPart(FrozenModel):
 
 
 class LabelsPart(FrozenModel):
-    """One label. `activation` turns the model's output into probabilities."""
+    """One label. `activation` turns the model's output into probabilities; "sigmoid" is for one score and two labels,
+    of which it is the score of the second."""
 
     kind: Literal["labels"]
     labels: Labels
-    activation: Literal["softmax", "none"] = "softmax"
+    activation: Activation = "softmax"
     output: Output = None
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> "LabelsPart":
+        if self.activation == "sigmoid" and len(self.labels) != 2:
+            raise ValueError(
+                f'activation "sigmoid" is for two labels, not {len(self.labels)}; '
+                'independent labels are kind "multilabel"'
+            )
+        return self
 
 
 class MultilabelPart(FrozenModel):

@@ -38,7 +38,7 @@ WAYS: Mapping[str, Way] = {
     "module": Way(
         help="a torch.nn.Module with a file of weights, or a .pt2 file of torch.export",
         add_arguments=arguments.add_module_arguments,
-        module="export.sources.module",
+        module="export.sources.module.source",
     ),
     "onnx": Way(
         help="an ONNX graph with golden inputs and outputs",
@@ -48,7 +48,7 @@ WAYS: Mapping[str, Way] = {
     "hf": Way(
         help="a saved transformers model",
         add_arguments=arguments.add_hf_arguments,
-        module="export.sources.huggingface.source",
+        module="export.sources.huggingface.command",
     ),
     "keras": Way(
         help="a saved Keras 3 model",

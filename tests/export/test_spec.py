@@ -76,8 +76,8 @@ def test_labels_and_tokenizer_are_beside_the_spec(tmp_path: Path) -> None:
             "[head] units has 1 entries, expected 2",
         ),
         (
-            f'{IMAGE}\nhead = {{ kind = "labels", labels = 3, activation = "sigmoid" }}',
-            "[head] activation is 'sigmoid'",
+            f'{IMAGE}\nhead = {{ kind = "labels", labels = 3, activation = "relu" }}',
+            "[head] activation is 'relu'",
         ),
     ],
 )

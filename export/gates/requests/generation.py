@@ -17,6 +17,7 @@ from export.errors import ExportError, MismatchError
 from export.gates.backends import reference_backend
 from export.gates.cases import Array, Case
 from export.gates.requests.checked_request import Body, CheckedRequest, ResponseCheck
+from service.contract.heads import LanguageModelHead
 from service.engine.generation.sampling import Sampling, log_probability, sample
 from service.engine.verification.parity import compare
 from service.tasks.generate import sample_latents
@@ -68,7 +69,8 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
         top_p=body.get("top_p", 1.0),
         seed=body["seed"],
     )
-    tolerance = candidate.manifest.tolerance["logits"]
+    head, tolerance = candidate.manifest.head, candidate.manifest.tolerance["logits"]
+    end_ids = frozenset(head.eos_ids if isinstance(head, LanguageModelHead) else ())
 
     def logits(ids: Sequence[int]) -> Array:
         return candidate.source.predict({"ids": np.array([ids], np.int64)})["logits"][0, -1]
@@ -83,6 +85,8 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
             for step in range(completion["tokens"]):
                 logits_V = logits(ids)
                 ids.append(sample(logits_V, sampling, len(ids)))
+                if ids[-1] in end_ids:
+                    raise MismatchError(f"prompt {i}, token {step}: PyTorch ends the text here")
                 if "logprobs" in completion:
                     actual, expected = completion["logprobs"][step]["logprob"], log_probability(logits_V, ids[-1])
                     if not abs(actual - expected) <= 2 * (tolerance.atol + tolerance.rtol * abs(expected)):
@@ -96,6 +100,10 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
                 raise MismatchError(
                     f"prompt {i}: continued with {completion['text']!r}, PyTorch gives {expected_text!r}"
                 )
+            if completion["finish_reason"] == "stop" and not stops:
+                following = sample(logits(ids), sampling, len(ids))
+                if following not in end_ids:
+                    raise MismatchError(f"prompt {i}: ends after {len(ids) - start} tokens, PyTorch continues")
 
     return check
 

@@ -105,7 +105,7 @@ def _check_integers(constants: GraphConstants, source: TracedModule) -> None:
     known = COMMON_INTEGERS | source.integers
     for name, array in constants.integers.items():
         unknown = [int(value) for value in array.ravel() if int(value) not in known]
-        if unknown:
+        if unknown and not any(np.array_equal(array.ravel(), one.ravel()) for one in source.integer_tensors):
             raise ExportError(
                 "weights",
                 f"{name} {array.shape} holds {unknown[0]}, which is no size, axis or bound of the model",

@@ -56,13 +56,15 @@ class Folding:
 class TracedModule:
     """The constants of a module in order of use, its operators, and every whole number that its trace names.
 
-    `unused` names the exported parameters and buffers that no operator uses. `computes_sizes` says whether the module
-    computes sizes from sizes, for which it needs operators that are not listed.
+    `integer_tensors` are its constants of whole numbers, such as positions. `unused` names the exported parameters and
+    buffers that no operator uses. `computes_sizes` says whether the module computes sizes from sizes, for which it
+    needs operators that are not listed.
     """
 
     constants: tuple[SourceConstant | Folding, ...]
     operators: tuple[Operator, ...]
     integers: frozenset[int]
+    integer_tensors: tuple[Array, ...]
     unused: tuple[str, ...]
     computes_sizes: bool
 
@@ -93,6 +95,7 @@ def read_source(source: Source) -> TracedModule:
         constants=tuple(constants),
         operators=tuple(Operator(name=operator_name(node), arguments=arguments_of(node)) for node in trace.operators),
         integers=trace.integers,
+        integer_tensors=tuple(_array(tensor) for tensor in trace.integer_tensors),
         unused=(),
         computes_sizes=trace.computes_sizes,
     )
@@ -177,12 +180,17 @@ def _arrays(node: fx.Node, values: Values, kind: str) -> dict[str, Any]:
 
 
 def _unused(source: Source, used: set[str]) -> Iterator[str]:
-    """The exported float parameters and buffers that are not among the used ones, under any name that they share."""
+    """The exported float parameters and buffers that are not among the used ones, under any name that they share.
+
+    A buffer that no file of weights holds is not trained, and need not be used.
+    """
     assert source.module is not None
+    stored = source.module.state_dict().keys()
     tensors = [
         (name.removeprefix("model."), tensor)
         for tensors in (source.module.named_parameters, source.module.named_buffers)
         for name, tensor in tensors(remove_duplicate=False)
+        if name in stored
     ]
     shared = {id(tensor) for name, tensor in tensors if name in used}
     for name, tensor in tensors:

@@ -54,13 +54,14 @@ class Value:
 class Trace:
     """`operators` are the nodes that depend on the inputs, in order; `values` holds all nodes that do not.
 
-    `integers` are all whole numbers among the arguments and the sizes. `computes_sizes` says whether the module's code
-    computes sizes from sizes.
+    `integers` are all whole numbers among the arguments and the sizes, `integer_tensors` the constants that hold whole
+    numbers. `computes_sizes` says whether the module's code computes sizes from sizes.
     """
 
     operators: tuple[fx.Node, ...]
     values: dict[fx.Node, Value]
     integers: frozenset[int]
+    integer_tensors: tuple[Tensor, ...]
     computes_sizes: bool
 
 
@@ -78,7 +79,14 @@ def trace_module(source: Source) -> Trace:
             elif node.target is not operator.getitem:
                 computes_sizes = True
     integers |= {size for value in values.values() for size in getattr(value.single, "shape", ())}
-    return Trace(operators=tuple(operators), values=values, integers=frozenset(integers), computes_sizes=computes_sizes)
+    tensors = (value.single for value in values.values() if isinstance(value.single, Tensor))
+    return Trace(
+        operators=tuple(operators),
+        values=values,
+        integers=frozenset(integers),
+        integer_tensors=tuple(tensor for tensor in tensors if not tensor.is_floating_point()),
+        computes_sizes=computes_sizes,
+    )
 
 
 def operator_name(node: fx.Node) -> str:

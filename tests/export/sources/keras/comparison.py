@@ -1,20 +1,15 @@
 """Comparison of a twin with Keras itself, for models that tests make."""
 
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import torch
 
-os.environ["KERAS_BACKEND"] = "torch"
-import keras  # noqa: E402 - reads the backend
-from keras import layers  # noqa: E402, F401 - tests import it from here
-
-from export.sources.keras.reference import run_keras  # noqa: E402
-from export.sources.keras.twin import build_twin, run_twin  # noqa: E402
+from export.sources.keras.reference import run_keras
+from export.sources.keras.twin import build_twin, run_twin
 
 Array = npt.NDArray[Any]
 MAX_DIFFERENCE = 1e-6
@@ -92,7 +87,3 @@ def _compare(twin: Any, model: Any, inputs: list[Array], lengths_B: Array | None
             )
         scale = max(1.0, float(np.abs(array).max()))
         np.testing.assert_allclose(result, array, atol=MAX_DIFFERENCE * scale, rtol=0)
-
-
-Build = Callable[[], Any]
-FOLDER = Path(__file__).parent

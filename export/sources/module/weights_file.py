@@ -1,0 +1,75 @@
+"""A state_dict in a .safetensors file, loaded strictly into a module. Pickles are refused, because they run code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
+PREFIXES = ("module.", "_orig_mod.", "model.", "state_dict.")
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load all weights of `path` into the module. Raises ValueError, one sentence that names the first wrong key."""
+    weights = read_weights(path)
+    own = module.state_dict()
+    _check_keys(module, own, weights, path)
+    for key, tensor in weights.items():
+        if tensor.shape != own[key].shape:
+            raise ValueError(
+                f"{path}: {key} has the shape {list(tensor.shape)}, the module's has {list(own[key].shape)}; the "
+                "factory must build the module that was trained ([factory] in the spec holds its keywords)"
+            )
+        if tensor.is_floating_point() and tensor.isnan().any():
+            raise ValueError(f"{path}: {key} holds NaN")
+    # Tied weights are stored once.
+    module.load_state_dict(weights, strict=False)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file. Raises ValueError for any other file."""
+    if path.suffix in PICKLES:
+        raise ValueError(
+            f"{path} is a pickle, which runs code when it is read; save the weights with "
+            f"safetensors.torch.save_file(model.state_dict(), {path.with_suffix('.safetensors').name!r})"
+        )
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is no .safetensors file: {error}") from error
+
+
+def _check_keys(module: nn.Module, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:
+    missing = [key for key in own if key not in weights and not _is_tied(key, own, weights)]
+    unexpected = [key for key in weights if key not in own]
+    if not missing and not unexpected:
+        return
+    prefix = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in weights)), None)
+    if prefix is not None and not any(key.startswith(prefix) for key in own):
+        raise ValueError(f"{path}: all keys start with {prefix!r}, which the module's do not; save them without it")
+    counts = f"{len(missing)} missing, {len(unexpected)} unexpected"
+    key, problem = (missing[0], "lacks") if missing else (unexpected[0], "has the unexpected key")
+    raise ValueError(
+        f"{path} {problem} {key!r} for {type(module).__name__} ({counts}); the factory must build the module that was "
+        "trained ([factory] in the spec holds its keywords)"
+    )
+
+
+def _is_tied(key: str, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
+    """Whether the file has this tensor under another of its names."""
+    return any(
+        other in weights and tensor.shape == own[key].shape and _same_storage(tensor, own[key])
+        for other, tensor in own.items()
+        if other != key
+    )
+
+
+def _same_storage(a: Tensor, b: Tensor) -> bool:
+    if a.device == torch.device("meta") or not a.numel():
+        return False
+    return a.data_ptr() == b.data_ptr()

@@ -1,0 +1,76 @@
+"""The twin of whole models: several inputs and outputs, shared and nested layers, and what has no twin."""
+
+from typing import Any
+
+import pytest
+import torch
+from keras import layers
+
+from export.errors import ExportError
+from export.sources.keras.twin import build_twin
+from tests.export.sources.keras.comparison import assert_equal, assert_equal_rows, keras, randomized, sequential
+
+
+def test_several_inputs_and_outputs_with_shared_and_nested_layers() -> None:
+    first, second = keras.Input((4,)), keras.Input((4,))
+    shared = layers.Dense(3, activation="relu")
+    inner = keras.Sequential([keras.Input((3,)), layers.Dense(2), layers.LayerNormalization()])
+    x, y = shared(first), shared(second)
+    model = randomized(keras.Model([first, second], [inner(x), layers.Concatenate()([inner(y), x])]))
+    assert_equal(model)
+    assert len(build_twin(model).layers) == 3
+
+
+def test_nested_model_passes_masks_and_lengths_on() -> None:
+    inner = keras.Sequential([keras.Input((None, 3)), layers.Dropout(0.5), layers.LSTM(4, return_sequences=True)])
+    model = sequential((None,), layers.Embedding(7, 3, mask_zero=True), inner, layers.GRU(3), dtype="int32")
+    assert_equal(model, sizes=(5,))
+    assert_equal_rows(model)
+
+
+def test_one_layer_on_series_with_and_without_lengths() -> None:
+    series, other = keras.Input((None, 4)), keras.Input((4,))
+    shared = layers.Dense(3)
+    pooled = layers.GlobalAveragePooling1D()(shared(series))
+    model = randomized(keras.Model([series, other], layers.Add()([pooled, shared(other)])))
+    assert_equal(model)
+    assert_equal_rows(model)
+
+
+def test_twin_computes_in_float64() -> None:
+    twin = build_twin(sequential((4,), layers.Rescaling(0.5), layers.Dense(3), layers.BatchNormalization())).double()
+    from export.sources.keras.twin import run_twin
+
+    [result] = run_twin(twin, [torch.zeros(2, 4, dtype=torch.float64)], None)
+    assert result.dtype == torch.float64
+
+
+def masked_by_hand() -> Any:
+    series, mask = keras.Input((None, 4)), keras.Input((None,), dtype="bool")
+    return keras.Model([series, mask], layers.LSTM(3)(series, mask=mask))
+
+
+def trained_when_called() -> Any:
+    x = keras.Input((4,))
+    return keras.Model(x, layers.Dropout(0.5)(x, training=True))
+
+
+def computed_with_an_operation() -> Any:
+    x = keras.Input((4,))
+    return keras.Model(x, layers.Dense(3)(x) * 2.0)
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (masked_by_hand, "is called with a mask of your own; use Masking"),
+        (trained_when_called, "is called with training=True"),
+        (computed_with_an_operation, r"\(Multiply\) .*"),
+        (lambda: sequential((4, 4, 3), layers.Cropping2D(1)), r"\(Cropping2D\) has no twin; layers with one are"),
+        (lambda: sequential((4,), layers.Dense(3, dtype="mixed_float16")), "computes in mixed_float16"),
+    ],
+    ids=["mask", "training", "operation", "layer", "precision"],
+)
+def test_what_has_no_twin_is_refused(build: Any, reason: str) -> None:
+    with pytest.raises(ExportError, match=reason):
+        build_twin(build())
