@@ -97,7 +97,7 @@ def _single_tokens(tokenizer: Tokenizer, vocabulary: dict[str, int]) -> Iterator
     """The text and id of each token that some text gives alone, by id."""
     tokens = sorted(vocabulary.items(), key=lambda item: item[1])
     texts = [tokenizer.decode([i], skip_special_tokens=False) or token for token, i in tokens]
-    rows = tokenizer.encode_batch(texts)
+    rows = tokenizer.encode_batch(texts, add_special_tokens=False)
     yield from ((text, i) for (_, i), text, row in zip(tokens, texts, rows, strict=True) if row.ids == [i])
 
 
@@ -106,12 +106,9 @@ def _vocabulary_cases(tokenizer: Tokenizer, tokens: Sequence[tuple[str, int]]) -
     for group in _groups(tokens):
         ids = [i for _, i in group]
         joined = [separator.join(text for text, _ in group) for separator in (" ", "")]
-        rows = tokenizer.encode_batch(joined)
+        rows = tokenizer.encode_batch(joined, add_special_tokens=False)
         text = next((text for text, row in zip(joined, rows, strict=True) if row.ids == ids), None)
-        if text is not None:
-            yield TokenCase(text=text, ids=tuple(ids))
-        else:
-            yield from (TokenCase(text=text, ids=(i,)) for text, i in group)
+        yield from _encoded(tokenizer, [text for text, _ in group] if text is None else [text])
 
 
 def _probes(words: Sequence[str]) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""One calling convention for the three backends: PyTorch in float32, PyTorch in float64, and the served session.
+"""One calling convention for the backends: the reference in float32 and in float64, and the served session.
 
-A backend returns the outputs for a whole case, whichever way the case is fed: a language model's session runs chunk by
+A backend returns the outputs for a whole case, whichever way the case is fed. The first axis of every array counts the
+rows, wherever the model has its batch axis; a model without one runs once for each row. A language model's session runs chunk by
 chunk with its cache, and the chunks' outputs are joined to the shape of one full forward pass. Steps beyond a row's
 length are undefined, and every backend sets them to zero.
 
@@ -15,10 +16,11 @@ import torch
 from torch import nn
 
 from export.gates.cases import Array, Case
-from export.source import Source
+from export.source import Predict, Source
+from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
 from service.contract.readers import TextReader
-from service.contract.tensors import TensorSpec
+from service.contract.tensors import BATCH, TensorSpec, from_rows, has_rows_first, to_rows
 from service.engine.sessions.session import Session
 
 Backend = Callable[[Case], dict[str, Array]]
@@ -27,7 +29,10 @@ SPARE_SLOTS = 3
 
 
 def reference_backend(source: Source, *, float64: bool = False) -> Backend:
-    """The reference: the trained model in eager PyTorch; in float32 if it cannot compute in float64."""
+    """The reference of the source, such as the trained model in eager PyTorch.
+
+    It computes in float32 if it cannot compute in float64.
+    """
     predict = (source.predict_float64 if float64 else None) or source.predict
     is_cached = isinstance(source.head, LanguageModelHead)
     decoder = source.module if is_cached else None
@@ -36,7 +41,7 @@ def reference_backend(source: Source, *, float64: bool = False) -> Backend:
 
     def compute(case: Case) -> dict[str, Array]:
         if case.chunks is None:
-            return predict(case.inputs)
+            return _predict_rows(source, predict, case.inputs)
         outputs = predict({"ids": case.inputs["ids"]})
         if decoder is not None:
             outputs |= _keys_and_values(decoder, source, case.inputs["ids"], float64=float64)
@@ -50,9 +55,31 @@ def session_backend(session: Session) -> Backend:
     """The graph as the service runs it."""
 
     def compute(case: Case) -> dict[str, Array]:
-        return session.run(case.inputs) if case.chunks is None else _run_chunks(session, case)
+        if case.chunks is not None:
+            return _run_chunks(session, case)
+        return session.run(case.inputs) if session.manifest.is_batched else _row_by_row(session.run, case.inputs)
 
     return compute
+
+
+def _predict_rows(source: Source, predict: Predict, inputs: Tensors) -> dict[str, Array]:
+    """Call the reference with the axes that the source declares."""
+    taken, given = ({spec.name: spec for spec in specs} for specs in (source.inputs, source.outputs))
+    if has_rows_first((*source.inputs, *source.outputs)):
+        return predict(inputs)
+
+    def compute(rows: Tensors) -> dict[str, Array]:
+        outputs = predict({name: from_rows(values, taken[name]) for name, values in rows.items()})
+        return {name: to_rows(outputs[name], spec) for name, spec in given.items()}
+
+    is_batched = any(BATCH in spec.shape for spec in source.inputs)
+    return compute(inputs) if is_batched else _row_by_row(compute, inputs)
+
+
+def _row_by_row(compute: Callable[[Tensors], dict[str, Array]], inputs: Tensors) -> dict[str, Array]:
+    count = len(next(iter(inputs.values())))
+    rows = [compute({name: values[row : row + 1] for name, values in inputs.items()}) for row in range(count)]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def _keys_and_values(decoder: nn.Module, source: Source, ids_BT: Array, *, float64: bool) -> dict[str, Array]:

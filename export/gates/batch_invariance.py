@@ -4,7 +4,8 @@ The gate runs single items in the served session, then batches that contain them
 are mixed batches with a probe at every position, padded with garbage, and random batches in which it compares every
 row. The gate chooses the cheapest batching strategy under which not one bit ever differs, and certifies the level
 `bitwise`. If no strategy achieves that, the candidate is refused, unless its recipe accepts the level `tolerance`: the
-certificate then has the largest difference, and no strategy, because a strategy costs time.
+certificate then has the largest difference, and no strategy, because a strategy costs time. A model without a batch axis
+runs each item alone, so that there is nothing to measure.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,11 @@ import numpy as np
 
 from export.candidate import Candidate
 from export.errors import ExportError
-from export.gates.cases import Array
-from export.gates.probes import NUM_PROBES, ProbeGroup, probe_groups, prompt_pairs, single_row
+from export.gates.cases import Array, ragged_inputs
+from export.gates.inputs.effort import max_rows
+from export.gates.inputs.sizes import free_axes
+from export.gates.parity import has_equal_bits
+from export.gates.probes import NUM_PROBES, ProbeGroup, affordable_rows, probe_groups, prompt_pairs, single_row
 from service.bundle import GoldenCase, Tensors
 from service.contract.heads import LanguageModelHead
 from service.engine.limits import MAX_BATCH_ITEMS
@@ -62,7 +66,7 @@ class _Comparison:
 
     @property
     def is_equal(self) -> bool:
-        return self.single.tobytes() == self.batched.tobytes()
+        return has_equal_bits(self.single, self.batched)
 
 
 def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certificate:
@@ -72,6 +76,8 @@ def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certific
     too. Raises ExportError if an output changes with its batch by more than its tolerance, or by any amount if the
     recipe does not accept that.
     """
+    if not candidate.manifest.is_batched:
+        return _certificate_without_batches(candidate)
     cases = dict(enumerate(golden))
     unpadded = _measure(candidate, Invariance(level="tolerance", measured=0, how=_description(candidate)))
     golden_differences = [mismatch.difference for mismatch in find_mismatches(candidate.session, cases)]
@@ -91,10 +97,25 @@ def certify(candidate: Candidate, golden: Sequence[GoldenCase] = ()) -> Certific
         raise ExportError(
             "invariance",
             f"an answer changes with its batch by up to {measured:.3g} ({unpadded.location or 'a golden case'}), and "
-            "no batching strategy prevents it; set invariance='tolerance' in the recipe to accept the difference",
+            "no batching strategy prevents it; " + _way_out(candidate),
         )
     invariance = unpadded.invariance.model_copy(update={"level": "tolerance", "measured": measured})
     return replace(unpadded, invariance=invariance)
+
+
+def _certificate_without_batches(candidate: Candidate) -> Certificate:
+    how = "the model has no batch axis, so every item runs alone"
+    return Certificate(
+        invariance=Invariance(level="bitwise", measured=0, how=how),
+        max_differences=dict.fromkeys(candidate.manifest.tolerance, 0.0),
+        num_equal=0,
+        num_compared=0,
+    )
+
+
+def _way_out(candidate: Candidate) -> str:
+    place = "in the recipe" if candidate.source.run is not None else "for the model"
+    return f"set invariance='tolerance' {place} to accept the difference"
 
 
 def _strategies(candidate: Candidate) -> Iterator[Invariance]:
@@ -103,7 +124,7 @@ def _strategies(candidate: Candidate) -> Iterator[Invariance]:
     yield Invariance(level="tolerance", measured=0, how=how, strategy="minimum-batch-2")
     sizes = doubling(FIRST_BATCH, min(LAST_BATCH, limits.max_items))
     yield Invariance(level="tolerance", measured=0, how=how, strategy="batch-buckets", bounds=sizes)
-    if limits.max_steps is not None and "lengths" in {spec.name for spec in candidate.manifest.inputs}:
+    if limits.max_steps is not None and candidate.manifest.is_ragged:
         lengths = doubling_with_midpoints(FIRST_LENGTH, limits.max_steps)
         yield Invariance(level="tolerance", measured=0, how=how, strategy="length-buckets", bounds=lengths)
 
@@ -140,11 +161,13 @@ def _count_if_equal(candidate: Candidate) -> int:
 
 def _comparisons(candidate: Candidate) -> Iterator[_Comparison]:
     rng, session = np.random.default_rng(1), candidate.session
-    for group in probe_groups(candidate, session, rng):
+    for number, group in enumerate(probe_groups(candidate, session, rng)):
         if group.capacity is not None:
             yield from _compare_prompts(candidate, session, group.capacity, rng)
-        yield from _compare_mixed(group, session, candidate.manifest.limits.max_items, rng)
-        yield from _compare_random(group, session)
+        yield from _compare_mixed(group, session, rng)
+        # The random batches of a model with free axes are of any size, whatever the sizes of the group.
+        if number == 0 or group.capacity is not None:
+            yield from _compare_random(group, session)
         yield from _compare_large(group, session, rng)
 
 
@@ -157,14 +180,17 @@ def _compare_prompts(
         yield from _compare_outputs(session.run(zeros), session.run(noise), location)
 
 
-def _compare_mixed(
-    group: ProbeGroup, session: Session, max_items: int, rng: np.random.Generator
-) -> Iterator[_Comparison]:
+def _compare_mixed(group: ProbeGroup, session: Session, rng: np.random.Generator) -> Iterator[_Comparison]:
     """Compare probes in batches of random rows. Over all rounds, every position holds some probe."""
     single = [session.run(probe) for probe in group.probes]
     cache = "" if group.capacity is None else f", caches of {group.capacity}"
-    for batch in sorted({size for size in SIZES if size <= max_items} | {max_items}):
-        for shift, positions in enumerate(probe_positions(batch)):
+    max_items = group.candidate.manifest.limits.max_items
+    sizes = sorted({size for size in SIZES if size <= max_items} | {max_items})
+    affordable = affordable_rows(group.candidate, group.sizes) // len(sizes)
+    for batch in sizes:
+        rounds = list(probe_positions(batch))
+        stride = max(1, len(rounds) * batch // max(affordable, batch))
+        for shift, positions in list(enumerate(rounds))[::stride]:
             outputs = session.run(group.mixed_batch(positions, batch, PADDINGS[shift % len(PADDINGS)], rng))
             for position, number in positions.items():
                 location = f"position {position} of a batch of {batch}{cache}"
@@ -185,9 +211,10 @@ def _compare_large(group: ProbeGroup, session: Session, rng: np.random.Generator
     """Compare every row of batches that exceed the model's requests; each probe takes every position in turn."""
     group = group.shortened()
     row_bytes = sum(array.nbytes for array in group.probes[0].values())
+    affordable = max_rows(group.candidate, group.sizes) // (len(LARGE_SIZES) * NUM_PROBES)
     single = [session.run(probe) for probe in group.probes]
     for batch in LARGE_SIZES:
-        if batch * row_bytes > MAX_LARGE_BYTES:
+        if batch * row_bytes > MAX_LARGE_BYTES or batch > affordable:
             continue
         for shift in range(NUM_PROBES):
             positions = {position: (position + shift) % NUM_PROBES for position in range(batch)}
@@ -199,10 +226,11 @@ def _compare_large(group: ProbeGroup, session: Session, rng: np.random.Generator
 
 def _compare_random(group: ProbeGroup, session: Session) -> Iterator[_Comparison]:
     """Compare every row of the random batches with the same row alone."""
+    ragged = ragged_inputs(group.candidate.manifest)
     for inputs in group.random_batches():
         outputs, batch = session.run(inputs), len(next(iter(inputs.values())))
         for position in range(batch):
-            item = single_row(inputs, position)
+            item = single_row(inputs, position, ragged)
             shapes = f"inputs {_shapes(item)} alone and {_shapes(inputs)} there"
             location = f"position {position} of a batch of {batch}, {shapes}"
             yield from _compare_outputs(session.run(item), _row(outputs, position), location)
@@ -245,6 +273,8 @@ def _description(candidate: Candidate) -> str:
             "thread on the CPU"
         )
     ragged = "" if candidate.manifest.limits.max_steps is None else ", length and width"
+    if axes := free_axes(candidate.manifest):
+        ragged += ", and any " + " and ".join(axes)
     return (
         f"{items} with random others, at every position, padded with garbage; every row of random batches of any "
         f"size{ragged}; one thread on the CPU"

@@ -1,23 +1,26 @@
-"""Input batches for comparing a graph with its PyTorch model: test items and random items, of any size and length.
+"""Input batches for comparing a graph with its reference: test items and random items, of any size and length.
 
-Rows are ragged. Beyond a row's length the batch holds garbage instead of zeros, so a graph that reads it gives a wrong
-output. A language model's case also says in which chunks its rows are fed, so that the cases cover prefill, decode, and
+The first axis of every array counts the rows, wherever the graph has its batch axis. Rows with lengths are ragged:
+beyond a row's length the batch holds garbage instead of zeros, so a graph that reads it gives a wrong output. All rows
+have the same size of every other free axis. A language model's case also says in which chunks its rows are fed, so that the cases cover prefill, decode, and
 chunks on a filled cache. The same seed draws the same cases.
 
 Shapes: B batch, T steps.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from export.gates.inputs.items import item_sizes, overlay_item
+from export.gates.inputs.sizes import Sizes, clip_sizes, draw_sizes, grid_sizes, longest_row
+from export.gates.inputs.values import random_values
 from export.source import Source
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
-from service.contract.readers import TextReader
 from service.contract.tensors import TensorSpec
 from service.manifest import Manifest
 
@@ -26,9 +29,6 @@ BATCHES = (1, 2, 3, 16, 64)
 LENGTHS = (1, 2, 7)
 # Batches with more steps than this are tested with random items only.
 MAX_TEST_STEPS = 4096
-# Inputs with a steps axis, and the state of a series tagger.
-RAGGED = ("ids", "series")
-STATES = ("h", "c")
 
 Items = Literal["random", "test"]
 ITEMS: tuple[Items, ...] = ("random", "test")
@@ -55,45 +55,66 @@ class Case:
 
 
 def parity_cases(source: Source, manifest: Manifest) -> Iterator[Case]:
-    """Every batch size with every length, with random items and, except for the largest batches, with test items.
+    """Every batch size with every length or size, with random items and, except in the largest batches, test items.
 
-    A language model has no batches of more than MAX_TEST_STEPS tokens: they take as long as all others.
+    A language model has no batches of more than MAX_TEST_STEPS tokens: they take as long as all others. A model without
+    a batch axis has one row.
     """
-    longest = manifest.limits.max_steps
+    longest = longest_row(manifest)
     is_cached = isinstance(manifest.head, LanguageModelHead)
     rng = np.random.default_rng(0)
-    for steps in [None] if longest is None else sorted({min(n, longest) for n in LENGTHS} | {longest}):
-        for batch in BATCHES:
-            is_large = batch * (steps or 1) > MAX_TEST_STEPS
-            for items in () if is_large and is_cached else ITEMS[:1] if is_large else ITEMS:
-                yield draw_case(source, manifest, batch=batch, steps=steps, items=items, rng=rng)
+    for sizes in grid_sizes(manifest):
+        for steps in [None] if longest is None else sorted({min(n, longest) for n in LENGTHS} | {longest}):
+            for batch in BATCHES if manifest.is_batched else BATCHES[:1]:
+                is_large = batch * (steps or 1) > MAX_TEST_STEPS
+                for items in () if is_large and is_cached else ITEMS[:1] if is_large else ITEMS:
+                    yield draw_case(source, manifest, batch=batch, steps=steps, items=items, rng=rng, sizes=sizes)
 
 
 def draw_case(
-    source: Source, manifest: Manifest, *, batch: int, steps: int | None, items: Items, rng: np.random.Generator
+    source: Source,
+    manifest: Manifest,
+    *,
+    batch: int,
+    steps: int | None,
+    items: Items,
+    rng: np.random.Generator,
+    sizes: Sizes | None = None,
 ) -> Case:
-    """A batch whose first row has `steps` steps and whose other rows have at most `steps`."""
-    sizes = {"batch": batch, "steps": steps or 1}
-    inputs = {spec.name: _random_input(source, manifest, spec, sizes, rng) for spec in _model_inputs(manifest)}
+    """A batch whose first row has `steps` steps and whose other rows have at most `steps`.
+
+    `sizes` are those of all other free axes; by default random ones, or those of a test item.
+    """
+    if sizes is None:
+        sizes = draw_sizes(manifest, rng)
+        if sizes and items == "test":
+            item = int(rng.integers(len(source.examples)))
+            sizes = clip_sizes(manifest, item_sizes(source, manifest, item))
+    inputs = _random_inputs(source, manifest, batch, steps, sizes, rng)
     if items == "test":
-        _overlay_test_items(source, inputs, rng)
+        _overlay_items(source, manifest, inputs, steps, rng)
     chunks = None
     if isinstance(manifest.head, LanguageModelHead):
         chunks = single_chunk(inputs["lengths"]) if items == "test" else random_chunks(inputs["lengths"], rng)
     size = f"batch {batch}" if steps is None else f"batch {batch}, {steps} steps"
+    free = "".join(f", {axis} {length}" for axis, length in sizes.items())
     feeding = "" if chunks is None else ", one prefill" if len(chunks) == 1 else f", in {len(chunks)} chunks"
-    return Case(name=f"{size}{feeding}, {items} items", inputs=inputs, chunks=chunks)
+    return Case(name=f"{size}{free}{feeding}, {items} items", inputs=inputs, chunks=chunks)
 
 
-def draw_rows(source: Source, manifest: Manifest, lengths_B: Array, rng: np.random.Generator) -> Tensors:
-    """Rows of these lengths (ones for a model without steps), with a test item in every second row."""
-    sizes = {"batch": len(lengths_B), "steps": int(lengths_B.max())}
-    inputs = {spec.name: _random_input(source, manifest, spec, sizes, rng) for spec in _model_inputs(manifest)}
-    if "lengths" in inputs:
+def draw_rows(
+    source: Source, manifest: Manifest, lengths_B: Array, rng: np.random.Generator, sizes: Sizes | None = None
+) -> Tensors:
+    """Rows of these lengths (ones for a model without lengths), with a test item in every second row."""
+    has_lengths = longest_row(manifest) is not None
+    steps = int(lengths_B.max()) if has_lengths else None
+    inputs = _random_inputs(source, manifest, len(lengths_B), steps, sizes or {}, rng)
+    if has_lengths:
         inputs["lengths"] = lengths_B.astype(np.int64)
     items = rng.integers(0, len(source.examples), len(lengths_B))
     for row in range(1, len(lengths_B), 2):
-        _overlay_test_item(source, inputs, row, int(items[row]), int(lengths_B[row]))
+        own_steps = int(lengths_B[row]) if has_lengths else None
+        overlay_item(source, manifest, inputs, row, int(items[row]), own_steps)
     return inputs
 
 
@@ -112,62 +133,43 @@ def random_chunks(lengths_B: Array, rng: np.random.Generator) -> Array:
     return np.stack([chunk for chunk in chunks if chunk.any()])
 
 
+def ragged_inputs(manifest: Manifest) -> frozenset[str]:
+    """The inputs with the steps of rows that have lengths of their own."""
+    if longest_row(manifest) is None:
+        return frozenset()
+    return frozenset(spec.name for spec in manifest.inputs if spec.row_shape[:1] == ("steps",))
+
+
 def _model_inputs(manifest: Manifest) -> tuple[TensorSpec, ...]:
-    """The inputs of the PyTorch model: those of the graph, without the cache of a language model."""
+    """The inputs of the reference: those of the graph, without the cache of a language model."""
     if isinstance(manifest.head, LanguageModelHead):
         return manifest.inputs[0], TensorSpec(name="lengths", dtype="int64", shape=("batch",))
     return manifest.inputs
 
 
-def _random_input(
-    source: Source, manifest: Manifest, spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator
-) -> Array:
-    shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
-    match spec.name:
-        case "lengths":
-            lengths_B = rng.integers(1, sizes["steps"] + 1, shape)
-            lengths_B[0] = sizes["steps"]
-            return lengths_B
-        case "ids":
-            assert isinstance(manifest.reader, TextReader)
-            return rng.integers(0, manifest.reader.vocabulary, shape)
-        case "images":
-            return rng.integers(0, 256, shape, dtype=np.uint8)
-        case "series":
-            series = source.examples.inputs["series"]
-            return rng.normal(series.mean(), 2 * series.std() + 1e-3, shape).astype(np.float32)
-        case "h":
-            return rng.uniform(-1, 1, shape).astype(np.float32)
-        case _:
-            return rng.standard_normal(shape).astype(np.float32)
+def _random_inputs(
+    source: Source, manifest: Manifest, batch: int, steps: int | None, sizes: Sizes, rng: np.random.Generator
+) -> dict[str, Array]:
+    sizes = sizes if steps is None else {**sizes, "steps": steps}
+    inputs: dict[str, Array] = {}
+    for spec in _model_inputs(manifest):
+        shape = (batch, *(sizes[axis] if isinstance(axis, str) else axis for axis in spec.row_shape))
+        if spec.name == "lengths" and steps is not None:
+            inputs[spec.name] = rng.integers(1, steps + 1, shape)
+            inputs[spec.name][0] = steps
+        else:
+            inputs[spec.name] = random_values(source, manifest, spec, shape, rng)
+    return inputs
 
 
-def _overlay_test_items(source: Source, inputs: dict[str, Array], rng: np.random.Generator) -> None:
+def _overlay_items(
+    source: Source, manifest: Manifest, inputs: dict[str, Array], steps: int | None, rng: np.random.Generator
+) -> None:
     """Overwrite random items with test items, cut to the steps of the batch. The first item is repeated to fill it."""
     batch = len(next(iter(inputs.values())))
-    ragged = next((name for name in RAGGED if name in inputs), None)
-    for row, item in enumerate(rng.integers(0, len(source.examples), batch)):
-        steps = 1
-        if ragged is not None:
-            steps = inputs[ragged].shape[1]
-            steps = steps if row == 0 else min(_item_length(source, ragged, item), steps)
-            inputs["lengths"][row] = steps
-        _overlay_test_item(source, inputs, row, item, steps)
-
-
-def _overlay_test_item(source: Source, inputs: dict[str, Array], row: int, item: int, steps: int) -> None:
-    """Overwrite one row with a test item, cut or repeated to these steps, in its initial state."""
-    for name, array in inputs.items():
-        if name in RAGGED:
-            values = source.examples.inputs[name][item, : _item_length(source, name, item)]
-            array[row, :steps] = np.resize(values, (steps, *values.shape[1:]))
-        elif name in STATES:
-            # A test item is a whole sequence, so it starts from the initial state.
-            array[row] = 0
-        elif name != "lengths":
-            array[row] = source.examples.inputs[name][item]
-
-
-def _item_length(source: Source, ragged: str, item: int) -> int:
-    lengths = source.examples.inputs.get("lengths")
-    return source.examples.inputs[ragged].shape[1] if lengths is None else int(lengths[item])
+    for row, item in enumerate(rng.integers(0, len(source.examples), batch).tolist()):
+        own_steps = steps
+        if steps is not None:
+            own_steps = steps if row == 0 else min(item_sizes(source, manifest, item)["steps"], steps)
+            inputs["lengths"][row] = own_steps
+        overlay_item(source, manifest, inputs, row, item, own_steps)

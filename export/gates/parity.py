@@ -1,8 +1,8 @@
-"""The parity gate: the graph and the PyTorch model agree at every batch size and length, over the whole domain.
+"""The parity gate: the graph and its reference agree at every batch size and length, over the whole domain.
 
-Each output is finite and |onnx - torch| <= atol + rtol * |torch|. So the top label or token is the same, unless
-PyTorch's two best scores are closer than both tolerances together. A grid of sizes is measured in detail: a float64
-reference tells how much of a difference between the two float32 results is the error of each, and a second run must
+Each output is finite and |onnx - reference| <= atol + rtol * |reference|. So the top label or token is the same, unless
+the reference's two best scores are closer than both tolerances together. A grid of sizes is measured in detail: a
+float64 reference tells how much of a difference between the two float32 results is the error of each, and a second run must
 give the same bits. After the grid follow every length, every batch size and structured inputs, each element of each
 output compared.
 """
@@ -18,9 +18,10 @@ from export.gates.backends import Backend, reference_backend, session_backend
 from export.gates.cases import Array, Case, parity_cases
 from export.gates.coverage.cached import check_cached
 from export.gates.coverage.comparison import Coverage
-from export.gates.coverage.domain import choose_domain
-from export.gates.coverage.sizes import check_batch_sizes, check_lengths
+from export.gates.coverage.domain import with_domain
+from export.gates.coverage.sizes import check_axes, check_batch_sizes, check_lengths
 from export.gates.coverage.structured import check_structured
+from export.gates.inputs.sizes import free_axes, longest_row
 from service.contract.heads import LanguageModelHead
 from service.engine.verification.parity import compare
 from service.manifest import Tolerance, ValueRange
@@ -30,7 +31,7 @@ from service.manifest import Tolerance, ValueRange
 class Measurement:
     """One output of one case.
 
-    `max_difference` is the largest |onnx - torch|, `tolerance_share` the largest share of its tolerance that an element
+    `max_difference` is the largest |onnx - reference|, `tolerance_share` the largest share of its tolerance that an element
     uses. The two errors are the largest distances from the float64 reference.
     """
 
@@ -59,25 +60,27 @@ class Parity:
         return max(self.of_output(output), key=lambda measurement: measurement.max_difference)
 
     def float64_errors(self, output: str) -> tuple[float, float]:
-        """PyTorch's and ONNX Runtime's largest distance from float64 over all cases."""
+        """The reference's and ONNX Runtime's largest distance from float64 over all cases."""
         measurements = self.of_output(output)
         return max(one.torch_error for one in measurements), max(one.onnx_error for one in measurements)
 
 
 def check_parity(candidate: Candidate) -> Parity:
     """Compare the grid and all coverages. Raises ExportError that names the output and the case."""
+    candidate = with_domain(candidate)
     source, manifest = candidate.source, candidate.manifest
     torch32, torch64 = reference_backend(source), reference_backend(source, float64=True)
     grid = compare_backends(
         candidate, parity_cases(source, manifest), torch32, torch64, session_backend(candidate.session)
     )
-    domain = choose_domain(source, manifest)
+    domain = dict(manifest.domain)
     coverages: list[Coverage] = []
     if isinstance(manifest.head, LanguageModelHead):
         coverages += check_cached(candidate)
     else:
-        coverages += [check_lengths(candidate)] if manifest.limits.max_steps is not None else []
-        coverages.append(check_batch_sizes(candidate))
+        coverages += [check_lengths(candidate)] if longest_row(manifest) is not None else []
+        coverages += [check_axes(candidate)] if free_axes(manifest) else []
+        coverages += [check_batch_sizes(candidate)] if manifest.is_batched else []
     coverages.append(check_structured(candidate, domain))
     return replace(grid, coverages=tuple(coverages), domain=domain)
 
@@ -112,9 +115,16 @@ def _run_twice(case: Case, onnx32: Backend) -> dict[str, Array]:
     except (ValueError, RuntimeError) as error:
         raise ExportError("parity", f"{case.name}: {error}") from error
     for output, values in first.items():
-        if values.tobytes() != second[output].tobytes():
+        if not has_equal_bits(values, second[output]):
             raise ExportError("parity", f"output {output!r} differs between two runs of the same input on {case.name}")
     return first
+
+
+def has_equal_bits(first: Array, second: Array) -> bool:
+    """Whether two arrays hold the same bits; of texts, the same texts."""
+    if first.dtype.hasobject:
+        return first.shape == second.shape and bool((first == second).all())
+    return first.tobytes() == second.tobytes()
 
 
 def _failure_message(output: str, case: Case, difference: float, detail: str, tolerance: Tolerance) -> str:
@@ -125,6 +135,11 @@ def _failure_message(output: str, case: Case, difference: float, detail: str, to
 
 
 def _measurement(case: Case, output: str, arrays: tuple[Array, Array, Array], tolerance: Tolerance) -> Measurement:
+    if arrays[0].dtype.kind not in "fiu":
+        # Texts and booleans that agree are equal.
+        return Measurement(
+            case=case.name, output=output, max_difference=0, tolerance_share=0, torch_error=0, onnx_error=0
+        )
     expected, actual, exact = (array.astype(np.float64) for array in arrays)
     distance = np.abs(actual - expected)
     is_integer = arrays[0].dtype.kind in "iu"
@@ -132,8 +147,8 @@ def _measurement(case: Case, output: str, arrays: tuple[Array, Array, Array], to
     return Measurement(
         case=case.name,
         output=output,
-        max_difference=float(distance.max()),
-        tolerance_share=float((distance / allowed).max()),
-        torch_error=float(np.abs(expected - exact).max()),
-        onnx_error=float(np.abs(actual - exact).max()),
+        max_difference=float(distance.max(initial=0.0)),
+        tolerance_share=float((distance / allowed).max(initial=0.0)),
+        torch_error=float(np.abs(expected - exact).max(initial=0.0)),
+        onnx_error=float(np.abs(actual - exact).max(initial=0.0)),
     )

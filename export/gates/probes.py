@@ -1,7 +1,7 @@
 """Probes, whose outputs must not depend on their batch, and the mixed batches that they are placed in.
 
 Every batch is one that the engine can form. For a model that batches across requests, it has rows of all lengths,
-padded with garbage. A language model reads each prompt alone, so its batches are single steps of rows whose caches have
+padded with garbage; all rows have the same size of every other free axis. A language model reads each prompt alone, so its batches are single steps of rows whose caches have
 the same capacity.
 
 A few probes are placed at every position of a batch (`ProbeGroup.mixed_batch`). Kernels process rows and steps in
@@ -9,13 +9,15 @@ groups of 4, 8, 16 or more and treat the remainder differently, so there are als
 length and width, in which every row is a probe (`ProbeGroup.random_batches`).
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from export.candidate import Candidate
-from export.gates.cases import ITEMS, RAGGED, Array, Items, draw_case
+from export.gates.cases import ITEMS, Array, Items, draw_case, ragged_inputs
+from export.gates.inputs.effort import UNBOUNDED, max_rows
+from export.gates.inputs.sizes import Sizes, draw_sizes, grid_sizes, longest_row, smallest_sizes
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
 from service.engine.generation.decoder import MIN_CACHE_CAPACITY, cache_capacity
@@ -36,11 +38,15 @@ MAX_ROWS, MAX_TOTAL_STEPS, SMALL_BATCH = 64, 2048, 4
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeGroup:
-    """Probes of one row each, without padding. `capacity` is that of their caches, None for a model without one."""
+    """Probes of one row each, without padding. `capacity` is that of their caches, None for a model without one.
+
+    `sizes` are those of the free axes of every probe.
+    """
 
     candidate: Candidate
     probes: tuple[Tensors, ...]
     capacity: int | None = None
+    sizes: Sizes = field(default_factory=dict)
 
     def mixed_batch(
         self, positions: Mapping[int, int], batch: int, padding: float, rng: np.random.Generator
@@ -57,12 +63,13 @@ class ProbeGroup:
 
     def shortened(self) -> "ProbeGroup":
         """The group with items of at most SHORT_STEPS steps, for batches of many rows."""
-        if self.capacity is not None or "lengths" not in self.probes[0]:
+        ragged = ragged_inputs(self.candidate.manifest)
+        if self.capacity is not None or not ragged:
             return self
         probes = []
         for number, probe in enumerate(self.probes):
             steps = min(SHORT_STEPS - number, int(probe["lengths"][0]))
-            cut = {name: array[:, :steps] if name in RAGGED else array for name, array in probe.items()}
+            cut = {name: array[:, :steps] if name in ragged else array for name, array in probe.items()}
             probes.append({**cut, "lengths": np.array([steps])})
         return replace(self, probes=tuple(probes))
 
@@ -70,22 +77,25 @@ class ProbeGroup:
         """Batches in which every row is a probe. Models with the same limits get the same sizes and widths."""
         limits = self.candidate.manifest.limits
         rng = np.random.default_rng((limits.max_items, limits.max_steps or 0, self.capacity or 0))
-        widths = _batch_widths(limits.max_steps if self.capacity is None else None, rng)
+        widths = _batch_widths(longest_row(self.candidate.manifest) if self.capacity is None else None, rng)
         for steps, number in zip(widths, rng.permutation(len(widths)).tolist(), strict=True):
-            batch = 1 + number % min(limits.max_items, MAX_ROWS, max(SMALL_BATCH, MAX_TOTAL_STEPS // (steps or 1)))
+            sizes = draw_sizes(self.candidate.manifest, rng)
+            affordable = max_rows(self.candidate, sizes, steps) // NUM_RANDOM_BATCHES
+            most = max(SMALL_BATCH, min(MAX_TOTAL_STEPS // (steps or 1), affordable))
+            batch = 1 + number % min(limits.max_items, MAX_ROWS, most)
             if self.capacity is not None:
                 probes = {position: self._shorter_probe(rng) for position in range(batch)}
                 yield self._mixed_steps(probes, batch, self.capacity, rng)
                 continue
             drawn = ITEMS[rng.integers(len(ITEMS))]
-            items = self._draw(batch, steps, drawn, rng)
+            items = self._draw(batch, steps, drawn, rng, sizes)
             # draw_case makes the first row the longest; rolling puts it at any position.
             shift = rng.integers(batch)
             yield {name: np.roll(array, shift, axis=0) for name, array in items.items()}
 
-    def _draw(self, batch: int, steps: int | None, items: Items, rng: np.random.Generator) -> Tensors:
+    def _draw(self, batch: int, steps: int | None, items: Items, rng: np.random.Generator, sizes: Sizes) -> Tensors:
         source, manifest = self.candidate.source, self.candidate.manifest
-        return draw_case(source, manifest, batch=batch, steps=steps, items=items, rng=rng).inputs
+        return draw_case(source, manifest, batch=batch, steps=steps, items=items, rng=rng, sizes=sizes).inputs
 
     def _shorter_probe(self, rng: np.random.Generator) -> Tensors:
         """A probe after fewer of its tokens. Its cache stays valid: an entry does not depend on later tokens."""
@@ -95,13 +105,14 @@ class ProbeGroup:
     def _mixed_items(
         self, probes: Mapping[int, Tensors], batch: int, padding: float, rng: np.random.Generator
     ) -> dict[str, Array]:
-        longest, steps = self.candidate.manifest.limits.max_steps, None
+        longest, steps = longest_row(self.candidate.manifest), None
+        ragged = ragged_inputs(self.candidate.manifest)
         if longest is not None:
             steps = min(longest, int(padding * max(int(probe["lengths"][0]) for probe in probes.values())))
-        inputs = dict(self._draw(batch, steps, "random", rng))
+        inputs = dict(self._draw(batch, steps, "random", rng, self.sizes))
         for position, probe in probes.items():
             for name, array in probe.items():
-                if name in RAGGED:
+                if name in ragged:
                     inputs[name][position, : array.shape[1]] = array[0]
                 else:
                     inputs[name][position] = array[0]
@@ -123,12 +134,17 @@ class ProbeGroup:
 
 
 def probe_groups(candidate: Candidate, session: Session, rng: np.random.Generator) -> Iterator[ProbeGroup]:
-    """One group with probes of different lengths, half of them test items; for a language model, one per capacity."""
+    """One group with probes of different lengths, half of them test items.
+
+    A model with free axes has a group for the smallest sizes, one for the sizes between, and one for the largest, as
+    far as they can be computed; a language model has one for each capacity.
+    """
     manifest = candidate.manifest
     longest = manifest.limits.max_steps
     if not isinstance(manifest.head, LanguageModelHead):
-        items = tuple(_item_probe(candidate, number, longest, rng) for number in range(NUM_PROBES))
-        yield ProbeGroup(candidate=candidate, probes=items)
+        for sizes in _probe_sizes(candidate):
+            probes = (_item_probe(candidate, number, sizes, rng) for number in range(NUM_PROBES))
+            yield ProbeGroup(candidate=candidate, probes=tuple(probes), sizes=sizes)
         return
     assert longest is not None
     for capacity in doubling(MIN_CACHE_CAPACITY, longest):
@@ -136,12 +152,26 @@ def probe_groups(candidate: Candidate, session: Session, rng: np.random.Generato
         yield ProbeGroup(candidate=candidate, probes=steps, capacity=capacity)
 
 
-def single_row(inputs: Tensors, row: int) -> Tensors:
-    """One row of a batch as a request of its own, without padding."""
-    width = int(inputs["lengths"][row]) if "lengths" in inputs else None
+def single_row(inputs: Tensors, row: int, ragged: Container[str]) -> Tensors:
+    """One row of a batch as a request of its own, without padding. `ragged` names the inputs with steps."""
+    width = int(inputs["lengths"][row]) if "lengths" in inputs and ragged else None
     return {
-        name: array[row : row + 1, :width] if name in RAGGED else array[row : row + 1] for name, array in inputs.items()
+        name: array[row : row + 1, :width] if name in ragged else array[row : row + 1] for name, array in inputs.items()
     }
+
+
+def affordable_rows(candidate: Candidate, sizes: Sizes) -> int:
+    """The number of rows that the batches of one group of probes may have in all."""
+    longest = longest_row(candidate.manifest)
+    return max_rows(candidate, sizes, None if longest is None else max(1, longest // 2))
+
+
+def _probe_sizes(candidate: Candidate) -> list[Sizes]:
+    grid = grid_sizes(candidate.manifest)
+    smallest, *others = [grid[i] for i in sorted({0, len(grid) // 3, 2 * len(grid) // 3})]
+    allowed = max_rows(candidate, smallest_sizes(candidate.manifest))
+    # Larger items than a few of which are affordable are left to the random batches.
+    return [smallest, *(sizes for sizes in others if 4 * max_rows(candidate, sizes) >= min(allowed, UNBOUNDED))]
 
 
 def prompt_pairs(candidate: Candidate, capacity: int, rng: np.random.Generator) -> Iterator[tuple[Tensors, Tensors]]:
@@ -168,9 +198,10 @@ def noise_inputs(
     }
 
 
-def _item_probe(candidate: Candidate, number: int, longest: int | None, rng: np.random.Generator) -> Tensors:
+def _item_probe(candidate: Candidate, number: int, sizes: Sizes, rng: np.random.Generator) -> Tensors:
+    source, manifest, longest = candidate.source, candidate.manifest, longest_row(candidate.manifest)
     steps = None if longest is None else max(min(2, longest), longest * (number + 1) // (NUM_PROBES + 1))
-    return draw_case(candidate.source, candidate.manifest, batch=1, steps=steps, items=_items(number), rng=rng).inputs
+    return draw_case(source, manifest, batch=1, steps=steps, items=_items(number), rng=rng, sizes=sizes).inputs
 
 
 def _prompt(

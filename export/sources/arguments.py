@@ -36,8 +36,12 @@ def add_onnx_arguments(parser: ArgumentParser) -> None:
 def add_hf_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="FOLDER", help="a folder written by save_pretrained")
     parser.add_argument("--task", choices=TASKS, required=True)
-    _add_examples(parser, required=False)
-    _add_spec(parser)
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        help='JSON lines of {"text": ...}, or a folder of pictures (default: export makes texts or pictures)',
+    )
+    parser.add_argument("--max-steps", type=int, help="the most tokens of a text (default: the folder's own limit)")
     _add_common(parser)
 
 

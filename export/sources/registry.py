@@ -43,12 +43,12 @@ WAYS: Mapping[str, Way] = {
     "onnx": Way(
         help="an ONNX graph with golden inputs and outputs",
         add_arguments=arguments.add_onnx_arguments,
-        module="export.sources.onnx_file",
+        module="export.sources.onnx_file.source",
     ),
     "hf": Way(
         help="a saved transformers model",
         add_arguments=arguments.add_hf_arguments,
-        module="export.sources.huggingface.source",
+        module="export.sources.huggingface.command",
     ),
     "keras": Way(
         help="a saved Keras 3 model",

@@ -14,18 +14,29 @@ from service.scoring.plan import format_error
 from service.scoring.sources import SOURCES
 from service.tasks import TASKS
 from service.tasks.body import parse_request
+from service.tasks.predict import accepted_fields
+from service.tasks.readers import READERS
 
 # Rows of a shard by pair of reader and head; SEQUENCE_SHARD_ROWS for the others.
-SHARD_ROWS = {"image -> labels": 16384, "text -> language-model": 64, "tensors -> image": 256}
-SEQUENCE_SHARD_ROWS = 4096
-REQUEST_FIELDS: Mapping[str, frozenset[str]] = {
-    "image -> labels": frozenset({"top_k"}),
-    "text -> labels": frozenset({"top_k", "truncate"}),
-    "series -> labels": frozenset({"top_k"}),
-    "series -> token-labels": frozenset({"top_k"}),
-    "text -> language-model": frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs", "seed"}),
-    "tensors -> image": frozenset({"seed"}),
+SHARD_ROWS = {
+    "image -> labels": 16384,
+    "text -> language-model": 64,
+    "tensors -> image": 256,
+    "image -> image": 256,
+    "image -> tensors": 256,
+    "tensors -> tensors": 256,
 }
+SEQUENCE_SHARD_ROWS = 4096
+TEXT_FIELDS = frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs", "seed"})
+
+
+def request_fields(manifest: Manifest) -> frozenset[str]:
+    """The options of a job: those of the task's request that are the same for all rows."""
+    if manifest.task == "generate":
+        return TEXT_FIELDS if manifest.head.kind == "language-model" else frozenset({"seed"})
+    reader = READERS[manifest.reader.kind]
+    of_rows = {reader.field, *reader.options(manifest)} - {"truncate"}
+    return frozenset(accepted_fields(manifest)) - of_rows
 
 
 def resolve_job(
@@ -40,7 +51,6 @@ def resolve_job(
     **options: Any,
 ) -> Job:
     """Fill in the defaults of a job and check its options against the first file. Raises ScoringError."""
-    pair = manifest.pair
     _check_request(manifest, request)
     first, file_columns = _first_with_columns(files, header=options["header"])
     if first.format == "openai" and id_column is None:
@@ -56,11 +66,11 @@ def resolve_job(
             model=manifest.name,
             version=manifest.version,
             input_format=first.format,
-            columns=map_columns(pair, columns, file_columns, reserved=copied, sparse=first.format == "jsonl"),
+            columns=map_columns(manifest, columns, file_columns, reserved=copied, sparse=first.format == "jsonl"),
             id_column=id_column,
             keep=keep,
             request=request,
-            shard_rows=shard_rows or SHARD_ROWS.get(pair, SEQUENCE_SHARD_ROWS),
+            shard_rows=shard_rows or SHARD_ROWS.get(manifest.pair, SEQUENCE_SHARD_ROWS),
             **options,
         )
     except ValidationError as error:
@@ -82,13 +92,12 @@ def _first_with_columns(files: Sequence[InputFile], *, header: bool) -> tuple[In
 
 def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:
     """Raise ScoringError for an option that the task's request does not have, or whose value it refuses."""
-    pair = manifest.pair
-    unknown = sorted(set(request) - REQUEST_FIELDS[pair])
+    fields = request_fields(manifest)
+    unknown = sorted(set(request) - fields)
     if unknown:
-        known = ", ".join(sorted(REQUEST_FIELDS[pair]))
-        raise ScoringError(f"--set {unknown[0]}: the options of a model {pair} are {known}")
-    items: dict[str, Any] = {"images": []} if manifest.task == "classify" else {}
+        known = ", ".join(sorted(fields)) or "none"
+        raise ScoringError(f"--set {unknown[0]}: the options of a model {manifest.pair} are {known}")
     try:
-        parse_request(TASKS[manifest.task].request, {"model": manifest.name, **items, **request})
+        parse_request(TASKS[manifest.task].request, {"model": manifest.name, **request})
     except EkibenError as error:
         raise ScoringError(f"--set {error.detail.removeprefix('/')}") from error

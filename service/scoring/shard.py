@@ -20,7 +20,7 @@ from service.scoring.output.rejects import RejectFile
 from service.scoring.output.sinks import Sink
 from service.scoring.plan import READ_ERRORS, ReadError, Shard, format_error, read_spec
 from service.scoring.prefetch import prefetch
-from service.scoring.scorers import SCORERS
+from service.scoring.scorers import scorer_type
 from service.scoring.sources import SOURCES
 
 CONFIDENCE_BINS = 20
@@ -34,7 +34,7 @@ class Context:
         self.job = job
         self.ledger = Ledger(job.output)
         self.model = load_bundle(job.bundles / job.model / job.version, job.device)
-        self.scorer = SCORERS[self.model.manifest.pair](self.model, job.columns, job.request)
+        self.scorer = scorer_type(self.model.manifest)(self.model, job.columns, job.request)
         self.num_labels = len(self.model.manifest.labels)
         self._file: InputFile | None = None
         self._source: Source | None = None

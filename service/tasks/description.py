@@ -54,25 +54,34 @@ def describe_requests(manifest: Manifest) -> JsonObject:
 
 def prediction_schema(manifest: Manifest) -> JsonObject:
     """Return the JSON schema of one prediction, with the names of the model."""
-    model = HEADS[manifest.head.kind].prediction
-    if manifest.head.kind == "token-labels" and manifest.reader.kind == "series":
+    reader, head = manifest.reader, manifest.head
+    model = HEADS[head.kind].prediction
+    has_steps = head.kind == "token-labels" and reader.kind == "series"
+    if has_steps:
         model = LabelPrediction
     schema = model.model_json_schema()
-    match manifest.head:
+    properties = schema["properties"]
+    given = {
+        "tokens": reader.kind == "text",
+        "steps": has_steps,
+        "state": isinstance(reader, SeriesReader) and reader.state is not None,
+    }
+    for name in [name for name in properties if name not in schema["required"]]:
+        if given[name]:
+            schema["required"].append(name)
+            properties[name] = properties[name]["anyOf"][0] | {"description": properties[name]["description"]}
+        else:
+            del properties[name]
+    match head:
         case LabelsHead(labels=labels) | MultilabelHead(labels=labels) | TokenLabelsHead(labels=labels):
-            schema["$defs"]["Ranked" if "Ranked" in schema["$defs"] else "TokenLabel"]["properties"]["label"] = {
-                "enum": list(labels)
-            }
+            for part in (schema, *schema["$defs"].values()):
+                if "label" in part["properties"]:
+                    part["properties"]["label"] = {"enum": list(labels)}
         case ValuesHead(names=names, units=units):
-            schema["properties"]["values"] = {
-                "type": "object",
-                "properties": {
-                    name: {"type": "number", "description": unit} for name, unit in zip(names, units, strict=True)
-                },
-                "required": list(names),
-            }
+            numbers = {name: {"type": "number", "description": unit} for name, unit in zip(names, units, strict=True)}
+            properties["values"] = {"type": "object", "properties": numbers, "required": list(names)}
         case EmbeddingHead(size=size):
-            schema["properties"]["embedding"] |= {"minItems": size, "maxItems": size}
+            properties["embedding"] |= {"minItems": size, "maxItems": size}
         case _:
             pass
     return schema

@@ -121,6 +121,8 @@ def _resolve_seed(request: GenerateRequest) -> int:
 async def _complete(
     model: Model, runner: Runner, request: GenerateRequest, seed: int, context: RequestContext
 ) -> list[JsonObject]:
+    head = model.manifest.head
+    assert isinstance(head, LanguageModelHead), "the head of text models that generate"
     assert model.tokenizer is not None, "every text model has a tokenizer"
     decode = model.tokenizer.decode
     check_unused_fields(["count"], request.model_fields_set, model.manifest, "`prompt`")
@@ -130,6 +132,7 @@ async def _complete(
         max_tokens=_max_tokens(request, max(map(len, rows)), model.manifest),
         sampling=Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, seed=seed),
         stops=_read_stops(request.stop),
+        stop_ids=frozenset(head.eos_ids),
     )
     try:
         generated_rows = await generate_tokens(model.session, rows, params, runner, decode, context=context)

@@ -120,7 +120,7 @@ def check_values(tensors: Mapping[str, Array], rules: Sequence[ValueRule]) -> No
 
 
 def _check_columns(tensor: Array, columns: tuple[tuple[float, float], ...], pointer: str) -> None:
-    low, high = np.array(columns, np.float64).T
+    low, high = np.array(columns, tensor.dtype).T  # numbers count in float32
     is_invalid = ~((tensor >= low) & (tensor <= high))
     for column in np.flatnonzero(is_invalid.any(axis=0))[:1].tolist():
         expected = f"{columns[column][0]} to {columns[column][1]}"

@@ -15,7 +15,12 @@ from tests.service.bundles import FAMILIES, TASK_OF_FAMILY
 from tests.service.requests import request_body
 
 ROOT = Path(__file__).parents[2]
-ENDPOINTS = {"classify": "/classify", "sequence-predict": "/sequence-predict", "generate": "/generate"}
+ENDPOINTS = {
+    "classify": "/classify",
+    "sequence-predict": "/sequence-predict",
+    "generate": "/generate",
+    "predict": "/predict",
+}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

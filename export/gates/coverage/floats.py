@@ -27,8 +27,8 @@ def latent_rows(test_latents: Array, domain: ValueRange) -> Iterator[Row]:
     """Structured latents: also each value alone at both ends."""
     shape, largest = test_latents.shape[1:], _largest(test_latents)
     rows = [
-        *_patterns(shape, domain),
-        *_of_test_items(list(test_latents[:NUM_TEST_ITEMS]), domain),
+        *patterns(shape, domain),
+        *of_test_items(list(test_latents[:NUM_TEST_ITEMS]), domain),
         *_single_values(shape, domain),
     ]
     for name, latents in _ordinary_first(rows, largest):
@@ -66,7 +66,7 @@ def _series(test: Mapping[str, Array], short: int, longest: int, domain: ValueRa
     for steps, stride in {longest: LONG_STRIDE, short: 1}.items():
         shape = steps, channels
         repeated = [np.resize(item, shape) for item in items[:NUM_TEST_ITEMS]]
-        rows = [*list(_patterns(shape, domain))[::stride], *_of_test_items(repeated, domain)]
+        rows = [*list(patterns(shape, domain))[::stride], *of_test_items(repeated, domain)]
         yield from ((f"{name}, {steps} steps", values) for name, values in rows)
     for channel, (_, values) in enumerate(_single_values((channels,), domain)):
         yield f"channel {channel // 2} alone at {values[channel // 2]:g}", np.tile(values, (short, 1))
@@ -79,18 +79,18 @@ def _series(test: Mapping[str, Array], short: int, longest: int, domain: ValueRa
 
 def _states(units: tuple[int, int], domain: Mapping[str, ValueRange]) -> list[dict[str, Array]]:
     """The initial state, both ends in all units, and random signs and values."""
-    patterns = [dict(_patterns(units, domain[part])) for part in ("h", "c")]
-    by_order = zip(*(list(part.values())[::-1] for part in patterns), strict=False)
+    parts = [dict(patterns(units, domain[part])) for part in ("h", "c")]
+    by_order = zip(*(list(part.values())[::-1] for part in parts), strict=False)
     zeros = np.zeros(units, np.float32)
     return [{"h": zeros, "c": zeros}, *({"h": h, "c": c} for h, c in by_order)]
 
 
-def _patterns(shape: tuple[int, ...], domain: ValueRange) -> Iterator[tuple[str, Array]]:
+def patterns(shape: tuple[int, ...], domain: ValueRange) -> Iterator[tuple[str, Array]]:
     """Equal values of every magnitude, alternating signs, and random values up to the ends of the domain."""
     rng = np.random.default_rng(8)
     yield "all values 0", np.zeros(shape, np.float32)
-    high = domain.high
-    powers = [10.0**exponent for exponent in range(-3, 1 + int(np.log10(high)))]
+    high = max(domain.high, -domain.low)
+    powers = [10.0**exponent for exponent in range(-3, 1 + int(np.log10(max(high, 1.0))))]
     for magnitude in (*TINY, *powers, high / 2, high):
         for value in (magnitude, -magnitude):
             yield f"all values {value:g}", np.full(shape, value, np.float32)
@@ -107,10 +107,10 @@ def _patterns(shape: tuple[int, ...], domain: ValueRange) -> Iterator[tuple[str,
         yield f"random signs, {kind} ({number})", values.astype(np.float32)
 
 
-def _of_test_items(items: list[Array], domain: ValueRange) -> Iterator[tuple[str, Array]]:
+def of_test_items(items: list[Array], domain: ValueRange) -> Iterator[tuple[str, Array]]:
     """Test items that are scaled, negated, reversed, or have ties."""
     for number, item in enumerate(items):
-        factor = domain.high / max(_largest(item), 1e-30)
+        factor = max(domain.high, -domain.low) / max(_largest(item), 1e-30)
         changes = {
             "tiny": item * np.float32(1e-6),
             "denormal": item * np.float32(1e-39),

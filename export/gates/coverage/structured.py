@@ -1,7 +1,7 @@
 """Inputs with structure that random and test items lack: extremes, ties, single values, every token and every grey.
 
 A graph that goes off at one pixel, one grey value or one token, or only for large or tiny numbers, differs on one of
-them. Series, states and latents reach both ends of the domain.
+them. Numbers reach both ends of the domain.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,42 +15,64 @@ from export.gates.coverage.comparison import Comparison, Coverage
 from export.gates.coverage.floats import latent_rows, series_rows
 from export.gates.coverage.images import image_rows
 from export.gates.coverage.row import Row
+from export.gates.coverage.table import table_rows
+from export.gates.coverage.tensors import tensor_rows
+from export.gates.inputs.effort import max_rows, sampled
+from export.gates.inputs.items import fit
+from export.gates.inputs.sizes import grid_sizes, smallest_sizes
+from export.source import Source
 from service.contract.heads import LanguageModelHead
-from service.contract.readers import ImageReader, TensorsReader, TextReader
-from service.manifest import ValueRange
+from service.contract.pairs import is_latent_generator
+from service.contract.readers import ImageReader, TableReader, TensorsReader, TextReader
+from service.manifest import Manifest, ValueRange
 
 # Bounds of one batch.
 MAX_ROWS, MAX_BYTES = 128, 16 << 20
 # Vocabularies above this size are sampled for a language model, whose logits have a value for every token.
 MAX_TOKENS = 4096
+# Test pictures that are cut or repeated to the size of the structured ones.
+NUM_PICTURES = 8
 # Rows with one token throughout have these lengths, and the longest of the model.
 TIED_LENGTHS = (2, 7, 64)
 
 
 def check_structured(candidate: Candidate, domain: Mapping[str, ValueRange]) -> Coverage:
-    """Compare all structured inputs of the model's family. Raises ExportError that names the input."""
+    """Compare all structured inputs of the reader. Raises ExportError that names the input."""
     source, session = candidate.source, session_backend(candidate.session)
     reference, exact = reference_backend(source), reference_backend(source, float64=True)
     comparison = Comparison(candidate.manifest, "structured inputs", exact=exact)
-    for case in _cases(structured_rows(candidate, domain), candidate):
+    count = max_rows(candidate, smallest_sizes(candidate.manifest))
+    for case in _cases(sampled(lambda: structured_rows(candidate, domain), count), candidate):
         comparison.add(case, reference(case), session(case))
     return comparison.result()
 
 
 def structured_rows(candidate: Candidate, domain: Mapping[str, ValueRange]) -> Iterator[Row]:
-    """The structured inputs of the model's family."""
-    examples, reader = candidate.source.examples.inputs, candidate.manifest.reader
-    match reader:
+    """The structured inputs of the reader."""
+    source, manifest = candidate.source, candidate.manifest
+    match manifest.reader:
         case ImageReader():
-            return image_rows(examples["images"])
+            return _pictures(source, manifest)
+        case TableReader():
+            return table_rows(source, manifest, domain)
         case TensorsReader():
-            return latent_rows(examples["latents"], domain["latents"])
-        case TextReader():
-            is_cached = isinstance(candidate.manifest.head, LanguageModelHead)
-            max_tokens = MAX_TOKENS if is_cached else reader.vocabulary
-            return _token_rows(reader.vocabulary, max_tokens, candidate.manifest.limits.max_steps or 1)
+            if is_latent_generator(manifest.reader, manifest.head, manifest.inputs):
+                return latent_rows(source.examples.inputs["latents"], domain["latents"])
+            return tensor_rows(source, manifest, domain)
+        case TextReader(vocabulary=vocabulary):
+            is_cached = isinstance(manifest.head, LanguageModelHead)
+            max_tokens = MAX_TOKENS if is_cached else vocabulary
+            return _token_rows(vocabulary, max_tokens, manifest.limits.max_steps or 1)
         case _:
             return series_rows(candidate, domain)
+
+
+def _pictures(source: Source, manifest: Manifest) -> Iterator[Row]:
+    """Structured pictures of the size of the model, or of the smallest size and the next."""
+    spec, images = manifest.inputs[0], source.examples.inputs["images"]
+    for sizes in grid_sizes(manifest)[:2]:
+        shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.row_shape)
+        yield from image_rows(images if not sizes else np.stack([fit(image, shape) for image in images[:NUM_PICTURES]]))
 
 
 def _token_rows(vocabulary: int, max_tokens: int, longest: int) -> Iterator[Row]:
@@ -93,8 +115,8 @@ def _cases(rows: Iterator[Row], candidate: Candidate) -> Iterator[Case]:
     """The rows, in order, as batches of rows of the same shapes."""
     batch: list[Row] = []
     for row in rows:
-        max_rows = max(1, min(MAX_ROWS, MAX_BYTES // sum(array.nbytes for array in row.inputs.values())))
-        if batch and (row.key != batch[0].key or len(batch) == max_rows):
+        most = max(1, min(MAX_ROWS, MAX_BYTES // max(1, sum(array.nbytes for array in row.inputs.values()))))
+        if batch and (row.key != batch[0].key or len(batch) == most):
             yield _case(batch, candidate)
             batch = []
         batch.append(row)

@@ -1,4 +1,4 @@
-"""The choice of golden rows: greedily those by which mutants differ most from the PyTorch model.
+"""The choice of golden rows: greedily those by which mutants differ most from the reference.
 
 A row kills a mutant if an output differs by more than the goldens allow at load. The margin of a mutant is the largest
 ratio of a difference to what is allowed, over the chosen rows. Each step adds the row that increases the margins of all

@@ -2,7 +2,8 @@
 
 Structured items are blank, faint, inverted and sparse pictures, series of other scales, and every word of the
 vocabulary alone. Some cases of the pool are mandatory, because they have the shapes at which a graph may fail: ragged
-batches, the longest item, every length at which the service may pad, and every capacity of a cache.
+batches, the longest item, every length at which the service may pad, several sizes of free axes, and every capacity of
+a cache.
 
 Shapes: B batch, T steps.
 """
@@ -15,9 +16,14 @@ import numpy as np
 from export.candidate import Candidate
 from export.gates.cases import ITEMS, Array, Items, draw_case
 from export.gates.golden.decoding import mandatory_prompts, optional_prompts
+from export.gates.inputs.effort import row_elements
+from export.gates.inputs.sizes import Sizes, free_axes, grid_sizes, longest_row
+from export.gates.inputs.values import within_domain
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
-from service.contract.readers import TextReader
+from service.contract.pairs import is_latent_generator
+from service.contract.readers import ImageReader, SeriesReader, TextReader
+from service.contract.tensors import FLOATS
 from service.engine.verification.shapes import doubling_with_midpoints
 from service.manifest import Manifest
 
@@ -25,6 +31,10 @@ from service.manifest import Manifest
 RAGGED_SIZES: tuple[tuple[int, int, Items], ...] = ((3, 7, "random"), (1, 1, "test"), (2, 1 << 30, "test"))
 FIRST_LENGTH = 8
 MAX_POOL_ROWS, MAX_POOL_BYTES = 512, 500_000
+# Rows of a model from elsewhere may be large: its pool has at least MIN_POOL_ROWS of them in groups of LARGE_GROUP.
+MIN_POOL_ROWS, LARGE_GROUP, MAX_LARGE_POOL_BYTES = 48, 8, 8 << 20
+# The rows at several sizes of free axes.
+MAX_AXIS_BYTES = 4 << 20
 # Of larger vocabularies, evenly spaced words are read.
 MAX_WORDS = 16_384
 # A group has rows of one source and one length. The trace has groups of another size.
@@ -47,7 +57,12 @@ def draw_pool(candidate: Candidate, *, seed: int) -> Pool:
         return Pool(
             mandatory=tuple(mandatory_prompts(candidate, rng)), optional=tuple(optional_prompts(candidate, rng))
         )
-    mandatory = (*_ragged_batches(candidate, rng), *_bucket_batches(candidate, rng), *_vocabulary_batches(candidate))
+    mandatory = (
+        *_ragged_batches(candidate, rng),
+        *_bucket_batches(candidate, rng),
+        *_axis_batches(candidate, rng),
+        *_vocabulary_batches(candidate),
+    )
     return Pool(mandatory=mandatory, optional=tuple(_optional_batches(candidate, rng)))
 
 
@@ -61,18 +76,30 @@ def row_bytes(tensors: Tensors) -> int:
 
 
 def _ragged_batches(candidate: Candidate, rng: np.random.Generator) -> Iterator[Tensors]:
-    longest = candidate.manifest.limits.max_steps
+    longest = longest_row(candidate.manifest)
     for batch, max_steps, source in RAGGED_SIZES:
+        batch = min(batch, candidate.manifest.limits.max_items)
         yield _draw(candidate, batch, None if longest is None else min(max_steps, longest), source, rng)
 
 
 def _bucket_batches(candidate: Candidate, rng: np.random.Generator) -> Iterator[Tensors]:
     """One row at each length to which the service may pad, and one that is a step longer."""
-    longest = candidate.manifest.limits.max_steps
+    longest = longest_row(candidate.manifest)
     for length in () if longest is None else doubling_with_midpoints(FIRST_LENGTH, longest):
         yield _draw(candidate, 1, length, "random", rng)
         if 2 * length < (longest or 0):
             yield _draw(candidate, 1, length + 1, "test", rng)
+
+
+def _axis_batches(candidate: Candidate, rng: np.random.Generator) -> Iterator[Tensors]:
+    """One row at each of several sizes of the free axes, the smallest first, as far as the bytes allow."""
+    manifest, longest, total = candidate.manifest, longest_row(candidate.manifest), 0
+    for number, sizes in enumerate(grid_sizes(manifest) if free_axes(manifest) else ()):
+        total += sum(row_elements(spec, sizes) * spec.numpy_dtype.itemsize for spec in manifest.inputs)
+        if number and total > MAX_AXIS_BYTES:
+            return
+        steps = None if longest is None else min(GROUP_STEPS[-1], longest)
+        yield _draw(candidate, 1, steps, ITEMS[number % 2], rng, sizes)
 
 
 def _vocabulary_batches(candidate: Candidate) -> Iterator[Tensors]:
@@ -87,40 +114,57 @@ def _vocabulary_batches(candidate: Candidate) -> Iterator[Tensors]:
 
 def _optional_batches(candidate: Candidate, rng: np.random.Generator) -> Iterator[Tensors]:
     """Groups of every source and length in turn, until the pool is full."""
-    limits = candidate.manifest.limits
-    lengths = [None] if limits.max_steps is None else [n for n in GROUP_STEPS if n <= limits.max_steps]
-    batch = min(GROUP_ROWS, limits.max_items)
+    manifest, longest = candidate.manifest, longest_row(candidate.manifest)
+    lengths = [None] if longest is None else [n for n in GROUP_STEPS if n <= longest]
+    batch = min(GROUP_ROWS, manifest.limits.max_items)
+    max_bytes = max_pool_bytes(candidate, MAX_POOL_BYTES, MIN_POOL_ROWS)
+    batch = batch if max_bytes == MAX_POOL_BYTES else min(batch, LARGE_GROUP)
+    is_generator = is_latent_generator(manifest.reader, manifest.head, manifest.inputs)
     size_bytes = 0
     for number in range(MAX_POOL_ROWS // batch):
         steps, source = lengths[number % len(lengths)], ITEMS[number // len(lengths) % 2]
         inputs = _draw(candidate, batch, steps, source, rng)
-        structured = _structured(inputs, number // (2 * len(lengths)), rng)
-        if "latents" in inputs:
+        structured = _structured(manifest, inputs, number // (2 * len(lengths)), rng)
+        if is_generator:
             _raise_latents(structured["latents"], number * batch)
         yield _within_domain(candidate.manifest, structured)
         size_bytes += batch * row_bytes(inputs)
-        if size_bytes > MAX_POOL_BYTES:
+        if size_bytes > max_bytes:
             return
 
 
-def _draw(candidate: Candidate, batch: int, steps: int | None, items: Items, rng: np.random.Generator) -> Tensors:
-    case = draw_case(candidate.source, candidate.manifest, batch=batch, steps=steps, items=items, rng=rng)
+def max_pool_bytes(candidate: Candidate, usual: int, num_rows: int) -> int:
+    """The bytes of a pool or of chosen rows: of a model from elsewhere, those of `num_rows` rows if they are more."""
+    if candidate.source.run is not None:
+        return usual
+    sizes = grid_sizes(candidate.manifest)[0]
+    row = sum(row_elements(spec, sizes) * spec.numpy_dtype.itemsize for spec in candidate.manifest.inputs)
+    return max(usual, min(num_rows * row, MAX_LARGE_POOL_BYTES))
+
+
+def _draw(
+    candidate: Candidate,
+    batch: int,
+    steps: int | None,
+    items: Items,
+    rng: np.random.Generator,
+    sizes: Sizes | None = None,
+) -> Tensors:
+    case = draw_case(candidate.source, candidate.manifest, batch=batch, steps=steps, items=items, rng=rng, sizes=sizes)
     return _within_domain(candidate.manifest, case.inputs)
 
 
 def _within_domain(manifest: Manifest, inputs: Tensors) -> Tensors:
-    domain = manifest.domain
-    return {
-        name: np.clip(array, domain[name].low, domain[name].high).astype(array.dtype) if name in domain else array
-        for name, array in inputs.items()
-    }
+    return {name: within_domain(manifest, name, array) for name, array in inputs.items()}
 
 
-def _structured(inputs: Tensors, variant: int, rng: np.random.Generator) -> Tensors:
-    """Change the pictures, series or latents of a group. The variants repeat; the first leaves them as they are."""
+def _structured(manifest: Manifest, inputs: Tensors, variant: int, rng: np.random.Generator) -> Tensors:
+    """Change the pictures and numbers of a group. The variants repeat; the first leaves them as they are."""
     changed = dict(inputs)
-    for name in {"images", "series", "latents"} & set(inputs):
-        changed[name] = _variant(inputs[name], variant % 4, rng)
+    for spec in manifest.inputs:
+        is_state = isinstance(manifest.reader, SeriesReader) and spec.name in {"h", "c"}
+        if isinstance(manifest.reader, ImageReader) or (spec.dtype in FLOATS and not is_state):
+            changed[spec.name] = _variant(inputs[spec.name], variant % 4, rng)
     return changed
 
 

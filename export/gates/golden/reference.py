@@ -1,10 +1,13 @@
-"""PyTorch's outputs for the inputs of a golden case, and how precise float32 is on them.
+"""The reference's outputs for the inputs of a golden case, and how precise float32 is on them.
 
 Golden values are those of the model in float64, rounded to the type of the output. The float32 model differs from them
-by rounding errors, and so does every correct graph: by a small multiple, whichever processor computes it.
+by rounding errors, and so does every correct graph: by a small multiple, whichever processor computes it. Where the
+reference has no float64, golden values are those of its float32, and the error is that of the graph.
 
 Shapes: B batch, S new steps, T tokens.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +15,7 @@ from export.candidate import Candidate
 from export.gates.backends import Backend, reference_backend
 from export.gates.cases import Array, Case
 from service.bundle import GoldenCase, Tensors
-from service.engine.verification.golden_inputs import PROMPTED
+from service.engine.verification.golden_inputs import PROMPTED, complete_inputs
 from service.engine.verification.parity import relative_error
 
 MAX_ROUNDING_SHARE = 0.25
@@ -21,7 +24,7 @@ MAX_ROUNDING_SHARE = 0.25
 def reference_cases(
     candidate: Candidate, batches: tuple[Tensors, ...]
 ) -> tuple[tuple[GoldenCase, ...], dict[str, float]]:
-    """The batches with the outputs of the PyTorch model, and each float output's largest rounding error in float32.
+    """The batches with the outputs of the reference, and each float output's largest rounding error in float32.
 
     The error is relative to the largest magnitude of its row.
     """
@@ -38,7 +41,7 @@ def reference_cases(
             continue
         for name, value in single.items():
             if value.dtype.kind == "f":
-                exact[name] = exact[name].astype(np.float32)
+                exact[name] = exact[name].astype(value.dtype)
                 rounding[name] = max(rounding.get(name, 0.0), relative_error(exact[name], value))
             else:
                 exact[name] = value
@@ -47,7 +50,7 @@ def reference_cases(
 
 
 def _stable_rows(candidate: Candidate, single: Tensors, exact: Tensors) -> Array:
-    """The rows on which float32 in PyTorch uses at most a quarter of the tolerance.
+    """The rows on which float32 in the reference uses at most a quarter of the tolerance.
 
     A long series may amplify rounding errors until they hide any mutant.
     """
@@ -58,6 +61,17 @@ def _stable_rows(candidate: Candidate, single: Tensors, exact: Tensors) -> Array
             allowed = MAX_ROUNDING_SHARE * (tolerance.atol + tolerance.rtol * np.abs(exact[name]))
             rows &= (np.abs(value - exact[name]) <= allowed).reshape(len(value), -1).all(1)
     return rows
+
+
+def rounding_of_graph(candidate: Candidate, cases: Sequence[GoldenCase]) -> dict[str, float]:
+    """The largest difference of each float output of the graph, relative to the largest magnitude of its row."""
+    rounding: dict[str, float] = {}
+    for case in cases:
+        outputs = candidate.session.run(complete_inputs(candidate.session, case.inputs), tuple(case.outputs))
+        for name, expected in case.outputs.items():
+            if expected.dtype.kind == "f" and expected.shape == outputs[name].shape:
+                rounding[name] = max(rounding.get(name, 0.0), relative_error(expected, outputs[name]))
+    return rounding
 
 
 def _outputs(backend: Backend, inputs: Tensors) -> dict[str, Array]:

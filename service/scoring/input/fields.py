@@ -7,6 +7,8 @@ these applies, the error lists the columns.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from service.contract.readers import SeriesReader, TableReader, TensorsReader
+from service.manifest import Manifest
 from service.scoring.input.files import InputFile
 from service.scoring.job import ScoringError
 
@@ -25,48 +27,67 @@ class Field:
     sparse: bool = False
 
 
-SEQUENCE = Field(name="sequence", aliases=("sequences", "series", "array"), required=True)
-LENGTH = Field(name="length", aliases=("lengths",))
 SEED = Field(name="seed", sparse=True)
-
-# By pair of reader and head.
+LANGUAGE_MODEL = (
+    Field(name="prompt", aliases=("prompts", "text"), required=True),
+    SEED,
+    *(Field(name=name, sparse=True) for name in ("max_tokens", "temperature", "top_k", "top_p", "stop")),
+    Field(name="logprobs"),
+)
+# By kind of reader.
 FIELDS: Mapping[str, tuple[Field, ...]] = {
-    "image -> labels": (Field(name="image", aliases=("images", "pixels", "array"), required=True),),
-    "text -> labels": (Field(name="text", aliases=("texts",), required=True),),
-    "series -> labels": (SEQUENCE, LENGTH),
-    "series -> token-labels": (SEQUENCE, LENGTH, Field(name="state", aliases=("states",), sparse=True)),
-    "text -> language-model": (
-        Field(name="prompt", aliases=("prompts", "text"), required=True),
-        SEED,
-        *(Field(name=name, sparse=True) for name in ("max_tokens", "temperature", "top_k", "top_p", "stop")),
-        Field(name="logprobs"),
+    "image": (Field(name="image", aliases=("images", "pixels", "array"), required=True),),
+    "text": (Field(name="text", aliases=("texts",), required=True),),
+    "series": (
+        Field(name="sequence", aliases=("sequences", "series", "array"), required=True),
+        Field(name="length", aliases=("lengths",)),
     ),
-    "tensors -> image": (SEED,),
 }
+STATE = Field(name="state", aliases=("states",), sparse=True)
+
+
+def fields_of(manifest: Manifest) -> tuple[Field, ...]:
+    """The fields of the rows that a model reads."""
+    reader = manifest.reader
+    if manifest.task == "generate":
+        return LANGUAGE_MODEL if manifest.head.kind == "language-model" else (SEED,)
+    if isinstance(reader, TableReader):
+        return tuple(Field(name=column.name, required=True) for column in reader.columns)
+    if isinstance(reader, TensorsReader):
+        return tuple(Field(name=spec.name, required=True) for spec in manifest.inputs)
+    has_state = isinstance(reader, SeriesReader) and reader.state is not None
+    return (*FIELDS[reader.kind], STATE) if has_state else FIELDS[reader.kind]
 
 
 def map_columns(
-    pair: str, requested: Mapping[str, str], columns: Sequence[str], *, reserved: Iterable[str], sparse: bool = False
+    manifest: Manifest,
+    requested: Mapping[str, str],
+    columns: Sequence[str],
+    *,
+    reserved: Iterable[str],
+    sparse: bool = False,
 ) -> dict[str, str]:
     """Map each field to the column that feeds it.
 
     The job asks for `requested`; `reserved` columns (the id, the copied ones) feed no field by default. With `sparse`,
-    rows may have other columns, so a sparse field takes the column of its name. Raises ScoringError with the columns.
+    rows may have other columns, so a sparse field takes the column of its name. Only a model with one required field
+    takes a column of another name without being told. Raises ScoringError with the columns.
     """
-    fields = {field.name: field for field in FIELDS[pair]}
+    fields = {field.name: field for field in fields_of(manifest)}
     unknown = sorted(set(requested) - set(fields))
     if unknown:
-        raise ScoringError(f"--column {unknown[0]}=…: the fields of a model {pair} are {', '.join(fields)}")
+        raise ScoringError(f"--column {unknown[0]}=…: the fields of a model {manifest.pair} are {', '.join(fields)}")
     absent = sorted(set(requested.values()) - set(columns))
     if absent:
         raise ScoringError(f"--column: no column {absent[0]!r}; available: {', '.join(map(repr, columns))}")
     mapped = dict(requested)
+    is_only = sum(field.required for field in fields.values()) == 1
     for field in fields.values():
         defaults = [name for name in (field.name, *field.aliases) if name in columns]
         if field.name not in mapped and defaults:
             mapped[field.name] = defaults[0]
         if field.name not in mapped and field.required:
-            left = [name for name in columns if name not in {*reserved, *mapped.values()}]
+            left = [name for name in columns if is_only and name not in {*reserved, *mapped.values()}]
             if len(left) != 1:
                 raise ScoringError(
                     f"cannot tell which column holds the {field.name}: pass --column {field.name}=NAME; "

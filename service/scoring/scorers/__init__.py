@@ -1,17 +1,24 @@
-"""The registry of scorers, by pair of reader and head."""
+"""The registry of scorers, by reader; a model that generates has one of its own."""
 
 from collections.abc import Mapping
 
+from service.manifest import Manifest
 from service.scoring.scorers.generate import GenerateScorer
 from service.scoring.scorers.images import ImageScorer
 from service.scoring.scorers.scorer import Scorer
 from service.scoring.scorers.sequences import SeriesScorer, TextScorer
+from service.scoring.scorers.table import TableScorer
+from service.scoring.scorers.tensors import TensorsScorer
 
 SCORERS: Mapping[str, type[Scorer]] = {
-    "image -> labels": ImageScorer,
-    "text -> labels": TextScorer,
-    "series -> labels": SeriesScorer,
-    "series -> token-labels": SeriesScorer,
-    "text -> language-model": GenerateScorer,
-    "tensors -> image": GenerateScorer,
+    "image": ImageScorer,
+    "text": TextScorer,
+    "series": SeriesScorer,
+    "table": TableScorer,
+    "tensors": TensorsScorer,
 }
+
+
+def scorer_type(manifest: Manifest) -> type[Scorer]:
+    """Return the scorer of a model."""
+    return GenerateScorer if manifest.task == "generate" else SCORERS[manifest.reader.kind]

@@ -1,44 +1,49 @@
-"""Scores images, given as pixels or as encoded files. A column of pixels is used as it is, without a loop over rows."""
+"""Reads images, given as pixels or as encoded files. A column of pixels is used as it is, without a loop over rows."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from service.contract.readers import ImageReader, ImageSpec
+from service.contract.readers import ImageReader
+from service.manifest import Manifest
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import pixel_block, pixels_from_bytes, split_faults, to_python, try_read, unwrap
-from service.scoring.scorers.scorer import ScoredRows, Scorer, run_batches
+from service.scoring.scorers.scorer import Items, Scorer, batches_by_shape, batches_of
 from service.tasks.codecs.images import read_image
 from service.tasks.codecs.json_arrays import parse_pixels
+from service.tasks.readers.image import image_reader, is_quick
 
 
 class ImageScorer(Scorer):
-    def score(self, rows: Rows) -> ScoredRows:
-        images, indexes, faults = self._read(rows)
-        probabilities = np.zeros((0, len(self._labels)), np.float32)
-        if len(images):
-            probabilities = run_batches(self._model, "images", images, "probabilities")
-        not_finite = self._output_check.bad_rows({"probabilities": probabilities}, {})
-        return self._rank((indexes, faults), probabilities, not_finite)
-
-    def _read(self, rows: Rows) -> tuple[npt.NDArray[np.uint8], Any, dict[int, str]]:
-        """The images that could be read, their indexes, and why the others could not."""
-        reader, name = self._model.manifest.reader, self._columns["image"]
-        assert isinstance(reader, ImageReader)
-        column, shape = unwrap(rows.columns[name]), reader.fixed_shape
-        block = pixel_block(column, shape) if not rows.faults else None
-        if block is not None:
-            return block, np.arange(len(block)), {}
-        results = [try_read(_read_one, item, reader) for item in to_python(column)]
+    def _read(self, rows: Rows) -> Items:
+        name = self._columns["image"]
+        column, manifest = unwrap(rows.columns[name]), self._manifest
+        has_one_size = is_quick(manifest)
+        if has_one_size and not rows.faults:
+            block = pixel_block(column, image_reader(manifest).fixed_shape)
+            if block is not None:
+                return Items(indexes=np.arange(len(block)), faults={}, batches=batches_of("images", block))
+        results = [try_read(_read_one, item, manifest) for item in to_python(column)]
         images, indexes, faults = split_faults(results, rows.faults, name)
-        return (np.stack(images) if images else np.zeros((0, *shape), np.uint8)), indexes, faults
+        if has_one_size and images:
+            return Items(indexes=indexes, faults=faults, batches=batches_of("images", np.stack(images)))
+        batches = batches_by_shape([{"images": image[None]} for image in images])
+        return Items(indexes=indexes, faults=faults, batches=batches)
 
 
-def _read_one(item: Any, image: ImageSpec) -> npt.NDArray[np.uint8]:
-    raw = pixels_from_bytes(item, image.fixed_shape)
-    if raw is not None:
-        return raw
-    if isinstance(item, list) and len(item) == np.prod(image.fixed_shape) and item and not isinstance(item[0], list):
-        return parse_pixels(item, (len(item),), "").reshape(image.fixed_shape)
-    return read_image(item, image, "")
+def _read_one(item: Any, manifest: Manifest) -> npt.NDArray[np.uint8]:
+    reader = image_reader(manifest)
+    shape = _raw_shape(reader)
+    if shape is not None:
+        raw = pixels_from_bytes(item, shape)
+        if raw is not None:
+            return raw
+        if isinstance(item, list) and len(item) == np.prod(shape) and item and not isinstance(item[0], list):
+            return parse_pixels(item, (len(item),), "").reshape(shape)
+    return read_image(item, reader, "", manifest.limits)
+
+
+def _raw_shape(reader: ImageReader) -> tuple[int, ...] | None:
+    """The shape of pixels without a header; None for a model of several sizes."""
+    return None if reader.height is None or reader.width is None else reader.fixed_shape

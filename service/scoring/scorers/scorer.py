@@ -1,9 +1,10 @@
-"""The interface of a scorer, its result, and the steps that scorers share.
+"""The scorer of a model: its reader turns rows of the input into tensors, its head turns outputs into columns.
 
 Invariant: every row is in one of the result's `indexes` and `faults`. A column has one value per scored row, in order.
+Rows of different shapes are computed in different batches.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -11,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from service.bundle import Tensors
 from service.engine.batching.outputs import OutputCheck
 from service.engine.sessions.model import Model
 from service.errors import not_finite_item
 from service.scoring.input.rows import Rows
-from service.tasks.heads.ranking import top_labels
+from service.scoring.scorers.columns import HEADS, Outputs
+from service.tasks.codecs.texts import TokenizedText
 
 # A batch of 24 images fits in a core's cache, and onnxruntime's AVX-512 kernel multiplies 12 rows at a time.
 BATCH_ROWS = 24
 Indexes: TypeAlias = Sequence[int] | npt.NDArray[np.int64]
+Positions: TypeAlias = slice | npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,71 +37,103 @@ class ScoredRows:
     confidence: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """The rows that were read, whose indexes and faults these are.
+
+    `batches` yields tensors of rows of one shape, with their positions among the items. `columns` are further columns
+    of the output, and `texts` the items of a model of texts.
+    """
+
+    indexes: Indexes
+    faults: Mapping[int, str]
+    batches: Iterable[tuple[Positions, Tensors]]
+    columns: Mapping[str, pa.Array] = field(default_factory=dict)
+    texts: Sequence[TokenizedText] = ()
+
+
 class Scorer:
     """Scores rows with one model. `columns` maps fields of the task to columns of the input."""
 
     def __init__(self, model: Model, columns: Mapping[str, str], request: Mapping[str, Any]) -> None:
         self._model, self._columns, self._request = model, columns, request
-        self._labels = pa.array(model.manifest.labels, pa.string())
+        self._manifest = model.manifest
         self._output_check = OutputCheck(model.manifest)
 
     def score(self, rows: Rows) -> ScoredRows:
-        raise NotImplementedError
+        """Read, compute and answer rows."""
+        items, head = self._read(rows), HEADS[self._manifest.head.kind]
+        outputs, not_finite = self._compute(items, head.outputs(self._manifest))
+        indexes, faults, columns, texts = items.indexes, items.faults, items.columns, items.texts
+        if not_finite:
+            finite = np.setdiff1d(np.arange(len(indexes)), list(not_finite))
+            faults = {**faults, **{int(indexes[i]): not_finite_item(name) for i, name in not_finite.items()}}
+            indexes = np.asarray(indexes)[finite]
+            columns = {name: column.take(pa.array(finite)) for name, column in columns.items()}
+            texts = [texts[i] for i in finite] if texts else ()
+            outputs = {
+                name: value[finite] if isinstance(value, np.ndarray) else [value[i] for i in finite]
+                for name, value in outputs.items()
+            }
+        answer = head.columns(self._manifest, outputs, texts, self._request)
+        return ScoredRows(
+            indexes=indexes,
+            faults=faults,
+            columns={**answer.columns, **columns},
+            labels=answer.labels,
+            confidence=answer.confidence,
+        )
 
     def close(self) -> None:
         """Release what the scorer holds; most hold nothing."""
 
-    def _rank(
-        self,
-        read: tuple[Indexes, Mapping[int, str]],
-        probabilities_BL: npt.NDArray[np.float32],
-        not_finite: Mapping[int, str],
-        **columns: pa.Array,
-    ) -> ScoredRows:
-        """Rank the labels of the rows that were read, whose indexes and faults these are, and add more columns.
+    def _read(self, rows: Rows) -> Items:
+        raise NotImplementedError
 
-        `not_finite` maps the position of a row among those that were read to an output of the model: it is rejected.
+    def _compute(self, items: Items, names: Sequence[str]) -> tuple[Outputs, dict[int, str]]:
+        """Return the outputs by position, and the positions whose outputs are not finite, with the first such output.
+
+        Outputs of one shape are one array; others are a list of arrays, without the steps beyond the length of a row.
         """
-        indexes, faults = read
-        if not_finite:
-            finite = np.setdiff1d(np.arange(len(indexes)), list(not_finite))
-            faults = {**faults, **{int(indexes[i]): not_finite_item(name) for i, name in not_finite.items()}}
-            indexes, probabilities_BL = np.asarray(indexes)[finite], probabilities_BL[finite]
-            columns = {name: column.take(pa.array(finite)) for name, column in columns.items()}
-        ranked = rank_columns(probabilities_BL, self._labels, self._request.get("top_k", 1))
-        return ScoredRows(
-            indexes=indexes,
-            faults=faults,
-            columns={**ranked["columns"], **columns},
-            labels=ranked["labels"],
-            confidence=ranked["confidence"],
-        )
+        specs = {spec.name: spec for spec in self._manifest.outputs}
+        count = len(items.indexes)
+        fixed = {name: tuple(axis for axis in specs[name].row_shape if isinstance(axis, int)) for name in names}
+        outputs: dict[str, Any] = {
+            name: np.empty((count, *fixed[name]), specs[name].numpy_dtype)
+            if len(fixed[name]) == len(specs[name].row_shape)
+            else [None] * count
+            for name in names
+        }
+        not_finite: dict[int, str] = {}
+        computed = self._output_check.computed(names)
+        for positions, inputs in items.batches:
+            values = self._model.session.run(inputs, computed)
+            places = np.arange(count)[positions]
+            bad = self._output_check.bad_rows(values, inputs)
+            not_finite |= {int(places[i]): name for i, name in bad.items()}
+            for name in names:
+                if isinstance(outputs[name], np.ndarray):
+                    outputs[name][positions] = values[name]
+                    continue
+                is_cut = self._manifest.is_ragged and "steps" in specs[name].shape
+                for i, place in enumerate(places.tolist()):
+                    outputs[name][place] = values[name][i, : inputs["lengths"][i]] if is_cut else values[name][i]
+        return outputs, not_finite
 
 
-def run_batches(model: Model, name: str, rows: npt.NDArray[Any], output: str) -> npt.NDArray[Any]:
-    """Compute one output of the session from the input `name`, BATCH_ROWS rows at a time. `rows` must not be empty."""
-    compute, names = model.session.compute, [output]
-    first = compute({name: rows[:BATCH_ROWS]}, names)[output]
-    whole = np.empty((len(rows), *first.shape[1:]), first.dtype)
-    whole[:BATCH_ROWS] = first
-    for begin in range(BATCH_ROWS, len(rows), BATCH_ROWS):
-        # Copying at once frees the session's own memory for the next batch while it is still in the cache.
-        whole[begin : begin + BATCH_ROWS] = compute({name: rows[begin : begin + BATCH_ROWS]}, names)[output]
-    return whole
+def batches_of(name: str, rows: npt.NDArray[Any]) -> Iterator[tuple[slice, Tensors]]:
+    """Yield consecutive rows of one shape as the input `name`, BATCH_ROWS at a time."""
+    for begin in range(0, len(rows), BATCH_ROWS):
+        part = slice(begin, begin + BATCH_ROWS)
+        yield part, {name: rows[part]}
 
 
-def rank_columns(probabilities_BL: npt.NDArray[np.float32], labels: pa.Array, top_k: int) -> dict[str, Any]:
-    """Fields of ScoredRows: `labels`, `confidence` and the columns label, probability and, if top_k > 1, top."""
-    order_BK, probability_BK = top_labels(probabilities_BL, top_k)
-    columns = {"label": labels.take(pa.array(order_BK[:, 0])), "probability": pa.array(probability_BK[:, 0])}
-    if top_k > 1:
-        count, width = order_BK.shape
-        flat_labels, flat_probabilities = labels.take(pa.array(order_BK.ravel())), pa.array(probability_BK.ravel())
-        columns["top"] = pair_lists(flat_labels, flat_probabilities, np.arange(count + 1) * width)
-    return {"columns": columns, "labels": order_BK[:, 0], "confidence": probability_BK[:, 0]}
-
-
-def pair_lists(labels: pa.Array, probabilities: pa.Array, offsets: npt.NDArray[np.int64]) -> pa.ListArray:
-    """Lists of pairs of label and probability, cut at the offsets."""
-    pairs = pa.StructArray.from_arrays([labels, probabilities], ["label", "probability"])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pairs)
+def batches_by_shape(rows: Sequence[Tensors], *, max_rows: int = BATCH_ROWS) -> Iterator[tuple[Positions, Tensors]]:
+    """Yield rows, each a batch of one, in batches of rows of equal shapes, in the order of the first of each shape."""
+    by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        by_shape.setdefault(tuple(value.shape for value in row.values()), []).append(i)
+    for positions in by_shape.values():
+        for begin in range(0, len(positions), max_rows):
+            part = positions[begin : begin + max_rows]
+            yield np.array(part), {name: np.concatenate([rows[i][name] for i in part]) for name in rows[part[0]]}

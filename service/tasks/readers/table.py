@@ -125,6 +125,6 @@ def describe_column(column: NumberColumn | CategoryColumn, manifest: Manifest) -
 
 def _quote(values: Sequence[str]) -> str:
     """Return the first values in quotes, each abbreviated, and the number of the others."""
-    shown = [repr(value if len(value) <= MAX_QUOTED_CHARS else f"{value[:MAX_QUOTED_CHARS]}…") for value in values]
+    quoted = [repr(value if len(value) <= MAX_QUOTED_CHARS else f"{value[:MAX_QUOTED_CHARS]}…") for value in values]
     others = len(values) - MAX_QUOTED_VALUES
-    return ", ".join(shown[:MAX_QUOTED_VALUES]) + (f" and {others} more" if others > 0 else "")
+    return ", ".join(quoted[:MAX_QUOTED_VALUES]) + (f" and {others} more" if others > 0 else "")

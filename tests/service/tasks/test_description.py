@@ -29,7 +29,7 @@ def test_the_example_is_answered_as_described(name: str, *, every_model: dict[st
     answer = asyncio.run(predict(model, runner, request, runner.new_context()))
     assert len(answer["predictions"]) == 1
     schema = description["prediction"]
-    assert set(schema["required"]) <= set(answer["predictions"][0]) <= set(schema["properties"])
+    assert set(schema["required"]) == set(answer["predictions"][0]) == set(schema["properties"])
     [field] = description["payload"]
     assert field == description["fields"][0]
     assert description["routes"][-1] == "/predict"

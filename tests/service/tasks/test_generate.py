@@ -4,6 +4,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from service.tasks.generate import (
     sample_latents,
 )
 from service.tasks.replay import answer_request
-from tests.service.bundles import CONTEXT, weights
+from tests.service.bundles import CONTEXT, NAMES, weights
 from tests.service.poisoned import NAN_NAMES, POISON_SEED, read_model, write_poisoned_bundle
 
 RunTask = Callable[..., dict[str, Any]]
@@ -83,6 +84,25 @@ def test_stop_text_ends_the_completion_before_it(run_task: RunTask) -> None:
     at = whole["text"].index(stop)
     [cut] = run_task("language-model", prompt="the ", seed=1, stop=["never", stop])["completions"]
     assert (cut["text"], cut["finish_reason"]) == (whole["text"][:at], "stop")
+
+
+def test_an_end_of_the_model_ends_the_completion_before_it(
+    models: dict[str, Model], runner: Runner, run_task: RunTask
+) -> None:
+    body = {"prompt": ["the ", "rice and "], "temperature": 0, "max_tokens": 12, "logprobs": True}
+    whole = run_task("language-model", **body)["completions"]
+    model = models["language-model"]
+    tokenizer, head = model.tokenizer, model.manifest.head
+    assert tokenizer is not None
+    ends = tuple({tokenizer.token_to_id(one["logprobs"][3]["token"]) for one in whole})
+    manifest = model.manifest.model_copy(update={"head": head.model_copy(update={"eos_ids": ends})})
+    request = {"model": NAMES["language-model"], **body}
+    answer = asyncio.run(answer_request(replace(model, manifest=manifest), runner, request))
+    for cut, one in zip(answer["completions"], whole, strict=True):
+        tokens = [entry["token"] for entry in one["logprobs"]]
+        at = next(i for i, token in enumerate(tokens) if tokenizer.token_to_id(token) in ends)
+        assert (cut["text"], cut["tokens"], cut["finish_reason"]) == ("".join(tokens[:at]), at, "stop")
+        assert cut["logprobs"] == one["logprobs"][:at]
 
 
 def test_temperature_zero_selects_the_most_probable_token(run_task: RunTask) -> None:

@@ -5,17 +5,19 @@ import base64
 import json
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from service.bundle import RequestCase
+from service.bundle import RequestCase, open_bundle
 from service.contract.heads import Head
 from service.contract.readers import Reader
 from service.engine.runner import Runner
-from service.engine.sessions.model import Model
+from service.engine.sessions.model import Model, create_model
+from service.engine.sessions.session import Session
 from service.errors import EkibenError, Fault
 from service.tasks.heads import HEADS
 from service.tasks.model_lookup import serves
@@ -25,6 +27,7 @@ from service.tasks.replay import answer_request_sync, compare_answers, replay_re
 from tests.service.bundles import NAMES
 from tests.service.pairs import ALL_PAIRS, GREY, PAIRS, ROW, TEXTS, request_body, weights
 from tests.service.requests import REQUEST_FIELDS
+from tests.service.tensor_bundles import write_echo, write_second_axis, write_without_batch
 
 Predict = Callable[..., Any]
 Refusal = Callable[..., tuple[str, str]]
@@ -59,13 +62,13 @@ def test_the_request_has_the_fields_of_every_reader_and_head() -> None:
 def test_items_have_the_same_answer_alone_and_together(name: str, *, predict_pair: Predict) -> None:
     fields = dict(ALL_PAIRS[name].fields)
     field = READERS[ALL_PAIRS[name].reader["kind"]].field
-    together = predict_pair(name, **fields)
+    predictions = predict_pair(name, **fields)
     if field == "tensors":
         num_items = len(next(iter(fields[field].values())))
         items = [{key: value[i : i + 1] for key, value in fields[field].items()} for i in range(num_items)]
     else:
         items = [[item] for item in fields[field]]
-    assert together == [predict_pair(name, **{**fields, field: item})[0] for item in items]
+    assert predictions == [predict_pair(name, **{**fields, field: item})[0] for item in items]
 
 
 def test_values_are_those_of_a_numpy_reference(predict_pair: Predict) -> None:
@@ -164,10 +167,10 @@ def test_a_file_for_a_model_that_reads_none_is_refused(pair_models: dict[str, Mo
 def test_images_of_different_sizes_are_answered_in_order(predict_pair: Predict) -> None:
     rng = np.random.default_rng(4)
     images = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((3, 4), (6, 5), (3, 4), (12, 10))]
-    together = predict_pair("tiny-masks", images=[image.tolist() for image in images])
-    masks = [np.asarray(Pillow.open(BytesIO(base64.b64decode(row["image"])))) for row in together]
+    predictions = predict_pair("tiny-masks", images=[image.tolist() for image in images])
+    masks = [np.asarray(Pillow.open(BytesIO(base64.b64decode(row["image"])))) for row in predictions]
     assert [mask.shape for mask in masks] == [image.shape for image in images]
-    assert together == [predict_pair("tiny-masks", images=[image.tolist()])[0] for image in images]
+    assert predictions == [predict_pair("tiny-masks", images=[image.tolist()])[0] for image in images]
     w = weights("tiny-masks")["w"][0, 0].astype(np.float64)
     for image, mask in zip(images, masks, strict=True):
         padded = np.pad(image.astype(np.float64), 1)
@@ -179,10 +182,10 @@ def test_images_of_different_sizes_are_answered_in_order(predict_pair: Predict) 
 def test_a_detector_answers_three_sizes_in_one_request(predict_pair: Predict) -> None:
     rng = np.random.default_rng(4)
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8).tolist() for size in ((3, 4), (6, 5), (9, 7))]
-    together = predict_pair("tiny-detector", images=images)
-    assert [np.shape(row["outputs"]["scores"]) for row in together] == [(3, 4), (6, 5), (9, 7)]
-    assert [np.shape(row["outputs"]["boxes"]) for row in together] == [(2, 4)] * 3
-    assert together == [predict_pair("tiny-detector", images=[image])[0] for image in images]
+    predictions = predict_pair("tiny-detector", images=images)
+    assert [np.shape(row["outputs"]["scores"]) for row in predictions] == [(3, 4), (6, 5), (9, 7)]
+    assert [np.shape(row["outputs"]["boxes"]) for row in predictions] == [(2, 4)] * 3
+    assert predictions == [predict_pair("tiny-detector", images=[image])[0] for image in images]
 
 
 class FailingRunner:
@@ -247,6 +250,29 @@ def test_large_outputs_are_written_on_the_host_thread(pair_models: dict[str, Mod
     recording.size = MAX_INLINE_BYTES // 4 + 1
     answer()
     assert calls == [HEADS["values"].answers]
+
+
+@pytest.mark.parametrize(
+    ("write", "tensors", "expected"),
+    [
+        (
+            write_second_axis,
+            {"x": [[[1, 2], [3, 4], [5, 6]], [[7, 8], [9, 10], [11, 12]]], "add": [1, 2, 3]},
+            [{"y": [9, 11]}, {"y": [14, 16]}, {"y": [19, 21]}],
+        ),
+        (write_without_batch, {"x": [[1, 8], [3, 4]]}, [{"y": [3, 8], "at": [1, 0]}]),
+        (lambda root: write_echo(root, "string"), {"x": [["a", "", "日本"]]}, [{"y": ["a", "", "日本"]}]),
+        (lambda root: write_echo(root, "bool"), {"x": [[True, False, True]] * 2}, [{"y": [True, False, True]}] * 2),
+    ],
+)
+def test_tensors_of_any_axes_and_dtypes_are_answered(
+    write: Callable[[Path], Path], tensors: Any, expected: Any, *, tmp_path: Path
+) -> None:
+    bundle = open_bundle(write(tmp_path))
+    model = create_model(bundle, Session(bundle.model, manifest=bundle.manifest, device="cpu"))
+    answer = answer_request_sync(model, {"model": bundle.manifest.name, "tensors": tensors})
+    assert answer["predictions"] == [{"outputs": outputs} for outputs in expected]
+    replay_requests(model, bundle.requests)
 
 
 @pytest.mark.parametrize("name", PAIRS)

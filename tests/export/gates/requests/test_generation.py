@@ -54,6 +54,23 @@ def test_a_wrong_token_or_log_probability_is_a_mismatch(candidates: Candidates) 
         request.check(wrong_logprob)
 
 
+def test_a_text_ends_where_the_model_ends_it_and_nowhere_else(candidates: Candidates) -> None:
+    candidate = candidates("tiny-prenorm")
+    request = list(prompt_cases(candidate))[1]
+    response = answer_request_sync(candidate_model(candidate), {"model": candidate.manifest.name, **request.body})
+    [completion] = response["completions"]
+    third = CHARACTERS.index(completion["logprobs"][2]["token"])
+    head = candidate.manifest.head.model_copy(update={"eos_ids": (third,)})
+    ending = replace(candidate, manifest=candidate.manifest.model_copy(update={"head": head}))
+    ended = list(prompt_cases(ending))[1]
+    ended.check(answer_request_sync(candidate_model(ending), {"model": candidate.manifest.name, **request.body}))
+    with pytest.raises(MismatchError, match=r"prompt 0, token \d: PyTorch ends the text here"):
+        ended.check(response)
+    shorter = {**completion, "finish_reason": "stop", "tokens": 1, "text": completion["text"][:1]}
+    with pytest.raises(MismatchError, match="prompt 0: ends after 1 tokens, PyTorch continues"):
+        request.check({"completions": [shorter]})
+
+
 def test_a_missing_completion_is_a_mismatch(candidates: Candidates) -> None:
     candidate = candidates("tiny-prenorm")
     request = next(prompt_cases(candidate))

@@ -4,15 +4,35 @@ import re
 
 import pytest
 
-from service.scoring.input.fields import FIELDS, check_columns, map_columns
+from service.manifest import Manifest
+from service.scoring.input.fields import check_columns, fields_of, map_columns
 from service.scoring.input.files import InputFile
 from service.scoring.job import ScoringError
-from service.scoring.scorers import SCORERS
-from tests.service.bundles import PAIRS
+from tests.service.bundles import FAMILIES, PAIRS
+from tests.service.engine.fakes import manifest
+
+MANIFESTS = {pair: manifest(family) for family, pair in PAIRS.items()}
 
 
-def test_every_family_has_fields_and_a_scorer() -> None:
-    assert set(FIELDS) == set(SCORERS) == set(PAIRS.values())
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_model_has_fields(family: str) -> None:
+    assert fields_of(manifest(family))
+
+
+def table() -> Manifest:
+    columns = [{"kind": "number", "name": "age"}, {"kind": "category", "name": "city", "values": ("Kobe", "Nara")}]
+    inputs = [
+        {"name": "numbers", "dtype": "float32", "shape": ("batch", 1)},
+        {"name": "categories", "dtype": "int64", "shape": ("batch", 1)},
+    ]
+    return manifest("image-classifier", reader={"kind": "table", "columns": columns}, inputs=inputs)
+
+
+def test_the_fields_of_a_table_are_its_columns_by_name() -> None:
+    assert map_columns(table(), {}, ["id", "city", "age"], reserved=["id"]) == {"age": "age", "city": "city"}
+    assert map_columns(table(), {"age": "years"}, ["years", "city"], reserved=()) == {"age": "years", "city": "city"}
+    with pytest.raises(ScoringError, match="cannot tell which column holds the city: pass --column city=NAME"):
+        map_columns(table(), {}, ["age", "town"], reserved=())
 
 
 @pytest.mark.parametrize(
@@ -34,7 +54,7 @@ def test_every_family_has_fields_and_a_scorer() -> None:
     ],
 )
 def test_columns_are_mapped_to_fields(pair, requested, columns, reserved, mapped) -> None:  # type: ignore[no-untyped-def]
-    assert map_columns(pair, requested, columns, reserved=reserved) == mapped
+    assert map_columns(MANIFESTS[pair], requested, columns, reserved=reserved) == mapped
 
 
 @pytest.mark.parametrize(
@@ -51,7 +71,7 @@ def test_columns_are_mapped_to_fields(pair, requested, columns, reserved, mapped
     ],
 )
 def test_sparse_fields_take_the_column_of_their_name(pair: str, columns: list[str], mapped: dict[str, str]) -> None:
-    assert map_columns(pair, {}, columns, reserved=(), sparse=True) == mapped
+    assert map_columns(MANIFESTS[pair], {}, columns, reserved=(), sparse=True) == mapped
 
 
 @pytest.mark.parametrize(
@@ -65,7 +85,7 @@ def test_sparse_fields_take_the_column_of_their_name(pair: str, columns: list[st
 )
 def test_unmappable_columns_are_an_error(requested: dict[str, str], columns: list[str], message: str) -> None:
     with pytest.raises(ScoringError, match=re.escape(message)):
-        map_columns("text -> labels", requested, columns, reserved=())
+        map_columns(MANIFESTS["text -> labels"], requested, columns, reserved=())
 
 
 def test_missing_column_error_names_the_file() -> None:

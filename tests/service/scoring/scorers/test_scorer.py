@@ -1,47 +1,53 @@
-"""Ranked labels as columns, and batches in order."""
+"""Batches of rows of one shape, in order."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from service.engine.sessions.model import Model
-from service.scoring.scorers import scorer
-from service.scoring.scorers.scorer import rank_columns, run_batches
-from service.tasks.heads.ranking import rank
+from service.scoring.input.rows import Rows
+from service.scoring.scorers import SCORERS, scorer, scorer_type
+from service.scoring.scorers.generate import GenerateScorer
+from service.scoring.scorers.scorer import batches_by_shape, batches_of
+from tests.service.bundles import FAMILIES
 from tests.service.scoring.inputs import images
 
-LABELS = ("a", "b", "c")
 
-
-@pytest.mark.parametrize("top_k", [1, 2, 3, 9])
-@pytest.mark.parametrize("rows", [0, 1, 50])
-def test_rank_columns_equals_the_ranking_of_the_service(top_k: int, rows: int) -> None:
-    rng = np.random.default_rng(0)
-    # Rounding makes ties.
-    probabilities = np.round(rng.dirichlet(np.ones(3), rows).reshape(rows, 3), 1).astype(np.float32)
-    found = rank_columns(probabilities, pa.array(LABELS), top_k)
-    expected = rank(probabilities, LABELS, top_k) if rows else []
-    assert found["columns"]["label"].to_pylist() == [top[0]["label"] for top in expected]
-    assert found["columns"]["probability"].to_pylist() == [top[0]["probability"] for top in expected]
-    assert [LABELS[i] for i in found["labels"]] == [top[0]["label"] for top in expected]
-    assert ("top" in found["columns"]) == (top_k > 1)
-    if top_k > 1:
-        assert found["columns"]["top"].to_pylist() == expected
-
-
-def test_run_batches_splits_rows_in_order(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_consecutive_rows_share_batches_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scorer, "BATCH_ROWS", 7)
-    model, given = models["image-classifier"], {"images": images(20)}
-    sizes: list[int] = []
+    rows = images(20)
+    batches = list(batches_of("images", rows))
+    assert [len(inputs["images"]) for _, inputs in batches] == [7, 7, 6]
+    assert np.array_equal(np.concatenate([inputs["images"] for _, inputs in batches]), rows)
+    assert np.arange(20)[[i for part, _ in batches for i in np.arange(20)[part]]].tolist() == list(range(20))
 
-    class Session:
-        def compute(self, inputs: Any, outputs: Any) -> Any:
-            sizes.append(len(inputs["images"]))
-            return model.session.run(inputs, outputs)
 
-    found = run_batches(replace(model, session=Session()), "images", given["images"], "probabilities")  # type: ignore[arg-type]
-    assert sizes == [7, 7, 6]
-    assert np.array_equal(found, model.session.run(given, ["probabilities"])["probabilities"])
+def test_rows_of_different_shapes_share_no_batch() -> None:
+    rows = [{"x": np.full((1, 2 + number % 3), number)} for number in range(30)]
+    found: dict[int, Any] = {}
+    for positions, inputs in batches_by_shape(rows, max_rows=4):
+        assert len(positions) == len(inputs["x"]) <= 4
+        found |= dict(zip(np.asarray(positions).tolist(), inputs["x"], strict=True))
+    assert [found[i].tolist() for i in range(30)] == [row["x"][0].tolist() for row in rows]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_model_has_a_scorer(family: str, models: dict[str, Model]) -> None:
+    manifest = models[family].manifest
+    expected = GenerateScorer if manifest.task == "generate" else SCORERS[manifest.reader.kind]
+    assert scorer_type(manifest) is expected
+
+
+def test_rows_with_outputs_that_are_not_finite_are_rejected(models: dict[str, Model]) -> None:
+    model = models["image-classifier"]
+    given = images(5)
+    scorer = scorer_type(model.manifest)(model, {"image": "image"}, {"top_k": 2})
+    whole = scorer.score(Rows(numbers=range(5), columns={"image": given}))
+    scorer._output_check.bad_rows = lambda outputs, inputs: {3: "logits"}  # type: ignore[method-assign]
+    scored = scorer.score(Rows(numbers=range(5), columns={"image": given}))
+    assert np.asarray(scored.indexes).tolist() == [0, 1, 2, 4]
+    assert list(scored.faults) == [3]
+    assert "logits" in scored.faults[3]
+    for name, column in scored.columns.items():
+        assert column.to_pylist() == [whole.columns[name].to_pylist()[i] for i in (0, 1, 2, 4)]

@@ -1,16 +1,21 @@
 """Every declared tensor is read by its name, with its dtype, its axes and its batch axis."""
 
 import asyncio
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.bundle import open_bundle
+from service.contract.tensors import Dtype
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.manifest import ValueRange
-from service.tasks.readers.tensors import num_rows, read, read_item, read_tensors
+from service.tasks.readers.tensors import read, read_item, read_tensors
+from tests.service.tensor_bundles import DTYPES, VALUES, write_echo, write_second_axis, write_without_batch
 
 TENSORS = {"points": [[0.5, -1], [2, 3]], "weights": [3, -4]}
 
@@ -62,19 +67,36 @@ def test_an_item_lacks_the_batch_axis(model: Model) -> None:
     assert {name: value.tolist() for name, value in tensors.items()} == {"points": [[0.5, 1]], "weights": [3]}
 
 
-def test_an_item_of_a_batch_axis_inside_is_wrapped_there(model: Model) -> None:
-    spec = model.manifest.inputs[0].model_copy(update={"shape": (2, "batch")})
-    manifest = model.manifest.model_copy(update={"inputs": (spec, model.manifest.inputs[1])})
-    tensors = read_item({"points": [0.5, 1], "weights": 3}, manifest, "")
-    assert tensors["points"].tolist() == [[0.5], [1]]
-    assert num_rows(tensors, manifest) == 1
-    assert num_rows({"points": np.zeros((2, 5)), "weights": np.zeros(5)}, manifest) == 5
+def test_a_batch_axis_inside_comes_first(tmp_path: Path) -> None:
+    manifest = open_bundle(write_second_axis(tmp_path)).manifest
+    times = [[[1, 2], [3, 4], [5, 6]], [[7, 8], [9, 10], [11, 12]]]
+    rows = read_tensors({"x": times, "add": [1, 2, 3]}, manifest, "")
+    assert rows["x"].tolist() == [[[1, 2], [7, 8]], [[3, 4], [9, 10]], [[5, 6], [11, 12]]]
+    assert rows["x"].flags.c_contiguous
+    item = read_item({"x": [[1, 2], [7, 8]], "add": 1}, manifest, "")
+    assert {name: value.tolist() for name, value in item.items()} == {"x": [[[1, 2], [7, 8]]], "add": [1]}
+    for tensors in ({"x": [[[1, 2]]] * 6, "add": [1]}, {"x": [[[1, 2], [3, 4]]], "add": [1]}):
+        with pytest.raises(EkibenError):
+            read_tensors(tensors, manifest, "")
 
 
-def test_a_model_without_a_batch_axis_has_one_item(model: Model) -> None:
-    specs = tuple(spec.model_copy(update={"shape": (4,)}) for spec in model.manifest.inputs)
-    manifest = model.manifest.model_copy(update={"inputs": specs})
-    assert num_rows({"points": np.zeros(4), "weights": np.zeros(4)}, manifest) == 1
+def test_a_model_without_a_batch_axis_has_one_row(tmp_path: Path, runner: Runner) -> None:
+    manifest = open_bundle(write_without_batch(tmp_path)).manifest
+    given = {"x": [[1, 2], [3, 4]]}
+    for read_any in (read_tensors, read_item):
+        assert read_any(given, manifest, "")["x"].tolist() == [[[1, 2], [3, 4]]]
+    model = SimpleNamespace(manifest=manifest)
+    [group] = asyncio.run(read(model, runner, {"tensors": given}, runner.new_context())).groups  # type: ignore[arg-type]
+    assert list(group.items) == [0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_is_read(dtype: Dtype, *, tmp_path: Path) -> None:
+    manifest = open_bundle(write_echo(tmp_path, dtype)).manifest
+    values = np.array([VALUES[dtype]], manifest.inputs[0].numpy_dtype)
+    rows = read_tensors({"x": values.tolist()}, manifest, "")
+    assert rows["x"].dtype == values.dtype
+    assert rows["x"].tolist() == values.tolist()
 
 
 @pytest.mark.parametrize("given", [None, 3, {"points": 1}, {"other": [1]}])
