@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from export.gates.inputs.effort import output_rows
 from export.gates.inputs.items import item_sizes, overlay_item
 from export.gates.inputs.sizes import Sizes, clip_sizes, draw_sizes, grid_sizes, longest_row
 from export.gates.inputs.values import random_values
@@ -57,8 +58,8 @@ class Case:
 def parity_cases(source: Source, manifest: Manifest) -> Iterator[Case]:
     """Every batch size with every length or size, with random items and, except in the largest batches, test items.
 
-    A language model has no batches of more than MAX_TEST_STEPS tokens: they take as long as all others. A model without
-    a batch axis has one row.
+    A language model has no batches of more than MAX_TEST_STEPS tokens, which take as long as all others, nor of more
+    outputs than fit into memory. A model without a batch axis has one row.
     """
     longest = longest_row(manifest)
     is_cached = isinstance(manifest.head, LanguageModelHead)
@@ -67,6 +68,7 @@ def parity_cases(source: Source, manifest: Manifest) -> Iterator[Case]:
         for steps in [None] if longest is None else sorted({min(n, longest) for n in LENGTHS} | {longest}):
             for batch in BATCHES if manifest.is_batched else BATCHES[:1]:
                 is_large = batch * (steps or 1) > MAX_TEST_STEPS
+                is_large = is_large or (is_cached and output_rows(manifest, steps, batch) < batch)
                 for items in () if is_large and is_cached else ITEMS[:1] if is_large else ITEMS:
                     yield draw_case(source, manifest, batch=batch, steps=steps, items=items, rng=rng, sizes=sizes)
 

@@ -19,6 +19,7 @@ from export.errors import ExportError
 from export.gates.backends import reference_backend, session_backend
 from export.gates.cases import Array, Case, single_chunk
 from export.gates.coverage.comparison import Comparison, Coverage
+from export.gates.inputs.effort import output_rows
 from export.gates.inputs.example_cases import example_cases
 from export.gates.scores import Score
 from training.batches import sequential_batches
@@ -128,7 +129,9 @@ class _Pair:
 def _scores(candidate: Candidate, pair: _Pair) -> list[dict[str, float]]:
     run = candidate.source.run
     assert run is not None
-    batch_size = MAX_WINDOWS if run.recipe.family == "language-model" else MAX_ITEMS
+    batch_size = MAX_ITEMS
+    if run.recipe.family == "language-model":
+        batch_size = output_rows(candidate.manifest, run.test.inputs["ids"].shape[1], MAX_WINDOWS)
     return evaluate_each(run.recipe.family, [pair.predict_torch, pair.predict_graph], run.test, batch_size=batch_size)
 
 
