@@ -1,4 +1,4 @@
-"""The errors of export: a model that must not be served, and a response that differs from PyTorch's.
+"""The errors of export: a model that must not be served, and a response that differs from the reference's.
 
 An `ExportError` reaches the user as one line that names the gate and what is wrong, with tensor and case if known.
 """
@@ -14,4 +14,4 @@ class ExportError(ValueError):
 
 
 class MismatchError(Exception):
-    """A response of the service code differs from what PyTorch computes for the same request."""
+    """A response of the service code differs from what the reference computes for the same request."""

@@ -1,6 +1,6 @@
 """`python -m export.mutate bundles/NAME`: how many mutants of a bundle the gates of export and its goldens refuse.
 
-A mutant that differs from PyTorch by no more than the tolerance on every probe is equivalent and not counted. The
+A mutant that differs from the reference by no more than the tolerance on every probe is equivalent and not counted. The
 others must be refused at export, and should be refused at load. The table also counts those that are refused without
 the knowledge of where the weights come from. The exit status is 1 if export accepts a structured mutant or more than
 1 % of the single weights.
@@ -29,6 +29,7 @@ from export.gates.requests.gate import check_requests
 from export.gates.structure import check_structure
 from export.mutation.corpus import draw_mutants
 from export.mutation.mutant import SINGLE_WEIGHT, Mutant
+from export.source import Source
 from export.sources.run import run_source
 from service.bundle import Bundle, GoldenCase, current_version, open_bundle
 from service.engine.sessions.tokenizer import read_tokenizer
@@ -51,7 +52,7 @@ BEHAVIOURAL_GATES: tuple[GateFunction, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """`deviation` is the largest difference from PyTorch in units of the tolerance, and counts only above 1."""
+    """`deviation` is the largest difference from the reference in units of the tolerance, and counts only above 1."""
 
     mutant: Mutant
     deviation: float
@@ -134,13 +135,15 @@ def _encodes_alike(first: Candidate, second: Candidate) -> bool:
 
 
 def new_assessor(name: str, *, runs: Path, bundles: Path, seed: int) -> Assessor:
-    """The assessor of the current version of a bundle. Raises BundleError, RunError."""
+    """The assessor of the current version of a bundle of a run. Raises BundleError, RunError."""
     folder = bundles / name
     bundle = open_bundle(folder / current_version(folder))
-    run = load_run(runs / name)
-    candidate = Candidate(
-        source=run_source(run), model=bundle.model, manifest=bundle.manifest, tokenizer=bundle.tokenizer
-    )
+    return source_assessor(run_source(load_run(runs / name)), bundle, seed=seed)
+
+
+def source_assessor(source: Source, bundle: Bundle, *, seed: int) -> Assessor:
+    """The assessor of a bundle of any source."""
+    candidate = Candidate(source=source, model=bundle.model, manifest=bundle.manifest, tokenizer=bundle.tokenizer)
     pool = draw_pool(candidate, seed=seed)
     probes, _ = reference_cases(candidate, (*pool.mandatory, *pool.optional))
     return Assessor(candidate=candidate, bundle=bundle, probes=probes)

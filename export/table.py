@@ -5,13 +5,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from service.bundle import current_version, open_bundle
+from service.contract.tensors import FLOATS
 from service.manifest import MODEL, Manifest
 
-HEADER = ("model", "what it is", "task", "on the test split", "PyTorch − ONNX", "allowed", "in a batch", "size")
+HEADER = ("model", "what it is", "task", "on the test split", "reference − ONNX", "allowed", "in a batch", "size")
 # The table shows the first of these metrics that the model has.
 METRICS = {
     "test_nats_per_character": "{:.3f} nats per character",
     "test_accuracy": "{:.2%} accuracy",
+    "test_label_accuracy": "{:.2%} of the labels",
+    "test_token_accuracy": "{:.2%} of the tokens",
+    "test_mean_absolute_error": "{:.4g} mean absolute error",
+    "test_nats_per_token": "{:.3f} nats per token",
     "test_coverage": "{:.3f} coverage",
 }
 
@@ -30,10 +35,8 @@ def markdown(manifests: Iterable[Manifest]) -> str:
 
 def row(manifest: Manifest) -> tuple[str, ...]:
     """The cells of one model, in the order of HEADER. The difference is the largest of any float output."""
-    largest = max(
-        (manifest.tolerance[spec.name] for spec in manifest.outputs if spec.dtype == "float32"),
-        key=lambda tolerance: tolerance.measured,
-    )
+    floats = [spec.name for spec in manifest.outputs if spec.dtype in FLOATS] or list(manifest.tolerance)
+    largest = max((manifest.tolerance[name] for name in floats), key=lambda tolerance: tolerance.measured)
     invariance = manifest.invariance
     return (
         manifest.name,

@@ -4,15 +4,17 @@ The pictures of training are copied, and the parity plot is added. The same run 
 covers the card, so a change of any text here changes every version.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from export.bundle.plots import parity_png
+from export.bundle.tables import markdown_table
+from export.bundle.use import describe_use
 from export.candidate import Candidate
 from export.gates.proof import Proof
 from export.gates.weights.gate import Weights
 from export.source import Source
-from service.contract.tensors import TensorSpec
-from service.manifest import CARD, Manifest
+from service.contract.tensors import FLOATS, TensorSpec
+from service.manifest import CARD, Manifest, Tolerance
 
 PARITY_PLOT = "parity.png"
 PICTURES = {
@@ -22,6 +24,8 @@ PICTURES = {
     "samples.png": "Samples",
 }
 SAMPLES = "samples.txt"
+# The reference of a graph that came with outputs, as its provenance calls it.
+GIVEN = "the given outputs"
 
 
 def card_files(candidate: Candidate, proof: Proof) -> dict[str, bytes]:
@@ -30,7 +34,9 @@ def card_files(candidate: Candidate, proof: Proof) -> dict[str, bytes]:
     names = [] if run is None else [name for name in (*PICTURES, SAMPLES) if (run.folder / name).is_file()]
     contents = {name: (run.folder / name).read_bytes() for name in names if run is not None}
     files = {name: content for name, content in contents.items() if name in PICTURES}
-    files[PARITY_PLOT] = parity_png(candidate.manifest, proof.parity)
+    files[PARITY_PLOT] = parity_png(
+        candidate.manifest, proof.parity, has_float64=candidate.source.predict_float64 is not None
+    )
     samples = contents.get(SAMPLES, b"").decode()
     return {**files, CARD: render_card(candidate, proof, pictures=list(files), samples=samples).encode()}
 
@@ -39,29 +45,19 @@ def render_card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], 
     """The text of `card.md`."""
     manifest = candidate.manifest
     sections = {
-        "Use": _use(manifest),
+        "Use": describe_use(manifest),
         "Data": _data(candidate.source),
         "Quality": _quality(candidate, proof, pictures, samples),
-        "Parity": _parity(manifest, proof),
+        "Parity": _parity(candidate, proof),
         "Requests": _requests(candidate, proof),
         "Golden cases": _goldens(proof),
-        "Invariance": _invariance(proof),
+        "Invariance": _invariance(candidate, proof),
         "Graph": _graph(candidate, proof),
         "Weights": _weights(proof.weights),
         "Provenance": _provenance(manifest),
     }
     body = "\n".join(f"## {title}\n\n{text.strip()}\n" for title, text in sections.items())
     return f"# {manifest.name}\n\n{manifest.summary}\n\n{body}"
-
-
-def _use(manifest: Manifest) -> str:
-    limits = manifest.limits
-    longest = "" if limits.max_steps is None else f", of at most {limits.max_steps} steps each"
-    labels = manifest.labels
-    label_list = f"\n\nLabels: {', '.join(f'`{label}`' for label in labels)}." if labels else ""
-    return (
-        f"Task `{manifest.task}`: `POST /{manifest.task}` with at most {limits.max_items} items{longest}.{label_list}"
-    )
 
 
 def _data(source: Source) -> str:
@@ -71,41 +67,83 @@ def _data(source: Source) -> str:
 
 
 def _quality(candidate: Candidate, proof: Proof, pictures: Sequence[str], samples: str) -> str:
+    reference = candidate.source.reference
+    if candidate.source.run is None:
+        return _measured_quality(candidate, proof)
     dataset = candidate.source.provenance.dataset
     metrics = markdown_table(
         ("metric", f"on {dataset}"),
         ((name, f"{value:.4f}") for name, value in candidate.source.provenance.metrics.items()),
     )
     comparison = markdown_table(
-        (f"on the test split of {dataset}", "PyTorch", "ONNX"),
+        (f"on the test split of {dataset}", reference, "ONNX"),
         ((name, f"{torch:.5f}", f"{graph:.5f}") for name, (torch, graph) in proof.metric.items()),
     )
     images = "\n\n".join(f"![{PICTURES[name]}]({name})" for name in pictures if name in PICTURES)
     sample_block = f"\n\nSamples:\n\n```text\n{samples.strip()}\n```" if samples else ""
-    measured = f"PyTorch and the graph, measured at export:\n\n{comparison}"
+    measured = f"{reference} and the graph, measured at export:\n\n{comparison}"
     return f"As training measured it:\n\n{metrics}\n\n{measured}\n\n{images}{sample_block}"
 
 
-def _parity(manifest: Manifest, proof: Proof) -> str:
+def _measured_quality(candidate: Candidate, proof: Proof) -> str:
+    """What the examples say about a model from elsewhere, of which no training recorded a metric."""
+    reference, num_items = candidate.source.reference, len(candidate.source.examples)
+    name = "the reference" if reference == GIVEN else reference
+    recorded = candidate.source.provenance.metrics
+    claims = markdown_table(
+        ("metric", "as its origin has it"), ((key, f"{value:.4f}") for key, value in recorded.items())
+    )
+    claimed = f"{claims}\n\n" if recorded else ""
+    if not proof.metric:
+        return (
+            f"{claimed}The examples have no targets that the head `{candidate.manifest.head.kind}` can be scored on, so "
+            f"no metric was measured. On all {num_items:,} examples the graph computes what {name} computes."
+        )
+    table = markdown_table(
+        (f"on the {num_items:,} examples", name, "ONNX"),
+        ((score, f"{expected:.5f}", f"{graph:.5f}") for score, (expected, graph) in proof.metric.items()),
+    )
+    return f"{claimed}Measured at export:\n\n{table}"
+
+
+def _parity(candidate: Candidate, proof: Proof) -> str:
+    manifest, source = candidate.manifest, candidate.source
     rows = []
     for name, tolerance in manifest.tolerance.items():
         largest, (torch_error, onnx_error) = proof.parity.largest(name), proof.parity.float64_errors(name)
-        allowed = (
-            "1 level, at most 1 in 1,000"
-            if _is_integer(manifest, name)
-            else f"{tolerance.atol:g} + {tolerance.rtol:g} × value"
-        )
+        allowed = _allowed(manifest, name, tolerance)
         errors = (f"{torch_error:.2e}", f"{onnx_error:.2e}")
         rows.append((f"`{name}`", f"{largest.max_difference:.2e}", allowed, largest.case, *errors))
     num_cases = len({measurement.case for measurement in proof.parity.measurements})
-    header = ("output", "largest difference", "allowed", "at", "PyTorch to float64", "ONNX to float64")
+    has_float64 = source.predict_float64 is not None
+    header = ("output", "largest difference", "allowed", "at")
+    if has_float64:
+        header = (*header, f"{source.reference} to float64", "ONNX to float64")
+    else:
+        rows = [row[: len(header)] for row in rows]
+    referee = (
+        "A float64 run is the referee." if has_float64 else "The reference has no float64, so there is no referee."
+    )
     return (
-        "PyTorch (eager, eval mode) against the session that serves, both in float32 on the CPU, over "
-        f"{num_cases} batches of real and random items, each run twice with the same bits. A float64 run is the "
-        f"referee.\n\n{markdown_table(header, rows)}\n\n"
+        f"{_reference(source)} against the session that serves, both in float32 on the CPU, over "
+        f"{num_cases} batches of real and random items, each run twice with the same bits. {referee}\n\n"
+        f"{markdown_table(header, rows)}\n\n"
         f"![Difference of each batch, relative to what is allowed]({PARITY_PLOT})\n\n"
         f"Also compared, every element of every output:\n\n{_coverages(proof)}{_domain(proof)}"
     )
+
+
+def _reference(source: Source) -> str:
+    if source.reference == GIVEN:
+        return "The given graph, run without optimisation and compared with the given outputs,"
+    return "PyTorch (eager, eval mode)" if source.reference == "PyTorch" else source.reference
+
+
+def _allowed(manifest: Manifest, output: str, tolerance: Tolerance) -> str:
+    [spec] = [spec for spec in manifest.outputs if spec.name == output]
+    if spec.dtype == "uint8":
+        return "1 level, at most 1 in 1,000"
+    return f"{tolerance.atol:g} + {tolerance.rtol:g} × value" if spec.dtype in FLOATS else "equal"
 
 
 def _coverages(proof: Proof) -> str:
@@ -142,22 +180,21 @@ def _goldens(proof: Proof) -> str:
     )
 
 
-def _is_integer(manifest: Manifest, output: str) -> bool:
-    return any(spec.name == output and spec.dtype != "float32" for spec in manifest.outputs)
-
-
 def _requests(candidate: Candidate, proof: Proof) -> str:
     sentences = [f"The service answers {len(proof.requests)} stored requests before it is ready."]
     labels = candidate.source.labels
     predictions = [prediction for case in proof.requests for prediction in case.answer.get("predictions", ())]
     if absent := [label for label in labels if label not in {prediction["label"] for prediction in predictions}]:
         listed = ", ".join(f"`{label}`" for label in absent)
-        sentences.append(f"PyTorch ranks these labels first for no test item, so no stored request does: {listed}.")
+        sentences.append(
+            f"{candidate.source.reference} ranks these labels first for no test item, so no stored request does: {listed}."
+        )
     elif labels:
         sentences.append("Each label ranks first in one of them.")
     if proof.tokens:
         num_tokens = len({token for case in proof.tokens for token in case.ids})
-        source = "training's" if candidate.source.tokens else "the run's"
+        run = candidate.source.run
+        source = "the source's" if run is None else "training's" if candidate.source.tokens else "the run's"
         sentences.append(
             f"It also compares the ids of {len(proof.tokens)} texts with those of {source} tokenizer; they hold "
             f"{num_tokens:,} of the {candidate.source.vocabulary:,} tokens."
@@ -165,8 +202,10 @@ def _requests(candidate: Candidate, proof: Proof) -> str:
     return " ".join(sentences)
 
 
-def _invariance(proof: Proof) -> str:
+def _invariance(candidate: Candidate, proof: Proof) -> str:
     certificate = proof.certificate
+    if not candidate.manifest.is_batched:
+        return "The model has no batch axis: every request has one item, which runs alone."
     level = certificate.invariance.level
     finding = (
         "not one bit of an answer depends on the batch"
@@ -195,7 +234,12 @@ def _graph(candidate: Candidate, proof: Proof) -> str:
     return f"{size}: {operators}.\n\n{tensors}"
 
 
-def _weights(weights: Weights) -> str:
+def _weights(weights: Weights | None) -> str:
+    if weights is None:
+        return (
+            "The graph came as a file, so no module says which weights belong where: they are not accounted for one by "
+            "one. What the graph computes was compared as said above."
+        )
     rows = ((change, str(count)) for change, count in weights.transformations.items())
     rounding = (
         f" Folded weights are within {weights.max_rounding:.1e} of their values in float64, relative to the largest."
@@ -221,9 +265,3 @@ def _provenance(manifest: Manifest) -> str:
     }
     rows = [*facts.items(), *provenance.versions.items()]
     return markdown_table(("", ""), ((name, str(value)) for name, value in rows))
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

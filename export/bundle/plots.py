@@ -28,16 +28,20 @@ STYLE = {
 }
 
 
-def parity_png(manifest: Manifest, parity: Parity) -> bytes:
+def parity_png(manifest: Manifest, parity: Parity, *, has_float64: bool = True) -> bytes:
     """The plot as PNG. The same measurements give the same bytes."""
     outputs = [spec.name for spec in manifest.outputs]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 1.9 + 0.34 * len(outputs)), dpi=110, layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        reference = manifest.provenance.reference
+        if has_float64:
+            left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+            _plot_float64_errors(right, parity, reference)
+        else:
+            left = figure.subplots()
         _plot_tolerance_shares(left, outputs, parity)
-        _plot_float64_errors(right, parity)
         figure.suptitle(
-            f"{manifest.name}: ONNX Runtime against PyTorch", fontsize=11, fontweight="bold", x=0.01, ha="left"
+            f"{manifest.name}: ONNX Runtime against {reference}", fontsize=11, fontweight="bold", x=0.01, ha="left"
         )
         buffer = BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
@@ -71,7 +75,7 @@ def _plot_tolerance_shares(axes: Axes, outputs: list[str], parity: Parity) -> No
     axes.legend(loc="lower left", frameon=False, fontsize=8)
 
 
-def _plot_float64_errors(axes: Axes, parity: Parity) -> None:
+def _plot_float64_errors(axes: Axes, parity: Parity, reference: str) -> None:
     errors = []
     for measurement in parity.measurements:
         if measurement.torch_error > 0 and measurement.onnx_error > 0:
@@ -80,7 +84,7 @@ def _plot_float64_errors(axes: Axes, parity: Parity) -> None:
     limits = (min(errors, default=1e-8) / 2, max(errors, default=1e-6) * 2)
     axes.plot(limits, limits, color=INK, lw=0.8, ls=":")
     axes.set(
-        xscale="log", yscale="log", xlim=limits, ylim=limits, xlabel="PyTorch to float64", ylabel="ONNX to float64"
+        xscale="log", yscale="log", xlim=limits, ylim=limits, xlabel=f"{reference} to float64", ylabel="ONNX to float64"
     )
     axes.grid(color=GRID)
     axes.set_axisbelow(True)

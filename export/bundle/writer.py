@@ -54,6 +54,10 @@ def _final_manifest(candidate: Candidate, proof: Proof, files: Mapping[str, byte
         for name, tolerance in with_rounding(candidate, proof.goldens.rounding).manifest.tolerance.items()
     }
     fields["domain"] = dict(proof.parity.domain)
+    if candidate.source.run is None:
+        metrics = {f"test_{name}": graph for name, (_, graph) in proof.metric.items()}
+        provenance = candidate.manifest.provenance
+        fields["provenance"] = provenance.model_copy(update={"metrics": {**provenance.metrics, **metrics}})
     fields["mutation"] = proof.goldens.score
     fields["invariance"] = proof.certificate.invariance
     fields["files"] = {

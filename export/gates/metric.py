@@ -1,8 +1,9 @@
-"""The metric gate: on the whole test split, the graph computes what PyTorch computes and scores what training recorded.
+"""The metric gate: on all examples, the graph computes what the reference computes, and scores what training recorded.
 
 Every element of every output is compared, and then the scores. Training recorded its metrics before any graph existed,
 so the scores reveal a mistake that export's reference and the graph share. An image generator has no labels; its own
-discriminator, which is not exported, scores its samples.
+discriminator, which is not exported, scores its samples. A model from elsewhere is scored by its head where its examples
+have targets, and the score is recorded in its provenance.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from export.errors import ExportError
 from export.gates.backends import reference_backend, session_backend
 from export.gates.cases import Array, Case, single_chunk
 from export.gates.coverage.comparison import Comparison, Coverage
+from export.gates.inputs.example_cases import example_cases
+from export.gates.scores import Score
 from training.batches import sequential_batches
 from training.evaluation import evaluate_each
 from training.families import FAMILIES, with_initial_state
@@ -31,16 +34,17 @@ MAX_ITEMS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class MetricResult:
-    """Each score in PyTorch and in the graph, and the comparison of the outputs."""
+    """Each score of the reference and of the graph, and the comparison of the outputs."""
 
     scores: dict[str, tuple[float, float]]
     coverage: Coverage
 
 
 def check_metric(candidate: Candidate) -> MetricResult:
-    """Compare the whole test split. Raises ExportError for an output out of tolerance, or a score that differs."""
+    """Compare all examples. Raises ExportError for an output out of tolerance, or a score that differs."""
     run = candidate.source.run
-    assert run is not None
+    if run is None:
+        return _check_examples(candidate)
     pair = _Pair(candidate)
     score = _realness if run.recipe.family == "image-generator" else _scores
     torch_scores, graph_scores = score(candidate, pair)
@@ -55,8 +59,28 @@ def check_metric(candidate: Candidate) -> MetricResult:
     )
 
 
-def _check_score(name: str, source: str, expected: float, actual: float) -> None:
-    if not abs(actual - expected) <= MAX_DIFFERENCE:
+def _check_examples(candidate: Candidate) -> MetricResult:
+    source = candidate.source
+    reference, session = reference_backend(source), session_backend(candidate.session)
+    exact = reference_backend(source, float64=True)
+    comparison = Comparison(candidate.manifest, "the examples", exact=exact, gate="metric")
+    scores = Score(source), Score(source)
+    for batch in example_cases(candidate):
+        outputs = reference(batch.case), session(batch.case)
+        comparison.add(batch.case, *outputs)
+        for score, values in zip(scores, outputs, strict=True):
+            if score.name is not None:
+                score.add(values, batch)
+    name = scores[0].name
+    if name is None:
+        return MetricResult(scores={}, coverage=comparison.result())
+    expected, actual = (score.mean() for score in scores)
+    _check_score(name, source.reference, expected, actual, size=max(1.0, abs(expected)))
+    return MetricResult(scores={name: (expected, actual)}, coverage=comparison.result())
+
+
+def _check_score(name: str, source: str, expected: float, actual: float, *, size: float = 1.0) -> None:
+    if not abs(actual - expected) <= MAX_DIFFERENCE * size:
         raise ExportError(
             "metric",
             f"{name} of the graph on the test split is {actual:.5f}, {source} had {expected:.5f}: "

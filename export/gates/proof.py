@@ -22,14 +22,16 @@ ReportStage = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """The results of all gates. `metric` maps a score to its value in PyTorch and in the graph.
+    """The results of all gates. `metric` maps a score to its value in the reference and in the graph.
+
+    `weights` is None if the graph came as a file, so that no module says which weights belong where.
 
     `coverages` says what was compared element by element, beside the grid of parity.
     """
 
     operators: dict[str, int]
     tokens: tuple[TokenCase, ...]
-    weights: Weights
+    weights: Weights | None
     parity: Parity
     coverages: tuple[Coverage, ...]
     metric: dict[str, tuple[float, float]]
@@ -51,14 +53,15 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
     tokens = check_vocabulary(candidate)
     check_manifest(candidate)
     report("weights")
-    weights = check_weights(candidate)
+    weights = None if candidate.source.module is None else check_weights(candidate)
     report("parity")
     parity = check_parity(candidate)
     report("metric")
+    # From here on, numbers are drawn within the domain that parity has shown.
+    candidate = replace(candidate, manifest=candidate.manifest.model_copy(update={"domain": dict(parity.domain)}))
     metric = check_metric(candidate)
     report("goldens")
-    domain = {"domain": dict(parity.domain)}
-    goldens = choose_goldens(replace(candidate, manifest=candidate.manifest.model_copy(update=domain)))
+    goldens = choose_goldens(candidate)
     report("invariance")
     certificate = certify(candidate, goldens.cases)
     report("requests")

@@ -19,7 +19,7 @@ ResponseCheck = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRequest:
-    """`check` compares the response to `body` with PyTorch's outputs for the same items."""
+    """`check` compares the response to `body` with the reference's outputs for the same items."""
 
     body: Body
     check: ResponseCheck

@@ -16,6 +16,7 @@ from export.errors import MismatchError
 from export.gates.cases import Array
 from export.gates.requests.checked_request import CheckedRequest, ResponseCheck, candidate_model
 from export.gates.requests.label_reference import items_by_label, label_probabilities, whole_items
+from service.contract.readers import SeriesReader
 from service.tasks.replay import answer_request_sync
 
 MAX_TOP_K = 1000
@@ -82,7 +83,11 @@ def series_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
 
 
 def stateful_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
-    """The series cases. Their check also sends each series in two halves, the second with the state of the first."""
+    """The series cases. With a state, their check also sends each series in two halves, the second with that state."""
+    reader = candidate.manifest.reader
+    if not isinstance(reader, SeriesReader) or reader.state is None:
+        yield from series_cases(candidate)
+        return
     model = candidate_model(candidate)
     for request in series_cases(candidate):
 
@@ -121,7 +126,7 @@ def _label_check(candidate: Candidate, inputs: dict[str, Array], top_k: int) -> 
             if not abs(entry["probability"] - expected) <= allowed or not is_ranked:
                 raise MismatchError(
                     f"{location}, rank {rank + 1}: label {entry['label']!r} with probability "
-                    f"{entry['probability']:.7f}, PyTorch gives it {expected:.7f} and has {labels[order[rank]]!r} "
+                    f"{entry['probability']:.7f}, {candidate.source.reference} gives it {expected:.7f} and has {labels[order[rank]]!r} "
                     f"at this rank"
                 )
 

@@ -25,7 +25,7 @@ from service.tasks.generate import sample_latents
 
 def prompt_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
     """Greedy and sampled continuations of the test text, with every sampling parameter."""
-    text = candidate.source.examples.texts[0]
+    text = _prompt_text(candidate)
     # A token has at least one character, so a prompt of this many characters leaves room for its continuation.
     half = (candidate.manifest.limits.max_steps or 1) // 2
     prompts = [text[len(text) * i // 8 :][: min(8 + 2 * i, half)] for i in range(8)]
@@ -42,6 +42,15 @@ def prompt_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
     ):
         seeded = {"seed": 7, **body}
         yield CheckedRequest(body=seeded, check=_completion_check(candidate, seeded))
+
+
+def _prompt_text(candidate: Candidate) -> str:
+    """The text of the examples; without one, what their tokens spell."""
+    examples = candidate.source.examples
+    if examples.texts:
+        return "".join(examples.texts)[: 1 << 20] if len(examples.texts) > 1 else examples.texts[0]
+    tokenizer = run_tokenizer(candidate)
+    return "".join(tokenizer.decode(ids.tolist()) for ids in examples.inputs["ids"][:64])
 
 
 def _vocabulary_prompts(candidate: Candidate, max_tokens: int) -> list[str]:
@@ -61,7 +70,7 @@ def run_tokenizer(candidate: Candidate) -> Tokenizer:
 
 
 def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
-    """Each token must be the one that the sampler draws from PyTorch's logits, which come from full forward passes."""
+    """Each token must be the one that the sampler draws from the reference's logits, of full forward passes."""
     tokenizer = run_tokenizer(candidate)
     sampling = Sampling(
         temperature=body.get("temperature", 1.0),
@@ -69,7 +78,8 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
         top_p=body.get("top_p", 1.0),
         seed=body["seed"],
     )
-    head, tolerance = candidate.manifest.head, candidate.manifest.tolerance["logits"]
+    head, reference = candidate.manifest.head, candidate.source.reference
+    tolerance = candidate.manifest.tolerance["logits"]
     end_ids = frozenset(head.eos_ids if isinstance(head, LanguageModelHead) else ())
 
     def logits(ids: Sequence[int]) -> Array:
@@ -91,19 +101,19 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
                     actual, expected = completion["logprobs"][step]["logprob"], log_probability(logits_V, ids[-1])
                     if not abs(actual - expected) <= 2 * (tolerance.atol + tolerance.rtol * abs(expected)):
                         raise MismatchError(
-                            f"prompt {i}, token {step}: log probability {actual:.6f}, PyTorch has {expected:.6f}"
+                            f"prompt {i}, token {step}: log probability {actual:.6f}, {reference} has {expected:.6f}"
                         )
             expected_text = tokenizer.decode(ids[start:])
             stops = [expected_text.find(stop) for stop in body.get("stop", []) if stop in expected_text]
             expected_text = expected_text[: min(stops)] if stops else expected_text
             if completion["text"] != expected_text:
                 raise MismatchError(
-                    f"prompt {i}: continued with {completion['text']!r}, PyTorch gives {expected_text!r}"
+                    f"prompt {i}: continued with {completion['text']!r}, {reference} gives {expected_text!r}"
                 )
             if completion["finish_reason"] == "stop" and not stops:
                 following = sample(logits(ids), sampling, len(ids))
                 if following not in end_ids:
-                    raise MismatchError(f"prompt {i}: ends after {len(ids) - start} tokens, PyTorch continues")
+                    raise MismatchError(f"prompt {i}: ends after {len(ids) - start} tokens, {reference} continues")
 
     return check
 
@@ -120,6 +130,8 @@ def image_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
             actual = np.stack([np.asarray(Image.open(BytesIO(base64.b64decode(text)))) for text in response["images"]])
             difference = compare(expected, actual, atol=0, rtol=0)
             if not difference.within:
-                raise MismatchError(f"pixels are {difference.worst:g} away from PyTorch's: {difference.detail}")
+                raise MismatchError(
+                    f"pixels are {difference.worst:g} away from {candidate.source.reference}: {difference.detail}"
+                )
 
         yield CheckedRequest(body={"count": count, "seed": seed}, check=check)

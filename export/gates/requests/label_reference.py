@@ -1,4 +1,4 @@
-"""PyTorch's probabilities of a classifier's labels, and the test items in which each label ranks first.
+"""The reference's probabilities of a classifier's labels, and the test items in which each label ranks first.
 
 A request in which a label ranks first names that label at the head of its answer, whatever the tolerance: labels that
 changed places in a manifest cannot pass its replay.
@@ -19,7 +19,7 @@ MAX_ITEMS = 10_000
 
 
 def label_probabilities(candidate: Candidate, inputs: dict[str, Array]) -> Array:
-    """PyTorch's probabilities, [B, L]; of a tagger, which starts from its initial state, [B, T, L]."""
+    """The reference's probabilities, [B, L]; of a tagger, which starts from its initial state, [B, T, L]."""
     reader = candidate.manifest.reader
     if isinstance(reader, SeriesReader) and reader.state is not None:
         zeros = np.zeros((len(inputs["lengths"]), reader.state.layers, reader.state.hidden), np.float32)

@@ -6,6 +6,7 @@ go into the bundle, and the service compares them before it is ready.
 """
 
 import hashlib
+from dataclasses import replace
 
 from tokenizers import Tokenizer
 
@@ -17,7 +18,7 @@ from service.contract.heads import LanguageModelHead
 from service.contract.readers import TextReader
 from service.engine.sessions.tokenizer import describe_difference, encode_texts, parse_tokenizer
 from service.manifest import TOKENIZER
-from training.recipe import IGNORE_INDEX
+from training.recipe import IGNORE_INDEX, Split
 from training.token_cases import choose_cases
 
 
@@ -31,14 +32,18 @@ def check_vocabulary(candidate: Candidate) -> tuple[TokenCase, ...]:
     assert candidate.tokenizer is not None
     try:
         tokenizer = parse_tokenizer(candidate.tokenizer, reader.vocabulary)
-        _check_ids(tokenizer, reader.vocabulary)
+        if candidate.source.run is not None:
+            _check_ids(tokenizer, reader.vocabulary)
     except ValueError as error:
         raise ExportError("vocabulary", f"{TOKENIZER}: {error}") from error
-    if not candidate.source.examples.texts:
+    if candidate.source.run is None:
+        _check_whole_texts(candidate, tokenizer)
+    elif not candidate.source.examples.texts:
         raise ExportError("vocabulary", "the test split has no texts to compare the tokenizer with")
-    check_test_ids = _check_text if isinstance(candidate.manifest.head, LanguageModelHead) else _check_texts
-    check_test_ids(candidate, tokenizer)
-    cases = candidate.source.tokens or choose_cases(candidate.tokenizer, candidate.source.examples)
+    else:
+        check_test_ids = _check_text if isinstance(candidate.manifest.head, LanguageModelHead) else _check_texts
+        check_test_ids(candidate, tokenizer)
+    cases = candidate.source.tokens or choose_cases(candidate.tokenizer, _known_texts(candidate))
     rows = encode_texts(tokenizer, [case.text for case in cases])
     for case, ids in zip(cases, rows, strict=True):
         if ids != list(case.ids):
@@ -96,6 +101,24 @@ def _check_texts(candidate: Candidate, tokenizer: Tokenizer) -> None:
             continue
         if ids != expected:
             raise ExportError("vocabulary", f"{TOKENIZER}: test text {i}: {describe_difference(text, expected, ids)}")
+
+
+def _known_texts(candidate: Candidate) -> Split:
+    """The examples, without the texts of a model from elsewhere, of which a long one may have been cut anywhere."""
+    examples = candidate.source.examples
+    return examples if candidate.source.run is not None else replace(examples, texts=())
+
+
+def _check_whole_texts(candidate: Candidate, tokenizer: Tokenizer) -> None:
+    """Every text of a model from elsewhere has the ids of its example, unless that is as long as any may be."""
+    split, longest = candidate.source.examples, candidate.manifest.limits.max_steps or 1
+    if len(split.texts) != len(split):
+        return
+    lengths = candidate.source.item_lengths().tolist()
+    for i, (text, ids) in enumerate(zip(split.texts, encode_texts(tokenizer, split.texts), strict=True)):
+        expected = split.inputs["ids"][i, : lengths[i]].tolist()
+        if lengths[i] < min(longest, max(lengths)) and ids != expected:
+            raise ExportError("vocabulary", f"{TOKENIZER}: text {i}: {describe_difference(text, expected, ids)}")
 
 
 def _check_text(candidate: Candidate, tokenizer: Tokenizer) -> None:

@@ -17,6 +17,7 @@ from service.bundle import GoldenCase
 from service.engine.sessions.session import Session
 from service.engine.verification.golden_inputs import complete_inputs
 from service.errors import BundleError
+from service.manifest import Manifest
 
 ELEMENTS_PER_ROUNDING_EDGE = 1000  # one element in this many may differ by one
 # On a CPU, a golden value may differ by this many times the rounding error that PyTorch showed at export. Measured on
@@ -127,7 +128,7 @@ def replay_cases(session: Session, cases: Mapping[int, GoldenCase]) -> dict[str,
                 shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in case.inputs.items())
                 message = (
                     f"{manifest.name}/{manifest.version}: golden case {number} ({shapes}): output {name!r} on "
-                    f"{session.provider} is {difference.worst:.3g} away from the PyTorch model "
+                    f"{session.provider} is {difference.worst:.3g} away from {_reference(manifest)} "
                     f"(atol {tolerance.atol:g}, rtol {tolerance.rtol:g}{_rounding_part(limit)}): {difference.detail}"
                 )
                 failures.append((difference.worst, message))
@@ -155,6 +156,11 @@ def row_ratios(session: Session, case: GoldenCase) -> npt.NDArray[np.float64]:
             rows = [(distance / bound).reshape(ratios.shape[1], -1).max(1, initial=0.0) for bound in bounds]
             ratios = np.maximum(ratios, rows)
     return ratios
+
+
+def _reference(manifest: Manifest) -> str:
+    reference = manifest.provenance.reference
+    return "the PyTorch model" if reference == "PyTorch" else reference
 
 
 def _rounding_part(limit: npt.NDArray[np.float64] | None) -> str:
