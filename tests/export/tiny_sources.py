@@ -3,6 +3,7 @@
 The graph of a source with free axes comes as a file, made by the exporter of PyTorch; all others are traced by export.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -158,6 +159,17 @@ class Unbatched(nn.Module):
         return torch.where(flags[:, None], self.layer(matrix), matrix.sum(1, keepdim=True))
 
 
+class Positional(nn.Module):
+    """A module whose inputs are positional, whatever their number."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.module(*inputs)
+
+
 def predict_with(module: nn.Module, inputs: Specs, outputs: Specs) -> Predict:
     """The reference of a module with positional inputs and outputs."""
 
@@ -176,7 +188,7 @@ def make_candidate(name: str) -> Candidate:
     """The exported candidate of a tiny source."""
     torch.manual_seed(0)
     tiny = TINY[name](np.random.default_rng(0))
-    module = randomize(tiny.module).eval()
+    module = Positional(randomize(tiny.module)).eval()
     inputs = tiny.inputs or tiny.reader.inputs  # type: ignore[union-attr]
     outputs = tiny.outputs or tiny.head.outputs(tiny.reader)
     source = Source(
@@ -191,18 +203,12 @@ def make_candidate(name: str) -> Candidate:
             inputs=tiny.examples, targets=np.empty(0, np.int64) if tiny.targets is None else tiny.targets
         ),
         predict=predict_with(module, inputs, outputs),
-        predict_float64=None if tiny.is_file else predict_with(_copied(module).double(), inputs, outputs),
+        predict_float64=None if tiny.is_file else predict_with(copy.deepcopy(module).double(), inputs, outputs),
         module=None if tiny.is_file else module,
         provenance=PROVENANCE if not tiny.is_file else PROVENANCE.model_copy(update={"reference": "the given outputs"}),
         note="Drawn from a seed.",
     )
     return build_candidate(source, _graph(module, source) if tiny.is_file else strip_metadata(export_program(source)))
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    import copy  # noqa: PLC0415
-
-    return copy.deepcopy(module)
 
 
 def _graph(module: nn.Module, source: Source) -> bytes:
@@ -221,7 +227,7 @@ def _graph(module: nn.Module, source: Source) -> bytes:
             opset_version=OPSET,
             input_names=[spec.name for spec in source.inputs],
             output_names=[spec.name for spec in source.outputs],
-            dynamic_shapes=(dynamic,) if len(dynamic) == 1 else dynamic,
+            dynamic_shapes=(dynamic,),
             verbose=False,
         )
     assert program is not None
