@@ -14,7 +14,7 @@ RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__i
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -93,6 +93,9 @@ prove-soak: export ## run ten minutes of mixed load, bad input, disconnects and 
 
 prove-mutants: export ## change every graph in 135 ways and count the changes that export and the goldens refuse (minutes)
 	@$(BIN)/python -m benchmarks.proof.graph_mutants
+
+prove-adopted: $(VENV)/.installed ## export models from elsewhere of a realistic size, with time, memory and answers (minutes)
+	@$(BIN)/python -m benchmarks.export.adopted
 
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200

@@ -1,5 +1,6 @@
 """The export pipeline: load one run or model, export its graph, prove the graph, write the bundle."""
 
+import gc
 import os
 import shutil
 from argparse import Namespace
@@ -17,6 +18,7 @@ from export.graph.exporter import export_program, strip_metadata
 from export.source import Source
 from export.sources.registry import load
 from export.sources.run import run_source
+from service.data_files.data_file import DataFile
 from service.manifest import Manifest
 from training.checkpoint import load_run
 
@@ -58,13 +60,19 @@ def export_source(source: Source, bundles: Path, report: ReportStage, model: byt
 
 def _candidate(source: Source, folder: Path) -> Candidate:
     """The candidate of a traced module; a large graph has its weights in a file in the folder."""
-    program = export_program(source)
-    data = move_weights(program.model, folder)
-    model = strip_metadata(program, data)
+    model, data = _export_graph(source, folder)
     if data is not None and source.module is not None:
+        # The program of PyTorch refers to the weights too, and is only freed with its cycles.
+        gc.collect()
         # PyTorch and onnxruntime then read one copy of the weights, whose bits were compared.
         share_parameters(source.module, model, data)
     return build_candidate(source, model, data)
+
+
+def _export_graph(source: Source, folder: Path) -> tuple[bytes, DataFile | None]:
+    program = export_program(source)
+    data = move_weights(program.model, folder)
+    return strip_metadata(program, data), data
 
 
 @contextmanager

@@ -126,7 +126,8 @@ def finish_run(folder: Path, *, model: nn.Module, test: Split, tokenizer: str | 
 
     `facts` holds the checkpoint's fields except `files`.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Tied weights are one tensor under several names; the file holds a copy under each, and loading ties them again.
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     contents = {WEIGHTS: save_tensors(weights), TEST: save_arrays(_pack(test))}
     if test.texts:
         contents[TEXTS] = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in test.texts).encode()

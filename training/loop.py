@@ -210,8 +210,11 @@ def learning_rate_scale(fraction: float, warmup: float) -> float:
 
 def update_ema(ema_model: nn.Module, model: nn.Module, decay: float) -> None:
     """Move the averaged weights and statistics towards those of the model; integer buffers are not updated."""
-    pairs = zip(ema_model.state_dict().values(), model.state_dict().values(), strict=True)
-    averages, values = zip(*((a, v) for a, v in pairs if a.is_floating_point()), strict=True)
+    # Tied weights have several names and are averaged once.
+    pairs = {
+        a.data_ptr(): (a, v) for a, v in zip(ema_model.state_dict().values(), model.state_dict().values(), strict=True)
+    }
+    averages, values = zip(*((a, v) for a, v in pairs.values() if a.is_floating_point()), strict=True)
     torch._foreach_lerp_(averages, values, 1 - decay)
 
 

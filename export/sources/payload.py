@@ -36,8 +36,12 @@ class Payload:
 
 def read_payload(spec: Spec, path: Path) -> Payload:
     """Read the examples of a spec. Raises ValueError, one sentence with the file, the array and the item."""
+    return make_payload(spec, read_examples(path, wanted_arrays(spec.reader)))
+
+
+def make_payload(spec: Spec, examples: Examples) -> Payload:
+    """The examples as canonical items. Raises ValueError, one sentence with the file, the array and the item."""
     part: Any = spec.reader
-    examples = read_examples(path, _wanted(part))
     tokenizer = None
     match part:
         case ImagePart():
@@ -65,7 +69,7 @@ def read_payload(spec: Spec, path: Path) -> Payload:
     return Payload(
         reader=reader,
         inputs=inputs,
-        limits=_limits(spec, inputs, arrays, path),
+        limits=_limits(spec, inputs, arrays, examples.path),
         split=split,
         tokenizer=tokenizer,
     )
@@ -81,7 +85,7 @@ def read_tokenizer(path: Path) -> str:
         raise ValueError(f"{path} is no tokenizer.json: {error}") from error
 
 
-def _wanted(part: Any) -> dict[str, bool] | None:
+def wanted_arrays(part: Any) -> dict[str, bool] | None:
     """The arrays of the examples of this reader, and whether each is required."""
     match part:
         case ImagePart():

@@ -43,7 +43,7 @@ WAYS: Mapping[str, Way] = {
     "onnx": Way(
         help="an ONNX graph with golden inputs and outputs",
         add_arguments=arguments.add_onnx_arguments,
-        module="export.sources.onnx_file",
+        module="export.sources.onnx_file.source",
     ),
     "hf": Way(
         help="a saved transformers model",

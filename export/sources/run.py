@@ -1,6 +1,5 @@
 """A finished training run as a source."""
 
-import copy
 from collections.abc import Mapping
 
 import onnx
@@ -13,6 +12,7 @@ from export.errors import ExportError
 from export.graph.cached_decoder import CachedDecoder
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
+from export.sources.float64 import float64_twin
 from export.sources.interface import read_interface
 from service.bundle import first_validation_error
 from service.manifest import Provenance, RequestLimits
@@ -58,7 +58,7 @@ def run_source(run: Run) -> Source:
         limits=RequestLimits(max_items=recipe.max_items, max_steps=recipe.max_steps),
         examples=run.test,
         predict=family_predict(run, run.model),
-        predict_float64=family_predict(run, copy.deepcopy(run.model).double()),
+        predict_float64=family_predict(run, float64_twin(run.model)),
         module=module,
         provenance=_provenance(run),
         note=run.checkpoint.data["note"],

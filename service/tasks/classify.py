@@ -14,7 +14,8 @@ from service.tasks.readers import READERS
 from service.tasks.readers.image import EXAMPLE_PNG
 
 EXAMPLE: JsonObject = {"model": "mnist-cnn", "images": [EXAMPLE_PNG], "top_k": 3}
-ITEM_FIELDS = ("images", "rows")
+# By the field of the items, the fields of the other readers.
+UNUSED_FIELDS = {"images": ("rows",), "rows": ("images",)}
 
 
 class ClassifyRequest(RequestBody):
@@ -53,8 +54,7 @@ class ClassifyAnswer(AnswerBody):
 async def classify(model: Model, runner: Runner, request: ClassifyRequest, context: RequestContext) -> JsonObject:
     """Classify all items of the request; returns a `ClassifyAnswer`."""
     field = READERS[model.manifest.reader.kind].field
-    unused = [name for name in ITEM_FIELDS if name != field]
-    check_unused_fields(unused, request.model_fields_set, model.manifest, f"`{field}`")
+    check_unused_fields(UNUSED_FIELDS[field], request.model_fields_set, model.manifest, f"`{field}`")
     return await predict_items(model, runner, vars(request), context)
 
 

@@ -142,7 +142,7 @@ async def _predict_group(  # noqa: PLR0917
         if not error.faults or (payload.is_list and len(payload.groups) == 1):
             raise
         raise _relocated(error, group, payload) from error
-    if sum(output.nbytes for output in outputs.values()) > MAX_INLINE_BYTES:
+    if any(output.nbytes > MAX_INLINE_BYTES for output in outputs.values()):
         predictions = await runner.call_host(head.answers, manifest, outputs, group, fields, context=context)
     else:
         predictions = head.answers(manifest, outputs, group, fields)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.training.tiny import RECIPES
 from training.checkpoint import RunError, load_run, read_snapshot, write_file, write_snapshot
@@ -44,6 +45,14 @@ def test_recorded_accuracy_is_that_of_the_loaded_model(train: Train) -> None:
     accuracy = (outputs["logits"].argmax(-1).numpy() == run.test.targets).mean()
     assert run.checkpoint.metrics["test_accuracy"] == pytest.approx(accuracy)
     assert accuracy > 0.9
+
+
+def test_a_model_with_tied_weights_is_written_and_tied_again_when_it_is_loaded(train: Train) -> None:
+    model = load_run(train("tiny-tied"), RECIPES).model
+    assert model.head.weight is model.embedding.weight
+    stored = load_file(train("tiny-tied") / "weights.safetensors")
+    assert torch.equal(stored["head.weight"], stored["embedding.weight"])
+    assert torch.equal(stored["head.weight"], model.head.weight)
 
 
 def test_load_run_distinguishes_missing_from_unfinished_run(folder: Path) -> None:

@@ -180,3 +180,12 @@ def test_update_ema_moves_weights_and_statistics() -> None:
     assert average.weight.tolist() == [1.5, 1.5]
     assert average.running_mean.tolist() == [2.5, 2.5]
     assert average.weight.requires_grad
+
+
+def test_update_ema_moves_tied_weights_once() -> None:
+    average, model = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    average.tied, model.tied = average.weight, model.weight
+    torch.nn.init.zeros_(average.weight)
+    torch.nn.init.ones_(model.weight)
+    update_ema(average, model, 0.75)
+    assert average.weight.unique().tolist() == [0.25]

@@ -142,6 +142,14 @@ class TinyLanguageModel(nn.Module):
         return self.head(self.embedding(ids))
 
 
+class TinyTiedModel(TinyLanguageModel):
+    """The embedding is also the head, as in GPT-2."""
+
+    def __init__(self, *, vocabulary) -> None:
+        super().__init__(vocabulary=vocabulary)
+        self.head.weight = self.embedding.weight
+
+
 def _recipe(name, family, load, build, **fields) -> Recipe:
     sizes = {"batch_size": 16, "steps": 60, "steps_real": 80, "learning_rate": 1e-2, "evaluations": 6}
     return Recipe(name=name, family=family, summary=f"A tiny {family}.", load=load, build=build, **{**sizes, **fields})
@@ -171,6 +179,7 @@ RECIPES = {
         _recipe("tiny-series-no-noise", "series-classifier", series_data, TinySeriesClassifier, max_steps=16),
         _recipe("tiny-tagger", "series-tagger", series_data, TinyTagger, max_steps=16),
         _recipe("tiny-language", "language-model", letter_data, TinyLanguageModel, max_steps=64),
+        _recipe("tiny-tied", "language-model", letter_data, TinyTiedModel, max_steps=64, ema=0.9),
         _recipe("tiny-gan", "image-generator", digit_data, mnist_gan.MnistGan, learner=mnist_gan.Adversarial, ema=0.9),
     )
 }

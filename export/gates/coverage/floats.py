@@ -79,8 +79,8 @@ def _series(test: Mapping[str, Array], short: int, longest: int, domain: ValueRa
 
 def _states(units: tuple[int, int], domain: Mapping[str, ValueRange]) -> list[dict[str, Array]]:
     """The initial state, both ends in all units, and random signs and values."""
-    patterns = [dict(patterns(units, domain[part])) for part in ("h", "c")]
-    by_order = zip(*(list(part.values())[::-1] for part in patterns), strict=False)
+    parts = [dict(patterns(units, domain[part])) for part in ("h", "c")]
+    by_order = zip(*(list(part.values())[::-1] for part in parts), strict=False)
     zeros = np.zeros(units, np.float32)
     return [{"h": zeros, "c": zeros}, *({"h": h, "c": c} for h, c in by_order)]
 

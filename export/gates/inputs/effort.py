@@ -1,7 +1,7 @@
 """How many rows a part of a gate computes.
 
-For a run there is no bound: its gates were measured at their full size. A model from elsewhere may take seconds for an
-item, so each part of a gate computes about as many rows as WORK allows, spread evenly over what it would compute. The
+For a run there is no bound: its gates were measured at their full size. A model from elsewhere, or one with a data
+file, may take seconds for an item, so each part of a gate computes about as many rows as WORK allows, spread evenly over what it would compute. The
 estimate counts parameters and positions; it is the same on every machine, because it decides what a bundle holds.
 """
 
@@ -28,7 +28,7 @@ PIXELS_PER_POSITION = 1024
 
 def max_rows(candidate: Candidate, sizes: Sizes, steps: int | None = None) -> int:
     """The number of rows of these sizes that one part of a gate computes, at least MIN_ROWS."""
-    if candidate.source.run is not None:
+    if candidate.source.run is not None and candidate.data is None:
         return UNBOUNDED
     longest = longest_row(candidate.manifest)
     steps = steps or (1 if longest is None else min(longest, 8))

@@ -91,6 +91,13 @@ def _recurrent(operator: Operator) -> Iterator[Attributes]:
         yield {"direction": direction, "layout": 0, "input_forget": 0, "activations": None}
 
 
+def _rnn(operator: Operator) -> Iterator[Attributes]:
+    directions = 2 if operator.arguments["bidirectional"] else 1
+    activations = ["Relu"] * directions if operator.name == "rnn_relu" else None
+    for attributes in _recurrent(operator):
+        yield {**attributes, "activations": activations}
+
+
 def _gru(operator: Operator) -> Iterator[Attributes]:
     for attributes in _recurrent(operator):
         # PyTorch applies the reset gate after the matrix product.
@@ -122,7 +129,7 @@ RULES: dict[str, tuple[tuple[str, ...], Callable[[Operator], Iterator[Attributes
     "AveragePool": (("avg_pool",), _pool),
     "LSTM": (("lstm",), _recurrent),
     "GRU": (("gru",), _gru),
-    "RNN": (("rnn_tanh",), _recurrent),
+    "RNN": (("rnn_",), _rnn),
     "LayerNormalization": (("layer_norm",), _layer_norm),
     "Softmax": (("softmax",), _softmax),
     "Gelu": (("gelu",), _gelu),

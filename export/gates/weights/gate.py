@@ -29,10 +29,12 @@ class Weights:
     """How many initializers were made in which way.
 
     `max_rounding` is the largest distance of a computed one from its value in float64, relative to its largest element.
+    `unused` names the parameters that no operator of the module uses, and that the graph therefore lacks.
     """
 
     transformations: dict[str, int]
     max_rounding: float
+    unused: tuple[str, ...] = ()
 
     @property
     def num_initializers(self) -> int:
@@ -46,14 +48,11 @@ def check_weights(candidate: Candidate) -> Weights:
     source, constants = read_source(candidate.source), read_constants(graph, candidate.external_values())
     for name, array in constants.unread.items():
         raise ExportError("weights", f"initializer {name!r} {array.shape} is read by no node")
-    for name in source.unused:
-        raise ExportError("weights", f"{name!r} is used by no operator of the model, so the graph cannot hold it")
     pairs = _match(constants, source)
     _check_integers(constants, source)
     check_attributes(graph, source.operators)
-    if not source.computes_sizes:
-        check_counts(graph, source.operators)
-    return _summary(pairs, constants)
+    check_counts(graph, source.operators, computes_sizes=source.computes_sizes)
+    return _summary(pairs, constants, source)
 
 
 def _match(constants: GraphConstants, source: TracedModule) -> list[tuple[GraphConstant, SourceConstant]]:
@@ -112,9 +111,11 @@ def _check_integers(constants: GraphConstants, source: TracedModule) -> None:
             )
 
 
-def _summary(pairs: list[tuple[GraphConstant, SourceConstant]], constants: GraphConstants) -> Weights:
+def _summary(
+    pairs: list[tuple[GraphConstant, SourceConstant]], constants: GraphConstants, source: TracedModule
+) -> Weights:
     names = {found.name: transformation(found, expected) for found, expected in reversed(pairs)}
     names |= dict.fromkeys(constants.integers, "shape, axis or bound")
     counts = Counter(change for name, change in names.items() if name.startswith("initializer"))
     largest = max((rounding(found, expected) for found, expected in pairs), default=0.0)
-    return Weights(transformations=dict(sorted(counts.items())), max_rounding=largest)
+    return Weights(transformations=dict(sorted(counts.items())), max_rounding=largest, unused=source.unused)

@@ -10,25 +10,29 @@ from typing import Any
 import numpy as np
 from torch import Tensor, fx
 
+from export.gates.weights.alone import Number, Translation, signature_of, translate_alone
 from export.gates.weights.constant import Array, SourceConstant
 from export.gates.weights.folding import FOLDABLE, fold
-from export.gates.weights.trace import Value, arguments_of, operator_name, trace_module, typed_arguments
+from export.gates.weights.known import KNOWN
+from export.gates.weights.trace import (
+    Trace,
+    Value,
+    arguments_of,
+    operator_name,
+    trace_module,
+    typed_arguments,
+    wrapper_prefix,
+)
 from export.source import Source
 
 Values = dict[fx.Node, Value]
 
 # ONNX normalises with a scale and an offset; the exporter writes them if the module has none.
-NORMS = ("layer_norm", "group_norm", "instance_norm", "batch_norm")
-# The exporter composes these of simpler operators, which apply the weight after all numbers.
-WEIGHT_LAST = ("group_norm", "rms_norm")
+NORMS = ("layer_norm", "batch_norm")
 # Numbers that follow from the name of an operator.
 IMPLIED = {
     **dict.fromkeys(("ones", "ones_like", "new_ones"), (1.0,)),
     **dict.fromkeys(("zeros", "zeros_like", "new_zeros"), (0.0,)),
-    "group_norm": (1.0, 0.0),
-    "rms_norm": (2.0, float(np.finfo(np.float32).eps)),
-    "hardsigmoid": (1 / 6, 0.5),
-    "selu": (1.6732632423543772, 1.0507009873554805),
 }
 # The types of arguments whose numbers take part in the computation; sizes and axes have other types.
 NUMBERS = ("Tensor", "number", "float", "Optional[Tensor]", "Optional[number]", "Optional[float]")
@@ -38,10 +42,14 @@ MAX_ROUNDING = 2.0**-22
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """One operator of the module: its name, such as `conv2d`, and its arguments by name, the defaults included."""
+    """One operator of the module: its name, such as `conv2d`, and its arguments by name, the defaults included.
+
+    `translation` is what it becomes by itself, for an operator that is not in KNOWN.
+    """
 
     name: str
     arguments: dict[str, Any]
+    translation: Translation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +65,8 @@ class TracedModule:
     """The constants of a module in order of use, its operators, and every whole number that its trace names.
 
     `integer_tensors` are its constants of whole numbers, such as positions. `unused` names the exported parameters and
-    buffers that no operator uses. `computes_sizes` says whether the module computes sizes from sizes, for which it
-    needs operators that are not listed.
+    buffers that no operator uses. `computes_sizes` says whether the module
+    computes sizes from sizes, for which it needs operators that are not listed.
     """
 
     constants: tuple[SourceConstant | Folding, ...]
@@ -83,18 +91,24 @@ def read_source(source: Source) -> TracedModule:
     trace = trace_module(source)
     constants: list[SourceConstant | Folding] = []
     folded_norms: set[fx.Node] = set()
+    translations = _translate(trace)
     for node in trace.operators:
         norm = _foldable_norm(node, trace.values)
         if norm is not None:
             folded_norms.add(norm)
             separate = (*_constants(node, trace.values), *_constants(norm, trace.values))
             constants.append(Folding(separate=separate, folded=tuple(_folded(node, norm, trace.values))))
+        elif node in translations:
+            constants += _translated(node, trace.values, translations[node])
         elif node not in folded_norms:
             constants += _constants(node, trace.values)
     traced = TracedModule(
         constants=tuple(constants),
-        operators=tuple(Operator(name=operator_name(node), arguments=arguments_of(node)) for node in trace.operators),
-        integers=trace.integers,
+        operators=tuple(
+            Operator(name=operator_name(node), arguments=arguments_of(node), translation=translations.get(node))
+            for node in trace.operators
+        ),
+        integers=trace.integers.union(*(one.integers for one in translations.values())),
         integer_tensors=tuple(_array(tensor) for tensor in trace.integer_tensors),
         unused=(),
         computes_sizes=trace.computes_sizes,
@@ -103,14 +117,37 @@ def read_source(source: Source) -> TracedModule:
     return replace(traced, unused=tuple(_unused(source, used)))
 
 
+def _translate(trace: Trace) -> dict[fx.Node, Translation]:
+    """The operators that are translated by themselves: all that are not known by heart, each kind once."""
+    by_signature: dict[str, Translation] = {}
+    translations: dict[fx.Node, Translation] = {}
+    for node in trace.operators:
+        if operator_name(node) not in KNOWN:
+            signature = signature_of(node, trace.values)
+            if signature not in by_signature:
+                by_signature[signature] = translate_alone(node, trace.values)
+            translations[node] = by_signature[signature]
+    return translations
+
+
+def _translated(node: fx.Node, values: Values, translation: Translation) -> Iterator[SourceConstant]:
+    """The constants in the order of the operator's own translation: its operands, and the numbers between them."""
+    for found in translation.floats:
+        if isinstance(found, Number):
+            yield SourceConstant(names=(), value=found.value, stored=found.value)
+            continue
+        for operand in _tensor(values[node.all_input_nodes[found.operand]], is_transposed=False):
+            rearranged = operand.value.ravel()[found.order]
+            exact = None if operand.exact is None else operand.exact.ravel()[found.order]
+            yield replace(operand, value=rearranged, exact=exact)
+
+
 def _constants(node: fx.Node, values: Values) -> Iterator[SourceConstant]:
     name, arguments = operator_name(node), typed_arguments(node)
     yield from map(_literal, IMPLIED.get(name, ()))
     if name == "addmm":
         # The bias comes first in PyTorch and last in ONNX.
         arguments = [*arguments[1:], arguments[0]]
-    if name in WEIGHT_LAST:
-        arguments.sort(key=lambda argument: argument[0] in ("weight", "bias"))
     for argument, kind, value in arguments:
         for element in value if isinstance(value, list | tuple) else (value,):
             if isinstance(element, fx.Node) and element in values:
@@ -120,25 +157,24 @@ def _constants(node: fx.Node, values: Values) -> Iterator[SourceConstant]:
                     yield _literal(element)
             elif element is None and name in NORMS and argument in ("weight", "bias"):
                 yield _literal(float(argument == "weight"))
-    if name == "scaled_dot_product_attention":
-        # The exporter scales queries and keys, each by the root of the scale.
-        query: Any = node.args[0]
-        scale = arguments_of(node)["scale"] or query.meta["val"].shape[-1] ** -0.5
-        yield from [_literal(scale**0.5)] * 2
 
 
 def _tensor(value: Value, *, is_transposed: bool) -> Iterator[SourceConstant]:
     """The float tensor as a constant; a linear weight as [in, out], as both ONNX and `x @ weight.T` use it."""
     if not isinstance(value.single, Tensor) or not value.single.is_floating_point():
         return
-    single, is_computed = _array(value.single), value.change == "folded"
-    double = _array(value.double) if is_computed else None
+    is_computed = value.change == "folded"
+    single, double = (
+        None if tensor is None else _array(tensor).T if is_transposed else _array(tensor)
+        for tensor in (value.single, value.double if is_computed else None)
+    )
+    assert single is not None
     yield SourceConstant(
         names=value.names,
-        value=single.T if is_transposed else single,
-        stored=_array(value.stored),
+        value=single,
+        stored=single if value.stored is None else _array(value.stored),
         change=value.change,
-        exact=double.T if is_transposed and double is not None else double,
+        exact=double,
         max_rounding=MAX_ROUNDING if is_computed else 0.0,
     )
 
@@ -174,9 +210,14 @@ def _folded(node: fx.Node, norm: fx.Node, values: Values) -> Iterator[SourceCons
 def _arrays(node: fx.Node, values: Values, kind: str) -> dict[str, Any]:
     """The arguments by name, with constant tensors as arrays."""
     return {
-        name: _array(getattr(values[value], kind)) if isinstance(value, fx.Node) and value in values else value
+        name: _array(_tensor_of(values[value], kind)) if isinstance(value, fx.Node) and value in values else value
         for name, value in arguments_of(node).items()
     }
+
+
+def _tensor_of(value: Value, kind: str) -> Tensor:
+    tensor: Tensor = value.single if kind == "single" else value.double
+    return tensor
 
 
 def _unused(source: Source, used: set[str]) -> Iterator[str]:
@@ -186,8 +227,9 @@ def _unused(source: Source, used: set[str]) -> Iterator[str]:
     """
     assert source.module is not None
     stored = source.module.state_dict().keys()
+    prefix = wrapper_prefix(stored)
     tensors = [
-        (name.removeprefix("model."), tensor)
+        (name.removeprefix(prefix), tensor)
         for tensors in (source.module.named_parameters, source.module.named_buffers)
         for name, tensor in tensors(remove_duplicate=False)
         if name in stored

@@ -1,25 +1,26 @@
 """A trace of the trained module that shares nothing with the translation to ONNX.
 
-torch.export records the module's own operators, before any decomposition, with recurrent layers as PyTorch's `lstm` and
-`rnn_tanh`. What an operator computes from constants alone, such as a transposed weight, is one more constant.
+torch.export records the module's own operators, before any decomposition, with each recurrent layer as one operator
+that has its parameters in PyTorch's order. What an operator computes from constants alone, such as a transposed weight,
+is one more constant.
 """
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
+from torch import Tensor, fx
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from export.errors import ExportError
-from export.graph.exporter import example_input, silence_exporter
-from export.graph.recurrent import replace_ragged
+from export.gates.weights.recorded import record
+from export.graph.capture import capture, silence_exporter
+from export.graph.recurrent import replace_recurrent_layers
 from export.source import Source
-from training.layers import Ragged, State
 
 # Operators that move elements and compute nothing, and what they do.
 MOVES = {
@@ -33,9 +34,10 @@ MOVES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A constant of the trace, with the names of the parameters that it comes from.
+    """A constant of the trace in float32, with the names of the parameters that it comes from.
 
     `compute_double` gives it in float64, which is not kept: few constants are needed so, and weights may be large.
+    `stored` is the parameter that it was made of, if any.
     """
 
     single: Any
@@ -70,7 +72,13 @@ def trace_module(source: Source) -> Trace:
     program = _export(source)
     values, operators, integers, computes_sizes = dict(_stored_values(program)), [], set[int](), False
     for node in program.graph.nodes:
-        if node.op == "call_function" and node.users:
+        if node.op == "call_function" and isinstance(node.target, torch._ops.HigherOrderOperator):
+            raise ExportError(
+                "weights",
+                f"the module uses {node.target}, whose body cannot be accounted for; "
+                "compute both branches and choose with torch.where, or leave out the context",
+            )
+        if node.op == "call_function" and (node.users or is_in_place(node)):
             integers |= set(_integers((node.args, node.kwargs, _shape(node))))
             if _is_constant(node, values):
                 values[node] = _evaluate(node, values)
@@ -92,7 +100,9 @@ def trace_module(source: Source) -> Trace:
 def operator_name(node: fx.Node) -> str:
     """Such as `conv2d`, without the overload."""
     target = getattr(node.target, "overloadpacket", node.target)
-    return str(getattr(target, "__name__", target))
+    name = str(getattr(target, "__name__", target))
+    # An operator in place is the operator; the graph has no other.
+    return name if name.startswith("_") else name.removesuffix("_")
 
 
 def typed_arguments(node: fx.Node) -> list[tuple[str, str, Any]]:
@@ -114,40 +124,38 @@ def arguments_of(node: fx.Node) -> dict[str, Any]:
 
 
 def _export(source: Source) -> ExportedProgram:
-    specs, module = source.inputs, source.module
+    module = source.module
     assert module is not None, "a source without a module has no trace"
-    dynamic = tuple({i: Dim.AUTO for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in specs)
-    examples = tuple(example_input(spec) for spec in specs)
-    try:
-        with replace_ragged(_run_unpacked), torch.no_grad(), silence_exporter():
-            return torch.export.export(module.eval(), examples, dynamic_shapes=(dynamic,))
-    # torch.export has no base class for its errors.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:400]
-        raise ExportError("weights", f"PyTorch cannot trace {source.name}: {reason}") from error
-
-
-def _run_unpacked(ragged: Ragged, x_BTI: Tensor, _: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-    """The recurrent layer without its lengths: the same parameters in the same order."""
-    if isinstance(ragged.rnn, nn.LSTM):
-        y_BTN, final = ragged.rnn(x_BTI, state)
-        return y_BTN, tuple(final)
-    y_BTN, h_LBN = ragged.rnn(x_BTI, None if state is None else state[0])
-    return y_BTN, (h_LBN,)
+    with replace_recurrent_layers(module, record), torch.no_grad(), silence_exporter():
+        return capture(source, module, gate="weights")
 
 
 def _stored_values(program: ExportedProgram) -> Iterator[tuple[fx.Node, Value]]:
     """The parameters, buffers and lifted constants, by placeholder."""
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     tensors = {**program.constants, **program.state_dict}
+    prefix = wrapper_prefix(program.state_dict)
+    # An operator in place would change the module itself.
+    is_written = any(is_in_place(node) for node in program.graph.nodes)
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             tensor = tensors[str(spec.target)].detach()
-            names = () if spec.kind is InputKind.CONSTANT_TENSOR else (str(spec.target).removeprefix("model."),)
+            tensor = tensor.clone() if is_written else tensor
+            names = () if spec.kind is InputKind.CONSTANT_TENSOR else (str(spec.target).removeprefix(prefix),)
             yield (
                 node,
                 Value(single=tensor, compute_double=partial(_double, tensor), names=names, stored=tensor, change=""),
             )
+
+
+def wrapper_prefix(names: Iterable[str]) -> str:
+    """The name of the module around the one that the user knows; "" if there is none."""
+    return "model." if all(name.startswith("model.") for name in names) else ""
+
+
+def is_in_place(node: fx.Node) -> bool:
+    """Whether an operator writes to one of its arguments."""
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def _double(tensor: Tensor) -> Tensor:
@@ -164,12 +172,11 @@ def _evaluate(node: fx.Node, values: dict[fx.Node, Value]) -> Value:
     names = tuple(dict.fromkeys(name for operand in operands for name in operand.names))
     changes = [operand.change for operand in operands if operand.change]
     change = MOVES.get(operator_name(node), "folded")
-    single = _call(node, {operand: values[operand].single for operand in node.all_input_nodes})
     return Value(
-        single=single,
+        single=_call(node, {operand: values[operand].single for operand in node.all_input_nodes}),
         compute_double=lambda: _call(node, {operand: values[operand].double for operand in node.all_input_nodes}),
         names=names,
-        stored=operands[0].stored if operands else single,
+        stored=operands[0].stored if operands else None,
         change="folded" if "folded" in (change, *changes) else change or (changes[0] if changes else ""),
     )
 

@@ -7,7 +7,7 @@ Shapes: B batch, H height, W width, C channels, T steps, N numbers, M categories
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,18 @@ LENGTHS, MASK = "lengths", "mask"
 TEXT_EXTRAS = (LENGTHS, "attention_mask", "token_type_ids", "position_ids")
 
 
-class ImageInput(nn.Module):
+class Floating(nn.Module):
+    """A module that knows the type of floats in which it computes, without a buffer that no operator would use."""
+
+    dtype = torch.float32
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self.dtype = fn(torch.zeros((), dtype=self.dtype)).dtype
+        return self
+
+
+class ImageInput(Floating):
     """images uint8 [B, H, W] or [B, H, W, 3] -> one float tensor, scaled and normalised as training did it."""
 
     mean: Tensor
@@ -29,12 +40,12 @@ class ImageInput(nn.Module):
         super().__init__()
         self.name, self.layout, self.scale = name, part.layout, part.scale
         self.is_normalised = (part.mean, part.std) != (0.0, 1.0)
-        for key in ("mean", "std"):
+        for key in ("mean", "std") if self.is_normalised else ():
             self.register_buffer(key, torch.tensor(getattr(part, key), dtype=torch.float32).reshape(-1))
 
     def forward(self, images: Tensor) -> Arguments:
         x_BHWC = images if images.dim() == 4 else images.unsqueeze(-1)
-        x_BHWC = x_BHWC.to(self.mean.dtype)
+        x_BHWC = x_BHWC.to(self.dtype)
         # Division rounds as torchvision's ToTensor does, a product with 1/255 does not.
         x_BHWC = x_BHWC / 255 if abs(self.scale - PIXEL_SCALE) < 1e-9 else x_BHWC * self.scale
         if self.is_normalised:
@@ -95,17 +106,14 @@ class TextInput(nn.Module):
         }
 
 
-class TableInput(nn.Module):
+class TableInput(Floating):
     """numbers [B, N] and categories [B, M] -> two tensors, or one joined tensor of floats."""
-
-    one: Tensor
 
     def __init__(self, part: TablePart, names: Sequence[str]) -> None:
         super().__init__()
         self.names, self.encoding, self.join = tuple(names), part.encoding, part.join
         self.has_numbers = any(column.kind == "number" for column in part.columns)
         self.sizes = [len(column.values) for column in part.columns if column.kind == "category"]
-        self.register_buffer("one", torch.ones(()))
 
     def forward(self, *columns: Tensor) -> Arguments:
         tensors = list(columns)
@@ -113,9 +121,9 @@ class TableInput(nn.Module):
             codes_BM = tensors[-1]
             if self.encoding == "one-hot":
                 hot = [nn.functional.one_hot(codes_BM[:, i], size) for i, size in enumerate(self.sizes)]
-                tensors[-1] = torch.cat(hot, 1).to(self.one.dtype)
+                tensors[-1] = torch.cat(hot, 1).to(self.dtype)
             elif self.join:
-                tensors[-1] = codes_BM.to(self.one.dtype)
+                tensors[-1] = codes_BM.to(self.dtype)
         if self.join:
             tensors = [torch.cat(tensors, 1)]
         return dict(zip(self.names, tensors, strict=True))

@@ -61,7 +61,7 @@ class Values(nn.Module):
     def __init__(self, part: ValuesPart) -> None:
         super().__init__()
         self.is_scaled = (part.mean, part.std) != (0.0, 1.0)
-        for key in ("mean", "std"):
+        for key in ("mean", "std") if self.is_scaled else ():
             self.register_buffer(key, torch.tensor(getattr(part, key), dtype=torch.float32).reshape(-1))
 
     def forward(self, output: Tensor, _canonical: Mapping[str, Tensor]) -> Outputs:

@@ -7,6 +7,7 @@ adapted module (export.sources.module.adapter) is both the reference and what is
 import copy
 import hashlib
 import re
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -147,8 +148,12 @@ def _predictor(adapter: Adapter, outputs: Specs, dtype: torch.dtype | None = Non
 
 def _float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Predict | None:
     """The same in float64; None for a module that fixes the type of its numbers somewhere."""
-    predict = _predictor(copy.deepcopy(adapter).double(), outputs, torch.float64)
     try:
+        with warnings.catch_warnings():
+            # The copy of a program of torch.export uses deprecated parts of torch.
+            warnings.simplefilter("ignore", FutureWarning)
+            exact = copy.deepcopy(adapter).double()
+        predict = _predictor(exact, outputs, torch.float64)
         predict(take_items(payload, np.arange(1))[1])
     # A foreign module may raise anything.
     except Exception:  # noqa: BLE001

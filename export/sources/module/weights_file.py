@@ -17,10 +17,11 @@ def load_weights(module: nn.Module, path: Path) -> None:
     weights = read_weights(path)
     own = module.state_dict()
     _check_keys(module, own, weights, path)
-    for key, tensor in weights.items():
-        if tensor.shape != own[key].shape:
+    for key, expected in own.items():
+        tensor = weights.get(key, expected)
+        if tensor.shape != expected.shape:
             raise ValueError(
-                f"{path}: {key} has the shape {list(tensor.shape)}, the module's has {list(own[key].shape)}; the "
+                f"{path}: {key} has the shape {list(tensor.shape)}, the module's has {list(expected.shape)}; the "
                 "factory must build the module that was trained ([factory] in the spec holds its keywords)"
             )
         if tensor.is_floating_point() and tensor.isnan().any():

@@ -99,8 +99,9 @@ def _token_labels(manifest: Manifest, outputs: Outputs, texts: Sequence[Tokenize
     return Columns(columns=columns, labels=ranked.labels, confidence=ranked.confidence)
 
 
-def _image(_manifest: Manifest, outputs: Outputs, _texts: Sequence[TokenizedText], _request: Request) -> Columns:
-    return Columns(columns={"image": pa.array([encode_png(image) for image in outputs["images"]], pa.binary())})
+def _image(manifest: Manifest, outputs: Outputs, _texts: Sequence[TokenizedText], _request: Request) -> Columns:
+    [spec] = manifest.head.outputs(manifest.reader)
+    return Columns(columns={"image": pa.array([encode_png(image) for image in outputs[spec.name]], pa.binary())})
 
 
 def _tensors(manifest: Manifest, outputs: Outputs, _texts: Sequence[TokenizedText], _request: Request) -> Columns:

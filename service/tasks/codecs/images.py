@@ -21,7 +21,7 @@ from service.contract.readers import ImageSpec
 from service.errors import EkibenError
 from service.manifest import RequestLimits
 from service.tasks.codecs.json_arrays import parse_pixels
-from service.tasks.codecs.picture_size import resize_image, resize_of, size_error
+from service.tasks.codecs.picture_size import has_one_size, resize_image, resize_of, size_error
 from service.tasks.faults import fault, type_fault
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -68,18 +68,21 @@ def decode_image(
     content: bytes, spec: ImageSpec, pointer: str, limits: RequestLimits | None = None
 ) -> npt.NDArray[np.uint8]:
     """Decode a PNG or JPEG, convert its mode and resize it as the spec declares; raises as `read_image`."""
-    if spec.height is not None and spec.width is not None and resize_of(spec) is None:
-        _check_num_bytes(content, spec.height, spec.width, pointer)
+    is_fixed = has_one_size(spec)
+    if is_fixed:
+        _check_num_bytes(content, spec.height or 0, spec.width or 0, pointer)
     if not content.startswith((PNG_START, JPEG_START)):
         raise fault(pointer, f"expected a PNG or JPEG image, got {len(content)} bytes of another format")
     file_type = PngImagePlugin.PngImageFile if content.startswith(PNG_START) else _JpegWithoutExif
     try:
         with file_type(_BoundedReads(content)) as image:
-            if detail := size_error(image.height, image.width, spec, limits):
+            width, height = image.size
+            if detail := size_error(height, width, spec, limits):
                 raise fault(pointer, detail)
-            _check_num_bytes(content, image.height, image.width, pointer)
-            decoded = _convert(image, spec, pointer)
-            return np.asarray(resize_image(decoded, spec, pointer), np.uint8)
+            if is_fixed:
+                return np.asarray(_convert(image, spec, pointer), np.uint8)
+            _check_num_bytes(content, height, width, pointer)
+            return np.asarray(resize_image(_convert(image, spec, pointer), spec, pointer), np.uint8)
     except EkibenError:
         raise
     except Exception as error:  # noqa: BLE001 - on a broken file Pillow raises exceptions of many types
@@ -157,7 +160,7 @@ def _checked_array(
 
 def _list_shape(item: list[Any], spec: ImageSpec, pointer: str, limits: RequestLimits | None) -> tuple[int, ...]:
     """Return the shape that nested lists of pixels must have: for a model of several sizes, that of their first row."""
-    if spec.height is not None and spec.width is not None and resize_of(spec) is None:
+    if has_one_size(spec):
         return spec.fixed_shape
     if not item or type(item[0]) is not list or not item[0]:
         raise type_fault(pointer, "a non-empty list of rows of pixels", item)

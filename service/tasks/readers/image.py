@@ -1,7 +1,7 @@
 """Images: PNG and JPEG files in base64, or nested lists of pixels.
 
-Images are decoded on the event loop if the model has one size and scales nothing, else on a thread of the runner,
-because a photograph takes tens of milliseconds.
+Few pixels are decoded on the event loop, more on a thread of the runner, image by image: a photograph takes tens of
+milliseconds.
 """
 
 from typing import Any
@@ -16,11 +16,14 @@ from service.engine.sessions.model import Model
 from service.manifest import Manifest
 from service.tasks.body import check_items
 from service.tasks.codecs.images import decode_image, read_image
+from service.tasks.codecs.picture_size import has_one_size
 from service.tasks.faults import fault
 from service.tasks.readers.payload import Fields, Group, Payload
 
 Image = npt.NDArray[np.uint8]
 FIELD = "images"
+# Of a request; they take about a millisecond.
+MAX_INLINE_PIXELS = 1 << 16
 EXAMPLE_PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcCAAAAABXZoBIAAAAaUlEQVR42t2SUQ6AMAhDqyfjaHiyzpPVD2NkKMvip3xSXgvZgJ+WUZLs0XfdxYScXb/GrBdp0aRn"
     "4yjfYu+IkcaB5uWprDlQwsdl6sCkrV0g0AbL2KxperR84RJAbPASVPYNJHe0Nv+lDnIrTQRc7+xlAAAAAElFTkSuQmCC"
@@ -33,7 +36,7 @@ async def read(model: Model, runner: Runner, fields: Fields, context: RequestCon
     if items is None:
         raise fault("/images", f"this field is required: {manifest.name} reads images")
     check_items(items, manifest, "/images")
-    if is_quick(manifest):
+    if is_quick(manifest, len(items)):
         images = [read_item(item, manifest, f"/images/{i}") for i, item in enumerate(items)]
         inputs = {"images": images[0][None] if len(images) == 1 else np.stack(images)}
         return Payload(pointer="/images", groups=(Group(inputs, range(len(images))),))
@@ -48,7 +51,7 @@ async def read_file(model: Model, runner: Runner, content: bytes, context: Reque
     """Decode one PNG or JPEG that is the whole body of a request."""
     manifest = model.manifest
     reader = image_reader(manifest)
-    if is_quick(manifest):
+    if is_quick(manifest, 1):
         image = decode_image(content, reader, "", manifest.limits)
     else:
         image = await runner.call_host(decode_image, content, reader, "", manifest.limits, context=context)
@@ -73,7 +76,9 @@ def image_reader(manifest: Manifest) -> ImageReader:
     return manifest.reader
 
 
-def is_quick(manifest: Manifest) -> bool:
-    """Whether the model reads images of one size, without scaling."""
+def is_quick(manifest: Manifest, num_items: int) -> bool:
+    """Whether these items are certain to have few pixels, because the model takes images of one size."""
     reader = image_reader(manifest)
-    return reader.resize is None and reader.height is not None and reader.width is not None
+    if not has_one_size(reader):
+        return False
+    return (reader.height or 0) * (reader.width or 0) * num_items <= MAX_INLINE_PIXELS

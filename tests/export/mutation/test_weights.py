@@ -5,7 +5,7 @@ import pytest
 
 from export.candidate import Candidate
 from export.mutation.mutant import SINGLE_WEIGHT
-from export.mutation.weights import CHANGES, applicable_kinds, draw_weight_mutant, patchable_tensors
+from export.mutation.weights import CHANGES, draw_weight_mutant, patchable_tensors, suitable_tensors
 from service.engine.verification.initializers import tensor_values
 from tests.export.conftest import Candidates
 
@@ -13,7 +13,7 @@ from tests.export.conftest import Candidates
 def changed_tensors(candidate: Candidate, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray, str]:
     """The only tensor that differs, before and after, and the mutant's text."""
     tensors = patchable_tensors(candidate.model)
-    mutant = draw_weight_mutant(candidate.model, tensors, kind, np.random.default_rng(seed))
+    mutant = draw_weight_mutant(candidate, suitable_tensors(candidate)[kind], kind, np.random.default_rng(seed))
     assert mutant is not None
     model = mutant.apply(candidate).model
     pairs = [(tensor_values(candidate.model, tensor), tensor_values(model, tensor)) for tensor in tensors]
@@ -28,7 +28,7 @@ def changed_tensors(candidate: Candidate, kind: str, seed: int = 0) -> tuple[np.
 @pytest.mark.parametrize("name", ["tiny-picture", "tiny-lstm", "tiny-text", "tiny-prenorm", "tiny-gan"])
 def test_every_applicable_kind_changes_one_tensor(name: str, candidates: Candidates) -> None:
     candidate = candidates(name)
-    kinds = list(applicable_kinds(candidate.model, patchable_tensors(candidate.model)))
+    kinds = list(suitable_tensors(candidate))
     assert SINGLE_WEIGHT in kinds
     assert len(kinds) >= 12
     for kind in kinds:
@@ -73,6 +73,5 @@ def test_counts_are_off_by_one(candidates: Candidates) -> None:
 
 
 def test_no_tensor_no_mutant(candidates: Candidates) -> None:
-    model = candidates("tiny-picture").model
     assert "gates" in CHANGES
-    assert draw_weight_mutant(model, [], "gates", np.random.default_rng(0)) is None
+    assert draw_weight_mutant(candidates("tiny-picture"), [], "gates", np.random.default_rng(0)) is None

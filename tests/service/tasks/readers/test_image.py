@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import threading
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -13,7 +14,8 @@ from PIL import Image as Pillow
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.tasks.readers.image import group_by_shape, is_quick, read, read_file, read_item
+from service.tasks.codecs.images import read_image
+from service.tasks.readers.image import MAX_INLINE_PIXELS, group_by_shape, is_quick, read, read_file, read_item
 
 RNG = np.random.default_rng(3)
 
@@ -114,9 +116,27 @@ def test_a_file_as_the_body_is_one_item(pair_models: dict[str, Model], runner: R
         assert (payload.pointer, list(group.items)) == ("", [0])
 
 
-def test_only_images_of_one_size_are_decoded_on_the_event_loop(pair_models: dict[str, Model]) -> None:
+def test_few_pixels_are_decoded_on_the_event_loop(pair_models: dict[str, Model]) -> None:
     names = ("tiny-scenes", "tiny-photos", "tiny-masks", "tiny-detector")
-    assert [is_quick(pair_models[name].manifest) for name in names] == [True, False, False, False]
+    assert [is_quick(pair_models[name].manifest, 1) for name in names] == [True, False, False, False]
+    limit = MAX_INLINE_PIXELS // 16
+    assert is_quick(pair_models["tiny-scenes"].manifest, limit)
+    assert not is_quick(pair_models["tiny-scenes"].manifest, limit + 1)
+
+
+@pytest.mark.parametrize(("name", "thread"), [("tiny-scenes", "MainThread"), ("tiny-masks", "host-0")])
+def test_other_images_are_decoded_on_the_host_thread(
+    name: str, thread: str, *, pair_models: dict[str, Model], runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def decode(*args: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return read_image(*args)
+
+    monkeypatch.setattr("service.tasks.readers.image.read_image", decode)
+    read_all(pair_models[name], runner, [[[0] * 4] * 4] * 2)
+    assert threads == [thread] * 2
 
 
 @pytest.mark.parametrize(

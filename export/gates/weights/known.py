@@ -1,0 +1,60 @@
+"""What the common operators of PyTorch become in ONNX, known by heart: one node of each name.
+
+Every other operator is translated by itself; see `alone`.
+"""
+
+RECURRENT = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+# What an operator of the module may become, with its name in ONNX; one node of each.
+KNOWN: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("flatten", "unflatten", "reshape", "view", "permute", "transpose", "unsqueeze", "squeeze"), ()),
+    **dict.fromkeys(("slice", "cat", "stack", "chunk", "split", "split_with_sizes", "expand", "contiguous"), ()),
+    **dict.fromkeys(
+        ("new_zeros", "new_ones", "zeros_like", "ones_like", "expand_as", "sym_numel", "_assert_scalar"), ()
+    ),
+    **dict.fromkeys(("_assert_tensor_metadata", "sym_constrain_range_for_size", "numpy_T", "mT", "view_as"), ()),
+    **dict.fromkeys(("arange", "zeros", "ones", "full", "sym_size", "dropout", "clone", "detach", "alias"), ()),
+    **dict.fromkeys(("embedding", "select", "index_select"), ("Gather",)),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), ("Conv",)),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), ("ConvTranspose",)),
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d"), ("MaxPool",)),
+    **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), ("AveragePool",)),
+    **dict.fromkeys(("matmul", "mm", "bmm"), ("MatMul",)),
+    **dict.fromkeys(("addmm", "linear"), ("Gemm", "MatMul", "Add")),
+    **dict.fromkeys(("bitwise_not", "logical_not"), ("Not",)),
+    **dict.fromkeys(("masked_fill", "where"), ("Where",)),
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), ("Cast",)),
+    **dict.fromkeys(("__and__", "bitwise_and", "logical_and"), ("And", "BitwiseAnd")),
+    **dict.fromkeys(("__or__", "bitwise_or", "logical_or"), ("Or", "BitwiseOr")),
+    **dict.fromkeys(("to", "_to_copy"), ("Cast",)),
+    "add": ("Add",),
+    "sub": ("Sub",),
+    "mul": ("Mul",),
+    "div": ("Div",),
+    "neg": ("Neg",),
+    "sum": ("ReduceSum",),
+    "mean": ("ReduceMean",),
+    "amax": ("ReduceMax",),
+    "amin": ("ReduceMin",),
+    "exp": ("Exp",),
+    "log": ("Log",),
+    "sqrt": ("Sqrt",),
+    "sin": ("Sin",),
+    "cos": ("Cos",),
+    "abs": ("Abs",),
+    "silu": ("Sigmoid", "Mul"),
+    "ne": ("Equal", "Not"),
+    "eq": ("Equal",),
+    "lt": ("Less",),
+    "le": ("LessOrEqual",),
+    "gt": ("Greater",),
+    "ge": ("GreaterOrEqual",),
+    "round": ("Round",),
+    "clamp": ("Clip",),
+    "relu": ("Relu",),
+    "gelu": ("Gelu",),
+    "tanh": ("Tanh",),
+    "sigmoid": ("Sigmoid",),
+    "softmax": ("Softmax",),
+    "layer_norm": ("LayerNormalization",),
+    "batch_norm": ("BatchNormalization",),
+}

@@ -1,0 +1,151 @@
+"""`python -m export onnx`: an ONNX graph from elsewhere, with golden inputs and outputs, as a source.
+
+The given outputs are compared first, element by element. For all other inputs the reference is the file as it came, run
+without optimisation; the account of weights does not apply to it.
+"""
+
+import hashlib
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import onnxruntime
+
+from export.source import Array, Source
+from export.sources.module.source import bundle_name
+from export.sources.onnx_file.adapted import adapted_graph, served_graph
+from export.sources.onnx_file.axes import axis_sizes, check_declared, input_axes, output_axes
+from export.sources.onnx_file.canonical import Answers, adapt_graph, as_payload, with_output
+from export.sources.onnx_file.frozen import check_goldens
+from export.sources.onnx_file.goldens import Golden, Goldens, check_count, read_goldens
+from export.sources.onnx_file.graph import ForeignGraph, read_graph
+from export.sources.onnx_file.items import payload_of
+from export.sources.onnx_file.reference import Reference
+from export.sources.payload import Payload, wanted_arrays
+from export.sources.registry import Loaded
+from export.spec import Spec, TensorPart, TensorsOutPart, TensorsPart, parse_spec, read_spec
+from service.contract.heads import TensorsHead
+from service.contract.tensors import BATCH, TensorSpec
+from service.manifest import Provenance
+
+ANY_TENSORS = {"reader": {"kind": "tensors"}, "head": {"kind": "tensors"}}
+REFERENCE = "the given outputs"
+
+
+def load(options: Namespace) -> Loaded:
+    """The source of a graph. Raises ValueError, one sentence with the file and the way out."""
+    spec = read_spec(options.spec) if options.spec is not None else parse_spec(ANY_TENSORS, Path("spec.toml"))
+    graph = read_graph(options.model, control_flow=spec.control_flow)
+    reads_tensors = isinstance(spec.reader, TensorsPart)
+    reader_arrays = {} if reads_tensors else wanted_arrays(spec.reader) or {}
+    goldens = read_goldens(options.golden, [value.name for value in graph.inputs], reader_arrays, graph.outputs)
+    if reads_tensors:
+        spec = _with_inputs(spec, graph, goldens)
+    else:
+        goldens = as_payload(goldens, spec)
+    reference = Reference(graph.path)
+    if reads_tensors and isinstance(spec.head, TensorsOutPart):
+        spec, answers = _plain(spec, graph, goldens, reference)
+        content = served_graph(graph, answers.payload.inputs, answers.outputs)
+    else:
+        spec = with_output(spec, graph, goldens)
+        answers, adapter = adapt_graph(spec, graph, goldens, reference)
+        content = adapted_graph(graph, spec, adapter, answers.payload.inputs, answers.outputs)
+    return Loaded(source=_source(options, spec, graph, goldens, answers), graph=content)
+
+
+def _with_inputs(spec: Spec, graph: ForeignGraph, goldens: Goldens) -> Spec:
+    """The spec with the graph's own inputs, each with names for its free axes that the cases exercise."""
+    assert isinstance(spec.reader, TensorsPart)
+    parts, cases = spec.reader.inputs, [case.inputs for case in goldens.cases]
+    if parts:
+        check_declared(parts, graph.inputs, cases)
+    else:
+        parts = input_axes(graph.inputs, cases)
+    bounds = {axis: (min(sizes), max(sizes)) for axis, sizes in _sizes_by_axis(parts, goldens.cases).items()}
+    bounds = {axis: size for axis, size in bounds.items() if axis not in {BATCH, "steps"}}
+    limits = spec.limits.model_copy(update={"axes": bounds | spec.limits.axes})
+    reader = spec.reader.model_copy(update={"inputs": parts})
+    return spec.model_copy(update={"reader": reader, "limits": limits})
+
+
+def _sizes_by_axis(parts: tuple[TensorPart, ...], cases: tuple[Golden, ...]) -> dict[str, list[int]]:
+    sizes = axis_sizes(parts, [case.inputs for case in cases])
+    return {axis: [one[axis] for one in sizes] for axis in sizes[0]}
+
+
+def _plain(spec: Spec, graph: ForeignGraph, goldens: Goldens, reference: Reference) -> tuple[Spec, Answers]:
+    """The contract of a graph whose own tensors are served."""
+    assert isinstance(spec.reader, TensorsPart)
+    assert isinstance(spec.head, TensorsOutPart)
+    sizes = axis_sizes(spec.reader.inputs, [case.inputs for case in goldens.cases])
+    inputs = [case.inputs for case in goldens.cases]
+    check_goldens(reference, goldens, inputs, spec.reader.inputs, spec.tolerance)
+    check_count(goldens, [one.get(BATCH, 1) for one in sizes], is_batched=BATCH in sizes[0])
+    declared = spec.head.outputs
+    wanted = [part.name for part in declared] or [value.name for value in graph.outputs]
+    _check_given(wanted, graph, goldens)
+    if not declared:
+        declared = output_axes(graph.outputs, sizes, [case.outputs for case in goldens.cases])
+
+    def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return reference.run(inputs, wanted)
+
+    outputs = tuple(TensorSpec(name=part.name, dtype=part.dtype, shape=part.shape) for part in declared)
+    payload = payload_of(spec, goldens)
+    return spec, Answers(payload=payload, head=TensorsHead(), outputs=outputs, predict=predict, metrics={})
+
+
+def _check_given(wanted: list[str], graph: ForeignGraph, goldens: Goldens) -> None:
+    names = [value.name for value in graph.outputs]
+    if unknown := [name for name in wanted if name not in names]:
+        raise ValueError(f"[[head.outputs]] has {unknown[0]!r}, the graph gives {', '.join(names)}")
+    if absent := [name for name in wanted if name not in goldens.cases[0].outputs]:
+        raise ValueError(
+            f"{goldens.path} lacks the output {absent[0]!r}; give it, or name the others in [[head.outputs]] of a spec"
+        )
+
+
+def _source(options: Namespace, spec: Spec, graph: ForeignGraph, goldens: Goldens, answers: Answers) -> Source:
+    payload: Payload = answers.payload
+    versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    return Source(
+        name=options.name or spec.name or bundle_name(graph.path),
+        summary=spec.summary or f"The graph {graph.path.name}",
+        reader=payload.reader,
+        head=answers.head,
+        inputs=payload.inputs,
+        outputs=answers.outputs,
+        limits=payload.limits,
+        examples=payload.split,
+        predict=answers.predict,
+        predict_float64=None,
+        module=None,
+        provenance=Provenance(
+            recipe="onnx",
+            reference=REFERENCE,
+            commit="",
+            seed=0,
+            steps=0,
+            dataset=goldens.path.name,
+            data=_hashes(graph.path, goldens.path, options.spec),
+            metrics=answers.metrics,
+            versions=graph.producer | versions,
+            opset=graph.opset,
+        ),
+        note=(
+            f"The {len(payload.split)} golden items that came with `{graph.path.name}`. The graph gives the given "
+            "outputs; for other inputs it was compared with the file as it came, run without optimisation. The "
+            "account of weights does not apply to a graph from elsewhere."
+        ),
+        atol=spec.tolerance.atol,
+        rtol=spec.tolerance.rtol,
+        invariance=spec.invariance,
+        control_flow=spec.control_flow,
+        tokenizer=payload.tokenizer,
+    )
+
+
+def _hashes(*paths: Path | None) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path is not None}

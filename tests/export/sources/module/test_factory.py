@@ -1,0 +1,75 @@
+"""Factories are called, programs are read, and whatever would run code from a file is refused."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from export.sources.module.factory import make_module, read_pt2
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("model.pt", "model.pt is a pickle"),
+        ("weights.pth:Net", r"weights.pth is a pickle.*save_file"),
+        ("net", "expected package.module:factory or a .pt2 file, not 'net'"),
+        ("absent_module:Net", "absent_module:Net cannot be made: ModuleNotFoundError"),
+        ("torch.nn:Absent", "torch.nn has no Absent"),
+        ("torch.nn:Linear", "torch.nn:Linear cannot be made: TypeError"),
+        ("builtins:dict", "builtins:dict gives a dict, expected a torch.nn.Module"),
+    ],
+)
+def test_what_makes_no_module_is_one_sentence(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as error:
+        make_module(name, {})
+    assert "\n" not in str(error.value)
+
+
+def test_keywords_and_parameters() -> None:
+    made = make_module("torch.nn:Bilinear", {"in1_features": 2, "in2_features": 3, "out_features": 4})
+    assert made.parameters == made.required == ("input1", "input2")
+    assert made.source_file is None
+    assert not made.module.training
+
+
+def test_a_program_is_called_by_position_and_has_one_mode(tmp_path: Path) -> None:
+    program = torch.export.export(
+        nn.Linear(3, 2).eval(), (torch.zeros(4, 3),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+    )
+    torch.export.save(program, tmp_path / "m.pt2")
+    made = read_pt2(tmp_path / "m.pt2")
+    assert made.by_position
+    assert made.parameters == ("input",)
+    assert made.module.eval()(torch.zeros(7, 3)).shape == (7, 2)
+
+
+def test_a_program_with_objects_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/archive_format", "pt2")
+        archive.writestr("m/data/constants/custom_obj_0", "x")
+    with pytest.raises(ValueError, match="holds objects or compiled code"):
+        read_pt2(path)
+
+
+@pytest.mark.parametrize("pickled", [True, False])
+def test_a_program_with_pickled_weights_is_refused(tmp_path: Path, pickled: bool) -> None:
+    path = tmp_path / "m.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/archive_format", "pt2")
+        config = {"config": {"w": {"use_pickle": pickled}}}
+        archive.writestr("m/data/weights/model_weights_config.json", json.dumps(config))
+    with pytest.raises(ValueError, match="holds objects or compiled code" if pickled else "cannot be read by torch"):
+        read_pt2(path)
+
+
+def test_other_files_are_no_programs(tmp_path: Path) -> None:
+    (tmp_path / "m.pt2").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"is no file of torch\.export\.save"):
+        read_pt2(tmp_path / "m.pt2")
+    with pytest.raises(ValueError, match="there is no file"):
+        read_pt2(tmp_path / "absent.pt2")
