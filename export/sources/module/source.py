@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
@@ -139,7 +140,7 @@ def _make(options: Namespace, spec: Spec) -> Made:
     return made
 
 
-def predictor(adapter: Adapter, outputs: Specs, dtype: torch.dtype | None = None) -> Predict:
+def predictor(adapter: nn.Module, outputs: Specs, dtype: torch.dtype | None = None) -> Predict:
     """What the adapter answers, as rows."""
 
     def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
