@@ -1,7 +1,7 @@
 """The operators of a module, as torch.export records them with every named axis free.
 
-torch.onnx would fix an axis that cannot vary to the example's size and try again without a word. Here torch.export is
-called once, and an axis that cannot vary is refused with its name and the way out.
+torch.onnx would fix an axis that cannot vary to the example's size and try again without a word. Here an axis that
+cannot vary is refused with its name and the way out.
 """
 
 import logging
@@ -32,15 +32,20 @@ def capture(source: Source, module: nn.Module, *, gate: str) -> ExportedProgram:
     sizes = example_sizes(source)
     dynamic = positional(module, [dict.fromkeys(axes, Dim.DYNAMIC) for axes in named_axes(source.inputs)])
     examples = tuple(example_input(spec, sizes) for spec in source.inputs)
-    try:
-        # Without this flag, an axis of the example's size 1 would be a constant.
-        with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-            return torch.export.export(module.eval(), examples, dynamic_shapes=dynamic, strict=False)
-    except ExportError:
-        raise
-    # torch.export has no base class for its errors.
-    except Exception as error:
-        raise ExportError(gate, f"PyTorch cannot trace {source.name}: {_advice(source, sizes, error)}") from error
+    errors: list[Exception] = []
+    # The strict tracer reads the code, so len(x) stays free, but it understands less code than the other.
+    for strict in (False, True):
+        try:
+            # Without this flag, an axis of the example's size 1 would be a constant.
+            with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+                return torch.export.export(module.eval(), examples, dynamic_shapes=dynamic, strict=strict)
+        except ExportError:
+            raise
+        # torch.export has no base class for its errors.
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)
+    reason = _advice(sizes, errors[0])
+    raise ExportError(gate, f"PyTorch cannot trace {source.name}: {reason}") from errors[0]
 
 
 def positional(module: nn.Module, values: Sequence[Any]) -> dict[str, Any]:
@@ -75,19 +80,17 @@ def example_input(spec: TensorSpec, sizes: Mapping[str, int] = EXAMPLE_SIZES) ->
     return torch.randint(0, 2, shape, generator=generator).to(dtype)
 
 
-def _advice(source: Source, sizes: Mapping[str, int], error: Exception) -> str:
+def _advice(sizes: Mapping[str, int], error: Exception) -> str:
     """The reason in one line, with the name of the axis that cannot vary."""
     reason = " ".join(str(error).split())
-    place = re.search(r"inputs(?:\[[^\]]*\])*?\[(\d+)\](?:\.shape|\.size\(\))?\[(\d+)\]", reason)
     if "static" in reason or "pecializ" in reason or "constant" in reason:
         for axis, size in sizes.items():
             if re.search(rf"(?:static shape of|constant \(?|specialized to it\D*|= )\s*{size}\b", reason):
                 return (
-                    f"the axis {axis!r} cannot vary, because the code of the module fixes it at {size}, the size of the "
-                    f"example (a loop over its steps, int(), or a table of that size); compute on whole tensors, or "
+                    f"the axis {axis!r} cannot vary, because the code of the module fixes it at {size}, the size of "
+                    f"the example (a loop over its steps, int(), or a table of that size); compute on whole tensors, or "
                     f"declare the axis as a number: {reason[:300]}"
                 )
-    del place
     return reason[:400]
 
 
