@@ -133,6 +133,13 @@ def random_chunks(lengths_B: Array, rng: np.random.Generator) -> Array:
     return np.stack([chunk for chunk in chunks if chunk.any()])
 
 
+def has_equal_bits(first: Array, second: Array) -> bool:
+    """Whether two arrays hold the same bits; of texts, the same texts."""
+    if first.dtype.hasobject:
+        return first.shape == second.shape and bool((first == second).all())
+    return first.tobytes() == second.tobytes()
+
+
 def ragged_inputs(manifest: Manifest) -> frozenset[str]:
     """The inputs with the steps of rows that have lengths of their own."""
     if longest_row(manifest) is None:
