@@ -13,8 +13,8 @@ SENTENCES = {
     "Answers each of 5 labels whose probability is at least 0.5.",
     "tiny-resized": "Takes pictures of any size, scaled to 10 at the shortest edge (bilinear) and cut to 8 × 8 at the "
     "centre, mode L. Answers the most probable of 3 labels.",
-    "tiny-table": "Takes rows of 3 columns: `age` (number from 0 to 120), `colour` (one of 4 values), `weight` (number). "
-    "Answers the most probable of 3 labels.",
+    "tiny-table": "Takes rows of 3 columns: `age` (number from 0 to 120), `colour` (one of 4 values), `weight` "
+    "(number). Answers the most probable of 3 labels.",
     "tiny-bi-tagger": "Takes series of 3 numbers a step. Answers one of 3 labels for each token or step.",
     "tiny-embedding": "Answers a vector of 6 numbers, of length 1.",
     "tiny-unbatched": "`POST /predict` with one item.\n\n"
