@@ -23,13 +23,13 @@ from export.errors import ExportError
 class PaddedRows(PackedSequence):
     """Rows of different lengths in one padded tensor: [T, B, ...] and lengths [B]."""
 
-    x_TB: Tensor
-    lengths_B: Tensor
+    padded: Tensor
+    lengths: Tensor
 
     def __new__(cls, x_TB: Tensor, lengths_B: Tensor) -> "PaddedRows":
         """A tuple of these two; a packed sequence has four other elements."""
         rows: PaddedRows = tuple.__new__(cls, (x_TB, lengths_B))
-        rows.x_TB, rows.lengths_B = x_TB, lengths_B
+        rows.padded, rows.lengths = x_TB, lengths_B
         return rows
 
     def _refuse(self, *_: object) -> NoReturn:
@@ -94,7 +94,7 @@ def pad(rows: Any, *, batch_first: bool, padding_value: float, total_length: Any
         raise ExportError(
             "graph", f"pad_packed_sequence got {type(rows).__name__}, expected what pack_padded_sequence returned"
         )
-    x_TB, lengths_B = rows.x_TB, rows.lengths_B
+    x_TB, lengths_B = rows.padded, rows.lengths
     num_steps = x_TB.shape[0]
     if total_length is not None and total_length != num_steps:
         raise ExportError(
