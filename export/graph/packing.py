@@ -7,7 +7,7 @@ PyTorch sorts the rows and joins their steps, which no operator of ONNX can expr
 Shapes: B batch, T steps, other axes follow.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import CodeType
 from typing import Any, NoReturn
@@ -46,7 +46,7 @@ class PaddedRows(PackedSequence):
 @contextmanager
 def keep_padded() -> Iterator[None]:
     """Within this context, PyTorch's functions of packed sequences keep the padded tensor."""
-    replaced = {rnn.pack_padded_sequence: _pack_code, rnn.pad_packed_sequence: _pad_code}
+    replaced: dict[Any, Any] = {rnn.pack_padded_sequence: _pack_code, rnn.pad_packed_sequence: _pad_code}
     codes = {function: function.__code__ for function in replaced}
     try:
         # A module may have imported the functions under any name: their code is the only thing that all names share.
@@ -58,7 +58,7 @@ def keep_padded() -> Iterator[None]:
             _set_code(function, code)
 
 
-def _set_code(function: Callable[..., Any], code: CodeType) -> None:
+def _set_code(function: Any, code: CodeType) -> None:
     function.__code__ = code
 
 
