@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from export.candidate import Candidate, build_candidate
-from export.graph.exporter import export_program, silence_exporter, strip_metadata
+from export.graph.capture import silence_exporter
+from export.graph.exporter import export_program, strip_metadata
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
 from service.contract.heads import (
