@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from export.inspection.arrays import inspect_arrays
-from export.inspection.draft import FILL_IN
+from export.inspection.first_spec import FILL_IN
 from export.spec import parse_spec
 
 RNG = np.random.default_rng(0)

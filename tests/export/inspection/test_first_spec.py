@@ -2,7 +2,7 @@
 
 import tomllib
 
-from export.inspection.draft import Seen, axis_table, table, tensor_tables, toml
+from export.inspection.first_spec import Seen, axis_table, table, tensor_tables, toml
 
 
 def test_values_survive_the_way_through_a_file() -> None:
