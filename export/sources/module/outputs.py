@@ -86,17 +86,18 @@ class Embedding(nn.Module):
 
 
 class Image(nn.Module):
-    """Numbers -> pixels uint8 [B, H, W] or [B, H, W, 3]."""
+    """Numbers -> pixels uint8 [B, H, W] or [B, H, W, 3], under the `name` of the contract."""
 
-    def __init__(self, part: ImageOutPart) -> None:
+    def __init__(self, part: ImageOutPart, name: str) -> None:
         super().__init__()
+        self.name = name
         self.layout, self.scale, self.is_grey = part.layout, part.scale, part.mode == "L"
 
     def forward(self, output: Tensor, _inputs: Mapping[str, Tensor]) -> Outputs:
         pixels = (output * self.scale).round().clamp(0, 255).to(torch.uint8)
         if self.layout == "NCHW":
             pixels = pixels.permute(0, 2, 3, 1)
-        return {"images": pixels.squeeze(-1) if self.is_grey and self.layout != "NHW" else pixels}
+        return {self.name: pixels.squeeze(-1) if self.is_grey and self.layout != "NHW" else pixels}
 
 
 class Tensors(nn.Module):
@@ -119,7 +120,8 @@ def build_output(spec: Spec) -> nn.Module:
         case EmbeddingPart():
             return Embedding(part)
         case ImageOutPart():
-            return Image(part)
+            # The input of an image reader has the name "images" already.
+            return Image(part, "new_images" if spec.reader.kind == "image" else "images")
         case TensorsOutPart():
             return Tensors()
     raise ValueError(
