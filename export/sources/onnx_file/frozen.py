@@ -10,7 +10,7 @@ import numpy as np
 from export.source import Array
 from export.sources.onnx_file.axes import axis_sizes
 from export.sources.onnx_file.goldens import Golden, Goldens
-from export.sources.onnx_file.reference import Reference
+from export.sources.onnx_file.reference import FAILS, Reference
 from export.spec import TensorPart, TolerancePart
 from service.contract.tensors import BATCH
 
@@ -63,7 +63,9 @@ def _axis_of_shape(reference: Reference, inputs: Arrays, case: Golden, sizes: Ma
 
 
 def _axis_of_sizes(sizes: Sequence[Mapping[str, int]], reasons: Sequence[str | None]) -> str | None:
-    """The axis that has one size in all right cases and other sizes in all wrong ones, the batch last."""
+    """The axis that has one size in all right cases and another one in every case in which the graph fails, if any."""
+    if not any(reason and reason.startswith(FAILS) for reason in reasons):
+        return None
     for axis in sorted(sizes[0], key=lambda name: name == BATCH):
         right = {one[axis] for one, reason in zip(sizes, reasons, strict=True) if reason is None}
         wrong = {one[axis] for one, reason in zip(sizes, reasons, strict=True) if reason is not None}
