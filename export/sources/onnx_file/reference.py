@@ -42,7 +42,7 @@ class Reference:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
             raise ValueError(f"{FAILS} for {shapes}: {one_line(error)}") from error
 
-    def verdict(
+    def mismatch(
         self, inputs: Mapping[str, Array], expected: Mapping[str, Array], tolerance: TolerancePart
     ) -> str | None:
         """Say what is wrong with the outputs for a golden case, or None if all are right."""

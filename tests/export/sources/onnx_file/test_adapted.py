@@ -28,7 +28,7 @@ def axes(value: onnx.ValueInfoProto) -> list[int | str]:
     return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
-def served(content: bytes | None, inputs: dict[str, Any]) -> dict[str, Any]:
+def run_graph(content: bytes | None, inputs: dict[str, Any]) -> dict[str, Any]:
     assert content is not None
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
@@ -57,7 +57,7 @@ def test_adapted_graph_is_right(tmp_path: Path, opset: int) -> None:
     check_operators(loaded.graph, opset=opset)
     assert loaded.source.provenance.opset == opset
     numbers = linear_case(5)["X"]
-    found, expected = served(loaded.graph, {"numbers": numbers}), loaded.source.predict({"numbers": numbers})
+    found, expected = run_graph(loaded.graph, {"numbers": numbers}), loaded.source.predict({"numbers": numbers})
     assert set(found) == set(expected) == {"logits", "probabilities"}
     for name in found:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
@@ -78,7 +78,7 @@ def test_name_of_the_graph_may_be_that_of_the_head(tmp_path: Path) -> None:
     loaded = load(options(written(tmp_path, model), golden(tmp_path, *cases), spec))
     case = linear_case(4)
     np.testing.assert_allclose(
-        served(loaded.graph, {"numbers": case["X"]})["values"], case["scores"] * 2 + 1, rtol=1e-4
+        run_graph(loaded.graph, {"numbers": case["X"]})["values"], case["scores"] * 2 + 1, rtol=1e-4
     )
 
 
@@ -101,6 +101,6 @@ def test_series_without_lengths_get_zeros_behind_their_end(tmp_path: Path) -> No
     assert loaded.source.limits.max_steps == 7
     series = np.ones((2, 4, 2), np.float32)
     inputs = {"series": series, "lengths": np.array([4, 1])}
-    found, expected = served(loaded.graph, inputs), loaded.source.predict(inputs)
+    found, expected = run_graph(loaded.graph, inputs), loaded.source.predict(inputs)
     np.testing.assert_array_equal(found["embedding"], expected["embedding"])
     assert found["embedding"].tolist() == [[1.0, 1.0], [0.25, 0.25]]

@@ -29,12 +29,12 @@ def test_right_goldens_pass(tmp_path: Path) -> None:
 
 
 def test_wrong_golden_is_refused_without_blaming_an_axis(tmp_path: Path) -> None:
-    wrong = mean_case(3, 7)
-    wrong["y"] = wrong["y"] + 1
+    changed = mean_case(3, 7)
+    changed["y"] = changed["y"] + 1
     with pytest.raises(
         ValueError, match=r"case 1 does not come out of the graph: output 'y' at \[\d, \d\]: the golden"
     ):
-        check(tmp_path, mean_of_steps(), mean_case(3, 4), wrong, mean_case(3, 7))
+        check(tmp_path, mean_of_steps(), mean_case(3, 4), changed, mean_case(3, 7))
 
 
 @pytest.mark.parametrize("sizes", [((5, 4), (3, 7)), ((5, 7), (5, 4), (3, 9)), ((5, 5), (5, 9))])

@@ -32,13 +32,13 @@ def test_file_that_onnxruntime_does_not_load_is_refused(tmp_path: Path) -> None:
 def test_verdict_says_what_is_wrong(tmp_path: Path) -> None:
     reference, case = Reference(written(tmp_path, linear())), linear_case(3)
     expected = {"scores": case["scores"], "label": case["label"]}
-    assert reference.verdict({"X": case["X"]}, expected, TOLERANCE) is None
-    wrong = case["scores"].copy()
-    wrong[2, 1] += 0.5
-    reason = reference.verdict({"X": case["X"]}, {"scores": wrong}, TOLERANCE)
+    assert reference.mismatch({"X": case["X"]}, expected, TOLERANCE) is None
+    changed = case["scores"].copy()
+    changed[2, 1] += 0.5
+    reason = reference.mismatch({"X": case["X"]}, {"scores": changed}, TOLERANCE)
     assert reason is not None
     assert reason.startswith("output 'scores' at [2, 1]: the golden value is ")
-    assert "the graph fails" in str(reference.verdict({"X": case["X"][:, :1]}, expected, TOLERANCE))
+    assert "the graph fails" in str(reference.mismatch({"X": case["X"][:, :1]}, expected, TOLERANCE))
 
 
 def test_differences_of_every_kind() -> None:

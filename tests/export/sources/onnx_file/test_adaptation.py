@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.sources.onnx_file.canonical import Answers, adapt_graph, as_payload, with_output
+from export.sources.onnx_file.adaptation import Answers, adapt_graph, as_payload, with_output
 from export.sources.onnx_file.goldens import Golden, Goldens
 from export.sources.onnx_file.graph import ForeignGraph, read_graph
 from export.sources.onnx_file.reference import Reference
@@ -117,12 +117,12 @@ def test_head_of_tensors_reads_all(graph: ForeignGraph) -> None:
 def test_own_input_that_is_the_table_is_renamed() -> None:
     goldens = goldens_of(9, 2)
     cases = tuple(replace(case, inputs={"X": case.inputs["numbers"]}) for case in goldens.cases)
-    own = replace(goldens, names=("X",), cases=cases)
-    assert as_payload(own, spec_of({"kind": "labels", "labels": 3})).names == ("numbers",)
+    renamed = replace(goldens, names=("X",), cases=cases)
+    assert as_payload(renamed, spec_of({"kind": "labels", "labels": 3})).names == ("numbers",)
     assert as_payload(goldens, spec_of({"kind": "labels", "labels": 3})) is goldens
     series = spec_of({"kind": "labels", "labels": 3}, {"kind": "series", "channels": 2})
     with pytest.raises(ValueError, match="holds X, the inputs of the graph; with the reader series, cases hold series"):
-        as_payload(own, series)
+        as_payload(renamed, series)
 
 
 def test_input_that_the_reader_does_not_give_is_refused(tmp_path: Path) -> None:
