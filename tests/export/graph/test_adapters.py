@@ -88,7 +88,7 @@ def test_pictures(mode: str, words: dict[str, Any], layout: str, opset: int) -> 
 
 @pytest.mark.parametrize("opset", [MIN_OPSET, 20])
 @pytest.mark.parametrize("layout", ["NTC", "NCT", "TNC"])
-@pytest.mark.parametrize("own", [["x"], ["x", "lengths"], ["x", "mask"], ["x", "lengths", "mask"]])
+@pytest.mark.parametrize("names", [["x"], ["x", "lengths"], ["x", "mask"], ["x", "lengths", "mask"]])
 def test_series(layout: str, names: list[str], opset: int) -> None:
     spec = spec_of({"kind": "series", "channels": 2, "layout": layout})
     arrays = {"series": RNG.normal(size=(3, 4, 2)).astype(np.float32), "lengths": np.array([4, 1, 3])}
@@ -169,8 +169,8 @@ def test_heads(name: str, opset: int) -> None:
     build = NodeBuilder("h/")
     found = run(build, head_outputs(build, spec.head, "own", len(shape)), arrays, opset)
     with torch.no_grad():
-        names, lengths = (torch.from_numpy(array) for array in arrays.values())
-        assert_same(found, build_output(spec)(names, {"lengths": lengths}))
+        output, lengths = (torch.from_numpy(array) for array in arrays.values())
+        assert_same(found, build_output(spec)(output, {"lengths": lengths}))
 
 
 def test_head_without_an_output_is_refused() -> None:
