@@ -253,9 +253,10 @@ def _tensor_specs(part: TensorsPart, examples: Examples) -> Specs:
             is_equal = array.ndim == len(rows) and all(
                 isinstance(axis, str) or axis == size for axis, size in zip(rows, array.shape, strict=True)
             )
-            if not is_equal or str(array.dtype) != tensor.dtype:
+            dtype = "string" if array.dtype.kind in "OU" else str(array.dtype)
+            if not is_equal or dtype != tensor.dtype:
                 raise ValueError(
-                    f"{examples.path}: {tensor.name} is {array.dtype} {list(array.shape)}, the spec says "
+                    f"{examples.path}: {tensor.name} is {dtype} {list(array.shape)}, the spec says "
                     f"{tensor.dtype} {rows}"
                 )
     return tuple(TensorSpec(name=tensor.name, dtype=tensor.dtype, shape=tensor.shape) for tensor in part.inputs)
