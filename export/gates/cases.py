@@ -2,8 +2,8 @@
 
 The first axis of every array counts the rows, wherever the graph has its batch axis. Rows with lengths are ragged:
 beyond a row's length the batch holds garbage instead of zeros, so a graph that reads it gives a wrong output. All rows
-have the same size of every other free axis. A language model's case also says in which chunks its rows are fed, so that the cases cover prefill, decode, and
-chunks on a filled cache. The same seed draws the same cases.
+have the same size of every other free axis. A language model's case also says in which chunks its rows are fed, so that
+the cases cover prefill, decode, and chunks on a filled cache. The same seed draws the same cases.
 
 Shapes: B batch, T steps.
 """
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from export.gates.inputs.effort import output_rows
 from export.gates.inputs.items import item_sizes, overlay_item
 from export.gates.inputs.sizes import Sizes, clip_sizes, draw_sizes, grid_sizes, longest_row
 from export.gates.inputs.values import random_values
@@ -57,8 +58,8 @@ class Case:
 def parity_cases(source: Source, manifest: Manifest) -> Iterator[Case]:
     """Every batch size with every length or size, with random items and, except in the largest batches, test items.
 
-    A language model has no batches of more than MAX_TEST_STEPS tokens: they take as long as all others. A model without
-    a batch axis has one row.
+    A language model has no batches of more than MAX_TEST_STEPS tokens, which take as long as all others, nor of more
+    outputs than fit into memory. A model without a batch axis has one row.
     """
     longest = longest_row(manifest)
     is_cached = isinstance(manifest.head, LanguageModelHead)
@@ -67,6 +68,7 @@ def parity_cases(source: Source, manifest: Manifest) -> Iterator[Case]:
         for steps in [None] if longest is None else sorted({min(n, longest) for n in LENGTHS} | {longest}):
             for batch in BATCHES if manifest.is_batched else BATCHES[:1]:
                 is_large = batch * (steps or 1) > MAX_TEST_STEPS
+                is_large = is_large or (is_cached and output_rows(manifest, steps, batch) < batch)
                 for items in () if is_large and is_cached else ITEMS[:1] if is_large else ITEMS:
                     yield draw_case(source, manifest, batch=batch, steps=steps, items=items, rng=rng, sizes=sizes)
 
@@ -147,7 +149,7 @@ def _model_inputs(manifest: Manifest) -> tuple[TensorSpec, ...]:
     return manifest.inputs
 
 
-def _random_inputs(
+def _random_inputs(  # noqa: PLR0917
     source: Source, manifest: Manifest, batch: int, steps: int | None, sizes: Sizes, rng: np.random.Generator
 ) -> dict[str, Array]:
     sizes = sizes if steps is None else {**sizes, "steps": steps}

@@ -2,8 +2,8 @@
 
 Every element of every output is compared, and then the scores. Training recorded its metrics before any graph existed,
 so the scores reveal a mistake that export's reference and the graph share. An image generator has no labels; its own
-discriminator, which is not exported, scores its samples. A model from elsewhere is scored by its head where its examples
-have targets, and the score is recorded in its provenance.
+discriminator, which is not exported, scores its samples. A model from elsewhere is scored by its head where its
+examples have targets, and the score is recorded in its provenance.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from export.errors import ExportError
 from export.gates.backends import reference_backend, session_backend
 from export.gates.cases import Array, Case, single_chunk
 from export.gates.coverage.comparison import Comparison, Coverage
+from export.gates.inputs.effort import output_rows
 from export.gates.inputs.example_cases import example_cases
 from export.gates.scores import Score
 from training.batches import sequential_batches
@@ -75,7 +76,11 @@ def _check_examples(candidate: Candidate) -> MetricResult:
     if name is None:
         return MetricResult(scores={}, coverage=comparison.result())
     expected, actual = (score.mean() for score in scores)
-    _check_score(name, source.reference, expected, actual, size=max(1.0, abs(expected)))
+    size = max(1.0, abs(expected))
+    _check_score(name, source.reference, expected, actual, size=size)
+    recorded = source.provenance.metrics.get(f"test_{name}")
+    if recorded is not None:
+        _check_score(name, "its provenance", recorded, actual, size=size)
     return MetricResult(scores={name: (expected, actual)}, coverage=comparison.result())
 
 
@@ -128,7 +133,9 @@ class _Pair:
 def _scores(candidate: Candidate, pair: _Pair) -> list[dict[str, float]]:
     run = candidate.source.run
     assert run is not None
-    batch_size = MAX_WINDOWS if run.recipe.family == "language-model" else MAX_ITEMS
+    batch_size = MAX_ITEMS
+    if run.recipe.family == "language-model":
+        batch_size = output_rows(candidate.manifest, run.test.inputs["ids"].shape[1], MAX_WINDOWS)
     return evaluate_each(run.recipe.family, [pair.predict_torch, pair.predict_graph], run.test, batch_size=batch_size)
 
 

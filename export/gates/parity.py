@@ -2,9 +2,9 @@
 
 Each output is finite and |onnx - reference| <= atol + rtol * |reference|. So the top label or token is the same, unless
 the reference's two best scores are closer than both tolerances together. A grid of sizes is measured in detail: a
-float64 reference tells how much of a difference between the two float32 results is the error of each, and a second run must
-give the same bits. After the grid follow every length, every batch size and structured inputs, each element of each
-output compared.
+float64 reference tells how much of a difference between the two float32 results is the error of each, and a second run
+must give the same bits. After the grid follow every length, every size of a free axis, every batch size and structured
+inputs, each element of each output compared.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,6 +24,7 @@ from export.gates.coverage.structured import check_structured
 from export.gates.inputs.sizes import free_axes, longest_row
 from service.contract.heads import LanguageModelHead
 from service.engine.verification.parity import compare
+from service.engine.verification.slices import slices
 from service.manifest import Tolerance, ValueRange
 
 
@@ -31,8 +32,8 @@ from service.manifest import Tolerance, ValueRange
 class Measurement:
     """One output of one case.
 
-    `max_difference` is the largest |onnx - reference|, `tolerance_share` the largest share of its tolerance that an element
-    uses. The two errors are the largest distances from the float64 reference.
+    `max_difference` is the largest |onnx - reference|, `tolerance_share` the largest share of its tolerance that an
+    element uses. The two errors are the largest distances from the float64 reference.
     """
 
     case: str
@@ -124,7 +125,9 @@ def has_equal_bits(first: Array, second: Array) -> bool:
     """Whether two arrays hold the same bits; of texts, the same texts."""
     if first.dtype.hasobject:
         return first.shape == second.shape and bool((first == second).all())
-    return first.tobytes() == second.tobytes()
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    return all(first[index].tobytes() == second[index].tobytes() for index in slices(first.shape))
 
 
 def _failure_message(output: str, case: Case, difference: float, detail: str, tolerance: Tolerance) -> str:
@@ -140,15 +143,20 @@ def _measurement(case: Case, output: str, arrays: tuple[Array, Array, Array], to
         return Measurement(
             case=case.name, output=output, max_difference=0, tolerance_share=0, torch_error=0, onnx_error=0
         )
-    expected, actual, exact = (array.astype(np.float64) for array in arrays)
-    distance = np.abs(actual - expected)
     is_integer = arrays[0].dtype.kind in "iu"
-    allowed = np.ones_like(expected) if is_integer else tolerance.atol + tolerance.rtol * np.abs(expected)
+    largest = np.zeros(4)
+    for index in slices(arrays[0].shape):
+        expected, actual, exact = (array[index].astype(np.float64) for array in arrays)
+        distance = np.abs(actual - expected)
+        allowed = np.ones_like(expected) if is_integer else tolerance.atol + tolerance.rtol * np.abs(expected)
+        values = (distance, distance / allowed, np.abs(expected - exact), np.abs(actual - exact))
+        largest = np.maximum(largest, [value.max(initial=0.0) for value in values])
+    difference, share, torch_error, onnx_error = largest.tolist()
     return Measurement(
         case=case.name,
         output=output,
-        max_difference=float(distance.max(initial=0.0)),
-        tolerance_share=float((distance / allowed).max(initial=0.0)),
-        torch_error=float(np.abs(expected - exact).max(initial=0.0)),
-        onnx_error=float(np.abs(actual - exact).max(initial=0.0)),
+        max_difference=difference,
+        tolerance_share=share,
+        torch_error=torch_error,
+        onnx_error=onnx_error,
     )

@@ -9,6 +9,7 @@ Shapes: B batch, S new steps, P slots of the past, T steps of a row.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from export.gates.backends import reference_backend
 from export.gates.cases import Array, Case, draw_rows, single_chunk
 from export.gates.coverage.comparison import Comparison, Coverage
 from export.gates.coverage.sizes import ALL_LENGTHS, ALL_SIZES, NUM_LONGER, batch_sizes, dense_sizes
+from export.gates.inputs.effort import max_rows, sampled
 from service.engine.generation.decoder import MIN_CACHE_CAPACITY
 from service.engine.limits import MAX_BATCH_ITEMS
 from service.engine.verification.shapes import doubling
@@ -82,7 +84,7 @@ def check_cached(candidate: Candidate) -> tuple[Coverage, ...]:
     """Prompts, steps, batch sizes and chunks. Raises ExportError."""
     rows = CachedRows(candidate)
     groups = {
-        "every prompt length at every capacity": _prompts(rows),
+        "every prompt length at every capacity": sampled(partial(_prompts, rows), _num_prompts(candidate, rows)),
         "every past length at every capacity": _steps(rows, candidate.manifest.limits.max_items),
         "every batch size": _batches(rows),
         "every size of the past": _chunks(rows),
@@ -94,6 +96,10 @@ def check_cached(candidate: Candidate) -> tuple[Coverage, ...]:
             rows.compare(comparison, np.asarray(past_B, np.int64), num_steps, num_slots)
         results.append(comparison.result())
     return tuple(results)
+
+
+def _num_prompts(candidate: Candidate, rows: CachedRows) -> int:
+    return max_rows(candidate, {}, max(1, rows.context // 2))
 
 
 # The past of each row, the number of new steps, and the slots of the cache.

@@ -17,7 +17,7 @@ from export.gates.coverage.images import image_rows
 from export.gates.coverage.row import Row
 from export.gates.coverage.table import table_rows
 from export.gates.coverage.tensors import tensor_rows
-from export.gates.inputs.effort import max_rows, sampled
+from export.gates.inputs.effort import max_rows, output_rows, sampled
 from export.gates.inputs.items import fit
 from export.gates.inputs.sizes import grid_sizes, smallest_sizes
 from export.source import Source
@@ -116,6 +116,7 @@ def _cases(rows: Iterator[Row], candidate: Candidate) -> Iterator[Case]:
     batch: list[Row] = []
     for row in rows:
         most = max(1, min(MAX_ROWS, MAX_BYTES // max(1, sum(array.nbytes for array in row.inputs.values()))))
+        most = output_rows(candidate.manifest, int(row.inputs.get("lengths", 1)), most)
         if batch and (row.key != batch[0].key or len(batch) == most):
             yield _case(batch, candidate)
             batch = []

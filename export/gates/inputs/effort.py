@@ -14,6 +14,7 @@ from export.candidate import Candidate
 from export.gates.inputs.sizes import Sizes, longest_row
 from service.contract.tensors import TensorSpec
 from service.engine.verification.initializers import stored_tensors
+from service.manifest import Manifest
 
 T = TypeVar("T")
 # Multiplications and additions of one part of a gate.
@@ -21,6 +22,7 @@ WORK = 2e11
 # The bytes of all rows of one part of a gate.
 MAX_BYTES = 96 << 20
 MIN_ROWS = 64
+MAX_OUTPUT_BYTES = 256 << 20
 UNBOUNDED = 1 << 40
 # Layers of convolutions halve the axes of a picture, so that a weight meets about one in this many of its pixels.
 PIXELS_PER_POSITION = 1024
@@ -38,6 +40,16 @@ def max_rows(candidate: Candidate, sizes: Sizes, steps: int | None = None) -> in
     work = 2 * num_parameters(candidate) * positions
     size_bytes = sum(row_elements(spec, {**sizes, "steps": steps}) * spec.numpy_dtype.itemsize for spec in specs)
     return max(MIN_ROWS, int(min(WORK / max(work, 1), MAX_BYTES / max(size_bytes, 1))))
+
+
+def output_rows(manifest: Manifest, steps: int | None, most: int) -> int:
+    """At most how many rows of these steps run together: all their outputs fit into MAX_OUTPUT_BYTES.
+
+    The outputs of a language model have a value for each token of the vocabulary at each step.
+    """
+    sizes = {"steps": steps or 1}
+    size_bytes = sum(row_elements(spec, sizes) * spec.numpy_dtype.itemsize for spec in manifest.outputs)
+    return max(1, min(most, MAX_OUTPUT_BYTES // max(size_bytes, 1)))
 
 
 def row_elements(spec: TensorSpec, sizes: Sizes) -> int:

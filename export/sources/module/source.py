@@ -4,7 +4,6 @@ The module's factory is imported from the current folder and called with the key
 adapted module (export.sources.module.adapter) is both the reference and what is traced.
 """
 
-import copy
 import hashlib
 import re
 import warnings
@@ -17,6 +16,7 @@ import torch
 
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
+from export.sources.float64 import float64_twin
 from export.sources.measure import measure
 from export.sources.module.adapter import Adapter, run_adapter, to_tensors
 from export.sources.module.declared import declare_outputs
@@ -155,7 +155,7 @@ def float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Pre
         with warnings.catch_warnings():
             # The copy of a program of torch.export uses deprecated parts of torch.
             warnings.simplefilter("ignore", FutureWarning)
-            exact = copy.deepcopy(adapter).double()
+            exact = float64_twin(adapter)
         predict = predictor(exact, outputs, torch.float64)
         predict(take_items(payload, np.arange(1))[1])
     # A foreign module may raise anything.
@@ -165,4 +165,9 @@ def float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Pre
 
 
 def hashes(*paths: Path | None) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path is not None}
+    return {path.name: _hash(path) for path in paths if path is not None}
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from service.bundle import GoldenCase
 from service.engine.sessions.session import Session
 from service.engine.verification.golden_inputs import complete_inputs
+from service.engine.verification.slices import Index, slices
 from service.errors import BundleError
 from service.manifest import Manifest
 
@@ -59,47 +60,74 @@ def compare(
     if reference.dtype.kind not in "fiu":
         return _compare_equal(reference, actual)
     is_pixel = reference.dtype == np.uint8
+    limits = None if limit is None else np.broadcast_to(limit, reference.shape)
+    worst, num_edges, furthest, place = 0.0, 0, -math.inf, (0,) * reference.ndim
+    for index in slices(reference.shape):
+        distance, allowed = _distances(reference[index], actual[index], atol=atol, rtol=rtol)
+        if limits is not None and reference.dtype.kind == "f":
+            # The limit of a row with a value that is not finite is none; that value itself is refused.
+            allowed = np.fmin(allowed, limits[index])
+        worst, num_edges = max(worst, float(distance.max())), num_edges + int(np.count_nonzero(distance))
+        excess = distance - allowed
+        if excess.max() > furthest:
+            furthest, place = float(excess.max()), _place(index, excess)
+    within = furthest <= 0 and (not is_pixel or num_edges <= math.ceil(reference.size / ELEMENTS_PER_ROUNDING_EDGE))
+    return _difference(reference, actual, place, within=within, worst=worst)
+
+
+def _distances(
+    reference: npt.NDArray[Any], actual: npt.NDArray[Any], *, atol: float, rtol: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the distance of each element, infinite if it is not finite, and what the tolerance allows."""
     expected_f64, actual_f64 = reference.astype(np.float64), actual.astype(np.float64)
     finite = np.isfinite(expected_f64) & np.isfinite(actual_f64)
     distance = np.full(expected_f64.shape, np.inf)
     np.subtract(actual_f64, expected_f64, out=distance, where=finite)
     np.abs(distance, out=distance)
     if reference.dtype.kind == "f":
-        allowed = atol + rtol * np.abs(np.where(finite, expected_f64, 0.0))
-        allowed = allowed if limit is None else np.minimum(allowed, limit)
-    else:
-        # In float64, neighbouring integers beyond 2^53 are equal.
-        distance[(reference != actual) & (distance < 1)] = 1
-        allowed = np.full_like(distance, is_pixel)
-    excess = distance - allowed
-    num_edges = np.count_nonzero(distance) if is_pixel else 0
-    within = excess.max() <= 0 and num_edges <= math.ceil(reference.size / ELEMENTS_PER_ROUNDING_EDGE)
-    return _difference(reference, actual, excess, within=bool(within), worst=float(distance.max()))
+        return distance, atol + rtol * np.abs(np.where(finite, expected_f64, 0.0))
+    # In float64, neighbouring integers beyond 2^53 are equal.
+    distance[(reference != actual) & (distance < 1)] = 1
+    return distance, np.full_like(distance, reference.dtype == np.uint8)
+
+
+def _place(index: Index, excess: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    """Return where the largest element of a slice is in the whole array."""
+    inside = np.unravel_index(int(excess.argmax()), excess.shape)
+    starts = [part.start for part in index] + [0] * (excess.ndim - len(index))
+    return tuple(start + int(i) for start, i in zip(starts, inside, strict=True))
 
 
 def _compare_equal(reference: npt.NDArray[Any], actual: npt.NDArray[Any]) -> Difference:
     """Compare texts or booleans, of which different ones are infinitely far apart."""
     distance = np.where(reference == actual, 0.0, np.inf)
-    return _difference(reference, actual, distance, within=not distance.any(), worst=float(distance.max()))
+    return _difference(reference, actual, _place((), distance), within=not distance.any(), worst=float(distance.max()))
 
 
 def _difference(
-    reference: npt.NDArray[Any], actual: npt.NDArray[Any], excess: npt.NDArray[Any], *, within: bool, worst: float
+    reference: npt.NDArray[Any], actual: npt.NDArray[Any], index: tuple[int, ...], *, within: bool, worst: float
 ) -> Difference:
-    index = tuple(int(i) for i in np.unravel_index(int(excess.argmax()), excess.shape))
     detail = f"{actual[index]} at {list(index)}, expected {reference[index]}"
     return Difference(within=within, worst=worst, index=index, detail=detail)
 
 
 def relative_error(reference: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float:
     """Return the largest difference relative to the magnitude of its row."""
-    return float((np.abs(actual.astype(np.float64) - reference) / _row_magnitude(reference)).max(initial=0.0))
+    magnitude = np.broadcast_to(_row_magnitude(reference), reference.shape)
+    return max(
+        float((np.abs(actual[index].astype(np.float64) - reference[index]) / magnitude[index]).max(initial=0.0))
+        for index in slices(reference.shape)
+    )
 
 
 def _row_magnitude(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return the largest magnitude of each row of a batch, in a shape that broadcasts to the batch."""
     axes = tuple(range(1, values.ndim))
-    return np.abs(values.astype(np.float64)).max(axis=axes, keepdims=True, initial=MIN_MAGNITUDE)
+    values = values if values.dtype.kind == "f" else values.astype(np.float64)
+    highest = values.max(axis=axes, keepdims=True, initial=0).astype(np.float64)
+    lowest = values.min(axis=axes, keepdims=True, initial=0).astype(np.float64)
+    magnitude: npt.NDArray[np.float64] = np.maximum(np.maximum(highest, -lowest), MIN_MAGNITUDE)
+    return magnitude
 
 
 def rounding_limit(session: Session, output: str, expected: npt.NDArray[Any]) -> npt.NDArray[np.float64] | None:

@@ -12,21 +12,21 @@ from service.scoring.scorers.cells import pixel_block, pixels_from_bytes, split_
 from service.scoring.scorers.scorer import Items, Scorer, batches_by_shape, batches_of
 from service.tasks.codecs.images import read_image
 from service.tasks.codecs.json_arrays import parse_pixels
-from service.tasks.readers.image import image_reader, is_quick
+from service.tasks.readers.image import image_reader
 
 
 class ImageScorer(Scorer):
     def _read(self, rows: Rows) -> Items:
         name = self._columns["image"]
         column, manifest = unwrap(rows.columns[name]), self._manifest
-        has_one_size = is_quick(manifest)
-        if has_one_size and not rows.faults:
-            block = pixel_block(column, image_reader(manifest).fixed_shape)
+        shape = _raw_shape(image_reader(manifest))
+        if shape is not None and not rows.faults:
+            block = pixel_block(column, shape)
             if block is not None:
                 return Items(indexes=np.arange(len(block)), faults={}, batches=batches_of("images", block))
         results = [try_read(_read_one, item, manifest) for item in to_python(column)]
         images, indexes, faults = split_faults(results, rows.faults, name)
-        if has_one_size and images:
+        if shape is not None and images:
             return Items(indexes=indexes, faults=faults, batches=batches_of("images", np.stack(images)))
         batches = batches_by_shape([{"images": image[None]} for image in images])
         return Items(indexes=indexes, faults=faults, batches=batches)
@@ -45,5 +45,6 @@ def _read_one(item: Any, manifest: Manifest) -> npt.NDArray[np.uint8]:
 
 
 def _raw_shape(reader: ImageReader) -> tuple[int, ...] | None:
-    """The shape of pixels without a header; None for a model of several sizes."""
-    return None if reader.height is None or reader.width is None else reader.fixed_shape
+    """The shape of pixels without a header; None for a model that takes images of several sizes."""
+    is_fixed = reader.resize is None and reader.height is not None and reader.width is not None
+    return reader.fixed_shape if is_fixed else None

@@ -44,6 +44,22 @@ def test_index_is_the_element_that_exceeds_the_tolerance_most() -> None:
     assert difference.detail == "0.1 at [0, 1], expected 0.0"
 
 
+def test_the_slices_of_a_large_array_are_compared_as_one() -> None:
+    reference = np.zeros((3, 700_000), np.float32)
+    actual = reference.copy()
+    actual[0, 5], actual[1, 650_000], actual[2, 1] = 0.25, 2, -1
+    difference = compare(reference, actual, atol=0.5, rtol=0)
+    assert (difference.within, difference.worst, difference.index) == (False, 2.0, (1, 650_000))
+    assert compare(reference, actual, atol=2, rtol=0).within
+    assert not compare(reference, actual, atol=2, rtol=0, limit=np.array([[2.0], [2.0], [0.5]])).within
+    assert relative_error(np.ones_like(reference), 1 + actual) == 2
+    pixels = np.zeros((3, 700_000), np.uint8)
+    for num_edges, within in ((2100, True), (2101, False)):
+        changed = pixels.copy()
+        changed.reshape(-1)[:num_edges] = 1
+        assert compare(pixels, changed, atol=0, rtol=0).within is within
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_never_agree(value: float) -> None:
     broken = np.array([0.0, value])
