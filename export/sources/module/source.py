@@ -10,6 +10,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -155,7 +156,7 @@ def float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Pre
         with warnings.catch_warnings():
             # The copy of a program of torch.export uses deprecated parts of torch.
             warnings.simplefilter("ignore", FutureWarning)
-            exact = float64_twin(adapter)
+            exact: Any = float64_twin(adapter)
         predict = predictor(exact, outputs, torch.float64)
         predict(take_items(payload, np.arange(1))[1])
     # A foreign module may raise anything.
