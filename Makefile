@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 3000
 RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__init__.py)
+KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras_models/models.py)
 
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
@@ -24,26 +25,31 @@ $(VENV)/.installed: pyproject.toml constraints/dev.txt
 	@echo "Installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check "pip>=25.1"
-	@$(BIN)/pip install -q --disable-pip-version-check --group serve --group train --group ray --group dev -c constraints/dev.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --group serve --group train --group keras --group ray --group dev -c constraints/dev.txt
 	@touch $@
 
 lock: $(VENV)/.installed ## regenerate constraints/ from pyproject.toml
-	@for name in serve "gpu ray" "ray serve" "dev serve train ray"; do \
+	@for name in serve "gpu ray" "ray serve" "dev serve train keras ray"; do \
 	    set -- $$name; file=$$1; \
 	    $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	        $$(printf -- '--group %s ' $$name) pyproject.toml -o constraints/$$file.txt; done
 
 # On two cores, two models with one thread each train faster than one model with two threads.
 JOBS ?= $(shell nproc)
-.PRECIOUS: runs/%/checkpoint.json
+.PRECIOUS: runs/%/checkpoint.json runs/%/metrics.json
 
-train: $(VENV)/.installed ## train every recipe without a run, on embedded data
-	@$(MAKE) --no-print-directory -s -j$(JOBS) $(RECIPES:%=runs/%/checkpoint.json)
+train: $(VENV)/.installed ## train every model without a run, on embedded data
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(RECIPES:%=runs/%/checkpoint.json) $(KERAS_MODELS:%=runs/%/metrics.json)
 runs/%/checkpoint.json: | $(VENV)/.installed
 	@$(BIN)/python -m training $* --threads 1 $$(test ! -e runs/$*/optimizer.safetensors || echo --resume)
 
+runs/%/metrics.json: | $(VENV)/.installed
+	@$(BIN)/python -m training.keras_models $*
+
 export: $(VENV)/.installed ## export every run without a bundle, with proof
-	@$(MAKE) --no-print-directory -s -j$(JOBS) $(RECIPES:%=bundles/%/current)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(RECIPES:%=bundles/%/current) $(KERAS_MODELS:%=bundles/%/current)
+$(KERAS_MODELS:%=bundles/%/current): bundles/%/current: | runs/%/metrics.json
+	@$(BIN)/python -m export keras runs/$*/model.keras --examples runs/$*/examples.safetensors --spec runs/$*/spec.toml --bundles bundles
 bundles/%/current: | runs/%/checkpoint.json
 	@$(BIN)/python -m export runs/$* --bundles bundles
 

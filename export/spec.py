@@ -2,6 +2,8 @@
 
     name = "digits"                       # of the bundle; default: the name of the file of weights
     summary = "Handwritten digits"        # one sentence for the card
+    dataset = "MNIST"                     # the name of the data; default: the file of examples
+    note = "70,000 images of 28 × 28"     # what the data are, one sentence for the card
     invariance = "bitwise"                # or "tolerance": answers may depend on their batch, within the tolerance
     control_flow = false                  # true admits Loop, Scan and If in the graph
     reader = { kind = "image", height = 28, width = 28, mode = "L", mean = 0.13, std = 0.31 }
@@ -295,6 +297,8 @@ class Spec(FrozenModel):
 
     name: str | None = Field(default=None, pattern="^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)
     summary: str = ""
+    dataset: str = ""
+    note: str = ""
     reader: ReaderPart
     head: HeadPart
     limits: LimitsPart = LimitsPart()

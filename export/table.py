@@ -13,8 +13,6 @@ HEADER = ("model", "what it is", "task", "on the test split", "reference − ONN
 METRICS = {
     "test_nats_per_character": "{:.3f} nats per character",
     "test_accuracy": "{:.2%} accuracy",
-    "test_label_accuracy": "{:.2%} of the labels",
-    "test_token_accuracy": "{:.2%} of the tokens",
     "test_mean_absolute_error": "{:.4g} mean absolute error",
     "test_nats_per_token": "{:.3f} nats per token",
     "test_coverage": "{:.3f} coverage",

@@ -96,8 +96,8 @@ def _measured_quality(candidate: Candidate, proof: Proof) -> str:
     claimed = f"{claims}\n\n" if recorded else ""
     if not proof.metric:
         return (
-            f"{claimed}The examples have no targets that the head `{candidate.manifest.head.kind}` can be scored on, so "
-            f"no metric was measured. On all {num_items:,} examples the graph computes what {name} computes."
+            f"{claimed}The examples have no targets that the head `{candidate.manifest.head.kind}` can be scored on, "
+            f"so no metric was measured. On all {num_items:,} examples the graph computes what {name} computes."
         )
     table = markdown_table(
         (f"on the {num_items:,} examples", name, "ONNX"),
@@ -108,19 +108,18 @@ def _measured_quality(candidate: Candidate, proof: Proof) -> str:
 
 def _parity(candidate: Candidate, proof: Proof) -> str:
     manifest, source = candidate.manifest, candidate.source
-    rows = []
+    has_float64 = source.predict_float64 is not None
+    rows: list[tuple[str, ...]] = []
     for name, tolerance in manifest.tolerance.items():
         largest, (torch_error, onnx_error) = proof.parity.largest(name), proof.parity.float64_errors(name)
         allowed = _allowed(manifest, name, tolerance)
         errors = (f"{torch_error:.2e}", f"{onnx_error:.2e}")
-        rows.append((f"`{name}`", f"{largest.max_difference:.2e}", allowed, largest.case, *errors))
+        cells = (f"`{name}`", f"{largest.max_difference:.2e}", allowed, largest.case)
+        rows.append((*cells, *errors) if has_float64 else cells)
     num_cases = len({measurement.case for measurement in proof.parity.measurements})
-    has_float64 = source.predict_float64 is not None
-    header = ("output", "largest difference", "allowed", "at")
+    header: tuple[str, ...] = ("output", "largest difference", "allowed", "at")
     if has_float64:
         header = (*header, f"{source.reference} to float64", "ONNX to float64")
-    else:
-        rows = [row[: len(header)] for row in rows]
     referee = (
         "A float64 run is the referee." if has_float64 else "The reference has no float64, so there is no referee."
     )
@@ -184,10 +183,16 @@ def _requests(candidate: Candidate, proof: Proof) -> str:
     sentences = [f"The service answers {len(proof.requests)} stored requests before it is ready."]
     labels = candidate.source.labels
     predictions = [prediction for case in proof.requests for prediction in case.answer.get("predictions", ())]
-    if absent := [label for label in labels if label not in {prediction["label"] for prediction in predictions}]:
+    first = {prediction["label"] for prediction in predictions if "label" in prediction}
+    absent = [label for label in labels if label not in first]
+    if not first:
+        # The head gives no label of its own to an item.
+        labels = ()
+    elif absent:
         listed = ", ".join(f"`{label}`" for label in absent)
         sentences.append(
-            f"{candidate.source.reference} ranks these labels first for no test item, so no stored request does: {listed}."
+            f"{candidate.source.reference} ranks these labels first for no test item, so no stored request does: "
+            f"{listed}."
         )
     elif labels:
         sentences.append("Each label ranks first in one of them.")

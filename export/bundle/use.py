@@ -53,7 +53,7 @@ def describe_reader(manifest: Manifest) -> str:
             return f"tensors: {', '.join(f'`{spec.name}`' for spec in manifest.inputs)}{_axes(manifest)}"
 
 
-def describe_head(head: Head) -> str:
+def describe_head(head: Head) -> str:  # noqa: PLR0911
     """What the model answers, in words that follow "answers"."""
     match head:
         case LabelsHead():

@@ -57,7 +57,7 @@ def _final_manifest(candidate: Candidate, proof: Proof, files: Mapping[str, byte
     if candidate.source.run is None:
         metrics = {f"test_{name}": graph for name, (_, graph) in proof.metric.items()}
         provenance = candidate.manifest.provenance
-        fields["provenance"] = provenance.model_copy(update={"metrics": {**provenance.metrics, **metrics}})
+        fields["provenance"] = provenance.model_copy(update={"metrics": {**metrics, **provenance.metrics}})
     fields["mutation"] = proof.goldens.score
     fields["invariance"] = proof.certificate.invariance
     fields["files"] = {

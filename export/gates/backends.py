@@ -1,9 +1,9 @@
 """One calling convention for the backends: the reference in float32 and in float64, and the served session.
 
 A backend returns the outputs for a whole case, whichever way the case is fed. The first axis of every array counts the
-rows, wherever the model has its batch axis; a model without one runs once for each row. A language model's session runs chunk by
-chunk with its cache, and the chunks' outputs are joined to the shape of one full forward pass. Steps beyond a row's
-length are undefined, and every backend sets them to zero.
+rows, wherever the model has its batch axis; a model without one runs once for each row. A language model's session runs
+chunk by chunk with its cache, and the chunks' outputs are joined to the shape of one full forward pass. Steps beyond a
+row's length are undefined, and every backend sets them to zero.
 
 Shapes: B batch, T steps, P past steps, H heads, K head size, V vocabulary.
 """

@@ -4,8 +4,8 @@ The gate runs single items in the served session, then batches that contain them
 are mixed batches with a probe at every position, padded with garbage, and random batches in which it compares every
 row. The gate chooses the cheapest batching strategy under which not one bit ever differs, and certifies the level
 `bitwise`. If no strategy achieves that, the candidate is refused, unless its recipe accepts the level `tolerance`: the
-certificate then has the largest difference, and no strategy, because a strategy costs time. A model without a batch axis
-runs each item alone, so that there is nothing to measure.
+certificate then has the largest difference, and no strategy, because a strategy costs time. A model without a batch
+axis runs each item alone, so that there is nothing to measure.
 """
 
 from collections.abc import Iterator, Sequence

@@ -2,8 +2,8 @@
 
 The first axis of every array counts the rows, wherever the graph has its batch axis. Rows with lengths are ragged:
 beyond a row's length the batch holds garbage instead of zeros, so a graph that reads it gives a wrong output. All rows
-have the same size of every other free axis. A language model's case also says in which chunks its rows are fed, so that the cases cover prefill, decode, and
-chunks on a filled cache. The same seed draws the same cases.
+have the same size of every other free axis. A language model's case also says in which chunks its rows are fed, so that
+the cases cover prefill, decode, and chunks on a filled cache. The same seed draws the same cases.
 
 Shapes: B batch, T steps.
 """
@@ -149,7 +149,7 @@ def _model_inputs(manifest: Manifest) -> tuple[TensorSpec, ...]:
     return manifest.inputs
 
 
-def _random_inputs(
+def _random_inputs(  # noqa: PLR0917
     source: Source, manifest: Manifest, batch: int, steps: int | None, sizes: Sizes, rng: np.random.Generator
 ) -> dict[str, Array]:
     sizes = sizes if steps is None else {**sizes, "steps": steps}

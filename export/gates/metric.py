@@ -2,8 +2,8 @@
 
 Every element of every output is compared, and then the scores. Training recorded its metrics before any graph existed,
 so the scores reveal a mistake that export's reference and the graph share. An image generator has no labels; its own
-discriminator, which is not exported, scores its samples. A model from elsewhere is scored by its head where its examples
-have targets, and the score is recorded in its provenance.
+discriminator, which is not exported, scores its samples. A model from elsewhere is scored by its head where its
+examples have targets, and the score is recorded in its provenance.
 """
 
 from collections.abc import Mapping
@@ -76,7 +76,11 @@ def _check_examples(candidate: Candidate) -> MetricResult:
     if name is None:
         return MetricResult(scores={}, coverage=comparison.result())
     expected, actual = (score.mean() for score in scores)
-    _check_score(name, source.reference, expected, actual, size=max(1.0, abs(expected)))
+    size = max(1.0, abs(expected))
+    _check_score(name, source.reference, expected, actual, size=size)
+    recorded = source.provenance.metrics.get(f"test_{name}")
+    if recorded is not None:
+        _check_score(name, "its provenance", recorded, actual, size=size)
     return MetricResult(scores={name: (expected, actual)}, coverage=comparison.result())
 
 

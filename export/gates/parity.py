@@ -2,9 +2,9 @@
 
 Each output is finite and |onnx - reference| <= atol + rtol * |reference|. So the top label or token is the same, unless
 the reference's two best scores are closer than both tolerances together. A grid of sizes is measured in detail: a
-float64 reference tells how much of a difference between the two float32 results is the error of each, and a second run must
-give the same bits. After the grid follow every length, every batch size and structured inputs, each element of each
-output compared.
+float64 reference tells how much of a difference between the two float32 results is the error of each, and a second run
+must give the same bits. After the grid follow every length, every size of a free axis, every batch size and structured
+inputs, each element of each output compared.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,8 +32,8 @@ from service.manifest import Tolerance, ValueRange
 class Measurement:
     """One output of one case.
 
-    `max_difference` is the largest |onnx - reference|, `tolerance_share` the largest share of its tolerance that an element
-    uses. The two errors are the largest distances from the float64 reference.
+    `max_difference` is the largest |onnx - reference|, `tolerance_share` the largest share of its tolerance that an
+    element uses. The two errors are the largest distances from the float64 reference.
     """
 
     case: str

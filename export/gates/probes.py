@@ -1,8 +1,8 @@
 """Probes, whose outputs must not depend on their batch, and the mixed batches that they are placed in.
 
 Every batch is one that the engine can form. For a model that batches across requests, it has rows of all lengths,
-padded with garbage; all rows have the same size of every other free axis. A language model reads each prompt alone, so its batches are single steps of rows whose caches have
-the same capacity.
+padded with garbage; all rows have the same size of every other free axis. A language model reads each prompt alone, so
+its batches are single steps of rows whose caches have the same capacity.
 
 A few probes are placed at every position of a batch (`ProbeGroup.mixed_batch`). Kernels process rows and steps in
 groups of 4, 8, 16 or more and treat the remainder differently, so there are also many random batches of any size,

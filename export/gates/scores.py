@@ -27,7 +27,7 @@ class Score:
         """The name of the score; None if the head has none or the examples have no targets."""
         has_targets = len(self._source.examples.targets) == len(self._source.examples)
         named = NAMES.get(type(self._source.head))
-        return named if has_targets or named == NEXT_TOKEN else None
+        return named if has_targets or named == LOSS else None
 
     def add(self, outputs: Tensors, batch: ExampleCase) -> None:
         """Score a batch."""
@@ -85,13 +85,13 @@ def _steps_of(source: Source, batch: ExampleCase, num_steps: int) -> Array:
     return targets
 
 
-NEXT_TOKEN = "nats_per_token"
+LOSS = "nats_per_token"
 NAMES: dict[type, str] = {
     LabelsHead: "accuracy",
-    MultilabelHead: "label_accuracy",
+    MultilabelHead: "accuracy",
     ValuesHead: "mean_absolute_error",
-    TokenLabelsHead: "token_accuracy",
-    LanguageModelHead: NEXT_TOKEN,
+    TokenLabelsHead: "accuracy",
+    LanguageModelHead: LOSS,
 }
 TALLIES: dict[type, Callable[[Source, Tensors, ExampleCase], Tally]] = {
     LabelsHead: _labels,

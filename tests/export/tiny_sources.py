@@ -3,9 +3,10 @@
 The graph of a source with free axes comes as a file, made by the exporter of PyTorch; all others are traced by export.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from service.contract.readers import (
     TableReader,
     TensorsReader,
 )
-from service.contract.tensors import Specs, float32, tensor, uint8
+from service.contract.tensors import Specs, float32, tensor
 from service.manifest import AxisRange, Provenance, RequestLimits
 from tests.export.tiny import CHANNELS, randomize
 from training.layers import Ragged
@@ -47,6 +48,7 @@ PROVENANCE = Provenance(
 )
 FREE = {"height": AxisRange(min=8, max=20), "width": AxisRange(min=8, max=16)}
 SIZES = ((8, 8), (12, 10), (16, 16))
+FEW = RequestLimits(max_items=8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,9 @@ class Tiny:
     inputs: Specs = ()
     examples: Mapping[str, Array]
     targets: Array | None = None
-    limits: RequestLimits = RequestLimits(max_items=8)
+    limits: RequestLimits = FEW
     is_file: bool = False
+    invariance: Literal["bitwise", "tolerance"] = "bitwise"
 
 
 class Regression(nn.Module):
@@ -98,16 +101,19 @@ class Table(nn.Module):
 
 
 class Tagger(nn.Module):
-    """Labels of every step of a series, in both directions."""
+    """Labels of every step of a series, from an LSTM in each direction."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.ragged = Ragged(nn.LSTM(CHANNELS, 5, batch_first=True, bidirectional=True))
+        self.forth, self.back = (Ragged(nn.LSTM(CHANNELS, 5, batch_first=True)) for _ in range(2))
         self.head = nn.Linear(10, 3)
 
     def forward(self, series: Tensor, lengths: Tensor) -> Tensor:
-        y, _ = self.ragged(series, lengths)
-        return self.head(y).softmax(-1)
+        # Step t of a row of n steps is step n - 1 - t of the row backwards.
+        places = (lengths[:, None] - 1 - torch.arange(series.shape[1])).clamp(min=0)[:, :, None]
+        forth, _ = self.forth(series, lengths)
+        back, _ = self.back(series.gather(1, places.expand(-1, -1, CHANNELS)), lengths)
+        return self.head(torch.cat([forth, back.gather(1, places.expand(-1, -1, 5))], dim=-1)).softmax(-1)
 
 
 class Embedding(nn.Module):
@@ -158,6 +164,17 @@ class Unbatched(nn.Module):
         return torch.where(flags[:, None], self.layer(matrix), matrix.sum(1, keepdim=True))
 
 
+class Positional(nn.Module):
+    """A module whose inputs are positional, whatever their number."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.module(*inputs)
+
+
 def predict_with(module: nn.Module, inputs: Specs, outputs: Specs) -> Predict:
     """The reference of a module with positional inputs and outputs."""
 
@@ -176,7 +193,7 @@ def make_candidate(name: str) -> Candidate:
     """The exported candidate of a tiny source."""
     torch.manual_seed(0)
     tiny = TINY[name](np.random.default_rng(0))
-    module = randomize(tiny.module).eval()
+    module = Positional(randomize(tiny.module)).eval()
     inputs = tiny.inputs or tiny.reader.inputs  # type: ignore[union-attr]
     outputs = tiny.outputs or tiny.head.outputs(tiny.reader)
     source = Source(
@@ -189,18 +206,13 @@ def make_candidate(name: str) -> Candidate:
         limits=tiny.limits,
         examples=Split(inputs=tiny.examples, targets=np.empty(0, np.int64) if tiny.targets is None else tiny.targets),
         predict=predict_with(module, inputs, outputs),
-        predict_float64=None if tiny.is_file else predict_with(_copied(module).double(), inputs, outputs),
+        predict_float64=None if tiny.is_file else predict_with(copy.deepcopy(module).double(), inputs, outputs),
         module=None if tiny.is_file else module,
         provenance=PROVENANCE if not tiny.is_file else PROVENANCE.model_copy(update={"reference": "the given outputs"}),
         note="Drawn from a seed.",
+        invariance=tiny.invariance,
     )
     return build_candidate(source, _graph(module, source) if tiny.is_file else strip_metadata(export_program(source)))
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    import copy  # noqa: PLC0415
-
-    return copy.deepcopy(module)
 
 
 def _graph(module: nn.Module, source: Source) -> bytes:
@@ -221,7 +233,7 @@ def _graph(module: nn.Module, source: Source) -> bytes:
             opset_version=OPSET,
             input_names=[spec.name for spec in source.inputs],
             output_names=[spec.name for spec in source.outputs],
-            dynamic_shapes=(dynamic,) if len(dynamic) == 1 else dynamic,
+            dynamic_shapes=(dynamic,),
             verbose=False,
         )
     assert program is not None
@@ -322,6 +334,7 @@ def _detector(rng: np.random.Generator) -> Tiny:
         head=TensorsHead(),
         outputs=(float32("boxes", "batch", 2, 4), float32("scores", "batch", 2)),
         examples=_free_pictures(rng, 3),
+        invariance="tolerance",
         limits=RequestLimits(max_items=6, axes=FREE),
         is_file=True,
     )
@@ -333,6 +346,7 @@ def _embedding(rng: np.random.Generator) -> Tiny:
         reader=ImageReader(height=8, width=8, mode="L"),
         head=EmbeddingHead(size=6, normalized=True),
         examples={"images": np.maximum(_pictures(rng, 8, 8), 1)},
+        invariance="tolerance",
     )
 
 

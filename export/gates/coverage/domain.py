@@ -51,7 +51,9 @@ def choose_domain(source: Source, manifest: Manifest) -> dict[str, ValueRange]:
         for factor in (SERIES_FACTOR, *SMALLER_FACTORS)
         for is_signed in (True, False)
     ]
-    exact = {spec.name: _exact_range(source.examples.inputs[spec.name]) for spec in _float_inputs(manifest)}
+    given = [spec.name for spec in _float_inputs(manifest) if spec.name in source.examples.inputs]
+    # A state, which no example has, keeps its bounds.
+    exact = domains[0] | {name: _exact_range(source.examples.inputs[name]) for name in given}
     return next((domain for domain in domains if _is_finite(source, manifest, domain)), exact)
 
 

@@ -80,8 +80,8 @@ def row_bytes(tensors: Tensors) -> int:
 def _ragged_batches(candidate: Candidate, rng: np.random.Generator) -> Iterator[Tensors]:
     longest = longest_row(candidate.manifest)
     for batch, max_steps, source in RAGGED_SIZES:
-        batch = min(batch, candidate.manifest.limits.max_items)
-        yield _draw(candidate, batch, None if longest is None else min(max_steps, longest), source, rng)
+        steps = None if longest is None else min(max_steps, longest)
+        yield _draw(candidate, min(batch, candidate.manifest.limits.max_items), steps, source, rng)
 
 
 def _bucket_batches(candidate: Candidate, rng: np.random.Generator) -> Iterator[Tensors]:
@@ -146,7 +146,7 @@ def max_pool_bytes(candidate: Candidate, usual: int, num_rows: int) -> int:
     return max(usual, min(num_rows * row, MAX_LARGE_POOL_BYTES))
 
 
-def _draw(
+def _draw(  # noqa: PLR0917
     candidate: Candidate,
     batch: int,
     steps: int | None,

@@ -28,7 +28,7 @@ def item_sizes(source: Source, manifest: Manifest, item: int) -> dict[str, int]:
     return sizes
 
 
-def overlay_item(
+def overlay_item(  # noqa: PLR0917
     source: Source, manifest: Manifest, inputs: dict[str, Array], row: int, item: int, steps: int | None
 ) -> None:
     """Overwrite one row with a test item, in its initial state. `steps` are those of a row with a length of its own."""

@@ -33,7 +33,7 @@ def free_axes(manifest: Manifest) -> dict[str, AxisRange]:
 
 
 def grid_sizes(manifest: Manifest) -> list[Sizes]:
-    """All axes smallest, between and largest, and each axis largest with the others smallest; [{}] without free axes."""
+    """All axes smallest, between and largest, and each largest with the others smallest; [{}] without free axes."""
     axes = free_axes(manifest)
     ladders = {axis: np.geomspace(one.min, one.max, NUM_BETWEEN + 2).round().astype(int) for axis, one in axes.items()}
     sizes: list[Sizes] = [

@@ -59,7 +59,7 @@ def _series(source: Source, spec: TensorSpec, shape: Sequence[int], rng: np.rand
             return rng.standard_normal(shape).astype(np.float32)
 
 
-def _table(
+def _table(  # noqa: PLR0917
     source: Source,
     manifest: Manifest,
     reader: TableReader,

@@ -115,9 +115,12 @@ def _tokens(candidate: Candidate, item: Item, prediction: Prediction, outputs: T
 
 def _image(candidate: Candidate, _: Item, prediction: Prediction, outputs: Tensors, __: Prediction) -> None:
     actual = np.asarray(Image.open(BytesIO(base64.b64decode(prediction["image"]))))
-    difference = compare(outputs["images"], actual, atol=0, rtol=0)
+    [spec] = candidate.manifest.head.outputs(candidate.manifest.reader)
+    difference = compare(outputs[spec.name], actual, atol=0, rtol=0)
     if not difference.within:
-        raise MismatchError(f"pixels are {difference.worst:g} away from the reference: {difference.detail}")
+        raise MismatchError(
+            f"pixels are {difference.worst:g} away from {candidate.source.reference}: {difference.detail}"
+        )
 
 
 def _tensors(candidate: Candidate, _: Item, prediction: Prediction, outputs: Tensors, __: Prediction) -> None:

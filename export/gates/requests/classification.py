@@ -126,8 +126,8 @@ def _label_check(candidate: Candidate, inputs: dict[str, Array], top_k: int) -> 
             if not abs(entry["probability"] - expected) <= allowed or not is_ranked:
                 raise MismatchError(
                     f"{location}, rank {rank + 1}: label {entry['label']!r} with probability "
-                    f"{entry['probability']:.7f}, {candidate.source.reference} gives it {expected:.7f} and has {labels[order[rank]]!r} "
-                    f"at this rank"
+                    f"{entry['probability']:.7f}, {candidate.source.reference} gives it {expected:.7f} and has "
+                    f"{labels[order[rank]]!r} at this rank"
                 )
 
     def check(response: dict[str, Any]) -> None:

@@ -78,9 +78,9 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
         top_p=body.get("top_p", 1.0),
         seed=body["seed"],
     )
-    head = candidate.manifest.head
+    head, reference = candidate.manifest.head, candidate.source.reference
+    tolerance = candidate.manifest.tolerance["logits"]
     end_ids = frozenset(head.eos_ids if isinstance(head, LanguageModelHead) else ())
-    tolerance, reference = candidate.manifest.tolerance["logits"], candidate.source.reference
 
     def logits(ids: Sequence[int]) -> Array:
         return candidate.source.predict({"ids": np.array([ids], np.int64)})["logits"][0, -1]
@@ -96,7 +96,7 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
                 logits_V = logits(ids)
                 ids.append(sample(logits_V, sampling, len(ids)))
                 if ids[-1] in end_ids:
-                    raise MismatchError(f"prompt {i}, token {step}: PyTorch ends the text here")
+                    raise MismatchError(f"prompt {i}, token {step}: {reference} ends the text here")
                 if "logprobs" in completion:
                     actual, expected = completion["logprobs"][step]["logprob"], log_probability(logits_V, ids[-1])
                     if not abs(actual - expected) <= 2 * (tolerance.atol + tolerance.rtol * abs(expected)):

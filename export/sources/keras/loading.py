@@ -6,8 +6,6 @@ own. Keras' safe mode stays on.
 """
 
 import json
-import os
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +14,8 @@ from typing import Any
 from export.errors import ExportError
 from export.sources.keras.layers.registry import CONVERTERS
 from export.sources.keras.layers.values import STAGE
+from training.keras_models.backend import import_keras
 
-BACKEND = "torch"
 CONFIG = "config.json"
 MAX_CONFIG_BYTES = 1 << 26
 MODELS = ("Sequential", "Functional")
@@ -41,23 +39,6 @@ def load_model(path: Path) -> Any:
             f"{path}: the model has no Input, so its weights do not exist yet; begin it with keras.Input and save it",
         )
     return model
-
-
-def import_keras() -> Any:
-    """The module keras on its backend torch. Raises ExportError if it is missing or runs on another backend."""
-    if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = BACKEND
-    try:
-        import keras  # noqa: PLC0415 - takes seconds, and only these models need it
-    except ImportError as error:
-        raise ExportError(
-            STAGE, "the package keras is missing; install the dependency group keras (pip install --group keras)"
-        ) from error
-    if keras.backend.backend() != BACKEND:
-        raise ExportError(
-            STAGE, f"Keras runs on {keras.backend.backend()}, expected {BACKEND}; set KERAS_BACKEND={BACKEND}"
-        )
-    return keras
 
 
 def _read_config(path: Path) -> Any:
@@ -93,8 +74,9 @@ def _check_config(path: Path, config: Any) -> None:
             raise ExportError(
                 STAGE, f"{path}: {label} holds Python code, which is never run; use built-in layers, or {WAY_OUT}"
             )
-        is_own = (module is None and name.startswith("__")) or str(module).split(".")[0] in ("keras", "builtins")
-        if not is_own or (entry.get("registered_name") or name) not in (name, entry.get("config")):
+        # Keras names its own functions by words alone, and its own classes without a registered name.
+        is_own = (module is None and name.startswith("__")) or str(module).split(".")[0] == "keras"
+        if not is_own or entry.get("registered_name") not in (None, name):
             raise ExportError(STAGE, f"{path}: {label} is a custom object, which has no twin; {WAY_OUT}")
         if str(module).startswith("keras.layers") and name not in (*CONVERTERS, "InputLayer"):
             raise ExportError(

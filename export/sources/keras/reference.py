@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from export.sources.keras.loading import import_keras
+from export.sources.keras.twin import graph_of
+from training.keras_models.backend import import_keras
 
 Array = npt.NDArray[Any]
 
@@ -44,7 +45,8 @@ def run_keras(model: Any, inputs: Sequence[Array], lengths_B: Array | None = Non
 def _call(model: Any, inputs: Sequence[Array]) -> list[Array]:
     keras = import_keras()
     with keras.device("cpu"), torch.no_grad():
-        results = model([torch.from_numpy(np.ascontiguousarray(array)) for array in inputs], training=False)
+        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in inputs]
+        results = model(keras.tree.pack_sequence_as(graph_of(model)._inputs_struct, tensors), training=False)
     return [result.numpy() for result in keras.tree.flatten(results)]
 
 

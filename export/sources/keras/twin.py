@@ -68,13 +68,13 @@ def build_twin(model: Any, *, series: int | None = None) -> Twin:
 
 
 def _build(model: Any, inputs: Sequence[ValueSpec]) -> Twin:
-    function = getattr(model, "_functional", None) or model
+    function = graph_of(model)
     positions = {id(tensor): position for position, tensor in enumerate(function.inputs)}
     specs = list(inputs)
     layers, names, steps = dict[str, nn.Module](), dict[Any, str](), list[Step]()
-    for node in _calls(function):
+    for node in calls(function):
         layer = node.operation
-        step_inputs = tuple(positions[id(tensor)] for tensor in _tensors(node))
+        step_inputs = tuple(positions[id(tensor)] for tensor in tensors_of(node))
         step_specs = [specs[position] for position in step_inputs]
         # A call with other lengths or masks than the first needs a module with other rules.
         key = (id(layer), *((spec.has_lengths, spec.mask) for spec in step_specs))
@@ -90,7 +90,12 @@ def _build(model: Any, inputs: Sequence[ValueSpec]) -> Twin:
     return Twin(layers, steps, results, [specs[position] for position in results])
 
 
-def _calls(function: Any) -> list[Any]:
+def graph_of(model: Any) -> Any:
+    """The graph of layers of a model, whose `inputs` and `outputs` are tensors without values."""
+    return getattr(model, "_functional", None) or model
+
+
+def calls(function: Any) -> list[Any]:
     """The calls of layers that the outputs depend on, in order.
 
     Keras writes its masks into the graph as operations and arguments of their own. The twin computes masks itself, so
@@ -105,12 +110,12 @@ def _calls(function: Any) -> list[Any]:
     needed, calls = {id(tensor) for tensor in function.outputs}, list[Any]()
     for node in reversed(nodes):
         if needed.intersection(id(tensor) for tensor in node.outputs):
-            needed.update(id(tensor) for tensor in _tensors(node))
+            needed.update(id(tensor) for tensor in tensors_of(node))
             calls.append(node)
     return calls[::-1]
 
 
-def _tensors(node: Any) -> list[Any]:
+def tensors_of(node: Any) -> list[Any]:
     """The tensors that a call takes: its inputs, then the initial state of a recurrent layer.
 
     Raises ExportError for a call with other arguments, such as a mask that is not Keras' own.
@@ -144,6 +149,8 @@ def _mask_of(tensor: Any) -> Any:
 
 def _convert(layer: Any, specs: Sequence[ValueSpec]) -> nn.Module:
     if type(layer).__name__ in NESTED:
+        if any(spec.mask is not None for spec in specs):
+            refuse(layer, "is a model inside of the model and is given a mask", "put its layers into the outer model")
         return _build(layer, specs)
     policy = layer.dtype_policy
     if (policy.compute_dtype, policy.variable_dtype) != (PRECISION, PRECISION) or layer.quantization_mode:
@@ -156,6 +163,10 @@ def _convert(layer: Any, specs: Sequence[ValueSpec]) -> nn.Module:
 
 def _output_specs(module: nn.Module, node: Any, inputs: Sequence[ValueSpec]) -> list[ValueSpec]:
     if isinstance(module, Twin):
+        if any(spec.mask is not None for spec in module.output_specs):
+            refuse(
+                node.operation, "is a model inside of the model and gives a mask", "put its layers into the outer one"
+            )
         return list(module.output_specs)
     has_lengths = any(spec.has_lengths for spec in inputs)
     specs = []

@@ -44,7 +44,7 @@ def load(options: Namespace) -> Loaded:
     payload = read_payload(spec, options.examples)
     adapter = adapt(made, spec, payload)
     head, outputs = declare_outputs(spec, adapter, payload)
-    predict = _predictor(adapter, outputs)
+    predict = predictor(adapter, outputs)
     return Loaded(
         source=Source(
             name=options.name or spec.name or bundle_name(options.weights or Path(options.model)),
@@ -56,20 +56,21 @@ def load(options: Namespace) -> Loaded:
             limits=payload.limits,
             examples=payload.split,
             predict=predict,
-            predict_float64=_float64_predictor(adapter, outputs, payload),
+            predict_float64=float64_predictor(adapter, outputs, payload),
             module=adapter,
             provenance=Provenance(
                 recipe="module",
                 commit="",
                 seed=0,
                 steps=0,
-                dataset=options.examples.name,
-                data=_hashes(options.weights, made.source_file, options.examples, options.spec),
+                dataset=spec.dataset or options.examples.name,
+                data=hashes(options.weights, made.source_file, options.examples, options.spec),
                 metrics=measure(head, payload, predict),
                 versions=exporter_versions(),
                 opset=OPSET,
             ),
-            note=f"The {len(payload.split)} examples with which export compared the module `{options.model}`.",
+            note=spec.note
+            or f"The {len(payload.split)} examples with which export compared the module `{options.model}`.",
             atol=spec.tolerance.atol,
             rtol=spec.tolerance.rtol,
             invariance=spec.invariance,
@@ -138,7 +139,9 @@ def _make(options: Namespace, spec: Spec) -> Made:
     return made
 
 
-def _predictor(adapter: Adapter, outputs: Specs, dtype: torch.dtype | None = None) -> Predict:
+def predictor(adapter: Adapter, outputs: Specs, dtype: torch.dtype | None = None) -> Predict:
+    """What the adapter answers, as rows."""
+
     def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
         answer = run_adapter(adapter, inputs, dtype)
         return {spec.name: to_rows(answer[spec.name], spec) for spec in outputs}
@@ -146,14 +149,14 @@ def _predictor(adapter: Adapter, outputs: Specs, dtype: torch.dtype | None = Non
     return predict
 
 
-def _float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Predict | None:
+def float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Predict | None:
     """The same in float64; None for a module that fixes the type of its numbers somewhere."""
     try:
         with warnings.catch_warnings():
             # The copy of a program of torch.export uses deprecated parts of torch.
             warnings.simplefilter("ignore", FutureWarning)
             exact = float64_twin(adapter)
-        predict = _predictor(exact, outputs, torch.float64)
+        predict = predictor(exact, outputs, torch.float64)
         predict(take_items(payload, np.arange(1))[1])
     # A foreign module may raise anything.
     except Exception:  # noqa: BLE001
@@ -161,7 +164,7 @@ def _float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Pr
     return predict
 
 
-def _hashes(*paths: Path | None) -> dict[str, str]:
+def hashes(*paths: Path | None) -> dict[str, str]:
     return {path.name: _hash(path) for path in paths if path is not None}
 
 

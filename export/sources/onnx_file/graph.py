@@ -48,12 +48,6 @@ class ForeignGraph:
     def opset(self) -> int:
         return next(entry.version for entry in self.model.opset_import if not entry.domain)
 
-    @property
-    def producer(self) -> dict[str, str]:
-        """The name and version of what wrote the file, if it says so."""
-        name = self.model.producer_name
-        return {name: self.model.producer_version} if name and self.model.producer_version else {}
-
 
 def read_graph(path: Path, *, control_flow: bool = False) -> ForeignGraph:
     """Read a file that the service could load. Raises ValueError, one sentence with the file and the way out."""

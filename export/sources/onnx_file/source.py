@@ -131,13 +131,12 @@ def _source(options: Namespace, spec: Spec, graph: ForeignGraph, goldens: Golden
             dataset=goldens.path.name,
             data=_hashes(graph.path, goldens.path, options.spec),
             metrics=answers.metrics,
-            versions=graph.producer | versions,
+            versions=versions,
             opset=graph.opset,
         ),
         note=(
             f"The {len(payload.split)} golden items that came with `{graph.path.name}`. The graph gives the given "
-            "outputs; for other inputs it was compared with the file as it came, run without optimisation. The "
-            "account of weights does not apply to a graph from elsewhere."
+            "outputs for them."
         ),
         atol=spec.tolerance.atol,
         rtol=spec.tolerance.rtol,

@@ -27,18 +27,19 @@ class Dense(nn.Module):
 
 
 class Scale(nn.Module):
-    """`x * scale + offset`."""
+    """`x * scale + offset`, without an offset of zeros, which a graph does not hold."""
 
     scale: Tensor
-    offset: Tensor
+    offset: Tensor | None
 
     def __init__(self, scale: Tensor, offset: Tensor) -> None:
         super().__init__()
         self.register_buffer("scale", scale)
-        self.register_buffer("offset", offset)
+        self.register_buffer("offset", offset if offset.any() else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.to(self.scale.dtype) * self.scale + self.offset
+        y = x.to(self.scale.dtype) * self.scale
+        return y if self.offset is None else y + self.offset
 
 
 class Normalize(nn.Module):

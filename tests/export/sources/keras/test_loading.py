@@ -13,8 +13,6 @@ from export.errors import ExportError
 from export.sources.keras.loading import load_model
 from tests.export.sources.keras.comparison import keras, sequential
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
-
 
 def saved(model: Any, path: Path) -> Path:
     model.save(path)

@@ -21,11 +21,14 @@ def test_several_inputs_and_outputs_with_shared_and_nested_layers() -> None:
     assert len(build_twin(model).layers) == 3
 
 
-def test_nested_model_passes_masks_and_lengths_on() -> None:
+def nested(*, masks: bool) -> Any:
     inner = keras.Sequential([keras.Input((None, 3)), layers.Dropout(0.5), layers.LSTM(4, return_sequences=True)])
-    model = sequential((None,), layers.Embedding(7, 3, mask_zero=True), inner, layers.GRU(3), dtype="int32")
-    assert_equal(model, sizes=(5,))
-    assert_equal_rows(model)
+    return sequential((None,), layers.Embedding(7, 3, mask_zero=masks), inner, layers.GRU(3), dtype="int32")
+
+
+def test_nested_model_passes_lengths_on() -> None:
+    assert_equal(nested(masks=False), sizes=(5,))
+    assert_equal_rows(nested(masks=False))
 
 
 def test_one_layer_on_series_with_and_without_lengths() -> None:
@@ -66,10 +69,11 @@ def computed_with_an_operation() -> Any:
         (masked_by_hand, "is called with a mask of your own; use Masking"),
         (trained_when_called, "is called with training=True"),
         (computed_with_an_operation, r"\(Multiply\) .*"),
+        (lambda: nested(masks=True), "is a model inside of the model and is given a mask; put its layers"),
         (lambda: sequential((4, 4, 3), layers.Cropping2D(1)), r"\(Cropping2D\) has no twin; layers with one are"),
         (lambda: sequential((4,), layers.Dense(3, dtype="mixed_float16")), "computes in mixed_float16"),
     ],
-    ids=["mask", "training", "operation", "layer", "precision"],
+    ids=["mask", "training", "operation", "nested mask", "layer", "precision"],
 )
 def test_what_has_no_twin_is_refused(build: Any, reason: str) -> None:
     with pytest.raises(ExportError, match=reason):

@@ -48,7 +48,6 @@ def test_concatenation_along_another_axis_equals_keras() -> None:
     ],
     ids=["masked product", "steps", "different masks", "axes"],
 )
-@pytest.mark.filterwarnings("ignore:Layer '.*' .of type Conv1D. was passed an input with a mask")
 def test_merges_without_a_twin_are_refused(model: Any, reason: str) -> None:
     with pytest.raises(ExportError, match=reason):
         build_twin(model(), series=0)

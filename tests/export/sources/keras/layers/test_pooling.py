@@ -38,7 +38,6 @@ def test_whole_pictures_equal_keras(kind: Any, keepdims: bool) -> None:
 
 @pytest.mark.parametrize("kind", [layers.GlobalMaxPooling1D, layers.GlobalAveragePooling1D])
 @pytest.mark.parametrize("parts", [[], [layers.Masking()]], ids=["plain", "masked"])
-@pytest.mark.filterwarnings("ignore:Layer '.*' .of type GlobalMaxPooling1D. was passed an input with a mask")
 def test_whole_rows_equal_keras(kind: Any, parts: list[Any]) -> None:
     for keepdims in (False, True):
         model = sequential((None, 4), *parts, layers.Dense(3), kind(keepdims=keepdims))
