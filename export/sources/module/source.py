@@ -10,11 +10,9 @@ import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
@@ -141,7 +139,7 @@ def _read_module(options: Namespace, spec: Spec) -> Made:
     return made
 
 
-def predictor(adapter: nn.Module, outputs: Specs, dtype: torch.dtype | None = None) -> Predict:
+def predictor(adapter: Adapter, outputs: Specs, dtype: torch.dtype | None = None) -> Predict:
     """What the adapter answers, as rows."""
 
     def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -157,7 +155,7 @@ def float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Pre
         with warnings.catch_warnings():
             # The copy of a program of torch.export uses deprecated parts of torch.
             warnings.simplefilter("ignore", FutureWarning)
-            exact = cast(Adapter, float64_twin(adapter))
+            exact = float64_twin(adapter)
         predict = predictor(exact, outputs, torch.float64)
         predict(take_items(payload, np.arange(1))[1])
     # A foreign module may raise anything.
