@@ -120,12 +120,12 @@ def _parity(candidate: Candidate, proof: Proof) -> str:
     header: tuple[str, ...] = ("output", "largest difference", "allowed", "at")
     if has_float64:
         header = (*header, f"{source.reference} to float64", "ONNX to float64")
-    referee = (
+    float64_note = (
         "A float64 run is the referee." if has_float64 else "The reference has no float64, so there is no referee."
     )
     return (
         f"{_reference(source)} against the session that serves, both in float32 on the CPU, over "
-        f"{num_cases} batches of real and random items, each run twice with the same bits. {referee}\n\n"
+        f"{num_cases} batches of real and random items, each run twice with the same bits. {float64_note}\n\n"
         f"{markdown_table(header, rows)}\n\n"
         f"![Difference of each batch, relative to what is allowed]({PARITY_PLOT})\n\n"
         f"Also compared, every element of every output:\n\n{_coverages(proof)}{_domain(proof)}"
