@@ -40,6 +40,8 @@ from tests.export.sources.huggingface.folders import LABELS, bert, pictures, sav
 
 TEXTS = ["elm", "Oak, maple and teakwood!", "sorbs rowan . yew ash birch ?", "ivy gum " * 5]
 LONG = "cedar pine " * 30
+# The first test of a model waits for all gates.
+pytestmark = pytest.mark.timeout(1200)
 Served = Callable[[str], tuple[Path, Model]]
 
 
