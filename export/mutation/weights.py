@@ -6,6 +6,7 @@ slip of an export would change them.
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,47 +68,62 @@ def patchable_tensors(model: bytes) -> list[TensorInfo]:
 def suitable_tensors(candidate: Candidate) -> dict[str, list[TensorInfo]]:
     """The kinds that some tensor of the graph admits, each with those tensors."""
     tensors = patchable_tensors(candidate.model)
+    traits = [Traits(one.name, tensor_values(candidate.model, one, candidate.data)) for one in tensors]
     by_kind: dict[str, list[TensorInfo]] = {}
     for kind, (accepts, _) in CHANGES.items():
-        suitable = [one for one in tensors if accepts(one, tensor_values(candidate.model, one, candidate.data))]
+        suitable = [tensor for tensor, one in zip(tensors, traits, strict=True) if accepts(one)]
         if suitable:
             by_kind[kind] = suitable
     return by_kind
 
 
-def _is_float(_: TensorInfo, values: Array) -> bool:
-    return values.dtype.kind == "f" and bool(np.isfinite(values).all())
+class Traits:
+    """The values of one tensor, and what is known of them; computed once, because a tensor may be large."""
+
+    def __init__(self, name: str, values: Array) -> None:
+        self.name, self.values = name, values
+
+    @cached_property
+    def is_float(self) -> bool:
+        return self.values.dtype.kind == "f" and bool(np.isfinite(self.values).all())
+
+    @cached_property
+    def is_weights(self) -> bool:
+        return self.is_float and self.values.size >= MIN_WEIGHTS and float(self.values.std()) > 0
 
 
-def _is_weights(tensor: TensorInfo, values: Array) -> bool:
-    return _is_float(tensor, values) and values.size >= MIN_WEIGHTS and float(values.std()) > 0
+def _is_float(traits: Traits) -> bool:
+    return traits.is_float
 
 
-def _is_matrix(tensor: TensorInfo, values: Array) -> bool:
-    return _is_weights(tensor, values) and _as_matrix(values).ndim == 2
+def _is_weights(traits: Traits) -> bool:
+    return traits.is_weights
 
 
-def _is_vector(tensor: TensorInfo, values: Array) -> bool:
-    return _is_weights(tensor, values) and _as_matrix(values).ndim == 1
+def _is_matrix(traits: Traits) -> bool:
+    return traits.is_weights and _as_matrix(traits.values).ndim == 2
 
 
-def _is_statistic(tensor: TensorInfo, values: Array) -> bool:
-    return _is_float(tensor, values) and any(part in tensor.name for part in ("mean", "std", "var"))
+def _is_vector(traits: Traits) -> bool:
+    return traits.is_weights and _as_matrix(traits.values).ndim == 1
 
 
-def _is_constant(tensor: TensorInfo, values: Array) -> bool:
-    return values.size < MIN_WEIGHTS and values.dtype.kind == "f" and not _is_statistic(tensor, values)
+def _is_statistic(traits: Traits) -> bool:
+    return traits.is_float and any(part in traits.name for part in ("mean", "std", "var"))
 
 
-def _is_count(_: TensorInfo, values: Array) -> bool:
-    return values.dtype.kind == "i"
+def _is_constant(traits: Traits) -> bool:
+    return traits.values.size < MIN_WEIGHTS and traits.values.dtype.kind == "f" and not _is_statistic(traits)
 
 
-def _is_gated(tensor: TensorInfo, values: Array) -> bool:
+def _is_count(traits: Traits) -> bool:
+    return traits.values.dtype.kind == "i"
+
+
+def _is_gated(traits: Traits) -> bool:
     """Weights of a recurrent operator with gates: a leading axis of directions, then the gates."""
-    return (
-        _is_weights(tensor, values) and values.ndim >= 2 and values.shape[0] == 1 and values.shape[1] % NUM_GATES == 0
-    )
+    values = traits.values
+    return traits.is_weights and values.ndim >= 2 and values.shape[0] == 1 and values.shape[1] % NUM_GATES == 0
 
 
 def _as_matrix(values: Array) -> Array:
@@ -158,7 +174,9 @@ def _disturbed(part: Array, scale: float, rng: np.random.Generator) -> Array:
 
 def _scaled(values: Array, rng: np.random.Generator) -> tuple[Array, str]:
     factor = 1 + rng.choice((-1, 1)) * rng.choice(RELATIVE_SIZES[:3])
-    return values * np.float32(factor), f" times {factor:g}"
+    # The lowest number of float32, which masks scores, becomes an infinity.
+    with np.errstate(over="ignore"):
+        return values * np.float32(factor), f" times {factor:g}"
 
 
 def _shifted(values: Array, rng: np.random.Generator) -> tuple[Array, str]:
@@ -204,7 +222,9 @@ def _constant(values: Array, rng: np.random.Generator) -> tuple[Array, str]:
     if not np.isfinite(values).all():
         return np.full_like(values, rng.choice((-1e4, -10, 0))), ", finite"
     factor = 1 + rng.choice((-1, 1)) * rng.choice((1 / 256, 0.1, 0.5))
-    return values * np.float32(factor), f" times {factor:g}"
+    # The lowest number of float32, which masks scores, becomes an infinity.
+    with np.errstate(over="ignore"):
+        return values * np.float32(factor), f" times {factor:g}"
 
 
 def _count(values: Array, rng: np.random.Generator) -> tuple[Array, str]:
@@ -245,7 +265,7 @@ def _rows_rolled(values: Array, _: np.random.Generator) -> tuple[Array, str]:
     return values, ", rows shifted by one"
 
 
-Accepts = Callable[[TensorInfo, Array], bool]
+Accepts = Callable[[Traits], bool]
 CHANGES: Mapping[str, tuple[Accepts, Change]] = {
     SINGLE_WEIGHT: (_is_weights, _single),
     "bias": (_is_vector, _bias),

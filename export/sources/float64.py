@@ -5,16 +5,17 @@ while it runs and drops afterwards: at no time do more than the weights of one b
 """
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 # The weights of larger models are converted while they are used.
 MAX_COPIED_BYTES = 512 << 20
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def float64_twin(model: nn.Module, *, max_copied_bytes: int = MAX_COPIED_BYTES) -> nn.Module:
+def float64_twin(model: ModuleT, *, max_copied_bytes: int = MAX_COPIED_BYTES) -> ModuleT:
     """The model in float64; the model itself is left as it is.
 
     The twin of a large model computes in float64 what its modules compute in their own `forward`. Code that uses the

@@ -16,8 +16,8 @@ import numpy as np
 from export.candidate import Candidate
 from export.gates.cases import ITEMS, Array, Items, draw_case
 from export.gates.golden.decoding import mandatory_prompts, optional_prompts
-from export.gates.inputs.effort import row_elements
-from export.gates.inputs.sizes import Sizes, free_axes, grid_sizes, longest_row
+from export.gates.inputs.effort import max_rows, row_elements
+from export.gates.inputs.sizes import Sizes, free_axes, grid_sizes, longest_row, smallest_sizes
 from export.gates.inputs.values import within_domain
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
@@ -33,6 +33,8 @@ FIRST_LENGTH = 8
 MAX_POOL_ROWS, MAX_POOL_BYTES = 512, 500_000
 # Rows of a model from elsewhere may be large: its pool has at least MIN_POOL_ROWS of them in groups of LARGE_GROUP.
 MIN_POOL_ROWS, LARGE_GROUP, MAX_LARGE_POOL_BYTES = 48, 8, 8 << 20
+# A pool has this share of the rows that a part of another gate computes.
+POOL_SHARE = 4
 # The rows at several sizes of free axes.
 MAX_AXIS_BYTES = 4 << 20
 # Of larger vocabularies, evenly spaced words are read.
@@ -121,7 +123,9 @@ def _optional_batches(candidate: Candidate, rng: np.random.Generator) -> Iterato
     batch = batch if max_bytes == MAX_POOL_BYTES else min(batch, LARGE_GROUP)
     is_generator = is_latent_generator(manifest.reader, manifest.head, manifest.inputs)
     size_bytes = 0
-    for number in range(MAX_POOL_ROWS // batch):
+    # Each mutant computes the whole pool, and each load the rows that are chosen from it.
+    most = min(MAX_POOL_ROWS, max(MIN_POOL_ROWS, max_rows(candidate, smallest_sizes(manifest)) // POOL_SHARE))
+    for number in range(most // batch):
         steps, source = lengths[number % len(lengths)], ITEMS[number // len(lengths) % 2]
         inputs = _draw(candidate, batch, steps, source, rng)
         structured = _structured(manifest, inputs, number // (2 * len(lengths)), rng)

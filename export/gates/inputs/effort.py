@@ -1,8 +1,9 @@
 """How many rows a part of a gate computes.
 
 For a run there is no bound: its gates were measured at their full size. A model from elsewhere, or one with a data
-file, may take seconds for an item, so each part of a gate computes about as many rows as WORK allows, spread evenly over what it would compute. The
-estimate counts parameters and positions; it is the same on every machine, because it decides what a bundle holds.
+file, may take seconds for an item, so each part of a gate computes about as many rows as WORK allows, spread evenly
+over what it would compute. The estimate counts parameters and positions; it is the same on every machine, because it
+decides what a bundle holds.
 """
 
 from collections.abc import Callable, Iterator

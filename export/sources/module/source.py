@@ -10,7 +10,6 @@ import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ ANY_TENSORS = {"reader": {"kind": "tensors"}, "head": {"kind": "tensors"}}
 def load(options: Namespace) -> Loaded:
     """The source of a module. Raises ValueError, one sentence with the way out."""
     spec = _read_spec(options)
-    made = _make(options, spec)
+    made = _read_module(options, spec)
     payload = read_payload(spec, options.examples)
     adapter = adapt(made, spec, payload)
     head, outputs = declare_outputs(spec, adapter, payload)
@@ -128,7 +127,7 @@ def _read_spec(options: Namespace) -> Spec:
     )
 
 
-def _make(options: Namespace, spec: Spec) -> Made:
+def _read_module(options: Namespace, spec: Spec) -> Made:
     if options.model.endswith(PT2):
         if options.weights is not None:
             raise ValueError(f"{options.model} has weights of its own; leave --weights away")
@@ -156,7 +155,7 @@ def float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Pre
         with warnings.catch_warnings():
             # The copy of a program of torch.export uses deprecated parts of torch.
             warnings.simplefilter("ignore", FutureWarning)
-            exact: Any = float64_twin(adapter)
+            exact = float64_twin(adapter)
         predict = predictor(exact, outputs, torch.float64)
         predict(take_items(payload, np.arange(1))[1])
     # A foreign module may raise anything.

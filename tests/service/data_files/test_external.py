@@ -11,13 +11,9 @@ from service.manifest import MODEL_DATA
 from service.onnx_wire import read_model
 from service.operators import check_operators
 from tests.service.bundles import OPSET
-from tests.service.data_files.models import refer, split_model, weights
+from tests.service.data_files.models import initializer, refer, split_model, weights
 
 Change = Callable[[onnx.ModelProto], None]
-
-
-def initializer(model: onnx.ModelProto, name: str) -> TensorProto:
-    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
 
 
 def set_entry(name: str, key: str, value: str) -> Change:

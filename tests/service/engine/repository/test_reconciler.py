@@ -372,7 +372,7 @@ class FakeProver:
         self.is_slow: list[bool] = []
         self._errors = list(errors)
 
-    def prove(self, label: str, key: str, folder: Path, *, num_bytes: int, slot: Slot) -> Proof:
+    def prove(self, label: str, key: str, folder: Path, *, num_bytes: int, mapped_bytes: int, slot: Slot) -> Proof:
         self.is_slow.append(slot.is_slow)
         if self._errors:
             raise self._errors.pop(0)

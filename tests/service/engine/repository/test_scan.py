@@ -25,6 +25,15 @@ def test_scans_of_unchanged_files_are_equal(tmp_path: Path) -> None:
     assert scan_model(folder.parent) == found
 
 
+def test_a_data_file_counts_as_mapped(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path, "image-classifier")
+    before = scan_model(folder.parent)
+    (folder / "model.onnx.data").write_bytes(b"1" * 5000)
+    found = scan_model(folder.parent)
+    assert (found.num_bytes, found.mapped_bytes) == (before.num_bytes, 5000)
+    assert before.mapped_bytes == 0
+
+
 def test_every_change_alters_the_fingerprint(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path, "image-classifier")
     fingerprints = [scan_model(folder.parent).fingerprint]
