@@ -16,7 +16,7 @@ from export.sources.keras.layers.activations import Activation, activation
 from export.sources.keras.layers.values import (
     Value,
     ValueSpec,
-    optional_weight,
+    bias,
     per_step,
     refuse,
     weight,
@@ -135,7 +135,7 @@ def convert_convolution(layer: Any, spec: ValueSpec) -> nn.Module:
     kernel.data = kernel.data.permute(rank + 1, rank, *range(rank)).contiguous()
     module = Convolution(
         kernel=kernel,
-        bias=optional_weight(layer.bias) if layer.use_bias else None,
+        bias=bias(layer),
         padding=layer.padding,
         strides=layer.strides,
         dilation=layer.dilation_rate,
@@ -146,8 +146,7 @@ def convert_convolution(layer: Any, spec: ValueSpec) -> nn.Module:
 
 def convert_depthwise(layer: Any, spec: ValueSpec) -> nn.Module:
     """keras.layers.DepthwiseConv1D and DepthwiseConv2D."""
-    bias = optional_weight(layer.bias) if layer.use_bias else None
-    return _convert(layer, spec, _depthwise(layer, layer.kernel, bias))
+    return _convert(layer, spec, _depthwise(layer, layer.kernel, bias(layer)))
 
 
 def convert_separable(layer: Any, spec: ValueSpec) -> nn.Module:
@@ -157,7 +156,7 @@ def convert_separable(layer: Any, spec: ValueSpec) -> nn.Module:
     pointwise.data = pointwise.data.permute(rank + 1, rank, *range(rank)).contiguous()
     mix = Convolution(
         kernel=pointwise,
-        bias=optional_weight(layer.bias) if layer.use_bias else None,
+        bias=bias(layer),
         padding="valid",
         strides=[1] * rank,
         dilation=[1] * rank,
@@ -180,7 +179,7 @@ def convert_transposed(layer: Any, spec: ValueSpec) -> nn.Module:
     kernel.data = kernel.data.permute(rank + 1, rank, *range(rank)).contiguous()
     module = TransposedConvolution(
         kernel=kernel,
-        bias=optional_weight(layer.bias) if layer.use_bias else None,
+        bias=bias(layer),
         strides=layer.strides,
         dilation=layer.dilation_rate,
         crops=crops,
@@ -189,7 +188,7 @@ def convert_transposed(layer: Any, spec: ValueSpec) -> nn.Module:
     return whole(layer, spec, ChannelsFirst(module, is_last=is_last, function=activation(layer)))
 
 
-def _depthwise(layer: Any, variable: Any, bias: nn.Parameter | None) -> Convolution:
+def _depthwise(layer: Any, variable: Any, offset: nn.Parameter | None) -> Convolution:
     kernel = weight(variable)
     *size, channels, multiplier = kernel.shape
     axes = range(len(size))
@@ -197,7 +196,7 @@ def _depthwise(layer: Any, variable: Any, bias: nn.Parameter | None) -> Convolut
     kernel.data = kernel.data.reshape(*size, 1, channels * multiplier).permute(-1, -2, *axes).contiguous()
     return Convolution(
         kernel=kernel,
-        bias=bias,
+        bias=offset,
         padding=layer.padding,
         strides=layer.strides,
         dilation=layer.dilation_rate,

@@ -106,6 +106,12 @@ def optional_weight(variable: Any) -> nn.Parameter | None:
     return None if variable is None else weight(variable)
 
 
+def bias(layer: Any) -> nn.Parameter | None:
+    """The bias of a layer; None if it has none, or only zeros, which a graph does not hold."""
+    value = optional_weight(layer.bias) if layer.use_bias else None
+    return None if value is None or not value.any() else value
+
+
 def axis_from_end(axis: int, spec: ValueSpec) -> int:
     """The axis as a negative number."""
     return axis if axis < 0 else axis - len(spec.shape)
