@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export_runs(words: Sequence[str]) -> int:
-    ways = "".join(f"\n  {name:8} {way.help}" for name, way in WAYS.items())
+    listing = "".join(f"\n  {name:8} {way.help}" for name, way in WAYS.items())
     parser = argparse.ArgumentParser(
         prog="python -m export",
         description="Export finished runs, with proof.",
-        epilog=f"models from elsewhere, each with --help:{ways}\n  {INSPECT:8} {INSPECT_HELP}",
+        epilog=f"models from elsewhere, each with --help:{listing}\n  {INSPECT:8} {INSPECT_HELP}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run folder, such as runs/mnist-cnn")

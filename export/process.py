@@ -101,6 +101,12 @@ def child_main(job: ExportJob, bundles: Path, connection: Connection) -> None:
         connection.send(("written", manifest.model_dump_json()))
     except (ValueError, OSError) as error:
         connection.send(("refused", str(error)))
+    # A model from elsewhere may raise anything, wherever it is called.
+    except Exception as error:
+        if job.command == RUN:
+            raise
+        line = (str(error).strip().splitlines() or ["no message"])[0]
+        connection.send(("refused", f"{type(error).__name__}: {line}"))
 
 
 def _receive(connection: Connection, child: ExportProcess, bars: Progress, console: Console) -> ExportResult | None:

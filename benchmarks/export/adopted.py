@@ -95,9 +95,8 @@ def check_continuations(folder: Path, model: Model) -> str | None:
     completions = ask(model, prompt=PROMPTS, temperature=0, max_tokens=NUM_TOKENS)["completions"]
     for prompt, completion in zip(PROMPTS, completions, strict=True):
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
-        row = reference.generate(
-            ids, max_new_tokens=NUM_TOKENS, do_sample=False, pad_token_id=reference.config.eos_token_id
-        )[0, ids.shape[1] :]
+        settings = {"max_new_tokens": NUM_TOKENS, "do_sample": False, "pad_token_id": reference.config.eos_token_id}
+        row = reference.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, ids.shape[1] :]
         expected = tokenizer.decode(row, skip_special_tokens=True)
         if completion["text"] != expected:
             return f"{prompt!r} is continued with {completion['text']!r}, generate gives {expected!r}"

@@ -15,10 +15,9 @@ import numpy as np
 
 from export.candidate import Candidate
 from export.errors import ExportError
-from export.gates.cases import Array, ragged_inputs
+from export.gates.cases import Array, has_equal_bits, ragged_inputs
 from export.gates.inputs.effort import max_rows
 from export.gates.inputs.sizes import free_axes
-from export.gates.parity import has_equal_bits
 from export.gates.probes import NUM_PROBES, ProbeGroup, affordable_rows, probe_groups, prompt_pairs, single_row
 from service.bundle import GoldenCase, Tensors
 from service.contract.heads import LanguageModelHead

@@ -23,6 +23,7 @@ from export.source import Source
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
 from service.contract.tensors import TensorSpec
+from service.engine.verification.slices import slices
 from service.manifest import Manifest
 
 BATCHES = (1, 2, 3, 16, 64)
@@ -133,6 +134,15 @@ def random_chunks(lengths_B: Array, rng: np.random.Generator) -> Array:
         chunks.append(np.minimum(remaining_B, max_tokens))
         remaining_B = remaining_B - chunks[-1]
     return np.stack([chunk for chunk in chunks if chunk.any()])
+
+
+def has_equal_bits(first: Array, second: Array) -> bool:
+    """Whether two arrays hold the same bits; of texts, the same texts."""
+    if first.dtype.hasobject:
+        return first.shape == second.shape and bool((first == second).all())
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    return all(first[index].tobytes() == second[index].tobytes() for index in slices(first.shape))
 
 
 def ragged_inputs(manifest: Manifest) -> frozenset[str]:

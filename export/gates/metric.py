@@ -19,9 +19,9 @@ from export.errors import ExportError
 from export.gates.backends import reference_backend, session_backend
 from export.gates.cases import Array, Case, single_chunk
 from export.gates.coverage.comparison import Comparison, Coverage
+from export.gates.examples.example_cases import example_cases
+from export.gates.examples.scores import Score
 from export.gates.inputs.effort import output_rows
-from export.gates.inputs.example_cases import example_cases
-from export.gates.scores import Score
 from training.batches import sequential_batches
 from training.evaluation import evaluate_each
 from training.families import FAMILIES, with_initial_state

@@ -15,7 +15,7 @@ import numpy as np
 from export.candidate import Candidate
 from export.errors import ExportError
 from export.gates.backends import Backend, reference_backend, session_backend
-from export.gates.cases import Array, Case, parity_cases
+from export.gates.cases import Array, Case, has_equal_bits, parity_cases
 from export.gates.coverage.cached import check_cached
 from export.gates.coverage.comparison import Coverage
 from export.gates.coverage.domain import with_domain
@@ -119,15 +119,6 @@ def _run_twice(case: Case, onnx32: Backend) -> dict[str, Array]:
         if not has_equal_bits(values, second[output]):
             raise ExportError("parity", f"output {output!r} differs between two runs of the same input on {case.name}")
     return first
-
-
-def has_equal_bits(first: Array, second: Array) -> bool:
-    """Whether two arrays hold the same bits; of texts, the same texts."""
-    if first.dtype.hasobject:
-        return first.shape == second.shape and bool((first == second).all())
-    if first.shape != second.shape or first.dtype != second.dtype:
-        return False
-    return all(first[index].tobytes() == second[index].tobytes() for index in slices(first.shape))
 
 
 def _failure_message(output: str, case: Case, difference: float, detail: str, tolerance: Tolerance) -> str:

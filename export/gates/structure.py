@@ -13,7 +13,6 @@ import onnx
 
 from export.candidate import Candidate
 from export.errors import ExportError
-from export.graph.recurrent import OPSET
 from service.contract.tensors import TensorSpec
 from service.operators import check_operators
 
@@ -23,7 +22,7 @@ def check_structure(candidate: Candidate) -> dict[str, int]:
     try:
         check_operators(
             candidate.model,
-            opset=OPSET,
+            opset=candidate.manifest.provenance.opset,
             control_flow=candidate.manifest.control_flow,
             data_files=candidate.data_files,
         )

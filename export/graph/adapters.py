@@ -63,7 +63,7 @@ def series_inputs(build: NodeBuilder, part: SeriesPart, name: str, extras: Extra
     if part.layout != "NTC":
         x = build("Transpose", x, perm=[0, 2, 1] if part.layout == "NCT" else [1, 0, 2])
     known = {"lengths": "lengths", "mask": mask_BT}
-    inputs = {name: x, **{own: known[extra] for extra, own in extras.items()}}
+    inputs = {name: x, **{graph_name: known[extra] for extra, graph_name in extras.items()}}
     if part.state is not None:
         inputs |= {state: build("Transpose", state, perm=[1, 0, 2]) for state in ("h", "c")}
     return inputs
@@ -79,7 +79,7 @@ def text_inputs(build: NodeBuilder, name: str, extras: Extras) -> dict[str, str]
         "position_ids": lambda: build("Expand", build.steps("ids"), build("Shape", "ids")),
     }
     ids = build("Where", mask_BT, "ids", build.integers(0))
-    return {name: ids, **{own: makers[extra]() for extra, own in extras.items()}}
+    return {name: ids, **{graph_name: makers[extra]() for extra, graph_name in extras.items()}}
 
 
 def table_inputs(build: NodeBuilder, part: TablePart, names: Sequence[str]) -> dict[str, str]:
@@ -138,8 +138,8 @@ def _embedding(build: NodeBuilder, part: EmbeddingPart, output: str) -> str:
         output = build("Gather", output, build.scalar(0), axis=1)
     elif part.pooling == "mean":
         mask_BT1 = build("Unsqueeze", build.step_mask(output, "lengths"), build.integers(2))
-        kept = build("Where", mask_BT1, output, build.floats(0.0, is_scalar=True))
-        total = build("ReduceSum", kept, build.integers(1), keepdims=0)
+        masked = build("Where", mask_BT1, output, build.floats(0.0, is_scalar=True))
+        total = build("ReduceSum", masked, build.integers(1), keepdims=0)
         lengths_B1 = build("Unsqueeze", "lengths", build.integers(1))
         output = build("Div", total, build("Cast", lengths_B1, to=onnx.TensorProto.FLOAT))
     if not part.normalized:

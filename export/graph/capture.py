@@ -1,7 +1,7 @@
 """The operators of a module, as torch.export records them with every named axis free.
 
-torch.onnx would fix an axis that cannot vary to the example's size and try again without a word. Here torch.export is
-called once, and an axis that cannot vary is refused with its name and the way out.
+torch.onnx would fix an axis that cannot vary to the example's size and try again without a word. Here an axis that
+cannot vary is refused with its name and the way out.
 """
 
 import logging
@@ -23,8 +23,8 @@ from service.contract.tensors import Specs, TensorSpec
 
 # None of these sizes is on the parity grid. None is 0 or 1, because torch.export treats those as constants.
 EXAMPLE_SIZES = {"batch": 5, "steps": 4, "past": 6}
-# The smallest size of any other free axis, and the step from one axis to the next. Pictures are often halved so often.
-FIRST_SIZE, NEXT_SIZE = 64, 32
+# The sizes of all other free axes in order of preference. Pictures are often halved some times.
+OTHER_SIZES = (64, 96, 48, 32, 80, 112, 24, 16, 40, 12, 20, 8, 28, 36, 6, 10, 4, 14, 18, 3, 5, 7, 9, 2)
 
 
 def capture(source: Source, module: nn.Module, *, gate: str) -> ExportedProgram:
@@ -32,15 +32,20 @@ def capture(source: Source, module: nn.Module, *, gate: str) -> ExportedProgram:
     sizes = example_sizes(source)
     dynamic = positional(module, [dict.fromkeys(axes, Dim.DYNAMIC) for axes in named_axes(source.inputs)])
     examples = tuple(example_input(spec, sizes) for spec in source.inputs)
-    try:
-        # Without this flag, an axis of the example's size 1 would be a constant.
-        with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-            return torch.export.export(module.eval(), examples, dynamic_shapes=dynamic, strict=False)
-    except ExportError:
-        raise
-    # torch.export has no base class for its errors.
-    except Exception as error:
-        raise ExportError(gate, f"PyTorch cannot trace {source.name}: {_advice(source, sizes, error)}") from error
+    errors: list[Exception] = []
+    # The strict tracer reads the code, so len(x) stays free, but it understands less code than the other.
+    for strict in (False, True):
+        try:
+            # Without this flag, an axis of the example's size 1 would be a constant.
+            with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+                return torch.export.export(module.eval(), examples, dynamic_shapes=dynamic, strict=strict)
+        except ExportError:
+            raise
+        # torch.export has no base class for its errors.
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)
+    reason = _advice(sizes, errors[0])
+    raise ExportError(gate, f"PyTorch cannot trace {source.name}: {reason}") from errors[0]
 
 
 def positional(module: nn.Module, values: Sequence[Any]) -> dict[str, Any]:
@@ -57,9 +62,14 @@ def example_sizes(source: Source) -> dict[str, int]:
     """The size of each free axis with which the module is traced, within the bounds of the source and all different."""
     sizes = dict(EXAMPLE_SIZES)
     for axis in dict.fromkeys(axis for axes in named_axes(source.inputs) for axis in axes.values()):
-        bounds = source.limits.axes.get(axis)
-        wanted = sizes.get(axis, FIRST_SIZE + NEXT_SIZE * (len(sizes) - len(EXAMPLE_SIZES)))
-        sizes[axis] = wanted if bounds is None else min(max(wanted, bounds.min), bounds.max)
+        bounds, preferred = source.limits.axes.get(axis), (*([sizes[axis]] if axis in sizes else []), *OTHER_SIZES)
+        taken = {size for other, size in sizes.items() if other != axis}
+        allowed = preferred if bounds is None else [*preferred, *range(bounds.min, bounds.max + 1)]
+        sizes[axis] = next(
+            size
+            for size in (*allowed, allowed[-1])
+            if size not in taken and (bounds is None or bounds.min <= size <= bounds.max)
+        )
     return sizes
 
 
@@ -75,19 +85,16 @@ def example_input(spec: TensorSpec, sizes: Mapping[str, int] = EXAMPLE_SIZES) ->
     return torch.randint(0, 2, shape, generator=generator).to(dtype)
 
 
-def _advice(source: Source, sizes: Mapping[str, int], error: Exception) -> str:
+def _advice(sizes: Mapping[str, int], error: Exception) -> str:
     """The reason in one line, with the name of the axis that cannot vary."""
     reason = " ".join(str(error).split())
-    place = re.search(r"inputs(?:\[[^\]]*\])*?\[(\d+)\](?:\.shape|\.size\(\))?\[(\d+)\]", reason)
-    if "static" in reason or "pecializ" in reason or "constant" in reason:
-        for axis, size in sizes.items():
-            if re.search(rf"(?:static shape of|constant \(?|specialized to it\D*|= )\s*{size}\b", reason):
-                return (
-                    f"the axis {axis!r} cannot vary, because the code of the module fixes it at {size}, the size of the "
-                    f"example (a loop over its steps, int(), or a table of that size); compute on whole tensors, or "
-                    f"declare the axis as a number: {reason[:300]}"
-                )
-    del place
+    for axis, size in sizes.items():
+        if re.search(rf"(?:static shape of|to be a constant \(|speciali[sz]ed to) ?{size}\b", reason):
+            return (
+                f"axis {axis!r} cannot vary, because the code of the module fixes it at {size}, the example's size "
+                "(by a loop over its steps, or by int()); compute on whole tensors, or declare the axis as a number: "
+                f"{reason[:300]}"
+            )
     return reason[:400]
 
 

@@ -7,7 +7,7 @@ PyTorch sorts the rows and joins their steps, which no operator of ONNX can expr
 Shapes: B batch, T steps, other axes follow.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import CodeType
 from typing import Any, NoReturn
@@ -23,13 +23,13 @@ from export.errors import ExportError
 class PaddedRows(PackedSequence):
     """Rows of different lengths in one padded tensor: [T, B, ...] and lengths [B]."""
 
-    x_TB: Tensor
-    lengths_B: Tensor
+    padded: Tensor
+    lengths: Tensor
 
     def __new__(cls, x_TB: Tensor, lengths_B: Tensor) -> "PaddedRows":
         """A tuple of these two; a packed sequence has four other elements."""
         rows: PaddedRows = tuple.__new__(cls, (x_TB, lengths_B))
-        rows.x_TB, rows.lengths_B = x_TB, lengths_B
+        rows.padded, rows.lengths = x_TB, lengths_B
         return rows
 
     def _refuse(self, *_: object) -> NoReturn:
@@ -46,7 +46,7 @@ class PaddedRows(PackedSequence):
 @contextmanager
 def keep_padded() -> Iterator[None]:
     """Within this context, PyTorch's functions of packed sequences keep the padded tensor."""
-    replaced = {rnn.pack_padded_sequence: _pack_code, rnn.pad_packed_sequence: _pad_code}
+    replaced: dict[Any, Any] = {rnn.pack_padded_sequence: _pack_code, rnn.pad_packed_sequence: _pad_code}
     codes = {function: function.__code__ for function in replaced}
     try:
         # A module may have imported the functions under any name: their code is the only thing that all names share.
@@ -58,7 +58,7 @@ def keep_padded() -> Iterator[None]:
             _set_code(function, code)
 
 
-def _set_code(function: Callable[..., Any], code: CodeType) -> None:
+def _set_code(function: Any, code: CodeType) -> None:
     function.__code__ = code
 
 
@@ -94,7 +94,7 @@ def pad(rows: Any, *, batch_first: bool, padding_value: float, total_length: Any
         raise ExportError(
             "graph", f"pad_packed_sequence got {type(rows).__name__}, expected what pack_padded_sequence returned"
         )
-    x_TB, lengths_B = rows.x_TB, rows.lengths_B
+    x_TB, lengths_B = rows.padded, rows.lengths
     num_steps = x_TB.shape[0]
     if total_length is not None and total_length != num_steps:
         raise ExportError(

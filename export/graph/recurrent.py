@@ -24,8 +24,8 @@ OPSET = 20
 State = tuple[Tensor, ...]  # (h_LBN,) of an RNN or a GRU, (h_LBN, c_LBN) of an LSTM
 LAYERS = (nn.RNN, nn.LSTM, nn.GRU)
 CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell)
-# ONNX orders the gates of an LSTM as i o f c, PyTorch as i f g o; those of a GRU as z r h, PyTorch as r z n. The numbers
-# are PyTorch's indices in ONNX's order.
+# ONNX orders the gates of an LSTM as i o f c, PyTorch as i f g o; those of a GRU as z r h, PyTorch as r z n. The
+# numbers are PyTorch's indices in ONNX's order.
 GATE_ORDER = {"RNN": (0,), "LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
 # Computes all layers: (layer, x_TBI, lengths_B or None, state or None) -> (y_TBN, state).
 Compute = Callable[[nn.RNNBase, Tensor, Tensor | None, State | None], tuple[Tensor, State]]
@@ -78,7 +78,7 @@ def _layer_forward(names: dict[int, str], compute: Compute) -> Callable[..., Any
         _check_supported(layer, names)
         lengths_B, is_single = None, False
         if isinstance(input, PaddedRows):
-            x_TBI, lengths_B = input.x_TB, input.lengths_B
+            x_TBI, lengths_B = input.padded, input.lengths
         else:
             is_single = input.dim() == 2
             x_TBI = input.unsqueeze(1) if is_single else input.transpose(0, 1) if layer.batch_first else input
@@ -115,9 +115,10 @@ def _cell_forward(kind: Any, names: dict[int, str]) -> Callable[..., Any]:
         if id(cell) in called:
             raise ExportError(
                 "graph",
-                f"{names.get(id(cell), '')!r} is an nn.{kind.__name__} that is called once per step, and the graph would "
-                f"hold the example's number of steps; load its weights into an nn.{kind.__name__.removesuffix('Cell')} "
-                "(weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0) and call that once on all steps",
+                f"{names.get(id(cell), '')!r} is an nn.{kind.__name__} that is called once per step, and the graph "
+                "would hold the example's number of steps; load its weights into an "
+                f"nn.{kind.__name__.removesuffix('Cell')} (weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0) and "
+                "call that once on all steps",
             )
         called.add(id(cell))
         return original(cell, *args, **kwargs)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.inspection.draft import FILL_IN, Seen, table, tensor_tables
+from export.inspection.first_spec import FILL_IN, Seen, table, tensor_tables
 from export.source import Array
 from export.sources.examples import GROUP, TARGETS
 
@@ -41,11 +41,11 @@ def _reader(items: Mapping[str, Array], groups: Mapping[str, list[Array]]) -> st
     if len(payload) == 1:
         [(name, array)] = payload.items()
         if array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[3] == 3)):
-            shown = {}
+            sides = {}
             for axis, key in ((1, "height"), (2, "width")):
                 sizes = sorted({group.shape[axis] for group in groups[name]})
-                shown[key] = sizes[0] if len(sizes) == 1 else [sizes[0], sizes[-1]]
-            values = {"kind": "image", **shown, "mode": "L" if array.ndim == 3 else "RGB"}
+                sides[key] = sizes[0] if len(sizes) == 1 else [sizes[0], sizes[-1]]
+            values = {"kind": "image", **sides, "mode": "L" if array.ndim == 3 else "RGB"}
             return table("reader", values, {"mean, std": NORMALISED})
         if array.dtype.kind == "U":
             return table("reader", {"kind": "text", "tokenizer": "tokenizer.json"})
@@ -68,8 +68,8 @@ def _table_reader(items: Mapping[str, Array]) -> str:
         known = sorted({str(value) for value in codes}) if codes.dtype.kind == "U" else []
         values_of = known or [str(value) for value in range(int(codes.max()) + 1)]
         found_column = {"name": f"category_{column}", "kind": "category", "values": values_of}
-        note = f"{NOTE} the name of the column, and of its values"
-        text += table("[reader.columns]", found_column, {"name": note})
+        remark = f"{NOTE} the name of the column, and of its values"
+        text += table("[reader.columns]", found_column, {"name": remark})
     return text
 
 
@@ -85,8 +85,8 @@ def _head(target: Array | None) -> str:
     if target.ndim == 2:
         labels = [f"label_{i}" for i in range(target.shape[1])]
         return table("head", {"kind": "multilabel", "labels": labels}, {"labels": f"{NOTE} their names"})
-    note = f'{NOTE} their names, as ["cat", "dog"] or a file with one a line, if they are not numbers'
-    return table("head", {"kind": "labels", "labels": int(target.max()) + 1}, {"labels": note})
+    remark = f'{NOTE} their names, as ["cat", "dog"] or a file with one a line, if they are not numbers'
+    return table("head", {"kind": "labels", "labels": int(target.max()) + 1}, {"labels": remark})
 
 
 def _state_dict(arrays: Mapping[str, Array]) -> str:
@@ -101,17 +101,17 @@ def _state_dict(arrays: Mapping[str, Array]) -> str:
     if convolutions:
         first = min(convolutions, key=lambda array: array.shape[1])
         mode = "L" if first.shape[1] == 1 else "RGB"
-        notes = {
+        remarks = {
             "height": f"{NOTE} of the pictures that the model takes",
             "width": f"{NOTE} of the pictures that the model takes",
             "mean, std": NORMALISED,
         }
-        reader = table("reader", {"kind": "image", "height": 224, "width": 224, "mode": mode}, notes)
+        reader = table("reader", {"kind": "image", "height": 224, "width": 224, "mode": mode}, remarks)
     elif embedding is not None:
         values = {"kind": "text", "tokenizer": "tokenizer.json", "vocabulary": embedding.shape[0]}
         reader = table("reader", values, {"tokenizer": f"{NOTE} the tokenizer of training"})
     else:
-        note = f"{NOTE} image, series, text or table, if it reads these"
-        reader = table("reader", {"kind": "tensors"}, {"kind": note})
-    note = f"{NOTE} their names; {last.shape[0]} is the size of the smallest layer; or another kind of head"
-    return reader + "\n" + table("head", {"kind": "labels", "labels": last.shape[0]}, {"labels": note})
+        remark = f"{NOTE} image, series, text or table, if it reads these"
+        reader = table("reader", {"kind": "tensors"}, {"kind": remark})
+    remark = f"{NOTE} their names; {last.shape[0]} is the size of the smallest layer; or another kind of head"
+    return reader + "\n" + table("head", {"kind": "labels", "labels": last.shape[0]}, {"labels": remark})

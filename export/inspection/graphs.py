@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from export.inspection.draft import Seen, axis_table, table, tensor_tables
+from export.inspection.first_spec import Seen, axis_table, table, tensor_tables
 from export.sources.module.factory import read_pt2
 
 Tensor = tuple[str, str, list[int | str]]

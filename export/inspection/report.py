@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from export.inspection.arrays import inspect_arrays
-from export.inspection.draft import Seen
+from export.inspection.first_spec import Seen
 from export.inspection.graphs import inspect_onnx, inspect_pt2
 from export.inspection.saved_models import inspect_folder, inspect_keras
 from export.sources.examples import read_arrays

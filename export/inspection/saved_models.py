@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from export.inspection.draft import FILL_IN, Seen, table
+from export.inspection.first_spec import FILL_IN, Seen, table
 
 TASK_OF_SUFFIX = {
     "ForSequenceClassification": "sequence-classification",
@@ -50,8 +50,8 @@ def inspect_keras(path: Path) -> Seen:
     shape = next((_input_shape(layer) for layer in layers if _input_shape(layer)), [])
     units = [layer["config"]["units"] for layer in layers if "units" in layer["config"]]
     lines = (f"{path}: Keras {config['class_name']}: {', '.join(names)}", f"  input {shape}")
-    note = f"{FILL_IN[2:]} image, series, text or table, if it reads these"
-    reader = table("reader", {"kind": "tensors"}, {"kind": note})
+    remark = f"{FILL_IN[2:]} image, series, text or table, if it reads these"
+    reader = table("reader", {"kind": "tensors"}, {"kind": remark})
     if len(shape) == 3:
         reader = table("reader", {"kind": "series", "channels": shape[2]})
     labels = {"labels": f"{FILL_IN[2:]} their names; or another kind of head"}

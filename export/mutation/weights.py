@@ -174,7 +174,9 @@ def _disturbed(part: Array, scale: float, rng: np.random.Generator) -> Array:
 
 def _scaled(values: Array, rng: np.random.Generator) -> tuple[Array, str]:
     factor = 1 + rng.choice((-1, 1)) * rng.choice(RELATIVE_SIZES[:3])
-    return values * np.float32(factor), f" times {factor:g}"
+    # The lowest number of float32, which masks scores, becomes an infinity.
+    with np.errstate(over="ignore"):
+        return values * np.float32(factor), f" times {factor:g}"
 
 
 def _shifted(values: Array, rng: np.random.Generator) -> tuple[Array, str]:
@@ -220,7 +222,9 @@ def _constant(values: Array, rng: np.random.Generator) -> tuple[Array, str]:
     if not np.isfinite(values).all():
         return np.full_like(values, rng.choice((-1e4, -10, 0))), ", finite"
     factor = 1 + rng.choice((-1, 1)) * rng.choice((1 / 256, 0.1, 0.5))
-    return values * np.float32(factor), f" times {factor:g}"
+    # The lowest number of float32, which masks scores, becomes an infinity.
+    with np.errstate(over="ignore"):
+        return values * np.float32(factor), f" times {factor:g}"
 
 
 def _count(values: Array, rng: np.random.Generator) -> tuple[Array, str]:

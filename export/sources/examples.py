@@ -54,17 +54,17 @@ def read_arrays(path: Path) -> dict[str, Array]:
     raise ValueError(f"{path} is no .safetensors or .npz file")
 
 
-def read_examples(path: Path, wanted: Mapping[str, bool] | None) -> Examples:
+def read_examples(path: Path, expected: Mapping[str, bool] | None) -> Examples:
     """Read examples of a reader whose payload has the arrays `wanted` (True if required), or any arrays if None.
 
     Raises ValueError, one sentence that names the file and the array.
     """
     groups, targets = [], []
     for number, arrays in sorted(_grouped(read_arrays(path)).items()):
-        target = next((arrays.pop(name) for name in TARGETS if name in arrays and name not in (wanted or {})), None)
+        target = next((arrays.pop(name) for name in TARGETS if name in arrays and name not in (expected or {})), None)
         # Scalars beside the items, such as the mean of the training data, are no items.
         items = {name: array for name, array in arrays.items() if array.ndim}
-        groups.append(_renamed(items, wanted, path) if wanted is not None else items)
+        groups.append(_renamed(items, expected, path) if expected is not None else items)
         if target is not None:
             targets.append(target)
         _check_group(groups[-1], target, path, number)
@@ -89,13 +89,13 @@ def _grouped(arrays: Mapping[str, Array]) -> dict[int, dict[str, Array]]:
     return groups
 
 
-def _renamed(arrays: dict[str, Array], wanted: Mapping[str, bool], path: Path) -> dict[str, Array]:
+def _renamed(arrays: dict[str, Array], expected: Mapping[str, bool], path: Path) -> dict[str, Array]:
     """The wanted arrays by their names; a single required array may have an obvious name, or be the only one."""
-    required = [name for name, is_required in wanted.items() if is_required]
-    named = {name: arrays[name] for name in wanted if name in arrays}
+    required = [name for name, is_required in expected.items() if is_required]
+    named = {name: arrays[name] for name in expected if name in arrays}
     absent = [name for name in required if name not in named]
     if len(absent) == 1:
-        others = [name for name in arrays if name not in wanted]
+        others = [name for name in arrays if name not in expected]
         obvious = [name for name in others if name in OBVIOUS]
         candidates = others if len(others) == 1 else obvious
         if len(candidates) == 1:
@@ -103,7 +103,7 @@ def _renamed(arrays: dict[str, Array], wanted: Mapping[str, bool], path: Path) -
             absent = []
     if absent:
         raise ValueError(f"{path} lacks {' and '.join(absent)}; it holds {', '.join(sorted(arrays)) or 'nothing'}")
-    return {name: named[name] for name in wanted if name in named}
+    return {name: named[name] for name in expected if name in named}
 
 
 def _check_group(arrays: Mapping[str, Array], target: Array | None, path: Path, number: int) -> None:

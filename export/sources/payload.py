@@ -148,7 +148,7 @@ def _padded(groups: list[Array]) -> Array:
         raise ValueError("the groups of the examples have different numbers of axes")
     largest = np.max([group.shape[1:] for group in groups], axis=0)
     padding = [
-        [(0, 0), *((0, int(size - own)) for own, size in zip(group.shape[1:], largest, strict=True))]
+        [(0, 0), *((0, int(size - extent)) for extent, size in zip(group.shape[1:], largest, strict=True))]
         for group in groups
     ]
     return np.concatenate([np.pad(group, pad) for group, pad in zip(groups, padding, strict=True)])
@@ -250,12 +250,13 @@ def _tensor_specs(part: TensorsPart, examples: Examples) -> Specs:
         for group in examples.groups:
             array = group[tensor.name]
             rows = ["items", *(axis for axis in tensor.shape if axis != "batch")]
-            fits = array.ndim == len(rows) and all(
+            is_equal = array.ndim == len(rows) and all(
                 isinstance(axis, str) or axis == size for axis, size in zip(rows, array.shape, strict=True)
             )
-            if not fits or str(array.dtype) != tensor.dtype:
+            dtype = "string" if array.dtype.kind in "OU" else str(array.dtype)
+            if not is_equal or dtype != tensor.dtype:
                 raise ValueError(
-                    f"{examples.path}: {tensor.name} is {array.dtype} {list(array.shape)}, the spec says "
+                    f"{examples.path}: {tensor.name} is {dtype} {list(array.shape)}, the spec says "
                     f"{tensor.dtype} {rows}"
                 )
     return tuple(TensorSpec(name=tensor.name, dtype=tensor.dtype, shape=tensor.shape) for tensor in part.inputs)

@@ -53,8 +53,8 @@ def _codes(targets: Array, labels: tuple[str, ...], examples: Examples, *, ignor
             raise ValueError(f"{examples.path}: the target {unknown[0]!r} is none of the labels {', '.join(labels)}")
         return np.array([index[str(target)] for target in targets], np.int64)
     codes = targets.astype(np.int64)
-    wrong = codes[(codes < 0) | (codes >= len(labels))]
-    wrong = wrong[wrong != IGNORE_INDEX] if ignored else wrong
-    if wrong.size:
-        raise ValueError(f"{examples.path}: a target is {wrong[0]}, the labels are 0 to {len(labels) - 1}")
+    unknown_codes = codes[(codes < 0) | (codes >= len(labels))]
+    unknown_codes = unknown_codes[unknown_codes != IGNORE_INDEX] if ignored else unknown_codes
+    if unknown_codes.size:
+        raise ValueError(f"{examples.path}: a target is {unknown_codes[0]}, the labels are 0 to {len(labels) - 1}")
     return codes

@@ -1,5 +1,6 @@
 """The command line: exit status and messages."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from export.__main__ import main
+from export.spec import read_spec
+from tests.export.sources.own_model import write_own_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,3 +29,53 @@ def test_jobs_must_be_a_positive_number(capsys: pytest.CaptureFixture[str]) -> N
         main(["runs/any", "--jobs", "0"])
     assert exit_.value.code == 2
     assert "--jobs 0: expected 1 or more" in capsys.readouterr().err
+
+
+def export(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "export", *words]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+def test_a_module_from_outside_is_refused_in_one_sentence_and_nothing_is_written(tmp_path: Path) -> None:
+    words = write_own_model(tmp_path, module="own_main_net")
+    (tmp_path / "spec.toml").write_text((tmp_path / "spec.toml").read_text().replace("width", "widht"))
+    completed = export("module", *words, "--bundles", str(tmp_path / "bundles"), cwd=tmp_path)
+    assert completed.returncode == 1
+    refusal = completed.stderr.splitlines()[-1]
+    assert refusal.startswith("own_main_net:Net: refused: ")
+    assert "[reader] has no key 'widht'; did you mean 'width'?" in refusal
+    assert "Traceback" not in completed.stderr
+    assert not (tmp_path / "bundles").exists()
+
+
+@pytest.mark.parametrize("command", ["module", "onnx", "hf", "keras"])
+def test_a_way_in_without_its_model_is_wrong_usage(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command])
+    assert exit_.value.code == 2
+    assert f"usage: python -m export {command}" in capsys.readouterr().err
+
+
+def test_inspect_writes_a_spec_and_says_what_it_saw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_own_model(tmp_path, module="own_seen_net")
+    spec = tmp_path / "seen.toml"
+    assert main(["inspect", str(tmp_path / "examples.npz"), "--output", str(spec)]) == 0
+    assert read_spec(spec).reader.kind == "image"
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "x uint8 [40, 4, 5]" in captured.err
+    assert main(["inspect", str(tmp_path / "examples.npz")]) == 0
+    assert capsys.readouterr().out == spec.read_text()
+
+
+def test_inspect_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(tmp_path / "absent.onnx")]) == 1
+    assert capsys.readouterr().err == f"{tmp_path / 'absent.onnx'}: there is no such file\n"
+
+
+def test_the_help_lists_every_way_in(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"\n  {command} " in printed for command in ("module", "onnx", "hf", "keras", "inspect"))

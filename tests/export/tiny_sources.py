@@ -6,6 +6,7 @@ The graph of a source with free axes comes as a file, made by the exporter of Py
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from export.candidate import Candidate, build_candidate
-from export.graph.exporter import export_program, silence_exporter, strip_metadata
+from export.graph.capture import silence_exporter
+from export.graph.exporter import export_program, strip_metadata
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
 from service.contract.heads import (
@@ -189,8 +191,9 @@ def predict_with(module: nn.Module, inputs: Specs, outputs: Specs) -> Predict:
     return predict
 
 
+@cache
 def make_candidate(name: str) -> Candidate:
-    """The exported candidate of a tiny source."""
+    """The exported candidate of a tiny source, made once."""
     torch.manual_seed(0)
     tiny = TINY[name](np.random.default_rng(0))
     module = Positional(randomize(tiny.module)).eval()

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from training.data.news import word_tokenizer
 from training.data.text import character_tokenizer
@@ -101,3 +101,16 @@ def test_cases_are_packed_one_to_a_line() -> None:
     assert unpack_cases(b"") == ()
     with pytest.raises(KeyError):
         unpack_cases(b'{"text": "a"}\n')
+
+
+def test_special_tokens_around_a_text_hide_no_token() -> None:
+    vocabulary = {token: i for i, token in enumerate(["[CLS]", "[SEP]", "[UNK]", *dict.fromkeys(WORDS)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+    )
+    cases = choose_cases(tokenizer.to_str(), split_of(tokenizer, TEXTS))
+    assert {i for case in cases for i in case.ids} == set(vocabulary.values())
+    assert ids_of(tokenizer, cases) == [case.ids for case in cases]
+    assert all((case.ids[0], case.ids[-1]) == (0, 1) for case in cases)

@@ -27,7 +27,7 @@ class Ratios:
 
 
 def measure_ratios(candidate: Candidate, cases: Sequence[GoldenCase]) -> Ratios:
-    """Run every case of float outputs. Pixels are left out: each may round either way, and the samples show more."""
+    """Run every case. Pixels beside floats are left out: each may round either way, and the floats show more."""
     try:
         parts = [row_ratios(candidate.session, case) for case in cases]
     except (ValueError, RuntimeError):

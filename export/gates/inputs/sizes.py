@@ -56,8 +56,9 @@ def draw_sizes(manifest: Manifest, rng: np.random.Generator) -> Sizes:
 def every_size(manifest: Manifest, rng: np.random.Generator) -> Iterator[tuple[str, Sizes]]:
     """Each free axis at its sizes, the other axes at random ones; with the name of the axis."""
     for axis, one in free_axes(manifest).items():
-        count = min(one.max - one.min + 1, MAX_SIZES)
-        for size in np.unique(np.geomspace(one.min, one.max, count).round().astype(int)).tolist():
+        is_short = one.max - one.min < MAX_SIZES
+        spread = np.unique(np.geomspace(one.min, one.max, MAX_SIZES).round().astype(int)).tolist()
+        for size in range(one.min, one.max + 1) if is_short else spread:
             yield axis, {**draw_sizes(manifest, rng), axis: size}
 
 

@@ -112,7 +112,7 @@ def _row(source: Source, manifest: Manifest, example: int) -> dict[str, Array]:
 
 
 def _picture(source: Source, manifest: Manifest, example: int, number: int) -> Item:
-    reader = manifest.reader
+    reader = source.reader
     assert isinstance(reader, ImageReader)
     pixels = np.ascontiguousarray(_row(source, manifest, example)["images"])
     if reader.resize is not None:
@@ -150,7 +150,7 @@ def _text(source: Source, manifest: Manifest, example: int, _: int) -> Item:
 
 
 def _table(source: Source, manifest: Manifest, example: int, _: int) -> Item:
-    reader = manifest.reader
+    reader = source.reader
     assert isinstance(reader, TableReader)
     row, body = _row(source, manifest, example), dict[str, Any]()
     numbers = {column.name: i for i, column in enumerate(reader.numbers)}

@@ -8,7 +8,7 @@ import numpy as np
 from export.candidate import Candidate
 from export.errors import MismatchError
 from export.gates.backends import reference_backend
-from export.gates.inputs.example_cases import example_cases
+from export.gates.examples.example_cases import example_cases
 from export.gates.requests.answers import check_prediction
 from export.gates.requests.checked_request import CheckedRequest, ResponseCheck
 from export.gates.requests.label_reference import whole_items

@@ -55,7 +55,7 @@ class CausalDecoder(nn.Module):
         layers = [PastLayer(key, value) for key, value in zip(past[::2], past[1::2], strict=True)]
         new_steps, past_steps = torch.arange(ids_BS.shape[1]), torch.arange(past[0].shape[2])
         positions_BS = past_lengths_B[:, None] + new_steps
-        is_past_BSP = (past_steps < past_lengths_B[:, None])[:, None].expand(-1, len(new_steps), -1)
+        is_past_BSP = (past_steps < past_lengths_B[:, None])[:, None].expand(-1, ids_BS.shape[1], -1)
         steps_back_BSP = positions_BS[:, :, None] - past_steps
         steps_back_SS = new_steps[:, None] - new_steps
         masks: dict[str, Tensor] = {}
@@ -64,7 +64,7 @@ class CausalDecoder(nn.Module):
             if kind == SLIDING:
                 assert self.window is not None, "attention_kinds refuses a window of no size"
                 past_BSP, new_SS = past_BSP & (steps_back_BSP < self.window), new_SS & (steps_back_SS < self.window)
-            masks[kind] = _additive(torch.cat([past_BSP, new_SS.expand(len(ids_BS), -1, -1)], dim=2))
+            masks[kind] = _additive(torch.cat([past_BSP, new_SS.expand(ids_BS.shape[0], -1, -1)], dim=2))
         with in_precision_of(self.model):
             outputs: Any = self.model(
                 input_ids=ids_BS,

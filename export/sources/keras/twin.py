@@ -128,7 +128,7 @@ def tensors_of(node: Any) -> list[Any]:
     inputs = list(args[0]) if isinstance(args[0], list | tuple) else [args[0]]
     mask = kwargs.pop("mask", None)
     masks = mask if isinstance(mask, list | tuple) else [mask] * len(inputs)
-    if any(one is not None and one is not _mask_of(tensor) for one, tensor in zip(masks, inputs, strict=False)):
+    if any(one is not None and not is_same(one, _mask_of(tensor)) for one, tensor in zip(masks, inputs, strict=False)):
         refuse(layer, "is called with a mask of your own", "use Masking or Embedding(mask_zero=True)")
     if mask is None and type(layer).__name__ in RECURRENT and _mask_of(inputs[0]) is not None:
         refuse(layer, "is given an initial state, and Keras then ignores the mask of its input", "remove the mask")
@@ -141,6 +141,33 @@ def tensors_of(node: Any) -> list[Any]:
     if not all(hasattr(tensor, "_keras_history") for tensor in tensors):
         refuse(layer, "is called with constants or nested inputs", "expected a tensor, or a list of tensors")
     return tensors
+
+
+def is_same(first: Any, second: Any) -> bool:
+    """Whether two arguments of a graph are the same tensor, or the same operations on the same tensors.
+
+    A file holds the operations of a mask, and Keras computes that mask again when it loads the layer that made it.
+    """
+    if first is second:
+        return True
+    if isinstance(first, list | tuple) and isinstance(second, list | tuple):
+        return len(first) == len(second) and all(map(is_same, first, second))
+    histories = [getattr(one, "_keras_history", None) for one in (first, second)]
+    if not all(histories):
+        return not any(histories) and type(first) is type(second) and bool(first == second)
+    (one, node, output), (other, other_node, other_output) = (tuple(history) for history in histories if history)
+    if type(one) is not type(other) or type(one).__name__ in CONVERTERS or output != other_output:
+        return False
+    nodes = one._inbound_nodes[node], other._inbound_nodes[other_node]
+    return _options(one) == _options(other) and is_same(*(_arguments(node) for node in nodes))
+
+
+def _options(operation: Any) -> dict[str, Any]:
+    return {key: value for key, value in operation.get_config().items() if key != "name"}
+
+
+def _arguments(node: Any) -> list[Any]:
+    return [*node.arguments.args, *([key, value] for key, value in sorted(node.arguments.kwargs.items()))]
 
 
 def _mask_of(tensor: Any) -> Any:

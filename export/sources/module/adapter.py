@@ -41,11 +41,11 @@ class Adapter(nn.Module):
 
     def named_outputs(self, *inputs: Tensor) -> dict[str, Tensor]:
         """The canonical outputs by name. Raises ValueError if the model does not return what the head needs."""
-        canonical = {spec.name: tensor for spec, tensor in zip(self.inputs, inputs, strict=True)}
+        by_name = {spec.name: tensor for spec, tensor in zip(self.inputs, inputs, strict=True)}
         found = self.own_outputs(*inputs)
         if self.outputs:
             return self._as_they_are(found)
-        named: dict[str, Tensor] = self.head(choose(found, self.output), canonical)
+        named: dict[str, Tensor] = self.head(choose(found, self.output), by_name)
         if self.has_state:
             tensors = list(found.values())
             if len(tensors) < 3:

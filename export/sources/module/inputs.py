@@ -145,64 +145,64 @@ def step_mask(x_BT: Tensor, lengths_B: Tensor) -> Tensor:
     return torch.arange(x_BT.shape[1], device=x_BT.device) < lengths_B.unsqueeze(1)
 
 
-def build_input(spec: Spec, own: Sequence[str] | None, names: Sequence[str]) -> nn.Module:
+def build_input(spec: Spec, parameters: Sequence[str] | None, names: Sequence[str]) -> nn.Module:
     """The module for the reader of `spec`. `own` are the parameters of the model's forward, None if it takes any;
     `names` are the inputs of a `tensors` reader. Raises ValueError for a name that the model does not have."""
     part: Any = spec.reader
     if isinstance(part, ImagePart):
-        return ImageInput(part, _first(part.input, own, "images"))
+        return ImageInput(part, _first(part.input, parameters, "images"))
     if isinstance(part, SeriesPart):
-        return SeriesInput(part, _first(part.input, own, "series"), _extras(part, own, (LENGTHS, MASK)))
+        return SeriesInput(part, _first(part.input, parameters, "series"), _extras(part, parameters, (LENGTHS, MASK)))
     if isinstance(part, TextPart):
-        return TextInput(_first(part.input, own, "ids"), _extras(part, own, TEXT_EXTRAS))
+        return TextInput(_first(part.input, parameters, "ids"), _extras(part, parameters, TEXT_EXTRAS))
     if isinstance(part, TablePart):
-        return TableInput(part, _table_names(part, own))
+        return TableInput(part, _table_names(part, parameters))
     assert isinstance(part, TensorsPart)
-    if own is not None and not set(names) <= set(own):
+    if parameters is not None and not set(names) <= set(parameters):
         # Names that are no parameters are given by position.
-        names = own[: len(names)]
+        names = parameters[: len(names)]
     return TensorsInput(names)
 
 
-def _first(declared: str | None, own: Sequence[str] | None, default: str) -> str:
+def _first(declared: str | None, parameters: Sequence[str] | None, default: str) -> str:
     if declared is not None:
-        return _known("input", declared, own)
-    return own[0] if own else default
+        return _known("input", declared, parameters)
+    return parameters[0] if parameters else default
 
 
-def _known(key: str, name: str, own: Sequence[str] | None) -> str:
-    if own is not None and name not in own:
-        raise ValueError(f"[reader] {key} is {name!r}, but forward takes {', '.join(own) or 'nothing'}")
+def _known(key: str, name: str, parameters: Sequence[str] | None) -> str:
+    if parameters is not None and name not in parameters:
+        raise ValueError(f"[reader] {key} is {name!r}, but forward takes {', '.join(parameters) or 'nothing'}")
     return name
 
 
-def _extras(part: Any, own: Sequence[str] | None, known: Sequence[str]) -> dict[str, str]:
+def _extras(part: Any, parameters: Sequence[str] | None, known: Sequence[str]) -> dict[str, str]:
     """The model's names of the tensors beside the series or the ids: those of the spec, else those that forward has."""
     extras = {}
     for extra in known:
         declared = getattr(part, extra)
         if declared is not None:
-            extras[extra] = _known(extra, declared, own)
-        elif own is not None and extra in own[1:]:
+            extras[extra] = _known(extra, declared, parameters)
+        elif parameters is not None and extra in parameters[1:]:
             extras[extra] = extra
     return extras
 
 
-def _table_names(part: TablePart, own: Sequence[str] | None) -> list[str]:
+def _table_names(part: TablePart, parameters: Sequence[str] | None) -> list[str]:
     kinds = [kind for kind in ("number", "category") if any(column.kind == kind for column in part.columns)]
-    canonical = ["numbers" if kind == "number" else "categories" for kind in kinds]
+    keys = ["numbers" if kind == "number" else "categories" for kind in kinds]
     if part.join:
-        canonical = canonical[:1]
+        keys = keys[:1]
     names = []
-    for position, key in enumerate(canonical):
+    for position, key in enumerate(keys):
         declared = getattr(part, key)
         if declared is not None:
-            names.append(_known(key, declared, own))
-        elif own is not None and key not in own and position >= len(own):
+            names.append(_known(key, declared, parameters))
+        elif parameters is not None and key not in parameters and position >= len(parameters):
             raise ValueError(
-                f"forward takes {', '.join(own) or 'nothing'}, but the columns make {' and '.join(canonical)}; "
+                f"forward takes {', '.join(parameters) or 'nothing'}, but the columns make {' and '.join(keys)}; "
                 "give it one tensor with join = true"
             )
         else:
-            names.append(key if own is None or key in own else own[position])
+            names.append(key if parameters is None or key in parameters else parameters[position])
     return names

@@ -39,7 +39,7 @@ class Probabilities(nn.Module):
         super().__init__()
         self.activation, self.is_pair = activation, is_pair
 
-    def forward(self, output: Tensor, _canonical: Mapping[str, Tensor]) -> Outputs:
+    def forward(self, output: Tensor, _inputs: Mapping[str, Tensor]) -> Outputs:
         if self.activation == "none":
             return {"probabilities": output}
         if self.is_pair:
@@ -64,7 +64,7 @@ class Values(nn.Module):
         for key in ("mean", "std") if self.is_scaled else ():
             self.register_buffer(key, torch.tensor(getattr(part, key), dtype=torch.float32).reshape(-1))
 
-    def forward(self, output: Tensor, _canonical: Mapping[str, Tensor]) -> Outputs:
+    def forward(self, output: Tensor, _inputs: Mapping[str, Tensor]) -> Outputs:
         values = output.unsqueeze(1) if output.dim() == 1 else output
         return {"values": values * self.std + self.mean if self.is_scaled else values}
 
@@ -76,33 +76,34 @@ class Embedding(nn.Module):
         super().__init__()
         self.pooling, self.normalized = part.pooling, part.normalized
 
-    def forward(self, output: Tensor, canonical: Mapping[str, Tensor]) -> Outputs:
+    def forward(self, output: Tensor, inputs: Mapping[str, Tensor]) -> Outputs:
         if self.pooling == "first":
             output = output[:, 0]
         elif self.pooling == "mean":
-            mask_BT1 = step_mask(output, canonical["lengths"]).unsqueeze(-1)
+            mask_BT1 = step_mask(output, inputs["lengths"]).unsqueeze(-1)
             output = torch.where(mask_BT1, output, 0.0).sum(1) / mask_BT1.sum(1)
         return {"embedding": nn.functional.normalize(output, dim=-1) if self.normalized else output}
 
 
 class Image(nn.Module):
-    """Numbers -> pixels uint8 [B, H, W] or [B, H, W, 3]."""
+    """Numbers -> pixels uint8 [B, H, W] or [B, H, W, 3], under the `name` of the contract."""
 
-    def __init__(self, part: ImageOutPart) -> None:
+    def __init__(self, part: ImageOutPart, name: str) -> None:
         super().__init__()
+        self.name = name
         self.layout, self.scale, self.is_grey = part.layout, part.scale, part.mode == "L"
 
-    def forward(self, output: Tensor, _canonical: Mapping[str, Tensor]) -> Outputs:
+    def forward(self, output: Tensor, _inputs: Mapping[str, Tensor]) -> Outputs:
         pixels = (output * self.scale).round().clamp(0, 255).to(torch.uint8)
         if self.layout == "NCHW":
             pixels = pixels.permute(0, 2, 3, 1)
-        return {"images": pixels.squeeze(-1) if self.is_grey and self.layout != "NHW" else pixels}
+        return {self.name: pixels.squeeze(-1) if self.is_grey and self.layout != "NHW" else pixels}
 
 
 class Tensors(nn.Module):
     """An output as it is."""
 
-    def forward(self, output: Tensor, _canonical: Mapping[str, Tensor]) -> Outputs:
+    def forward(self, output: Tensor, _inputs: Mapping[str, Tensor]) -> Outputs:
         return {"output": output}
 
 
@@ -119,7 +120,8 @@ def build_output(spec: Spec) -> nn.Module:
         case EmbeddingPart():
             return Embedding(part)
         case ImageOutPart():
-            return Image(part)
+            # The input of an image reader has the name "images" already.
+            return Image(part, "new_images" if spec.reader.kind == "image" else "images")
         case TensorsOutPart():
             return Tensors()
     raise ValueError(
@@ -148,11 +150,11 @@ def flatten(outputs: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         yield from flatten(value, f"{name}.{key}" if name else key)
 
 
-def choose(outputs: Mapping[str, Tensor], wanted: Output) -> Tensor:
+def choose(outputs: Mapping[str, Tensor], chosen: Output) -> Tensor:
     """The output of this name or position, the first by default. Raises ValueError if there is none."""
     names = list(outputs)
-    if isinstance(wanted, str) and wanted in outputs:
-        return outputs[wanted]
-    if wanted is None or (isinstance(wanted, int) and wanted < len(names)):
-        return outputs[names[wanted or 0]]
-    raise ValueError(f"[head] output is {wanted!r}, but the model returns {', '.join(names)}")
+    if isinstance(chosen, str) and chosen in outputs:
+        return outputs[chosen]
+    if chosen is None or (isinstance(chosen, int) and chosen < len(names)):
+        return outputs[names[chosen or 0]]
+    raise ValueError(f"[head] output is {chosen!r}, but the model returns {', '.join(names)}")

@@ -40,7 +40,7 @@ ANY_TENSORS = {"reader": {"kind": "tensors"}, "head": {"kind": "tensors"}}
 def load(options: Namespace) -> Loaded:
     """The source of a module. Raises ValueError, one sentence with the way out."""
     spec = _read_spec(options)
-    made = _make(options, spec)
+    made = _read_module(options, spec)
     payload = read_payload(spec, options.examples)
     adapter = adapt(made, spec, payload)
     head, outputs = declare_outputs(spec, adapter, payload)
@@ -127,7 +127,7 @@ def _read_spec(options: Namespace) -> Spec:
     )
 
 
-def _make(options: Namespace, spec: Spec) -> Made:
+def _read_module(options: Namespace, spec: Spec) -> Made:
     if options.model.endswith(PT2):
         if options.weights is not None:
             raise ValueError(f"{options.model} has weights of its own; leave --weights away")

@@ -15,13 +15,13 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "state_dict.")
 def load_weights(module: nn.Module, path: Path) -> None:
     """Load all weights of `path` into the module. Raises ValueError, one sentence that names the first wrong key."""
     weights = read_weights(path)
-    own = module.state_dict()
-    _check_keys(module, own, weights, path)
-    for key, expected in own.items():
-        tensor = weights.get(key, expected)
-        if tensor.shape != expected.shape:
+    expected = module.state_dict()
+    _check_keys(module, expected, weights, path)
+    for key, declared in expected.items():
+        tensor = weights.get(key, declared)
+        if tensor.shape != declared.shape:
             raise ValueError(
-                f"{path}: {key} has the shape {list(tensor.shape)}, the module's has {list(expected.shape)}; the "
+                f"{path}: {key} has the shape {list(tensor.shape)}, the module's has {list(declared.shape)}; the "
                 "factory must build the module that was trained ([factory] in the spec holds its keywords)"
             )
         if tensor.is_floating_point() and tensor.isnan().any():
@@ -45,27 +45,27 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is no .safetensors file: {error}") from error
 
 
-def _check_keys(module: nn.Module, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:
-    missing = [key for key in own if key not in weights and not _is_tied(key, own, weights)]
-    unexpected = [key for key in weights if key not in own]
-    if not missing and not unexpected:
+def _check_keys(module: nn.Module, expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> None:
+    absent = [key for key in expected if key not in weights and not _is_tied(key, expected, weights)]
+    unexpected = [key for key in weights if key not in expected]
+    if not absent and not unexpected:
         return
     prefix = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in weights)), None)
-    if prefix is not None and not any(key.startswith(prefix) for key in own):
+    if prefix is not None and not any(key.startswith(prefix) for key in expected):
         raise ValueError(f"{path}: all keys start with {prefix!r}, which the module's do not; save them without it")
-    counts = f"{len(missing)} missing, {len(unexpected)} unexpected"
-    key, problem = (missing[0], "lacks") if missing else (unexpected[0], "has the unexpected key")
+    counts = f"{len(absent)} missing, {len(unexpected)} unexpected"
+    key, problem = (absent[0], "lacks") if absent else (unexpected[0], "has the unexpected key")
     raise ValueError(
         f"{path} {problem} {key!r} for {type(module).__name__} ({counts}); the factory must build the module that was "
         "trained ([factory] in the spec holds its keywords)"
     )
 
 
-def _is_tied(key: str, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
+def _is_tied(key: str, expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
     """Whether the file has this tensor under another of its names."""
     return any(
-        other in weights and tensor.shape == own[key].shape and _same_storage(tensor, own[key])
-        for other, tensor in own.items()
+        other in weights and tensor.shape == expected[key].shape and _same_storage(tensor, expected[key])
+        for other, tensor in expected.items()
         if other != key
     )
 

@@ -42,8 +42,8 @@ def adapted_graph(graph: ForeignGraph, spec: Spec, adapter: Adapter, inputs: Spe
     model = renamed(graph.model, OWN)
     before, behind = NodeBuilder(BEFORE), NodeBuilder(BEHIND)
     made = _own_inputs(before, spec, adapter)
-    own = {value.name: value for value in graph.inputs}
-    for name, value in own.items():
+    values = {value.name: value for value in graph.inputs}
+    for name, value in values.items():
         before.nodes.append(_cast(made[name], OWN + name, value.dtype))
     chosen = _head_nodes(behind, graph, spec, adapter)
     model.graph.node.extend(behind.nodes)

@@ -32,7 +32,7 @@ def input_axes(values: Sequence[Value], cases: Arrays) -> tuple[TensorPart, ...]
                 )
             if axis is None:
                 unnamed[value.name, position] = sizes
-    batch = next((axis for axis in named if axis in BATCH_NAMES), None) or _front(values)
+    batch = next((axis for axis in named if axis in BATCH_NAMES), None) or _first_free_axis(values)
     names: dict[tuple[str, int], str] = {}
     for value in values:
         for position, axis in enumerate(value.axes):
@@ -62,9 +62,10 @@ def check_declared(parts: Sequence[TensorPart], values: Sequence[Value], cases: 
     for part in parts:
         value = by_name[part.name]
         _check_arrays(value, [case[part.name] for case in cases])
-        fits = len(part.shape) == len(value.axes) and part.dtype == value.dtype
-        if not fits or any(
-            isinstance(own, int) and own != axis for own, axis in zip(value.axes, part.shape, strict=True)
+        matches = len(part.shape) == len(value.axes) and part.dtype == value.dtype
+        if not matches or any(
+            isinstance(declared, int) and declared != axis
+            for declared, axis in zip(value.axes, part.shape, strict=True)
         ):
             axes = [axis if axis is not None else "?" for axis in value.axes]
             raise ValueError(
@@ -136,9 +137,9 @@ def _output_axis(value: Value, position: int, seen: Signature, sizes: Sequence[M
     if len(set(seen)) == 1 and isinstance(value.axes[position], int | None):
         return seen[0]
     matching = [axis for axis in sizes[0] if tuple(one[axis] for one in sizes) == seen]
-    own = value.axes[position]
-    if isinstance(own, str) and own in matching:
-        return own
+    declared = value.axes[position]
+    if isinstance(declared, str) and declared in matching:
+        return declared
     if matching:
         return BATCH if BATCH in matching and position == 0 else matching[0]
     if len(set(seen)) == 1:
@@ -149,7 +150,7 @@ def _output_axis(value: Value, position: int, seen: Signature, sizes: Sequence[M
     )
 
 
-def _front(values: Sequence[Value]) -> str | None:
+def _first_free_axis(values: Sequence[Value]) -> str | None:
     """The name of the first axis of the first input that has a free one in front; "" if it has none."""
     axis: Axis = next((value.axes[0] for value in values if value.axes and not isinstance(value.axes[0], int)), None)
     return axis if isinstance(axis, str) else ""
@@ -174,10 +175,12 @@ def _unified(
 def _check_arrays(value: Value, arrays: Sequence[Array]) -> None:
     for array in arrays:
         dtype = "string" if array.dtype.kind in "OU" else str(array.dtype)
-        fits = len(value.axes) == array.ndim and all(
-            own == size for own, size in zip(value.axes, array.shape, strict=True) if isinstance(own, int)
+        matches = len(value.axes) == array.ndim and all(
+            declared == size
+            for declared, size in zip(value.axes, array.shape, strict=True)
+            if isinstance(declared, int)
         )
-        if not fits or dtype != value.dtype:
+        if not matches or dtype != value.dtype:
             axes = [axis if axis is not None else "?" for axis in value.axes]
             raise ValueError(
                 f"golden {value.name!r} is {dtype} {list(array.shape)}, the graph takes {value.dtype} {axes}"

@@ -10,7 +10,7 @@ import numpy as np
 from export.source import Array
 from export.sources.onnx_file.axes import axis_sizes
 from export.sources.onnx_file.goldens import Golden, Goldens
-from export.sources.onnx_file.reference import Reference
+from export.sources.onnx_file.reference import FAILS, Reference
 from export.spec import TensorPart, TolerancePart
 from service.contract.tensors import BATCH
 
@@ -29,12 +29,12 @@ def check_goldens(
     Raises ValueError for the first case that is wrong, with the axis that is frozen in the graph, if there is one.
     """
     reasons = [
-        reference.verdict(given, case.outputs, tolerance) for given, case in zip(inputs, goldens.cases, strict=True)
+        reference.mismatch(given, case.outputs, tolerance) for given, case in zip(inputs, goldens.cases, strict=True)
     ]
-    wrong = next((number for number, reason in enumerate(reasons) if reason), None)
+    failed = next((number for number, reason in enumerate(reasons) if reason), None)
     outputs = list(goldens.cases[0].outputs)
     unread = _unread_axis(reference, inputs, parts, outputs)
-    if wrong is None:
+    if failed is None:
         if unread:
             raise ValueError(
                 f"{goldens.path}: the outputs do not depend on the further entries along the axis {unread!r}, which is "
@@ -42,10 +42,10 @@ def check_goldens(
             )
         return
     sizes = axis_sizes(parts, inputs)
-    case = goldens.cases[wrong]
-    axis = _axis_of_shape(reference, inputs[wrong], case, sizes[wrong]) or unread or _axis_of_sizes(sizes, reasons)
+    case = goldens.cases[failed]
+    axis = _axis_of_shape(reference, inputs[failed], case, sizes[failed]) or unread or _axis_of_sizes(sizes, reasons)
     cause = f", because its axis {axis!r} is frozen; convert the model so that this axis is free" if axis else ""
-    raise ValueError(f"{goldens.path}: case {case.number} does not come out of the graph{cause}: {reasons[wrong]}")
+    raise ValueError(f"{goldens.path}: case {case.number} does not come out of the graph{cause}: {reasons[failed]}")
 
 
 def _axis_of_shape(reference: Reference, inputs: Arrays, case: Golden, sizes: Mapping[str, int]) -> str | None:
@@ -63,11 +63,13 @@ def _axis_of_shape(reference: Reference, inputs: Arrays, case: Golden, sizes: Ma
 
 
 def _axis_of_sizes(sizes: Sequence[Mapping[str, int]], reasons: Sequence[str | None]) -> str | None:
-    """The axis that has one size in all right cases and other sizes in all wrong ones, the batch last."""
+    """The axis that has one size in all right cases and another one in every case in which the graph fails, if any."""
+    if not any(reason and reason.startswith(FAILS) for reason in reasons):
+        return None
     for axis in sorted(sizes[0], key=lambda name: name == BATCH):
         right = {one[axis] for one, reason in zip(sizes, reasons, strict=True) if reason is None}
-        wrong = {one[axis] for one, reason in zip(sizes, reasons, strict=True) if reason is not None}
-        if len(right) == 1 and not right & wrong:
+        failed = {one[axis] for one, reason in zip(sizes, reasons, strict=True) if reason is not None}
+        if len(right) == 1 and not right & failed:
             return axis
     return None
 

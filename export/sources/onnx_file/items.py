@@ -41,6 +41,11 @@ def _rows(spec: Spec, arrays: dict[str, Array]) -> dict[str, Array]:
         return arrays
     parts = {part.name: part for part in spec.reader.inputs}
     return {
-        name: to_rows(array, TensorSpec(name=name, dtype=parts[name].dtype, shape=parts[name].shape))
+        name: to_rows(_as_objects(array), TensorSpec(name=name, dtype=parts[name].dtype, shape=parts[name].shape))
         for name, array in arrays.items()
     }
+
+
+def _as_objects(array: Array) -> Array:
+    """Texts as the engine holds them; other arrays as they are."""
+    return array.astype(object) if array.dtype.kind == "U" else array

@@ -16,6 +16,8 @@ from export.source import Array
 from export.sources.onnx_file.graph import ForeignGraph
 from export.spec import TolerancePart
 
+FAILS = "the graph fails"
+
 
 class Reference:
     """The session of the original file."""
@@ -38,9 +40,9 @@ class Reference:
         # onnxruntime raises bare subclasses of Exception.
         except Exception as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
-            raise ValueError(f"the graph fails for {shapes}: {one_line(error)}") from error
+            raise ValueError(f"{FAILS} for {shapes}: {one_line(error)}") from error
 
-    def verdict(
+    def mismatch(
         self, inputs: Mapping[str, Array], expected: Mapping[str, Array], tolerance: TolerancePart
     ) -> str | None:
         """Say what is wrong with the outputs for a golden case, or None if all are right."""

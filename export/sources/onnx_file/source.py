@@ -14,9 +14,9 @@ import onnxruntime
 
 from export.source import Array, Source
 from export.sources.module.source import bundle_name
+from export.sources.onnx_file.adaptation import Answers, adapt_graph, as_payload, with_output
 from export.sources.onnx_file.adapted import adapted_graph, served_graph
 from export.sources.onnx_file.axes import axis_sizes, check_declared, input_axes, output_axes
-from export.sources.onnx_file.canonical import Answers, adapt_graph, as_payload, with_output
 from export.sources.onnx_file.frozen import check_goldens
 from export.sources.onnx_file.goldens import Golden, Goldens, check_count, read_goldens
 from export.sources.onnx_file.graph import ForeignGraph, read_graph
@@ -46,7 +46,7 @@ def load(options: Namespace) -> Loaded:
         goldens = as_payload(goldens, spec)
     reference = Reference(graph.path)
     if reads_tensors and isinstance(spec.head, TensorsOutPart):
-        spec, answers = _plain(spec, graph, goldens, reference)
+        spec, answers = _tensor_contract(spec, graph, goldens, reference)
         content = served_graph(graph, answers.payload.inputs, answers.outputs)
     else:
         spec = with_output(spec, graph, goldens)
@@ -75,7 +75,7 @@ def _sizes_by_axis(parts: tuple[TensorPart, ...], cases: tuple[Golden, ...]) -> 
     return {axis: [one[axis] for one in sizes] for axis in sizes[0]}
 
 
-def _plain(spec: Spec, graph: ForeignGraph, goldens: Goldens, reference: Reference) -> tuple[Spec, Answers]:
+def _tensor_contract(spec: Spec, graph: ForeignGraph, goldens: Goldens, reference: Reference) -> tuple[Spec, Answers]:
     """The contract of a graph whose own tensors are served."""
     assert isinstance(spec.reader, TensorsPart)
     assert isinstance(spec.head, TensorsOutPart)
@@ -84,24 +84,24 @@ def _plain(spec: Spec, graph: ForeignGraph, goldens: Goldens, reference: Referen
     check_goldens(reference, goldens, inputs, spec.reader.inputs, spec.tolerance)
     check_count(goldens, [one.get(BATCH, 1) for one in sizes], is_batched=BATCH in sizes[0])
     declared = spec.head.outputs
-    wanted = [part.name for part in declared] or [value.name for value in graph.outputs]
-    _check_given(wanted, graph, goldens)
+    names = [part.name for part in declared] or [value.name for value in graph.outputs]
+    _check_given(names, graph, goldens)
     if not declared:
         declared = output_axes(graph.outputs, sizes, [case.outputs for case in goldens.cases])
 
     def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return reference.run(inputs, wanted)
+        return reference.run(inputs, names)
 
     outputs = tuple(TensorSpec(name=part.name, dtype=part.dtype, shape=part.shape) for part in declared)
     payload = payload_of(spec, goldens)
     return spec, Answers(payload=payload, head=TensorsHead(), outputs=outputs, predict=predict, metrics={})
 
 
-def _check_given(wanted: list[str], graph: ForeignGraph, goldens: Goldens) -> None:
-    names = [value.name for value in graph.outputs]
-    if unknown := [name for name in wanted if name not in names]:
-        raise ValueError(f"[[head.outputs]] has {unknown[0]!r}, the graph gives {', '.join(names)}")
-    if absent := [name for name in wanted if name not in goldens.cases[0].outputs]:
+def _check_given(names: list[str], graph: ForeignGraph, goldens: Goldens) -> None:
+    outputs = [value.name for value in graph.outputs]
+    if unknown := [name for name in names if name not in outputs]:
+        raise ValueError(f"[[head.outputs]] has {unknown[0]!r}, the graph gives {', '.join(outputs)}")
+    if absent := [name for name in names if name not in goldens.cases[0].outputs]:
         raise ValueError(
             f"{goldens.path} lacks the output {absent[0]!r}; give it, or name the others in [[head.outputs]] of a spec"
         )

@@ -8,7 +8,6 @@ declared, and images with transparent pixels are refused.
 
 import base64
 import math
-from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -38,12 +37,6 @@ MAX_READS = 256
 MAX_TEXT_BYTES = 1 << 16
 
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
-
-
-def read_images(items: Sequence[Any], spec: ImageSpec, pointer: str) -> npt.NDArray[np.uint8]:
-    """Decode all items into one batch, uint8 [batch, height, width(, 3)], for a model of one image size."""
-    images = [read_image(item, spec, f"{pointer}/{i}") for i, item in enumerate(items)]
-    return images[0][None] if len(images) == 1 else np.stack(images)
 
 
 def read_image(item: Any, spec: ImageSpec, pointer: str, limits: RequestLimits | None = None) -> npt.NDArray[np.uint8]:

@@ -44,7 +44,7 @@ async def tokenize(
 async def tokenize_with_offsets(
     texts: Mapping[str, Any], model: Model, runner: Runner, context: RequestContext, *, truncate: bool | None = None
 ) -> list[TokenizedText]:
-    """Tokenize each text; `texts` maps JSON pointers to texts. Raises the first error of `tokenize_each`.
+    """Tokenize each text; `texts` maps JSON pointers to texts. Raises the first error of `encode_each`.
 
     Texts that may take the tokenizer long run on a thread of the runner, in chunks that alternate with those of other
     requests.
@@ -58,14 +58,6 @@ async def tokenize_with_offsets(
                 raise row
             rows.append(row)
     return rows
-
-
-def tokenize_each(
-    texts: Mapping[str, Any], model: Model, *, truncate: bool | None = None
-) -> list[list[int] | EkibenError]:
-    """Return the ids of each text, or its error, as `encode_each`."""
-    rows = encode_each(texts, model, truncate=truncate)
-    return [row if isinstance(row, EkibenError) else row.ids for row in rows]
 
 
 def encode_each(

@@ -2,7 +2,7 @@
 
 import re
 
-from export.bundle.card import card_files, markdown_table, render_card
+from export.bundle.card import card_files, render_card
 from export.gates.proof import prove
 from tests.export.conftest import Candidates, Proofs
 
@@ -75,7 +75,3 @@ def test_the_card_shows_the_pictures_of_the_run(candidates: Candidates, proofs: 
 def test_the_same_proof_makes_the_same_files(candidates: Candidates, proofs: Proofs) -> None:
     again = prove(candidates("tiny-lstm"), lambda stage: None)
     assert card_files(candidates("tiny-lstm"), again) == card_files(candidates("tiny-lstm"), proofs("tiny-lstm"))
-
-
-def test_a_markdown_table_has_a_header_a_rule_and_rows() -> None:
-    assert markdown_table(("a", "b"), [("1", "2")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"

@@ -110,7 +110,7 @@ def test_steps_of_a_random_batch_have_the_caches_of_real_prompts(candidates: Can
 def test_a_single_row_has_no_padding(candidates: Candidates) -> None:
     batch = random_batches_of(candidates("tiny-tagger"))[9]
     for row, length in enumerate(batch["lengths"]):
-        single = single_row(batch, row)
+        single = single_row(batch, row, {"series"})
         np.testing.assert_array_equal(single["series"], batch["series"][row : row + 1, :length])
         np.testing.assert_array_equal(single["h"], batch["h"][row : row + 1])
         assert single["lengths"] == [length]

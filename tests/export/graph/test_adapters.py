@@ -58,8 +58,8 @@ def assert_same(found: Arrays, expected: Mapping[str, torch.Tensor]) -> None:
         np.testing.assert_allclose(found[name], tensor.numpy(), rtol=1e-6, atol=1e-6, err_msg=name)
 
 
-def torch_inputs(spec: Spec, arrays: Arrays, own: list[str] | None) -> dict[str, torch.Tensor]:
-    module = build_input(spec, own, list(arrays))
+def torch_inputs(spec: Spec, arrays: Arrays, names: list[str] | None) -> dict[str, torch.Tensor]:
+    module = build_input(spec, names, list(arrays))
     result: dict[str, torch.Tensor] = module(*(torch.from_numpy(array) for array in arrays.values()))
     return result
 
@@ -88,14 +88,14 @@ def test_pictures(mode: str, words: dict[str, Any], layout: str, opset: int) -> 
 
 @pytest.mark.parametrize("opset", [MIN_OPSET, 20])
 @pytest.mark.parametrize("layout", ["NTC", "NCT", "TNC"])
-@pytest.mark.parametrize("own", [["x"], ["x", "lengths"], ["x", "mask"], ["x", "lengths", "mask"]])
-def test_series(layout: str, own: list[str], opset: int) -> None:
+@pytest.mark.parametrize("names", [["x"], ["x", "lengths"], ["x", "mask"], ["x", "lengths", "mask"]])
+def test_series(layout: str, names: list[str], opset: int) -> None:
     spec = spec_of({"kind": "series", "channels": 2, "layout": layout})
     arrays = {"series": RNG.normal(size=(3, 4, 2)).astype(np.float32), "lengths": np.array([4, 1, 3])}
     build, part = NodeBuilder("r/"), spec.reader
-    extras = {name: name for name in own[1:]}
+    extras = {name: name for name in names[1:]}
     found = run(build, series_inputs(build, part, "x", extras), arrays, opset)  # type: ignore[arg-type]
-    assert_same(found, torch_inputs(spec, arrays, own))
+    assert_same(found, torch_inputs(spec, arrays, names))
 
 
 def test_state_of_a_series() -> None:
@@ -112,11 +112,11 @@ def test_texts(opset: int, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     reader = {"kind": "text", "tokenizer": "tokenizer.json"}
     spec = parse_spec({"reader": reader, "head": TENSORS}, tmp_path / "spec.toml")
-    own = ["input_ids", "lengths", "attention_mask", "token_type_ids", "position_ids"]
+    names = ["input_ids", "lengths", "attention_mask", "token_type_ids", "position_ids"]
     arrays = {"ids": RNG.integers(1, 9, (3, 4)), "lengths": np.array([4, 1, 3])}
     build = NodeBuilder("r/")
-    found = run(build, text_inputs(build, own[0], {name: name for name in own[1:]}), arrays, opset)
-    assert_same(found, torch_inputs(spec, arrays, own))
+    found = run(build, text_inputs(build, names[0], {name: name for name in names[1:]}), arrays, opset)
+    assert_same(found, torch_inputs(spec, arrays, names))
     assert found["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]]
 
 
@@ -169,8 +169,8 @@ def test_heads(name: str, opset: int) -> None:
     build = NodeBuilder("h/")
     found = run(build, head_outputs(build, spec.head, "own", len(shape)), arrays, opset)
     with torch.no_grad():
-        own, lengths = (torch.from_numpy(array) for array in arrays.values())
-        assert_same(found, build_output(spec)(own, {"lengths": lengths}))
+        output, lengths = (torch.from_numpy(array) for array in arrays.values())
+        assert_same(found, build_output(spec)(output, {"lengths": lengths}))
 
 
 def test_head_without_an_output_is_refused() -> None:

@@ -75,10 +75,9 @@ def test_the_graph_continues_rows_of_several_lengths_as_generate_does(name: str,
     folder, source, graph = exports(name)
     model = AutoModelForCausalLM.from_pretrained(folder)
     prompts = [[5, 9, 4], [7], [12, 3, 8, 20, 2, 2, 11]]
-    generated = [
-        model.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False, eos_token_id=None, pad_token_id=0)
-        for prompt in prompts
-    ]
+    settings = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": None, "pad_token_id": 1}
+    rows = [torch.tensor([prompt]) for prompt in prompts]
+    generated = [model.generate(row, attention_mask=torch.ones_like(row), **settings) for row in rows]
     expected = [row[0, len(prompt) :].tolist() for row, prompt in zip(generated, prompts, strict=True)]
     assert _greedy(graph, source, prompts, 20) == expected
 

@@ -139,7 +139,8 @@ def test_a_language_model_continues_as_generate_does(name: str, served: Served) 
     for prompt, completion in zip(prompts, completions, strict=True):
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
         with torch.no_grad():
-            row = reference.generate(ids, max_new_tokens=20, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
+            settings = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": 1}
+            row = reference.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, ids.shape[1] :]
         ends = row.tolist().index(1) if 1 in row else len(row)
         assert completion["tokens"] == ends
         assert completion["finish_reason"] == ("stop" if 1 in row else "length")

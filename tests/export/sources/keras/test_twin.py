@@ -7,7 +7,8 @@ import torch
 from keras import layers
 
 from export.errors import ExportError
-from export.sources.keras.twin import build_twin
+from export.sources.keras.loading import load_model
+from export.sources.keras.twin import build_twin, run_twin
 from tests.export.sources.keras.comparison import assert_equal, assert_equal_rows, keras, randomized, sequential
 
 
@@ -42,10 +43,37 @@ def test_one_layer_on_series_with_and_without_lengths() -> None:
 
 def test_twin_computes_in_float64() -> None:
     twin = build_twin(sequential((4,), layers.Rescaling(0.5), layers.Dense(3), layers.BatchNormalization())).double()
-    from export.sources.keras.twin import run_twin
-
     [result] = run_twin(twin, [torch.zeros(2, 4, dtype=torch.float64)], None)
     assert result.dtype == torch.float64
+
+
+def labelled(mask: Any, *parts: Any) -> Any:
+    series = keras.Input((None, 4))
+    x = mask(series)
+    for part in parts:
+        x = part(x)
+    return randomized(keras.Model(series, layers.LSTM(3)(x)))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: labelled(layers.Masking(), layers.Dense(3), layers.Bidirectional(layers.GRU(4, return_sequences=True))),
+        lambda: labelled(layers.Masking(0.5), layers.LayerNormalization(), layers.LSTM(4, return_sequences=True)),
+        lambda: sequential(
+            (None,),
+            layers.Embedding(7, 3, mask_zero=True),
+            layers.Dense(3),
+            layers.GlobalAveragePooling1D(),
+            dtype="int32",
+        ),
+    ],
+    ids=["both directions", "value", "ids"],
+)
+def test_masks_of_a_loaded_file_are_recognized(build: Any, tmp_path: Any) -> None:
+    model = build()
+    model.save(tmp_path / "model.keras")
+    assert_equal_rows(load_model(tmp_path / "model.keras"))
 
 
 def masked_by_hand() -> Any:

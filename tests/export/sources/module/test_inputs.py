@@ -76,7 +76,7 @@ def test_texts_have_the_masks_that_the_model_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "own", "expected"),
+    ("keys", "parameters", "expected"),
     [
         ({}, ["numbers", "categories"], {"numbers": [[9]], "categories": [[1, 2]]}),
         ({}, ["a", "b"], {"a": [[9]], "b": [[1, 2]]}),
@@ -85,8 +85,8 @@ def test_texts_have_the_masks_that_the_model_takes(tmp_path: Path) -> None:
         ({"join": True}, ["x"], {"x": [[9, 1, 2]]}),
     ],
 )
-def test_tables(keys: dict[str, Any], own: list[str], expected: dict[str, Any]) -> None:
-    module = build_input(spec({"kind": "table", "columns": COLUMNS, **keys}), own, [])
+def test_tables(keys: dict[str, Any], parameters: list[str], expected: dict[str, Any]) -> None:
+    module = build_input(spec({"kind": "table", "columns": COLUMNS, **keys}), parameters, [])
     arguments = module(torch.tensor([[9.0]]), torch.tensor([[1, 2]]))
     assert {name: value.tolist() for name, value in arguments.items()} == expected
 

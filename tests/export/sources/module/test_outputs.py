@@ -47,9 +47,9 @@ def test_values_get_their_units_back() -> None:
 
 def test_embeddings_are_pooled_and_normalised() -> None:
     steps = torch.tensor([[[3.0, 0.0], [0.0, 4.0], [9.0, 9.0]]])
-    canonical = {"lengths": torch.tensor([2])}
-    assert head(kind="embedding", pooling="mean")(steps, canonical)["embedding"].tolist() == [[1.5, 2.0]]
-    assert head(kind="embedding", pooling="first", normalized=True)(steps, canonical)["embedding"].tolist() == [[1, 0]]
+    inputs = {"lengths": torch.tensor([2])}
+    assert head(kind="embedding", pooling="mean")(steps, inputs)["embedding"].tolist() == [[1.5, 2.0]]
+    assert head(kind="embedding", pooling="first", normalized=True)(steps, inputs)["embedding"].tolist() == [[1, 0]]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_forward_that_needs_more_than_the_reader_gives(words: list[str], tmp_p
         load(options(["own_masked_net:Net", *words[1:]]))
 
 
-class Doubled(nn.Module):
+class TwoOutputs(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(3, 2)
@@ -100,7 +100,7 @@ class Doubled(nn.Module):
 
 
 def test_a_program_of_torch_export_needs_neither_factory_nor_spec(tmp_path: Path) -> None:
-    module = Doubled().eval()
+    module = TwoOutputs().eval()
     dynamic = ({0: torch.export.Dim("batch", min=1, max=64)},)
     torch.export.save(torch.export.export(module, (torch.zeros(4, 3),), dynamic_shapes=dynamic), tmp_path / "m.pt2")
     x = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
@@ -114,7 +114,7 @@ def test_a_program_of_torch_export_needs_neither_factory_nor_spec(tmp_path: Path
 
 
 def test_a_program_of_one_batch_size_is_refused(tmp_path: Path) -> None:
-    torch.export.save(torch.export.export(Doubled().eval(), (torch.zeros(4, 3),)), tmp_path / "m.pt2")
+    torch.export.save(torch.export.export(TwoOutputs().eval(), (torch.zeros(4, 3),)), tmp_path / "m.pt2")
     np.savez(tmp_path / "examples.npz", features=np.eye(16, 3, dtype=np.float32))
     with pytest.raises(ValueError, match=r"the model fails on the first examples \(features \[2, 3\]\)"):
         load(options([str(tmp_path / "m.pt2"), "--examples", str(tmp_path / "examples.npz")]))

@@ -22,7 +22,6 @@ from service.tasks.codecs.images import (
     encode_png,
     make_grid,
     read_image,
-    read_images,
 )
 
 GREY = ImageSpec(height=3, width=5, mode="L")
@@ -76,15 +75,10 @@ def zipped(kind: bytes, size: int) -> bytes:
 def test_png_and_pixels_give_the_same_image(image: ImageSpec, pixels: np.ndarray[Any, Any]) -> None:
     png = base64_of(file_of(Pillow.fromarray(pixels)))
     encoded = base64.b64decode(png)
-    batch = read_images([png, pixels.tolist(), "data:image/png;base64," + png, encoded, pixels], image, "/images")
-    assert batch.dtype == np.uint8
-    assert all(np.array_equal(read, pixels) for read in batch)
-
-
-def test_every_image_of_a_batch_is_read() -> None:
-    images = [GREY_PIXELS, 255 - GREY_PIXELS, GREY_PIXELS // 2]
-    for count in (1, 2, 3):
-        assert np.array_equal(read_images(images[:count], GREY, "/images"), np.stack(images[:count]))
+    for item in (png, pixels.tolist(), "data:image/png;base64," + png, encoded, pixels):
+        read = read_image(item, image, "/images/0")
+        assert read.dtype == np.uint8
+        assert np.array_equal(read, pixels)
 
 
 def test_characters_outside_base64_are_not_passed_over() -> None:

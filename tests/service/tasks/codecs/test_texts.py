@@ -13,7 +13,7 @@ from service.contract.readers import TextReader
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.manifest import RequestLimits
-from service.tasks.codecs.texts import CHUNK_CHARS, MAX_CHARS_PER_STEP, tokenize, tokenize_each
+from service.tasks.codecs.texts import CHUNK_CHARS, MAX_CHARS_PER_STEP, encode_each, tokenize
 from tests.service.bundles import WORDS, tokenizer_json
 
 TOKENIZER = Tokenizer.from_str(tokenizer_json("text-classifier"))
@@ -75,9 +75,14 @@ def test_ids_beyond_the_vocabulary_are_refused() -> None:
         ids_of("rice", vocabulary=6)
 
 
-def test_tokenize_each_returns_ids_or_an_error_per_text() -> None:
+def ids_of_each(texts: dict[str, Any], model: Any) -> list[Any]:
+    """The ids of each text, or its error."""
+    return [row if isinstance(row, EkibenError) else row.ids for row in encode_each(texts, model)]
+
+
+def test_each_text_has_ids_or_an_error() -> None:
     texts = {"/texts/0": "rice", "/texts/1": None, "/texts/2": "the train", "/texts/3": " "}
-    first, second, third, fourth = tokenize_each(texts, model_of())
+    first, second, third, fourth = ids_of_each(texts, model_of())
     assert (first, third) == ([6], [1, 2])
     assert isinstance(second, EkibenError)
     assert isinstance(fourth, EkibenError)
@@ -148,7 +153,7 @@ class PanicException(BaseException):
 
 def test_a_panic_is_an_error_of_its_text_alone() -> None:
     texts = {"/texts/0": "rice", "/texts/1": "fox", "/texts/2": "fish"}
-    first, second, third = tokenize_each(texts, model_of(tokenizer=FailingTokenizer()))
+    first, second, third = ids_of_each(texts, model_of(tokenizer=FailingTokenizer()))
     assert (first, third) == ([6], [7])
     assert isinstance(second, EkibenError)
     assert second.slug == "internal"

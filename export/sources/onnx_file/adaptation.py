@@ -46,13 +46,13 @@ class Answers:
 
 def as_payload(goldens: Goldens, spec: Spec) -> Goldens:
     """Cases with the arrays of the reader. Raises ValueError for a graph's own inputs that are not the same."""
-    wanted = wanted_arrays(spec.reader) or {}
-    if set(goldens.names) <= set(wanted):
+    arrays = wanted_arrays(spec.reader) or {}
+    if set(goldens.names) <= set(arrays):
         return goldens
     part, (first, *others) = spec.reader, goldens.names
     is_same = isinstance(part, TablePart) and all(column.kind == "number" for column in part.columns)
     if not is_same or others:
-        required = [name for name, is_required in wanted.items() if is_required]
+        required = [name for name, is_required in arrays.items() if is_required]
         raise ValueError(
             f"{goldens.path} holds {', '.join(goldens.names)}, the inputs of the graph; with the reader {part.kind}, "
             f"cases hold {' and '.join(required)} instead"
@@ -135,7 +135,7 @@ def _counts(goldens: Goldens, payload: Payload) -> list[int]:
 
 
 def _adapter(spec: Spec, graph: ForeignGraph, payload: Payload, reference: Reference) -> Adapter:
-    own, names = [value.name for value in graph.inputs], [tensor.name for tensor in payload.inputs]
+    graph_names, names = [value.name for value in graph.inputs], [tensor.name for tensor in payload.inputs]
     if texts := [value.name for value in graph.inputs if value.dtype == "string"]:
         raise ValueError(
             f"the graph reads strings ({texts[0]!r}), which only a reader and a head of kind tensors serve"
@@ -143,7 +143,7 @@ def _adapter(spec: Spec, graph: ForeignGraph, payload: Payload, reference: Refer
     has_state = isinstance(payload.reader, SeriesReader) and payload.reader.state is not None
     adapter = Adapter(
         ReferenceModule(graph, reference),
-        build_input(spec, own, names),
+        build_input(spec, graph_names, names),
         build_output(spec),
         inputs=payload.inputs,
         output=getattr(spec.head, "output", None),

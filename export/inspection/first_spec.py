@@ -22,12 +22,13 @@ class Seen:
         return "\n".join(self.lines) + todo
 
 
-def table(name: str, values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> str:
+def table(name: str, values: Mapping[str, Any], remarks: Mapping[str, str] | None = None) -> str:
     """A table of TOML; a note stands behind the value of its key, a note without a value in a line of its own."""
-    notes = notes or {}
+    remarks = remarks or {}
     lines = [f"[{name}]"]
-    lines += [f"{key} = {toml(value)}" + (f"  # {notes[key]}" if key in notes else "") for key, value in values.items()]
-    lines += [f"# {key}: {note}" for key, note in notes.items() if key not in values]
+    for key, value in values.items():
+        lines.append(f"{key} = {toml(value)}" + (f"  # {remarks[key]}" if key in remarks else ""))
+    lines += [f"# {key}: {remark}" for key, remark in remarks.items() if key not in values]
     return "\n".join(lines) + "\n"
 
 
@@ -43,9 +44,9 @@ def axis_table(axes: Mapping[str, tuple[int, int]], *, is_guess: bool) -> str:
     """The bounds of free axes."""
     if not axes:
         return ""
-    note = f"{FILL_IN[2:]} the smallest and the largest size that is served"
+    remark = f"{FILL_IN[2:]} the smallest and the largest size that is served"
     bounds = {_key(axis): list(bound) for axis, bound in axes.items()}
-    return "\n" + table("limits.axes", bounds, dict.fromkeys(bounds, note) if is_guess else None)
+    return "\n" + table("limits.axes", bounds, dict.fromkeys(bounds, remark) if is_guess else None)
 
 
 def _key(name: str) -> str:

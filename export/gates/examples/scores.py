@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from export.gates.cases import Array
-from export.gates.inputs.example_cases import ExampleCase
+from export.gates.examples.example_cases import ExampleCase
 from export.source import Source
 from service.bundle import Tensors
 from service.contract.heads import LabelsHead, LanguageModelHead, MultilabelHead, TokenLabelsHead, ValuesHead
