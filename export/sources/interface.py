@@ -73,11 +73,11 @@ def _vocabulary(run: Run) -> int:
     inputs = {name: torch.from_numpy(array[:1]) for name, array in run.test.inputs.items()}
     reached: list[int] = []
 
-    def look(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def record(module: nn.Module, arguments: tuple[Any, ...]) -> None:
         if isinstance(module, nn.Embedding) and arguments and arguments[0].data_ptr() == inputs["ids"].data_ptr():
             reached.append(module.num_embeddings)
 
-    hooks = [module.register_forward_pre_hook(look) for module in run.model.modules()]
+    hooks = [module.register_forward_pre_hook(record) for module in run.model.modules()]
     FAMILIES[run.recipe.family].predict(run.model, inputs)
     for hook in hooks:
         hook.remove()

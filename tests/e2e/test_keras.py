@@ -51,6 +51,6 @@ def test_series_in_two_calls_with_the_state_get_what_keras_gives_them(
         [first] = post(http, "/sequence-predict", {"model": "keras-lstm", "sequences": [steps[:3]]})
         body = {"model": "keras-lstm", "sequences": [steps[3:]], "states": [first["state"]]}
         [last] = post(http, "/sequence-predict", body)
-        answers, own = [*first["steps"], *last["steps"]], expected[row, :length]
-        assert [step["label"] for step in answers] == [f"speaker {label + 1}" for label in own.argmax(-1)]
-        np.testing.assert_allclose([step["probability"] for step in answers], own.max(-1), atol=1e-4)
+        answers, reference_TL = [*first["steps"], *last["steps"]], expected[row, :length]
+        assert [step["label"] for step in answers] == [f"speaker {label + 1}" for label in reference_TL.argmax(-1)]
+        np.testing.assert_allclose([step["probability"] for step in answers], reference_TL.max(-1), atol=1e-4)

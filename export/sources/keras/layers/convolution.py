@@ -18,7 +18,7 @@ from export.sources.keras.layers.values import (
     ValueSpec,
     bias,
     per_step,
-    refuse,
+    raise_unsupported,
     weight,
     whole,
 )
@@ -52,16 +52,16 @@ class Convolution(nn.Module):
             x = nnf.pad(x, ((kernel_size[0] - 1) * self.dilation[0], 0))
         padding: tuple[int, ...] = (0,) * len(kernel_size)
         if self.padding == "same":
-            ends = [
+            paddings = [
                 same_padding(size, kernel, stride, dilation)
                 for size, kernel, stride, dilation in zip(
                     x.shape[2:], kernel_size, self.strides, self.dilation, strict=True
                 )
             ]
-            if all(before == after for before, after in ends):
-                padding = tuple(before for before, _ in ends)
+            if all(before == after for before, after in paddings):
+                padding = tuple(before for before, _ in paddings)
             else:
-                x = nnf.pad(x, [end for pair in reversed(ends) for end in pair])
+                x = nnf.pad(x, [end for pair in reversed(paddings) for end in pair])
         convolve = CONVOLUTIONS[len(kernel_size)]
         return convolve(x, self.weight, self.bias, self.strides, padding, self.dilation, self.groups)
 
@@ -81,14 +81,14 @@ class TransposedConvolution(nn.Module):
         super().__init__()
         self.weight, self.bias = kernel, bias
         self.strides, self.dilation = tuple(strides), tuple(dilation)
-        self.ends = tuple(-end for pair in reversed(crops) for end in pair)
+        self.paddings = tuple(-end for pair in reversed(crops) for end in pair)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, ...] -> [B, filters, ...]."""
         convolve = TRANSPOSED[len(self.strides)]
         y = convolve(x.to(self.weight.dtype), self.weight, None, self.strides, dilation=self.dilation)
         # A negative end cuts, a positive one appends zeros, which get the bias like all others.
-        y = nnf.pad(y, self.ends) if any(self.ends) else y
+        y = nnf.pad(y, self.paddings) if any(self.paddings) else y
         return y if self.bias is None else y + self.bias.reshape(-1, *[1] * len(self.strides))
 
 
@@ -210,13 +210,13 @@ def _convert(layer: Any, spec: ValueSpec, *modules: nn.Module) -> nn.Module:
     if not spec.has_lengths:
         return per_step(layer, module)
     if layer.padding == "valid" and tuple(layer.kernel_size) != (1,):
-        refuse(
+        raise_unsupported(
             layer,
             f"with padding='valid' needs {layer.kernel_size[0]} steps, and a series of free length may have one",
             "use padding='same' or 'causal', or give the Input a fixed number of steps",
         )
     if len(layer.kernel_size) != 1 or not is_last or tuple(layer.strides) != (1,):
-        refuse(
+        raise_unsupported(
             layer,
             "skips steps of a series of free length",
             "expected a convolution over the steps with strides=1 and channels_last, or a fixed number of steps",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from export.sources.keras.layers.activations import Activation, activation
-from export.sources.keras.layers.values import Value, ValueSpec, bias, per_step, refuse, weight
+from export.sources.keras.layers.values import Value, ValueSpec, bias, per_step, raise_unsupported, weight
 
 
 class Dense(nn.Module):
@@ -116,7 +116,9 @@ def convert_embedding(layer: Any, _: ValueSpec) -> nn.Module:
 def convert_masking(layer: Any, spec: ValueSpec) -> nn.Module:
     """keras.layers.Masking of a series."""
     if len(spec.shape) != 3:
-        refuse(layer, f"masks a tensor with {len(spec.shape)} axes", "expected a series: batch, steps, channels")
+        raise_unsupported(
+            layer, f"masks a tensor with {len(spec.shape)} axes", "expected a series: batch, steps, channels"
+        )
     return Masking(float(layer.mask_value))
 
 
