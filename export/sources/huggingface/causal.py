@@ -140,8 +140,8 @@ def read_ends(folder: Path, model: PreTrainedModel) -> tuple[int | None, tuple[i
     def value(name: str) -> Any:
         return settings.get(name, getattr(model.config, name, None))
 
-    end_ids = value("eos_token_id")
-    ids = [] if end_ids is None else [end_ids] if isinstance(end_ids, int) else list(end_ids)
+    eos = value("eos_token_id")
+    ids = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
     return value("bos_token_id"), tuple(dict.fromkeys(ids))
 
 
