@@ -58,8 +58,9 @@ def _pool_by_mean(captured: ExportedProgram) -> None:
     Where channels come last in memory, PyTorch would compute the addresses of its elements instead.
     """
     for node in captured.graph.nodes:
-        if node.target is torch.ops.aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:
-            node.target, node.args = torch.ops.aten.mean.dim, (node.args[0], [-1, -2], True)
+        arguments: Any = node.args
+        if node.target is torch.ops.aten.adaptive_avg_pool2d.default and list(arguments[1]) == [1, 1]:
+            node.target, node.args = torch.ops.aten.mean.dim, (arguments[0], [-1, -2], True)
     captured.graph_module.recompile()
 
 
