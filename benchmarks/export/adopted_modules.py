@@ -68,8 +68,9 @@ def check_jpegs(model: Model) -> str | None:
         Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG")
         answer = ask(model, images=[base64.b64encode(file.getvalue()).decode()])["predictions"][0]
         picture = Image.open(file).convert("RGB")
-        scale = 256 / min(height, width)
-        size = (round(width * scale), round(height * scale)) if height != width else (256, 256)
+        short = min(height, width)
+        # torchvision rounds the long edge down.
+        size = (256 * width // short, 256 * height // short)
         picture = picture.resize(size, Image.Resampling.BILINEAR)
         left, top = round((size[0] - 224) / 2), round((size[1] - 224) / 2)
         pixels = torch.from_numpy(np.array(picture.crop((left, top, left + 224, top + 224))))
