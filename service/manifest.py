@@ -7,6 +7,7 @@ its tensors are the ones that the pair requires. Manifests of format 1 are read 
 import hashlib
 import json
 import struct
+from functools import cached_property
 from math import prod
 from typing import Annotated, Any, Literal, Self
 
@@ -202,7 +203,7 @@ class Manifest(FrozenModel):
             raise ValueError(f"parameters are not those of a family of format 1: {error}") from error
         return {"format_version": 1, **upgraded}
 
-    @property
+    @cached_property
     def task(self) -> TaskName:
         """The task whose route serves this model."""
         return task_of(self.reader, self.head, self.inputs)
@@ -212,7 +213,7 @@ class Manifest(FrozenModel):
         """The kinds of reader and head, such as "image -> labels"."""
         return f"{self.reader.kind} -> {self.head.kind}"
 
-    @property
+    @cached_property
     def is_ragged(self) -> bool:
         """Whether rows of several lengths may share a batch: the graph reads how long each is from `lengths`."""
         return self.reader.kind in {"series", "text"} and self.head.kind != "language-model"

@@ -23,7 +23,7 @@ from benchmarks.peers.load import Load, Point, generator, measure, measure_loop
 from benchmarks.peers.processes import PeerError, Server, install
 from benchmarks.peers.registry import PEERS, Body, Peer
 from benchmarks.peers.report import medians, plot, write
-from benchmarks.peers.workloads import MODELS, Workload, load_workload
+from benchmarks.peers.workloads import LARGE_MODELS, MODELS, Workload, load_workload
 
 MANY_ROWS, MANY_ROWS_CONNECTIONS = 32, 8
 LOOP_PEER = "limit-ort"
@@ -48,9 +48,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--peers", nargs="+", choices=list(PEERS), default=list(PEERS), metavar="PEER", help="of: " + ", ".join(PEERS)
     )
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=[*MODELS, *LARGE_MODELS], default=list(MODELS))
     parser.add_argument("--bodies", nargs="+", choices=["json", "binary"], default=["json", "binary"])
     parser.add_argument("--rows", nargs="+", type=int, choices=[1, MANY_ROWS], default=[1, MANY_ROWS])
+    parser.add_argument("--loop-rows", nargs="+", type=int, help="items of a run of the bare loop (default: --rows)")
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 8, 32, 128])
     parser.add_argument("--workers", nargs="+", type=int, choices=[1, 2], default=[1, 2])
     parser.add_argument("--repeats", type=int, default=3)
@@ -90,7 +91,7 @@ def run_loop(
     label: str, server: Server, workers: int, workload: Workload, args: argparse.Namespace
 ) -> Iterator[Result]:
     """Measure onnxruntime without a server; the number of threads takes the place of the number of connections."""
-    for rows in args.rows if "binary" in args.bodies else ():
+    for rows in (args.loop_rows or args.rows) if "binary" in args.bodies else ():
         load = Load(model=workload.model, body="binary", rows=rows, connections=workers)
         yield measure_loop(label, server, load, workload, FORMATS["raw"], seconds=args.seconds)
 

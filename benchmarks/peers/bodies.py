@@ -46,6 +46,12 @@ def _pack_rows(workload: Workload, items: slice) -> Array:
     return rows["images"] if "images" in rows else np.column_stack([rows["lengths"], rows["ids"]])
 
 
+def _pack_bytes(rows: Mapping[str, Array]) -> bytes:
+    if "images" in rows:
+        return np.ascontiguousarray(rows["images"]).tobytes()
+    return np.concatenate([[len(rows["ids"])], rows["lengths"], rows["ids"].ravel()]).tobytes()
+
+
 def json_format(prefix: str = "/") -> WireFormat:
     """{"images": [...]} or {"ids": [...], "lengths": [...]} -> {"probabilities": [...]}."""
     return WireFormat(
@@ -57,12 +63,10 @@ def json_format(prefix: str = "/") -> WireFormat:
 
 
 def raw_format(prefix: str = "/") -> WireFormat:
-    """The bytes of the rows one after the other -> float32 bytes."""
+    """The bytes of the images, or of the number of texts, their lengths and their ids -> float32 bytes."""
     return WireFormat(
         encode=lambda workload, items: EncodedRequest(
-            path=prefix + workload.model,
-            headers=BYTES,
-            body=np.ascontiguousarray(_pack_rows(workload, items)).tobytes(),
+            path=prefix + workload.model, headers=BYTES, body=_pack_bytes(workload.rows(items))
         ),
         decode=lambda _, body: np.frombuffer(body, np.float32),
     )

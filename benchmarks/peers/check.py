@@ -41,9 +41,9 @@ def wait_until_ready(server: Server, workload: Workload, formats: list[WireForma
 
 
 def check(server: Server, peer: Peer, workload: Workload, wire_format: WireFormat) -> float:
-    """The largest difference over requests of 1 to 4 different rows and one of 32 rows, sent from 16 threads."""
+    """The largest difference over requests of 1 to 4 different rows and one of the most rows, sent from 16 threads."""
     rng = np.random.default_rng(1)
-    sizes = [*rng.integers(1, 5, NUM_REQUESTS), 32]
+    sizes = [*rng.integers(1, 5, NUM_REQUESTS), workload.max_rows]
     starts = [int(rng.integers(0, NUM_ITEMS - size + 1)) for size in sizes]
     items = [slice(start, start + int(size)) for start, size in zip(starts, sizes, strict=True)]
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client, ThreadPoolExecutor(16) as pool:

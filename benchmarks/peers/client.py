@@ -14,10 +14,13 @@ import aiohttp
 import numpy as np
 
 
+def read_headers(path: Path) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in path.read_text().splitlines())
+
+
 async def main(url: str, folder: Path, connections: int, seconds: float) -> None:
-    headers = dict(line.split(": ", 1) for line in (folder / "headers").read_text().splitlines())
     files = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-    bodies = itertools.cycle([path.read_bytes() for path in files])
+    requests = itertools.cycle([(path.read_bytes(), read_headers(path.with_suffix(".headers"))) for path in files])
     latencies_s, errors = [], 0
     begin = time.perf_counter()
 
@@ -25,7 +28,8 @@ async def main(url: str, folder: Path, connections: int, seconds: float) -> None
         nonlocal errors
         while (start := time.perf_counter()) < begin + seconds:
             try:
-                async with session.post(url, data=next(bodies), headers=headers) as response:
+                body, headers = next(requests)
+                async with session.post(url, data=body, headers=headers) as response:
                     await response.read()
                     errors += response.status != 200
                 latencies_s.append(time.perf_counter() - start)

@@ -55,10 +55,10 @@ def measure(
     peer: str, server: Server, load: Load, workload: Workload, wire_format: WireFormat, *, seconds: int, warm_up_s: int
 ) -> Point:
     """Run the load for `seconds`, after a warm-up under the same load."""
-    requests = [wire_format.encode(workload, slice(i, i + load.rows)) for i in range(0, NUM_FULL, load.rows)]
+    requests = _requests(load, workload, wire_format)
     with tempfile.TemporaryDirectory(prefix="bodies-") as name:
         folder = Path(name)
-        _write_bodies(requests, folder)
+        write_bodies(requests, folder)
         url = f"http://127.0.0.1:{server.port}{requests[0].path}"
         _generate(url, folder, load.connections, warm_up_s)
         cpu_s = server.cpu_s()
@@ -71,10 +71,10 @@ def measure_loop(
     peer: str, server: Server, load: Load, workload: Workload, wire_format: WireFormat, *, seconds: int
 ) -> Point:
     """Measure the loop without a server, whose process counts its own requests and CPU time."""
+    requests = _requests(load, workload, wire_format)
     with tempfile.TemporaryDirectory(prefix="bodies-") as name:
-        path = Path(name) / "1"
-        path.write_bytes(wire_format.encode(workload, slice(0, load.rows)).body)
-        command = [*server.command, load.model, str(path), str(seconds)]
+        write_bodies(requests, Path(name))
+        command = [*server.command, load.model, name, str(seconds)]
         result = _run(command, seconds * 2, env=server.environment)
     return _point(peer, load, result, result["cpu_s"])
 
@@ -93,10 +93,14 @@ def _point(peer: str, load: Load, result: dict[str, Any], cpu_s: float) -> Point
     )
 
 
-def _write_bodies(requests: list[EncodedRequest], folder: Path) -> None:
-    (folder / "headers").write_text("".join(f"{key}: {value}\n" for key, value in requests[0].headers.items()))
+def _requests(load: Load, workload: Workload, wire_format: WireFormat) -> list[EncodedRequest]:
+    return [wire_format.encode(workload, slice(i, i + load.rows)) for i in range(0, NUM_FULL, load.rows)]
+
+
+def write_bodies(requests: list[EncodedRequest], folder: Path) -> None:
     for number, request in enumerate(requests, start=1):
-        assert request.headers == requests[0].headers, "the requests of one load must have the same headers"
+        headers = "".join(f"{key}: {value}\n" for key, value in request.headers.items())
+        (folder / f"{number}.headers").write_text(headers)
         (folder / str(number)).write_bytes(request.body)
 
 

@@ -21,8 +21,8 @@ NONZERO_SHARE = 0.19  # of the pixels of an MNIST digit
 class Workload:
     """The items of a model and their probabilities.
 
-    `inputs` has images uint8 [items, 28, 28], or ids int64 [items, 64] and lengths int64 [items]. `texts` are the texts
-    whose tokens are the ids, if the bundle has a tokenizer.
+    `inputs` has images uint8 [items, height, width(, 3)], or ids int64 [items, steps] and lengths int64 [items].
+    `texts` are the texts whose tokens are the ids. A request has at most `max_rows` items.
     """
 
     model: str
@@ -30,9 +30,14 @@ class Workload:
     inputs: Mapping[str, npt.NDArray[Any]]
     probabilities: npt.NDArray[np.float32]  # [items, labels]
     texts: tuple[str, ...]
+    max_rows: int = NUM_FULL
 
     def rows(self, items: slice) -> dict[str, npt.NDArray[Any]]:
-        return {name: values[items] for name, values in self.inputs.items()}
+        """The inputs of some items; ids without the padding that none of them needs."""
+        rows = {name: values[items] for name, values in self.inputs.items()}
+        if "lengths" in rows:
+            rows["ids"] = rows["ids"][:, : rows["lengths"].max()]
+        return rows
 
 
 def load_workload(folder: Path) -> Workload:
@@ -41,7 +46,7 @@ def load_workload(folder: Path) -> Workload:
     if not current.exists():
         raise SystemExit(f"{folder.name}: no bundle in {folder}; run `make export` or name a folder with --bundles")
     version = folder / current.read_text().strip()
-    inputs, texts = MODELS[folder.name](version, np.random.default_rng(0))
+    inputs, texts = {**MODELS, **LARGE_MODELS}[folder.name](version, np.random.default_rng(0))
     session = ort.InferenceSession(version / "model.onnx", providers=["CPUExecutionProvider"])
     probabilities = [
         session.run(["probabilities"], {name: values[i : i + 1] for name, values in inputs.items()})[0][0]
@@ -53,6 +58,7 @@ def load_workload(folder: Path) -> Workload:
         inputs=inputs,
         probabilities=np.stack(probabilities),
         texts=texts,
+        max_rows=min(json.loads((version / "manifest.json").read_text())["limits"]["max_items"], NUM_FULL),
     )
 
 
@@ -89,4 +95,19 @@ def _tokenized(
     return ids, texts
 
 
+def _pictures(_version: Path, rng: np.random.Generator) -> tuple[dict[str, npt.NDArray[Any]], tuple[str, ...]]:
+    return {"images": rng.integers(0, 256, (NUM_ITEMS, 224, 224, 3), dtype=np.uint8)}, ()
+
+
+def _mixed_ids(version: Path, rng: np.random.Generator) -> tuple[dict[str, npt.NDArray[Any]], tuple[str, ...]]:
+    """Ids of all lengths that the model takes, equally often."""
+    manifest = json.loads((version / "manifest.json").read_text())
+    max_steps, vocabulary = manifest["limits"]["max_steps"], manifest["reader"]["vocabulary"]
+    lengths = rng.permutation(np.linspace(2, max_steps, NUM_ITEMS).astype(np.int64))
+    ids = rng.integers(0, vocabulary, (NUM_ITEMS, max_steps))
+    return {"ids": ids * (np.arange(max_steps) < lengths[:, None]), "lengths": lengths}, ()
+
+
 MODELS = {"mnist-cnn": _images, "news-lstm": _texts}
+# Of `benchmarks.peers.large_models`; no recipe of this repository makes them.
+LARGE_MODELS = {"resnet-18": _pictures, "bert-4x256": _mixed_ids}

@@ -1,4 +1,4 @@
--- wrk -s wrk.lua URL -- FOLDER: post the files 1, 2, ... of FOLDER in turn, with the headers in FOLDER/headers.
+-- wrk -s wrk.lua URL -- FOLDER: post the files 1, 2, ... of FOLDER in turn, with the headers in 1.headers, ...
 -- Print one line of JSON at the end.
 local requests, turn = {}, 0
 
@@ -12,11 +12,12 @@ end
 
 function init(args)
   local folder = args[1]
-  local headers = {}
-  for name, value in read(folder .. "/headers"):gmatch("([^:\n]+): ([^\n]+)") do headers[name] = value end
   while true do
-    local body = read(folder .. "/" .. (#requests + 1))
+    local path = folder .. "/" .. (#requests + 1)
+    local body = read(path)
     if not body then break end
+    local headers = {}
+    for name, value in read(path .. ".headers"):gmatch("([^:\n]+): ([^\n]+)") do headers[name] = value end
     requests[#requests + 1] = wrk.format("POST", nil, headers, body)
   end
 end

@@ -64,7 +64,12 @@ class ImageSpec(FrozenModel):
         axes: Axes = (self.height or "height", self.width or "width")
         return axes if self.mode == "L" else (*axes, 3)
 
-    @property
+    @cached_property
+    def has_one_size(self) -> bool:
+        """Whether pictures of one size only are taken."""
+        return None not in {self.height, self.width}
+
+    @cached_property
     def fixed_shape(self) -> tuple[int, ...]:
         """The shape of one image of a spec without free axes."""
         sizes = tuple(axis for axis in self.shape if isinstance(axis, int))
@@ -85,6 +90,11 @@ class ImageReader(ImageSpec):
                 f"resize gives {list(self.resize.result)}, the model takes {[self.height, self.width]} (height, width)"
             )
         return self
+
+    @cached_property
+    def has_one_size(self) -> bool:
+        """Whether pictures of one size only are taken: neither a free axis nor a resize takes others."""
+        return self.resize is None and None not in {self.height, self.width}
 
     @property
     def inputs(self) -> Specs:

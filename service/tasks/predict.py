@@ -6,6 +6,7 @@ its request. Items of different shapes are computed in different runs.
 
 import asyncio
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -26,6 +27,7 @@ from service.tasks.readers.payload import Fields, Group, Payload
 
 # Outputs of this size take an event loop about a millisecond to write as lists; larger ones leave it.
 MAX_INLINE_BYTES = 1 << 17
+NUM_BYTES = attrgetter("nbytes")
 Threshold = Annotated[
     float | None,
     Field(ge=0, le=1, description="models of several labels: the lowest probability of a label in the answer"),
@@ -135,14 +137,15 @@ async def _predict_group(  # noqa: PLR0917
     model: Model, runner: Runner, group: Group, payload: Payload, fields: Fields, context: RequestContext
 ) -> list[JsonObject]:
     manifest, head = model.manifest, HEADS[model.manifest.head.kind]
-    names = list(head.outputs(manifest))
     try:
-        outputs = await runner.run(model.session, group.inputs, names, context=context, items=payload.pointer)
+        outputs = await runner.run(
+            model.session, group.inputs, head.outputs(manifest), context=context, items=payload.pointer
+        )
     except EkibenError as error:
         if not error.faults or (payload.is_list and len(payload.groups) == 1):
             raise
         raise _relocated(error, group, payload) from error
-    if any(output.nbytes > MAX_INLINE_BYTES for output in outputs.values()):
+    if max(map(NUM_BYTES, outputs.values())) > MAX_INLINE_BYTES:
         predictions = await runner.call_host(head.answers, manifest, outputs, group, fields, context=context)
     else:
         predictions = head.answers(manifest, outputs, group, fields)

@@ -56,7 +56,8 @@ async def sequence_predict(
 ) -> JsonObject:
     """Classify all texts or series of the request in one run; returns a `SequencePredictAnswer`."""
     reader = READERS[model.manifest.reader.kind]
-    accepted = {reader.field, *reader.options(model.manifest)}
-    unused = [name for name in READER_FIELDS if name not in accepted]
-    check_unused_fields(unused, request.model_fields_set, model.manifest, f"`{reader.field}`")
+    given, accepted = request.model_fields_set, {"model", reader.field, *reader.options(model.manifest), "top_k"}
+    if not given <= accepted:
+        unused = [name for name in READER_FIELDS if name not in accepted]
+        check_unused_fields(unused, given, model.manifest, f"`{reader.field}`")
     return await predict_items(model, runner, vars(request), context)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.peers import load
+from benchmarks.peers import client, load
 from benchmarks.peers.bodies import FORMATS
 from benchmarks.peers.check import check
 from benchmarks.peers.compare import comparison
@@ -21,6 +21,7 @@ from benchmarks.peers.load import Load, Point, measure
 from benchmarks.peers.processes import REQUIREMENTS, ROOT, PeerError
 from benchmarks.peers.registry import PEERS
 from benchmarks.peers.report import medians, plot, tables, write
+from benchmarks.peers.servers import model as servers
 from benchmarks.peers.workloads import NUM_ITEMS, STEPS, Workload
 
 RNG = np.random.default_rng(5)
@@ -116,13 +117,41 @@ def test_v2_formats_encode_the_tensors(model: str, columns: bool) -> None:
     tail = as_binary.body[head:]
     inputs = json.loads(as_json.body)["inputs"], json.loads(as_binary.body[:head])["inputs"]
     for listed, binary in zip(*inputs, strict=True):
-        expected = work.inputs[listed["name"]][items]
+        expected = work.rows(items)[listed["name"]]
         assert listed["shape"] == binary["shape"] == [*expected.shape, *([1] if columns and expected.ndim == 1 else [])]
         assert listed["data"] == expected.ravel().tolist()
         size = binary["parameters"]["binary_data_size"]
         assert np.frombuffer(tail[:size], expected.dtype).tolist() == listed["data"]
         tail = tail[size:]
     assert not tail
+
+
+def test_rows_have_no_steps_that_none_of_them_needs() -> None:
+    work = workload("news-lstm")
+    for items in (slice(0, 1), slice(3, 6)):
+        rows = work.rows(items)
+        assert rows["ids"].shape == (len(rows["lengths"]), rows["lengths"].max())
+        assert np.array_equal(rows["ids"], work.inputs["ids"][items, : rows["lengths"].max()])
+
+
+@pytest.mark.parametrize("model", ["mnist-cnn", "news-lstm"])
+def test_the_servers_read_the_bytes_of_the_raw_format(model: str) -> None:
+    work, items = workload(model), slice(3, 6)
+    server = servers.Model.__new__(servers.Model)
+    server.is_image, server.shape = model == "mnist-cnn", [28, 28]
+    feeds = server.from_bytes(FORMATS["raw"].encode(work, items).body)
+    rows = work.rows(items)
+    assert feeds.keys() == rows.keys()
+    assert all(np.array_equal(feeds[name], rows[name]) for name in rows)
+
+
+def test_the_bodies_of_a_load_have_their_own_headers(tmp_path: Path) -> None:
+    work = workload("news-lstm")
+    requests = [FORMATS["v2-binary"].encode(work, slice(i, i + 1)) for i in range(8)]
+    load.write_bodies(requests, tmp_path)
+    for number, request in enumerate(requests, start=1):
+        assert (tmp_path / str(number)).read_bytes() == request.body
+        assert client.read_headers(tmp_path / f"{number}.headers") == request.headers
 
 
 def test_v2_formats_decode_the_response() -> None:

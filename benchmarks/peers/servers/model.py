@@ -65,10 +65,12 @@ class Model:
         return {"ids": rows[:, 1:], "lengths": rows[:, 0]}
 
     def from_bytes(self, content: bytes) -> Feeds:
-        """As `from_rows`, from the bytes of the rows: uint8 for images, int64 for texts."""
+        """The feeds of uint8 images one after the other, or of int64: the number of texts, their lengths, their ids."""
         if self.is_image:
-            return self.from_rows(np.frombuffer(content, np.uint8).reshape(-1, *self.shape))
-        return self.from_rows(np.frombuffer(content, np.int64).reshape(-1, 65))
+            return {"images": np.frombuffer(content, np.uint8).reshape(-1, *self.shape)}
+        values = np.frombuffer(content, np.int64)
+        count = values[0]
+        return {"ids": values[1 + count :].reshape(count, -1), "lengths": values[1 : 1 + count]}
 
 
 def load() -> dict[str, Model]:

@@ -2,9 +2,10 @@
 
 Prints the same JSON as the load generator.
 
-python -m benchmarks.peers.servers.raw_ort MODEL FILE SECONDS      FILE: the raw bytes of one request
+python -m benchmarks.peers.servers.raw_ort MODEL FOLDER SECONDS      FOLDER: the raw bytes of requests 1, 2, ...
 """
 
+import itertools
 import json
 import sys
 import threading
@@ -16,15 +17,18 @@ import numpy as np
 from benchmarks.peers.servers.model import FILES, WORKERS, Model
 
 if __name__ == "__main__":
-    name, path, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+    name, folder, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     model = Model(FILES[name])
-    feeds = model.from_bytes(path.read_bytes())
+    files = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    feeds = [model.from_bytes(path.read_bytes()) for path in files]
     latencies_s: list[float] = []
     end = 0.0
 
     def loop() -> None:
-        while (start := time.perf_counter()) < end:
-            model.run(feeds)
+        for request in itertools.cycle(feeds):
+            if (start := time.perf_counter()) >= end:
+                break
+            model.run(request)
             latencies_s.append(time.perf_counter() - start)
 
     # The first round is the warm-up.

@@ -18,7 +18,7 @@ output [{ name: "probabilities", data_type: TYPE_FP32, dims: [-1] }]
 instance_group [{ kind: KIND_CPU, count: %(workers)d }]
 dynamic_batching { max_queue_delay_microseconds: 0 }
 """
-IMAGES = '{ name: "images", data_type: TYPE_UINT8, dims: [28, 28] }'
+IMAGES = '{ name: "images", data_type: TYPE_UINT8, dims: %s }'
 TEXTS = """
   { name: "ids", data_type: TYPE_INT64, dims: [-1] },
   { name: "lengths", data_type: TYPE_INT64, dims: [1], reshape: { shape: [] } }
@@ -48,11 +48,12 @@ def write_repository(package: Path) -> None:
     shutil.copytree(package / "backends" / "python", backend)
     stub = f"{sys.version_info.major}.{sys.version_info.minor}/triton_python_backend_stub"
     shutil.copy(package / "python_backend_stubs" / stub, backend)
-    for name in FILES:
+    for name, path in FILES.items():
         folder = HOME / "models" / name
         (folder / "1").mkdir(parents=True)
         (folder / "1" / "model.py").write_text(MODEL)
-        inputs = IMAGES if name.startswith("mnist") else TEXTS
+        model = Model(path)
+        inputs = IMAGES % model.shape if model.is_image else TEXTS
         (folder / "config.pbtxt").write_text(CONFIG % {"name": name, "inputs": inputs, "workers": WORKERS})
 
 

@@ -72,17 +72,15 @@ class BatchQueue:
             key = collator.batch_key(request.inputs)
             return (RequestSlice(request, key, slice(0, num_rows), num_rows, size, num_rows * size),)
         lengths_B = request.inputs["lengths"]
-        if request.num_rows == 1:
-            length = lengths_B.item()
-            return (RequestSlice(request, collator.length_bucket(length), slice(0, 1), 1, length, length),)
-        buckets = np.array([collator.length_bucket(length) for length in lengths_B.tolist()])
-        slices = []
-        for bucket in np.unique(buckets).tolist():
-            rows = np.flatnonzero(buckets == bucket)
-            lengths = lengths_B[rows]
-            selected: Any = slice(0, request.num_rows) if rows.size == request.num_rows else rows
-            slices.append(RequestSlice(request, bucket, selected, rows.size, int(lengths.max()), int(lengths.sum())))
-        return slices
+        lengths = lengths_B.tolist()
+        num_rows, longest = len(lengths), max(lengths)
+        bucket = collator.length_bucket(longest)
+        if bucket == collator.length_bucket(min(lengths)):
+            return (RequestSlice(request, bucket, slice(0, num_rows), num_rows, longest, sum(lengths)),)
+        rows: dict[int, list[int]] = {}
+        for row, length in enumerate(lengths):
+            rows.setdefault(collator.length_bucket(length), []).append(row)
+        return [_slice_of(request, bucket, rows[bucket], lengths) for bucket in sorted(rows)]
 
     def inline_batches(self, requests: Sequence[Request], *, beside_threads: bool) -> list[Batch]:
         """These requests, in their order, as batches that are quick enough for the event loop, without queueing.
@@ -316,3 +314,9 @@ class BatchQueue:
         self._backlog.remove(part.deadline, part.work_s)
         self.num_rows -= part.num_rows
         self.counters.queued_items -= part.num_rows
+
+
+def _slice_of(request: Request, bucket: int, rows: list[int], lengths: list[int]) -> RequestSlice:
+    """Some rows of a request as one slice; `lengths` are those of all its rows."""
+    selected = [lengths[row] for row in rows]
+    return RequestSlice(request, bucket, np.array(rows, np.intp), len(rows), max(selected), sum(selected))

@@ -20,7 +20,7 @@ from service.contract.readers import ImageSpec
 from service.errors import EkibenError
 from service.manifest import RequestLimits
 from service.tasks.codecs.json_arrays import parse_pixels
-from service.tasks.codecs.picture_size import has_one_size, resize_image, resize_of, size_error
+from service.tasks.codecs.picture_size import resize_image, resize_of, size_error
 from service.tasks.faults import fault, type_fault
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -52,6 +52,8 @@ def read_image(item: Any, spec: ImageSpec, pointer: str, limits: RequestLimits |
         case np.ndarray():
             return _resized(_checked_array(item, spec, pointer, limits), spec, pointer)
         case list():
+            if spec.has_one_size:
+                return parse_pixels(item, spec.fixed_shape, pointer)
             return _resized(parse_pixels(item, _list_shape(item, spec, pointer, limits), pointer), spec, pointer)
         case _:
             raise type_fault(pointer, "a base64 PNG or JPEG or a nested list of pixels", item)
@@ -61,7 +63,7 @@ def decode_image(
     content: bytes, spec: ImageSpec, pointer: str, limits: RequestLimits | None = None
 ) -> npt.NDArray[np.uint8]:
     """Decode a PNG or JPEG, convert its mode and resize it as the spec declares; raises as `read_image`."""
-    is_fixed = has_one_size(spec)
+    is_fixed = spec.has_one_size
     if is_fixed:
         _check_num_bytes(content, spec.height or 0, spec.width or 0, pointer)
     if not content.startswith((PNG_START, JPEG_START)):
@@ -152,9 +154,7 @@ def _checked_array(
 
 
 def _list_shape(item: list[Any], spec: ImageSpec, pointer: str, limits: RequestLimits | None) -> tuple[int, ...]:
-    """Return the shape that nested lists of pixels must have: for a model of several sizes, that of their first row."""
-    if has_one_size(spec):
-        return spec.fixed_shape
+    """Return the shape that nested lists of pixels must have for a model of several sizes: that of their first row."""
     if not item or type(item[0]) is not list or not item[0]:
         raise type_fault(pointer, "a non-empty list of rows of pixels", item)
     if detail := size_error(len(item), len(item[0]), spec, limits):

@@ -26,11 +26,6 @@ def resize_of(spec: ImageSpec) -> Resize | None:
     return spec.resize if isinstance(spec, ImageReader) else None
 
 
-def has_one_size(spec: ImageSpec) -> bool:
-    """Whether the model takes images of one size only, without scaling."""
-    return spec.height is not None and spec.width is not None and resize_of(spec) is None
-
-
 def size_error(height: int, width: int, spec: ImageSpec, limits: RequestLimits | None) -> str | None:
     """Return why the model takes no image of this size, or None; `limits` bounds the free axes of the spec."""
     if height == spec.height and width == spec.width:

@@ -15,7 +15,7 @@ from service.contract.readers import TextReader
 from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
-from service.engine.sessions.tokenizer import encode_with_offsets, first_line
+from service.engine.sessions.tokenizer import encode_batch, first_line
 from service.errors import EkibenError, Fault
 from service.tasks.faults import fault, type_fault
 
@@ -26,7 +26,7 @@ CHUNK_CHARS = 8_192
 
 
 class TokenizedText(NamedTuple):
-    """The ids of a text, and the places in its encoding that they come from."""
+    """The ids of a text, and the places in its encoding that they come from; it has offsets for token labels alone."""
 
     text: str
     ids: list[int]
@@ -37,11 +37,11 @@ class TokenizedText(NamedTuple):
 async def tokenize(
     texts: Mapping[str, Any], model: Model, runner: Runner, context: RequestContext, *, truncate: bool | None = None
 ) -> list[list[int]]:
-    """Return the ids of each text, as `tokenize_with_offsets`."""
-    return [row.ids for row in await tokenize_with_offsets(texts, model, runner, context, truncate=truncate)]
+    """Return the ids of each text, as `tokenize_rows`."""
+    return [row.ids for row in await tokenize_rows(texts, model, runner, context, truncate=truncate)]
 
 
-async def tokenize_with_offsets(
+async def tokenize_rows(
     texts: Mapping[str, Any], model: Model, runner: Runner, context: RequestContext, *, truncate: bool | None = None
 ) -> list[TokenizedText]:
     """Tokenize each text; `texts` maps JSON pointers to texts. Raises the first error of `encode_each`.
@@ -75,7 +75,9 @@ def encode_each(
     max_chars = max_steps * MAX_CHARS_PER_STEP
     errors = {pointer: _text_error(text, pointer, max_chars, truncate) for pointer, text in texts.items()}
     valid = [text[:max_chars] for pointer, text in texts.items() if errors[pointer] is None]
-    rows = iter(zip(valid, encode_with_offsets(model.tokenizer, valid), strict=True))
+    needs_offsets = model.manifest.head.kind == "token-labels"
+    encodings = encode_batch(model.tokenizer, valid, with_offsets=needs_offsets)
+    rows = iter(zip(valid, encodings, strict=True))
     return [
         error or _checked_row(*next(rows), pointer, reader.vocabulary, max_steps, truncate)
         for pointer, error in errors.items()

@@ -16,7 +16,6 @@ from service.engine.sessions.model import Model
 from service.manifest import Manifest
 from service.tasks.body import check_items
 from service.tasks.codecs.images import decode_image, read_image
-from service.tasks.codecs.picture_size import has_one_size
 from service.tasks.faults import fault
 from service.tasks.readers.payload import Fields, Group, Payload
 
@@ -36,8 +35,9 @@ async def read(model: Model, runner: Runner, fields: Fields, context: RequestCon
     if items is None:
         raise fault("/images", f"this field is required: {manifest.name} reads images")
     check_items(items, manifest, "/images")
-    if is_quick(manifest, len(items)):
-        images = [read_item(item, manifest, f"/images/{i}") for i, item in enumerate(items)]
+    reader = image_reader(manifest)
+    if is_quick(reader, len(items)):
+        images = [read_image(item, reader, f"/images/{i}", manifest.limits) for i, item in enumerate(items)]
         inputs = {"images": images[0][None] if len(images) == 1 else np.stack(images)}
         return Payload(pointer="/images", groups=(Group(inputs, range(len(images))),))
     images = [
@@ -51,7 +51,7 @@ async def read_file(model: Model, runner: Runner, content: bytes, context: Reque
     """Decode one PNG or JPEG that is the whole body of a request."""
     manifest = model.manifest
     reader = image_reader(manifest)
-    if is_quick(manifest, 1):
+    if is_quick(reader, 1):
         image = decode_image(content, reader, "", manifest.limits)
     else:
         image = await runner.call_host(decode_image, content, reader, "", manifest.limits, context=context)
@@ -76,9 +76,6 @@ def image_reader(manifest: Manifest) -> ImageReader:
     return manifest.reader
 
 
-def is_quick(manifest: Manifest, num_items: int) -> bool:
+def is_quick(reader: ImageReader, num_items: int) -> bool:
     """Whether these items are certain to have few pixels, because the model takes images of one size."""
-    reader = image_reader(manifest)
-    if not has_one_size(reader):
-        return False
-    return (reader.height or 0) * (reader.width or 0) * num_items <= MAX_INLINE_PIXELS
+    return reader.has_one_size and (reader.height or 0) * (reader.width or 0) * num_items <= MAX_INLINE_PIXELS

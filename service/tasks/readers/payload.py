@@ -5,7 +5,6 @@ items.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from service.bundle import Tensors
@@ -23,8 +22,7 @@ class Group(NamedTuple):
     texts: Sequence[TokenizedText] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """`pointer` is the JSON pointer of the list of items; where `is_list` is false, items have no pointer of theirs."""
 
     pointer: str

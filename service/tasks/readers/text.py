@@ -7,7 +7,7 @@ from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.tasks.body import check_items
 from service.tasks.codecs.series import pad_rows
-from service.tasks.codecs.texts import tokenize_with_offsets
+from service.tasks.codecs.texts import tokenize_rows
 from service.tasks.faults import fault
 from service.tasks.readers.payload import Fields, Group, Payload
 
@@ -21,7 +21,7 @@ async def read(model: Model, runner: Runner, fields: Fields, context: RequestCon
         raise fault("/texts", f"this field is required: {model.manifest.name} reads texts")
     check_items(items, model.manifest, "/texts")
     texts = {f"/texts/{i}": text for i, text in enumerate(items)}
-    rows = await tokenize_with_offsets(texts, model, runner, context, truncate=fields["truncate"])
+    rows = await tokenize_rows(texts, model, runner, context, truncate=fields["truncate"])
     ids_BT, lengths_B = pad_rows([row.ids for row in rows], np.int64)
     return Payload(
         pointer="/texts", groups=(Group({"ids": ids_BT, "lengths": lengths_B}, range(len(rows)), texts=rows),)

@@ -8,13 +8,14 @@ import sys
 from typing import Any
 
 import pytest
-from tokenizers import Regex, Tokenizer, models, normalizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from service.bundle import Bundle, TokenCase
 from service.engine.sessions.tokenizer import (
     MAX_PATTERNS,
     as_library_error,
     describe_difference,
+    encode_batch,
     encode_texts,
     parse_tokenizer,
     read_patterns,
@@ -113,10 +114,22 @@ def test_a_difference_is_one_line() -> None:
 def test_a_panic_of_the_library_is_an_error_of_its_text() -> None:
     tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     tokenizer.normalizer = normalizers.Replace(Regex("(a+)+$"), " ")
-    first, second = encode_texts(tokenizer, ["b", "a" * 40 + "!"])
-    assert first == [0]
-    assert isinstance(second, RuntimeError)
-    assert "retry-limit" in str(second)
+    for with_offsets in (True, False):
+        first, second = encode_texts(tokenizer, ["b", "a" * 40 + "!"], with_offsets=with_offsets)
+        assert first == [0]
+        assert isinstance(second, RuntimeError)
+        assert "retry-limit" in str(second)
+
+
+def test_ids_are_the_same_with_and_without_offsets() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "rice": 1, "é": 2, "[CLS]": 3}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A", None, [("[CLS]", 3)])
+    texts = ["rice é", "é 🌾 rice", ""]
+    placed, quick = (encode_batch(tokenizer, texts, with_offsets=with_offsets) for with_offsets in (True, False))
+    assert [row.ids for row in placed] == [row.ids for row in quick] == [[3, 1, 2], [3, 2, 0, 1], [3]]
+    assert [row.special_tokens_mask for row in placed] == [row.special_tokens_mask for row in quick]
+    assert placed[1].offsets[2:] == [(2, 3), (4, 8)]
 
 
 def test_what_is_no_error_of_the_library_is_raised() -> None:

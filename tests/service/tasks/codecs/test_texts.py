@@ -99,9 +99,9 @@ class RecordingTokenizer:
     def __init__(self) -> None:
         self.calls: list[tuple[int, str]] = []
 
-    def encode_batch(self, texts: list[str]) -> list[Any]:
+    def encode_batch_fast(self, texts: list[str]) -> list[Any]:
         self.calls.append((sum(map(len, texts)), threading.current_thread().name))
-        return TOKENIZER.encode_batch(texts)
+        return TOKENIZER.encode_batch_fast(texts)
 
 
 def test_few_bytes_are_tokenized_inline() -> None:
@@ -141,10 +141,10 @@ def test_many_characters_raise_the_first_error() -> None:
 class FailingTokenizer:
     """A tokenizer that panics, as the library does, on texts with an "x"."""
 
-    def encode_batch(self, texts: list[str]) -> list[Any]:
+    def encode_batch_fast(self, texts: list[str]) -> list[Any]:
         if any("x" in text for text in texts):
             raise PanicException("retry-limit-in-match over\nstack backtrace")
-        return TOKENIZER.encode_batch(texts)
+        return TOKENIZER.encode_batch_fast(texts)
 
 
 class PanicException(BaseException):

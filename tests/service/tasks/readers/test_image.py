@@ -15,7 +15,15 @@ from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.tasks.codecs.images import read_image
-from service.tasks.readers.image import MAX_INLINE_PIXELS, group_by_shape, is_quick, read, read_file, read_item
+from service.tasks.readers.image import (
+    MAX_INLINE_PIXELS,
+    group_by_shape,
+    image_reader,
+    is_quick,
+    read,
+    read_file,
+    read_item,
+)
 
 RNG = np.random.default_rng(3)
 
@@ -118,10 +126,11 @@ def test_a_file_as_the_body_is_one_item(pair_models: dict[str, Model], runner: R
 
 def test_few_pixels_are_decoded_on_the_event_loop(pair_models: dict[str, Model]) -> None:
     names = ("tiny-scenes", "tiny-photos", "tiny-masks", "tiny-detector")
-    assert [is_quick(pair_models[name].manifest, 1) for name in names] == [True, False, False, False]
+    assert [is_quick(image_reader(pair_models[name].manifest), 1) for name in names] == [True, False, False, False]
     limit = MAX_INLINE_PIXELS // 16
-    assert is_quick(pair_models["tiny-scenes"].manifest, limit)
-    assert not is_quick(pair_models["tiny-scenes"].manifest, limit + 1)
+    reader = image_reader(pair_models["tiny-scenes"].manifest)
+    assert is_quick(reader, limit)
+    assert not is_quick(reader, limit + 1)
 
 
 @pytest.mark.parametrize(("name", "thread"), [("tiny-scenes", "MainThread"), ("tiny-masks", "host-0")])
