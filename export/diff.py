@@ -37,7 +37,7 @@ MAX_CASES = 6
 ROUNDING = 1e-5
 SCOPES_KEY, TRACE_KEY = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.stack_trace"
 # These files call the model; a stack frame in them is never the model's own code.
-CALLERS = ("export/graph/exporter.py", "training/families.py")
+CALLERS = ("export/graph/exporter.py", "export/sources/run.py", "training/families.py")
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)')
 
 

@@ -4,6 +4,7 @@ torch.onnx would fix an axis that cannot vary to the example's size and try agai
 cannot vary is refused with its name and the way out.
 """
 
+import builtins
 import logging
 import re
 import warnings
@@ -32,20 +33,30 @@ def capture(source: Source, module: nn.Module, *, gate: str) -> ExportedProgram:
     sizes = example_sizes(source)
     dynamic = positional(module, [dict.fromkeys(axes, Dim.DYNAMIC) for axes in named_axes(source.inputs)])
     examples = tuple(example_input(spec, sizes) for spec in source.inputs)
-    errors: list[Exception] = []
-    # The strict tracer reads the code, so len(x) stays free, but it understands less code than the other.
-    for strict in (False, True):
-        try:
-            # Without this flag, an axis of the example's size 1 would be a constant.
-            with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-                return torch.export.export(module.eval(), examples, dynamic_shapes=dynamic, strict=strict)
-        except ExportError:
-            raise
-        # torch.export has no base class for its errors.
-        except Exception as error:  # noqa: BLE001
-            errors.append(error)
-    reason = _advice(sizes, errors[0])
-    raise ExportError(gate, f"PyTorch cannot trace {source.name}: {reason}") from errors[0]
+    try:
+        # Without this flag, an axis of the example's size 1 would be a constant.
+        with symbolic_len(), fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+            return torch.export.export(module.eval(), examples, dynamic_shapes=dynamic, strict=False)
+    except ExportError:
+        raise
+    # torch.export has no base class for its errors.
+    except Exception as error:
+        raise ExportError(gate, f"PyTorch cannot trace {source.name}: {_advice(sizes, error)}") from error
+
+
+@contextmanager
+def symbolic_len() -> Iterator[None]:
+    """Within this context, len(x) of a tensor stays free like x.shape[0]; Python's own would make it a number."""
+    count = builtins.len
+
+    def free_len(value: Any, /) -> Any:
+        return value.shape[0] if isinstance(value, Tensor) and value.ndim else count(value)
+
+    builtins.len = free_len
+    try:
+        yield
+    finally:
+        builtins.len = count
 
 
 def positional(module: nn.Module, values: Sequence[Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def bundle(candidates: Candidates, proofs: Proofs, folder: Path, name: str, part
     ("name", "part", "operator", "module", "source"),
     [
         ("tiny-picture", "layers.6.weight", "Gemm", "layers.6", "self.layers(images)"),
-        ("tiny-lstm", "unsqueeze_2", "LSTM", "ragged", "self.ragged(self.standardize(series), lengths)"),
+        ("tiny-lstm", "unsqueeze_2", "LSTM", "ragged.rnn", "y, final = self.rnn(packed, state)"),
         ("tiny-gan", "generator.3.weight", "Gemm", "generator.3", ": class Gan(nn.Module):"),
         ("tiny-prenorm", "out_proj", "Add", "encoder.layers.0.self_attn.out_proj", "_layer(layer, x_BSD, attend)"),
     ],

@@ -50,7 +50,7 @@ def test_function_of_ones_own_is_no_activation() -> None:
 
     assert activation_name(keras.activations.gelu) == "gelu"
     assert activation_name(declared) is None
-    with pytest.raises(ExportError, match="has the activation 'own'; expected one of linear, relu"):
+    with pytest.raises(ExportError, match="has the activation 'declared'; expected one of linear, relu"):
         build_twin(sequential((4,), layers.Activation(declared)))
 
 
