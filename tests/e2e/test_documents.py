@@ -35,7 +35,7 @@ from tests.e2e.serving import SERVE, environment, serving
 
 EXAMPLES = [example for page in PAGES for example in examples(page.read_text())]
 NUMBER_TOLERANCE = 0.15
-MAX_README_LINES = 150
+MAX_README_LINES = 160
 
 
 def check_answer(printed: Any, documented: Any, where: str = "") -> None:
@@ -52,6 +52,9 @@ def check_answer(printed: Any, documented: Any, where: str = "") -> None:
             assert printed == pytest.approx(documented, abs=NUMBER_TOLERANCE), where
         case str() if where.endswith("/version"):
             assert re.fullmatch("[0-9a-f]{12}", printed), where
+        # Another processor trains other last bits, so labels of small probabilities may change places.
+        case str() if re.search(r"/top/[1-9]\d*/label$", where):
+            assert isinstance(printed, str)
         case str() if where.endswith("/text"):  # a language model's continuation of a prompt
             assert printed
             assert isinstance(printed, str)

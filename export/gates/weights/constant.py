@@ -30,6 +30,11 @@ class SourceConstant:
     exact: Array | None = None
     max_rounding: float = 0.0
 
+    @property
+    def may_be_left_out(self) -> bool:
+        """Whether a graph may do without it: a literal, which is folded, or a bias of zeros, which adds nothing."""
+        return not self.names or (self.value.ndim == 1 and not self.value.any())
+
     def __str__(self) -> str:
         if not self.names:
             one = self.value.size == 1

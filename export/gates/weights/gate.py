@@ -64,7 +64,7 @@ def _match(constants: GraphConstants, source: TracedModule) -> list[tuple[GraphC
     remaining = deque(source.constants)
     for found in constants.floats:
         expected = _next(remaining, found)
-        while expected is not None and not expected.names and not matches(found, expected):
+        while expected is not None and expected.may_be_left_out and not matches(found, expected):
             expected = _next(remaining, found)
         if expected is None or not matches(found, expected):
             raise ExportError("weights", _mismatch(found, expected, constants, source))
@@ -72,7 +72,7 @@ def _match(constants: GraphConstants, source: TracedModule) -> list[tuple[GraphC
     while remaining:
         first = remaining.popleft()
         expected = first.separate[0] if isinstance(first, Folding) else first
-        if expected.names:
+        if not expected.may_be_left_out:
             raise ExportError("weights", f"{expected} is absent from the graph")
     return pairs
 

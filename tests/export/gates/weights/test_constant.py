@@ -66,6 +66,13 @@ def test_a_computed_constant_may_be_rounded_if_it_says_so() -> None:
     assert not matches(graph([1, np.nan]), source([1, 1], exact=exact, max_rounding=2**-22))
 
 
+def test_literals_and_biases_of_zeros_may_be_left_out() -> None:
+    assert source([0, 0]).may_be_left_out
+    assert not source([0, 1]).may_be_left_out
+    assert not source([[0, 0]]).may_be_left_out
+    assert source([3], names=()).may_be_left_out
+
+
 def test_rounding_is_relative_to_the_largest_element() -> None:
     assert rounding(graph([4.0, 1.5]), source([4, 1], exact=np.array([4.0, 1.0]))) == 0.125
     assert rounding(graph([0.5]), source([0.25], exact=np.array([0.25]))) == 1
