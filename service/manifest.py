@@ -309,6 +309,9 @@ class Manifest(FrozenModel):
         content = self.model_dump(mode="json", exclude={"version"})
         if not self.limits.axes:
             del content["limits"]["axes"]
+        resize = content["reader"].get("resize") or {}
+        if resize.get("halves") == "even":
+            del resize["halves"]
         if self.mutation is None:
             del content["mutation"]
         for tolerance in content["tolerance"].values():

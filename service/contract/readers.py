@@ -22,13 +22,15 @@ class Resize(FrozenModel):
     """How a picture of any size gets the size of the reader: scaled by Pillow, then cut out of its centre.
 
     `size` is [height, width], or the shortest edge, which keeps the aspect ratio and needs a `crop` of
-    [height, width]. `resample` is the name of a Pillow filter.
+    [height, width]. `resample` is the name of a Pillow filter. Where a margin is odd, the crop begins at its half as
+    `halves` says: rounded to an even number, as torchvision does it, or down, as transformers does.
     """
 
     size: tuple[Size, Size] | None = None
     shortest_edge: Size | None = None
     crop: tuple[Size, Size] | None = None
     resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
+    halves: Literal["even", "down"] = "even"
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:

@@ -19,8 +19,8 @@ from tokenizers import Tokenizer
 from export.errors import ExportError
 from export.sources.huggingface.loading import STAGE
 from export.sources.huggingface.tokenizer import FolderTokenizer
-from export.sources.huggingface.vision import resize_picture
 from service.contract.readers import ImageReader
+from service.tasks.codecs.picture_size import resize_image
 from training.recipe import IGNORE_INDEX, Split
 
 NUM_TEXTS, NUM_PICTURES = 64, 48
@@ -156,8 +156,7 @@ def _read_picture(file: Path, reader: ImageReader) -> np.ndarray:
             picture = opened.convert(reader.mode)
     except OSError as error:
         raise ExportError(STAGE, f"{file}: no picture that Pillow reads: {error}") from error
-    if reader.resize is not None:
-        picture = resize_picture(picture, reader.resize)
+    picture = resize_image(picture, reader, "")
     if picture.size != (reader.width, reader.height):
         raise ExportError(
             STAGE, f"{file} is {picture.size[0]}x{picture.size[1]}, the model takes {reader.width}x{reader.height}"

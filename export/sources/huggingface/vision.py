@@ -1,6 +1,6 @@
 """Classifiers of pictures: preprocessor_config.json as a declared resize, and the rest of it as nodes of the graph.
 
-Invariant: a picture that is resized as declared gives the pixel values that the folder's own image processor computes.
+Invariant: a picture that the service resizes as declared gives the pixel values that the folder's own image processor computes.
 
 Shapes: B batch, H height, W width, C channels.
 """
@@ -20,12 +20,14 @@ from export.errors import ExportError
 from export.sources.huggingface.loading import ANOTHER_WAY, STAGE, readable_errors, silent
 from export.sources.huggingface.precision import in_precision_of
 from service.contract.readers import ImageReader, Resize
+from service.tasks.codecs.picture_size import resize_image
 
 PREPROCESSOR = "preprocessor_config.json"
 # Below this size, ConvNeXT's processor scales the shorter edge and crops; from it on, it scales both edges.
 CROPS_BELOW = 384
-# Height and width of the picture with which the declared preprocessing is compared: odd, and neither square nor tall.
-PROBE_SIZE = (211, 307)
+# Height and width of the pictures with which the declared preprocessing is compared: wide and tall, and margins of each
+# remainder by 4, because processors round halves differently.
+PROBE_SIZES = ((211, 307), (211, 308), (211, 309), (211, 310), (310, 209))
 PROBE_TOLERANCE = 1e-5
 
 
@@ -85,23 +87,6 @@ def read_pictures(folder: Path, model: PreTrainedModel) -> tuple[ImageReader, Pi
     return reader, classifier
 
 
-def resize_picture(picture: Image.Image, resize: Resize) -> Image.Image:
-    """The picture scaled by Pillow, and cut out of its centre."""
-    width, height = picture.size
-    if resize.shortest_edge is not None:
-        shorter, longer = sorted((height, width))
-        new_longer = resize.shortest_edge * longer // shorter
-        size = (resize.shortest_edge, new_longer) if height <= width else (new_longer, resize.shortest_edge)
-    else:
-        assert resize.size is not None, "the validator of Resize demands one of them"
-        size = resize.size
-    picture = picture.resize((size[1], size[0]), Image.Resampling[resize.resample.upper()])
-    if resize.crop is None:
-        return picture
-    top, left = (size[0] - resize.crop[0]) // 2, (size[1] - resize.crop[1]) // 2
-    return picture.crop((left, top, left + resize.crop[1], top + resize.crop[0]))
-
-
 def _read_processor(processor: Any, channels: int) -> Preprocessing:
     normalizes, rescales = bool(processor.do_normalize), bool(processor.do_rescale)
 
@@ -125,16 +110,16 @@ def _read_resize(processor: Any) -> Resize | None:
     if getattr(processor, "do_center_crop", False):
         crop = (processor.crop_size["height"], processor.crop_size["width"])
     if (height := size.get("height")) and (width := size.get("width")):
-        return Resize(size=(height, width), crop=crop, resample=resample)
+        return Resize(size=(height, width), crop=crop, resample=resample, halves="down")
     edge = size.get("shortest_edge")
     if not edge or size.get("longest_edge"):
         raise ValueError(f"size is {size}, expected height and width, or shortest_edge alone")
     share = getattr(processor, "crop_pct", None)
     if share is None:
-        return Resize(shortest_edge=edge, crop=crop, resample=resample)
+        return Resize(shortest_edge=edge, crop=crop, resample=resample, halves="down")
     if edge >= CROPS_BELOW:
-        return Resize(size=(edge, edge), crop=crop, resample=resample)
-    return Resize(shortest_edge=int(edge / share), crop=crop or (edge, edge), resample=resample)
+        return Resize(size=(edge, edge), crop=crop, resample=resample, halves="down")
+    return Resize(shortest_edge=int(edge / share), crop=crop or (edge, edge), resample=resample, halves="down")
 
 
 def _fixed_size(model: PreTrainedModel) -> tuple[int, int]:
@@ -149,15 +134,16 @@ def _fixed_size(model: PreTrainedModel) -> tuple[int, int]:
 def _compare_with(processor: Any, reader: ImageReader, classifier: PictureClassifier, folder: Path) -> None:
     """Refuse a processor that computes other pixel values for a picture than the reader and the graph."""
     channels = (3,) if reader.mode == "RGB" else ()
-    size = PROBE_SIZE if reader.resize else reader.fixed_shape[:2]
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, *channels), np.uint8))
-    with silent(), readable_errors(folder):
-        expected = torch.from_numpy(np.asarray(processor(picture)["pixel_values"][0], np.float32))
-    resized = picture if reader.resize is None else resize_picture(picture, reader.resize)
-    computed = classifier.pixel_values(torch.from_numpy(np.array(resized))[None])[0]
-    if computed.shape != expected.shape or not torch.allclose(computed, expected, rtol=0, atol=PROBE_TOLERANCE):
-        raise ExportError(
-            STAGE,
-            f"{folder / PREPROCESSOR}: {type(processor).__name__} does more than scale, crop and normalise pictures; "
-            f"{ANOTHER_WAY}",
-        )
+    sizes = PROBE_SIZES if reader.resize else (reader.fixed_shape[:2],)
+    for size in sizes:
+        picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, *channels), np.uint8))
+        with silent(), readable_errors(folder):
+            expected = torch.from_numpy(np.asarray(processor(picture)["pixel_values"][0], np.float32))
+        resized = np.array(resize_image(picture, reader, ""))
+        computed = classifier.pixel_values(torch.from_numpy(resized)[None])[0]
+        if computed.shape != expected.shape or not torch.allclose(computed, expected, rtol=0, atol=PROBE_TOLERANCE):
+            raise ExportError(
+                STAGE,
+                f"{folder / PREPROCESSOR}: {type(processor).__name__} does more than scale, crop and normalise "
+                f"pictures; {ANOTHER_WAY}",
+            )

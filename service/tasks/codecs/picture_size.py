@@ -1,8 +1,10 @@
 """The sizes of images that a model takes, and the scaling that it declares.
 
-Invariant: a picture is scaled and cut exactly as Pillow and torchvision do it: the long edge and the place of the crop
-have their rounding. No picture, scaled or not, has more than MAX_PIXELS.
+Invariant: a picture is scaled and cut exactly as Pillow and torchvision, or transformers, do it: the long edge and the
+place of the crop have their rounding. No picture, scaled or not, has more than MAX_PIXELS.
 """
+
+import math
 
 from PIL import Image as Pillow
 
@@ -64,7 +66,8 @@ def resize_image(image: Pillow.Image, spec: ImageSpec, pointer: str) -> Pillow.I
     if resize.crop is None:
         return image
     crop_height, crop_width = resize.crop
-    top, left = round((height - crop_height) / 2), round((width - crop_width) / 2)
+    half = round if resize.halves == "even" else math.floor
+    top, left = half((height - crop_height) / 2), half((width - crop_width) / 2)
     return image.crop((left, top, left + crop_width, top + crop_height))
 
 

@@ -44,6 +44,13 @@ def test_the_crop_begins_at_the_rounded_half_of_the_margin(height: int, width: i
     assert np.array_equal(cropped, pixels[top : top + 4, left : left + 4])
 
 
+@pytest.mark.parametrize(("width", "left"), [(8, 2), (9, 2), (10, 3), (11, 3)])
+def test_halves_may_be_rounded_down_as_transformers_does(width: int, left: int) -> None:
+    pixels = np.arange(8 * width, dtype=np.uint8).reshape(8, width)
+    spec = reader(4, 4, size=(8, width), crop=(4, 4), halves="down")
+    assert np.array_equal(np.asarray(resize_image(Pillow.fromarray(pixels), spec, "")), pixels[2:6, left : left + 4])
+
+
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_filter_is_the_one_of_pillow(name: str) -> None:
     image = Pillow.fromarray(np.random.default_rng(1).integers(0, 256, (13, 17), dtype=np.uint8))
