@@ -6,7 +6,6 @@ its request. Items of different shapes are computed in different runs.
 
 import asyncio
 from collections.abc import Iterable
-from operator import attrgetter
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -27,7 +26,6 @@ from service.tasks.readers.payload import Fields, Group, Payload
 
 # Outputs of this size take an event loop about a millisecond to write as lists; larger ones leave it.
 MAX_INLINE_BYTES = 1 << 17
-NUM_BYTES = attrgetter("nbytes")
 Threshold = Annotated[
     float | None,
     Field(ge=0, le=1, description="models of several labels: the lowest probability of a label in the answer"),
@@ -145,7 +143,10 @@ async def _predict_group(  # noqa: PLR0917
         if not error.faults or (payload.is_list and len(payload.groups) == 1):
             raise
         raise _relocated(error, group, payload) from error
-    if max(map(NUM_BYTES, outputs.values())) > MAX_INLINE_BYTES:
+    num_bytes = 0
+    for output in outputs.values():
+        num_bytes += output.nbytes
+    if num_bytes > MAX_INLINE_BYTES:
         predictions = await runner.call_host(head.answers, manifest, outputs, group, fields, context=context)
     else:
         predictions = head.answers(manifest, outputs, group, fields)

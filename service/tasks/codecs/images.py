@@ -49,12 +49,12 @@ def read_image(item: Any, spec: ImageSpec, pointer: str, limits: RequestLimits |
             return decode_image(_from_base64(item, pointer), spec, pointer, limits)
         case bytes():
             return decode_image(item, spec, pointer, limits)
-        case np.ndarray():
-            return _resized(_checked_array(item, spec, pointer, limits), spec, pointer)
         case list():
             if spec.has_one_size:
                 return parse_pixels(item, spec.fixed_shape, pointer)
             return _resized(parse_pixels(item, _list_shape(item, spec, pointer, limits), pointer), spec, pointer)
+        case np.ndarray():
+            return _resized(_checked_array(item, spec, pointer, limits), spec, pointer)
         case _:
             raise type_fault(pointer, "a base64 PNG or JPEG or a nested list of pixels", item)
 
