@@ -96,13 +96,18 @@ async def predict_upload(
         field = READERS[model.manifest.reader.kind].field
         detail = f"expected application/json with `{field}`: {model.manifest.name} reads no image files"
         raise EkibenError("unsupported-media-type", detail)
-    return await _answer(model, runner, await read_file(model, runner, content, context), fields, context)
+    payload = await read_file(model, runner, content, context)
+    return _answer(model, await _predict_group(model, runner, payload.groups[0], payload, fields, context))
 
 
 async def predict_items(model: Model, runner: Runner, fields: Fields, context: RequestContext) -> JsonObject:
     """Read the items of a request, compute and answer; `fields` are those of its body."""
     payload = await READERS[model.manifest.reader.kind].read(model, runner, fields, context)
-    return await _answer(model, runner, payload, fields, context)
+    if len(payload.groups) == 1:
+        return _answer(model, await _predict_group(model, runner, payload.groups[0], payload, fields, context))
+    runs = [_predict_group(model, runner, group, payload, fields, context) for group in payload.groups]
+    results = await asyncio.gather(*runs, return_exceptions=True)
+    return _answer(model, _in_order(payload.groups, results))
 
 
 def check_fields(request: RequestBody, manifest: Manifest) -> None:
@@ -118,17 +123,8 @@ def accepted_fields(manifest: Manifest) -> tuple[str, ...]:
     return (reader.field, *reader.options(manifest), *head.options(manifest))
 
 
-async def _answer(
-    model: Model, runner: Runner, payload: Payload, fields: Fields, context: RequestContext
-) -> JsonObject:
-    manifest, groups = model.manifest, payload.groups
-    if len(groups) == 1:
-        predictions = await _predict_group(model, runner, groups[0], payload, fields, context)
-    else:
-        runs = [_predict_group(model, runner, group, payload, fields, context) for group in groups]
-        results = await asyncio.gather(*runs, return_exceptions=True)
-        predictions = _in_order(groups, results)
-    return {"model": manifest.name, "version": manifest.version, "predictions": predictions}
+def _answer(model: Model, predictions: list[JsonObject]) -> JsonObject:
+    return {"model": model.manifest.name, "version": model.manifest.version, "predictions": predictions}
 
 
 async def _predict_group(  # noqa: PLR0917
