@@ -102,6 +102,7 @@ prove-mutants: export ## change every graph in 135 ways and count the changes th
 
 prove-adopted: $(VENV)/.installed ## export models from elsewhere of a realistic size, with time, memory and answers (minutes)
 	@$(BIN)/python -m benchmarks.export.adopted
+	@$(BIN)/python -m benchmarks.export.adopted_modules
 
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200

@@ -36,7 +36,7 @@ rivals ways floors torment YARDSTICKS alike together told
 """
 REPLACED = frozenset(WORDS.split())
 # Fields of stored formats: a data set's note on its card, and the columns that scoring copies (`--keep`).
-STORED = {"training": {"note"}, "tests/documents.py": {"note"}, "service/scoring": {"keep"}}
+STORED = {"training": {"note"}, "export": {"note"}, "tests/documents.py": {"note"}, "service/scoring": {"keep"}}
 
 
 def names(tree: ast.AST) -> Iterator[tuple[str, int]]:

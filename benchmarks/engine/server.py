@@ -44,7 +44,13 @@ def pinned_to(cores: list[int]) -> Iterator[None]:
 
 @contextmanager
 def serve(
-    bundles: Path, workers: int, cores: list[int], *, checkout: Path = ROOT, python: str = sys.executable
+    bundles: Path,
+    workers: int,
+    cores: list[int],
+    *,
+    checkout: Path = ROOT,
+    python: str = sys.executable,
+    timeout_s: float = READY_TIMEOUT_S,
 ) -> Iterator[tuple[psutil.Process, int]]:
     """Run the service of `checkout` on a free port until all workers are ready; yield its process and port."""
     port = free_port()
@@ -54,22 +60,22 @@ def serve(
         server = subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
     with server:
         try:
-            wait_until_ready(f"http://{HOST}:{port}")
-            _wait_for_workers(port, workers)
+            wait_until_ready(f"http://{HOST}:{port}", timeout_s=timeout_s)
+            _wait_for_workers(port, workers, timeout_s)
             yield psutil.Process(server.pid), port
         finally:
             server.terminate()
 
 
-def _wait_for_workers(port: int, workers: int) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
+def _wait_for_workers(port: int, workers: int, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as response:
             found = re.search(rb"^ekiben_ready_workers (\S+)$", response.read(), re.MULTILINE)
         if found and float(found[1]) == workers:
             return
         time.sleep(0.2)
-    sys.exit(f"port {port}: {workers} workers were not ready within {READY_TIMEOUT_S:.0f} s")
+    sys.exit(f"port {port}: {workers} workers were not ready within {timeout_s:.0f} s")
 
 
 def generate(load: dict[str, Any], cores: list[int]) -> dict[str, Any]:

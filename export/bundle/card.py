@@ -24,6 +24,8 @@ PICTURES = {
     "samples.png": "Samples",
 }
 SAMPLES = "samples.txt"
+# Names of unused parameters on the card.
+MAX_LISTED = 6
 # The reference of a graph that came with outputs, as its provenance calls it.
 GIVEN = "the given outputs"
 
@@ -120,12 +122,12 @@ def _parity(candidate: Candidate, proof: Proof) -> str:
     header: tuple[str, ...] = ("output", "largest difference", "allowed", "at")
     if has_float64:
         header = (*header, f"{source.reference} to float64", "ONNX to float64")
-    referee = (
+    float64_note = (
         "A float64 run is the referee." if has_float64 else "The reference has no float64, so there is no referee."
     )
     return (
         f"{_reference(source)} against the session that serves, both in float32 on the CPU, over "
-        f"{num_cases} batches of real and random items, each run twice with the same bits. {referee}\n\n"
+        f"{num_cases} batches of real and random items, each run twice with the same bits. {float64_note}\n\n"
         f"{markdown_table(header, rows)}\n\n"
         f"![Difference of each batch, relative to what is allowed]({PARITY_PLOT})\n\n"
         f"Also compared, every element of every output:\n\n{_coverages(proof)}{_domain(proof)}"
@@ -239,6 +241,12 @@ def _graph(candidate: Candidate, proof: Proof) -> str:
     return f"{size}: {operators}.\n\n{tensors}"
 
 
+def _listed(names: Sequence[str]) -> str:
+    """The first names, and the number of the others."""
+    others = len(names) - MAX_LISTED
+    return ", ".join(f"`{name}`" for name in names[:MAX_LISTED]) + (f" and {others} more" if others > 0 else "")
+
+
 def _weights(weights: Weights | None) -> str:
     if weights is None:
         return (
@@ -249,9 +257,10 @@ def _weights(weights: Weights | None) -> str:
     rounding = (
         f" Folded weights are within {weights.max_rounding:.1e} of their values in float64, relative to the largest."
     )
+    unused = f" No operator of the model uses {_listed(weights.unused)}." if weights.unused else ""
     return (
         f"{weights.num_initializers} of {weights.num_initializers} initializers are accounted for: parameters and "
-        f"constants of the model, where the model uses them.{rounding if weights.max_rounding else ''}\n\n"
+        f"constants of the model, where the model uses them.{rounding if weights.max_rounding else ''}{unused}\n\n"
         f"{markdown_table(('made of the model by', 'initializers'), rows)}"
     )
 

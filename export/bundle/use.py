@@ -70,8 +70,8 @@ def describe_head(head: Head) -> str:  # noqa: PLR0911
         case TokenLabelsHead():
             return f"one of {_count(len(head.labels), 'label')} for each token or step"
         case LanguageModelHead():
-            ends = f", which ends at the token {' or '.join(map(str, head.eos_ids))}" if head.eos_ids else ""
-            return f"the continuation of a text{ends}"
+            end = f", which ends at the token {' or '.join(map(str, head.eos_ids))}" if head.eos_ids else ""
+            return f"the continuation of a text{end}"
         case ImageHead():
             return f"a picture of {_size(head)}, mode {head.mode}"
         case _:

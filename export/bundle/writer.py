@@ -87,7 +87,7 @@ def _write_folder(files: Mapping[str, bytes], data: DataFile | None, folder: Pat
         for name, content in files.items():
             _write_file(staging / name, content)
         if data is not None:
-            # A second copy of gigabytes would be in nobody's interest; the sessions of the candidate have the mapping.
+            # Moved, because a copy would take as much disk again; sessions of the candidate keep their mapping.
             shutil.move(data.path, staging / MODEL_DATA)
         _sync(staging)
         open_bundle(staging)

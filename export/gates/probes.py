@@ -81,14 +81,14 @@ class ProbeGroup:
         for steps, number in zip(widths, rng.permutation(len(widths)).tolist(), strict=True):
             sizes = draw_sizes(self.candidate.manifest, rng)
             affordable = max_rows(self.candidate, sizes, steps) // NUM_RANDOM_BATCHES
-            most = max(SMALL_BATCH, min(MAX_TOTAL_STEPS // (steps or 1), affordable))
-            batch = 1 + number % min(limits.max_items, MAX_ROWS, most)
+            largest = max(SMALL_BATCH, min(MAX_TOTAL_STEPS // (steps or 1), affordable))
+            batch = 1 + number % min(limits.max_items, MAX_ROWS, largest)
             if self.capacity is not None:
                 probes = {position: self._shorter_probe(rng) for position in range(batch)}
                 yield self._mixed_steps(probes, batch, self.capacity, rng)
                 continue
-            drawn = ITEMS[rng.integers(len(ITEMS))]
-            items = self._draw(batch, steps, drawn, rng, sizes)
+            origin = ITEMS[rng.integers(len(ITEMS))]
+            items = self._draw(batch, steps, origin, rng, sizes)
             # draw_case makes the first row the longest; rolling puts it at any position.
             shift = rng.integers(batch)
             yield {name: np.roll(array, shift, axis=0) for name, array in items.items()}

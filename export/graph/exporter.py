@@ -37,6 +37,7 @@ def export_program(source: Source, module: nn.Module | None = None) -> torch.onn
     assert traced is not None, "a source without a module brings its own graph"
     with emit_recurrent_operators(traced), torch.no_grad(), silence_exporter():
         captured = capture(source, traced, gate="graph")
+        _pool_by_mean(captured)
         try:
             program = translate(
                 captured,
@@ -49,6 +50,18 @@ def export_program(source: Source, module: nn.Module | None = None) -> torch.onn
             raise ExportError("graph", f"PyTorch cannot export {source.name}: {reason}") from error
     _name_axes(program, source)
     return program
+
+
+def _pool_by_mean(captured: ExportedProgram) -> None:
+    """Write each pool of whole pictures as a mean.
+
+    Where channels come last in memory, PyTorch would compute the addresses of its elements instead.
+    """
+    for node in captured.graph.nodes:
+        arguments: Any = node.args
+        if node.target is torch.ops.aten.adaptive_avg_pool2d.default and list(arguments[1]) == [1, 1]:
+            node.target, node.args = torch.ops.aten.mean.dim, (arguments[0], [-1, -2], True)
+    captured.graph_module.recompile()
 
 
 def translate(

@@ -32,15 +32,15 @@ class PaddedRows(PackedSequence):
         rows.padded, rows.lengths = x_TB, lengths_B
         return rows
 
-    def _refuse(self, *_: object) -> NoReturn:
+    def _raise_unsupported(self, *_: object) -> NoReturn:
         raise ExportError(
             "graph",
             "the module reads the content of a packed sequence, which has no counterpart in a graph; "
             "apply pad_packed_sequence first and compute with the padded tensor",
         )
 
-    data = batch_sizes = sorted_indices = unsorted_indices = property(_refuse)
-    __iter__ = __getitem__ = to = _refuse  # type: ignore[assignment]
+    data = batch_sizes = sorted_indices = unsorted_indices = property(_raise_unsupported)
+    __iter__ = __getitem__ = to = _raise_unsupported  # type: ignore[assignment]
 
 
 @contextmanager

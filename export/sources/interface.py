@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from export.errors import ExportError
 from service.contract.heads import Head, ImageHead, LabelsHead, LanguageModelHead, TokenLabelsHead
 from service.contract.pairs import required_inputs
 from service.contract.readers import ImageReader, Reader, SeriesReader, State, TensorsReader, TextReader
 from service.contract.tensors import Specs, float32
 from training.checkpoint import Run
+from training.families import FAMILIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +61,32 @@ def _series_tagger(run: Run) -> Interface:
 
 def _text_classifier(run: Run) -> Interface:
     labels = run.checkpoint.labels
-    vocabulary = next(module for module in run.model.modules() if isinstance(module, nn.Embedding)).num_embeddings
     extra = (float32("logits", "batch", len(labels)),)
-    return _interface(TextReader(vocabulary=vocabulary), LabelsHead(labels=labels), extra=extra)
+    return _interface(TextReader(vocabulary=_vocabulary(run)), LabelsHead(labels=labels), extra=extra)
+
+
+def _vocabulary(run: Run) -> int:
+    """The rows of the embedding that the ids reach, the smallest of several; others hold positions, say.
+
+    Raises ExportError if the ids reach none.
+    """
+    inputs = {name: torch.from_numpy(array[:1]) for name, array in run.test.inputs.items()}
+    reached: list[int] = []
+
+    def record(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if isinstance(module, nn.Embedding) and arguments and arguments[0].data_ptr() == inputs["ids"].data_ptr():
+            reached.append(module.num_embeddings)
+
+    hooks = [module.register_forward_pre_hook(record) for module in run.model.modules()]
+    FAMILIES[run.recipe.family].predict(run.model, inputs)
+    for hook in hooks:
+        hook.remove()
+    if not reached:
+        raise ExportError(
+            "manifest",
+            "the token ids reach no nn.Embedding, so the size of the vocabulary is unknown; embed them with one",
+        )
+    return min(reached)
 
 
 def _language_model(run: Run) -> Interface:

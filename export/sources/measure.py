@@ -24,7 +24,8 @@ def measure(head: Head, payload: Payload, predict: Predict) -> dict[str, float]:
         sizes, inputs = take_items(payload, items)
         outputs, expected = predict(inputs), targets[items]
         if isinstance(head, TokenLabelsHead):
-            expected = expected[:, : sizes["steps"]]
+            is_step = np.arange(sizes["steps"]) < inputs["lengths"][:, None]
+            expected = np.where(is_step, expected[:, : sizes["steps"]], IGNORE_INDEX)
         part, number = _score(head, outputs, expected)
         total, count = total + part, count + number
     name = "test_mean_absolute_error" if isinstance(head, ValuesHead) else "test_accuracy"

@@ -45,7 +45,7 @@ def is_external(tensor: Message) -> bool:
 def check_external(model: Message, sizes: Mapping[str, int]) -> None:
     """Raise ValueError unless the graph accounts for every byte of its data files, whose sizes are given by name."""
     num_references = sum(1 for message in model.walk() if message.kind == "Tensor" and is_external(message))
-    ends = dict.fromkeys(sizes, 0)
+    used_bytes = dict.fromkeys(sizes, 0)
     num_initializers = 0
     for tensor in _initializers(model):
         num_initializers += 1
@@ -55,15 +55,15 @@ def check_external(model: Message, sizes: Mapping[str, int]) -> None:
                 f"{label} refers to external data in {tensor.location[:80]!r}, expected a data file that the manifest "
                 f"lists: {', '.join(sizes) or 'there is none'}"
             )
-        first = ends[tensor.location] + -ends[tensor.location] % ALIGNMENT
+        first = used_bytes[tensor.location] + -used_bytes[tensor.location] % ALIGNMENT
         if tensor.offset != first:
             raise ValueError(f"{label} begins at byte {tensor.offset} of {tensor.location}, expected {first}")
-        ends[tensor.location] = first + tensor.size
+        used_bytes[tensor.location] = first + tensor.size
     if num_references > num_initializers:
         raise ValueError("it refers to external data outside the initializers of its main graph")
     for name, size in sizes.items():
-        if ends[name] != size:
-            raise ValueError(f"{name} has {size} bytes, but the tensors of the graph end at byte {ends[name]}")
+        if used_bytes[name] != size:
+            raise ValueError(f"{name} has {size} bytes, but the tensors of the graph end at byte {used_bytes[name]}")
 
 
 def _initializers(model: Message) -> Iterator[ExternalTensor]:

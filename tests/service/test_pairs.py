@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,28 @@ def test_images_of_different_sizes_are_answered_in_order(granian: ServerProcess)
     assert status == 200
     single = [post(granian, "/predict", {"model": "tiny-detector", "images": [image]})[2] for image in SIZES]
     assert json.loads(answer)["predictions"] == [json.loads(text)["predictions"][0] for text in single]
+
+
+BAD_ITEMS = {"images": "AAAA", "texts": "", "sequences": [[1.0]], "rows": {}}
+
+
+@pytest.mark.parametrize("name", ALL_PAIRS)
+def test_no_company_changes_an_answer(name: str, granian: ServerProcess) -> None:
+    """Requests at the same time, some with a bad item: every good one gets the bytes that it gets alone."""
+    body = request_body(name)
+    bodies = [body]
+    for field, bad in BAD_ITEMS.items():
+        if field in body:
+            bodies += [{**body, field: [item]} for item in body[field]]
+            bodies += [{**body, field: body[field][::-1]}, {**body, field: [*body[field], bad]}]
+    if "tensors" in body:
+        bodies.append({**body, "tensors": {key: value[:1] for key, value in body["tensors"].items()}})
+        bodies.append({**body, "tensors": dict.fromkeys(body["tensors"])})
+    single = [post(granian, "/predict", one)[::2] for one in bodies]
+    assert {status for status, _ in single} == {200, 422}
+    with ThreadPoolExecutor(16) as pool:
+        concurrent = list(pool.map(lambda one: post(granian, "/predict", one)[::2], bodies * 12))
+    assert concurrent == single * 12
 
 
 FAILURES: dict[str, tuple[str, Any, int, str, str]] = {

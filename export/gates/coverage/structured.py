@@ -115,9 +115,9 @@ def _cases(rows: Iterator[Row], candidate: Candidate) -> Iterator[Case]:
     """The rows, in order, as batches of rows of the same shapes."""
     batch: list[Row] = []
     for row in rows:
-        most = max(1, min(MAX_ROWS, MAX_BYTES // max(1, sum(array.nbytes for array in row.inputs.values()))))
-        most = output_rows(candidate.manifest, int(row.inputs.get("lengths", 1)), most)
-        if batch and (row.key != batch[0].key or len(batch) == most):
+        max_batch = max(1, min(MAX_ROWS, MAX_BYTES // max(1, sum(array.nbytes for array in row.inputs.values()))))
+        max_batch = output_rows(candidate.manifest, int(row.inputs.get("lengths", 1)), max_batch)
+        if batch and (row.key != batch[0].key or len(batch) == max_batch):
             yield _case(batch, candidate)
             batch = []
         batch.append(row)

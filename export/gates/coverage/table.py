@@ -47,9 +47,9 @@ def _numbers(reader: TableReader, numbers: Array, allowed: ValueRange) -> Iterat
     for number, value in enumerate(same):
         yield f"all numbers {value:g}", number, np.full(count, value, np.float32)
     for i, column in enumerate(reader.numbers):
-        ends = (max(column.low, allowed.low), min(column.high, allowed.high))
+        column_ends = (max(column.low, allowed.low), min(column.high, allowed.high))
         found = numbers[:, i]
-        for number, value in enumerate((0.0, found.min(), found.max(), np.median(found), *ends)):
+        for number, value in enumerate((0.0, found.min(), found.max(), np.median(found), *column_ends)):
             values = _with(numbers[(i + number) % len(numbers)], i, value)
             yield f"column {column.name!r} is {value:g}", i + number, values
 

@@ -57,11 +57,11 @@ def _all_floats(
 
 def _item(source: Source, manifest: Manifest, item: int, sizes: Sizes) -> dict[str, Array]:
     """A test item, cut or repeated to these sizes."""
-    own = item_sizes(source, manifest, item)
+    item_shape = item_sizes(source, manifest, item)
     row: dict[str, Array] = {}
     for spec in manifest.inputs:
         values = np.asarray(source.examples.inputs[spec.name][item])
-        values = values[tuple(slice(own[axis] if isinstance(axis, str) else None) for axis in spec.row_shape)]
+        values = values[tuple(slice(item_shape[axis] if isinstance(axis, str) else None) for axis in spec.row_shape)]
         row[spec.name] = fit(values, tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.row_shape))
     return row
 

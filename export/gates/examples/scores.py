@@ -71,10 +71,10 @@ def _language_model(source: Source, outputs: Tensors, batch: ExampleCase) -> Tal
         for row, length in enumerate(batch.case.inputs["lengths"]):
             targets[row, : length - 1] = batch.case.inputs["ids"][row, 1:length]
     is_counted = targets != IGNORE_INDEX
-    chosen, wanted = logits[is_counted], targets[is_counted]
+    chosen, expected = logits[is_counted], targets[is_counted]
     largest = chosen.max(axis=-1, keepdims=True, initial=-np.inf)
     normalizer = np.log(np.exp(chosen - largest).sum(-1)) + largest[:, 0]
-    return float((normalizer - chosen[np.arange(len(wanted)), wanted]).sum()), len(wanted)
+    return float((normalizer - chosen[np.arange(len(expected)), expected]).sum()), len(expected)
 
 
 def _steps_of(source: Source, batch: ExampleCase, num_steps: int) -> Array:

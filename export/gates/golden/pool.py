@@ -124,8 +124,8 @@ def _optional_batches(candidate: Candidate, rng: np.random.Generator) -> Iterato
     is_generator = is_latent_generator(manifest.reader, manifest.head, manifest.inputs)
     size_bytes = 0
     # Each mutant computes the whole pool, and each load the rows that are chosen from it.
-    most = min(MAX_POOL_ROWS, max(MIN_POOL_ROWS, max_rows(candidate, smallest_sizes(manifest)) // POOL_SHARE))
-    for number in range(most // batch):
+    num_pool_rows = min(MAX_POOL_ROWS, max(MIN_POOL_ROWS, max_rows(candidate, smallest_sizes(manifest)) // POOL_SHARE))
+    for number in range(num_pool_rows // batch):
         steps, source = lengths[number % len(lengths)], ITEMS[number // len(lengths) % 2]
         inputs = _draw(candidate, batch, steps, source, rng)
         structured = _structured(manifest, inputs, number // (2 * len(lengths)), rng)

@@ -43,14 +43,14 @@ def max_rows(candidate: Candidate, sizes: Sizes, steps: int | None = None) -> in
     return max(MIN_ROWS, int(min(WORK / max(work, 1), MAX_BYTES / max(size_bytes, 1))))
 
 
-def output_rows(manifest: Manifest, steps: int | None, most: int) -> int:
+def output_rows(manifest: Manifest, steps: int | None, max_batch: int) -> int:
     """At most how many rows of these steps run together: all their outputs fit into MAX_OUTPUT_BYTES.
 
     The outputs of a language model have a value for each token of the vocabulary at each step.
     """
     sizes = {"steps": steps or 1}
     size_bytes = sum(row_elements(spec, sizes) * spec.numpy_dtype.itemsize for spec in manifest.outputs)
-    return max(1, min(most, MAX_OUTPUT_BYTES // max(size_bytes, 1)))
+    return max(1, min(max_batch, MAX_OUTPUT_BYTES // max(size_bytes, 1)))
 
 
 def row_elements(spec: TensorSpec, sizes: Sizes) -> int:

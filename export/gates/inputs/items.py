@@ -32,7 +32,7 @@ def overlay_item(  # noqa: PLR0917
     source: Source, manifest: Manifest, inputs: dict[str, Array], row: int, item: int, steps: int | None
 ) -> None:
     """Overwrite one row with a test item, in its initial state. `steps` are those of a row with a length of its own."""
-    own = item_sizes(source, manifest, item)
+    own_sizes = item_sizes(source, manifest, item)
     for spec in manifest.inputs:
         array = inputs.get(spec.name)
         if array is None or (steps is not None and spec.name == "lengths"):
@@ -41,7 +41,7 @@ def overlay_item(  # noqa: PLR0917
             # A test item is a whole sequence, so it starts from the initial state.
             array[row] = 0
             continue
-        values = _unpadded(source.examples.inputs[spec.name][item], spec, own)
+        values = _unpadded(source.examples.inputs[spec.name][item], spec, own_sizes)
         if steps is not None and spec.row_shape[:1] == ("steps",):
             array[row, :steps] = fit(values, (steps, *array.shape[2:]))
         else:

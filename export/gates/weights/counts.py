@@ -52,11 +52,11 @@ def check_counts(graph: onnx.GraphProto, operators: Sequence[Operator], *, compu
         variable.update(node.output)
         if node.op_type not in SIZES and is_content:
             content.update(node.output)
-    missing = {name: left[name] for name in EXACT if left[name]}
-    if missing:
+    absent = {name: left[name] for name in EXACT if left[name]}
+    if absent:
         raise ExportError(
             "weights",
-            f"the graph lacks nodes of layers of the model: {missing}; a layer is unrolled, or left out",
+            f"the graph lacks nodes of layers of the model: {absent}; a layer is unrolled, or left out",
         )
 
 

@@ -48,6 +48,9 @@ def check_weights(candidate: Candidate) -> Weights:
     source, constants = read_source(candidate.source), read_constants(graph, candidate.external_values())
     for name, array in constants.unread.items():
         raise ExportError("weights", f"initializer {name!r} {array.shape} is read by no node")
+    # A recipe of training uses what it trains; a model from elsewhere may carry parts for other purposes.
+    for name in source.unused if candidate.source.run is not None else ():
+        raise ExportError("weights", f"{name!r} is used by no operator of the model, so the graph cannot hold it")
     pairs = _match(constants, source)
     _check_integers(constants, source)
     check_attributes(graph, source.operators)

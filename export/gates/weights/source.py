@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor, fx
 
-from export.gates.weights.alone import Number, Translation, signature_of, translate_alone
 from export.gates.weights.constant import Array, SourceConstant
 from export.gates.weights.folding import FOLDABLE, fold
 from export.gates.weights.known import KNOWN
@@ -23,6 +22,7 @@ from export.gates.weights.trace import (
     typed_arguments,
     wrapper_prefix,
 )
+from export.gates.weights.translation import Number, Translation, signature_of, translate_alone
 from export.source import Source
 
 Values = dict[fx.Node, Value]

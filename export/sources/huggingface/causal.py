@@ -140,8 +140,8 @@ def read_ends(folder: Path, model: PreTrainedModel) -> tuple[int | None, tuple[i
     def value(name: str) -> Any:
         return settings.get(name, getattr(model.config, name, None))
 
-    ends = value("eos_token_id")
-    ids = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    eos = value("eos_token_id")
+    ids = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
     return value("bos_token_id"), tuple(dict.fromkeys(ids))
 
 

@@ -76,13 +76,13 @@ def _check_files(folder: Path) -> None:
 
 def _check_weights(folder: Path, task: str, report: Mapping[str, Any]) -> None:
     """Refuse a model of which `transformers` would draw a part at random, or of which it would drop a part."""
-    missing = sorted(report["missing_keys"])
+    absent = sorted(report["missing_keys"])
     if task == "feature-extraction":
-        missing = [name for name in missing if not name.startswith(POOLER)]
+        absent = [name for name in absent if not name.startswith(POOLER)]
     elif unused := sorted(report["unexpected_keys"]):
         raise ExportError(STAGE, f"{folder}: a model for {task} has no place for the weights {_named(unused)}")
-    if missing:
-        raise ExportError(STAGE, f"{folder}: model.safetensors lacks {_named(missing)}, which {task} needs")
+    if absent:
+        raise ExportError(STAGE, f"{folder}: model.safetensors lacks {_named(absent)}, which {task} needs")
     if report["mismatched_keys"]:
         name, found, expected = min(report["mismatched_keys"])
         raise ExportError(

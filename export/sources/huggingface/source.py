@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 import torch
 import transformers
@@ -131,7 +132,7 @@ def _text_generation(request: Request) -> Source:
 
     def predict_with(decoder: Any) -> Predict:
         def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
-            logits, *_ = causal.full_forward(decoder.model, torch.from_numpy(inputs["ids"]))
+            logits, *_ = causal.full_forward(decoder.model, _tensor(inputs["ids"]))
             return {"logits": logits.numpy()}
 
         return predict
@@ -238,7 +239,7 @@ def _references(module: nn.Module, inputs: Specs, outputs: Specs) -> dict[str, A
     def predict_with(model: nn.Module) -> Predict:
         def predict(arrays: Mapping[str, Array]) -> dict[str, Array]:
             with torch.no_grad():
-                tensors = model(*[torch.from_numpy(arrays[spec.name]) for spec in inputs])
+                tensors = model(*[_tensor(arrays[spec.name]) for spec in inputs])
             return {spec.name: tensor.numpy() for spec, tensor in zip(outputs, tensors, strict=True)}
 
         return predict
@@ -248,6 +249,11 @@ def _references(module: nn.Module, inputs: Specs, outputs: Specs) -> dict[str, A
         "predict": predict_with(module),
         "predict_float64": _in_float64(module, predict_with),
     }
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    """The array as a tensor; PyTorch warns of one that cannot be written to."""
+    return torch.from_numpy(np.require(array, requirements=["W"]))
 
 
 def _in_float64(module: nn.Module, predict_with: Callable[[nn.Module], Predict]) -> Predict:

@@ -82,7 +82,7 @@ class TwinModule(KerasModule):
 
     def compute(self, inputs: Sequence[Tensor], lengths_B: Tensor | None) -> list[Tensor]:
         lengths = [lengths_B if position == self.interface.series else None for position in range(len(inputs))]
-        values = self.twin(*(Value(x=x, lengths=own) for x, own in zip(inputs, lengths, strict=True)))
+        values = self.twin(*(Value(x=x, lengths=declared) for x, declared in zip(inputs, lengths, strict=True)))
         return [_without_padding(value) for value in values]
 
 

@@ -31,7 +31,7 @@ def run_keras(model: Any, inputs: Sequence[Array], lengths_B: Array | None = Non
         results = _call(model, cut)
         if not outputs:
             outputs = [
-                _room(result, len(lengths_B), longest, spec)
+                _empty_results(result, len(lengths_B), longest, spec)
                 for result, spec in zip(results, model.outputs, strict=True)
             ]
         for output, result, spec in zip(outputs, results, model.outputs, strict=True):
@@ -54,7 +54,7 @@ def _has_steps(spec: Any) -> bool:
     return len(spec.shape) > 1 and spec.shape[1] is None
 
 
-def _room(result: Array, num_rows: int, longest: int, spec: Any) -> Array:
+def _empty_results(result: Array, num_rows: int, longest: int, spec: Any) -> Array:
     """Zeros for the results of all rows."""
     shape = (num_rows, longest, *result.shape[2:]) if _has_steps(spec) else (num_rows, *result.shape[1:])
     return np.zeros(shape, result.dtype)

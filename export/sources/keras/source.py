@@ -1,7 +1,7 @@
 """`python -m export keras`: a saved Keras 3 model as a source.
 
 The graph is traced from the model's PyTorch twin (export.sources.keras.twin), the reference is Keras itself. Without a
-spec.toml the model says itself what it reads and answers, as far as it can (export.sources.keras.draft).
+spec.toml the model says itself what it reads and answers, as far as it can (export.sources.keras.first_spec).
 """
 
 from argparse import Namespace
@@ -13,7 +13,7 @@ import torch
 from export.errors import ExportError
 from export.graph.recurrent import OPSET
 from export.source import Source
-from export.sources.keras.draft import draft_spec
+from export.sources.keras.first_spec import draft_spec
 from export.sources.keras.layers.values import STAGE
 from export.sources.keras.loading import load_model
 from export.sources.keras.module import ReferenceModule, TwinModule, read_interface

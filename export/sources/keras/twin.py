@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from export.sources.keras.layers.merging import convert_concatenate, convert_merge
 from export.sources.keras.layers.registry import CONVERTERS
-from export.sources.keras.layers.values import Value, ValueSpec, refuse
+from export.sources.keras.layers.values import Value, ValueSpec, raise_unsupported
 
 PRECISION = "float32"
 MERGING = (convert_merge, convert_concatenate)
@@ -122,24 +122,28 @@ def tensors_of(node: Any) -> list[Any]:
     """
     layer, args, kwargs = node.operation, node.arguments.args, dict(node.arguments.kwargs)
     if type(layer).__name__ not in (*CONVERTERS, *NESTED) or not type(layer).__module__.startswith("keras."):
-        refuse(layer, "has no twin", f"layers with one are {', '.join(sorted(CONVERTERS))}")
+        raise_unsupported(layer, "has no twin", f"layers with one are {', '.join(sorted(CONVERTERS))}")
     if kwargs.pop("training", None):
-        refuse(layer, "is called with training=True", "call it without")
+        raise_unsupported(layer, "is called with training=True", "call it without")
     inputs = list(args[0]) if isinstance(args[0], list | tuple) else [args[0]]
     mask = kwargs.pop("mask", None)
     masks = mask if isinstance(mask, list | tuple) else [mask] * len(inputs)
     if any(one is not None and not is_same(one, _mask_of(tensor)) for one, tensor in zip(masks, inputs, strict=False)):
-        refuse(layer, "is called with a mask of your own", "use Masking or Embedding(mask_zero=True)")
+        raise_unsupported(layer, "is called with a mask of your own", "use Masking or Embedding(mask_zero=True)")
     if mask is None and type(layer).__name__ in RECURRENT and _mask_of(inputs[0]) is not None:
-        refuse(layer, "is given an initial state, and Keras then ignores the mask of its input", "remove the mask")
+        raise_unsupported(
+            layer, "is given an initial state, and Keras then ignores the mask of its input", "remove the mask"
+        )
     state = kwargs.pop("initial_state", None)
     if state is None and len(args) == 2:
         state = args[1]
     if len(args) > 2 or any(value is not None for value in kwargs.values()):
-        refuse(layer, f"is called with further arguments ({', '.join(kwargs) or 'by position'})", "call it without")
+        raise_unsupported(
+            layer, f"is called with further arguments ({', '.join(kwargs) or 'by position'})", "call it without"
+        )
     tensors = [*inputs, *(state if isinstance(state, list | tuple) else [] if state is None else [state])]
     if not all(hasattr(tensor, "_keras_history") for tensor in tensors):
-        refuse(layer, "is called with constants or nested inputs", "expected a tensor, or a list of tensors")
+        raise_unsupported(layer, "is called with constants or nested inputs", "expected a tensor, or a list of tensors")
     return tensors
 
 
@@ -177,11 +181,13 @@ def _mask_of(tensor: Any) -> Any:
 def _convert(layer: Any, specs: Sequence[ValueSpec]) -> nn.Module:
     if type(layer).__name__ in NESTED:
         if any(spec.mask is not None for spec in specs):
-            refuse(layer, "is a model inside of the model and is given a mask", "put its layers into the outer model")
+            raise_unsupported(
+                layer, "is a model inside of the model and is given a mask", "put its layers into the outer model"
+            )
         return _build(layer, specs)
     policy = layer.dtype_policy
     if (policy.compute_dtype, policy.variable_dtype) != (PRECISION, PRECISION) or layer.quantization_mode:
-        refuse(
+        raise_unsupported(
             layer, f"computes in {policy.name}", "convert the model to float32 (keras.config.set_dtype_policy) first"
         )
     is_merge = CONVERTERS[type(layer).__name__] in MERGING
@@ -191,7 +197,7 @@ def _convert(layer: Any, specs: Sequence[ValueSpec]) -> nn.Module:
 def _output_specs(module: nn.Module, node: Any, inputs: Sequence[ValueSpec]) -> list[ValueSpec]:
     if isinstance(module, Twin):
         if any(spec.mask is not None for spec in module.output_specs):
-            refuse(
+            raise_unsupported(
                 node.operation, "is a model inside of the model and gives a mask", "put its layers into the outer one"
             )
         return list(module.output_specs)
@@ -202,7 +208,9 @@ def _output_specs(module: nn.Module, node: Any, inputs: Sequence[ValueSpec]) -> 
         has_steps = has_lengths and len(shape) > 1 and shape[1] is None
         mask = _mask(node.operation, shape, inputs)
         if (mask is None) != (_mask_of(tensor) is None):
-            refuse(node.operation, "treats a mask in a way that its twin does not have", "remove the mask before it")
+            raise_unsupported(
+                node.operation, "treats a mask in a way that its twin does not have", "remove the mask before it"
+            )
         specs.append(ValueSpec(shape=shape, has_lengths=has_steps, mask=mask))
     return specs
 

@@ -199,14 +199,14 @@ def _narrow(data: Array, dtype: np.dtype[Any], shape: tuple[int, ...], where: st
     """Convert an array of the widest type of its kind to `dtype` and `shape`."""
     if data.size != prod(shape):
         raise _count_error(data.tolist(), shape, where)
-    if dtype.kind in "iu" and data.size and not _fits(data, dtype):
+    if dtype.kind in "iu" and data.size and not _is_in_range(data, dtype):
         raise _entry_error(data.tolist(), dtype, where)
     # A float that overflows becomes infinite, which `check_values` refuses later.
     with np.errstate(over="ignore"):
         return data.astype(dtype, copy=False).reshape(shape)
 
 
-def _fits(data: Array, dtype: np.dtype[Any]) -> bool:
+def _is_in_range(data: Array, dtype: np.dtype[Any]) -> bool:
     limits = np.iinfo(dtype)
     return int(data.max()) <= limits.max and int(data.min()) >= limits.min
 

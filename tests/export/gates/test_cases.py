@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from export.candidate import Candidate
 from export.gates.cases import BATCHES, Case, draw_case, draw_rows, parity_cases, random_chunks
-from export.graph.exporter import EXAMPLE_SIZES
+from export.graph.capture import EXAMPLE_SIZES
 from tests.export.conftest import Candidates
 
 

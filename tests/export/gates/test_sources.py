@@ -19,6 +19,7 @@ from export.gates.metric import check_metric
 from export.gates.parity import check_parity
 from export.gates.proof import Proof, prove
 from export.gates.requests.gate import check_requests
+from service.contract.readers import CategoryColumn
 from service.engine.sessions.model import create_model
 from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import check_batch_invariance
@@ -109,7 +110,7 @@ def test_names_in_another_order_are_refused(
 def test_a_category_at_another_place_is_refused(sources: Callable[[str], Candidate]) -> None:
     candidate = sources("tiny-table")
     columns: Any = candidate.manifest.reader.columns  # type: ignore[union-attr]
-    colour = columns[1].model_copy(update={"values": columns[1].values[::-1]})
+    colour = CategoryColumn(name=columns[1].name, values=columns[1].values[::-1])
     reader = candidate.manifest.reader.model_copy(update={"columns": (columns[0], colour, columns[2])})
     with pytest.raises(ExportError, match=r"^requests: body .*label"):
         check_requests(replace(candidate, manifest=candidate.manifest.model_copy(update={"reader": reader})))

@@ -14,7 +14,9 @@ from export.gates.structure import check_structure
 from export.graph.exporter import export_program, strip_metadata
 from export.graph.recurrent import OPSET
 from export.sources.run import run_source
+from service.contract.tensors import float32
 from tests.export.conftest import Candidates, Runs, make_candidate
+from tests.export.graph.modules import module_source
 from training.layers import Ragged
 
 
@@ -66,17 +68,38 @@ def test_any_module_built_from_ragged_exports(runs: Runs) -> None:
 
 
 def test_an_axis_that_cannot_vary_raises(runs: Runs) -> None:
-    class UnwrappedRnn(nn.Module):
-        """An RNN that is not called through Ragged, which torch.export would unroll."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.rnn = nn.RNN(3, 4, batch_first=True)
+    class Looping(nn.Module):
+        """A loop over the steps, which torch.export unrolls."""
 
         def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
             series, lengths = inputs
-            logits = self.rnn(series)[1][-1] + lengths[:, None]
+            logits = torch.stack([series[:, step] for step in range(series.shape[1])]).amax(0) + lengths[:, None]
             return logits, logits.softmax(-1)
 
-    with pytest.raises(ExportError, match=r"graph: PyTorch cannot export tiny-lstm: .*static shape of 4"):
-        export_program(run_source(runs("tiny-lstm")), module=UnwrappedRnn())
+    with pytest.raises(ExportError, match=r"graph: PyTorch cannot trace tiny-lstm: axis 'steps' cannot vary, because"):
+        export_program(run_source(runs("tiny-lstm")), module=Looping())
+
+
+class Pooled(nn.Module):
+    """A pool of whole pictures whose channels come last, of which the output's axes have other names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x = images.permute(0, 3, 1, 2)
+        return self.pool(x).flatten(1), x.flatten(2)
+
+
+def test_a_pool_of_whole_pictures_is_a_mean_and_axes_of_outputs_have_their_names() -> None:
+    source = module_source(
+        Pooled(),
+        inputs=(float32("images", "batch", "height", 6, 3),),
+        outputs=(float32("means", "batch", 3), float32("pixels", "batch", 3, "places")),
+    )
+    graph = onnx.load_from_string(strip_metadata(export_program(source))).graph
+    assert "ReduceMean" in {node.op_type for node in graph.node}
+    assert "Gather" not in {node.op_type for node in graph.node}
+    axes = [[one.dim_param or one.dim_value for one in value.type.tensor_type.shape.dim] for value in graph.output]
+    assert axes == [["batch", 3], ["batch", 3, "places"]]

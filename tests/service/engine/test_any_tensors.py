@@ -68,21 +68,21 @@ def test_sizes_are_never_mixed(write: Callable[[Path], Path], axis: str, tmp_pat
             }
         )
     for inputs, outputs in zip(requests, run_all(session, requests), strict=True):
-        alone = session.run(inputs)
+        single = session.run(inputs)
         assert {name: value.tobytes() for name, value in outputs.items()} == {
-            name: np.ascontiguousarray(value).tobytes() for name, value in alone.items()
+            name: np.ascontiguousarray(value).tobytes() for name, value in single.items()
         }
 
 
 def test_rows_come_first_and_go_back() -> None:
     value = np.arange(24).reshape(2, 3, 4)
-    moves = {
+    row_shapes = {
         ("batch", 3, 4): (2, 3, 4),
         (2, "batch", 4): (3, 2, 4),
         (2, 3, "batch"): (4, 2, 3),
         (2, 3, 4): (1, 2, 3, 4),
     }
-    for shape, rows in moves.items():
+    for shape, rows in row_shapes.items():
         spec = tensor("int64", "x", *shape)
         moved = to_rows(value, spec)
         assert moved.shape == rows

@@ -94,13 +94,13 @@ def test_an_end_of_the_model_ends_the_completion_before_it(
     model = models["language-model"]
     tokenizer, head = model.tokenizer, model.manifest.head
     assert tokenizer is not None
-    ends = tuple({tokenizer.token_to_id(one["logprobs"][3]["token"]) for one in whole})
-    manifest = model.manifest.model_copy(update={"head": head.model_copy(update={"eos_ids": ends})})
+    end_ids = tuple({tokenizer.token_to_id(one["logprobs"][3]["token"]) for one in whole})
+    manifest = model.manifest.model_copy(update={"head": head.model_copy(update={"eos_ids": end_ids})})
     request = {"model": NAMES["language-model"], **body}
     answer = asyncio.run(answer_request(replace(model, manifest=manifest), runner, request))
     for cut, one in zip(answer["completions"], whole, strict=True):
         tokens = [entry["token"] for entry in one["logprobs"]]
-        at = next(i for i, token in enumerate(tokens) if tokenizer.token_to_id(token) in ends)
+        at = next(i for i, token in enumerate(tokens) if tokenizer.token_to_id(token) in end_ids)
         assert (cut["text"], cut["tokens"], cut["finish_reason"]) == ("".join(tokens[:at]), at, "stop")
         assert cut["logprobs"] == one["logprobs"][:at]
 

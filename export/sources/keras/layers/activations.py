@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from export.sources.keras.layers.values import Function, ValueSpec, per_step, refuse, weight
+from export.sources.keras.layers.values import Function, ValueSpec, per_step, raise_unsupported, weight
 
 Activation = Callable[[Tensor], Tensor]
 MODULE = "keras.src.activations.activations"
@@ -65,7 +65,7 @@ def activation(layer: Any) -> Activation | None:
     name = activation_name(layer.activation)
     if name is None:
         given = getattr(layer.activation, "__name__", type(layer.activation).__name__)
-        refuse(layer, f"has the activation {given!r}", f"expected one of {', '.join(ACTIVATIONS)}")
+        raise_unsupported(layer, f"has the activation {given!r}", f"expected one of {', '.join(ACTIVATIONS)}")
     return None if name == "linear" else ACTIVATIONS[name]
 
 
@@ -83,8 +83,8 @@ class Relu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.threshold:
-            below = self.slope * (x - self.threshold)
-            y = torch.where(x > self.threshold, x, below)
+            is_below = self.slope * (x - self.threshold)
+            y = torch.where(x > self.threshold, x, is_below)
         else:
             y = nnf.leaky_relu(x, self.slope) if self.slope else torch.relu(x)
         return y if self.max_value is None else y.clamp(max=self.max_value)
@@ -127,10 +127,12 @@ def convert_softmax(layer: Any, spec: ValueSpec) -> nn.Module:
     """keras.layers.Softmax along one axis."""
     axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
     if len(axes) != 1:
-        refuse(layer, f"normalises over the axes {list(axes)}", "expected one axis")
+        raise_unsupported(layer, f"normalises over the axes {list(axes)}", "expected one axis")
     if spec.mask is not None:
-        refuse(layer, f"is given the mask of layer {spec.mask!r}", "use Dense(..., activation='softmax') instead")
+        raise_unsupported(
+            layer, f"is given the mask of layer {spec.mask!r}", "use Dense(..., activation='softmax') instead"
+        )
     axis = axes[0] % len(spec.shape)
     if axis == 1 and spec.has_lengths:
-        refuse(layer, "normalises over steps of a free number", "give the Input a fixed number of steps")
+        raise_unsupported(layer, "normalises over steps of a free number", "give the Input a fixed number of steps")
     return per_step(layer, nn.Softmax(axis))

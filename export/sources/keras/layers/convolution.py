@@ -16,9 +16,9 @@ from export.sources.keras.layers.activations import Activation, activation
 from export.sources.keras.layers.values import (
     Value,
     ValueSpec,
-    optional_weight,
+    bias,
     per_step,
-    refuse,
+    raise_unsupported,
     weight,
     whole,
 )
@@ -52,16 +52,16 @@ class Convolution(nn.Module):
             x = nnf.pad(x, ((kernel_size[0] - 1) * self.dilation[0], 0))
         padding: tuple[int, ...] = (0,) * len(kernel_size)
         if self.padding == "same":
-            ends = [
+            paddings = [
                 same_padding(size, kernel, stride, dilation)
                 for size, kernel, stride, dilation in zip(
                     x.shape[2:], kernel_size, self.strides, self.dilation, strict=True
                 )
             ]
-            if all(before == after for before, after in ends):
-                padding = tuple(before for before, _ in ends)
+            if all(before == after for before, after in paddings):
+                padding = tuple(before for before, _ in paddings)
             else:
-                x = nnf.pad(x, [end for pair in reversed(ends) for end in pair])
+                x = nnf.pad(x, [end for pair in reversed(paddings) for end in pair])
         convolve = CONVOLUTIONS[len(kernel_size)]
         return convolve(x, self.weight, self.bias, self.strides, padding, self.dilation, self.groups)
 
@@ -81,14 +81,14 @@ class TransposedConvolution(nn.Module):
         super().__init__()
         self.weight, self.bias = kernel, bias
         self.strides, self.dilation = tuple(strides), tuple(dilation)
-        self.ends = tuple(-end for pair in reversed(crops) for end in pair)
+        self.paddings = tuple(-end for pair in reversed(crops) for end in pair)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, ...] -> [B, filters, ...]."""
         convolve = TRANSPOSED[len(self.strides)]
         y = convolve(x.to(self.weight.dtype), self.weight, None, self.strides, dilation=self.dilation)
         # A negative end cuts, a positive one appends zeros, which get the bias like all others.
-        y = nnf.pad(y, self.ends) if any(self.ends) else y
+        y = nnf.pad(y, self.paddings) if any(self.paddings) else y
         return y if self.bias is None else y + self.bias.reshape(-1, *[1] * len(self.strides))
 
 
@@ -135,7 +135,7 @@ def convert_convolution(layer: Any, spec: ValueSpec) -> nn.Module:
     kernel.data = kernel.data.permute(rank + 1, rank, *range(rank)).contiguous()
     module = Convolution(
         kernel=kernel,
-        bias=optional_weight(layer.bias) if layer.use_bias else None,
+        bias=bias(layer),
         padding=layer.padding,
         strides=layer.strides,
         dilation=layer.dilation_rate,
@@ -146,8 +146,7 @@ def convert_convolution(layer: Any, spec: ValueSpec) -> nn.Module:
 
 def convert_depthwise(layer: Any, spec: ValueSpec) -> nn.Module:
     """keras.layers.DepthwiseConv1D and DepthwiseConv2D."""
-    bias = optional_weight(layer.bias) if layer.use_bias else None
-    return _convert(layer, spec, _depthwise(layer, layer.kernel, bias))
+    return _convert(layer, spec, _depthwise(layer, layer.kernel, bias(layer)))
 
 
 def convert_separable(layer: Any, spec: ValueSpec) -> nn.Module:
@@ -157,7 +156,7 @@ def convert_separable(layer: Any, spec: ValueSpec) -> nn.Module:
     pointwise.data = pointwise.data.permute(rank + 1, rank, *range(rank)).contiguous()
     mix = Convolution(
         kernel=pointwise,
-        bias=optional_weight(layer.bias) if layer.use_bias else None,
+        bias=bias(layer),
         padding="valid",
         strides=[1] * rank,
         dilation=[1] * rank,
@@ -180,7 +179,7 @@ def convert_transposed(layer: Any, spec: ValueSpec) -> nn.Module:
     kernel.data = kernel.data.permute(rank + 1, rank, *range(rank)).contiguous()
     module = TransposedConvolution(
         kernel=kernel,
-        bias=optional_weight(layer.bias) if layer.use_bias else None,
+        bias=bias(layer),
         strides=layer.strides,
         dilation=layer.dilation_rate,
         crops=crops,
@@ -189,7 +188,7 @@ def convert_transposed(layer: Any, spec: ValueSpec) -> nn.Module:
     return whole(layer, spec, ChannelsFirst(module, is_last=is_last, function=activation(layer)))
 
 
-def _depthwise(layer: Any, variable: Any, bias: nn.Parameter | None) -> Convolution:
+def _depthwise(layer: Any, variable: Any, offset: nn.Parameter | None) -> Convolution:
     kernel = weight(variable)
     *size, channels, multiplier = kernel.shape
     axes = range(len(size))
@@ -197,7 +196,7 @@ def _depthwise(layer: Any, variable: Any, bias: nn.Parameter | None) -> Convolut
     kernel.data = kernel.data.reshape(*size, 1, channels * multiplier).permute(-1, -2, *axes).contiguous()
     return Convolution(
         kernel=kernel,
-        bias=bias,
+        bias=offset,
         padding=layer.padding,
         strides=layer.strides,
         dilation=layer.dilation_rate,
@@ -211,13 +210,13 @@ def _convert(layer: Any, spec: ValueSpec, *modules: nn.Module) -> nn.Module:
     if not spec.has_lengths:
         return per_step(layer, module)
     if layer.padding == "valid" and tuple(layer.kernel_size) != (1,):
-        refuse(
+        raise_unsupported(
             layer,
             f"with padding='valid' needs {layer.kernel_size[0]} steps, and a series of free length may have one",
             "use padding='same' or 'causal', or give the Input a fixed number of steps",
         )
     if len(layer.kernel_size) != 1 or not is_last or tuple(layer.strides) != (1,):
-        refuse(
+        raise_unsupported(
             layer,
             "skips steps of a series of free length",
             "expected a convolution over the steps with strides=1 and channels_last, or a fixed number of steps",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.sources.keras.layers.values import Value, ValueSpec, refuse
+from export.sources.keras.layers.values import Value, ValueSpec, raise_unsupported
 
 MERGES: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
     "Add": lambda parts: reduce(torch.add, parts),
@@ -38,10 +38,10 @@ def convert_merge(layer: Any, *specs: ValueSpec) -> nn.Module:
     """keras.layers.Add, Subtract, Multiply, Average, Maximum and Minimum, of tensors with equally many axes."""
     name = type(layer).__name__
     if len({len(spec.shape) for spec in specs}) > 1:
-        refuse(layer, "merges tensors with different numbers of axes", "reshape them to equally many")
+        raise_unsupported(layer, "merges tensors with different numbers of axes", "reshape them to equally many")
     keeps_mask = _keeps_mask(layer, specs)
     if keeps_mask and name in REPLACE_MASKED:
-        refuse(layer, f"is given the mask of layer {specs[0].mask!r}", "merge before the mask is made")
+        raise_unsupported(layer, f"is given the mask of layer {specs[0].mask!r}", "merge before the mask is made")
     return Merge(MERGES[name], keeps_mask=keeps_mask)
 
 
@@ -49,17 +49,19 @@ def convert_concatenate(layer: Any, *specs: ValueSpec) -> nn.Module:
     """keras.layers.Concatenate."""
     axis = layer.axis % len(specs[0].shape)
     if axis == 1 and len(specs[0].shape) > 2 and any(spec.has_lengths for spec in specs):
-        refuse(layer, "joins steps of a free number", "give the Input a fixed number of steps")
+        raise_unsupported(layer, "joins steps of a free number", "give the Input a fixed number of steps")
     if any(spec.has_lengths != specs[0].has_lengths for spec in specs):
-        refuse(layer, "joins a series of free length with another tensor", "repeat the other tensor before the Input")
+        raise_unsupported(
+            layer, "joins a series of free length with another tensor", "repeat the other tensor before the Input"
+        )
     keeps_mask = _keeps_mask(layer, specs)
     if keeps_mask and axis != len(specs[0].shape) - 1:
-        refuse(layer, "joins masked tensors along their steps", "join them along the last axis")
+        raise_unsupported(layer, "joins masked tensors along their steps", "join them along the last axis")
     return Merge(lambda parts: torch.cat(tuple(parts), axis), keeps_mask=keeps_mask)
 
 
 def _keeps_mask(layer: Any, specs: Sequence[ValueSpec]) -> bool:
     masks = {spec.mask for spec in specs}
     if len(masks) > 1:
-        refuse(layer, "merges values with different masks", "mask after merging")
+        raise_unsupported(layer, "merges values with different masks", "mask after merging")
     return masks != {None}

@@ -11,7 +11,7 @@ from export.sources.keras.layers.values import (
     axis_from_end,
     optional_weight,
     per_step,
-    refuse,
+    raise_unsupported,
     weight,
     whole,
 )
@@ -96,9 +96,9 @@ def convert_layer_normalization(layer: Any, spec: ValueSpec) -> nn.Module:
     """keras.layers.LayerNormalization over the last axis."""
     axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
     if [axis_from_end(axis, spec) for axis in axes] != [-1]:
-        refuse(layer, f"normalises over the axes {list(axes)}", "expected the last axis")
+        raise_unsupported(layer, f"normalises over the axes {list(axes)}", "expected the last axis")
     if getattr(layer, "rms_scaling", False):
-        refuse(layer, "scales by the variance (rms_scaling)", "expected rms_scaling=False")
+        raise_unsupported(layer, "scales by the variance (rms_scaling)", "expected rms_scaling=False")
     size = spec.shape[-1]
     assert size is not None
     gamma, beta = (optional_weight(part) for part in (layer.gamma, layer.beta))

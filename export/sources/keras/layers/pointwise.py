@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from export.sources.keras.layers.activations import Activation, activation
-from export.sources.keras.layers.values import Value, ValueSpec, optional_weight, per_step, refuse, weight
+from export.sources.keras.layers.values import Value, ValueSpec, bias, per_step, raise_unsupported, weight
 
 
 class Dense(nn.Module):
@@ -92,7 +92,7 @@ def convert_identity(layer: Any, _: ValueSpec) -> nn.Module:
 
 def convert_dense(layer: Any, _: ValueSpec) -> nn.Module:
     """keras.layers.Dense."""
-    return per_step(layer, Dense(weight(layer.kernel), optional_weight(layer.bias), activation(layer)))
+    return per_step(layer, Dense(weight(layer.kernel), bias(layer), activation(layer)))
 
 
 def convert_rescaling(layer: Any, _: ValueSpec) -> nn.Module:
@@ -116,7 +116,9 @@ def convert_embedding(layer: Any, _: ValueSpec) -> nn.Module:
 def convert_masking(layer: Any, spec: ValueSpec) -> nn.Module:
     """keras.layers.Masking of a series."""
     if len(spec.shape) != 3:
-        refuse(layer, f"masks a tensor with {len(spec.shape)} axes", "expected a series: batch, steps, channels")
+        raise_unsupported(
+            layer, f"masks a tensor with {len(spec.shape)} axes", "expected a series: batch, steps, channels"
+        )
     return Masking(float(layer.mask_value))
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from export.sources.keras.layers.convolution import ChannelsFirst, same_padding
-from export.sources.keras.layers.values import Value, ValueSpec, refuse, whole
+from export.sources.keras.layers.values import Value, ValueSpec, raise_unsupported, whole
 
 
 class Pool(nn.Module):
@@ -24,15 +24,15 @@ class Pool(nn.Module):
         """[B, C, ...] -> [B, C, ...]."""
         padding: tuple[int, ...] = (0,) * len(self.size)
         if self.is_same:
-            ends = [
+            paddings = [
                 same_padding(size, window, stride, 1)
                 for size, window, stride in zip(x.shape[2:], self.size, self.strides, strict=True)
             ]
-            if all(before == after for before, after in ends):
-                padding = tuple(before for before, _ in ends)
+            if all(before == after for before, after in paddings):
+                padding = tuple(before for before, _ in paddings)
             else:
                 # A copy of the last element changes no maximum; `convert_pool` refuses averages with such a padding.
-                x = nnf.pad(x, [end for pair in reversed(ends) for end in pair], mode="replicate")
+                x = nnf.pad(x, [end for pair in reversed(paddings) for end in pair], mode="replicate")
         if self.is_maximum:
             pool = nnf.max_pool1d if len(self.size) == 1 else nnf.max_pool2d
             maximum: Tensor = pool(x, self.size, self.strides, padding)
@@ -89,10 +89,12 @@ def convert_pool(layer: Any, spec: ValueSpec) -> nn.Module:
         axes = spec.shape[1:-1] if is_last else spec.shape[2:]
         for axis, window, stride in zip(axes, size, strides, strict=True):
             if axis is None and stride != 1:
-                refuse(layer, "averages with padding='same' over a free axis", "use padding='valid', or a fixed size")
+                raise_unsupported(
+                    layer, "averages with padding='same' over a free axis", "use padding='valid', or a fixed size"
+                )
             before, after = same_padding(axis or 0, window, stride, 1)
             if before != after:
-                refuse(
+                raise_unsupported(
                     layer,
                     f"pads an axis by {before} elements before and {after} after it, and Keras' backends average "
                     "over such a padding differently",

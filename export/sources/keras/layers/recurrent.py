@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from export.sources.keras.layers.activations import activation_name
 from export.sources.keras.layers.reset_before import ResetBeforeGru
-from export.sources.keras.layers.values import Value, ValueSpec, refuse
+from export.sources.keras.layers.values import Value, ValueSpec, raise_unsupported
 
 State = tuple[Tensor, ...]  # (h_BN,) or, of an LSTM, (h_BN, c_BN)
 # The positions of PyTorch's gates in Keras' kernels: i f g o of an LSTM, r z n of a GRU.
@@ -150,14 +150,18 @@ def convert_recurrent(layer: Any, _: ValueSpec) -> nn.Module:
     """keras.layers.SimpleRNN, LSTM and GRU. Raises ExportError for other than the usual activations."""
     kind = type(layer).__name__
     if layer.stateful:
-        refuse(layer, "keeps its state between calls (stateful=True)", "return the state and pass it as initial_state")
+        raise_unsupported(
+            layer, "keeps its state between calls (stateful=True)", "return the state and pass it as initial_state"
+        )
     names = [activation_name(layer.activation)]
     if kind != "SimpleRNN":
         names.append(activation_name(layer.recurrent_activation))
     expected = [["tanh"], ["relu"]] if kind == "SimpleRNN" else [["tanh", "sigmoid"]]
     if names not in expected:
         given = " and ".join(str(name) for name in names)
-        refuse(layer, f"has the activations {given}", f"expected {' or '.join(' and '.join(one) for one in expected)}")
+        raise_unsupported(
+            layer, f"has the activations {given}", f"expected {' or '.join(' and '.join(one) for one in expected)}"
+        )
     return Recurrent(
         _cell(layer, kind, names[0]),
         returns_sequences=bool(layer.return_sequences),
@@ -172,7 +176,7 @@ def convert_bidirectional(layer: Any, spec: ValueSpec) -> nn.Module:
     directions = []
     for part in (layer.forward_layer, layer.backward_layer):
         if type(part).__name__ not in GATES:
-            refuse(layer, f"wraps {type(part).__name__}", f"expected one of {', '.join(GATES)}")
+            raise_unsupported(layer, f"wraps {type(part).__name__}", f"expected one of {', '.join(GATES)}")
         directions.append(convert_recurrent(part, spec))
     forwards, backwards = directions
     assert isinstance(forwards, Recurrent)

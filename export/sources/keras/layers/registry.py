@@ -42,7 +42,7 @@ from export.sources.keras.layers.reshaping import (
     convert_up_sampling,
     convert_zero_padding,
 )
-from export.sources.keras.layers.values import PerStep, ValueSpec, per_step, refuse
+from export.sources.keras.layers.values import PerStep, ValueSpec, per_step, raise_unsupported
 
 Converter = Callable[..., nn.Module]
 
@@ -54,7 +54,7 @@ def convert_time_distributed(layer: Any, spec: ValueSpec) -> nn.Module:
     """keras.layers.TimeDistributed of a layer that treats all steps alike anyway."""
     name = type(layer.layer).__name__
     if name not in DISTRIBUTED:
-        refuse(layer, f"distributes {name} over the steps", f"expected one of {', '.join(DISTRIBUTED)}")
+        raise_unsupported(layer, f"distributes {name} over the steps", f"expected one of {', '.join(DISTRIBUTED)}")
     module = CONVERTERS[name](layer.layer, spec)
     assert isinstance(module, PerStep)
     return per_step(layer, module.module)

@@ -6,7 +6,7 @@ from typing import Any
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from export.sources.keras.layers.values import Function, ValueSpec, refuse, whole
+from export.sources.keras.layers.values import Function, ValueSpec, raise_unsupported, whole
 
 
 class Reshape(nn.Module):
@@ -54,15 +54,15 @@ def convert_permute(layer: Any, spec: ValueSpec) -> nn.Module:
 def convert_zero_padding(layer: Any, spec: ValueSpec) -> nn.Module:
     """keras.layers.ZeroPadding1D and ZeroPadding2D."""
     pairs = layer.padding if isinstance(layer.padding[0], list | tuple) else [layer.padding]
-    ends = [int(end) for pair in reversed(pairs) for end in pair]
+    paddings = [int(end) for pair in reversed(pairs) for end in pair]
     if layer.data_format == "channels_last":
-        ends = [0, 0, *ends]
-    return whole(layer, spec, Function(lambda x: nnf.pad(x, ends)))
+        paddings = [0, 0, *paddings]
+    return whole(layer, spec, Function(lambda x: nnf.pad(x, paddings)))
 
 
 def convert_up_sampling(layer: Any, spec: ValueSpec) -> nn.Module:
     """keras.layers.UpSampling2D, nearest or bilinear."""
     if layer.interpolation not in ("nearest", "bilinear"):
-        refuse(layer, f"interpolates with {layer.interpolation!r}", "expected 'nearest' or 'bilinear'")
+        raise_unsupported(layer, f"interpolates with {layer.interpolation!r}", "expected 'nearest' or 'bilinear'")
     is_last = layer.data_format == "channels_last"
     return whole(layer, spec, Repeat(size=layer.size, is_last=is_last, interpolation=layer.interpolation))

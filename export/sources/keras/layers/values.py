@@ -83,7 +83,7 @@ def per_step(layer: Any, module: nn.Module) -> PerStep:
 def whole(layer: Any, spec: ValueSpec, module: nn.Module) -> PerStep:
     """The module for a layer that mixes steps, or moves them. Raises ExportError if rows have lengths of their own."""
     if spec.has_lengths:
-        refuse(
+        raise_unsupported(
             layer,
             "mixes the steps of a series of free length, whose rows are padded when they are served together",
             "give the Input a fixed number of steps",
@@ -91,7 +91,7 @@ def whole(layer: Any, spec: ValueSpec, module: nn.Module) -> PerStep:
     return per_step(layer, module)
 
 
-def refuse(layer: Any, fault: str, remedy: str) -> NoReturn:
+def raise_unsupported(layer: Any, fault: str, remedy: str) -> NoReturn:
     """Raises ExportError that names the layer, what is wrong with it and the way out."""
     raise ExportError(STAGE, f"layer {layer.name!r} ({type(layer).__name__}) {fault}; {remedy}")
 
@@ -104,6 +104,12 @@ def weight(variable: Any) -> nn.Parameter:
 def optional_weight(variable: Any) -> nn.Parameter | None:
     """As `weight`; None if the layer has no such variable."""
     return None if variable is None else weight(variable)
+
+
+def bias(layer: Any) -> nn.Parameter | None:
+    """The bias of a layer; None if it has none, or only zeros, which a graph does not hold."""
+    value = optional_weight(layer.bias) if layer.use_bias else None
+    return None if value is None or not value.any() else value
 
 
 def axis_from_end(axis: int, spec: ValueSpec) -> int:

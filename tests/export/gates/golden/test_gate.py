@@ -12,7 +12,7 @@ from export.gates.golden import gate
 from export.gates.golden.gate import check_pool, choose_goldens, with_rounding
 from export.gates.golden.pool import Pool, draw_pool
 from export.gates.golden.reference import reference_cases
-from export.graph.exporter import EXAMPLE_SIZES
+from export.graph.capture import EXAMPLE_SIZES
 from export.mutation.corpus import draw_graph_mutants
 from service.contract.heads import LanguageModelHead
 from service.engine.verification.golden_inputs import PROMPTED

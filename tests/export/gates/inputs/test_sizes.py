@@ -46,8 +46,8 @@ def test_every_size_of_a_short_axis_is_tried_once() -> None:
 
 def test_drawn_and_clipped_sizes_are_within_the_bounds() -> None:
     one, rng = manifest(), np.random.default_rng(0)
-    drawn = [draw_sizes(one, rng)["height"] for _ in range(300)]
-    assert set(drawn) == set(range(8, 21))
+    heights = [draw_sizes(one, rng)["height"] for _ in range(300)]
+    assert set(heights) == set(range(8, 21))
     assert clip_sizes(one, {"height": 99, "width": 1, "steps": 3}) == {"height": 20, "width": 8}
 
 

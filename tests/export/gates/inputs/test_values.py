@@ -24,7 +24,7 @@ EXAMPLES = {
 }
 
 
-def drawn(dtype: Dtype, candidate: Candidate, shape: tuple[int, ...] = (500, 2)) -> np.ndarray:  # type: ignore[type-arg]
+def draw(dtype: Dtype, candidate: Candidate, shape: tuple[int, ...] = (500, 2)) -> np.ndarray:  # type: ignore[type-arg]
     spec = TensorSpec(name="features", dtype=dtype, shape=("batch", 2))
     examples = np.array([EXAMPLES[dtype]] * 4, spec.numpy_dtype)
     split = Split(inputs={"features": examples}, targets=np.empty(0, np.int64))
@@ -34,7 +34,7 @@ def drawn(dtype: Dtype, candidate: Candidate, shape: tuple[int, ...] = (500, 2))
 
 @pytest.mark.parametrize("dtype", EXAMPLES)
 def test_tensors_of_every_dtype_are_drawn_from_what_the_examples_have(dtype: Dtype) -> None:
-    values = drawn(dtype, make_candidate("tiny-regression"))
+    values = draw(dtype, make_candidate("tiny-regression"))
     assert values.shape == (500, 2)
     assert values.dtype == TensorSpec(name="x", dtype=dtype, shape=()).numpy_dtype
     low, high = min(EXAMPLES[dtype]), max(EXAMPLES[dtype])

@@ -21,7 +21,7 @@ def test_the_model_has_the_session_and_tokenizer_of_the_candidate(candidates: Ca
 
 def test_a_text_model_without_a_valid_tokenizer_is_refused(candidates: Candidates) -> None:
     text = candidates("tiny-text")
-    with pytest.raises(ExportError, match=r"requests: a text-classifier needs a tokenizer\.json"):
+    with pytest.raises(ExportError, match=r"requests: a model of texts needs a tokenizer\.json"):
         candidate_model(replace(text, tokenizer=None))
     with pytest.raises(ExportError, match=r"requests: tokenizer\.json: "):
         candidate_model(replace(text, tokenizer="{}"))

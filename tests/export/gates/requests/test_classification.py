@@ -45,7 +45,7 @@ def wrong_label(response: Response) -> None:
     [
         (wrong_probability, "rank 1: label .* PyTorch gives it"),
         (wrong_order, "rank 1: label .* at this rank"),
-        (unknown_label, "label 'eel' is none of the run's"),
+        (unknown_label, "label 'eel' is none of the source's"),
         (missing_prediction, "0 predictions for 1 items"),
         (missing_rank, "2 labels, expected 3"),
         (wrong_label, "its label is not the first of its top"),

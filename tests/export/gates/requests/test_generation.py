@@ -36,7 +36,7 @@ def test_the_check_does_not_use_the_tokenizer_of_the_candidate(candidates: Candi
     candidate = candidates("tiny-prenorm")
     request = next(prompt_cases(replace(candidate, tokenizer="not read")))
     request.check(answer_request_sync(candidate_model(candidate), {"model": candidate.manifest.name, **request.body}))
-    with pytest.raises(ExportError, match="requests: a language-model needs a tokenizer, its run has none"):
+    with pytest.raises(ExportError, match="requests: a model of texts needs a tokenizer, its source has none"):
         next(prompt_cases(replace(candidate, source=replace(candidate.source, tokenizer=None))))
 
 

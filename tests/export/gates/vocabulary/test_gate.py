@@ -73,14 +73,14 @@ def test_every_pair_of_swapped_labels_is_refused(candidates: Candidates, name: s
     for i, j in combinations(range(len(labels)), 2):
         swapped = list(labels)
         swapped[i], swapped[j] = labels[j], labels[i]
-        expected = f"label {i} of the manifest is {labels[j]!r}, the run has {labels[i]!r}"
+        expected = f"label {i} of the manifest is {labels[j]!r}, the source has {labels[i]!r}"
         assert refusal(with_labels(candidates(name), tuple(swapped))) == expected
 
 
 def test_a_missing_label_is_refused(candidates: Candidates) -> None:
     candidate = candidates("tiny-picture")
     labels = candidate.source.labels
-    assert refusal(with_labels(candidate, labels[:-1])) == "the manifest has 3 labels, the run 4"
+    assert refusal(with_labels(candidate, labels[:-1])) == "the manifest has 3 labels, the source 4"
 
 
 @pytest.mark.parametrize("name", TEXT_MODELS)
@@ -89,7 +89,7 @@ def test_another_tokenizer_than_the_runs_is_refused(candidates: Candidates, name
     assert "the candidate has none" in refusal(replace(candidate, tokenizer=None))
     assert "the source has none" in refusal(replace(candidate, source=replace(candidate.source, tokenizer=None)))
     swapped = edited(candidate, swap(5, 6))
-    assert refusal(replace(candidate, tokenizer=swapped)) == "tokenizer.json differs from the run's"
+    assert refusal(replace(candidate, tokenizer=swapped)) == "tokenizer.json differs from the source's"
     both = replace(candidate, source=replace(candidate.source, tokenizer=swapped), tokenizer=swapped)
     assert "was changed after the run" in refusal(both)
 

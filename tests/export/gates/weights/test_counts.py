@@ -9,10 +9,10 @@ from onnx import TensorProto, helper
 
 from export.candidate import Candidate
 from export.errors import ExportError
-from export.gates.weights.alone import Translation
 from export.gates.weights.counts import check_counts
 from export.gates.weights.gate import check_weights
 from export.gates.weights.source import Operator, read_source
+from export.gates.weights.translation import Translation
 from tests.export.conftest import Candidates
 from tests.export.edits import constant, node
 

@@ -251,7 +251,10 @@ def test_what_is_not_exported_may_change(candidates: Candidates) -> None:
     check_weights(replace(candidate, source=run_source(replace(candidate.source.run, model=model))))
 
 
-def test_a_parameter_that_the_model_never_uses_is_named_and_shared_weights_pass(runs: Runs) -> None:
-    weights = check_weights(make_candidate(replace(runs("tiny-rnn"), model=Idle())))
+def test_a_parameter_that_a_run_never_uses_is_refused_and_another_source_names_it(runs: Runs) -> None:
+    candidate = make_candidate(replace(runs("tiny-rnn"), model=Idle()))
+    with pytest.raises(ExportError, match="weights: 'idle' is used by no operator of the model"):
+        check_weights(candidate)
+    weights = check_weights(replace(candidate, source=replace(candidate.source, run=None)))
     assert weights.unused == ("idle", "mask")
     assert weights.transformations["transposed"] >= 1

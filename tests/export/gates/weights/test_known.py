@@ -2,10 +2,10 @@
 
 import pytest
 
-from export.gates.weights.alone import translate_alone
 from export.gates.weights.counts import MOVES
 from export.gates.weights.known import KNOWN, RECURRENT
 from export.gates.weights.trace import operator_name, trace_module
+from export.gates.weights.translation import translate_alone
 from tests.export.conftest import Candidates
 
 

@@ -29,7 +29,7 @@ FOLDERS: dict[str, tuple[str, Callable[[Path], Path]]] = {
         lambda folder: save(folder, vit(), ViTImageProcessorPil(size={"height": 16, "width": 16})),
     ),
     "gpt2": ("text-generation", lambda folder: save(folder, gpt2(), characters())),
-    "llama": ("text-generation", lambda folder: save(folder, llama(), characters(begins=True))),
+    "llama": ("text-generation", lambda folder: save(folder, llama(), characters(has_bos=True))),
 }
 
 

@@ -45,12 +45,12 @@ def wordpiece(*, truncation: int | None = None, padding: int | None = None) -> P
     )
 
 
-def characters(*, begins: bool = False) -> PreTrainedTokenizerFast:
-    """A tokenizer of characters, whose texts begin with <s> if `begins`."""
+def characters(*, has_bos: bool = False) -> PreTrainedTokenizerFast:
+    """A tokenizer of characters, whose texts begin with <s> if `has_bos`."""
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(CHARACTERS)}, unk_token=" "))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
-    if begins:
+    if has_bos:
         tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token=" ")
 

@@ -40,6 +40,8 @@ from tests.export.sources.huggingface.folders import LABELS, bert, pictures, sav
 
 TEXTS = ["elm", "Oak, maple and teakwood!", "sorbs rowan . yew ash birch ?", "ivy gum " * 5]
 LONG = "cedar pine " * 30
+# The first test of a model waits for all gates.
+pytestmark = pytest.mark.timeout(1200)
 Served = Callable[[str], tuple[Path, Model]]
 
 
@@ -48,7 +50,7 @@ def options(folder: Path, task: str, **others: Any) -> Namespace:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
+def adopted(tmp_path_factory: pytest.TempPathFactory) -> Served:
     """The folder of an adopted model, and the model as the service loads it, by name."""
 
     def serve(name: str) -> tuple[Path, Model]:
@@ -81,8 +83,8 @@ def run(auto: Any, folder: Path, **inputs: Any) -> Any:
         return auto.from_pretrained(folder)(**inputs)
 
 
-def test_a_classifier_gives_its_labels_alone_in_a_batch_and_cut(served: Served) -> None:
-    folder, model = served("classifier")
+def test_a_classifier_gives_its_labels_alone_in_a_batch_and_cut(adopted: Served) -> None:
+    folder, model = adopted("classifier")
     tokens = AutoTokenizer.from_pretrained(folder)(
         [*TEXTS, LONG], padding=True, truncation=True, max_length=20, return_tensors="pt"
     )
@@ -97,8 +99,8 @@ def test_a_classifier_gives_its_labels_alone_in_a_batch_and_cut(served: Served) 
         assert ask(model, texts=[text], truncate=True, top_k=4)["predictions"] == [prediction]
 
 
-def test_a_tagger_labels_the_tokens_of_the_text(served: Served) -> None:
-    folder, model = served("tagger")
+def test_a_tagger_labels_the_tokens_of_the_text(adopted: Served) -> None:
+    folder, model = adopted("tagger")
     tokens = AutoTokenizer.from_pretrained(folder)(TEXTS[1], return_tensors="pt")
     row = run(AutoModelForTokenClassification, folder, **tokens).logits[0, 1:-1].softmax(-1)
     [prediction] = ask(model, texts=[TEXTS[1]])["predictions"]
@@ -107,8 +109,8 @@ def test_a_tagger_labels_the_tokens_of_the_text(served: Served) -> None:
     assert [token["text"] for token in prediction["tokens"]][-3:] == ["teak", "wood", "!"]
 
 
-def test_an_embedding_is_the_mean_of_the_tokens(served: Served) -> None:
-    folder, model = served("embedder")
+def test_an_embedding_is_the_mean_of_the_tokens(adopted: Served) -> None:
+    folder, model = adopted("embedder")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     predictions = ask(model, texts=TEXTS)["predictions"]
     for text, prediction in zip(TEXTS, predictions, strict=True):
@@ -116,8 +118,8 @@ def test_an_embedding_is_the_mean_of_the_tokens(served: Served) -> None:
         np.testing.assert_allclose(prediction["embedding"], hidden.mean(0), atol=1e-5)
 
 
-def test_a_picture_of_any_size_is_resized_as_declared(served: Served) -> None:
-    folder, model = served("vit")
+def test_a_picture_of_any_size_is_resized_as_declared(adopted: Served) -> None:
+    folder, model = adopted("vit")
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     for size in ((40, 52), (61, 33)):
         picture = Image.fromarray(pictures(1, size=size)[0])
@@ -131,8 +133,8 @@ def test_a_picture_of_any_size_is_resized_as_declared(served: Served) -> None:
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_a_language_model_continues_as_generate_does(name: str, served: Served) -> None:
-    folder, model = served(name)
+def test_a_language_model_continues_as_generate_does(name: str, adopted: Served) -> None:
+    folder, model = adopted(name)
     tokenizer, reference = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     prompts = ["the ", "a", "zebra x", "rice and ", "quiz", "m.", "ho", "we"]
     completions = ask(model, prompt=prompts, temperature=0, max_tokens=20)["completions"]
@@ -141,16 +143,16 @@ def test_a_language_model_continues_as_generate_does(name: str, served: Served) 
         with torch.no_grad():
             settings = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": 1}
             row = reference.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, ids.shape[1] :]
-        ends = row.tolist().index(1) if 1 in row else len(row)
-        assert completion["tokens"] == ends
+        count = row.tolist().index(1) if 1 in row else len(row)
+        assert completion["tokens"] == count
         assert completion["finish_reason"] == ("stop" if 1 in row else "length")
-        assert completion["text"] == tokenizer.decode(row[:ends], skip_special_tokens=True)
+        assert completion["text"] == tokenizer.decode(row[:count], skip_special_tokens=True)
         assert ask(model, prompt=prompt, temperature=0, max_tokens=20)["completions"] == [completion]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_generation_stops_at_each_end_of_the_folder(name: str, served: Served) -> None:
-    _, model = served(name)
+def test_generation_stops_at_each_end_of_the_folder(name: str, adopted: Served) -> None:
+    _, model = adopted(name)
     assert model.tokenizer is not None
     body = {"prompt": "the ", "temperature": 0, "max_tokens": 20, "logprobs": True}
     [whole] = ask(model, **body)["completions"]

@@ -40,12 +40,12 @@ def test_the_graph_equals_the_model_on_texts_of_several_lengths(name: str, expor
 def test_neither_the_ids_nor_the_number_of_padding_steps_matter(exports: Exports) -> None:
     _, _, graph = exports("classifier")
     ids = np.array([[2, 9, 12, 3]])
-    alone = graph.run({"ids": ids, "lengths": np.array([4])})
+    single = graph.run({"ids": ids, "lengths": np.array([4])})
     for padding in (0, 7, 25):
         padded = np.full((2, 11), padding)
         padded[0, :4] = ids
         among = graph.run({"ids": padded, "lengths": np.array([4, 11])})
-        np.testing.assert_allclose(among["logits"][0], alone["logits"][0], atol=1e-6)
+        np.testing.assert_allclose(among["logits"][0], single["logits"][0], atol=1e-6)
 
 
 def test_a_roberta_has_the_positions_of_its_padding() -> None:
@@ -65,9 +65,9 @@ def test_a_decoder_classifies_by_the_last_token_that_is_no_padding() -> None:
     model = randomize(transformers.GPT2ForSequenceClassification(config))
     ids = torch.tensor([[5, 9, 12, 7, 7], [5, 8, 7, 6, 11]])
     with torch.no_grad():
-        alone = model(input_ids=ids[:1, :3]).logits
+        single = model(input_ids=ids[:1, :3]).logits
         logits, _ = LabelClassifier(model)(ids, torch.tensor([3, 5]))
-    torch.testing.assert_close(logits[:1], alone)
+    torch.testing.assert_close(logits[:1], single)
 
 
 def test_labels_that_do_not_exclude_each_other_have_probabilities_of_their_own() -> None:

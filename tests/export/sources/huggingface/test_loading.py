@@ -77,8 +77,8 @@ def test_weights_without_a_place_are_refused(folder: Path) -> None:
 
 def test_an_encoder_needs_no_pooler_and_no_head(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
-    kept = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
-    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    remaining = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
+    save_file(remaining, folder / "model.safetensors", metadata={"format": "pt"})
     assert load_model(folder, "feature-extraction").config.model_type == "bert"
 
 

@@ -24,15 +24,15 @@ def folder(tmp_path: Path) -> Path:
 def test_ids_are_those_of_transformers_with_special_tokens_when_cut(folder: Path, num_tokens: int) -> None:
     text = " ".join(["oak", "maplewood", "elm!"] * num_tokens)
     text = " ".join(text.split()[:num_tokens])
-    own = AutoTokenizer.from_pretrained(folder)
+    reference = AutoTokenizer.from_pretrained(folder)
     tokenizer = read_tokenizer(folder, cuts=True)
     assert tokenizer.max_steps == MAX_STEPS
     [ids] = tokenizer.encode([text], MAX_STEPS)
-    assert ids == own(text, truncation=True, max_length=MAX_STEPS)["input_ids"]
-    assert ids[0] == own.cls_token_id
-    assert ids[-1] == own.sep_token_id
+    assert ids == reference(text, truncation=True, max_length=MAX_STEPS)["input_ids"]
+    assert ids[0] == reference.cls_token_id
+    assert ids[-1] == reference.sep_token_id
     uncut = Tokenizer.from_str(tokenizer.content).encode(text).ids
-    assert uncut == own(text, truncation=False, padding=False)["input_ids"]
+    assert uncut == reference(text, truncation=False, padding=False)["input_ids"]
     # The rule of the service: the text's own tokens are cut at the end, before the special tokens are added.
     assert ids == [uncut[0], *uncut[1:-1][: MAX_STEPS - 2], uncut[-1]]
 

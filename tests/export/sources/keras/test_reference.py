@@ -14,8 +14,8 @@ def test_each_row_is_computed_alone_at_its_own_length() -> None:
     lengths = np.array([6, 2, 6, 1])
     [outputs] = run_keras(model, [series], lengths)
     for row, length in enumerate(lengths):
-        alone = model(series[row : row + 1, :length], training=False).detach().numpy()[0]
-        np.testing.assert_allclose(outputs[row, :length], alone, atol=1e-6)
+        single = model(series[row : row + 1, :length], training=False).detach().numpy()[0]
+        np.testing.assert_allclose(outputs[row, :length], single, atol=1e-6)
         assert not outputs[row, length:].any()
 
 

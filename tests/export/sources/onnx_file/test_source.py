@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from safetensors.numpy import load_file, save_file
 
 from export.__main__ import main
+from export.pipeline import export_model
 from export.sources.onnx_file.source import load
 from tests.export.sources.onnx_file.graphs import (
     golden,
@@ -294,3 +295,21 @@ def test_command_refuses_in_one_sentence_and_writes_nothing(tmp_path: Path, caps
     assert "does not come out of the graph" in errors
     assert "Traceback" not in errors
     assert not list(tmp_path.glob("bundles/*"))
+
+
+def test_text_labels_of_a_graph_are_exported(tmp_path: Path) -> None:
+    model, graph, x = sklearn_case("forest of text labels")
+    cases = {
+        f"{name}.{number}": array
+        for number, items in enumerate((x, x[:3]))
+        for name, array in (
+            ("X", items),
+            ("label", model.predict(items)),
+            ("probabilities", model.predict_proba(items).astype(np.float32)),
+        )
+    }
+    np.savez(tmp_path / "golden.npz", **cases)
+    given = options(written(tmp_path, graph), tmp_path / "golden.npz", name="forest")
+    manifest = export_model("onnx", given, tmp_path / "bundles", lambda _: None)
+    assert [(spec.name, spec.dtype) for spec in manifest.outputs] == [("label", "string"), ("probabilities", "float32")]
+    assert manifest.provenance.reference == "the given outputs"

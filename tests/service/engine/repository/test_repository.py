@@ -68,7 +68,7 @@ def test_descriptions_are_json_with_local_measurements(root: Path) -> None:
         assert details["provenance"]["metrics"] == {"test_accuracy": 0.5}
         assert details["invariance"]["level"] == "bitwise"
     assert repository.describe_model("tiny-texts")["labels"] == ["travel", "food", "sport"]
-    assert repository.describe_model("tiny-texts")["limits"] == {"max_items": 8, "max_steps": 6}
+    assert repository.describe_model("tiny-texts")["limits"] == {"max_items": 8, "max_steps": 6, "axes": {}}
 
 
 def test_measured_here_reflects_the_goldens(tmp_path: Path) -> None:

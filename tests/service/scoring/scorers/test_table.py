@@ -48,5 +48,5 @@ def test_unreadable_rows_stay_faults_and_no_row_scores_nothing(scorer: TableScor
 
 def test_many_rows_are_scored_in_order(scorer: TableScorer) -> None:
     records = [{**ROW, "age": i % 60} for i in range(100)]
-    alone = [scores(scorer, rows(record))[0] for record in records]
-    assert scores(scorer, rows(*records)) == alone
+    single = [scores(scorer, rows(record))[0] for record in records]
+    assert scores(scorer, rows(*records)) == single

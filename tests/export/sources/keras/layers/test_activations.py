@@ -45,13 +45,13 @@ def test_shared_slopes_take_rows_of_their_own_lengths() -> None:
 
 
 def test_function_of_ones_own_is_no_activation() -> None:
-    def own(x: Any) -> Any:
+    def declared(x: Any) -> Any:
         return x + 1
 
     assert activation_name(keras.activations.gelu) == "gelu"
-    assert activation_name(own) is None
+    assert activation_name(declared) is None
     with pytest.raises(ExportError, match="has the activation 'own'; expected one of linear, relu"):
-        build_twin(sequential((4,), layers.Activation(own)))
+        build_twin(sequential((4,), layers.Activation(declared)))
 
 
 def test_softmax_over_free_steps_is_refused() -> None:

@@ -18,8 +18,8 @@ def test_layer_is_one_of_keras(name: str) -> None:
 
 def test_every_layer_is_compared_with_keras() -> None:
     tests = "\n".join(path.read_text() for path in Path(__file__).parent.parent.rglob("test_*.py"))
-    missing = [name for name in CONVERTERS if f"layers.{name}" not in tests and f'"{name}"' not in tests]
-    assert set(missing) <= {"Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract"}  # merging.MERGES
+    absent = [name for name in CONVERTERS if f"layers.{name}" not in tests and f'"{name}"' not in tests]
+    assert set(absent) <= {"Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract"}  # merging.MERGES
 
 
 @pytest.mark.parametrize(

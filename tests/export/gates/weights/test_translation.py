@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from export.errors import ExportError
-from export.gates.weights.alone import Number, Rearranged, signature_of, translate_alone
 from export.gates.weights.trace import operator_name, trace_module
+from export.gates.weights.translation import Number, Rearranged, signature_of, translate_alone
 from service.contract.tensors import float32
 from tests.export.graph.modules import module_source
 
