@@ -176,7 +176,7 @@ def _convert(image: ImageFile.ImageFile, spec: ImageSpec, pointer: str) -> Pillo
     if any(";16" in str(tile.args) for tile in image.tile):
         raise fault(pointer, "expected 8 bits per channel, got 16")
     if not image.has_transparency_data:
-        return image.convert(spec.mode)
+        return image if image.mode == spec.mode else image.convert(spec.mode)
     rgba = image.convert("RGBA")
     lowest = int(np.asarray(rgba)[..., 3].min())
     if lowest < 255:
