@@ -14,6 +14,7 @@ from benchmarks.peers.workloads import NUM_ITEMS, Workload
 ATOL = 1e-4
 NUM_REQUESTS = 96
 READY_TIMEOUT_S = 180.0
+ANSWER_TIMEOUT_S = 120.0  # large models answer 16 requests at once slowly
 
 
 def wait_until_ready(server: Server, workload: Workload, formats: list[WireFormat]) -> None:
@@ -46,13 +47,19 @@ def check(server: Server, peer: Peer, workload: Workload, wire_format: WireForma
     sizes = [*rng.integers(1, 5, NUM_REQUESTS), workload.max_rows]
     starts = [int(rng.integers(0, NUM_ITEMS - size + 1)) for size in sizes]
     items = [slice(start, start + int(size)) for start, size in zip(starts, sizes, strict=True)]
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client, ThreadPoolExecutor(16) as pool:
+    with (
+        httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=ANSWER_TIMEOUT_S) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
         return max(pool.map(lambda rows: _difference(client, peer, workload, wire_format, rows), items))
 
 
 def _difference(client: httpx.Client, peer: Peer, workload: Workload, wire_format: WireFormat, items: slice) -> float:
     request = wire_format.encode(workload, items)
-    response = client.post(request.path, content=request.body, headers=request.headers)
+    try:
+        response = client.post(request.path, content=request.body, headers=request.headers)
+    except httpx.TransportError as error:
+        raise PeerError(f"{request.path}: no answer: {type(error).__name__} {error}") from error
     if response.status_code != 200:
         raise PeerError(f"{request.path}: status {response.status_code}: {response.text[:120]}")
     if peer.check == "status":

@@ -4,7 +4,7 @@ Invariant: a body that cannot be parsed raises one EkibenError whose faults poin
 The parser coerces nothing: it accepts neither strings nor booleans as numbers, and rejects NaN.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -49,10 +49,9 @@ def check_items(items: Sequence[Any], manifest: Manifest, pointer: str) -> None:
         raise type_fault(pointer, f"1 to {manifest.limits.max_items} items", list(items))
 
 
-def check_unused_fields(fields: Collection[str], given: set[str], manifest: Manifest, accepted: str) -> None:
+def check_unused_fields(fields: Iterable[str], given: set[str], manifest: Manifest, accepted: str) -> None:
     """Raise EkibenError if the request gives `fields` that this model does not use; `accepted` names those it uses."""
-    if not given.isdisjoint(fields):
-        unused = [field for field in fields if field in given]
+    if unused := [field for field in fields if field in given]:
         detail = f"not a field for {manifest.name}, which takes {accepted}"
         raise invalid_request([Fault(pointer=f"/{field}", detail=detail) for field in unused])
 

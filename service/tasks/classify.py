@@ -15,7 +15,7 @@ from service.tasks.readers.image import EXAMPLE_PNG
 
 EXAMPLE: JsonObject = {"model": "mnist-cnn", "images": [EXAMPLE_PNG], "top_k": 3}
 # By the field of the items, the fields of the other readers.
-UNUSED_FIELDS = {"images": ("rows",), "rows": ("images",)}
+UNUSED_FIELDS = {"images": frozenset({"rows"}), "rows": frozenset({"images"})}
 
 
 class ClassifyRequest(RequestBody):
@@ -53,8 +53,9 @@ class ClassifyAnswer(AnswerBody):
 
 async def classify(model: Model, runner: Runner, request: ClassifyRequest, context: RequestContext) -> JsonObject:
     """Classify all items of the request; returns a `ClassifyAnswer`."""
-    field = READERS[model.manifest.reader.kind].field
-    check_unused_fields(UNUSED_FIELDS[field], request.model_fields_set, model.manifest, f"`{field}`")
+    field, given = READERS[model.manifest.reader.kind].field, request.model_fields_set
+    if not UNUSED_FIELDS[field].isdisjoint(given):
+        check_unused_fields(UNUSED_FIELDS[field], given, model.manifest, f"`{field}`")
     return await predict_items(model, runner, vars(request), context)
 
 

@@ -6,7 +6,6 @@ its request. Items of different shapes are computed in different runs.
 
 import asyncio
 from collections.abc import Iterable
-from operator import attrgetter
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -27,7 +26,6 @@ from service.tasks.readers.payload import Fields, Group, Payload
 
 # Outputs of this size take an event loop about a millisecond to write as lists; larger ones leave it.
 MAX_INLINE_BYTES = 1 << 17
-NUM_BYTES = attrgetter("nbytes")
 Threshold = Annotated[
     float | None,
     Field(ge=0, le=1, description="models of several labels: the lowest probability of a label in the answer"),
@@ -98,13 +96,18 @@ async def predict_upload(
         field = READERS[model.manifest.reader.kind].field
         detail = f"expected application/json with `{field}`: {model.manifest.name} reads no image files"
         raise EkibenError("unsupported-media-type", detail)
-    return await _answer(model, runner, await read_file(model, runner, content, context), fields, context)
+    payload = await read_file(model, runner, content, context)
+    return _answer(model, await _predict_group(model, runner, payload.groups[0], payload, fields, context))
 
 
 async def predict_items(model: Model, runner: Runner, fields: Fields, context: RequestContext) -> JsonObject:
     """Read the items of a request, compute and answer; `fields` are those of its body."""
     payload = await READERS[model.manifest.reader.kind].read(model, runner, fields, context)
-    return await _answer(model, runner, payload, fields, context)
+    if len(payload.groups) == 1:
+        return _answer(model, await _predict_group(model, runner, payload.groups[0], payload, fields, context))
+    runs = [_predict_group(model, runner, group, payload, fields, context) for group in payload.groups]
+    results = await asyncio.gather(*runs, return_exceptions=True)
+    return _answer(model, _in_order(payload.groups, results))
 
 
 def check_fields(request: RequestBody, manifest: Manifest) -> None:
@@ -120,17 +123,8 @@ def accepted_fields(manifest: Manifest) -> tuple[str, ...]:
     return (reader.field, *reader.options(manifest), *head.options(manifest))
 
 
-async def _answer(
-    model: Model, runner: Runner, payload: Payload, fields: Fields, context: RequestContext
-) -> JsonObject:
-    manifest, groups = model.manifest, payload.groups
-    if len(groups) == 1:
-        predictions = await _predict_group(model, runner, groups[0], payload, fields, context)
-    else:
-        runs = [_predict_group(model, runner, group, payload, fields, context) for group in groups]
-        results = await asyncio.gather(*runs, return_exceptions=True)
-        predictions = _in_order(groups, results)
-    return {"model": manifest.name, "version": manifest.version, "predictions": predictions}
+def _answer(model: Model, predictions: list[JsonObject]) -> JsonObject:
+    return {"model": model.manifest.name, "version": model.manifest.version, "predictions": predictions}
 
 
 async def _predict_group(  # noqa: PLR0917
@@ -145,7 +139,10 @@ async def _predict_group(  # noqa: PLR0917
         if not error.faults or (payload.is_list and len(payload.groups) == 1):
             raise
         raise _relocated(error, group, payload) from error
-    if max(map(NUM_BYTES, outputs.values())) > MAX_INLINE_BYTES:
+    num_bytes = 0
+    for output in outputs.values():
+        num_bytes += output.nbytes
+    if num_bytes > MAX_INLINE_BYTES:
         predictions = await runner.call_host(head.answers, manifest, outputs, group, fields, context=context)
     else:
         predictions = head.answers(manifest, outputs, group, fields)

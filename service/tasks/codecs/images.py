@@ -49,12 +49,12 @@ def read_image(item: Any, spec: ImageSpec, pointer: str, limits: RequestLimits |
             return decode_image(_from_base64(item, pointer), spec, pointer, limits)
         case bytes():
             return decode_image(item, spec, pointer, limits)
-        case np.ndarray():
-            return _resized(_checked_array(item, spec, pointer, limits), spec, pointer)
         case list():
             if spec.has_one_size:
                 return parse_pixels(item, spec.fixed_shape, pointer)
             return _resized(parse_pixels(item, _list_shape(item, spec, pointer, limits), pointer), spec, pointer)
+        case np.ndarray():
+            return _resized(_checked_array(item, spec, pointer, limits), spec, pointer)
         case _:
             raise type_fault(pointer, "a base64 PNG or JPEG or a nested list of pixels", item)
 
@@ -176,7 +176,7 @@ def _convert(image: ImageFile.ImageFile, spec: ImageSpec, pointer: str) -> Pillo
     if any(";16" in str(tile.args) for tile in image.tile):
         raise fault(pointer, "expected 8 bits per channel, got 16")
     if not image.has_transparency_data:
-        return image.convert(spec.mode)
+        return image if image.mode == spec.mode else image.convert(spec.mode)
     rgba = image.convert("RGBA")
     lowest = int(np.asarray(rgba)[..., 3].min())
     if lowest < 255:

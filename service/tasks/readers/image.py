@@ -39,7 +39,7 @@ async def read(model: Model, runner: Runner, fields: Fields, context: RequestCon
     if is_quick(reader, len(items)):
         images = [read_image(item, reader, f"/images/{i}", manifest.limits) for i, item in enumerate(items)]
         inputs = {"images": images[0][None] if len(images) == 1 else np.stack(images)}
-        return Payload(pointer="/images", groups=(Group(inputs, range(len(images))),))
+        return Payload("/images", (Group(inputs, range(len(images))),))
     images = [
         await runner.call_host(read_item, item, manifest, f"/images/{i}", context=context)
         for i, item in enumerate(items)
