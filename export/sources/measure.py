@@ -12,6 +12,8 @@ from service.contract.heads import Head, LabelsHead, MultilabelHead, TokenLabels
 from training.recipe import IGNORE_INDEX
 
 MAX_BATCH = 64
+# How far the sum of probabilities is from 1, and how far rounding takes one of them below 0.
+MAX_SUM_ERROR, MAX_BELOW = 1e-2, 1e-5
 
 
 def measure(head: Head, payload: Payload, predict: Predict) -> dict[str, float]:
@@ -30,6 +32,34 @@ def measure(head: Head, payload: Payload, predict: Predict) -> dict[str, float]:
         total, count = total + part, count + number
     name = "test_mean_absolute_error" if isinstance(head, ValuesHead) else "test_accuracy"
     return {name: total / max(count, 1)}
+
+
+def check_scores(head: Head, payload: Payload, predict: Predict) -> None:
+    """Raise ValueError if the scores of labels are no probabilities, or were probabilities before their softmax."""
+    if not isinstance(head, LabelsHead | MultilabelHead):
+        return
+    _, inputs = take_items(payload, np.arange(min(len(payload.split), MAX_BATCH)))
+    outputs = predict(inputs)
+    scores = outputs["probabilities"].astype(np.float64)
+    is_sum_one = isinstance(head, MultilabelHead) or bool(np.abs(scores.sum(-1) - 1).max() <= MAX_SUM_ERROR)
+    if scores.min() < -MAX_BELOW or scores.max() > 1 + MAX_SUM_ERROR or not is_sum_one:
+        raise ValueError(
+            f"the output for the head {head.kind} holds {scores.min():.3g} to {scores.max():.3g} and is no "
+            "probability; "
+            'set activation = "softmax" or "sigmoid" in [head]'
+        )
+    logits = outputs.get("logits")
+    if isinstance(head, LabelsHead) and logits is not None and logits.shape[-1] > 1 and are_probabilities(logits):
+        raise ValueError(
+            "the output holds probabilities already, each row with the sum 1, and a softmax would change them; "
+            'set activation = "none" in [head]'
+        )
+
+
+def are_probabilities(array: Array) -> bool:
+    """Whether every row holds numbers from 0 whose sum is 1."""
+    sums = array.astype(np.float64).sum(-1)
+    return array.ndim > 1 and bool((array >= -MAX_BELOW).all() and np.abs(sums - 1).max() <= MAX_SUM_ERROR)
 
 
 def _score(head: Head, outputs: dict[str, Array], expected: Array) -> tuple[float, int]:

@@ -1,6 +1,7 @@
 """Classifiers of pictures: preprocessor_config.json as a declared resize, and the rest of it as nodes of the graph.
 
-Invariant: a picture that the service resizes as declared gives the pixel values that the folder's own image processor computes.
+Invariant: a picture that the service resizes as declared gives the pixel values that the folder's own image processor
+computes.
 
 Shapes: B batch, H height, W width, C channels.
 """

@@ -17,7 +17,7 @@ import torch
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
 from export.sources.float64 import float64_twin
-from export.sources.measure import measure
+from export.sources.measure import check_scores, measure
 from export.sources.module.adapter import Adapter, run_adapter, to_tensors
 from export.sources.module.declared import declare_outputs
 from export.sources.module.factory import Made, make_module, read_pt2
@@ -45,6 +45,7 @@ def load(options: Namespace) -> Loaded:
     adapter = adapt(made, spec, payload)
     head, outputs = declare_outputs(spec, adapter, payload)
     predict = predictor(adapter, outputs)
+    check_scores(head, payload, predict)
     return Loaded(
         source=Source(
             name=options.name or spec.name or bundle_name(options.weights or Path(options.model)),

@@ -28,6 +28,15 @@ def load_weights(module: nn.Module, path: Path) -> None:
             raise ValueError(f"{path}: {key} holds NaN")
     # Tied weights are stored once.
     module.load_state_dict(weights, strict=False)
+    loaded = module.state_dict()
+    for key, tensor in weights.items():
+        if tensor.is_floating_point() != loaded[key].is_floating_point() or not torch.equal(
+            loaded[key], tensor.to(loaded[key].dtype)
+        ):
+            raise ValueError(
+                f"{path}: {key} is {tensor.dtype} and not what the module holds of it ({loaded[key].dtype}); weights "
+                "that the module ties must be equal in the file, and whole numbers are no floats"
+            )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

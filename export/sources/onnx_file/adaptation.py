@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from export.source import Array, Predict
-from export.sources.measure import measure
+from export.sources.measure import are_probabilities, measure
 from export.sources.module.adapter import Adapter, run_adapter, to_tensors
 from export.sources.module.declared import declare_outputs
 from export.sources.module.inputs import build_input
@@ -29,8 +29,6 @@ from service.contract.readers import SeriesReader
 from service.contract.tensors import Specs, to_rows
 
 FLOATS = {"float16", "float32", "float64"}
-# How far the sum of probabilities is from 1, and how far rounding takes one of them below 0.
-MAX_SUM_ERROR, MAX_BELOW = 1e-2, 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,7 @@ def with_output(spec: Spec, graph: ForeignGraph, goldens: Goldens) -> Spec:
         raise ValueError(f"{goldens.path} lacks the output {name!r} of the graph, which the head reads")
     changes: dict[str, Any] = {"output": name}
     if isinstance(head, LabelsPart | TokenLabelsPart) and "activation" not in head.model_fields_set:
-        changes |= {"activation": "none"} if all(_are_probabilities(array) for array in given) else {}
+        changes |= {"activation": "none"} if all(are_probabilities(array) for array in given) else {}
     return spec.model_copy(update={"head": head.model_copy(update=changes)})
 
 
@@ -97,11 +95,6 @@ def _output_name(head: Any, graph: ForeignGraph) -> str:
     if not names:
         raise ValueError(f"the graph gives {listed}; the head {head.kind} needs an output of floats")
     return names[0]
-
-
-def _are_probabilities(array: Array) -> bool:
-    sums = array.astype(np.float64).sum(-1)
-    return array.ndim > 1 and bool((array >= -MAX_BELOW).all() and np.abs(sums - 1).max() <= MAX_SUM_ERROR)
 
 
 def adapt_graph(spec: Spec, graph: ForeignGraph, goldens: Goldens, reference: Reference) -> tuple[Answers, Adapter]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.sources.measure import measure
+from export.sources.measure import check_scores, measure
 from export.sources.payload import read_payload
 from export.spec import parse_spec
 from service.contract.heads import EmbeddingHead, Head, LabelsHead, MultilabelHead, TokenLabelsHead, ValuesHead
@@ -55,3 +55,28 @@ def test_steps_behind_the_end_do_not_count(tmp_path: Path) -> None:
 def test_other_heads_have_no_metric(tmp_path: Path) -> None:
     head = EmbeddingHead(size=2, normalized=False)
     assert measured(tmp_path, head, {"kind": "embedding"}, np.arange(70), "embedding") == {}
+
+
+@pytest.mark.parametrize(
+    ("scores", "outputs", "message"),
+    [
+        ([[0.2, 0.8]], {}, None),
+        ([[0.2, 0.9]], {}, "is no probability; set activation"),
+        ([[-3.0, 4.0]], {}, "holds -3 to 4 and is no probability"),
+        ([[0.4, 0.6]], {"logits": [[0.1, 0.9]]}, "holds probabilities already"),
+        ([[0.4, 0.6]], {"logits": [[-0.1, 0.3]]}, None),
+    ],
+)
+def test_scores_are_probabilities_once(
+    scores: list[list[float]], outputs: dict[str, Any], message: str | None, tmp_path: Path
+) -> None:
+    arrays = {name: np.array(value, np.float32) for name, value in {"probabilities": scores, **outputs}.items()}
+    np.savez(tmp_path / "e.npz", x=X)
+    spec = parse_spec({"reader": {"kind": "tensors"}, "head": {"kind": "labels", "labels": 2}}, tmp_path / "s.toml")
+    payload = read_payload(spec, tmp_path / "e.npz")
+    head = LabelsHead(labels=("a", "b"))
+    if message is None:
+        check_scores(head, payload, lambda _: arrays)
+    else:
+        with pytest.raises(ValueError, match=message):
+            check_scores(head, payload, lambda _: arrays)
