@@ -82,7 +82,7 @@ def test_killed_job_resumes_and_computes_only_what_is_missing(
 def test_workers_are_pinned_if_there_is_one_per_core(
     more: int, make_input: MakeInput, served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    family, source = make_input("csv", 100)
+    family, source = make_input("csv", 6000)
     allowed = os.sched_getaffinity(0)
     other_children = psutil.Process().children()
     affinity: dict[int, list[int]] = {}
@@ -96,7 +96,9 @@ def test_workers_are_pinned_if_there_is_one_per_core(
 
     monkeypatch.setattr(ProgressBar, "add_done", add_done)
     count = len(allowed) + more
-    run.score(NAMES[family], [source], tmp_path / "out", bundles=served_bundles, device="cpu", workers=count)
+    run.score(
+        NAMES[family], [source], tmp_path / "out", bundles=served_bundles, device="cpu", workers=count, shard_rows=16
+    )
     assert sorted(affinity.values()) == (sorted([core] for core in allowed) if not more else [sorted(allowed)] * count)
 
 
