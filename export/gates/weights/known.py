@@ -1,6 +1,6 @@
 """What the common operators of PyTorch become in ONNX, known by heart: one node of each name.
 
-Every other operator is translated by itself; see `alone`.
+Every other operator is translated by itself: see `translation`.
 """
 
 RECURRENT = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}

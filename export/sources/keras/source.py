@@ -12,7 +12,6 @@ import torch
 
 from export.errors import ExportError
 from export.graph.recurrent import OPSET
-from export.source import Source
 from export.sources.keras.first_spec import draft_spec
 from export.sources.keras.layers.values import STAGE
 from export.sources.keras.loading import load_model
@@ -22,12 +21,12 @@ from export.sources.keras.twin import build_twin
 from export.sources.measure import measure
 from export.sources.module.declared import declare_outputs
 from export.sources.module.factory import Made
-from export.sources.module.source import adapt, bundle_name, float64_predictor, hashes, predictor
+from export.sources.module.source import adapt, float64_predictor, predictor
 from export.sources.payload import read_payload
 from export.sources.registry import Loaded
 from export.sources.run import exporter_versions
+from export.sources.spec_source import bundle_name, spec_source
 from export.spec import SeriesPart, Spec, TextPart, parse_spec, read_spec
-from service.manifest import Provenance
 from training.keras_models.backend import import_keras
 
 REFERENCE = "Keras"
@@ -55,40 +54,27 @@ def load(options: Namespace) -> Loaded:
     head, outputs = declare_outputs(spec, adapter, payload)
     reference.outputs = adapter.outputs
     predict = predictor(reference, outputs)
-    return Loaded(
-        source=Source(
-            name=options.name or spec.name or bundle_name(path),
-            summary=spec.summary or f"The Keras model {path.name}",
-            reader=payload.reader,
-            head=head,
-            inputs=payload.inputs,
-            outputs=outputs,
-            limits=payload.limits,
-            examples=payload.split,
-            predict=predict,
-            predict_float64=float64_predictor(adapter, outputs, payload),
-            module=adapter,
-            provenance=Provenance(
-                recipe="keras",
-                reference=REFERENCE,
-                commit="",
-                seed=0,
-                steps=0,
-                dataset=spec.dataset or options.examples.name,
-                data=hashes(path, options.examples, options.spec),
-                metrics=measure(head, payload, predict),
-                versions=exporter_versions() | {"keras": import_keras().__version__},
-                opset=OPSET,
-            ),
-            note=spec.note
-            or f"The {len(payload.split)} examples with which export compared the Keras model `{path.name}`.",
-            atol=spec.tolerance.atol,
-            rtol=spec.tolerance.rtol,
-            invariance=spec.invariance,
-            control_flow=spec.control_flow,
-            tokenizer=payload.tokenizer,
-        )
+    source = spec_source(
+        spec,
+        payload,
+        name=options.name or spec.name or bundle_name(path),
+        summary=f"The Keras model {path.name}",
+        note=spec.note
+        or f"The {len(payload.split)} examples with which export compared the Keras model `{path.name}`.",
+        recipe="keras",
+        reference=REFERENCE,
+        dataset=spec.dataset or options.examples.name,
+        files=(path, options.examples, options.spec),
+        head=head,
+        outputs=outputs,
+        predict=predict,
+        predict_float64=float64_predictor(adapter, outputs, payload),
+        module=adapter,
+        metrics=measure(head, payload, predict),
+        versions=exporter_versions() | {"keras": import_keras().__version__},
+        opset=OPSET,
     )
+    return Loaded(source=source)
 
 
 def _checked_states(spec: Spec, states: tuple[StatefulLayer, ...]) -> tuple[StatefulLayer, ...]:

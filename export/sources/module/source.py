@@ -4,8 +4,6 @@ The module's factory is imported from the current folder and called with the key
 adapted module (export.sources.module.adapter) is both the reference and what is traced.
 """
 
-import hashlib
-import re
 import warnings
 from argparse import Namespace
 from collections.abc import Mapping
@@ -15,7 +13,7 @@ import numpy as np
 import torch
 
 from export.graph.recurrent import OPSET
-from export.source import Array, Predict, Source
+from export.source import Array, Predict
 from export.sources.float64 import float64_twin
 from export.sources.measure import check_scores, measure
 from export.sources.module.adapter import Adapter, run_adapter, to_tensors
@@ -27,13 +25,14 @@ from export.sources.module.weights_file import load_weights
 from export.sources.payload import Payload, read_payload
 from export.sources.registry import Loaded
 from export.sources.run import exporter_versions
+from export.sources.spec_source import bundle_name, spec_source
 from export.sources.trials import take_items
 from export.spec import Spec, parse_spec, read_spec
 from service.contract.readers import SeriesReader
 from service.contract.tensors import Specs, to_rows
-from service.manifest import MAX_MODEL_NAME, Provenance
 
 PT2 = ".pt2"
+PYTORCH = "PyTorch"
 ANY_TENSORS = {"reader": {"kind": "tensors"}, "head": {"kind": "tensors"}}
 
 
@@ -46,39 +45,26 @@ def load(options: Namespace) -> Loaded:
     head, outputs = declare_outputs(spec, adapter, payload)
     predict = predictor(adapter, outputs)
     check_scores(head, payload, predict)
-    return Loaded(
-        source=Source(
-            name=options.name or spec.name or bundle_name(options.weights or Path(options.model)),
-            summary=spec.summary or f"The module {options.model}",
-            reader=payload.reader,
-            head=head,
-            inputs=payload.inputs,
-            outputs=outputs,
-            limits=payload.limits,
-            examples=payload.split,
-            predict=predict,
-            predict_float64=float64_predictor(adapter, outputs, payload),
-            module=adapter,
-            provenance=Provenance(
-                recipe="module",
-                commit="",
-                seed=0,
-                steps=0,
-                dataset=spec.dataset or options.examples.name,
-                data=hashes(options.weights, made.source_file, options.examples, options.spec),
-                metrics=measure(head, payload, predict),
-                versions=exporter_versions(),
-                opset=OPSET,
-            ),
-            note=spec.note
-            or f"The {len(payload.split)} examples with which export compared the module `{options.model}`.",
-            atol=spec.tolerance.atol,
-            rtol=spec.tolerance.rtol,
-            invariance=spec.invariance,
-            control_flow=spec.control_flow,
-            tokenizer=payload.tokenizer,
-        )
+    source = spec_source(
+        spec,
+        payload,
+        name=options.name or spec.name or bundle_name(options.weights or Path(options.model)),
+        summary=f"The module {options.model}",
+        note=spec.note or f"The {len(payload.split)} examples with which export compared the module `{options.model}`.",
+        recipe="module",
+        reference=PYTORCH,
+        dataset=spec.dataset or options.examples.name,
+        files=(options.weights, made.source_file, options.examples, options.spec),
+        head=head,
+        outputs=outputs,
+        predict=predict,
+        predict_float64=float64_predictor(adapter, outputs, payload),
+        module=adapter,
+        metrics=measure(head, payload, predict),
+        versions=exporter_versions(),
+        opset=OPSET,
     )
+    return Loaded(source=source)
 
 
 def adapt(made: Made, spec: Spec, payload: Payload) -> Adapter:
@@ -109,12 +95,6 @@ def reader_names(adapter: Adapter, payload: Payload) -> list[str]:
     _, inputs = take_items(payload, np.arange(1))
     with torch.no_grad():
         return list(adapter.reader(*to_tensors(adapter, inputs)))
-
-
-def bundle_name(path: Path) -> str:
-    """A name for a bundle, made of the name of a file or of a factory."""
-    name = re.sub("[^a-z0-9]+", "-", re.split("[.:]", path.name)[0].lower()).strip("-")
-    return name[:MAX_MODEL_NAME].strip("-") or "model"
 
 
 def _read_spec(options: Namespace) -> Spec:
@@ -163,12 +143,3 @@ def float64_predictor(adapter: Adapter, outputs: Specs, payload: Payload) -> Pre
     except Exception:  # noqa: BLE001
         return None
     return predict
-
-
-def hashes(*paths: Path | None) -> dict[str, str]:
-    return {path.name: _hash(path) for path in paths if path is not None}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

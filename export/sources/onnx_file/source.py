@@ -4,7 +4,6 @@ The given outputs are compared first, element by element. For all other inputs t
 without optimisation; the account of weights does not apply to it.
 """
 
-import hashlib
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ import onnx
 import onnxruntime
 
 from export.source import Array, Source
-from export.sources.module.source import bundle_name
 from export.sources.onnx_file.adaptation import Answers, adapt_graph, as_payload, with_output
 from export.sources.onnx_file.adapted import adapted_graph, served_graph
 from export.sources.onnx_file.axes import axis_sizes, check_declared, input_axes, output_axes
@@ -24,10 +22,10 @@ from export.sources.onnx_file.items import payload_of
 from export.sources.onnx_file.reference import Reference
 from export.sources.payload import Payload, wanted_arrays
 from export.sources.registry import Loaded
+from export.sources.spec_source import bundle_name, spec_source
 from export.spec import Spec, TensorPart, TensorsOutPart, TensorsPart, parse_spec, read_spec
 from service.contract.heads import TensorsHead
 from service.contract.tensors import BATCH, TensorSpec
-from service.manifest import Provenance
 
 ANY_TENSORS = {"reader": {"kind": "tensors"}, "head": {"kind": "tensors"}}
 REFERENCE = "the given outputs"
@@ -110,41 +108,25 @@ def _check_given(names: list[str], graph: ForeignGraph, goldens: Goldens) -> Non
 def _source(options: Namespace, spec: Spec, graph: ForeignGraph, goldens: Goldens, answers: Answers) -> Source:
     payload: Payload = answers.payload
     versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
-    return Source(
+    return spec_source(
+        spec,
+        payload,
         name=options.name or spec.name or bundle_name(graph.path),
-        summary=spec.summary or f"The graph {graph.path.name}",
-        reader=payload.reader,
-        head=answers.head,
-        inputs=payload.inputs,
-        outputs=answers.outputs,
-        limits=payload.limits,
-        examples=payload.split,
-        predict=answers.predict,
-        predict_float64=None,
-        module=None,
-        provenance=Provenance(
-            recipe="onnx",
-            reference=REFERENCE,
-            commit="",
-            seed=0,
-            steps=0,
-            dataset=goldens.path.name,
-            data=_hashes(graph.path, goldens.path, options.spec),
-            metrics=answers.metrics,
-            versions=versions,
-            opset=graph.opset,
-        ),
+        summary=f"The graph {graph.path.name}",
         note=(
             f"The {len(payload.split)} golden items that came with `{graph.path.name}`. The graph gives the given "
             "outputs for them."
         ),
-        atol=spec.tolerance.atol,
-        rtol=spec.tolerance.rtol,
-        invariance=spec.invariance,
-        control_flow=spec.control_flow,
-        tokenizer=payload.tokenizer,
+        recipe="onnx",
+        reference=REFERENCE,
+        dataset=goldens.path.name,
+        files=(graph.path, goldens.path, options.spec),
+        head=answers.head,
+        outputs=answers.outputs,
+        predict=answers.predict,
+        predict_float64=None,
+        module=None,
+        metrics=answers.metrics,
+        versions=versions,
+        opset=graph.opset,
     )
-
-
-def _hashes(*paths: Path | None) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path is not None}

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from export.sources.module.source import bundle_name, load
+from export.sources.module.source import load
 from tests.export.sources.own_model import CODE, options, write_own_model
 
 
@@ -118,10 +118,3 @@ def test_a_program_of_one_batch_size_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "examples.npz", features=np.eye(16, 3, dtype=np.float32))
     with pytest.raises(ValueError, match=r"the model fails on the first examples \(features \[2, 3\]\)"):
         load(options([str(tmp_path / "m.pt2"), "--examples", str(tmp_path / "examples.npz")]))
-
-
-@pytest.mark.parametrize(
-    ("path", "name"), [("My Model_v2.safetensors", "my-model-v2"), ("pkg.net:Net", "pkg"), ("___", "model")]
-)
-def test_names_of_bundles(path: str, name: str) -> None:
-    assert bundle_name(Path(path)) == name
