@@ -211,7 +211,7 @@ def test_documented_limits_are_those_of_the_reader() -> None:
     limits = {MANIFEST: MAX_MANIFEST_BYTES, **MAX_FILE_BYTES, MODEL: MAX_FILE_BYTES[MODEL] + 1}
     assert sizes == limits | {
         "any other file": MAX_OTHER_FILE_BYTES,
-        "all files but `model.onnx.data`": MAX_BUNDLE_BYTES,
+        "all files": MAX_BUNDLE_BYTES,
     }
     contents = {name.strip("`"): content.strip() for name, _, _, content in rows}
     assert contents[MANIFEST].startswith(f"{MAX_FILES} files; ")
