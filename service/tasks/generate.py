@@ -14,8 +14,9 @@ from pydantic import ConfigDict, Field
 
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
-from service.engine.generation.decoder import GenerationParams, NotFiniteLogitsError, generate_tokens
-from service.engine.generation.sampling import Sampling
+from service.engine.generation.decoder import GenerationParams, generate_tokens
+from service.engine.generation.logits import NotFiniteLogitsError
+from service.engine.generation.sampler import Sampling
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import not_finite

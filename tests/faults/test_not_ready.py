@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from service.engine.generation.decoder import GenerationParams, generate_tokens
-from service.engine.generation.sampling import Sampling
+from service.engine.generation.sampler import Sampling
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session

@@ -18,19 +18,12 @@ import numpy.typing as npt
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
 from service.engine.generation.detokenizer import Decode, IncrementalDetokenizer
-from service.engine.generation.sampling import Sampling, log_probability, sample
+from service.engine.generation.logits import NotFiniteLogitsError
+from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
 from service.engine.sessions.session import Session
 
 MIN_CACHE_CAPACITY = 64  # tokens
 FinishReason = Literal["stop", "length"]
-
-
-class NotFiniteLogitsError(ArithmeticError):
-    """The model computed NaN or infinity as logits for the prompt with this index."""
-
-    def __init__(self, row: int, position: int) -> None:
-        super().__init__(f"the logits of prompt {row} at position {position} are not finite")
-        self.row = row
 
 
 class StepRunner(Protocol):
@@ -123,6 +116,7 @@ class _Row:
         self.logprobs: list[float] = []
         self.finish_reason: FinishReason | None = None
         self._params = params
+        self._sampler = RowSampler(params.sampling, prompt=prompt, stop_ids=params.stop_ids, num_logprobs=0)
         self.detokenizer = IncrementalDetokenizer(decode, params.stops)
 
     def extend(self, logits_V: npt.NDArray[np.float32]) -> None:
@@ -133,12 +127,13 @@ class _Row:
         position = self.prompt.size + len(self.logprobs)
         if not np.isfinite(logits_V.max()):
             raise NotFiniteLogitsError(self.index, position)
-        token = sample(logits_V, self._params.sampling, position)
-        if token in self._params.stop_ids:
+        [sampled] = sample_rows(logits_V[None], [self._sampler], [position])
+        if sampled.id in self._params.stop_ids:
             self.finish_reason = "stop"
             return
-        self.logprobs.append(log_probability(logits_V, token))
-        self.detokenizer.append(token)
+        assert sampled.logprob is not None
+        self.logprobs.append(sampled.logprob)
+        self.detokenizer.append(sampled.id)
         if self.detokenizer.stopped or position + 1 == self.end:
             self.finish_reason = "stop" if self.detokenizer.stopped else "length"
 

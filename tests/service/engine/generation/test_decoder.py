@@ -15,11 +15,11 @@ from service.bundle import Tensors
 from service.engine.generation.decoder import (
     Completion,
     GenerationParams,
-    NotFiniteLogitsError,
     cache_capacity,
     generate_tokens,
 )
-from service.engine.generation.sampling import Sampling, sample
+from service.engine.generation.logits import NotFiniteLogitsError
+from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
 from tests.service.bundles import CONTEXT, HEAD_SIZE, LAYERS, LETTERS, NUM_HEADS, weights
@@ -50,7 +50,8 @@ def reference(prompt: Sequence[int], params: GenerationParams) -> tuple[list[int
     ids, logprobs = list(prompt), []
     while len(ids) < min(CONTEXT, len(prompt) + params.max_tokens):
         logits = full_logits(ids)[-1]
-        token = sample(logits.astype(np.float32), params.sampling, len(ids))
+        row = RowSampler(params.sampling, prompt=prompt)
+        token = sample_rows(logits.astype(np.float32)[None], [row], [len(ids)])[0].id
         ids.append(token)
         logprobs.append(float(logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()))
     return ids[len(prompt) :], logprobs
