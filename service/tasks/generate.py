@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
-from service.engine.generation.sampling import Sampling
+from service.engine.generation.sampler import Sampling
 from service.engine.generation.sequence import GenerationParams
 from service.engine.generation.stream import RowFailedError, complete
 from service.engine.runner import Runner

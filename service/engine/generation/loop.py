@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
+from service.engine.generation.logits import Logits, NotFiniteLogitsError
 from service.engine.generation.prefill import read_chunk
 from service.engine.generation.prefix_cache import PrefixCache
 from service.engine.generation.queueing import GenerationQueue
-from service.engine.generation.sampler import sample_rows
+from service.engine.generation.sampler import TokenLogprob, sample_rows
 from service.engine.generation.scheduler import DecodeBatch, Scheduler
 from service.engine.generation.sequence import FinishReason, RowStatus, SequenceState
 from service.engine.generation.stream import Delivery, deliver_all
@@ -138,21 +138,16 @@ class DecodeLoop:
         self._sample(rows, logits_BV)
         self._scheduler.move_grown(batch)
 
-    def _sample(self, rows: Sequence[SequenceState], logits_BV: npt.NDArray[np.float32]) -> None:
-        """Sample one token for each row, and end the rows that are complete or whose logits are not finite.
-
-        Logits of -inf exclude tokens. The maximum is NaN or +inf if any logit is, and -inf if all are.
-        """
-        is_finite_B = np.isfinite(logits_BV.max(axis=1))
-        if not is_finite_B.all():
-            for row, is_finite in zip(rows, is_finite_B, strict=True):
-                if not is_finite:
-                    self._end(row, error=EkibenError("not-finite", f"{self._version}: {not_finite_item('logits')}"))
-            rows = [row for row, is_finite in zip(rows, is_finite_B, strict=True) if is_finite]
-            logits_BV = logits_BV[is_finite_B]
-            if not rows:
-                return
-        tokens = sample_rows(logits_BV, [row.sampler for row in rows], [row.position for row in rows])
+    def _sample(self, rows: Sequence[SequenceState], logits_BV: Logits) -> None:
+        """Sample one token for each row, and end the rows that are complete or whose logits are not finite."""
+        tokens: list[TokenLogprob] | None = None
+        while tokens is None:
+            try:
+                tokens = sample_rows(logits_BV, [row.sampler for row in rows], [row.position for row in rows])
+            except NotFiniteLogitsError as error:
+                self._end(rows[error.row], error=self._not_finite())
+                rows = [row for i, row in enumerate(rows) if i != error.row]
+                logits_BV = np.delete(logits_BV, error.row, axis=0)
         now = time.monotonic()
         self._counters.generated_tokens += len(rows)
         for row, token in zip(rows, tokens, strict=True):
@@ -189,6 +184,9 @@ class DecodeLoop:
         if self._deliveries:
             deliver_all(self._deliveries)
             self._deliveries = []
+
+    def _not_finite(self) -> EkibenError:
+        return EkibenError("not-finite", f"{self._version}: {not_finite_item('logits')}")
 
     def _failure(self, error: Exception) -> EkibenError:
         return EkibenError("internal", f"{self._version}: generation failed: {error}")

@@ -1,17 +1,13 @@
 """Read a prompt chunk by chunk, without the chunks that an earlier prompt has read."""
 
-import numpy.typing as npt
-from numpy import float32
-
 from service.engine.generation.kv_cache import PREFILL_CHUNK, RowCache
+from service.engine.generation.logits import Logits
 from service.engine.generation.prefix_cache import PrefixCache, chunk_keys
 from service.engine.generation.sequence import SequenceState
 from service.engine.metrics import GenerationCounters
 
 
-def read_chunk(
-    row: SequenceState, cache: RowCache, prefixes: PrefixCache, counters: GenerationCounters
-) -> npt.NDArray[float32]:
+def read_chunk(row: SequenceState, cache: RowCache, prefixes: PrefixCache, counters: GenerationCounters) -> Logits:
     """Compute the next chunk that is not in the prefix cache and return its logits [steps, vocabulary].
 
     A row that needs the logits of its whole prompt computes every chunk.

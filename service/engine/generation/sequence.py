@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from service.engine.generation.detokenizer import Decode, IncrementalDetokenizer
 from service.engine.generation.kv_cache import RowCache, cache_capacity
-from service.engine.generation.sampler import RowSampler, Sampling, TokenLogprob, token_logprob
+from service.engine.generation.logits import Logits, log_probabilities
+from service.engine.generation.sampler import RowSampler, Sampling, TokenLogprob
 from service.engine.sessions.session import Session
 from service.errors import EkibenError
 
@@ -126,13 +127,12 @@ class SequenceState:
         """True if text was released since the last event."""
         return bool(self._text)
 
-    def add_prompt_logprobs(self, logits_SV: npt.NDArray[np.float32], first: int) -> None:
+    def add_prompt_logprobs(self, logits_SV: Logits, first: int) -> None:
         """Add the log probabilities of the tokens that follow those at `first`, `first` + 1 and so on."""
         following = self.prompt[first + 1 : first + 1 + len(logits_SV)].tolist()
-        num_top = self.params.num_logprobs or 0
-        self.prompt_logprobs += [
-            token_logprob(logits_V, token, num_top) for token, logits_V in zip(following, logits_SV, strict=False)
-        ]
+        for token, logits_V in zip(following, logits_SV, strict=False):
+            logprobs = log_probabilities(logits_V, token, self.params.num_logprobs or 0)
+            self.prompt_logprobs.append(TokenLogprob(token, *logprobs))
 
     def append(self, token: TokenLogprob) -> FinishReason | None:
         """Add a sampled token; returns the reason if it is the last."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from service.bundle import Tensors
 from service.engine.generation.kv_cache import cache_capacity
-from service.engine.generation.sampling import Sampling, sample
+from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
 from service.engine.generation.sequence import GenerationEvent, GenerationParams
 from service.engine.generation.stream import Completion, RowFailedError, complete
 from service.engine.limits import Limits
@@ -49,7 +49,8 @@ def reference(prompt: Sequence[int], params: GenerationParams) -> tuple[list[int
     ids, logprobs = list(prompt), []
     while len(ids) < min(CONTEXT, len(prompt) + params.max_tokens):
         logits = full_logits(ids)[-1]
-        token = sample(logits.astype(np.float32), params.sampling, len(ids))
+        row = RowSampler(params.sampling, prompt=prompt)
+        token = sample_rows(logits.astype(np.float32)[None], [row], [len(ids)])[0].id
         ids.append(token)
         logprobs.append(float(logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()))
     return ids[len(prompt) :], logprobs
