@@ -290,7 +290,7 @@ def test_requests_join_and_leave_between_steps(session: Session) -> None:
     """Requests of several event loops share steps, and none changes another."""
     counting, runner = CountingSession(session), Runner(threads=2)
     plans = [(PROMPTS[i % 5], params(max_tokens=1 + 7 * i % 40, seed=i, temperature=2.0)) for i in range(48)]
-    alone = [generate(session, runner, [prompt], how) for prompt, how in plans]
+    expected = [generate(session, runner, [prompt], how) for prompt, how in plans]
     results: dict[int, list[Completion]] = {}
 
     async def client(number: int) -> None:
@@ -306,7 +306,7 @@ def test_requests_join_and_leave_between_steps(session: Session) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [results[number] for number in range(len(plans))] == alone
+    assert [results[number] for number in range(len(plans))] == expected
     assert max(rows for rows, _, steps in counting.widths if steps == 1) > 8
     runner.close()
 
@@ -358,11 +358,11 @@ def test_events_hold_what_each_step_adds_and_end_once(session: Session, runner: 
 
     events = asyncio.run(scenario())
     for index, completion in enumerate(generate(session, runner, PROMPTS, how)):
-        own = [event for event in events if event.index == index]
-        assert [event.is_last for event in own] == [False] * (len(own) - 1) + [True]
-        assert "".join(event.text for event in own) == completion.text
-        assert tuple(token for event in own for token in event.tokens) == completion.tokens
-        assert len(own) > len(completion.tokens) / 2
+        row = [event for event in events if event.index == index]
+        assert [event.is_last for event in row] == [False] * (len(row) - 1) + [True]
+        assert "".join(event.text for event in row) == completion.text
+        assert tuple(token for event in row for token in event.tokens) == completion.tokens
+        assert len(row) > len(completion.tokens) / 2
 
 
 def test_the_deadline_ends_every_row_and_keeps_its_text(session: Session) -> None:
