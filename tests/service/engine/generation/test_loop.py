@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.bundle import Tensors
-from service.engine.generation.kv_cache import cache_capacity
+from service.engine.generation.kv_cache import PREFILL_CHUNK, cache_capacity
 from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
+from service.engine.generation.scheduler import MAX_STEP_TOKENS
 from service.engine.generation.sequence import GenerationEvent, GenerationParams
 from service.engine.generation.stream import Completion, RowFailedError, complete
 from service.engine.limits import Limits
@@ -268,6 +269,26 @@ def test_prompts_are_read_in_chunks_whose_shape_follows_from_their_position(sess
     counting = CountingSession(session)
     generate(counting, runner, [[3] * 150], params(max_tokens=1))
     assert counting.widths == [(1, 64, 32), (1, 64, 32), (1, 128, 32), (1, 128, 32), (1, 160, 32)]
+
+
+def test_a_long_prompt_delays_no_running_row_by_more_than_a_step(session: Session) -> None:
+    """Between two runs that decode, at most the chunks of one step are read."""
+    counting, runner = CountingSession(session), Runner(threads=1)
+
+    async def scenario() -> None:
+        running = asyncio.create_task(generate_all(counting, runner, [[1], [2]], params(max_tokens=60)))
+        while counting.steps < 10:
+            await asyncio.sleep(0)
+        await generate_all(counting, runner, [[3] * 155, [4] * 155], params(max_tokens=1))
+        assert not running.done()
+        await running
+
+    asyncio.run(scenario())
+    decoding = "".join("." if steps == 1 else "c" for _, _, steps in counting.widths)
+    assert decoding.count("c") == 1 + 1 + 5 + 5
+    chunks_a_step = max(map(len, decoding[2:].split(".")))
+    assert 1 < chunks_a_step <= MAX_STEP_TOKENS // PREFILL_CHUNK
+    runner.close()
 
 
 def test_a_cached_beginning_is_not_read_again_and_changes_no_bit(session: Session) -> None:
