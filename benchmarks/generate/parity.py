@@ -48,7 +48,8 @@ def main() -> None:
         num_tokens += len(ids)
         largest = max(largest, float(np.abs(expected - [token.logprob for token in completion.tokens]).max()))
     print(
-        f"{num_equal:,} of {num_tokens:,} greedy tokens are PyTorch's; log probabilities differ by at most {largest:.2g}"
+        f"{num_equal:,} of {num_tokens:,} greedy tokens are PyTorch's; "
+        f"log probabilities differ by at most {largest:.2g}"
     )
     if num_equal < num_tokens:
         sys.exit(1)
