@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
 from service.engine.generation.decoder import GenerationParams, generate_tokens
+from service.engine.generation.detokenizer import TokenDecoder
 from service.engine.generation.logits import NotFiniteLogitsError
 from service.engine.generation.sampler import Sampling
 from service.engine.runner import Runner
@@ -125,7 +126,7 @@ async def _complete(
     head = model.manifest.head
     assert isinstance(head, LanguageModelHead), "the head of text models that generate"
     assert model.tokenizer is not None, "every text model has a tokenizer"
-    decode = model.tokenizer.decode
+    decode = TokenDecoder(model.tokenizer)
     check_unused_fields(["count"], request.model_fields_set, model.manifest, "`prompt`")
     prompts = _read_prompts(request.prompt, model.manifest)
     rows = await tokenize(prompts, model, runner, context)

@@ -140,6 +140,8 @@ class _Row:
     def completion(self) -> Completion:
         assert self.finish_reason is not None
         self.detokenizer.finish()
+        if self.detokenizer.stopped:
+            self.finish_reason = "stop"
         ids, logprobs = tuple(self.detokenizer.ids), tuple(self.logprobs)
         return Completion(text=self.detokenizer.text, finish_reason=self.finish_reason, ids=ids, logprobs=logprobs)
 

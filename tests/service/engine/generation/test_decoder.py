@@ -18,6 +18,7 @@ from service.engine.generation.decoder import (
     cache_capacity,
     generate_tokens,
 )
+from service.engine.generation.detokenizer import INCOMPLETE
 from service.engine.generation.logits import NotFiniteLogitsError
 from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
 from service.engine.runner import Runner
@@ -139,6 +140,16 @@ def test_a_stop_string_ends_only_its_row(session: Session, runner: Runner) -> No
         assert after.ids == before.ids[:size]
         assert after.logprobs == before.logprobs[:size]
     assert stopped[1].finish_reason == "stop"
+
+
+def test_a_stop_string_in_the_last_characters_is_found(session: Session, runner: Runner) -> None:
+    """Text that is released when the tokens end, here an incomplete character, ends before a stop string too."""
+    how = params(max_tokens=3, stops=(INCOMPLETE,))
+    completions = asyncio.run(generate_tokens(session, PROMPTS, how, runner, lambda ids: "a" + INCOMPLETE * len(ids)))
+    assert {(one.text, one.finish_reason) for one in completions} == {("a", "stop")}
+    how = params(max_tokens=1, stops=(INCOMPLETE,))
+    [last] = asyncio.run(generate_tokens(session, PROMPTS[:1], how, runner, lambda ids: "a" + INCOMPLETE))
+    assert (last.text, last.finish_reason) == ("a", "stop")
 
 
 def test_a_stop_id_is_not_part_of_the_completion(session: Session, runner: Runner) -> None:
