@@ -4,16 +4,13 @@ Invariant: model version, request and seed determine the answer. A request witho
 answer contains it. The answer of an item does not depend on the other items of its request.
 """
 
-import base64
-import secrets
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
+from service.engine.generation.detokenizer import TokenDecoder
 from service.engine.generation.sampler import Sampling
 from service.engine.generation.sequence import GenerationParams
 from service.engine.generation.stream import RowFailedError, complete
@@ -21,16 +18,13 @@ from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import not_finite
 from service.manifest import Manifest
-from service.tasks.body import AnswerBody, JsonObject, RequestBody, check_items, check_unused_fields
-from service.tasks.codecs.images import encode_png, make_grid
+from service.tasks.body import AnswerBody, JsonObject, check_items, check_unused_fields
 from service.tasks.codecs.texts import tokenize
-from service.tasks.faults import fault, type_fault
+from service.tasks.faults import type_fault
+from service.tasks.generation.pictures import IMAGE_FIELDS, ImageRequest, generate_images, resolve_seed
 
-# The largest integer that every JSON parser represents exactly.
-MAX_SEED = 2**53 - 1
 MAX_STOPS = 4
 MAX_STOP_CHARS = 64
-TEXT_FIELDS = ("prompt", "max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs")
 EXAMPLE: JsonObject = {
     "model": "text-transformer",
     "prompt": "The import statement ",
@@ -40,8 +34,8 @@ EXAMPLE: JsonObject = {
 }
 
 
-class GenerateRequest(RequestBody):
-    """A prompt for a language model; a count for an image model."""
+class GenerateRequest(ImageRequest):
+    """A prompt for a language model; what `ImageRequest` has for an image model."""
 
     prompt: Any = Field(
         default=None,
@@ -62,8 +56,6 @@ class GenerateRequest(RequestBody):
         json_schema_extra={"items": {"type": "string"}, "maxItems": MAX_STOPS},
     )
     logprobs: bool = Field(default=False, description="return the log probability of each token")
-    count: int | None = Field(default=None, ge=1, description="image models: number of images (default 1)")
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="the same seed gives the same answer")
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
@@ -95,28 +87,12 @@ class GenerateAnswer(AnswerBody):
 
 
 async def generate(model: Model, runner: Runner, request: GenerateRequest, context: RequestContext) -> JsonObject:
-    """Continue every prompt, or generate `count` images; returns a `GenerateAnswer`."""
-    seed = _resolve_seed(request)
+    """Continue every prompt, or generate images; returns a `GenerateAnswer`."""
+    seed = resolve_seed(request)
     answer = {"model": model.manifest.name, "version": model.manifest.version, "seed": seed}
     if isinstance(model.manifest.head, LanguageModelHead):
         return {**answer, "completions": await _complete(model, runner, request, seed, context)}
-    images_BHW = await _generate_images(model, runner, request, seed, context)
-    return {**answer, "images": [base64.b64encode(encode_png(image_HW)).decode() for image_HW in images_BHW]}
-
-
-async def generate_grid(
-    model: Model, runner: Runner, request: GenerateRequest, context: RequestContext
-) -> tuple[bytes, int]:
-    """Return all images of the request in one PNG, and their seed."""
-    if isinstance(model.manifest.head, LanguageModelHead):
-        raise fault("/model", f"expected an image model for `Accept: image/png`, {model.manifest.name} generates text")
-    seed = _resolve_seed(request)
-    images_BHW = await _generate_images(model, runner, request, seed, context)
-    return encode_png(make_grid(images_BHW)), seed
-
-
-def _resolve_seed(request: GenerateRequest) -> int:
-    return secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+    return {**answer, "images": await generate_images(model, runner, request, seed, context)}
 
 
 async def _complete(
@@ -125,8 +101,8 @@ async def _complete(
     head = model.manifest.head
     assert isinstance(head, LanguageModelHead), "the head of text models that generate"
     assert model.tokenizer is not None, "every text model has a tokenizer"
-    decode = model.tokenizer.decode
-    check_unused_fields(["count"], request.model_fields_set, model.manifest, "`prompt`")
+    decode = TokenDecoder(model.tokenizer)
+    check_unused_fields(IMAGE_FIELDS, request.model_fields_set, model.manifest, "`prompt`")
     prompts = _read_prompts(request.prompt, model.manifest)
     rows = await tokenize(prompts, model, runner, context)
     params = GenerationParams(
@@ -184,24 +160,3 @@ def _read_stops(stops: list[Any]) -> tuple[str, ...]:
         if not isinstance(stop, str) or not 1 <= len(stop) <= MAX_STOP_CHARS:
             raise type_fault(f"/stop/{i}", f"a text of 1 to {MAX_STOP_CHARS} characters", stop)
     return tuple(stops)
-
-
-def sample_latents(seed: int, count: int, size: int) -> npt.NDArray[np.float32]:
-    """Sample standard normal float32 [count, size]; only (seed, i) determines row i."""
-    rows = [np.random.Generator(np.random.Philox(key=[seed, i])) for i in range(count)]
-    return np.stack([row.standard_normal(size, np.float32) for row in rows])
-
-
-async def _generate_images(
-    model: Model, runner: Runner, request: GenerateRequest, seed: int, context: RequestContext
-) -> npt.NDArray[np.uint8]:
-    check_unused_fields(TEXT_FIELDS, request.model_fields_set, model.manifest, "`count` and `seed`")
-    count = 1 if request.count is None else request.count
-    if count > model.manifest.limits.max_items:
-        raise type_fault("/count", f"a count of 1 to {model.manifest.limits.max_items}", count)
-    [spec] = model.manifest.inputs  # float32 [batch, size]: see `is_latent_generator`
-    size = spec.shape[1]
-    assert isinstance(size, int)
-    latents = sample_latents(seed, count, size)
-    outputs = await runner.run(model.session, {"latents": latents}, ["images"], context=context, items="/images")
-    return outputs["images"]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.bundle import Tensors
+from service.engine.generation.detokenizer import INCOMPLETE
 from service.engine.generation.kv_cache import PREFILL_CHUNK, cache_capacity
 from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
 from service.engine.generation.scheduler import MAX_STEP_TOKENS
@@ -153,6 +154,22 @@ def test_a_stop_string_ends_only_its_row(session: Session, runner: Runner) -> No
         size = len(before.tokens) if at < 0 else at + len(stop)
         assert after.tokens == before.tokens[:size]
     assert stopped[1].finish_reason == "stop"
+
+
+def test_a_stop_string_in_the_last_characters_is_found(session: Session, runner: Runner) -> None:
+    """Text that is released when the tokens end, here an incomplete character, ends before a stop string too."""
+
+    def decode(ids: Sequence[int]) -> str:
+        return "a" + INCOMPLETE * len(ids)
+
+    for prompts, num_tokens in ((PROMPTS, 3), (PROMPTS[:1], 1)):
+        how = params(max_tokens=num_tokens, stops=(INCOMPLETE,))
+
+        async def scenario() -> list[Completion]:
+            return await complete(runner.generate(session, decode, prompts, how))  # noqa: B023 - run at once
+
+        completions = asyncio.run(scenario())
+        assert {(one.text, one.finish_reason) for one in completions} == {("a", "stop")}
 
 
 def test_a_stop_id_is_not_part_of_the_completion(session: Session, runner: Runner) -> None:
