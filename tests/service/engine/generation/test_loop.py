@@ -487,6 +487,33 @@ def test_a_row_that_fails_ends_alone(session: Session, runner: Runner, fails: bo
     assert {event.error is None for event in events.values()} == {True, False}
 
 
+def test_a_row_whose_sampling_or_text_fails_ends_alone(session: Session, runner: Runner) -> None:
+    class Panic(BaseException):
+        pass
+
+    def panic(ids: Sequence[int]) -> str:
+        raise Panic("in the library")
+
+    bias = Sampling(temperature=1.0, top_k=0, top_p=1.0, seed=5, logit_bias={10_000: 1.0})
+    how = params(max_tokens=30)
+    expected = generate(session, runner, PROMPTS[:2], how)
+
+    async def scenario() -> list[Any]:
+        bad = [
+            complete(runner.generate(session, spell, [[1]], GenerationParams(max_tokens=30, sampling=bias))),
+            complete(runner.generate(session, panic, [[1]], how)),
+        ]
+        good = complete(runner.generate(session, spell, PROMPTS[:2], how))
+        return await asyncio.gather(good, *bad, return_exceptions=True)
+
+    good, *failures = asyncio.run(scenario())
+    assert good == expected
+    for failure, reason in zip(failures, ("out of bounds", "Panic: in the library"), strict=True):
+        assert isinstance(failure, RowFailedError)
+        assert failure.error.slug == "internal"
+        assert reason in failure.error.detail
+
+
 class GatedSession:
     """A session that counts its runs and blocks the third."""
 
