@@ -192,8 +192,8 @@ def predict_with(module: nn.Module, inputs: Specs, outputs: Specs) -> Predict:
 
 
 @cache
-def make_candidate(name: str) -> Candidate:
-    """The exported candidate of a tiny source, made once."""
+def make_source(name: str) -> tuple[nn.Module, Source]:
+    """The module and the source of a tiny model, made once."""
     torch.manual_seed(0)
     tiny = TINY[name](np.random.default_rng(0))
     module = Positional(randomize(tiny.module)).eval()
@@ -215,7 +215,15 @@ def make_candidate(name: str) -> Candidate:
         note="Drawn from a seed.",
         invariance=tiny.invariance,
     )
-    return build_candidate(source, _graph(module, source) if tiny.is_file else strip_metadata(export_program(source)))
+    return module, source
+
+
+@cache
+def make_candidate(name: str) -> Candidate:
+    """The exported candidate of a tiny source, made once."""
+    module, source = make_source(name)
+    graph = _graph(module, source) if source.module is None else strip_metadata(export_program(source))
+    return build_candidate(source, graph)
 
 
 def _graph(module: nn.Module, source: Source) -> bytes:
