@@ -23,9 +23,10 @@ from export.sources.onnx_file.reference import Reference
 from export.sources.payload import Payload, wanted_arrays
 from export.sources.registry import Loaded
 from export.sources.spec_source import bundle_name, spec_source
+from export.sources.trials import check_sizes
 from export.spec import Spec, TensorPart, TensorsOutPart, TensorsPart, parse_spec, read_spec
 from service.contract.heads import TensorsHead
-from service.contract.tensors import BATCH, TensorSpec
+from service.contract.tensors import BATCH, TensorSpec, from_rows, to_rows
 
 ANY_TENSORS = {"reader": {"kind": "tensors"}, "head": {"kind": "tensors"}}
 REFERENCE = "the given outputs"
@@ -84,6 +85,7 @@ def _tensor_contract(spec: Spec, graph: ForeignGraph, goldens: Goldens, referenc
     declared = spec.head.outputs
     names = [part.name for part in declared] or [value.name for value in graph.outputs]
     _check_given(names, graph, goldens)
+    _check_declared_outputs(declared, graph, goldens)
     if not declared:
         declared = output_axes(graph.outputs, sizes, [case.outputs for case in goldens.cases])
 
@@ -92,6 +94,13 @@ def _tensor_contract(spec: Spec, graph: ForeignGraph, goldens: Goldens, referenc
 
     outputs = tuple(TensorSpec(name=part.name, dtype=part.dtype, shape=part.shape) for part in declared)
     payload = payload_of(spec, goldens)
+
+    def predict_rows(rows: Mapping[str, Array]) -> dict[str, Array]:
+        answer = predict({tensor.name: from_rows(rows[tensor.name], tensor) for tensor in payload.inputs})
+        return {tensor.name: to_rows(answer[tensor.name], tensor) for tensor in outputs}
+
+    if BATCH in sizes[0]:
+        check_sizes(payload, outputs, predict_rows)
     return spec, Answers(payload=payload, head=TensorsHead(), outputs=outputs, predict=predict, metrics={})
 
 
@@ -103,6 +112,21 @@ def _check_given(names: list[str], graph: ForeignGraph, goldens: Goldens) -> Non
         raise ValueError(
             f"{goldens.path} lacks the output {absent[0]!r}; give it, or name the others in [[head.outputs]] of a spec"
         )
+
+
+def _check_declared_outputs(declared: tuple[TensorPart, ...], graph: ForeignGraph, goldens: Goldens) -> None:
+    dtypes = {value.name: value.dtype for value in graph.outputs}
+    for part in declared:
+        for case in goldens.cases:
+            shape = case.outputs[part.name].shape
+            is_equal = len(shape) == len(part.shape) and all(
+                isinstance(axis, str) or axis == size for axis, size in zip(part.shape, shape, strict=True)
+            )
+            if not is_equal or part.dtype != dtypes[part.name]:
+                raise ValueError(
+                    f"[[head.outputs]] {part.name} is {part.dtype} {list(part.shape)}, the graph gives "
+                    f"{dtypes[part.name]} {list(shape)}"
+                )
 
 
 def _source(options: Namespace, spec: Spec, graph: ForeignGraph, goldens: Goldens, answers: Answers) -> Source:
