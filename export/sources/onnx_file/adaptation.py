@@ -24,6 +24,7 @@ from export.sources.onnx_file.items import case_rows, payload_of
 from export.sources.onnx_file.labels import check_attributes, check_label_outputs
 from export.sources.onnx_file.reference import Reference, ReferenceModule
 from export.sources.payload import Payload, wanted_arrays
+from export.sources.trials import check_sizes
 from export.spec import LabelsPart, MultilabelPart, Spec, TablePart, TensorsOutPart, TokenLabelsPart
 from service.contract.heads import Head
 from service.contract.readers import SeriesReader
@@ -117,6 +118,7 @@ def adapt_graph(spec: Spec, graph: ForeignGraph, goldens: Goldens, reference: Re
         return run_adapter(adapter, {tensor.name: to_rows(inputs[tensor.name], tensor) for tensor in payload.inputs})
 
     check_scores(head, payload, predict_rows)
+    check_sizes(payload, outputs, predict_rows)
     if isinstance(spec.head, LabelsPart):
         check_attributes(graph, spec.head.labels)
         probabilities = (predict_rows(rows)["probabilities"] for rows in case_rows(payload, counts))
