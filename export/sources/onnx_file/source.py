@@ -7,6 +7,7 @@ without optimisation; the account of weights does not apply to it.
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
@@ -15,6 +16,7 @@ from export.source import Array, Source
 from export.sources.onnx_file.adaptation import Answers, adapt_graph, as_payload, with_output
 from export.sources.onnx_file.adapted import adapted_graph, served_graph
 from export.sources.onnx_file.axes import axis_sizes, check_declared, input_axes, output_axes
+from export.sources.onnx_file.columns import draft_table
 from export.sources.onnx_file.frozen import check_goldens
 from export.sources.onnx_file.goldens import Golden, Goldens, check_count, read_goldens
 from export.sources.onnx_file.graph import ForeignGraph, read_graph
@@ -34,8 +36,9 @@ REFERENCE = "the given outputs"
 
 def load(options: Namespace) -> Loaded:
     """The source of a graph. Raises ValueError, one sentence with the file and the way out."""
-    spec = read_spec(options.spec) if options.spec is not None else parse_spec(ANY_TENSORS, Path("spec.toml"))
-    graph = read_graph(options.model, control_flow=spec.control_flow)
+    spec = read_spec(options.spec) if options.spec is not None else None
+    graph = read_graph(options.model, control_flow=spec is not None and spec.control_flow)
+    spec = spec or parse_spec(_drafted(graph) or ANY_TENSORS, Path("spec.toml"))
     reads_tensors = isinstance(spec.reader, TensorsPart)
     reader_arrays = {} if reads_tensors else wanted_arrays(spec.reader) or {}
     goldens = read_goldens(options.golden, [value.name for value in graph.inputs], reader_arrays, graph.outputs)
@@ -52,6 +55,14 @@ def load(options: Namespace) -> Loaded:
         answers, adapter = adapt_graph(spec, graph, goldens, reference)
         content = adapted_graph(graph, spec, adapter, answers.payload.inputs, answers.outputs)
     return Loaded(source=_source(options, spec, graph, goldens, answers), graph=content)
+
+
+def _drafted(graph: ForeignGraph) -> dict[str, Any] | None:
+    """The spec of a graph that takes a table column by column; None for another one."""
+    is_table = all(len(value.axes) == 2 and not isinstance(value.axes[0], int) for value in graph.inputs)
+    if not is_table or any(value.axes[1] != 1 for value in graph.inputs):
+        return None
+    return draft_table(graph.model.graph, {value.name: value.dtype for value in graph.inputs})
 
 
 def _with_inputs(spec: Spec, graph: ForeignGraph, goldens: Goldens) -> Spec:
