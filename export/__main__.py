@@ -16,7 +16,7 @@ from rich.table import Table
 from export.errors import one_sentence
 from export.process import ExportJob, ExportResult, export_all
 from export.sources.arguments import add_inspect_arguments
-from export.sources.registry import WAYS
+from export.sources.registry import WAYS, parse_source
 from export.table import row
 
 SUMMARY_WIDTH = 140
@@ -55,9 +55,7 @@ def _export_runs(words: Sequence[str]) -> int:
 
 
 def _export_model(command: str, words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog=f"python -m export {command}", description=f"Export {WAYS[command].help}.")
-    WAYS[command].add_arguments(parser)
-    options = parser.parse_args(words)
+    _, _, options = parse_source([command, *words])
     job = ExportJob(name=options.name or str(options.model), command=command, options=options)
     return _export([job], options.bundles, 1)
 

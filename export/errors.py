@@ -39,8 +39,8 @@ def validation_sentence(invalid: ValidationError, root: type[BaseModel]) -> str:
     errors = invalid.errors(include_url=False)
     error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     # Of the members of a union, the one whose own check failed says more than the one of another type.
-    alike = (other for other in errors if other["loc"][:-1] == error["loc"][:-1] and other["type"] == "value_error")
-    keys, parent = _keys((error := next(alike, error))["loc"], root)
+    similar = (other for other in errors if other["loc"][:-1] == error["loc"][:-1] and other["type"] == "value_error")
+    keys, parent = _keys((error := next(similar, error))["loc"], root)
     where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in keys).removeprefix(".")
     table, _, key = where.rpartition(".")
     at = f"[{table}] " if table else ""
