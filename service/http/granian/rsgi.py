@@ -8,9 +8,18 @@ from granian.rsgi import HTTPProtocol, ProtocolClosed  # type: ignore[attr-defin
 from granian.rsgi import Scope as RsgiScope
 
 from service.engine.context import RequestContext
+from service.http.granian.send_queue import PacedTransport
 from service.http.router import Router, find_route
 from service.http.wire.asgi import App, Message
-from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, Response, body_too_large, declared_length
+from service.http.wire.messages import (
+    UNREADABLE,
+    ClientDisconnectedError,
+    Response,
+    SendPart,
+    StreamedResponse,
+    body_too_large,
+    declared_length,
+)
 
 
 class RsgiRequest:
@@ -78,6 +87,14 @@ class RsgiRequest:
             disconnected.set_result(None)
         return disconnected
 
+    async def start_stream(self, response: StreamedResponse) -> SendPart:
+        headers = [("content-type", response.content_type), *response.headers]
+        transport = self._protocol.response_stream(200, headers)
+        return PacedTransport(transport, server=self._scope.server, client=self._scope.client).send_part
+
+    async def end_stream(self) -> None:
+        """granian ends the body with the request."""
+
 
 async def answer(router: Router, scope: RsgiScope, protocol: HTTPProtocol, request: RsgiRequest | None = None) -> None:
     """Answer one request; `request` is what the pre-admission hook made of it, if there is a hook."""
@@ -87,7 +104,9 @@ async def answer(router: Router, scope: RsgiScope, protocol: HTTPProtocol, reque
         await _pass_on(router.app, scope, protocol)
         return
     try:
-        send_response(protocol, await router.respond(route, request))
+        response = await router.respond(route, request)
+        if response is not None:
+            send_response(protocol, response)
     except ClientDisconnectedError:
         pass
     finally:
