@@ -51,7 +51,11 @@ class Settings(BaseSettings):
     max_batch_steps: int = Field(default=8192, ge=1, le=1 << 20)
     """maximum number of steps (tokens) in a batch, including padding and a past sent by the client"""
     max_generations: Count = 64
-    """maximum number of texts generated at the same time"""
+    """maximum number of texts that one model generates at the same time; more wait"""
+    kv_cache_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """memory for keys and values of the texts that one model generates at the same time"""
+    prefix_cache_bytes: int = Field(default=256 << 20, ge=0)
+    """memory for keys and values of the beginnings of earlier prompts of one model; 0: none are kept"""
     max_body_bytes: int = Field(default=16 << 20, ge=1 << 10)
     """maximum size of a request body; a larger one is refused with 413"""
     trusted_proxies: str = ""
@@ -125,6 +129,8 @@ class Settings(BaseSettings):
             max_batch_steps=self.max_batch_steps,
             max_queue_items=self.queue_items,
             max_generations=self.max_generations,
+            kv_cache_bytes=self.kv_cache_bytes,
+            prefix_cache_bytes=self.prefix_cache_bytes,
             timeout_s=self.request_timeout_ms / 1000,
         )
 

@@ -20,7 +20,7 @@ from export.gates.inputs.effort import UNBOUNDED, max_rows
 from export.gates.inputs.sizes import Sizes, draw_sizes, grid_sizes, longest_row, smallest_sizes
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
-from service.engine.generation.decoder import MIN_CACHE_CAPACITY, cache_capacity
+from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY, cache_capacity
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import doubling
 

@@ -14,5 +14,7 @@ class Limits:
     max_batch_steps: int = 8192  # padding included
     max_queue_items: int = 2048
     max_waste: float = 0.2  # share of a batch that may be padding
-    max_generations: int = 64  # texts that are generated at the same time
+    max_generations: int = 64  # texts of one model that are generated at the same time
+    kv_cache_bytes: int = 1 << 30  # keys and values of these texts
+    prefix_cache_bytes: int = 256 << 20  # keys and values of earlier prompts
     timeout_s: float = 30.0

@@ -29,6 +29,25 @@ class Histogram:
 BOUNDS_S = tuple(2**i / 1e6 for i in range(NUM_BINS - 1))
 
 
+@dataclass
+class GenerationCounters:
+    """Counters of the decode loop of one model, which alone writes them."""
+
+    prompt_tokens: int = 0
+    prefix_queried_tokens: int = 0  # tokens of prompts that were looked up in the prefix cache
+    prefix_hit_tokens: int = 0  # of these, the tokens that it held
+    generated_tokens: int = 0
+    decode_runs: int = 0  # runs of the graph that decode one token of each row
+    decode_rows: int = 0  # rows of these runs together
+    finished: Counter[str] = field(default_factory=Counter)  # rows, by finish reason or slug of the error
+    running: int = 0
+    waiting: int = 0
+    kv_cache_bytes: int = 0  # reserved for the running rows
+    max_kv_cache_bytes: int = 0
+    first_token_s: Histogram = field(default_factory=Histogram)  # from the arrival of a row
+    inter_token_s: Histogram = field(default_factory=Histogram)
+
+
 @dataclass(kw_only=True)
 class Counters:
     model: str
@@ -46,7 +65,7 @@ class Counters:
     bisected_batches: int = 0  # batches that were bisected to find the rows that fail
     steps: int = 0  # steps of all rows (and their past), or rows where all have one size
     padded_steps: int = 0  # steps that padding added
-    decoder_steps: int = 0  # decoded tokens: a step of three rows counts three
     queued_items: int = 0  # rows that wait now
     queue_s: Histogram = field(default_factory=Histogram)  # by batch: from the first arrival to the start
     compute_s: Histogram = field(default_factory=Histogram)  # by batch
+    generation: GenerationCounters = field(default_factory=GenerationCounters)

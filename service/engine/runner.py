@@ -8,15 +8,17 @@ started run to their end, because onnxruntime cannot stop them, and their result
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 from weakref import ref
 
-from service.engine.admission.concurrency import ConcurrencyLimiter
 from service.engine.batching.collate import Array, Collator, Tensors
 from service.engine.batching.queue import BatchQueue
 from service.engine.batching.request import Request
 from service.engine.context import RequestContext
+from service.engine.generation.detokenizer import Decode
+from service.engine.generation.loop import DecodeLoop
+from service.engine.generation.sequence import GenerationParams, SequenceState
+from service.engine.generation.stream import Generation
 from service.engine.limits import Limits
 from service.engine.metrics import Counters
 from service.engine.scheduling.coalescer import Coalescer
@@ -25,6 +27,7 @@ from service.engine.scheduling.executor import Executor, deadline_passed
 from service.engine.scheduling.inline import InlineRunner
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import doubling
+from service.errors import EkibenError
 from service.manifest import Manifest
 from service.tuning import lower_priority
 
@@ -43,8 +46,8 @@ class Runner:
         self.admission = self._executor.admission  # for requests that are not read yet
         self._inline = InlineRunner(self._executor)
         self._coalescer = Coalescer(self._executor, self._inline)
-        self._generations = ConcurrencyLimiter(self.limits.max_generations)
         self._queues: dict[int, BatchQueue] = {}  # by the id of a living session
+        self._loops: dict[int, tuple[DecodeLoop, object]] = {}  # by the same, with a weak reference to it
         self._counters: dict[tuple[str, str], Counters] = {}
 
     def new_context(
@@ -113,9 +116,37 @@ class Runner:
         """Run work that needs no device, such as tokenizing, on a thread that delays neither batches nor the loop."""
         return await self._submit(self._host, function, args, context)
 
-    def generation_slots(self, num_rows: int) -> AbstractContextManager[None]:
-        """Hold a slot for each row until its generation ends; raises EkibenError overloaded if too few are free."""
-        return self._generations.acquire(num_rows)
+    def generate(
+        self,
+        session: Session,
+        decode: Decode,
+        prompts: Sequence[Sequence[int]],
+        params: GenerationParams,
+        *,
+        choices: Sequence[int] | None = None,
+        is_streamed: bool = True,
+        context: RequestContext | None = None,
+    ) -> Generation:
+        """Continue every prompt; iterate over the events in a `with` block, on the event loop that called this.
+
+        Each prompt is generated as the choice with its number, by default 0; equal prompts differ in their choice only.
+        Raises ValueError for a prompt that does not fit the context, EkibenError overloaded or not-ready.
+        """
+        loop, _ = self._loops.get(id(session)) or self._open_loop(session)
+        context = context or self.new_context()
+        generation = Generation(context, is_streamed=is_streamed)
+        rows = [
+            SequenceState(index, prompt, params, choice=choice, decode=decode, session=session, sink=generation)
+            for index, (prompt, choice) in enumerate(zip(prompts, choices or [0] * len(prompts), strict=True))
+        ]
+        generation.start(rows)
+        try:
+            if loop.submit(rows, context):
+                self._executor.add_loop(loop)
+        except EkibenError:
+            generation.close()
+            raise
+        return generation
 
     def grid(self, session: Session) -> list[tuple[int, int]]:
         """The batches that are worth running before the first request: (rows, steps; 0 where a model has none)."""
@@ -135,12 +166,6 @@ class Runner:
         queue = self._queues.get(id(session)) or self._open(session)
         with self._executor.lock:
             queue.observe(num_rows, num_steps, seconds)
-
-    def count_steps(self, session: Session, num_rows: int) -> None:
-        """Count one decoded token for each row."""
-        counters = self._counters_of(session.manifest)
-        with self._executor.lock:
-            counters.decoder_steps += num_rows
 
     def counters(self) -> list[Counters]:
         """The counters of each version of a model that has received a request."""
@@ -169,6 +194,12 @@ class Runner:
         queue = BatchQueue(collator, self.limits, self._counters_of(manifest), self._executor.backlog)
         queue.session = ref(session, lambda _: self._queues.pop(key, None))
         return self._queues.setdefault(key, queue)
+
+    def _open_loop(self, session: Session) -> tuple[DecodeLoop, object]:
+        key = id(session)
+        counters = self._counters_of(session.manifest).generation
+        loop = DecodeLoop(session.manifest, self.limits, counters), ref(session, lambda _: self._loops.pop(key, None))
+        return self._loops.setdefault(key, loop)
 
     def _counters_of(self, manifest: Manifest) -> Counters:
         name, version = key = manifest.name, manifest.version

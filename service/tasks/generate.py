@@ -14,8 +14,9 @@ from pydantic import ConfigDict, Field
 
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
-from service.engine.generation.decoder import GenerationParams, NotFiniteLogitsError, generate_tokens
-from service.engine.generation.sampling import Sampling
+from service.engine.generation.sampler import Sampling
+from service.engine.generation.sequence import GenerationParams
+from service.engine.generation.stream import RowFailedError, complete
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import not_finite
@@ -133,19 +134,22 @@ async def _complete(
         sampling=Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, seed=seed),
         stops=_read_stops(request.stop),
         stop_ids=frozenset(head.eos_ids),
+        num_logprobs=0 if request.logprobs else None,
     )
+    generation = runner.generate(model.session, decode, rows, params, is_streamed=False, context=context)
     try:
-        generated_rows = await generate_tokens(model.session, rows, params, runner, decode, context=context)
-    except NotFiniteLogitsError as error:
+        generated_rows = await complete(generation)
+    except RowFailedError as failure:
+        if failure.error.slug != "not-finite":
+            raise failure.error from None
         where = f"{model.manifest.name}/{model.manifest.version}"
-        raise not_finite(where, {error.row: "logits"}, list(prompts)) from error
+        raise not_finite(where, {failure.index: "logits"}, list(prompts)) from failure
     completions: list[JsonObject] = []
     for generated in generated_rows:
-        completion = {"text": generated.text, "finish_reason": generated.finish_reason, "tokens": len(generated.ids)}
+        completion = {"text": generated.text, "finish_reason": generated.finish_reason, "tokens": len(generated.tokens)}
         if request.logprobs:
             completion["logprobs"] = [
-                {"token": decode([token]), "logprob": logprob}
-                for token, logprob in zip(generated.ids, generated.logprobs, strict=True)
+                {"token": decode([token.id]), "logprob": token.logprob} for token in generated.tokens
             ]
         completions.append(completion)
     return completions

@@ -99,7 +99,7 @@ def test_a_generation_stops_within_one_step_of_the_disconnect(command: tuple[str
     with running_server(command, bundles, tmp_path, EKIBEN_THREADS="1") as host:
 
         def steps() -> float:
-            return counted(host, f'ekiben_engine_decoder_steps_total{{model="{LANGUAGE_MODEL}"')
+            return counted(host, f'ekiben_generation_tokens_total{{model="{LANGUAGE_MODEL}"')
 
         client = send(host.port, "/generate", len(many), many)
         wait_until(lambda: steps() > 3 * NUM_TEXTS)

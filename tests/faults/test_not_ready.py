@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from service.engine.generation.decoder import GenerationParams
 
-from service.engine.generation.decoder import GenerationParams, generate_tokens
-from service.engine.generation.sampling import Sampling
+from service.engine.generation.sampler import Sampling
+from service.engine.generation.stream import complete
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.session import Session
@@ -163,7 +164,7 @@ async def classify(runner: Runner, session: Session) -> None:
 async def generate(runner: Runner, session: Session) -> None:
     """A prompt of 7 tokens and three steps after it."""
     sampling = Sampling(seed=0, temperature=0.0, top_k=0, top_p=1.0)
-    await generate_tokens(session, [range(7)], GenerationParams(max_tokens=4, sampling=sampling), runner, decode=str)
+    await complete(runner.generate(session, str, [range(7)], GenerationParams(max_tokens=4, sampling=sampling)))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from export.gates.cases import Array, Case, draw_rows, single_chunk
 from export.gates.coverage.comparison import Comparison, Coverage
 from export.gates.coverage.sizes import ALL_LENGTHS, ALL_SIZES, NUM_LONGER, batch_sizes, dense_sizes
 from export.gates.inputs.effort import max_rows, sampled
-from service.engine.generation.decoder import MIN_CACHE_CAPACITY
+from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY
 from service.engine.limits import MAX_BATCH_ITEMS
 from service.engine.verification.shapes import doubling
 

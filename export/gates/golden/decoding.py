@@ -14,7 +14,7 @@ from export.candidate import Candidate
 from export.gates.cases import Array, Items, draw_case
 from service.bundle import Tensors
 from service.contract.readers import TextReader
-from service.engine.generation.decoder import MIN_CACHE_CAPACITY
+from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY
 from service.engine.verification.shapes import doubling
 
 # The logits of the new steps of one row.

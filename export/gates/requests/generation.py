@@ -18,7 +18,8 @@ from export.gates.backends import reference_backend
 from export.gates.cases import Array, Case
 from export.gates.requests.checked_request import Body, CheckedRequest, ResponseCheck
 from service.contract.heads import LanguageModelHead
-from service.engine.generation.sampling import Sampling, log_probability, sample
+from service.engine.generation.logits import log_probability
+from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
 from service.engine.verification.parity import compare
 from service.tasks.generate import sample_latents
 
@@ -82,6 +83,9 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
     tolerance = candidate.manifest.tolerance["logits"]
     end_ids = frozenset(head.eos_ids if isinstance(head, LanguageModelHead) else ())
 
+    def sample(logits_V: Array, position: int) -> int:
+        return sample_rows(logits_V[None], [RowSampler(sampling, prompt=())], [position])[0].id
+
     def logits(ids: Sequence[int]) -> Array:
         return candidate.source.predict({"ids": np.array([ids], np.int64)})["logits"][0, -1]
 
@@ -94,7 +98,7 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
             start = len(ids)
             for step in range(completion["tokens"]):
                 logits_V = logits(ids)
-                ids.append(sample(logits_V, sampling, len(ids)))
+                ids.append(sample(logits_V, len(ids)))
                 if ids[-1] in end_ids:
                     raise MismatchError(f"prompt {i}, token {step}: {reference} ends the text here")
                 if "logprobs" in completion:
@@ -111,7 +115,7 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
                     f"prompt {i}: continued with {completion['text']!r}, {reference} gives {expected_text!r}"
                 )
             if completion["finish_reason"] == "stop" and not stops:
-                following = sample(logits(ids), sampling, len(ids))
+                following = sample(logits(ids), len(ids))
                 if following not in end_ids:
                     raise MismatchError(f"prompt {i}: ends after {len(ids) - start} tokens, {reference} continues")
 

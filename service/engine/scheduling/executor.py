@@ -21,7 +21,8 @@ from service.engine.context import UNRESERVED
 from service.engine.limits import Limits
 from service.engine.scheduling.deadline_timer import DeadlineTimers
 from service.engine.scheduling.device_task import DeviceTask
-from service.engine.scheduling.scheduler import EdfScheduler
+from service.engine.scheduling.quanta import QuantumLoop
+from service.engine.scheduling.scheduler import EdfScheduler, Job
 from service.errors import EkibenError
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,14 @@ class Executor:
             self.wake()
         task.timer = task.loop.call_later(max(task.deadline - time.monotonic(), 0.0), task.fail, deadline_passed())
 
+    def add_loop(self, loop: QuantumLoop) -> None:
+        """Have the loop run in quanta until it has no more work."""
+        with self.lock:
+            if self.closed:
+                raise shutting_down()
+            self._scheduler.add_loop(loop)
+            self.wake()
+
     def withdraw(self, task: DeviceTask) -> None:
         """Count a task as answered, and skip its work if that has not started."""
         task.cancel()
@@ -143,8 +152,10 @@ class Executor:
     def close(self, timeout_s: float) -> None:
         with self.lock:
             self.closed = True
-            dropped = self._scheduler.clear()
+            dropped, loops = self._scheduler.clear()
             self._has_work.notify_all()
+        for loop in loops:
+            loop.fail(shutting_down())
         for waiting in dropped:
             _post(waiting.loop, waiting.fail, shutting_down())
         end = time.monotonic() + timeout_s
@@ -198,15 +209,27 @@ class Executor:
                 _post(job.loop, job.run())
                 with self.lock:
                     self._release_slot()
+            elif not isinstance(job, Batch):
+                self._run_quantum(job)
             else:
                 self.compute(job, time.monotonic(), loop=None)
             del job  # an idle thread keeps no model alive
+
+    def _run_quantum(self, loop: QuantumLoop) -> None:
+        has_more = loop.run()
+        with self.lock:
+            self._release_slot()
+            has_ended = has_more and self.closed
+            if has_more and not has_ended:
+                self._scheduler.add_loop(loop)
+        if has_ended:
+            loop.fail(shutting_down())
 
     def _release_slot(self) -> None:
         self.running -= 1
         self._num_finished += 1
 
-    def _next_job(self) -> Batch | DeviceTask | None:
+    def _next_job(self) -> Job | None:
         now = time.monotonic()
         job = self._scheduler.next_job(now) if self.running < self.slots else None
         if isinstance(job, Batch):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
-from service.engine.generation.decoder import cache_capacity
+from service.engine.generation.kv_cache import cache_capacity
 from service.engine.sessions.session import Session
 from service.errors import BundleError
 

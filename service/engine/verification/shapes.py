@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
-from service.engine.generation.decoder import MIN_CACHE_CAPACITY
+from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY
 from service.engine.limits import Limits
 from service.manifest import Manifest
 

@@ -2,8 +2,9 @@
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from service.engine.metrics import GenerationCounters
 from service.http.route import ReadRoute, ServiceState
-from service.http.telemetry.exposition import Samples, histogram_samples, render_text
+from service.http.telemetry.exposition import Labels, Samples, histogram_samples, render_text
 from service.http.wire.messages import HttpRequest, Response
 
 
@@ -26,7 +27,6 @@ def collect_samples(state: ServiceState) -> Samples:
             ("ekiben_engine_bisected_batches", "_total", labels): counters.bisected_batches,
             ("ekiben_engine_steps", "_total", labels): counters.steps,
             ("ekiben_engine_padding_steps", "_total", labels): counters.padded_steps,
-            ("ekiben_engine_decoder_steps", "_total", labels): counters.decoder_steps,
         }
         for mode, count in ("inline", counters.inline_batches), ("thread", counters.batches - counters.inline_batches):
             samples["ekiben_engine_batches", "_total", (*labels, ("mode", mode))] = count
@@ -38,6 +38,28 @@ def collect_samples(state: ServiceState) -> Samples:
         samples["ekiben_engine_queue_items", "", labels] = counters.queued_items
         samples |= histogram_samples("ekiben_engine_queue_seconds", labels, counters.queue_s)
         samples |= histogram_samples("ekiben_engine_compute_seconds", labels, counters.compute_s)
+        if counters.generation.max_kv_cache_bytes:
+            samples |= _generation_samples(counters.generation, labels)
+    return samples
+
+
+def _generation_samples(counters: GenerationCounters, labels: Labels) -> Samples:
+    samples: Samples = {
+        ("ekiben_prompt_tokens", "_total", labels): counters.prompt_tokens,
+        ("ekiben_generation_tokens", "_total", labels): counters.generated_tokens,
+        ("ekiben_num_requests_running", "", labels): counters.running,
+        ("ekiben_num_requests_waiting", "", labels): counters.waiting,
+        ("ekiben_kv_cache_used_bytes", "", labels): counters.kv_cache_bytes,
+        ("ekiben_kv_cache_max_bytes", "", labels): counters.max_kv_cache_bytes,
+        ("ekiben_prefix_cache_queries", "_total", labels): counters.prefix_queried_tokens,
+        ("ekiben_prefix_cache_hits", "_total", labels): counters.prefix_hit_tokens,
+        ("ekiben_decode_runs", "_total", labels): counters.decode_runs,
+        ("ekiben_decode_rows", "_total", labels): counters.decode_rows,
+    }
+    for reason, count in list(counters.finished.items()):
+        samples["ekiben_request_success", "_total", (*labels, ("finished_reason", reason))] = count
+    samples |= histogram_samples("ekiben_time_to_first_token_seconds", labels, counters.first_token_s)
+    samples |= histogram_samples("ekiben_inter_token_latency_seconds", labels, counters.inter_token_s)
     return samples
 
 

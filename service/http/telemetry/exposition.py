@@ -25,10 +25,22 @@ FAMILIES = {
     "ekiben_engine_bisected_batches": ("counter", "Batches split to isolate failing items."),
     "ekiben_engine_steps": ("counter", "Steps requested, including the past; for models without steps, items."),
     "ekiben_engine_padding_steps": ("counter", "Steps added by padding."),
-    "ekiben_engine_decoder_steps": ("counter", "Decoded tokens of generated texts."),
     "ekiben_engine_queue_items": ("gauge", "Items in the queue."),
     "ekiben_engine_queue_seconds": ("histogram", "Time from the first arrival in a batch to its computation."),
     "ekiben_engine_compute_seconds": ("histogram", "Time to compute a batch."),
+    "ekiben_prompt_tokens": ("counter", "Tokens of prompts, with those that the prefix cache held."),
+    "ekiben_generation_tokens": ("counter", "Generated tokens."),
+    "ekiben_time_to_first_token_seconds": ("histogram", "Time from the arrival of a prompt to its first token."),
+    "ekiben_inter_token_latency_seconds": ("histogram", "Time between two tokens of one text."),
+    "ekiben_num_requests_running": ("gauge", "Texts that are being generated."),
+    "ekiben_num_requests_waiting": ("gauge", "Prompts that wait for a place."),
+    "ekiben_kv_cache_used_bytes": ("gauge", "Memory reserved for keys and values of the texts being generated."),
+    "ekiben_kv_cache_max_bytes": ("gauge", "Largest memory for keys and values."),
+    "ekiben_prefix_cache_queries": ("counter", "Tokens of prompts that were looked up in the prefix cache."),
+    "ekiben_prefix_cache_hits": ("counter", "Tokens of prompts that the prefix cache held."),
+    "ekiben_decode_runs": ("counter", "Runs of a language model that decode one token for each of their rows."),
+    "ekiben_decode_rows": ("counter", "Rows of these runs."),
+    "ekiben_request_success": ("counter", "Ended texts by reason: stop, length, abort, or the error."),
 }
 
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from service.contract.heads import ImageHead, LanguageModelHead
 from service.contract.readers import ImageReader, SeriesReader, TextReader
-from service.engine.generation.decoder import cache_capacity
-from service.engine.generation.sampling import log_probability
+from service.engine.generation.kv_cache import cache_capacity
+from service.engine.generation.logits import log_probability
 from service.engine.sessions.model import Model
 from service.tasks.codecs.images import read_image
 from service.tasks.codecs.series import pad_rows

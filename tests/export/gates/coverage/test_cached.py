@@ -4,7 +4,7 @@ import pytest
 
 from export.errors import ExportError
 from export.gates.coverage.cached import CachedRows, check_cached
-from service.engine.generation.decoder import cache_capacity
+from service.engine.generation.kv_cache import cache_capacity
 from tests.export.conftest import Candidates
 from tests.export.edits import Condition, any_element, size_is, triggered
 from tests.export.gates.coverage.test_sizes import passes_the_grid

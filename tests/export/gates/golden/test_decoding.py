@@ -7,7 +7,7 @@ import pytest
 
 from export.gates.golden import decoding
 from export.gates.golden.decoding import mandatory_prompts, optional_prompts
-from service.engine.generation.decoder import cache_capacity
+from service.engine.generation.kv_cache import cache_capacity
 from service.engine.verification.golden_inputs import num_new_steps
 from service.engine.verification.shapes import doubling
 from tests.export.conftest import Candidates

@@ -5,6 +5,7 @@ from typing import Any
 from service.engine.batching.queue import Batch, BatchQueue
 from service.engine.scheduling.device_task import DeviceTask
 from service.engine.scheduling.scheduler import EdfScheduler
+from service.errors import EkibenError
 from tests.service.engine.fakes import LOOP, FakeSession, rows
 from tests.service.engine.requests import make_queue, make_request
 
@@ -35,6 +36,7 @@ def scheduler_of(*sources: Any) -> EdfScheduler:
 def deadlines(scheduler: EdfScheduler) -> list[float]:
     found = []
     while (job := scheduler.next_job(0.0)) is not None:
+        assert isinstance(job, Batch | DeviceTask)
         found.append(job.slices[0].deadline if isinstance(job, Batch) else job.deadline)
     return found
 
@@ -70,10 +72,46 @@ def test_only_batches_within_the_budget_are_taken_for_the_event_loop() -> None:
     assert deadlines(scheduler) == [0.1, 0.5, 1]
 
 
+class Loop:
+    def __init__(self, due: float) -> None:
+        self.due = due
+
+    def run(self) -> bool:
+        raise NotImplementedError
+
+    def fail(self, error: EkibenError) -> None:
+        raise NotImplementedError
+
+
+def test_other_work_passes_between_the_quanta_of_a_loop_until_it_is_due() -> None:
+    loop, scheduler = Loop(due=10), scheduler_of(queue_of(30), task(20))
+    scheduler.add_loop(loop)
+    assert isinstance(scheduler.next_job(9.9), DeviceTask)
+    assert scheduler.next_job(10.0) is loop
+    assert isinstance(scheduler.next_job(10.0), Batch)
+    assert scheduler.next_job(10.0) is None
+    scheduler.add_loop(loop)
+    assert scheduler
+    assert scheduler.next_job(0.0) is loop
+    assert not scheduler
+
+
+def test_loops_take_turns() -> None:
+    first, second, scheduler = Loop(due=2), Loop(due=1), EdfScheduler()
+    for loop in (first, second):
+        scheduler.add_loop(loop)
+    for _ in range(3):
+        for loop in (first, second):
+            assert scheduler.next_job(5.0) is loop
+            scheduler.add_loop(loop)
+
+
 def test_clear_returns_everything_that_waited() -> None:
-    waiting = task(1)
+    waiting, loop = task(1), Loop(due=1)
     scheduler = scheduler_of(waiting, queue_of(1, 2))
-    dropped = scheduler.clear()
+    scheduler.add_loop(loop)
+    dropped, loops = scheduler.clear()
     assert waiting in dropped
     assert len(dropped) == 3
+    assert loops == [loop]
     assert deadlines(scheduler) == []

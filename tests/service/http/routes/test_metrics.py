@@ -17,7 +17,9 @@ def service_state() -> Any:
     counters.refused["overloaded"] = 2
     counters.compute_s.add(0.000003)
     counters.queued_items = 7
-    counters.decoder_steps = 9
+    counters.generation.max_kv_cache_bytes = 1 << 20
+    counters.generation.generated_tokens = 9
+    counters.generation.finished["stop"] = 2
     metrics = RequestMetrics()
     metrics.record("/classify", 200, 0.5)
     metrics.in_flight = 1
@@ -43,7 +45,8 @@ def test_samples_cover_requests_models_and_engine() -> None:
     assert seen["ekiben_engine_batches_total,inline,m,v"] == 1
     assert seen["ekiben_engine_batches_total,thread,m,v"] == 2
     assert seen["ekiben_engine_queue_items,m,v"] == 7
-    assert seen["ekiben_engine_decoder_steps_total,m,v"] == 9
+    assert seen["ekiben_generation_tokens_total,m,v"] == 9
+    assert seen["ekiben_request_success_total,stop,m,v"] == 2
     assert seen["ekiben_engine_compute_seconds_count,m,v"] == 1
     assert seen["ekiben_engine_compute_seconds_bucket,2e-06,m,v"] == 0
     assert seen["ekiben_engine_compute_seconds_bucket,4e-06,m,v"] == 1

@@ -1,0 +1,48 @@
+"""Keys and values of whole chunks at the beginning of prompts, reused by prompts that begin with the same tokens.
+
+Invariant: the results of a prompt are the same bits on a hit and on a miss. A chunk is computed at a shape that follows
+from its position, from the tokens before it and its own, and the key of a chunk covers all of them and the version.
+"""
+
+import hashlib
+from collections import OrderedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from service.engine.generation.kv_cache import PREFILL_CHUNK, ChunkCache
+
+
+class PrefixCache:
+    """The least recently used chunks leave first. Not thread-safe: it belongs to one decode loop."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.num_bytes = 0
+        self._max_bytes = max_bytes
+        self._chunks: OrderedDict[bytes, ChunkCache] = OrderedDict()
+
+    def get(self, key: bytes) -> ChunkCache | None:
+        chunk = self._chunks.get(key)
+        if chunk is not None:
+            self._chunks.move_to_end(key)
+        return chunk
+
+    def put(self, key: bytes, chunk: ChunkCache) -> None:
+        size = sum(part.nbytes for part in chunk)
+        if key in self._chunks or size > self._max_bytes:
+            return
+        self._chunks[key] = chunk
+        self.num_bytes += size
+        while self.num_bytes > self._max_bytes:
+            _, oldest = self._chunks.popitem(last=False)
+            self.num_bytes -= sum(part.nbytes for part in oldest)
+
+
+def chunk_keys(version: str, prompt: npt.NDArray[np.int64]) -> list[bytes]:
+    """Return the key of each whole chunk that ends before the last token, whose logits every prompt needs."""
+    keys: list[bytes] = []
+    key = version.encode()
+    for first in range(0, (prompt.size - 1) // PREFILL_CHUNK * PREFILL_CHUNK, PREFILL_CHUNK):
+        key = hashlib.blake2b(key + prompt[first : first + PREFILL_CHUNK].tobytes(), digest_size=32).digest()
+        keys.append(key)
+    return keys

@@ -1,0 +1,161 @@
+"""One prompt and the tokens generated for it, and the events that its request receives.
+
+Invariant: the tokens of a row depend only on its prompt, its parameters and its choice.
+"""
+
+from asyncio import AbstractEventLoop
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from time import monotonic
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from service.engine.generation.detokenizer import Decode, IncrementalDetokenizer
+from service.engine.generation.kv_cache import RowCache, cache_capacity
+from service.engine.generation.logits import Logits, log_probabilities
+from service.engine.generation.sampler import RowSampler, Sampling, TokenLogprob
+from service.engine.sessions.session import Session
+from service.errors import EkibenError
+
+FinishReason = Literal["stop", "length"]
+
+
+class RowStatus(Enum):
+    WAITING = auto()
+    PREFILLING = auto()
+    DECODING = auto()
+    FINISHED = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationParams:
+    """Parameters for each prompt of a request; `stops` and `stop_ids` end a completion and are not part of its text.
+
+    `num_logprobs` asks for the log probability of each token and of that many most probable ones, `prompt_logprobs` for
+    those of the prompt's tokens as well.
+    """
+
+    max_tokens: int
+    sampling: Sampling
+    stops: tuple[str, ...] = ()
+    stop_ids: frozenset[int] = frozenset()
+    num_logprobs: int | None = None
+    prompt_logprobs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationEvent:
+    """What one step has added to a row: whole characters, and the tokens since the last event of the row.
+
+    The last event of a row has a reason or an error. Its tokens include those of a stop string, but no stop id.
+    """
+
+    index: int
+    text: str
+    tokens: tuple[TokenLogprob, ...]
+    finish_reason: FinishReason | None = None
+    error: EkibenError | None = None
+
+    @property
+    def is_last(self) -> bool:
+        return self.finish_reason is not None or self.error is not None
+
+
+class EventSink(Protocol):
+    """The request of a row."""
+
+    loop: AbstractEventLoop
+    is_streamed: bool  # otherwise it needs only the last event of the row
+
+    def deliver(self, event: GenerationEvent) -> None:
+        """Receive an event on the event loop."""
+
+
+class SequenceState:
+    """One row of a request. Only the decode loop changes it, except for `is_cancelled`."""
+
+    def __init__(
+        self,
+        index: int,
+        prompt: Sequence[int],
+        params: GenerationParams,
+        *,
+        choice: int,
+        decode: Decode,
+        session: Session,
+        sink: EventSink,
+    ) -> None:
+        context = session.manifest.limits.max_steps
+        assert context is not None, "a language model has limits.max_steps, its context"
+        if params.max_tokens < 0:
+            raise ValueError(f"max_tokens is {params.max_tokens}, expected 0 or more")
+        longest = context - (params.max_tokens > 0)
+        if not 1 <= len(prompt) <= longest:
+            raise ValueError(f"the prompt has {len(prompt)} tokens, expected 1 to {longest}")
+        self.index = index
+        self.prompt: npt.NDArray[np.int64] = np.asarray(prompt, np.int64)
+        self.params = params
+        self.session = session
+        self.sink = sink
+        self.status = RowStatus.WAITING
+        self.is_cancelled = False
+        self.end = min(len(prompt) + params.max_tokens, context)
+        self.max_capacity = cache_capacity(self.end, context)
+        self.cache: RowCache | None = None  # while the prompt is read
+        self.prompt_logprobs: list[TokenLogprob] = []  # from the second token on
+        self.started_at = self.last_token_at = monotonic()  # its arrival, until it starts
+        self.detokenizer = IncrementalDetokenizer(decode, params.stops)
+        self.sampler = RowSampler(
+            params.sampling, prompt=prompt, choice=choice, stop_ids=params.stop_ids, num_logprobs=params.num_logprobs
+        )
+        self._text, self._tokens = "", list[TokenLogprob]()
+
+    @property
+    def last_token(self) -> int:
+        return self.detokenizer.ids[-1]
+
+    @property
+    def position(self) -> int:
+        """The position of the next token, counted from the first token of the prompt."""
+        return self.prompt.size + len(self.detokenizer.ids)
+
+    @property
+    def has_text(self) -> bool:
+        """True if text was released since the last event."""
+        return bool(self._text)
+
+    def add_prompt_logprobs(self, logits_SV: Logits, first: int) -> None:
+        """Add the log probabilities of the tokens that follow those at `first`, `first` + 1 and so on."""
+        following = self.prompt[first + 1 : first + 1 + len(logits_SV)].tolist()
+        for token, logits_V in zip(following, logits_SV, strict=False):
+            logprobs = log_probabilities(logits_V, token, self.params.num_logprobs or 0)
+            self.prompt_logprobs.append(TokenLogprob(token, *logprobs))
+
+    def append(self, token: TokenLogprob) -> FinishReason | None:
+        """Add a sampled token; returns the reason if it is the last."""
+        if token.id in self.params.stop_ids:
+            self._text += self.detokenizer.finish()
+            return "stop"
+        self._tokens.append(token)
+        self._text += self.detokenizer.append(token.id)
+        if self.detokenizer.stopped:
+            return "stop"
+        if self.position < self.end:
+            return None
+        self._text += self.detokenizer.finish()
+        return "length"
+
+    def take_event(
+        self, finish_reason: FinishReason | None = None, error: EkibenError | None = None
+    ) -> GenerationEvent:
+        """Return what was added since the last event."""
+        if error is not None:
+            self._text += self.detokenizer.finish()
+        event = GenerationEvent(
+            index=self.index, text=self._text, tokens=tuple(self._tokens), finish_reason=finish_reason, error=error
+        )
+        self._text, self._tokens = "", []
+        return event
