@@ -15,7 +15,7 @@ from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.http.client_watch import RequestSupervisor
 from service.http.route import InferenceRoute, Route, ServiceState
-from service.http.routes import health, metrics, native, oip
+from service.http.routes import health, metrics, native, oip, openai
 from service.http.stream import send_stream
 from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, send_response
 from service.http.wire.framework_errors import ErrorTranslationMiddleware, internal_error
@@ -29,14 +29,14 @@ from service.http.wire.messages import (
     requested_timeout_s,
 )
 
-ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
+ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES, *openai.ROUTES)}
 # Answering before a longer body has arrived would close the connection, so longer bodies are read first.
 MAX_UNREAD_BYTES = 1 << 16
 
 
 @lru_cache(oip.PATH_CACHE_SIZE)
 def find_route(path: str) -> Route | None:
-    return ROUTES.get(path) or native.match_prefix(path) or oip.match_prefix(path)
+    return ROUTES.get(path) or native.match_prefix(path) or oip.match_prefix(path) or openai.match_prefix(path)
 
 
 class Router:

@@ -23,12 +23,13 @@ from service.http.wire.messages import (
 
 
 class RsgiRequest:
-    __slots__ = ("_body", "_headers", "_protocol", "_scope", "context", "method", "path", "received_at")
+    __slots__ = ("_body", "_headers", "_protocol", "_scope", "_stream", "context", "method", "path", "received_at")
 
     def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
         self._scope = scope
         self._protocol = protocol
         self._headers = scope.headers
+        self._stream: PacedTransport | None = None
         self._body: Any = None  # granian's future of a body that was requested and is not awaited yet
         self.method = scope.method
         self.path = scope.path
@@ -75,7 +76,9 @@ class RsgiRequest:
             raise ClientDisconnectedError from None
 
     def drop(self) -> None:
-        """Stop reading a body that was not awaited: nothing else limits how long it may take."""
+        """End a stream, and stop reading a body that was not awaited: nothing else limits how long it may take."""
+        if self._stream is not None:
+            self._stream.end()
         if self._body is not None:
             self._body.cancel()
 
@@ -90,10 +93,11 @@ class RsgiRequest:
     async def start_stream(self, response: StreamedResponse) -> SendPart:
         headers = [("content-type", response.content_type), *response.headers]
         transport = self._protocol.response_stream(200, headers)
-        return PacedTransport(transport, server=self._scope.server, client=self._scope.client).send_part
+        self._stream = PacedTransport(transport, server=self._scope.server, client=self._scope.client)
+        return self._stream.send_part
 
     async def end_stream(self) -> None:
-        """granian ends the body with the request."""
+        """`drop` ends it."""
 
 
 async def answer(router: Router, scope: RsgiScope, protocol: HTTPProtocol, request: RsgiRequest | None = None) -> None:

@@ -31,7 +31,7 @@ class PacedTransport:
     """The transport of one response; `server` and `client` are the addresses of its connection, as HOST:PORT."""
 
     def __init__(self, transport: Transport, *, server: str, client: str) -> None:
-        self._transport = transport
+        self._transport: Transport | None = transport
         self._connection = _to_hex(server).rpartition(":")[2], _to_hex(client)
         self._left = WINDOW_BYTES
 
@@ -42,10 +42,18 @@ class PacedTransport:
             if not unsent_bytes(int(time.monotonic() / POLL_S)).get(self._connection):
                 self._left = WINDOW_BYTES
         self._left -= len(part)
+        assert self._transport is not None, "the body has not ended"
         try:
             await self._transport.send_bytes(part)
         except ProtocolClosed:
             raise ClientDisconnectedError from None
+
+    def end(self) -> None:
+        """End the body: granian does so with the last reference to its transport.
+
+        Another one may be in the frames of an error that ended the stream.
+        """
+        self._transport = None
 
 
 @lru_cache(1)

@@ -104,6 +104,14 @@ def media_type(request: HttpRequest) -> str:
     return request.header("content-type").partition(";")[0].strip().lower()
 
 
+def check_json_type(request: HttpRequest, *others: str) -> None:
+    """Raise EkibenError("unsupported-media-type") unless the body is JSON; `others` are the route's other types."""
+    if (content_type := media_type(request)) != JSON:
+        accepted = f"{JSON}, {' or '.join(others)}" if others else JSON
+        detail = f"expected content type {accepted}, got {content_type or 'none'}"
+        raise EkibenError("unsupported-media-type", detail)
+
+
 def requested_timeout_s(request: HttpRequest) -> float | None:
     """Return the timeout in `X-Request-Timeout-Ms`, if any; raises EkibenError("invalid-request")."""
     header = request.header("x-request-timeout-ms")

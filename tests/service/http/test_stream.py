@@ -170,5 +170,3 @@ def test_a_stream_is_in_flight_until_its_end(monkeypatch: pytest.MonkeyPatch) ->
 
     assert run(client, monkeypatch).body == b"ab"
     assert seen == [1]
-
-
