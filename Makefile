@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -103,6 +103,12 @@ prove-mutants: export ## change every graph in 135 ways and count the changes th
 prove-adopted: $(VENV)/.installed ## export models from elsewhere of a realistic size, with time, memory and answers (minutes)
 	@$(BIN)/python -m benchmarks.export.adopted
 	@$(BIN)/python -m benchmarks.export.adopted_modules
+
+prove-generation: export ## compare generated tokens with PyTorch and in company; measure cost and latency (minutes)
+	@$(BIN)/python -m benchmarks.generate.parity
+	@$(BIN)/python -m benchmarks.generate.company
+	@$(BIN)/python -m benchmarks.generate.throughput
+	@$(BIN)/python -m benchmarks.generate.latency
 
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200

@@ -70,6 +70,16 @@ def not_finite_item(output: str) -> str:
     return f"the model's output {output!r} is not finite for this item"
 
 
+def shutting_down() -> EkibenError:
+    """The service ends; another worker may answer."""
+    return EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
+
+
+def deadline_passed() -> EkibenError:
+    """The deadline of a request has passed."""
+    return EkibenError("timeout", "no answer before the deadline")
+
+
 class BundleError(ValueError):
     """A bundle that must not be served; the message names the bundle, the check and the finding."""
 

@@ -18,7 +18,7 @@ from export.errors import ExportError
 from export.gates.cases import Array, has_equal_bits, ragged_inputs
 from export.gates.inputs.effort import max_rows
 from export.gates.inputs.sizes import free_axes
-from export.gates.probes import NUM_PROBES, ProbeGroup, affordable_rows, probe_groups, prompt_pairs, single_row
+from export.gates.probes import NUM_PROBES, ProbeGroup, affordable_rows, chunk_pairs, probe_groups, single_row
 from service.bundle import GoldenCase, Tensors
 from service.contract.heads import LanguageModelHead
 from service.engine.limits import MAX_BATCH_ITEMS
@@ -162,7 +162,7 @@ def _comparisons(candidate: Candidate) -> Iterator[_Comparison]:
     rng, session = np.random.default_rng(1), candidate.session
     for number, group in enumerate(probe_groups(candidate, session, rng)):
         if group.capacity is not None:
-            yield from _compare_prompts(candidate, session, group.capacity, rng)
+            yield from _compare_chunks(candidate, session, group.capacity, rng)
         yield from _compare_mixed(group, session, rng)
         # The random batches of a model with free axes are of any size, whatever the sizes of the group.
         if number == 0 or group.capacity is not None:
@@ -170,12 +170,12 @@ def _comparisons(candidate: Candidate) -> Iterator[_Comparison]:
         yield from _compare_large(group, session, rng)
 
 
-def _compare_prompts(
+def _compare_chunks(
     candidate: Candidate, session: Session, capacity: int, rng: np.random.Generator
 ) -> Iterator[_Comparison]:
     """A prompt is read alone, but the slots of its cache may hold what earlier sequences left there."""
-    for zeros, noise in prompt_pairs(candidate, capacity, rng):
-        location = f"a prompt of {zeros['ids'].shape[1]} tokens in a used cache of {capacity}"
+    for zeros, noise in chunk_pairs(candidate, session, capacity, rng):
+        location = f"a chunk after {int(zeros['past_lengths'][0])} tokens in a used cache of {capacity}"
         yield from _compare_outputs(session.run(zeros), session.run(noise), location)
 
 
@@ -268,8 +268,8 @@ def _description(candidate: Candidate) -> str:
     if isinstance(candidate.manifest.head, LanguageModelHead):
         return (
             f"{items}: single steps at every capacity of the cache, at every position among random others, unused "
-            "slots garbage; every row of random batches of any size, after any number of tokens; prompts alone; one "
-            "thread on the CPU"
+            "slots garbage; every row of random batches of any size, after any number of tokens; chunks of prompts; "
+            "one thread on the CPU"
         )
     ragged = "" if candidate.manifest.limits.max_steps is None else ", length and width"
     if axes := free_axes(candidate.manifest):

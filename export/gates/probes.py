@@ -20,7 +20,7 @@ from export.gates.inputs.effort import UNBOUNDED, max_rows
 from export.gates.inputs.sizes import Sizes, draw_sizes, grid_sizes, longest_row, smallest_sizes
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
-from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY, cache_capacity
+from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY, PREFILL_CHUNK, chunk_capacity, read_prompt
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import doubling
 
@@ -174,11 +174,28 @@ def _probe_sizes(candidate: Candidate) -> list[Sizes]:
     return [smallest, *(sizes for sizes in others if 4 * max_rows(candidate, sizes) >= min(allowed, UNBOUNDED))]
 
 
-def prompt_pairs(candidate: Candidate, capacity: int, rng: np.random.Generator) -> Iterator[tuple[Tensors, Tensors]]:
-    """Prompts as the decoder reads them: each with a cache of zeros, and with a cache that holds garbage."""
-    for number in range(NUM_PROBES):
-        zeros = _prompt(candidate, number, capacity, rng, scale=0)
-        yield zeros, _prompt(candidate, number, capacity, rng, scale=30)
+def chunk_pairs(
+    candidate: Candidate, session: Session, capacity: int, rng: np.random.Generator
+) -> Iterator[tuple[Tensors, Tensors]]:
+    """Chunks of prompts at this capacity: each with zeros and with garbage in the unused slots of its cache."""
+    context = longest_row(candidate.manifest) or capacity
+    starts = [first for first in range(0, context, PREFILL_CHUNK) if chunk_capacity(first, context) == capacity]
+    for number, first in enumerate(starts[:: max(1, len(starts) // NUM_PROBES)]):
+        size = min(PREFILL_CHUNK, context - first)
+        ids_T = _prompt_ids(candidate, number, capacity, first + size)
+        parts = read_prompt(session, ids_T[:first]).parts
+        zeros, noise = (
+            {
+                **noise_inputs(candidate, 1, size, capacity, rng, scale=scale),
+                "ids": ids_T[None, first:],
+                "past_lengths": np.array([first]),
+            }
+            for scale in (0, 30)
+        )
+        for inputs in (zeros, noise):
+            for part, cache_1HCK in parts.items():
+                inputs[f"past_{part}"][:, :, :first] = cache_1HCK[:, :, :first]
+        yield zeros, noise
 
 
 def noise_inputs(
@@ -204,27 +221,27 @@ def _item_probe(candidate: Candidate, number: int, sizes: Sizes, rng: np.random.
     return draw_case(source, manifest, batch=1, steps=steps, items=_items(number), rng=rng, sizes=sizes).inputs
 
 
-def _prompt(
-    candidate: Candidate, number: int, capacity: int, rng: np.random.Generator, *, scale: float
-) -> dict[str, Array]:
-    """A prompt. The same number and capacity give the same tokens; `rng` draws only the noise of the cache."""
-    token_rng = np.random.default_rng((number, capacity))
-    num_steps = max(1, (capacity - FREE_SLOTS) * (number + 1) // NUM_PROBES)
-    assert cache_capacity(capacity, capacity) == capacity
+def _prompt_ids(candidate: Candidate, number: int, capacity: int, num_tokens: int) -> Array:
+    """Tokens of a prompt. The same number and capacity give the same tokens."""
+    rng = np.random.default_rng((number, capacity))
     source, manifest = candidate.source, candidate.manifest
-    case = draw_case(source, manifest, batch=1, steps=num_steps, items=_items(number), rng=token_rng)
-    return {**noise_inputs(candidate, 1, num_steps, capacity, rng, scale=scale), "ids": case.inputs["ids"]}
+    case = draw_case(source, manifest, batch=1, steps=num_tokens, items=_items(number), rng=rng)
+    return case.inputs["ids"][0]
 
 
 def _step_probe(
     candidate: Candidate, session: Session, number: int, capacity: int, rng: np.random.Generator
 ) -> dict[str, Array]:
     """The first decoding step after a prompt."""
-    prompt = _prompt(candidate, number, capacity, rng, scale=0)
-    outputs, num_steps = session.run(prompt), prompt["ids"].shape[1]
-    step = {**prompt, "ids": prompt["ids"][:, -1:], "past_lengths": np.array([num_steps])}
-    for spec in candidate.manifest.inputs[2:]:
-        step[spec.name][:, :, :num_steps] = outputs[spec.name.replace("past_", "new_")]
+    num_steps = max(1, (capacity - FREE_SLOTS) * (number + 1) // NUM_PROBES)
+    ids_T = _prompt_ids(candidate, number, capacity, num_steps)
+    step = {
+        **noise_inputs(candidate, 1, 1, capacity, rng, scale=0),
+        "ids": ids_T[None, -1:],
+        "past_lengths": np.array([num_steps]),
+    }
+    for part, cache_1HCK in read_prompt(session, ids_T).parts.items():
+        step[f"past_{part}"][:, :, :num_steps] = cache_1HCK[:, :, :num_steps]
     return step
 
 

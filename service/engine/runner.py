@@ -23,11 +23,11 @@ from service.engine.limits import Limits
 from service.engine.metrics import Counters
 from service.engine.scheduling.coalescer import Coalescer
 from service.engine.scheduling.device_task import DeviceTask
-from service.engine.scheduling.executor import Executor, deadline_passed
+from service.engine.scheduling.executor import Executor
 from service.engine.scheduling.inline import InlineRunner
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import doubling
-from service.errors import EkibenError
+from service.errors import EkibenError, deadline_passed
 from service.manifest import Manifest
 from service.tuning import lower_priority
 

@@ -4,13 +4,9 @@ Invariant: model version, request and seed determine the answer. A request witho
 answer contains it. The answer of an item does not depend on the other items of its request.
 """
 
-import base64
-import secrets
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from service.contract.heads import LanguageModelHead
@@ -21,8 +17,6 @@ from service.engine.generation.stream import Completion as EngineCompletion
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.tasks.body import AnswerBody, JsonObject, check_unused_fields
-from service.tasks.codecs.images import encode_png, make_grid
-from service.tasks.faults import fault
 from service.tasks.generation.fields import (
     MAX_STOPS,
     SamplingFields,
@@ -31,14 +25,11 @@ from service.tasks.generation.fields import (
     read_sampling,
     read_stops,
 )
-from service.tasks.generation.images import draw_images
+from service.tasks.generation.pictures import IMAGE_FIELDS, ImageRequest, generate_images, resolve_seed
 from service.tasks.generation.text import TextRequest, event_text, stop_ids, tokenize_prompts
 from service.tasks.generation.token_text import token_text
 
-# The largest integer that every JSON parser represents exactly.
-MAX_SEED = 2**53 - 1
 DEFAULT_MAX_TOKENS = 64
-TEXT_FIELDS = ("prompt", "max_tokens", "stop", "logprobs", *list(SamplingFields.model_fields)[1:])
 EXAMPLE: JsonObject = {
     "model": "text-transformer",
     "prompt": "The import statement ",
@@ -48,8 +39,8 @@ EXAMPLE: JsonObject = {
 }
 
 
-class GenerateRequest(SamplingFields):
-    """A prompt for a language model; a count for an image model."""
+class GenerateRequest(SamplingFields, ImageRequest):
+    """A prompt for a language model; what `ImageRequest` has for an image model."""
 
     prompt: Any = Field(
         default=None,
@@ -65,8 +56,6 @@ class GenerateRequest(SamplingFields):
         json_schema_extra={"items": {"type": "string"}, "maxItems": MAX_STOPS},
     )
     logprobs: bool = Field(default=False, description="return the log probability of each token")
-    count: int | None = Field(default=None, ge=1, description="image models: number of images (default 1)")
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="the same seed gives the same answer")
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
@@ -108,26 +97,14 @@ class StreamEvent(AnswerBody):
 
 
 async def generate(model: Model, runner: Runner, request: GenerateRequest, context: RequestContext) -> JsonObject:
-    """Continue every prompt, or generate `count` images; returns a `GenerateAnswer`."""
+    """Continue every prompt, or generate images; returns a `GenerateAnswer`."""
     seed = resolve_seed(request)
     answer: JsonObject = {"model": model.manifest.name, "version": model.manifest.version, "seed": seed}
     if isinstance(model.manifest.head, LanguageModelHead):
         text = await _read_text(model, runner, request, seed, context)
         completions = await text.complete(text.start(runner, context, is_streamed=False))
         return {**answer, "completions": [_completion(row, text) for row in completions]}
-    images_BHW = await _draw_images(model, runner, request, seed, context)
-    return {**answer, "images": [base64.b64encode(encode_png(image_HW)).decode() for image_HW in images_BHW]}
-
-
-async def generate_grid(
-    model: Model, runner: Runner, request: GenerateRequest, context: RequestContext
-) -> tuple[bytes, int]:
-    """Return all images of the request in one PNG, and their seed."""
-    if isinstance(model.manifest.head, LanguageModelHead):
-        raise fault("/model", f"expected an image model for `Accept: image/png`, {model.manifest.name} generates text")
-    seed = resolve_seed(request)
-    images_BHW = await _draw_images(model, runner, request, seed, context)
-    return encode_png(make_grid(images_BHW)), seed
+    return {**answer, "images": await generate_images(model, runner, request, seed, context)}
 
 
 async def stream_generate(
@@ -157,16 +134,11 @@ async def stream_generate(
     }
 
 
-def resolve_seed(request: GenerateRequest) -> int:
-    """Return the seed of the request, or a random one."""
-    return secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-
-
 async def _read_text(
     model: Model, runner: Runner, request: GenerateRequest, seed: int, context: RequestContext
 ) -> TextRequest:
     manifest = model.manifest
-    check_unused_fields(["count"], request.model_fields_set, manifest, "`prompt`")
+    check_unused_fields(IMAGE_FIELDS, request.model_fields_set, manifest, "`prompt`")
     pointers = read_prompts(request.prompt, manifest)
     prompts = await tokenize_prompts(pointers, model, runner, context)
     if request.max_tokens is not None:
@@ -193,10 +165,3 @@ def _logprobs(tokens: Sequence[EngineToken], text: TextRequest) -> list[JsonObje
     tokenizer = text.model.tokenizer
     assert tokenizer is not None, "every text model has a tokenizer"
     return [{"token": token_text(tokenizer, token.id).text, "logprob": token.logprob} for token in tokens]
-
-
-async def _draw_images(
-    model: Model, runner: Runner, request: GenerateRequest, seed: int, context: RequestContext
-) -> npt.NDArray[np.uint8]:
-    check_unused_fields(TEXT_FIELDS, request.model_fields_set, model.manifest, "`count` and `seed`")
-    return await draw_images(model, runner, 1 if request.count is None else request.count, seed, context)

@@ -118,7 +118,7 @@ def test_every_module_of_a_group_has_its_tests() -> None:
     assert all((proof.ROOT / path).is_file() and (proof.ROOT / proof.own_tests(path)).is_file() for path in paths)
     assert all(proof.modules([path]) for group in proof.GROUPS for path in group.paths)
     assert proof.group_of("service/engine/generation/sampler.py") is proof.GROUPS[0]
-    assert proof.group_of("service/engine/generation/decoder.py") is proof.GROUPS[1]
+    assert proof.group_of("service/engine/generation/loop.py") is proof.GROUPS[1]
     assert proof.group_of("service/settings.py") is None
 
 

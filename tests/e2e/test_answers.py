@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from tokenizers import Tokenizer
 
 from service.tasks.codecs.series import pad_rows
-from service.tasks.generation.images import sample_latents
+from service.tasks.generation.latents import sample_latents
 from training.checkpoint import Run, load_run
 from training.families import FAMILIES
 from training.models import RECIPES

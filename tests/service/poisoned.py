@@ -14,7 +14,7 @@ from onnx import parser
 from service.bundle import RequestCase, open_bundle
 from service.engine.sessions.model import Model, read_tokenizer
 from service.engine.sessions.session import Session
-from service.tasks.generation.images import sample_latents
+from service.tasks.generation.latents import sample_latents
 from service.tasks.replay import answer_request_sync
 from tests.service.bundles import FAMILIES, GRAPHS, LETTERS, NAMES, OPSET, WORDS, bundle_files, weights, write_bundle
 from tests.service.requests import request_body

@@ -1,9 +1,9 @@
 """Every prompt length, past length and cache size of a language model, once each, against PyTorch.
 
 One full forward pass of PyTorch gives the logits, keys and values of every prefix of a row, because the model is
-causal. The graph then computes the same values as the service runs it: prompts alone and single steps in batches, at
-exactly the capacities of the decoder's caches, and chunks on a cache without a free slot, as clients send them. All
-unused slots hold garbage.
+causal. The graph then computes the same values as the service runs it: chunks of prompts and single steps in batches,
+at exactly the capacities of the decode loop, and as clients send them: prompts of any length, and chunks on a cache
+without a free slot. All unused slots hold garbage.
 
 Shapes: B batch, S new steps, P slots of the past, T steps of a row.
 """
@@ -19,7 +19,7 @@ from export.gates.cases import Array, Case, draw_rows, single_chunk
 from export.gates.coverage.comparison import Comparison, Coverage
 from export.gates.coverage.sizes import ALL_LENGTHS, ALL_SIZES, NUM_LONGER, batch_sizes, dense_sizes
 from export.gates.inputs.effort import max_rows, sampled
-from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY
+from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY, PREFILL_CHUNK, chunk_capacity
 from service.engine.limits import MAX_BATCH_ITEMS
 from service.engine.verification.shapes import doubling
 
@@ -85,6 +85,7 @@ def check_cached(candidate: Candidate) -> tuple[Coverage, ...]:
     rows = CachedRows(candidate)
     groups = {
         "every prompt length at every capacity": sampled(partial(_prompts, rows), _num_prompts(candidate, rows)),
+        "every chunk of a prompt": _prompt_chunks(rows),
         "every past length at every capacity": _steps(rows, candidate.manifest.limits.max_items),
         "every batch size": _batches(rows),
         "every size of the past": _chunks(rows),
@@ -113,6 +114,13 @@ def _prompts(rows: CachedRows) -> Batches:
     # A client that sends tensors may have no cache at all.
     for steps in dense_sizes(rows.context, ALL_SIZES, NUM_LONGER):
         yield np.zeros(1), steps, 0
+
+
+def _prompt_chunks(rows: CachedRows) -> Batches:
+    """As the decode loop reads prompts, at exactly its capacities."""
+    for first in range(0, rows.context, PREFILL_CHUNK):
+        size = min(PREFILL_CHUNK, rows.context - first)
+        yield np.array([first]), size, chunk_capacity(first, rows.context)
 
 
 def _steps(rows: CachedRows, max_items: int) -> Batches:

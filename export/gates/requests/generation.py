@@ -21,7 +21,7 @@ from service.contract.heads import LanguageModelHead
 from service.engine.generation.logits import log_probability
 from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
 from service.engine.verification.parity import compare
-from service.tasks.generation.images import sample_latents
+from service.tasks.generation.latents import sample_latents
 
 
 def prompt_cases(candidate: Candidate) -> Iterator[CheckedRequest]:

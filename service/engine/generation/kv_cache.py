@@ -38,6 +38,11 @@ def token_bytes(head: LanguageModelHead) -> int:
     return 2 * head.layers * head.heads * head.head_size * np.dtype(np.float32).itemsize
 
 
+def chunk_capacity(first: int, context: int) -> int:
+    """Return the capacity at which the chunk that begins at the token `first` is computed."""
+    return cache_capacity(min(first + PREFILL_CHUNK, context), context)
+
+
 class RowCache:
     """The caches of one row, while its prompt is read: each part is float32 [1, H, C, K]."""
 
@@ -54,7 +59,7 @@ class RowCache:
         ids = prompt[self.length : self.length + PREFILL_CHUNK]
         # Past the last multiple of the chunk, the context may be shorter than a chunk.
         size = min(PREFILL_CHUNK, self._context - self.length)
-        self._grow(self.length + size)
+        self._grow(chunk_capacity(self.length, self._context))
         ids_1S = np.zeros((1, size), np.int64)
         ids_1S[0, : ids.size] = ids
         past: Tensors = {f"past_{part}": cache for part, cache in self.parts.items()}
@@ -66,7 +71,7 @@ class RowCache:
     def append(self, chunk: ChunkCache) -> None:
         """Add the keys and values of the next tokens."""
         end = self.length + chunk[0].shape[1]
-        self._grow(end)
+        self._grow(chunk_capacity(self.length, self._context))
         for cache_1HCK, values_HSK in zip(self.parts.values(), chunk, strict=True):
             cache_1HCK[0, :, self.length : end] = values_HSK
         self.length = end
@@ -75,11 +80,20 @@ class RowCache:
         """Return a copy of the keys and values of one whole chunk, which begins at `first`."""
         return tuple(cache_1HCK[0, :, first : first + PREFILL_CHUNK].copy() for cache_1HCK in self.parts.values())
 
-    def _grow(self, num_tokens: int) -> None:
-        capacity = cache_capacity(num_tokens, self._context)
+    def _grow(self, capacity: int) -> None:
         if capacity > self.capacity:
             self.parts = {part: _resize(cache, 2, capacity) for part, cache in self.parts.items()}
             self.capacity = capacity
+
+
+def read_prompt(session: Session, prompt: Array) -> RowCache:
+    """Return the caches after a prompt of any length, read in chunks."""
+    head, context = session.manifest.head, session.manifest.limits.max_steps
+    assert isinstance(head, LanguageModelHead)
+    cache = RowCache(head, context or len(prompt))
+    while cache.length < len(prompt):
+        cache.read_chunk(session, prompt)
+    return cache
 
 
 class BatchCache:

@@ -15,8 +15,7 @@ import numpy as np
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
 from service.engine.generation.logits import Logits, NotFiniteLogitsError
-from service.engine.generation.prefill import read_chunk
-from service.engine.generation.prefix_cache import PrefixCache
+from service.engine.generation.prefix_cache import PrefixCache, read_chunk
 from service.engine.generation.queueing import GenerationQueue
 from service.engine.generation.sampler import TokenLogprob, sample_rows
 from service.engine.generation.scheduler import DecodeBatch, Scheduler

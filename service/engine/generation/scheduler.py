@@ -100,9 +100,9 @@ class Scheduler:
     def isolate(self, batch: DecodeBatch) -> None:
         """Give each row of a batch that failed a batch of its own."""
         for slot, row in enumerate(batch.rows):
-            alone = DecodeBatch(self._head, batch.cache.capacity, is_open=False)
-            alone.add(row, batch.cache.row(slot), row.position - 1)
-            self._batches.append(alone)
+            single = DecodeBatch(self._head, batch.cache.capacity, is_open=False)
+            single.add(row, batch.cache.row(slot), row.position - 1)
+            self._batches.append(single)
         self._batches.remove(batch)
 
     def remove(self, row: SequenceState) -> None:
@@ -129,16 +129,17 @@ class Scheduler:
         batch.add(row, parts, length)
 
     def _admit(self) -> None:
-        while self.waiting and self._fits(self.waiting[0]):
+        while self.waiting and self._has_room(self.waiting[0]):
             row = self.waiting.popleft()
             row.status, row.started_at = RowStatus.PREFILLING, monotonic()
             self._prefilling.append(row)
             self.num_running += 1
             self.reserved_bytes += self._row_bytes(row)
 
-    def _fits(self, row: SequenceState) -> bool:
-        fits = self.num_running < self._max_rows and self.reserved_bytes + self._row_bytes(row) <= self._max_bytes
-        return fits or not self.num_running
+    def _has_room(self, row: SequenceState) -> bool:
+        if not self.num_running:
+            return True
+        return self.num_running < self._max_rows and self.reserved_bytes + self._row_bytes(row) <= self._max_bytes
 
     def _row_bytes(self, row: SequenceState) -> int:
         return row.max_capacity * token_bytes(self._head)

@@ -146,7 +146,7 @@ class SequenceState:
         if self.position < self.end:
             return None
         self._text += self.detokenizer.finish()
-        return "length"
+        return "stop" if self.detokenizer.stopped else "length"
 
     def take_event(
         self, finish_reason: FinishReason | None = None, error: EkibenError | None = None

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,8 +12,7 @@ from typing import Self
 from service.engine.context import RequestContext
 from service.engine.generation.sampler import TokenLogprob
 from service.engine.generation.sequence import EventSink, FinishReason, GenerationEvent, SequenceState
-from service.engine.scheduling.executor import deadline_passed
-from service.errors import EkibenError
+from service.errors import EkibenError, deadline_passed
 
 
 class Generation(EventSink, AsyncIterator[GenerationEvent]):
@@ -115,12 +114,11 @@ Delivery = tuple[EventSink, GenerationEvent]
 
 def deliver_all(deliveries: Sequence[Delivery]) -> None:
     """Hand events to their requests, with one call on each event loop."""
-    for loop in {generation.loop for generation, _ in deliveries}:
-        own = [(generation.deliver, event) for generation, event in deliveries if generation.loop is loop]
+    for loop in {sink.loop for sink, _ in deliveries}:
         with suppress(RuntimeError):  # the loop has ended with all its callers
-            loop.call_soon_threadsafe(_deliver, own)
+            loop.call_soon_threadsafe(_deliver, [(sink, event) for sink, event in deliveries if sink.loop is loop])
 
 
-def _deliver(own: Sequence[tuple[Callable[[GenerationEvent], None], GenerationEvent]]) -> None:
-    for deliver, event in own:
-        deliver(event)
+def _deliver(deliveries: Sequence[Delivery]) -> None:
+    for sink, event in deliveries:
+        sink.deliver(event)

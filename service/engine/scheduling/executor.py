@@ -21,9 +21,8 @@ from service.engine.context import UNRESERVED
 from service.engine.limits import Limits
 from service.engine.scheduling.deadline_timer import DeadlineTimers
 from service.engine.scheduling.device_task import DeviceTask
-from service.engine.scheduling.quanta import QuantumLoop
-from service.engine.scheduling.scheduler import EdfScheduler, Job
-from service.errors import EkibenError
+from service.engine.scheduling.scheduler import EdfScheduler, Job, QuantumLoop
+from service.errors import EkibenError, deadline_passed, shutting_down
 
 log = logging.getLogger(__name__)
 
@@ -264,11 +263,3 @@ def _post(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args:
     """Call the function on the loop, unless the loop has ended with all its callers."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function, *args)
-
-
-def shutting_down() -> EkibenError:
-    return EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
-
-
-def deadline_passed() -> EkibenError:
-    return EkibenError("timeout", "no answer before the deadline")

@@ -7,11 +7,25 @@ executor calls it under its lock.
 import heapq
 from collections import deque
 from itertools import count
+from typing import Protocol
 
 from service.engine.batching.queue import Batch, BatchQueue
 from service.engine.batching.request import Request
 from service.engine.scheduling.device_task import DeviceTask
-from service.engine.scheduling.quanta import QuantumLoop
+from service.errors import EkibenError
+
+
+class QuantumLoop(Protocol):
+    """Work that goes on in quanta, such as a decode loop. Never run on two threads at the same time."""
+
+    due: float  # on the clock of `time.monotonic`: until then, all other work goes first
+
+    def run(self) -> bool:
+        """Do one quantum; returns whether more work is left. Never raises."""
+
+    def fail(self, error: EkibenError) -> None:
+        """Give up all work with this error."""
+
 
 Job = Batch | DeviceTask | QuantumLoop
 

@@ -1,21 +1,18 @@
 """The inputs of a golden case as the graph receives them.
 
 The golden cases of a language model may hold tokens without caches, which would be megabytes: `ids` [B, T] and
-`past_lengths` [B]. The first `past_lengths[b]` tokens of row b are its prompt. Each prompt is read by the graph in a
-run of its own, and the case computes the T - max(past_lengths) tokens that follow, in caches of the capacity that the
-decoder would choose. Unused slots of the caches hold garbage.
+`past_lengths` [B]. The first `past_lengths[b]` tokens of row b are its prompt, which the graph reads as in service, in
+chunks. The case computes the T - max(past_lengths) tokens that follow, in caches of the capacity at which the decode
+loop would compute the last of them. Unused slots of the caches hold garbage.
 
 Shapes: B batch, T tokens, S new steps, H heads, C capacity of the cache, K head size.
 """
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
-from service.engine.generation.kv_cache import cache_capacity
+from service.engine.generation.kv_cache import cache_capacity, read_prompt
 from service.engine.sessions.session import Session
 from service.errors import BundleError
 
@@ -47,17 +44,7 @@ def complete_inputs(session: Session, inputs: Tensors) -> Tensors:
         spec.name: np.full(shape, GARBAGE, np.float32) for spec in session.manifest.inputs if spec.name not in PROMPTED
     }
     for row, past in enumerate(past_B.tolist()):
-        _read_prompt(session, ids_BT[row : row + 1, :past], {name: cache[row] for name, cache in caches.items()})
+        for part, cache_1HCK in read_prompt(session, ids_BT[row, :past]).parts.items():
+            caches[f"past_{part}"][row, :, :past] = cache_1HCK[0, :, :past]
     ids_BS = np.stack([ids[past : past + num_steps] for ids, past in zip(ids_BT, past_B.tolist(), strict=True)])
     return {"ids": ids_BS, "past_lengths": past_B, **caches}
-
-
-def _read_prompt(session: Session, ids_1T: npt.NDArray[Any], caches_HCK: Tensors) -> None:
-    """Write the keys and values of the prompt into the first slots of the caches."""
-    num_steps = ids_1T.shape[1]
-    if not num_steps:
-        return
-    feed = {"ids": ids_1T, "past_lengths": np.zeros(1, np.int64)}
-    outputs = session.run({**feed, **{name: cache[None] for name, cache in caches_HCK.items()}})
-    for name, cache_HCK in caches_HCK.items():
-        cache_HCK[:, :num_steps] = outputs[name.replace("past_", "new_")][0]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
-from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY
+from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY, PREFILL_CHUNK
 from service.engine.limits import Limits
 from service.manifest import Manifest
 
@@ -33,7 +33,7 @@ class Shape:
 def warmup_shapes(manifest: Manifest) -> tuple[Shape, ...]:
     """Return batches of 1, 2, 4, ... up to `max_items` times lengths of 8, 16, ... up to `max_steps`, smallest first.
 
-    A language model prefills each prompt alone and then decodes batches, at each capacity of its cache: 64, 128, ...
+    A language model reads prompts in chunks and decodes batches, at each capacity of its cache: 64, 128, ...
     """
     limits = manifest.limits
     batches = doubling(1, limits.max_items)
@@ -48,7 +48,7 @@ def warmup_shapes(manifest: Manifest) -> tuple[Shape, ...]:
         return tuple(Shape(batch=batch, steps=steps) for steps in lengths for batch in batches)
     shapes: tuple[Shape, ...] = ()
     for past in doubling(MIN_CACHE_CAPACITY, limits.max_steps):
-        shapes += tuple(Shape(batch=1, steps=steps, past=past) for steps in lengths if steps <= past)
+        shapes += (Shape(batch=1, steps=min(PREFILL_CHUNK, past), past=past),)
         shapes += tuple(Shape(batch=batch, steps=1, past=past) for batch in batches)
     return shapes
 

@@ -27,7 +27,8 @@ from service.tasks import TASKS
 from service.tasks.body import JsonObject, RequestBody, parse_request
 from service.tasks.classify import classify_upload
 from service.tasks.description import describe_requests
-from service.tasks.generate import GenerateRequest, generate_grid, resolve_seed, stream_generate
+from service.tasks.generate import GenerateRequest, stream_generate
+from service.tasks.generation.pictures import generate_grid, resolve_seed
 from service.tasks.heads.ranking import TopK
 from service.tasks.model_lookup import ENDPOINTS, resolve_language_model, resolve_model
 from service.tasks.predict import Threshold, check_fields, predict_upload

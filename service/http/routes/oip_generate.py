@@ -19,7 +19,8 @@ from service.http.wire.json_body import parse_json
 from service.http.wire.messages import JSON, Response, StreamedResponse
 from service.tasks.body import JsonObject, parse_request
 from service.tasks.faults import fault, invalid_request, type_fault
-from service.tasks.generate import GenerateRequest, generate, resolve_seed, stream_generate
+from service.tasks.generate import GenerateRequest, generate, stream_generate
+from service.tasks.generation.pictures import resolve_seed
 from service.tasks.model_lookup import check_language_model
 
 DETAILS = ("finish_reason", "tokens", "logprobs")

@@ -23,7 +23,8 @@ from service.scoring.scorers.cells import reject_reason, to_python, unwrap
 from service.scoring.scorers.scorer import ScoredRows, Scorer
 from service.tasks.body import parse_request
 from service.tasks.faults import fault
-from service.tasks.generate import MAX_SEED, GenerateRequest, generate
+from service.tasks.generate import GenerateRequest, generate
+from service.tasks.generation.latents import MAX_SEED
 
 TEXT_SCHEMA = pa.schema(
     [("text", pa.string()), ("finish_reason", pa.string()), ("tokens", pa.int32()), ("seed", pa.int64())]

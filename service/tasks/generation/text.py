@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
-from service.engine.generation.detokenizer import INCOMPLETE
+from service.engine.generation.detokenizer import INCOMPLETE, TokenDecoder
 from service.engine.generation.sequence import GenerationEvent, GenerationParams
 from service.engine.generation.stream import Completion, Generation, RowFailedError, complete
 from service.engine.runner import Runner
@@ -37,7 +37,7 @@ class TextRequest:
         assert self.model.tokenizer is not None, "every text model has a tokenizer"
         return runner.generate(
             self.model.session,
-            self.model.tokenizer.decode,
+            TokenDecoder(self.model.tokenizer),
             [prompt for prompt in self.prompts for _ in range(self.num_choices)],
             self.params,
             choices=list(range(self.num_choices)) * len(self.prompts),

@@ -116,6 +116,7 @@ def test_a_graph_whose_second_run_differs_is_refused(candidate: Candidate) -> No
             "tiny-prenorm",
             [
                 "every prompt length at every capacity",
+                "every chunk of a prompt",
                 "every past length at every capacity",
                 "every batch size",
                 "every size of the past",

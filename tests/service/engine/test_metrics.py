@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from service.engine.metrics import BOUNDS_S, NUM_BINS, Counters, Histogram
+from service.engine.metrics import BOUNDS_S, NUM_BINS, Counters, GenerationCounters, Histogram
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.4e-6, 1e-6, 3e-6, 0.001, 0.5, 33.0, 1e5])
@@ -28,9 +28,13 @@ def test_all_counters_begin_at_zero() -> None:
     first, other = (Counters(model="m", version="1") for _ in range(2))
     first.queue_s.add(1.0)
     first.compute_s.add(1.0)
-    empty = asdict(Histogram())
+    first.generation.inter_token_s.add(1.0)
+    first.generation.finished["stop"] += 1
+    empty, generation = asdict(Histogram()), asdict(GenerationCounters())
+    assert not any(value for name, value in generation.items() if not name.endswith("_s"))
     assert {name: value for name, value in asdict(other).items() if value != 0} == {
         "model": "m", "version": "1", "refused": {}, "queue_s": empty, "compute_s": empty,
+        "generation": generation,
     }  # fmt: skip
 
 

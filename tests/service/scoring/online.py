@@ -21,7 +21,7 @@ from service.engine.sessions.model import Model
 from service.tasks.codecs.images import read_image
 from service.tasks.codecs.series import pad_rows
 from service.tasks.codecs.states import pack_state
-from service.tasks.generation.images import sample_latents
+from service.tasks.generation.latents import sample_latents
 
 Array = npt.NDArray[Any]
 Answer = dict[str, Any]

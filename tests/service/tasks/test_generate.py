@@ -1,33 +1,22 @@
 """Request and seed determine the answer; every parameter has its documented effect or is refused."""
 
 import asyncio
-import base64
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image as Pillow
 
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.tasks.generate import (
-    EXAMPLE,
-    MAX_SEED,
-    GenerateRequest,
-    generate,
-    generate_grid,
-)
+from service.tasks.generate import EXAMPLE, GenerateRequest
 from service.tasks.generation.fields import MAX_STOPS
-from service.tasks.generation.images import sample_latents
+from service.tasks.generation.latents import MAX_SEED
 from service.tasks.replay import answer_request
-from tests.service.bundles import CONTEXT, NAMES, weights
-from tests.service.poisoned import NAN_NAMES, POISON_SEED, read_model, write_poisoned_bundle
+from tests.service.bundles import CONTEXT, NAMES
+from tests.service.poisoned import NAN_NAMES, read_model, write_poisoned_bundle
 
 RunTask = Callable[..., dict[str, Any]]
 
@@ -59,12 +48,6 @@ def test_default_seed_is_random_and_returned(run_task: RunTask) -> None:
     assert 0 <= answer["seed"] <= MAX_SEED
     assert run_task("language-model", prompt="the ", max_tokens=12, seed=answer["seed"]) == answer
     assert len({run_task("language-model", prompt="a", max_tokens=1)["seed"] for _ in range(5)}) == 5
-
-
-@pytest.mark.parametrize("largest", [True, False])
-def test_default_seed_is_any_valid_seed(largest: bool, run_task: RunTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "randbelow", lambda end: end - 1 if largest else 0)
-    assert run_task("image-generator")["seed"] == (MAX_SEED if largest else 0)
 
 
 def test_max_tokens_and_the_context_limit_a_completion(run_task: RunTask) -> None:
@@ -146,6 +129,8 @@ def test_logprobs_belong_to_the_tokens_of_the_text(run_task: RunTask) -> None:
         ({"prompt": "a", "seed": -1}, "/seed", "greater than or equal to 0, got -1"),
         ({"prompt": "a", "seed": 2**53}, "/seed", "less than or equal to 9007199254740991"),
         ({"prompt": "a", "count": 1}, "/count", "not a field for tiny-letters, which takes `prompt`"),
+        ({"prompt": "a", "truncation": 1}, "/truncation", "not a field for tiny-letters"),
+        ({"prompt": "a", "seed_to": 1}, "/seed_to", "not a field for tiny-letters"),
     ],
 )
 def test_invalid_text_request_names_field_and_expectation(
@@ -154,58 +139,6 @@ def test_invalid_text_request_names_field_and_expectation(
     got_pointer, got_detail = refusal("language-model", **body)
     assert got_pointer == pointer
     assert detail in got_detail
-
-
-@pytest.mark.parametrize(
-    ("body", "pointer", "detail"),
-    [
-        ({"count": 9}, "/count", "expected a count of 1 to 8, got 9"),
-        ({"count": 0}, "/count", "greater than or equal to 1, got 0"),
-        ({"prompt": "a seven"}, "/prompt", "not a field for tiny-pictures, which takes `count` and `seed`"),
-        ({"temperature": 1.0}, "/temperature", "not a field for tiny-pictures"),
-    ],
-)
-def test_invalid_image_request_names_field_and_expectation(
-    refusal: Callable[..., tuple[str, str]], body: dict[str, Any], pointer: str, detail: str
-) -> None:
-    got_pointer, got_detail = refusal("image-generator", **body)
-    assert got_pointer == pointer
-    assert detail in got_detail
-
-
-def pixels(png: str | bytes) -> np.ndarray[Any, Any]:
-    return np.asarray(Pillow.open(BytesIO(base64.b64decode(png) if isinstance(png, str) else png)))
-
-
-def test_images_match_the_numpy_reference(run_task: RunTask) -> None:
-    images = [pixels(png) for png in run_task("image-generator", count=3, seed=4)["images"]]
-    samples = np.tanh(sample_latents(4, 3, 5).astype(np.float64) @ weights("image-generator")["w"]).reshape(3, 4, 4)
-    expected = np.round((samples + 1) * 127.5)
-    assert np.abs(np.stack(images) - expected).max() <= 1
-    assert run_task("image-generator", seed=4)["images"] == run_task("image-generator", count=3, seed=4)["images"][:1]
-
-
-def test_grid_contains_all_images(run_task: RunTask, models: dict[str, Model], runner: Runner) -> None:
-    request = GenerateRequest(model="tiny-pictures", count=2, seed=4)
-    png, seed = asyncio.run(generate_grid(models["image-generator"], runner, request, runner.new_context()))
-    canvas = pixels(png)
-    assert seed == 4
-    assert canvas.shape == (4, 4 + 2 + 4)
-    first, second = (pixels(png) for png in run_task("image-generator", count=2, seed=4)["images"])
-    assert np.array_equal(canvas[:, :4], first)
-    assert np.array_equal(canvas[:, 6:], second)
-
-
-def test_grid_of_a_text_model_is_refused(models: dict[str, Model], runner: Runner) -> None:
-    with pytest.raises(EkibenError, match=r"/model: .* tiny-letters generates text"):
-        asyncio.run(
-            generate_grid(
-                models["language-model"],
-                runner,
-                GenerateRequest(model="tiny-letters", prompt="a"),
-                runner.new_context(),
-            )
-        )
 
 
 def test_logits_that_are_not_finite_name_their_prompt(tmp_path: Path, runner: Runner) -> None:
@@ -224,12 +157,3 @@ def test_a_token_without_finite_logits_ends_a_generation_in_an_error(tmp_path: P
     with pytest.raises(EkibenError, match="the model's output 'logits' is not finite") as caught:
         asyncio.run(answer_request(model, runner, {**body, "seed": 1}))
     assert caught.value.slug == "not-finite"
-
-
-def test_samples_that_are_not_finite_are_no_image(tmp_path: Path, runner: Runner) -> None:
-    model = read_model(write_poisoned_bundle(tmp_path, "image-generator"))
-    request = GenerateRequest(model=NAN_NAMES["image-generator"], count=1, seed=POISON_SEED)
-    for answering in (generate, generate_grid):
-        with pytest.raises(EkibenError, match="the model's output 'samples' is not finite") as caught:
-            asyncio.run(answering(model, runner, request, runner.new_context()))  # type: ignore[arg-type]
-        assert caught.value.slug == "not-finite"

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.bundle import Tensors
-from service.engine.generation.kv_cache import cache_capacity
+from service.engine.generation.detokenizer import INCOMPLETE
+from service.engine.generation.kv_cache import PREFILL_CHUNK, cache_capacity
 from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
+from service.engine.generation.scheduler import MAX_STEP_TOKENS
 from service.engine.generation.sequence import GenerationEvent, GenerationParams
 from service.engine.generation.stream import Completion, RowFailedError, complete
 from service.engine.limits import Limits
@@ -154,6 +156,22 @@ def test_a_stop_string_ends_only_its_row(session: Session, runner: Runner) -> No
     assert stopped[1].finish_reason == "stop"
 
 
+def test_a_stop_string_in_the_last_characters_is_found(session: Session, runner: Runner) -> None:
+    """Text that is released when the tokens end, here an incomplete character, ends before a stop string too."""
+
+    def decode(ids: Sequence[int]) -> str:
+        return "a" + INCOMPLETE * len(ids)
+
+    for prompts, num_tokens in ((PROMPTS, 3), (PROMPTS[:1], 1)):
+        how = params(max_tokens=num_tokens, stops=(INCOMPLETE,))
+
+        async def scenario() -> list[Completion]:
+            return await complete(runner.generate(session, decode, prompts, how))  # noqa: B023 - run at once
+
+        completions = asyncio.run(scenario())
+        assert {(one.text, one.finish_reason) for one in completions} == {("a", "stop")}
+
+
 def test_a_stop_id_is_not_part_of_the_completion(session: Session, runner: Runner) -> None:
     (free,) = generate(session, runner, [PROMPTS[0]], params())
     for token in set(ids_of(free)):
@@ -270,6 +288,26 @@ def test_prompts_are_read_in_chunks_whose_shape_follows_from_their_position(sess
     assert counting.widths == [(1, 64, 32), (1, 64, 32), (1, 128, 32), (1, 128, 32), (1, 160, 32)]
 
 
+def test_a_long_prompt_delays_no_running_row_by_more_than_a_step(session: Session) -> None:
+    """Between two runs that decode, at most the chunks of one step are read."""
+    counting, runner = CountingSession(session), Runner(threads=1)
+
+    async def scenario() -> None:
+        running = asyncio.create_task(generate_all(counting, runner, [[1], [2]], params(max_tokens=60)))
+        while counting.steps < 10:
+            await asyncio.sleep(0)
+        await generate_all(counting, runner, [[3] * 155, [4] * 155], params(max_tokens=1))
+        assert not running.done()
+        await running
+
+    asyncio.run(scenario())
+    decoding = "".join("." if steps == 1 else "c" for _, _, steps in counting.widths)
+    assert decoding.count("c") == 1 + 1 + 5 + 5
+    chunks_a_step = max(map(len, decoding[2:].split(".")))
+    assert 1 < chunks_a_step <= MAX_STEP_TOKENS // PREFILL_CHUNK
+    runner.close()
+
+
 def test_a_cached_beginning_is_not_read_again_and_changes_no_bit(session: Session) -> None:
     prompts = [[3, 4] * 40, [3, 4] * 48 + [5], [3, 4] * 47 + [5, 5, 5], [3, 4] * 16 + [9] * 40]
     cached, uncached = Runner(), Runner(limits=Limits(prefix_cache_bytes=0))
@@ -290,7 +328,7 @@ def test_requests_join_and_leave_between_steps(session: Session) -> None:
     """Requests of several event loops share steps, and none changes another."""
     counting, runner = CountingSession(session), Runner(threads=2)
     plans = [(PROMPTS[i % 5], params(max_tokens=1 + 7 * i % 40, seed=i, temperature=2.0)) for i in range(48)]
-    alone = [generate(session, runner, [prompt], how) for prompt, how in plans]
+    expected = [generate(session, runner, [prompt], how) for prompt, how in plans]
     results: dict[int, list[Completion]] = {}
 
     async def client(number: int) -> None:
@@ -306,7 +344,7 @@ def test_requests_join_and_leave_between_steps(session: Session) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [results[number] for number in range(len(plans))] == alone
+    assert [results[number] for number in range(len(plans))] == expected
     assert max(rows for rows, _, steps in counting.widths if steps == 1) > 8
     runner.close()
 
@@ -358,11 +396,11 @@ def test_events_hold_what_each_step_adds_and_end_once(session: Session, runner: 
 
     events = asyncio.run(scenario())
     for index, completion in enumerate(generate(session, runner, PROMPTS, how)):
-        own = [event for event in events if event.index == index]
-        assert [event.is_last for event in own] == [False] * (len(own) - 1) + [True]
-        assert "".join(event.text for event in own) == completion.text
-        assert tuple(token for event in own for token in event.tokens) == completion.tokens
-        assert len(own) > len(completion.tokens) / 2
+        row = [event for event in events if event.index == index]
+        assert [event.is_last for event in row] == [False] * (len(row) - 1) + [True]
+        assert "".join(event.text for event in row) == completion.text
+        assert tuple(token for event in row for token in event.tokens) == completion.tokens
+        assert len(row) > len(completion.tokens) / 2
 
 
 def test_the_deadline_ends_every_row_and_keeps_its_text(session: Session) -> None:

@@ -118,5 +118,5 @@ def test_only_decode_steps_of_a_language_model_are_batched(sessions: dict[str, S
     decode = GoldenCase(inputs={"ids": ids, "past_lengths": np.array([5, 3])}, outputs={})
     check_batch_invariance(session, {0: decode})  # type: ignore[arg-type]
     prompts, steps = session.shapes[:2], session.shapes[2:]
-    assert [shape["ids"] for shape in prompts] == [(1, 5), (1, 3)]
+    assert [shape["ids"] for shape in prompts] == [(1, 32), (1, 32)]
     assert [shape["ids"] for shape in steps] == [(2, 1), (1, 1), (1, 1)]
