@@ -13,6 +13,7 @@ from typing import ClassVar
 import bentoml
 from _bentoml_sdk import Service
 from bentoml import get_current_service, server_context  # its package looks them up anew at every mention
+from bentoml._internal.service.openapi.specification import OpenAPISpecification, PathItem
 
 from service.contract.pairs import TaskName
 from service.engine.process.identity import shared_folder
@@ -23,6 +24,7 @@ from service.engine.repository.prover import Prover
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
+from service.http.openapi import describe_components, describe_paths
 from service.http.router import Router
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
@@ -140,6 +142,14 @@ class RoutedService(Service):
     """The service with the router in front: what the router answers costs nothing of the framework."""
 
     __slots__ = ()
+
+    @property
+    def openapi_spec(self) -> OpenAPISpecification:
+        """The framework's description of the endpoints, with the routes that the router alone answers."""
+        spec = super().openapi_spec
+        spec.paths.update({path: PathItem(**item) for path, item in describe_paths().items()})
+        spec.components["schemas"] |= describe_components()
+        return spec
 
     def to_asgi(self, is_main: bool = True) -> Router:
         # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.

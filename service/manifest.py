@@ -341,6 +341,8 @@ class Manifest(FrozenModel):
             del resize["halves"]
         if self.mutation is None:
             del content["mutation"]
+        if content["head"].get("chat_template", "") is None:
+            del content["head"]["chat_template"]
         for tolerance in content["tolerance"].values():
             if tolerance["rounding"] is None:
                 del tolerance["rounding"]

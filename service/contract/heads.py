@@ -77,13 +77,23 @@ class TokenLabelsHead(FrozenModel):
         return (float32("probabilities", "batch", "steps", len(self.labels)), *next_state)
 
 
+class ChatTemplate(FrozenModel):
+    """A jinja2 template that turns the messages of a conversation into a prompt.
+
+    `special_tokens` are the texts that it may name, such as bos_token.
+    """
+
+    source: str = Field(min_length=1, max_length=1 << 16)
+    special_tokens: dict[str, str] = Field(default={}, max_length=64)
+
+
 class LanguageModelHead(FrozenModel):
     """One graph for prefill and decode; the caller holds the key/value cache.
 
     ids int64 [batch, steps], past_lengths int64 [batch], past_key_I and past_value_I float32 [batch, heads, past, size]
     -> logits float32 [batch, steps, vocabulary], new_key_I and new_value_I [batch, heads, steps, size] for I < layers.
     The graph ignores past entries at or beyond a row's past_length. past_length + steps <= limits.max_steps. `heads`
-    are those of keys and values. Generation ends at any of `eos_ids`.
+    are those of keys and values. Generation ends at any of `eos_ids`. A model without a chat template answers no chats.
     """
 
     kind: Literal["language-model"] = "language-model"
@@ -92,6 +102,7 @@ class LanguageModelHead(FrozenModel):
     head_size: Size
     bos_id: int | None = Field(default=None, ge=0)
     eos_ids: tuple[int, ...] = Field(default=(), max_length=64)
+    chat_template: ChatTemplate | None = None
 
     @property
     def inputs(self) -> Specs:

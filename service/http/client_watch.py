@@ -4,6 +4,7 @@ One timer watches all requests of an event loop, so a request that is answered a
 """
 
 import asyncio
+import math
 import time
 from contextvars import Context
 
@@ -11,12 +12,13 @@ from service.errors import EkibenError
 from service.http.wire.messages import ClientDisconnectedError, HttpRequest
 
 TICK_S = 0.01
+SLOW_CLIENT_S = 5.0  # after the deadline, to read the end of a stream
 
 
 class RequestScope:
     """The task that answers one request."""
 
-    __slots__ = ("_task", "abort_error", "body_timeout_s", "disconnected", "has_body", "request")
+    __slots__ = ("_stream_end", "_task", "abort_error", "body_timeout_s", "disconnected", "has_body", "request")
 
     def __init__(self, request: HttpRequest, task: asyncio.Task[object], body_timeout_s: float) -> None:
         self.request = request
@@ -24,6 +26,7 @@ class RequestScope:
         self.has_body = False
         self.abort_error: Exception | None = None
         self._task = task
+        self._stream_end = math.inf  # on the clock of `time.monotonic`
         self.disconnected: asyncio.Future[None] | None = None
 
     def abort(self, error: Exception) -> None:
@@ -37,6 +40,16 @@ class RequestScope:
             return cancelled
         self._task.uncancel()
         return self.abort_error
+
+    def stream_until(self, deadline: float) -> None:
+        """Watch a stream, which ends itself at the deadline, unless its client does not read what is sent."""
+        self._stream_end = deadline + SLOW_CLIENT_S
+        self.watch_disconnect()
+
+    def check_stream(self, now: float) -> None:
+        """Treat a client that has left parts unread for too long after the deadline as disconnected."""
+        if now > self._stream_end and self.abort_error is None:
+            self.abort(ClientDisconnectedError())
 
     def watch_disconnect(self) -> None:
         """Abort the request when its client disconnects."""
@@ -83,6 +96,7 @@ class RequestSupervisor:
                 if scope.has_body:
                     if scope.request.received_at < now - TICK_S:
                         scope.watch_disconnect()
+                        scope.check_stream(now)
                 elif scope.request.received_at < now - scope.body_timeout_s and scope.abort_error is None:
                     scope.abort(EkibenError("timeout", f"the body did not arrive within {scope.body_timeout_s:.3g} s"))
         finally:  # a request that cannot be watched must not end the timer of the others

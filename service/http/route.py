@@ -14,7 +14,7 @@ from service.errors import EkibenError
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.errors import problem_response
-from service.http.wire.messages import HttpRequest, Network, Response
+from service.http.wire.messages import HttpRequest, Network, Response, StreamedResponse
 
 
 class ServiceState(Protocol):
@@ -44,7 +44,7 @@ class InferenceRoute:
     """Computes a response from the body, within a deadline and only while the client stays connected."""
 
     name: str
-    handle: Callable[[ServiceState, HttpRequest, bytes, RequestContext], Awaitable[Response]]
+    handle: Callable[[ServiceState, HttpRequest, bytes, RequestContext], Awaitable[Response | StreamedResponse]]
     methods: tuple[str, ...] = ("POST",)
     error_format: Callable[[EkibenError], Response] = problem_response
 

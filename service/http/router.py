@@ -15,26 +15,28 @@ from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.http.client_watch import RequestSupervisor
 from service.http.route import InferenceRoute, Route, ServiceState
-from service.http.routes import health, metrics, native, oip
+from service.http.routes import health, metrics, native, oip, openai
+from service.http.stream import send_stream
 from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, send_response
 from service.http.wire.framework_errors import ErrorTranslationMiddleware, internal_error
 from service.http.wire.messages import (
     ClientDisconnectedError,
     HttpRequest,
     Response,
+    StreamedResponse,
     client_address,
     declared_length,
     requested_timeout_s,
 )
 
-ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES)}
+ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES, *openai.ROUTES)}
 # Answering before a longer body has arrived would close the connection, so longer bodies are read first.
 MAX_UNREAD_BYTES = 1 << 16
 
 
 @lru_cache(oip.PATH_CACHE_SIZE)
 def find_route(path: str) -> Route | None:
-    return ROUTES.get(path) or native.match_prefix(path) or oip.match_prefix(path)
+    return ROUTES.get(path) or native.match_prefix(path) or oip.match_prefix(path) or openai.match_prefix(path)
 
 
 class Router:
@@ -51,8 +53,9 @@ class Router:
         if route is None:
             return await self.app(scope, receive, send)
         with suppress(ClientDisconnectedError):
-            response = await self.respond(route, AsgiRequest(scope, receive))
-            await send_response(send, response, with_body=scope["method"] != "HEAD")
+            response = await self.respond(route, AsgiRequest(scope, receive, send))
+            if response is not None:
+                await send_response(send, response, with_body=scope["method"] != "HEAD")
         return None
 
     def refuse_early(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response | None:
@@ -70,16 +73,24 @@ class Router:
         state.request_metrics.record(route.name, response.status, time.perf_counter() - started_at)
         return response
 
-    async def respond(self, route: Route, request: HttpRequest) -> Response:
-        """Return the response, an error in the format of the route; raises ClientDisconnectedError."""
+    async def respond(self, route: Route, request: HttpRequest) -> Response | None:
+        """Return the response, an error in the format of the route, or None after a stream.
+
+        A stream that fails is counted under the status of its error. Raises ClientDisconnectedError.
+        """
         started_at = time.perf_counter()
         state = self.state()
         response: Response | None = None
+        status = 499  # the client disconnected
         try:
             if request.method not in route.methods:
                 raise EkibenError("method-not-allowed", f"expected {' or '.join(route.methods)}, got {request.method}")
             if isinstance(route, InferenceRoute):
-                response = await self._infer(state, route, request)
+                answer = await self._infer(state, route, request)
+                if isinstance(answer, int):
+                    status = answer
+                    return None
+                response = answer
             else:
                 response = await route.handle(state, request)
         except ClientDisconnectedError:
@@ -91,11 +102,12 @@ class Router:
         except Exception:  # noqa: BLE001 - an unforeseen error is logged under the number that the client gets
             response = route.error_format(internal_error(request.method, request.path))
         finally:
-            status = 499 if response is None else response.status  # 499: the client disconnected
+            status = status if response is None else response.status
             state.request_metrics.record(route.name, status, time.perf_counter() - started_at)
         return response
 
-    async def _infer(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response:
+    async def _infer(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response | int:
+        """Return the response, or the status of a stream that was sent."""
         scope = None
         state.request_metrics.in_flight += 1
         try:
@@ -109,7 +121,11 @@ class Router:
             scope = self._supervisor.open(request, context.timeout_s)
             body = await request.body(state.max_body_bytes)
             scope.has_body = True
-            return await route.handle(state, request, body, context)
+            response = await route.handle(state, request, body, context)
+            if not isinstance(response, StreamedResponse):
+                return response
+            scope.stream_until(context.deadline)
+            return await send_stream(route, request, response)
         except asyncio.CancelledError as cancelled:
             raise (cancelled if scope is None else scope.reason(cancelled)) from None
         finally:

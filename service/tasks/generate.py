@@ -1,30 +1,35 @@
-"""POST /generate: continues prompts or generates images.
+"""POST /generate: continues prompts or generates images. POST /generate/stream sends texts as they are generated.
 
 Invariant: model version, request and seed determine the answer. A request without a seed gets a random one, and the
 answer contains it. The answer of an item does not depend on the other items of its request.
 """
 
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
-from service.engine.generation.detokenizer import TokenDecoder
-from service.engine.generation.sampler import Sampling
+from service.engine.generation.sampler import TokenLogprob as EngineToken
 from service.engine.generation.sequence import GenerationParams
-from service.engine.generation.stream import RowFailedError, complete
+from service.engine.generation.stream import Completion as EngineCompletion
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
-from service.errors import not_finite
-from service.manifest import Manifest
-from service.tasks.body import AnswerBody, JsonObject, check_items, check_unused_fields
-from service.tasks.codecs.texts import tokenize
-from service.tasks.faults import type_fault
+from service.tasks.body import AnswerBody, JsonObject, check_unused_fields
+from service.tasks.generation.fields import (
+    MAX_STOPS,
+    SamplingFields,
+    check_max_tokens,
+    read_prompts,
+    read_sampling,
+    read_stops,
+)
 from service.tasks.generation.pictures import IMAGE_FIELDS, ImageRequest, generate_images, resolve_seed
+from service.tasks.generation.text import TextRequest, event_text, stop_ids, tokenize_prompts
+from service.tasks.generation.token_text import token_text
 
-MAX_STOPS = 4
-MAX_STOP_CHARS = 64
+DEFAULT_MAX_TOKENS = 64
 EXAMPLE: JsonObject = {
     "model": "text-transformer",
     "prompt": "The import statement ",
@@ -34,7 +39,7 @@ EXAMPLE: JsonObject = {
 }
 
 
-class GenerateRequest(ImageRequest):
+class GenerateRequest(SamplingFields, ImageRequest):
     """A prompt for a language model; what `ImageRequest` has for an image model."""
 
     prompt: Any = Field(
@@ -44,11 +49,6 @@ class GenerateRequest(ImageRequest):
     )
     max_tokens: int | None = Field(
         default=None, ge=1, description="maximum number of new tokens; by default 64, or fewer if the context ends"
-    )
-    temperature: float = Field(default=1.0, ge=0, le=10, description="0 selects the most probable token")
-    top_k: int = Field(default=0, ge=0, description="sample from the k most probable tokens; 0 samples from all tokens")
-    top_p: float = Field(
-        default=1.0, gt=0, le=1, description="sample from the most probable tokens that add up to this probability"
     )
     stop: list[Any] = Field(
         default=[],
@@ -86,77 +86,82 @@ class GenerateAnswer(AnswerBody):
     images: list[str] | None = Field(default=None, description="base64 PNG")
 
 
+class StreamEvent(AnswerBody):
+    """What a step has added to the completion with this index; the last event of each has a finish_reason."""
+
+    index: int
+    text: str
+    logprobs: list[TokenLogprob] | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    tokens: int | None = Field(default=None, description="number of generated tokens; in the last event")
+
+
 async def generate(model: Model, runner: Runner, request: GenerateRequest, context: RequestContext) -> JsonObject:
     """Continue every prompt, or generate images; returns a `GenerateAnswer`."""
     seed = resolve_seed(request)
-    answer = {"model": model.manifest.name, "version": model.manifest.version, "seed": seed}
+    answer: JsonObject = {"model": model.manifest.name, "version": model.manifest.version, "seed": seed}
     if isinstance(model.manifest.head, LanguageModelHead):
-        return {**answer, "completions": await _complete(model, runner, request, seed, context)}
+        text = await _read_text(model, runner, request, seed, context)
+        completions = await text.complete(text.start(runner, context, is_streamed=False))
+        return {**answer, "completions": [_completion(row, text) for row in completions]}
     return {**answer, "images": await generate_images(model, runner, request, seed, context)}
 
 
-async def _complete(
+async def stream_generate(
     model: Model, runner: Runner, request: GenerateRequest, seed: int, context: RequestContext
-) -> list[JsonObject]:
-    head = model.manifest.head
-    assert isinstance(head, LanguageModelHead), "the head of text models that generate"
-    assert model.tokenizer is not None, "every text model has a tokenizer"
-    decode = TokenDecoder(model.tokenizer)
-    check_unused_fields(IMAGE_FIELDS, request.model_fields_set, model.manifest, "`prompt`")
-    prompts = _read_prompts(request.prompt, model.manifest)
-    rows = await tokenize(prompts, model, runner, context)
+) -> AsyncGenerator[JsonObject, None]:
+    """Yield each `StreamEvent` of a text model, and a `GenerateAnswer` without texts at the end."""
+    text = await _read_text(model, runner, request, seed, context)
+    counts = [0] * len(text.prompts)
+    ends: list[JsonObject] = [{}] * len(text.prompts)
+    with text.start(runner, context, is_streamed=True) as generation:
+        async for event in generation:
+            counts[event.index] += len(event.tokens)
+            document: JsonObject = {"index": event.index, "text": event_text(event)}
+            if request.logprobs:
+                document["logprobs"] = _logprobs(event.tokens, text)
+            if event.finish_reason is not None:
+                ends[event.index] = {"finish_reason": event.finish_reason, "tokens": counts[event.index]}
+                document |= ends[event.index]
+            if document["text"] or event.finish_reason is not None or (request.logprobs and event.tokens):
+                yield document
+            text.check(event)
+    yield {
+        "model": model.manifest.name,
+        "version": model.manifest.version,
+        "seed": seed,
+        "completions": ends,
+    }
+
+
+async def _read_text(
+    model: Model, runner: Runner, request: GenerateRequest, seed: int, context: RequestContext
+) -> TextRequest:
+    manifest = model.manifest
+    check_unused_fields(IMAGE_FIELDS, request.model_fields_set, manifest, "`prompt`")
+    pointers = read_prompts(request.prompt, manifest)
+    prompts = await tokenize_prompts(pointers, model, runner, context)
+    if request.max_tokens is not None:
+        check_max_tokens(request.max_tokens, max(map(len, prompts)), manifest, pointer="/max_tokens", least=1)
     params = GenerationParams(
-        max_tokens=_max_tokens(request, max(map(len, rows)), model.manifest),
-        sampling=Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, seed=seed),
-        stops=_read_stops(request.stop),
-        stop_ids=frozenset(head.eos_ids),
+        # The generation ends earlier for a prompt that leaves less of the context.
+        max_tokens=request.max_tokens or DEFAULT_MAX_TOKENS,
+        sampling=read_sampling(request, seed, manifest),
+        stops=read_stops(request.stop),
+        stop_ids=stop_ids(model),
         num_logprobs=0 if request.logprobs else None,
     )
-    generation = runner.generate(model.session, decode, rows, params, is_streamed=False, context=context)
-    try:
-        generated_rows = await complete(generation)
-    except RowFailedError as failure:
-        if failure.error.slug != "not-finite":
-            raise failure.error from None
-        where = f"{model.manifest.name}/{model.manifest.version}"
-        raise not_finite(where, {failure.index: "logits"}, list(prompts)) from failure
-    completions: list[JsonObject] = []
-    for generated in generated_rows:
-        completion = {"text": generated.text, "finish_reason": generated.finish_reason, "tokens": len(generated.tokens)}
-        if request.logprobs:
-            completion["logprobs"] = [
-                {"token": decode([token.id]), "logprob": token.logprob} for token in generated.tokens
-            ]
-        completions.append(completion)
-    return completions
+    return TextRequest(model=model, prompts=prompts, pointers=list(pointers), params=params)
 
 
-def _read_prompts(prompt: Any, manifest: Manifest) -> dict[str, Any]:
-    """Map JSON pointers to prompts."""
-    if isinstance(prompt, str):
-        return {"/prompt": prompt}
-    if not isinstance(prompt, list):
-        raise type_fault("/prompt", "a text or a list of texts", prompt)
-    check_items(prompt, manifest, "/prompt")
-    return {f"/prompt/{i}": text for i, text in enumerate(prompt)}
+def _completion(row: EngineCompletion, text: TextRequest) -> JsonObject:
+    completion: JsonObject = {"text": row.text, "finish_reason": row.finish_reason, "tokens": len(row.tokens)}
+    if text.params.num_logprobs is not None:
+        completion["logprobs"] = _logprobs(row.tokens, text)
+    return completion
 
 
-def _max_tokens(request: GenerateRequest, longest_prompt: int, manifest: Manifest) -> int:
-    if request.max_tokens is None:
-        # The generation ends earlier for a prompt that leaves less of the context.
-        return 64
-    context_size = manifest.limits.max_steps
-    assert context_size is not None, "every text model has max_steps"
-    if request.max_tokens > (max_new := context_size - longest_prompt):
-        expected = f"1 to {max_new} (the context of {context_size} less a prompt of {longest_prompt})"
-        raise type_fault("/max_tokens", expected, request.max_tokens)
-    return request.max_tokens
-
-
-def _read_stops(stops: list[Any]) -> tuple[str, ...]:
-    if len(stops) > MAX_STOPS:
-        raise type_fault("/stop", f"at most {MAX_STOPS} texts", stops)
-    for i, stop in enumerate(stops):
-        if not isinstance(stop, str) or not 1 <= len(stop) <= MAX_STOP_CHARS:
-            raise type_fault(f"/stop/{i}", f"a text of 1 to {MAX_STOP_CHARS} characters", stop)
-    return tuple(stops)
+def _logprobs(tokens: Sequence[EngineToken], text: TextRequest) -> list[JsonObject]:
+    tokenizer = text.model.tokenizer
+    assert tokenizer is not None, "every text model has a tokenizer"
+    return [{"token": token_text(tokenizer, token.id).text, "logprob": token.logprob} for token in tokens]

@@ -31,6 +31,21 @@ def resolve_model(repository: Repository, name: str, task: TaskName) -> Model:
     return model
 
 
+def resolve_language_model(repository: Repository, name: str) -> Model:
+    """Return the READY model as `resolve_model`; a model that generates images is a wrong-task, too."""
+    model = resolve_model(repository, name, "generate")
+    check_language_model(model)
+    return model
+
+
+def check_language_model(model: Model) -> None:
+    """Raise EkibenError wrong-task unless the model generates texts."""
+    manifest = model.manifest
+    if manifest.head.kind != "language-model":
+        detail = f"{manifest.name} generates no texts: send the request to {ENDPOINTS[manifest.task]}"
+        raise EkibenError("wrong-task", detail, (Fault(pointer="/model", detail=detail),))
+
+
 def serves(task: TaskName, manifest: Manifest) -> bool:
     """Whether a task serves a model: `predict` serves all but language models, each other task its own pairs."""
     if task == "predict":

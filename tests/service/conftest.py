@@ -8,29 +8,36 @@ import pytest
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer
 
-from service.bundle import RequestCase, open_bundle
+from service.bundle import Bundle, RequestCase, open_bundle
 from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
 from service.tasks.replay import answer_request_sync
 from tests.service.bundles import FAMILIES, bundle_files, write_bundle
+from tests.service.chat_bundle import answered_case, write_chat_bundle
 from tests.service.engine.versions import wait_until
 from tests.service.requests import request_body
 
 
 @pytest.fixture(scope="session")
 def served_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one whole bundle of each family."""
+    """A folder with one whole bundle of each family, and of a chat model."""
     staging, root = tmp_path_factory.mktemp("drafts"), tmp_path_factory.mktemp("bundles")
     for family in FAMILIES:
         bundle = open_bundle(write_bundle(staging, family))
-        model = Model(
-            manifest=bundle.manifest,
-            session=Session(bundle.model, manifest=bundle.manifest, device="cpu"),
-            tokenizer=Tokenizer.from_str(bundle.tokenizer) if bundle.tokenizer else None,
+        case = RequestCase(
+            request=request_body(family), answer=answer_request_sync(_model(bundle), request_body(family))
         )
-        case = RequestCase(request=request_body(family), answer=answer_request_sync(model, request_body(family)))
         write_bundle(root, family, files=bundle_files(family, requests=[case]))
+    write_chat_bundle(root, [answered_case(_model(open_bundle(write_chat_bundle(staging))))])
     return root
+
+
+def _model(bundle: Bundle) -> Model:
+    return Model(
+        manifest=bundle.manifest,
+        session=Session(bundle.model, manifest=bundle.manifest, device="cpu"),
+        tokenizer=Tokenizer.from_str(bundle.tokenizer) if bundle.tokenizer else None,
+    )
 
 
 @pytest.fixture(scope="session")

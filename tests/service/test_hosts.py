@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests.e2e.serving import SERVE, ServerProcess
 from tests.service.bundles import FAMILIES, NAMES, TASK_OF_FAMILY, example_inputs
+from tests.service.disconnects import disconnect_at_random, num_descriptors
+from tests.service.event_streams import read_events
 from tests.service.hosts import GRANIAN, IMAGES, JSON, ask, classify, counted, running_server, send, wait_until
 from tests.service.requests import request_body
 
@@ -32,6 +35,8 @@ def infer(**extra: Any) -> dict[str, Any]:
 
 
 BINARY = json.dumps(infer(parameters={"binary_data_size": 16}) | {"parameters": {"binary_data_output": True}})
+STREAMED = {"model": "tiny-chat", "prompt": ["a", "b"], "seed": 7, "max_tokens": 40, "logprobs": True}
+TRITON = {"text_input": "a", "parameters": {"seed": 7, "max_tokens": 40, "details": True}}
 REQUESTS: dict[str, tuple[str, str, str | bytes, dict[str, str]]] = {
     **{family: ("POST", f"/{TASK_OF_FAMILY[family]}", json.dumps(request_body(family)), JSON) for family in FAMILIES},
     "tensors": ("POST", "/v2/models/tiny-images/infer", json.dumps(infer(data=PIXELS.tolist())), {}),
@@ -64,8 +69,14 @@ REQUESTS: dict[str, tuple[str, str, str | bytes, dict[str, str]]] = {
     "too large": ("POST", "/classify", b"", {**JSON, "content-length": str(17 << 20)}),
     "a HEAD": ("HEAD", "/models", b"", {}),
     "the API's description": ("GET", "/docs.json", b"", {}),
+    "a stream": ("POST", "/generate/stream", json.dumps(STREAMED), JSON),
+    "a stream of Triton's": ("POST", "/v2/models/tiny-chat/generate_stream", json.dumps(TRITON), JSON),
+    "a stream that cannot begin": ("POST", "/generate/stream", json.dumps({**STREAMED, "prompt": ""}), JSON),
+    "no such page of OpenAI's API": ("GET", "/v1/nothing", b"", {}),
+    "no such model of OpenAI's API": ("GET", "/v1/models/nothing", b"", {}),
 }  # fmt: skip
 HEADERS_OF_THE_HOST = {"server", "date", "connection", "x-bentoml-request-id"}
+LONG = {"model": NAMES["language-model"], "prompt": ["the "] * 8, "max_tokens": 150, "seed": 1}
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -99,8 +110,7 @@ def test_metrics_cover_all_workers(
 def test_a_disconnect_ends_a_generation(host: str, request: pytest.FixtureRequest) -> None:
     """Clients ask for seconds of work and disconnect: the work ends."""
     started: ServerProcess = request.getfixturevalue(host)
-    prompts = {"model": NAMES["language-model"], "prompt": ["the "] * 8, "max_tokens": 150, "seed": 1}
-    content = json.dumps(prompts).encode()
+    content = json.dumps(LONG).encode()
     closed = 'ekiben_http_requests_total{route="/generate",status="499"}'
     before = counted(started, closed)
     clients = [send(started.port, "/generate", len(content), content) for _ in range(60)]
@@ -109,3 +119,33 @@ def test_a_disconnect_ends_a_generation(host: str, request: pytest.FixtureReques
         client.close()
     wait_until(lambda: counted(started, "ekiben_http_in_flight") == 0)
     wait_until(lambda: counted(started, closed) > before)
+
+
+@pytest.mark.parametrize("host", ["granian", "bentoml"])
+def test_disconnects_leave_no_slot_and_no_descriptor(host: str, request: pytest.FixtureRequest) -> None:
+    """Clients of streams disconnect at random moments; then as many texts as there are slots are generated at once."""
+    started: ServerProcess = request.getfixturevalue(host)
+    disconnect_at_random(started.port, num_clients=60, seed=1)
+    wait_until(lambda: counted(started, "ekiben_http_in_flight") == 0)
+    with ThreadPoolExecutor(8) as pool:
+        posts = [pool.submit(ask, started.port, "POST", "/generate", json.dumps(LONG), **JSON) for _ in range(8)]
+        assert [post.result()[0] for post in posts] == [200] * 8
+    before = num_descriptors(started)
+    disconnect_at_random(started.port, num_clients=60, seed=2)
+    wait_until(lambda: num_descriptors(started) <= before)
+
+
+@pytest.mark.parametrize("host", ["granian", "bentoml"])
+def test_a_deadline_within_a_stream_is_its_last_event(host: str, request: pytest.FixtureRequest) -> None:
+    """The text until then was sent; nothing follows the error."""
+    started: ServerProcess = request.getfixturevalue(host)
+    body = json.dumps(LONG)
+    timeout_ms, answer = 20, b""
+    while b'"text"' not in answer or b"event: end" in answer:
+        headers = {**JSON, "x-request-timeout-ms": str(timeout_ms)}
+        status, _, answer = ask(started.port, "POST", "/generate/stream", body, **headers)
+        assert status in {200, 503, 504}
+        timeout_ms += -1 if b"event: end" in answer else 2
+    *events, (name, problem) = read_events(answer)
+    assert {event for event, _ in events} == {""}
+    assert (name, problem["code"], problem["status"]) == ("error", "timeout", 504)

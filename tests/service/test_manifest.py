@@ -74,6 +74,18 @@ def test_a_domain_names_inputs_of_floats_and_belongs_to_the_version() -> None:
             versioned("series-classifier", domain=domain)
 
 
+def test_a_chat_template_belongs_to_the_version() -> None:
+    """A language model without one keeps the version that it had before there were any."""
+    head = manifest_fields("language-model")["head"]
+    plain = versioned("language-model", provenance=provenance())
+    assert plain.version == "9101415f5d23"
+    template = {"source": "{{ messages }}", "special_tokens": {"bos_token": "<s>"}}
+    assert (
+        versioned("language-model", provenance=provenance(), head={**head, "chat_template": template}).version
+        != plain.version
+    )
+
+
 def test_control_flow_belongs_to_the_version() -> None:
     assert versioned().version == versioned(control_flow=False).version
     assert versioned(control_flow=True).version != versioned().version

@@ -24,6 +24,7 @@ from export.errors import ExportError
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
 from export.sources.huggingface import causal, encoders, examples
+from export.sources.huggingface.chat import read_chat_template
 from export.sources.huggingface.loading import STAGE, load_model, unsupported
 from export.sources.huggingface.pooling import read_pooling
 from export.sources.huggingface.tokenizer import TOKENIZER, read_tokenizer
@@ -46,7 +47,10 @@ from training.token_cases import choose_cases
 # Cached keys and values, and the logits of a vocabulary, add up more terms than a classifier does.
 CACHED_TOLERANCE = 5e-5
 MAX_TEXTS, MAX_PROMPTS, MAX_PICTURES = 64, 16, 32
-HASHED = ("*.safetensors", "config.json", "generation_config.json", TOKENIZER, "preprocessor_config.json")
+HASHED = (
+    "*.safetensors", "config.json", "generation_config.json", TOKENIZER, "tokenizer_config.json", "*.jinja",
+    "preprocessor_config.json",
+)  # fmt: skip
 
 
 def read_folder(
@@ -125,7 +129,12 @@ def _text_generation(request: Request) -> Source:
     shape, reader = causal.cache_shape(model), _text_reader(model)
     bos_id, eos_ids = causal.read_ends(request.folder, model)
     head = LanguageModelHead(
-        layers=shape.layers, heads=shape.heads, head_size=shape.head_size, bos_id=bos_id, eos_ids=eos_ids
+        layers=shape.layers,
+        heads=shape.heads,
+        head_size=shape.head_size,
+        bos_id=bos_id,
+        eos_ids=eos_ids,
+        chat_template=read_chat_template(request.folder, tokenizer.content),
     )
     texts, origin = examples.read_texts(request.examples, tokenizer, context)
     split = examples.window_split(texts, tokenizer, context)

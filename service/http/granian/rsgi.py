@@ -8,18 +8,28 @@ from granian.rsgi import HTTPProtocol, ProtocolClosed  # type: ignore[attr-defin
 from granian.rsgi import Scope as RsgiScope
 
 from service.engine.context import RequestContext
+from service.http.granian.send_queue import PacedTransport
 from service.http.router import Router, find_route
 from service.http.wire.asgi import App, Message
-from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, Response, body_too_large, declared_length
+from service.http.wire.messages import (
+    UNREADABLE,
+    ClientDisconnectedError,
+    Response,
+    SendPart,
+    StreamedResponse,
+    body_too_large,
+    declared_length,
+)
 
 
 class RsgiRequest:
-    __slots__ = ("_body", "_headers", "_protocol", "_scope", "context", "method", "path", "received_at")
+    __slots__ = ("_body", "_headers", "_protocol", "_scope", "_stream", "context", "method", "path", "received_at")
 
     def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
         self._scope = scope
         self._protocol = protocol
         self._headers = scope.headers
+        self._stream: PacedTransport | None = None
         self._body: Any = None  # granian's future of a body that was requested and is not awaited yet
         self.method = scope.method
         self.path = scope.path
@@ -66,7 +76,9 @@ class RsgiRequest:
             raise ClientDisconnectedError from None
 
     def drop(self) -> None:
-        """Stop reading a body that was not awaited: nothing else limits how long it may take."""
+        """End a stream, and stop reading a body that was not awaited: nothing else limits how long it may take."""
+        if self._stream is not None:
+            self._stream.end()
         if self._body is not None:
             self._body.cancel()
 
@@ -78,6 +90,15 @@ class RsgiRequest:
             disconnected.set_result(None)
         return disconnected
 
+    async def start_stream(self, response: StreamedResponse) -> SendPart:
+        headers = [("content-type", response.content_type), *response.headers]
+        transport = self._protocol.response_stream(200, headers)
+        self._stream = PacedTransport(transport, server=self._scope.server, client=self._scope.client)
+        return self._stream.send_part
+
+    async def end_stream(self) -> None:
+        """`drop` ends it."""
+
 
 async def answer(router: Router, scope: RsgiScope, protocol: HTTPProtocol, request: RsgiRequest | None = None) -> None:
     """Answer one request; `request` is what the pre-admission hook made of it, if there is a hook."""
@@ -87,7 +108,9 @@ async def answer(router: Router, scope: RsgiScope, protocol: HTTPProtocol, reque
         await _pass_on(router.app, scope, protocol)
         return
     try:
-        send_response(protocol, await router.respond(route, request))
+        response = await router.respond(route, request)
+        if response is not None:
+            send_response(protocol, response)
     except ClientDisconnectedError:
         pass
     finally:

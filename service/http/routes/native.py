@@ -1,6 +1,7 @@
 """The inference endpoints and the model list: parse a body, call the handler of the task, write the response."""
 
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,18 +11,29 @@ from service.contract.pairs import TaskName
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
+from service.http.wire.errors import problem_response
+from service.http.wire.event_stream import event_stream, write_event
 from service.http.wire.json_body import parse_json
-from service.http.wire.messages import JSON, HttpRequest, Response, media_type, parse_digits
+from service.http.wire.messages import (
+    JSON,
+    HttpRequest,
+    Response,
+    StreamedResponse,
+    check_json_type,
+    media_type,
+    parse_digits,
+)
 from service.tasks import TASKS
 from service.tasks.body import JsonObject, RequestBody, parse_request
 from service.tasks.classify import classify_upload
 from service.tasks.description import describe_requests
-from service.tasks.generate import GenerateRequest
-from service.tasks.generation.pictures import generate_grid
+from service.tasks.generate import GenerateRequest, stream_generate
+from service.tasks.generation.pictures import generate_grid, resolve_seed
 from service.tasks.heads.ranking import TopK
-from service.tasks.model_lookup import ENDPOINTS, resolve_model
+from service.tasks.model_lookup import ENDPOINTS, resolve_language_model, resolve_model
 from service.tasks.predict import Threshold, check_fields, predict_upload
 
+UPLOAD_TYPES = ("image/png", "image/jpeg")
 UPLOADS: frozenset[TaskName] = frozenset({"classify", "predict"})  # tasks that take an image file as the body
 
 
@@ -40,13 +52,10 @@ class PredictQuery(ClassifyQuery):
 def _inference_route(task: TaskName) -> InferenceRoute:
     async def handle(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
         content_type = media_type(request)
-        if content_type in {"image/png", "image/jpeg"} and task in UPLOADS:
+        if content_type in UPLOAD_TYPES and task in UPLOADS:
             answer_upload = _classify_upload if task == "classify" else _predict_upload
             return Response(JSON, orjson.dumps(await answer_upload(state, request, body, context)))
-        if content_type != "application/json":
-            accepted = "application/json" + (", image/png or image/jpeg" if task in UPLOADS else "")
-            detail = f"expected content type {accepted}, got {content_type or 'none'}"
-            raise EkibenError("unsupported-media-type", detail)
+        check_json_type(request, *(UPLOAD_TYPES if task in UPLOADS else ()))
         parsed = parse_request(TASKS[task].request, parse_json(body))
         model = resolve_model(state.repository, parsed.model, task)
         if isinstance(parsed, GenerateRequest) and "image/png" in request.header("accept"):
@@ -85,6 +94,25 @@ def _read_query(request: HttpRequest) -> dict[str, Any]:
     return query
 
 
+async def _stream(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> StreamedResponse:
+    check_json_type(request)
+    parsed = parse_request(GenerateRequest, parse_json(body))
+    model = resolve_language_model(state.repository, parsed.model)
+    seed = resolve_seed(parsed)
+    events = stream_generate(model, state.runner, parsed, seed, context)
+    return event_stream(_write_events(events), _error_event, [("x-seed", str(seed))])
+
+
+async def _write_events(events: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        async for event in events:
+            yield write_event(event, "end" if "seed" in event else "")
+
+
+def _error_event(error: EkibenError) -> bytes:
+    return b"event: error\ndata: %s\n\n" % problem_response(error).body
+
+
 async def _list_models(state: ServiceState, _: HttpRequest) -> Response:
     return Response(JSON, orjson.dumps({"models": state.repository.list_models()}))
 
@@ -101,6 +129,7 @@ async def _show_model(state: ServiceState, request: HttpRequest) -> Response:
 
 ROUTES: tuple[Route, ...] = (
     *(_inference_route(task) for task in ENDPOINTS),
+    InferenceRoute(name="/generate/stream", handle=_stream),
     ReadRoute(name="/models", handle=_list_models),
     ReadRoute(name="/models/", handle=_list_models),
 )

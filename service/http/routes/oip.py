@@ -15,8 +15,9 @@ from service.engine.context import RequestContext
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
+from service.http.routes import oip_generate
 from service.http.wire.errors import oip_error_response
-from service.http.wire.messages import JSON, HttpRequest, Response
+from service.http.wire.messages import JSON, HttpRequest, Response, StreamedResponse
 from service.http.wire.oip_request import ParsedRequest, json_size, parse_cached
 from service.http.wire.oip_tensors import BYTES, DATATYPE_OF, DATATYPES, Array, build_arrays, pack_texts
 from service.manifest import Manifest
@@ -106,6 +107,16 @@ def _parse_path(path: str) -> tuple[str, str | None]:
     return name, rest[1] if len(rest) >= 2 and rest[0] == "versions" else None
 
 
+async def _generate(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
+    return await oip_generate.answer(state, _resolve_model(state, request.path), body, context)
+
+
+async def _generate_stream(
+    state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext
+) -> StreamedResponse:
+    return await oip_generate.answer_stream(state, _resolve_model(state, request.path), body, context)
+
+
 async def _server_metadata(_: ServiceState, __: HttpRequest) -> Response:
     return Response(JSON, orjson.dumps({"name": "ekiben", "version": "2", "extensions": ["binary_tensor_data"]}))
 
@@ -145,7 +156,10 @@ UNKNOWN = ReadRoute(name="/v2/...", handle=_unknown, methods=METHODS, error_form
 MODEL_ROUTES: dict[tuple[str, ...], Route] = {
     (): ReadRoute(name="/v2/models/{model}", handle=_model_metadata, error_format=oip_error_response),
     ("ready",): ReadRoute(name="/v2/models/{model}/ready", handle=_model_ready, error_format=oip_error_response),
-    ("infer",): InferenceRoute(name="/v2/models/{model}/infer", handle=_infer, error_format=oip_error_response),
+    **{
+        (action,): InferenceRoute(name=f"/v2/models/{{model}}/{action}", handle=handle, error_format=oip_error_response)
+        for action, handle in (("infer", _infer), ("generate", _generate), ("generate_stream", _generate_stream))
+    },
 }
 
 

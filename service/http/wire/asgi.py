@@ -6,7 +6,15 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from service.engine.context import RequestContext
-from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, Response, body_too_large, declared_length
+from service.http.wire.messages import (
+    UNREADABLE,
+    ClientDisconnectedError,
+    Response,
+    SendPart,
+    StreamedResponse,
+    body_too_large,
+    declared_length,
+)
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -16,11 +24,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class AsgiRequest:
-    __slots__ = ("_headers", "_receive", "_scope", "context", "method", "path", "received_at")
+    __slots__ = ("_headers", "_receive", "_scope", "_send", "context", "method", "path", "received_at")
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
         self._receive = receive
+        self._send = send
         # Reversed, so that the first of several headers of one name is kept.
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.method: str = scope["method"]
@@ -64,6 +73,21 @@ class AsgiRequest:
     async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+    async def start_stream(self, response: StreamedResponse) -> SendPart:
+        headers = [
+            (b"content-type", response.content_type.encode()),
+            *((name.encode(), value.encode("latin-1")) for name, value in response.headers),
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        return self._send_part
+
+    async def _send_part(self, part: bytes) -> None:
+        # The server waits here while its buffer for the connection is full.
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def end_stream(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})
 
 
 async def send_response(send: Send, response: Response, *, with_body: bool = True) -> None:

@@ -30,6 +30,11 @@ STATUS: Mapping[Slug, HTTPStatus] = {
     "not-finite": HTTPStatus.INTERNAL_SERVER_ERROR,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+# Where OpenAI's API has another status.
+OPENAI_STATUS: Mapping[Slug, HTTPStatus] = {
+    "invalid-request": HTTPStatus.BAD_REQUEST,
+    "wrong-task": HTTPStatus.BAD_REQUEST,
+}
 
 
 def problem_response(error: EkibenError) -> Response:
@@ -40,6 +45,19 @@ def problem_response(error: EkibenError) -> Response:
 def oip_error_response(error: EkibenError) -> Response:
     """Return the error as the Open Inference Protocol requires: the detail under `error`, then the problem members."""
     return _response(JSON, error, {"error": _printable(error.detail)})
+
+
+def openai_error_response(error: EkibenError) -> Response:
+    """Return the error as OpenAI's API does; `param` is the field of the request that it concerns."""
+    status = OPENAI_STATUS.get(error.slug) or STATUS[error.slug]
+    pointer = error.faults[0].pointer if error.faults else ""
+    document = {
+        "message": _printable(error.detail),
+        "type": "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error",
+        "param": _printable(pointer.split("/")[1]) if pointer else None,
+        "code": "model_not_found" if error.slug == "unknown-model" else error.slug,
+    }
+    return Response(JSON, orjson.dumps({"error": document}), _retry_headers(error, status), status)
 
 
 def _response(content_type: str, error: EkibenError, first: dict[str, str]) -> Response:
@@ -55,11 +73,14 @@ def _response(content_type: str, error: EkibenError, first: dict[str, str]) -> R
             {"pointer": _printable(fault.pointer), "detail": _printable(fault.detail)} for fault in error.faults
         ],
     }
-    headers: list[tuple[str, str]] = []
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        seconds = 1.0 if error.retry_after_s is None else error.retry_after_s
-        headers = [("retry-after", str(max(math.ceil(seconds), 1))), ("retry-after-ms", str(math.ceil(seconds * 1e3)))]
-    return Response(content_type, orjson.dumps(document), headers, status)
+    return Response(content_type, orjson.dumps(document), _retry_headers(error, status), status)
+
+
+def _retry_headers(error: EkibenError, status: int) -> list[tuple[str, str]]:
+    if status != HTTPStatus.SERVICE_UNAVAILABLE:
+        return []
+    seconds = 1.0 if error.retry_after_s is None else error.retry_after_s
+    return [("retry-after", str(max(math.ceil(seconds), 1))), ("retry-after-ms", str(math.ceil(seconds * 1e3)))]
 
 
 def _printable(text: str) -> str:

@@ -4,7 +4,7 @@ Invariant: `HttpRequest.body` returns at most `limit` bytes; a body that declare
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import NamedTuple, Protocol
 
@@ -32,8 +32,24 @@ class Response(NamedTuple):
     status: int = 200
 
 
+class StreamedResponse(NamedTuple):
+    """A response whose body is sent in parts, as they come; only the first may raise an error that is a response.
+
+    `error_part` makes the last part of a stream that fails after its first. `parts` is closed at its end, and at once
+    when the client disconnects.
+    """
+
+    content_type: str
+    parts: AsyncGenerator[bytes, None]
+    error_part: Callable[[EkibenError], bytes]
+    headers: list[tuple[str, str]] = []  # noqa: RUF012 - never mutated
+
+
+SendPart = Callable[[bytes], Awaitable[object]]
+
+
 class HttpRequest(Protocol):
-    """The head of a request, and access to its body."""
+    """The head of a request, access to its body, and the stream that may answer it."""
 
     method: str
     path: str  # percent-decoded
@@ -57,6 +73,15 @@ class HttpRequest(Protocol):
     def disconnected(self) -> "asyncio.Future[None]":
         """Return a future that resolves when the client disconnects; call after the body has been read."""
 
+    async def start_stream(self, response: StreamedResponse) -> SendPart:
+        """Send the head of the response; the function that is returned sends a part when the client can take it.
+
+        Either may raise ClientDisconnectedError.
+        """
+
+    async def end_stream(self) -> None:
+        """End the body of a stream whose last part was sent."""
+
 
 def client_address(request: HttpRequest, trusted_proxies: Sequence[Network]) -> str:
     """Return the address of the connection or, if that is a trusted proxy, the last other one in `X-Forwarded-For`."""
@@ -77,6 +102,14 @@ def _is_in(address: str, networks: Sequence[Network]) -> bool:
 def media_type(request: HttpRequest) -> str:
     """Return the content type in lower case, without parameters."""
     return request.header("content-type").partition(";")[0].strip().lower()
+
+
+def check_json_type(request: HttpRequest, *others: str) -> None:
+    """Raise EkibenError("unsupported-media-type") unless the body is JSON; `others` are the route's other types."""
+    if (content_type := media_type(request)) != JSON:
+        accepted = f"{JSON}, {' or '.join(others)}" if others else JSON
+        detail = f"expected content type {accepted}, got {content_type or 'none'}"
+        raise EkibenError("unsupported-media-type", detail)
 
 
 def requested_timeout_s(request: HttpRequest) -> float | None:

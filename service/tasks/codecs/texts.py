@@ -35,21 +35,34 @@ class TokenizedText(NamedTuple):
 
 
 async def tokenize(
-    texts: Mapping[str, Any], model: Model, runner: Runner, context: RequestContext, *, truncate: bool | None = None
+    texts: Mapping[str, Any],
+    model: Model,
+    runner: Runner,
+    context: RequestContext,
+    *,
+    truncate: bool | None = None,
+    add_special_tokens: bool = True,
 ) -> list[list[int]]:
     """Return the ids of each text, as `tokenize_rows`."""
-    return [row.ids for row in await tokenize_rows(texts, model, runner, context, truncate=truncate)]
+    rows = await tokenize_rows(texts, model, runner, context, truncate=truncate, add_special_tokens=add_special_tokens)
+    return [row.ids for row in rows]
 
 
 async def tokenize_rows(
-    texts: Mapping[str, Any], model: Model, runner: Runner, context: RequestContext, *, truncate: bool | None = None
+    texts: Mapping[str, Any],
+    model: Model,
+    runner: Runner,
+    context: RequestContext,
+    *,
+    truncate: bool | None = None,
+    add_special_tokens: bool = True,
 ) -> list[TokenizedText]:
     """Tokenize each text; `texts` maps JSON pointers to texts. Raises the first error of `encode_each`.
 
     Texts that may take the tokenizer long run on a thread of the runner, in chunks that alternate with those of other
     requests.
     """
-    encode = partial(encode_each, model=model, truncate=truncate)
+    encode = partial(encode_each, model=model, truncate=truncate, add_special_tokens=add_special_tokens)
     runs_inline = sum(map(_num_bytes, texts.values())) <= model.max_inline_bytes
     rows = []
     for chunk in [texts] if runs_inline else _chunks(texts):
@@ -61,11 +74,12 @@ async def tokenize_rows(
 
 
 def encode_each(
-    texts: Mapping[str, Any], model: Model, *, truncate: bool | None = None
+    texts: Mapping[str, Any], model: Model, *, truncate: bool | None = None, add_special_tokens: bool = True
 ) -> list[TokenizedText | EkibenError]:
     """Tokenize each text, or return its error; the prompt of a language model leaves room for one token.
 
     A text of too many tokens is cut if `truncate` is true, else refused; if it is false, the error suggests it.
+    `add_special_tokens` adds those that the tokenizer puts around every text.
     """
     reader, max_steps = model.manifest.reader, model.manifest.limits.max_steps
     assert isinstance(reader, TextReader), "the reader of text models"
@@ -76,7 +90,7 @@ def encode_each(
     errors = {pointer: _text_error(text, pointer, max_chars, truncate) for pointer, text in texts.items()}
     valid = [text[:max_chars] for pointer, text in texts.items() if errors[pointer] is None]
     needs_offsets = model.manifest.head.kind == "token-labels"
-    encodings = encode_batch(model.tokenizer, valid, with_offsets=needs_offsets)
+    encodings = encode_batch(model.tokenizer, valid, with_offsets=needs_offsets, add_special_tokens=add_special_tokens)
     rows = iter(zip(valid, encodings, strict=True))
     return [
         error or _checked_row(*next(rows), pointer, reader.vocabulary, max_steps, truncate)

@@ -152,7 +152,7 @@ def test_an_early_refusal_is_counted_with_its_duration() -> None:
     state = shedding_state()
     router = Router(None, state=lambda: state)  # type: ignore[arg-type]
     headers = [(b"content-length", b"1")]
-    request = AsgiRequest({"method": "POST", "path": "/classify", "headers": headers}, None)  # type: ignore[arg-type]
+    request = AsgiRequest({"method": "POST", "path": "/classify", "headers": headers}, None, None)  # type: ignore[arg-type]
     route = ROUTES["/classify"]
     assert isinstance(route, InferenceRoute)
     response = router.refuse_early(state, route, request)

@@ -11,7 +11,8 @@ import pytest
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.tasks.generate import EXAMPLE, MAX_STOPS, GenerateRequest
+from service.tasks.generate import EXAMPLE, GenerateRequest
+from service.tasks.generation.fields import MAX_STOPS
 from service.tasks.generation.latents import MAX_SEED
 from service.tasks.replay import answer_request
 from tests.service.bundles import CONTEXT, NAMES

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 from weakref import ref
 
@@ -10,9 +10,11 @@ import pytest
 from granian.rsgi import ProtocolClosed
 
 from service.errors import EkibenError
+from service.http.granian import rsgi
 from service.http.granian.rsgi import RsgiRequest, answer
+from service.http.route import InferenceRoute
 from service.http.router import Router
-from service.http.wire.messages import UNREADABLE, ClientDisconnectedError
+from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, StreamedResponse
 from tests.service.http.granian.fakes import Protocol, scope, state_with
 
 
@@ -136,3 +138,44 @@ def test_streamed_responses_are_streamed() -> None:
     protocol = respond(app, Protocol(), scope("/x"))
     assert protocol.responses == [(200, [], b"")]
     assert protocol.streamed == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_stream_ends_with_its_request(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """granian ends the body when its transport is freed, which an error must not delay until a collection."""
+
+    class Transport:
+        async def send_bytes(self, part: bytes) -> None:
+            parts.append(part)
+
+    class Streaming(Protocol):
+        def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Any:
+            transport = Transport()
+            transports.append(ref(transport))
+            return transport
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        yield b"a"
+        if fails:
+            raise kept
+
+    async def handle(*_: Any) -> StreamedResponse:
+        return StreamedResponse("text/event-stream", events(), lambda error: error.slug.encode())
+
+    async def main() -> None:
+        state = state_with()
+        protocol = Streaming(b"{}")
+        await answer(Router(None, state=lambda: state), scope("/x", content_length="2"), protocol)  # type: ignore[arg-type]
+
+    kept = EkibenError("timeout", "too late")
+    parts: list[bytes] = []
+    transports: list[Any] = []
+    route = InferenceRoute(name="/x", handle=handle)
+    monkeypatch.setattr(rsgi, "find_route", lambda _: route)
+    gc.disable()
+    try:
+        asyncio.run(main())
+        assert [transport() for transport in transports] == [None]
+    finally:
+        gc.enable()
+    assert parts == ([b"a", b"timeout"] if fails else [b"a"])

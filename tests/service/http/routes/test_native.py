@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from service.http.wire.errors import STATUS
 from tests.service.bundles import CONTEXT, NAMES
+from tests.service.event_streams import read_events
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (4, 4), dtype=np.uint8)
 IMAGES, SERIES, TEXTS = {"model": "tiny-images"}, {"model": "tiny-series"}, {"model": "tiny-texts"}
@@ -84,7 +85,9 @@ def test_a_png_response_names_its_random_seed(client: TestClient) -> None:
 
 def test_models_are_listed_and_described(client: TestClient) -> None:
     listed = client.get("/models").json()["models"]
-    assert {model["name"]: model["state"] for model in listed} == dict.fromkeys(sorted(NAMES.values()), "READY")
+    assert {model["name"]: model["state"] for model in listed} == dict.fromkeys(NAMES.values(), "READY") | {
+        "tiny-chat": "READY"
+    }
     described = client.get("/models/tiny-images").json()
     assert described["labels"] == ["dog", "cat", "owl"]
     assert described["provider"] == "CPUExecutionProvider"
@@ -231,3 +234,37 @@ def test_the_failures_cover_every_slug_of_an_invalid_request() -> None:
     """The other slugs need a service that is not ready, overloaded or failing; other tests cover them."""
     other_slugs = {"not-ready", "overloaded", "timeout", "not-finite", "internal"}
     assert {code for *_, code, _ in FAILURES.values()} >= set(STATUS) - other_slugs
+
+
+def test_a_stream_is_the_answer_in_parts(client: TestClient) -> None:
+    body = {"model": "tiny-letters", "prompt": ["the ", "rice "], "seed": 3, "max_tokens": 9, "logprobs": True}
+    whole = client.post("/generate", json=body).json()
+    response = client.post("/generate/stream", json=body)
+    assert response.headers["content-type"] == "text/event-stream"
+    assert response.headers["x-seed"] == "3"
+    *events, (name, end) = read_events(response.text)
+    assert name == "end"
+    assert {**end, "completions": None} == {**whole, "completions": None}
+    for index, completion in enumerate(whole["completions"]):
+        parts = [event for _, event in events if event["index"] == index]
+        assert "".join(part["text"] for part in parts) == completion["text"]
+        assert [entry for part in parts for entry in part["logprobs"]] == completion["logprobs"]
+        assert ["finish_reason" in part for part in parts] == [False] * (len(parts) - 1) + [True]
+        last = {key: completion[key] for key in ("finish_reason", "tokens")}
+        assert {key: parts[-1][key] for key in last} == last == end["completions"][index]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"model": "tiny-pictures", "count": 1}, 422, "wrong-task"),
+        ({"model": "tiny-letters", "prompt": ""}, 422, "invalid-request"),
+        ({"model": "none", "prompt": "a"}, 404, "unknown-model"),
+    ],
+)
+def test_a_stream_that_cannot_begin_is_a_problem(
+    body: dict[str, Any], status: int, code: str, client: TestClient
+) -> None:
+    response = client.post("/generate/stream", json=body)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.headers["content-type"] == "application/problem+json"

@@ -1,13 +1,14 @@
 """ASGI requests and responses."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from service.errors import EkibenError
 from service.http.wire.asgi import AsgiRequest, send_response
-from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, Response
+from service.http.wire.messages import UNREADABLE, ClientDisconnectedError, Response, StreamedResponse
 
 
 def read(*messages: dict[str, Any], limit: int = 10, length: bytes | None = None) -> bytes:
@@ -19,9 +20,9 @@ def read(*messages: dict[str, Any], limit: int = 10, length: bytes | None = None
     return asyncio.run(request(receive, *[(b"content-length", length)] if length else []).body(limit))
 
 
-def request(receive: Any = None, *headers: tuple[bytes, bytes]) -> AsgiRequest:
+def request(receive: Any = None, *headers: tuple[bytes, bytes], send: Any = None) -> AsgiRequest:
     scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"a=%20b", "headers": headers}
-    return AsgiRequest(scope, receive)
+    return AsgiRequest(scope, receive, send)
 
 
 def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
@@ -89,3 +90,26 @@ def test_a_response_is_sent_as_two_messages(with_body: bool) -> None:
     assert sent[0]["status"] == 405
     assert sent[0]["headers"] == [(b"content-type", b"text/plain"), (b"content-length", b"2"), (b"allow", b"GET")]
     assert sent[1]["body"] == (b"no" if with_body else b"")
+
+
+def test_a_stream_is_sent_in_parts() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def no_parts() -> AsyncGenerator[bytes, None]:
+        yield b""
+
+    async def main() -> None:
+        streamed = request(send=send)
+        send_part = await streamed.start_stream(
+            StreamedResponse("text/event-stream", no_parts(), lambda _: b"", [("x-seed", "1")])
+        )
+        await send_part(b"a")
+        await streamed.end_stream()
+
+    asyncio.run(main())
+    start, *bodies = sent
+    assert (start["status"], start["headers"]) == (200, [(b"content-type", b"text/event-stream"), (b"x-seed", b"1")])
+    assert [(message["body"], message.get("more_body", False)) for message in bodies] == [(b"a", True), (b"", False)]

@@ -20,7 +20,7 @@ from service.http.wire.messages import (
 def request(**headers: bytes) -> AsgiRequest:
     pairs = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
     scope = {"method": "POST", "path": "/x", "headers": pairs, "client": ("1.2.3.4", 5)}
-    return AsgiRequest(scope, None)  # type: ignore[arg-type]
+    return AsgiRequest(scope, None, None)  # type: ignore[arg-type]
 
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("::1/128"))

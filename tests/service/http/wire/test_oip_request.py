@@ -18,7 +18,7 @@ BINARY_ENTRY = {**ENTRY, "parameters": {"binary_data_size": 16}}
 
 def request(**headers: bytes) -> AsgiRequest:
     pairs = [(name.replace("_", "-").encode(), value) for name, value in headers.items()]
-    return AsgiRequest({"method": "POST", "path": "/x", "headers": pairs}, None)  # type: ignore[arg-type]
+    return AsgiRequest({"method": "POST", "path": "/x", "headers": pairs}, None, None)  # type: ignore[arg-type]
 
 
 def parse(document: Any, *, has_bytes: bool = False) -> tuple[ParsedRequest, str | None, Any]:

@@ -99,7 +99,7 @@ class RecordingTokenizer:
     def __init__(self) -> None:
         self.calls: list[tuple[int, str]] = []
 
-    def encode_batch_fast(self, texts: list[str]) -> list[Any]:
+    def encode_batch_fast(self, texts: list[str], *, add_special_tokens: bool) -> list[Any]:
         self.calls.append((sum(map(len, texts)), threading.current_thread().name))
         return TOKENIZER.encode_batch_fast(texts)
 
@@ -141,7 +141,7 @@ def test_many_characters_raise_the_first_error() -> None:
 class FailingTokenizer:
     """A tokenizer that panics, as the library does, on texts with an "x"."""
 
-    def encode_batch_fast(self, texts: list[str]) -> list[Any]:
+    def encode_batch_fast(self, texts: list[str], *, add_special_tokens: bool) -> list[Any]:
         if any("x" in text for text in texts):
             raise PanicException("retry-limit-in-match over\nstack backtrace")
         return TOKENIZER.encode_batch_fast(texts)

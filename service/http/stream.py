@@ -1,0 +1,39 @@
+"""Sends a response in parts.
+
+Invariant: the generator of the parts is closed before the request ends, however it ends. An error before the first part
+is an ordinary response; after it, it becomes the last part.
+"""
+
+from contextlib import aclosing
+from http import HTTPStatus
+
+from service.errors import EkibenError
+from service.http.route import InferenceRoute
+from service.http.wire.errors import STATUS
+from service.http.wire.framework_errors import internal_error
+from service.http.wire.messages import ClientDisconnectedError, HttpRequest, StreamedResponse
+
+
+async def send_stream(route: InferenceRoute, request: HttpRequest, response: StreamedResponse) -> int:
+    """Send all parts; return 200, or the status of the error that ended the stream.
+
+    Raises the error of the first part, and ClientDisconnectedError.
+    """
+    async with aclosing(response.parts) as parts:
+        part = await anext(parts)
+        send = await request.start_stream(response)
+        status = int(HTTPStatus.OK)
+        try:
+            await send(part)
+            async for part in parts:
+                await send(part)
+        except ClientDisconnectedError:
+            raise
+        except EkibenError as error:
+            status = int(STATUS[error.slug])
+            await send(response.error_part(error))
+        except Exception:  # noqa: BLE001 - as an unforeseen error of a response
+            status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+            await send(response.error_part(internal_error(request.method, route.name)))
+    await request.end_stream()
+    return status
