@@ -28,6 +28,8 @@ from service.manifest import Manifest
 
 # A quantum that has waited this long goes before all other work.
 INTER_TOKEN_TARGET_S = 0.02
+# A stream that gets tokens faster than this has several in one event, but never waits for its first one.
+STREAM_INTERVAL_S = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -160,9 +162,9 @@ class DecodeLoop:
             latency = self._counters.inter_token_s if row.detokenizer.ids else self._counters.first_token_s
             latency.add(now - row.last_token_at)
             row.last_token_at = now
-            self._append(row, token)
+            self._append(row, token, now)
 
-    def _append(self, row: SequenceState, token: TokenLogprob) -> None:
+    def _append(self, row: SequenceState, token: TokenLogprob, now: float) -> None:
         try:
             reason = row.append(token)
         except BaseException as error:  # noqa: BLE001 - a panic of the tokenizer's library is no Exception
@@ -170,7 +172,8 @@ class DecodeLoop:
             return
         if reason is not None:
             self._end(row, reason=reason)
-        elif row.sink.is_streamed and row.has_text:
+        elif row.sink.is_streamed and row.has_text and now >= row.next_event_at:
+            row.next_event_at = now + STREAM_INTERVAL_S
             self._deliver(row)
 
     def _end(self, row: SequenceState, *, reason: FinishReason | None = None, error: EkibenError | None = None) -> None:

@@ -48,7 +48,7 @@ class GenerationParams:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationEvent:
-    """What one step has added to a row: whole characters, and the tokens since the last event of the row.
+    """What has been added to a row: whole characters, and the tokens since the last event of the row.
 
     The last event of a row has a reason or an error. Its tokens include those of a stop string, but no stop id.
     """
@@ -107,6 +107,7 @@ class SequenceState:
         self.cache: RowCache | None = None  # while the prompt is read
         self.prompt_logprobs: list[TokenLogprob] = []  # from the second token on
         self.started_at = self.last_token_at = monotonic()  # its arrival, until it starts
+        self.next_event_at = 0.0
         self.detokenizer = IncrementalDetokenizer(decode, params.stops)
         self.sampler = RowSampler(
             params.sampling, prompt=prompt, choice=choice, stop_ids=params.stop_ids, num_logprobs=params.num_logprobs
