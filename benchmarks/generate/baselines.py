@@ -34,8 +34,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--method", choices=["bare", "transformers"], default="bare")
     args = parser.parse_args()
-    make = bare_loop if args.method == "bare" else transformers_loop
-    run = make(args.bundle, args.rows, args.tokens)
+    prepare = bare_loop if args.method == "bare" else transformers_loop
+    run = prepare(args.bundle, args.rows, args.tokens)
     run()
     began = time.process_time()
     for _ in range(3):

@@ -66,10 +66,10 @@ async def measure(port: int, model: str, streams: int, seconds: float) -> tuple[
             await asyncio.sleep(PAUSE_S)
         return times_s
 
-    generating = [asyncio.create_task(generate(seed)) for seed in range(streams)]
+    load = [asyncio.create_task(generate(seed)) for seed in range(streams)]
     await asyncio.sleep(1.0)
     results = await asyncio.gather(classify(), first_token())
-    await asyncio.gather(*generating)
+    await asyncio.gather(*load)
     return results[0], results[1]
 
 

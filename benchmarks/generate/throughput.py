@@ -47,8 +47,8 @@ def main() -> None:
     for streams, figures in rows.items():
         ours, bare, other = (statistics.median(column) for column in zip(*figures, strict=True))
         ratios = (statistics.median(one[i] / one[0] for one in figures) for i in (1, 2))
-        shown = " | ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"| {streams} | {ours:.0f} | {bare:.0f} | {other:.0f} | {shown} |")
+        columns = " | ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"| {streams} | {ours:.0f} | {bare:.0f} | {other:.0f} | {columns} |")
 
 
 def measure(server: Any, port: int, model: str, streams: int, *, is_whole: bool) -> float:

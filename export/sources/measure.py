@@ -35,12 +35,15 @@ def measure(head: Head, payload: Payload, predict: Predict) -> dict[str, float]:
 
 
 def check_scores(head: Head, payload: Payload, predict: Predict) -> None:
-    """Raise ValueError if the scores of labels are no probabilities, or were probabilities before their softmax."""
-    if not isinstance(head, LabelsHead | MultilabelHead):
+    """Raise ValueError if the scores of labels are no probabilities, or were probabilities before their activation."""
+    if not isinstance(head, LabelsHead | MultilabelHead | TokenLabelsHead):
         return
-    _, inputs = take_items(payload, np.arange(min(len(payload.split), MAX_BATCH)))
+    sizes, inputs = take_items(payload, np.arange(min(len(payload.split), MAX_BATCH)))
     outputs = predict(inputs)
-    scores = outputs["probabilities"].astype(np.float64)
+    if isinstance(head, TokenLabelsHead):
+        is_step = np.arange(sizes["steps"]) < inputs["lengths"][:, None]
+        outputs = {name: outputs[name][is_step] for name in ("logits", "probabilities") if name in outputs}
+    scores, logits = outputs["probabilities"].astype(np.float64), outputs.get("logits")
     is_sum_one = isinstance(head, MultilabelHead) or bool(np.abs(scores.sum(-1) - 1).max() <= MAX_SUM_ERROR)
     if scores.min() < -MAX_BELOW or scores.max() > 1 + MAX_SUM_ERROR or not is_sum_one:
         raise ValueError(
@@ -48,8 +51,15 @@ def check_scores(head: Head, payload: Payload, predict: Predict) -> None:
             "probability; "
             'set activation = "softmax" or "sigmoid" in [head]'
         )
-    logits = outputs.get("logits")
-    if isinstance(head, LabelsHead) and logits is not None and logits.shape[-1] > 1 and are_probabilities(logits):
+    if logits is None:
+        return
+    if isinstance(head, MultilabelHead):
+        if logits.min() >= 0 and logits.max() <= 1:
+            raise ValueError(
+                "every score of the output is from 0 to 1 already, and a sigmoid would change it; "
+                'set activation = "none" in [head], and if these are no probabilities, let the model compute them'
+            )
+    elif logits.shape[-1] > 1 and are_probabilities(logits):
         raise ValueError(
             "the output holds probabilities already, each row with the sum 1, and a softmax would change them; "
             'set activation = "none" in [head]'

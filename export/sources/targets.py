@@ -27,7 +27,11 @@ def read_targets(head: Any, examples: Examples) -> Array:
                 raise ValueError(
                     f"{examples.path}: targets have the axes {list(targets.shape)}, expected [items, {len(names)}]"
                 )
-            return targets.astype(np.int64 if isinstance(head, MultilabelPart) else np.float32)
+            return (
+                _chosen(targets, examples)
+                if isinstance(head, MultilabelPart)
+                else _numbers(targets, examples).astype(np.float32)
+            )
         case TokenLabelsPart():
             return _step_targets(head.labels, examples)
     return NONE
@@ -52,9 +56,33 @@ def _codes(targets: Array, labels: tuple[str, ...], examples: Examples, *, ignor
         if unknown := sorted({str(target) for target in targets} - set(index)):
             raise ValueError(f"{examples.path}: the target {unknown[0]!r} is none of the labels {', '.join(labels)}")
         return np.array([index[str(target)] for target in targets], np.int64)
-    codes = targets.astype(np.int64)
+    codes = _numbers(targets, examples).astype(np.int64)
+    if targets.dtype.kind == "f" and (codes != targets).any():
+        raise ValueError(
+            f"{examples.path}: a target is {targets[codes != targets][0]:g}, expected whole numbers, which are places "
+            "of labels, or the labels themselves"
+        )
     unknown_codes = codes[(codes < 0) | (codes >= len(labels))]
     unknown_codes = unknown_codes[unknown_codes != IGNORE_INDEX] if ignored else unknown_codes
     if unknown_codes.size:
         raise ValueError(f"{examples.path}: a target is {unknown_codes[0]}, the labels are 0 to {len(labels) - 1}")
     return codes
+
+
+def _chosen(targets: Array, examples: Examples) -> Array:
+    """Which labels each item has, as 0 and 1."""
+    numbers = _numbers(targets, examples)
+    if (others := numbers[(numbers != 0) & (numbers != 1)]).size:
+        raise ValueError(
+            f"{examples.path}: a target is {others[0]:g}, expected 1 for each label of the item, or else 0"
+        )
+    return numbers.astype(np.int64)
+
+
+def _numbers(targets: Array, examples: Examples) -> Array:
+    """The targets, which must be finite numbers."""
+    if targets.dtype.kind not in "biuf":
+        raise ValueError(f"{examples.path}: targets are {targets.dtype}, expected numbers")
+    if not np.isfinite(targets).all():
+        raise ValueError(f"{examples.path}: target {np.argwhere(~np.isfinite(targets))[0][0]} is not finite")
+    return targets

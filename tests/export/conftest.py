@@ -1,4 +1,4 @@
-"""Tiny finished runs and their candidates, made once per session for all tests of export."""
+"""Tiny finished runs, tiny sources and their candidates, made once per session for all tests of export."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -12,6 +12,7 @@ from export.candidate import Candidate, build_candidate
 from export.gates.proof import Proof, prove
 from export.graph.exporter import export_program, strip_metadata
 from export.sources.run import run_source
+from tests.export import tiny_sources
 from tests.export.tiny import RECIPES, finished, make_run
 from training.checkpoint import Run, finish_run
 from training.families import FAMILIES
@@ -60,6 +61,18 @@ def candidate(request: pytest.FixtureRequest, candidates: Candidates) -> Candida
 def proofs(candidates: Candidates) -> Proofs:
     """The proof of a tiny candidate, by name."""
     return cache(lambda name: prove(candidates(name), lambda stage: None))
+
+
+@pytest.fixture(scope="session")
+def sources() -> Candidates:
+    """The candidate of a tiny source, by name."""
+    return cache(tiny_sources.make_candidate)
+
+
+@pytest.fixture(scope="session")
+def source_proofs(sources: Candidates) -> Proofs:
+    """The proof of a tiny source, by name."""
+    return cache(lambda name: prove(sources(name), lambda stage: None))
 
 
 def registered_run(folder: Path) -> Path:

@@ -18,7 +18,7 @@ from export.sources.keras.loading import load_model
 from export.sources.keras.module import ReferenceModule, TwinModule, read_interface
 from export.sources.keras.states import StatefulLayer, find_states
 from export.sources.keras.twin import build_twin
-from export.sources.measure import measure
+from export.sources.measure import check_scores, measure
 from export.sources.module.declared import declare_outputs
 from export.sources.module.factory import Made
 from export.sources.module.source import adapt, float64_predictor, predictor
@@ -54,6 +54,7 @@ def load(options: Namespace) -> Loaded:
     head, outputs = declare_outputs(spec, adapter, payload)
     reference.outputs = adapter.outputs
     predict = predictor(reference, outputs)
+    check_scores(head, payload, predict)
     source = spec_source(
         spec,
         payload,

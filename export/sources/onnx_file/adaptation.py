@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from export.source import Array, Predict
-from export.sources.measure import are_probabilities, measure
+from export.sources.measure import are_probabilities, check_scores, measure
 from export.sources.module.adapter import Adapter, run_adapter, to_tensors
 from export.sources.module.declared import declare_outputs
 from export.sources.module.inputs import build_input
@@ -21,6 +21,7 @@ from export.sources.onnx_file.frozen import check_goldens
 from export.sources.onnx_file.goldens import Goldens, check_count
 from export.sources.onnx_file.graph import ForeignGraph
 from export.sources.onnx_file.items import case_rows, payload_of
+from export.sources.onnx_file.labels import check_attributes, check_label_outputs
 from export.sources.onnx_file.reference import Reference, ReferenceModule
 from export.sources.payload import Payload, wanted_arrays
 from export.spec import LabelsPart, MultilabelPart, Spec, TablePart, TensorsOutPart, TokenLabelsPart
@@ -115,6 +116,12 @@ def adapt_graph(spec: Spec, graph: ForeignGraph, goldens: Goldens, reference: Re
     def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
         return run_adapter(adapter, {tensor.name: to_rows(inputs[tensor.name], tensor) for tensor in payload.inputs})
 
+    check_scores(head, payload, predict_rows)
+    if isinstance(spec.head, LabelsPart):
+        check_attributes(graph, spec.head.labels)
+        probabilities = (predict_rows(rows)["probabilities"] for rows in case_rows(payload, counts))
+        outputs_of = (reference.run(given, [value.name for value in graph.outputs]) for given in arguments)
+        check_label_outputs(graph, spec.head.labels, zip(probabilities, outputs_of, strict=True))
     metrics = measure(head, payload, predict_rows)
     return Answers(payload=payload, head=head, outputs=outputs, predict=predict, metrics=metrics), adapter
 

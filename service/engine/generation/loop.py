@@ -23,7 +23,7 @@ from service.engine.generation.sequence import FinishReason, RowStatus, Sequence
 from service.engine.generation.stream import Delivery, deliver_all
 from service.engine.limits import Limits
 from service.engine.metrics import GenerationCounters
-from service.errors import EkibenError, not_finite_item
+from service.errors import EkibenError, as_exception, not_finite_item
 from service.manifest import Manifest
 
 # A quantum that has waited this long goes before all other work.
@@ -138,7 +138,7 @@ class DecodeLoop:
         self._scheduler.move_grown(batch)
 
     def _sample(self, rows: Sequence[SequenceState], logits_BV: Logits) -> None:
-        """Sample one token for each row, and end the rows that are complete or whose logits are not finite."""
+        """Sample one token for each row, and end the rows that are complete or that fail."""
         tokens: list[TokenLogprob] | None = None
         while tokens is None:
             try:
@@ -147,17 +147,31 @@ class DecodeLoop:
                 self._end(rows[error.row], error=self._not_finite())
                 rows = [row for i, row in enumerate(rows) if i != error.row]
                 logits_BV = np.delete(logits_BV, error.row, axis=0)
+            except Exception as error:  # noqa: BLE001 - it may belong to one row
+                if len(rows) == 1:
+                    self._end(rows[0], error=self._failure(error))
+                    return
+                for i, row in enumerate(rows):
+                    self._sample([row], logits_BV[i : i + 1])
+                return
         now = time.monotonic()
         self._counters.generated_tokens += len(rows)
         for row, token in zip(rows, tokens, strict=True):
             latency = self._counters.inter_token_s if row.detokenizer.ids else self._counters.first_token_s
             latency.add(now - row.last_token_at)
             row.last_token_at = now
+            self._append(row, token)
+
+    def _append(self, row: SequenceState, token: TokenLogprob) -> None:
+        try:
             reason = row.append(token)
-            if reason is not None:
-                self._end(row, reason=reason)
-            elif row.sink.is_streamed and row.has_text:
-                self._deliver(row)
+        except BaseException as error:  # noqa: BLE001 - a panic of the tokenizer's library is no Exception
+            self._end(row, error=self._failure(as_exception(error)))
+            return
+        if reason is not None:
+            self._end(row, reason=reason)
+        elif row.sink.is_streamed and row.has_text:
+            self._deliver(row)
 
     def _end(self, row: SequenceState, *, reason: FinishReason | None = None, error: EkibenError | None = None) -> None:
         self._scheduler.remove(row)

@@ -152,8 +152,6 @@ class SequenceState:
         self, finish_reason: FinishReason | None = None, error: EkibenError | None = None
     ) -> GenerationEvent:
         """Return what was added since the last event."""
-        if error is not None:
-            self._text += self.detokenizer.finish()
         event = GenerationEvent(
             index=self.index, text=self._text, tokens=tuple(self._tokens), finish_reason=finish_reason, error=error
         )

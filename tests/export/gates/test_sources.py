@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from export.errors import ExportError
 from export.gates.golden.gate import check_pool
 from export.gates.metric import check_metric
 from export.gates.parity import check_parity
-from export.gates.proof import Proof, prove
+from export.gates.proof import Proof
 from export.gates.requests.gate import check_requests
 from service.contract.readers import CategoryColumn
 from service.engine.sessions.model import create_model
@@ -25,19 +24,7 @@ from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import check_batch_invariance
 from service.engine.verification.parity import replay_cases
 from service.tasks.replay import replay_requests
-from tests.export.tiny_sources import TINY, make_candidate
-
-
-@pytest.fixture(scope="session")
-def sources() -> Callable[[str], Candidate]:
-    """The candidate of a tiny source, by name."""
-    return cache(make_candidate)
-
-
-@pytest.fixture(scope="session")
-def source_proofs(sources: Callable[[str], Candidate]) -> Callable[[str], Proof]:
-    """The proof of a tiny source, by name."""
-    return cache(lambda name: prove(sources(name), lambda _: None))
+from tests.export.tiny_sources import TINY
 
 
 def with_scaled_weight(candidate: Candidate) -> Candidate:

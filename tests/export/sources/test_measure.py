@@ -70,13 +70,51 @@ def test_other_heads_have_no_metric(tmp_path: Path) -> None:
 def test_scores_are_probabilities_once(
     scores: list[list[float]], outputs: dict[str, Any], message: str | None, tmp_path: Path
 ) -> None:
+    assert_checked(LabelsHead(labels=("a", "b")), scores, outputs, message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scores", "outputs", "message"),
+    [
+        ([[0.2, 0.9]], {}, None),
+        ([[0.2, 1.5]], {}, "holds 0.2 to 1.5 and is no probability"),
+        ([[0.55, 0.7]], {"logits": [[0.2, 0.9]]}, "a sigmoid would change it"),
+        ([[0.45, 0.7]], {"logits": [[-0.2, 0.9]]}, None),
+    ],
+)
+def test_scores_of_several_labels_are_probabilities_once(
+    scores: list[list[float]], outputs: dict[str, Any], message: str | None, tmp_path: Path
+) -> None:
+    assert_checked(MultilabelHead(labels=("a", "b")), scores, outputs, message, tmp_path)
+
+
+def assert_checked(head: Head, scores: Any, outputs: dict[str, Any], message: str | None, folder: Path) -> None:
     arrays = {name: np.array(value, np.float32) for name, value in {"probabilities": scores, **outputs}.items()}
-    np.savez(tmp_path / "e.npz", x=X)
-    spec = parse_spec({"reader": {"kind": "tensors"}, "head": {"kind": "labels", "labels": 2}}, tmp_path / "s.toml")
-    payload = read_payload(spec, tmp_path / "e.npz")
-    head = LabelsHead(labels=("a", "b"))
+    reader: dict[str, Any] = {"kind": "tensors"}
+    if isinstance(head, TokenLabelsHead):
+        np.savez(folder / "e.npz", series=np.zeros((9, 2, 1), np.float32), lengths=np.arange(9) % 2 + 1)
+        arrays = {name: np.repeat(array[None], 9, 0) for name, array in arrays.items()}
+        reader = {"kind": "series", "channels": 1}
+    else:
+        np.savez(folder / "e.npz", x=X)
+    spec = parse_spec({"reader": reader, "head": {"kind": head.kind, "labels": 2}}, folder / "s.toml")
+    payload = read_payload(spec, folder / "e.npz")
     if message is None:
         check_scores(head, payload, lambda _: arrays)
     else:
         with pytest.raises(ValueError, match=message):
             check_scores(head, payload, lambda _: arrays)
+
+
+@pytest.mark.parametrize(
+    ("scores", "outputs", "message"),
+    [
+        ([[0.2, 0.8], [0.5, 0.5]], {}, None),
+        ([[0.2, 0.8], [-2, 5]], {}, "head token-labels holds -2 to 5 and is no probability"),
+        ([[0.4, 0.6], [0.5, 0.5]], {"logits": [[0.1, 0.9], [0, 1]]}, "a softmax would change them"),
+    ],
+)
+def test_scores_of_steps_are_probabilities_once(
+    scores: list[list[float]], outputs: dict[str, Any], message: str | None, tmp_path: Path
+) -> None:
+    assert_checked(TokenLabelsHead(labels=("a", "b")), scores, outputs, message, tmp_path)

@@ -23,6 +23,7 @@ AB = {"kind": "labels", "labels": ["a", "b"]}
 def test_labels_are_names_or_indices() -> None:
     assert targets(AB, [0, 1], [1, 1]).tolist() == [0, 1, 1, 1]
     assert targets(AB, [["b"], ["a"]]).tolist() == [1, 0]
+    assert targets(AB, [0.0, 1.0]).tolist() == [0, 1]
     assert targets(AB).size == 0
 
 
@@ -46,6 +47,14 @@ def test_labels_of_steps_are_padded() -> None:
         (AB, [[0, 2]], "a target is 2, the labels are 0 to 1"),
         (AB, [["a", "c"]], "the target 'c' is none of the labels a, b"),
         ({"kind": "values", "names": ["x"]}, [[[1.0, 2.0]]], r"targets have the axes \[1, 2\], expected \[items, 1\]"),
+        (AB, [[0.0, 0.9]], "a target is 0.9, expected whole numbers"),
+        (AB, [[0.0, np.nan]], "target 1 is not finite"),
+        (AB, [[b"a", b"b"]], r"targets are \|S1, expected numbers"),
+        ({"kind": "multilabel", "labels": 2}, [[[0.2, 1.0]]], "a target is 0.2, expected 1 for each label of the item"),
+        ({"kind": "multilabel", "labels": 2}, [[[0, 2]]], "a target is 2, expected 1 for each label"),
+        ({"kind": "values", "names": ["x"]}, [["dear"]], "targets are <U4, expected numbers"),
+        ({"kind": "values", "names": ["x"]}, [[1.0, np.inf]], "target 1 is not finite"),
+        ({"kind": "token-labels", "labels": 3}, [[[0.5, 1.0]]], "a target is 0.5, expected whole numbers"),
         ({"kind": "token-labels", "labels": 3}, [[1, 2]], r"targets have the axes \[2\], expected \[items, steps\]"),
     ],
 )

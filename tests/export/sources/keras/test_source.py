@@ -102,3 +102,11 @@ def test_another_state_than_the_models_is_refused(tmp_path: Path) -> None:
     spec += '[head]\nkind = "token-labels"\nlabels = 3\n'
     with pytest.raises(ExportError, match="has 1 layers of size 5, the model carries 2 of size 5"):
         load(options(tmp_path, stacked(), series(), spec))
+
+
+def test_a_softmax_over_probabilities_is_refused(tmp_path: Path) -> None:
+    model = sequential((4,), layers.Dense(3, activation="softmax"))
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    spec = '[reader]\nkind = "tensors"\n[head]\nkind = "labels"\nlabels = 3\n'
+    with pytest.raises(ValueError, match="holds probabilities already"):
+        load(options(tmp_path, model, {model.inputs[0].name: x}, spec))

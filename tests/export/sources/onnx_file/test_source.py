@@ -196,6 +196,7 @@ def sklearn_case(kind: str) -> tuple[Any, Any, Any]:
         RandomForestClassifier,
     )
     from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -208,8 +209,10 @@ def sklearn_case(kind: str) -> tuple[Any, Any, Any]:
         "boosted classifier": lambda: GradientBoostingClassifier(n_estimators=8, random_state=0),
         "boosted regressor": lambda: GradientBoostingRegressor(n_estimators=8, random_state=0),
         "forest of text labels": lambda: RandomForestClassifier(6, random_state=0),
+        # Its labels are a constant of the graph, and no attribute.
+        "network of text labels": lambda: MLPClassifier(4, tol=1, n_iter_no_change=2, random_state=0),
     }[kind]()
-    if kind == "forest of text labels":
+    if "text labels" in kind:
         y = np.array(["no", "yes"])[y]
     model.fit(x, x[:, 0] * 2 if "regressor" in kind else y)
     words = {} if "regressor" in kind else {"options": {"zipmap": False}}
@@ -243,6 +246,13 @@ def test_scikit_learn_models_answer_as_scikit_learn_does(tmp_path: Path, kind: s
         return
     np.testing.assert_allclose(found, model.predict_proba(items), atol=1e-5)
     assert model.classes_[found.argmax(1)].tolist() == model.predict(items).tolist()
+
+
+def test_a_softmax_over_probabilities_is_refused(tmp_path: Path) -> None:
+    model, graph, x = sklearn_case("forest")
+    spec = TABLE + 'head = {kind = "labels", labels = ["no", "yes"], activation = "softmax"}'
+    with pytest.raises(ValueError, match="holds probabilities already"):
+        load(options(written(tmp_path, graph), sklearn_golden(tmp_path, model, x), spec))
 
 
 def test_maps_of_scikit_learn_are_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -46,16 +46,17 @@ def full_logits(ids: Sequence[int]) -> npt.NDArray[np.float64]:
     return x @ w["head"]
 
 
-def reference(prompt: Sequence[int], params: GenerationParams) -> tuple[list[int], list[float]]:
-    """Return tokens and their log probabilities, each from a forward pass of its own, without stops."""
-    ids, logprobs = list(prompt), []
-    while len(ids) < min(CONTEXT, len(prompt) + params.max_tokens):
-        logits = full_logits(ids)[-1]
+def reference(prompt: Sequence[int], params: GenerationParams, ids: Sequence[int]) -> tuple[list[int], list[float]]:
+    """Return the token that is sampled after the prompt and each beginning of `ids`, and its log probability."""
+    logits_TV = full_logits([*prompt, *ids[:-1]])[len(prompt) - 1 :]
+    tokens, logprobs = [], []
+    for position, logits_V in enumerate(logits_TV, len(prompt)):
         row = RowSampler(params.sampling, prompt=prompt)
-        token = sample_rows(logits.astype(np.float32)[None], [row], [len(ids)])[0].id
-        ids.append(token)
-        logprobs.append(float(logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()))
-    return ids[len(prompt) :], logprobs
+        token = sample_rows(logits_V.astype(np.float32)[None], [row], [position])[0].id
+        tokens.append(token)
+        peak = logits_V.max()
+        logprobs.append(float(logits_V[token] - peak - np.log(np.exp(logits_V - peak).sum())))
+    return tokens, logprobs
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_tokens_equal_the_full_forward_pass(
 ) -> None:
     how = params(max_tokens=max_tokens, temperature=temperature)
     for prompt, completion in zip(PROMPTS, generate(session, runner, PROMPTS, how), strict=True):
-        ids, logprobs = reference(prompt, how)
+        ids, logprobs = reference(prompt, how, ids_of(completion))
         assert ids_of(completion) == ids
         np.testing.assert_allclose(logprobs_of(completion), logprobs, atol=1e-4)
         assert completion.text == spell(ids)
@@ -293,16 +294,16 @@ def test_a_long_prompt_delays_no_running_row_by_more_than_a_step(session: Sessio
     counting, runner = CountingSession(session), Runner(threads=1)
 
     async def scenario() -> None:
-        running = asyncio.create_task(generate_all(counting, runner, [[1], [2]], params(max_tokens=60)))
-        while counting.steps < 10:
+        running = asyncio.create_task(generate_all(counting, runner, [[1], [2]], params(max_tokens=150)))
+        while counting.steps < 4:
             await asyncio.sleep(0)
         await generate_all(counting, runner, [[3] * 155, [4] * 155], params(max_tokens=1))
-        assert not running.done()
         await running
 
     asyncio.run(scenario())
     decoding = "".join("." if steps == 1 else "c" for _, _, steps in counting.widths)
     assert decoding.count("c") == 1 + 1 + 5 + 5
+    assert decoding.endswith("."), "the running rows ended after the prompts were read"
     chunks_a_step = max(map(len, decoding[2:].split(".")))
     assert 1 < chunks_a_step <= MAX_STEP_TOKENS // PREFILL_CHUNK
     runner.close()
@@ -484,6 +485,33 @@ def test_a_row_that_fails_ends_alone(session: Session, runner: Runner, fails: bo
         else:
             assert event.text == completion.text
     assert {event.error is None for event in events.values()} == {True, False}
+
+
+def test_a_row_whose_sampling_or_text_fails_ends_alone(session: Session, runner: Runner) -> None:
+    class Panic(BaseException):
+        pass
+
+    def panic(ids: Sequence[int]) -> str:
+        raise Panic("in the library")
+
+    bias = Sampling(temperature=1.0, top_k=0, top_p=1.0, seed=5, logit_bias={10_000: 1.0})
+    how = params(max_tokens=30)
+    expected = generate(session, runner, PROMPTS[:2], how)
+
+    async def scenario() -> list[Any]:
+        bad = [
+            complete(runner.generate(session, spell, [[1]], GenerationParams(max_tokens=30, sampling=bias))),
+            complete(runner.generate(session, panic, [[1]], how)),
+        ]
+        good = complete(runner.generate(session, spell, PROMPTS[:2], how))
+        return await asyncio.gather(good, *bad, return_exceptions=True)
+
+    good, *failures = asyncio.run(scenario())
+    assert good == expected
+    for failure, reason in zip(failures, ("out of bounds", "Panic: in the library"), strict=True):
+        assert isinstance(failure, RowFailedError)
+        assert failure.error.slug == "internal"
+        assert reason in failure.error.detail
 
 
 class GatedSession:

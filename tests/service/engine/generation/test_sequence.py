@@ -54,7 +54,7 @@ def test_an_event_holds_what_was_added_since_the_last_one() -> None:
     one.append(token(2))
     assert not one.has_text  # held back: it may begin a stop string
     last = one.take_event(error=EkibenError("timeout", "late"))
-    assert (first.text, last.text, len(first.tokens), len(last.tokens)) == ("a", "c", 1, 1)
+    assert (first.text, last.text, len(first.tokens), len(last.tokens)) == ("a", "", 1, 1)
     assert (first.is_last, last.is_last) == (False, True)
 
 
