@@ -86,7 +86,7 @@ async def _client(port: int, model: str, seed: int, requests: int, is_whole: boo
             num_tokens += (await post(connection, "/generate", body))["completions"][0]["tokens"]
         else:
             stream = await read_stream(port, body)
-            num_tokens += stream.events[-1]["tokens"]
+            num_tokens += stream.events[-1]["completions"][0]["tokens"]
     connection.close()
     return num_tokens
 
