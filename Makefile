@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -110,6 +110,12 @@ prove-generation: export ## compare generated tokens with PyTorch and in company
 	@$(BIN)/python -m benchmarks.generate.company
 	@$(BIN)/python -m benchmarks.generate.throughput
 	@$(BIN)/python -m benchmarks.generate.latency
+
+prove-clients: export ## run litellm in an environment of its own, and 1,000 clients that disconnect, against both hosts
+	@test -e .venv-clients/.installed || { $(PYTHON) -m venv .venv-clients && \
+	    .venv-clients/bin/pip install -q --disable-pip-version-check "litellm>=1.80" && touch .venv-clients/.installed; }
+	@$(BIN)/python -m benchmarks.generate.clients --python .venv-clients/bin/python
+	@$(BIN)/python -m benchmarks.generate.disconnects
 
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200

@@ -3,8 +3,8 @@
     python -m benchmarks.generate.disconnects [--bundles bundles] [--clients 1000] [--seed 1]
 
 Clients ask for long texts at every route of generation and close their connection within the request, before the first
-event or in the midst of the stream. `more steps` are those that were decoded after the last client had gone and before
-no text was generated any more, for each text that was running then. `left` is what the host still has after that.
+event or in the midst of the stream. `left` is what the host still has after that. `last steps` are those that
+were decoded between the moment before the last clients closed their connections and the last step, a text running then.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    print("| host | clients | left: requests | texts | descriptors | threads | more steps a text | MB before, after |")
+    print("| host | clients | left: requests | texts | descriptors | threads | last steps a text | MB before, after |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, command in (("granian", GRANIAN), ("bentoml", SERVE)):
         with tempfile.TemporaryDirectory() as folder:

@@ -48,7 +48,7 @@ class GenerateRequest(SamplingFields, ImageRequest):
         json_schema_extra={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     )
     max_tokens: int | None = Field(
-        default=None, ge=1, description="maximum number of new tokens; by default 64, or fewer if the context ends"
+        default=None, ge=1, description="maximum number of new tokens; by default 64, or fewer if the context summaries"
     )
     stop: list[Any] = Field(
         default=[],
@@ -113,7 +113,7 @@ async def stream_generate(
     """Yield each `StreamEvent` of a text model, and a `GenerateAnswer` without texts at the end."""
     text = await _read_text(model, runner, request, seed, context)
     counts = [0] * len(text.prompts)
-    ends: list[JsonObject] = [{}] * len(text.prompts)
+    summaries: list[JsonObject] = [{}] * len(text.prompts)
     with text.start(runner, context, is_streamed=True) as generation:
         async for event in generation:
             counts[event.index] += len(event.tokens)
@@ -121,8 +121,8 @@ async def stream_generate(
             if request.logprobs:
                 document["logprobs"] = _logprobs(event.tokens, text)
             if event.finish_reason is not None:
-                ends[event.index] = {"finish_reason": event.finish_reason, "tokens": counts[event.index]}
-                document |= ends[event.index]
+                summaries[event.index] = {"finish_reason": event.finish_reason, "tokens": counts[event.index]}
+                document |= summaries[event.index]
             if document["text"] or event.finish_reason is not None or (request.logprobs and event.tokens):
                 yield document
             text.check(event)
@@ -130,7 +130,7 @@ async def stream_generate(
         "model": model.manifest.name,
         "version": model.manifest.version,
         "seed": seed,
-        "completions": ends,
+        "completions": summaries,
     }
 
 
@@ -142,9 +142,9 @@ async def _read_text(
     pointers = read_prompts(request.prompt, manifest)
     prompts = await tokenize_prompts(pointers, model, runner, context)
     if request.max_tokens is not None:
-        check_max_tokens(request.max_tokens, max(map(len, prompts)), manifest, pointer="/max_tokens", least=1)
+        check_max_tokens(request.max_tokens, max(map(len, prompts)), manifest, pointer="/max_tokens", minimum=1)
     params = GenerationParams(
-        # The generation ends earlier for a prompt that leaves less of the context.
+        # The generation summaries earlier for a prompt that leaves less of the context.
         max_tokens=request.max_tokens or DEFAULT_MAX_TOKENS,
         sampling=read_sampling(request, seed, manifest),
         stops=read_stops(request.stop),

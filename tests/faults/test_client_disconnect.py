@@ -101,12 +101,16 @@ def test_a_generation_stops_within_one_step_of_the_disconnect(command: tuple[str
         def steps() -> float:
             return counted(host, f'ekiben_generation_tokens_total{{model="{LANGUAGE_MODEL}"')
 
-        client = send(host.port, "/generate", len(many), many)
-        wait_until(lambda: steps() > 3 * NUM_TEXTS)
-        client.close()
-        wait_until(lambda: counted(host, 'ekiben_http_requests_total{route="/generate",status="499"}') == 1)
-        steps_at_disconnect = steps()
-        # These share the only thread, so a generation that still ran would add steps between them.
-        for _ in range(NUM_OTHERS):
-            assert ask(host.port, "POST", "/generate", one, content_type="application/json")[0] == 200
-        assert steps_at_disconnect <= steps() - NUM_OTHERS <= steps_at_disconnect + NUM_TEXTS < NUM_TEXTS * NUM_TOKENS
+        for path in ("/generate", "/generate/stream"):
+            before = steps()
+            client = send(host.port, path, len(many), many)
+            wait_until(lambda before=before: steps() > before + 3 * NUM_TEXTS)
+            client.close()
+            closed = f'ekiben_http_requests_total{{route="{path}",status="499"}}'
+            wait_until(lambda closed=closed: counted(host, closed) == 1)
+            at_disconnect = steps()
+            # These share the only thread, so a generation that still ran would add steps between them.
+            for _ in range(NUM_OTHERS):
+                assert ask(host.port, "POST", "/generate", one, content_type="application/json")[0] == 200
+            assert at_disconnect <= steps() - NUM_OTHERS <= at_disconnect + NUM_TEXTS
+            assert steps() - before < NUM_TEXTS * NUM_TOKENS

@@ -77,12 +77,12 @@ def test_a_domain_names_inputs_of_floats_and_belongs_to_the_version() -> None:
 def test_a_chat_template_belongs_to_the_version() -> None:
     """A language model without one keeps the version that it had before there were any."""
     head = manifest_fields("language-model")["head"]
-    plain = versioned("language-model", provenance=provenance())
-    assert plain.version == "9101415f5d23"
+    without = versioned("language-model", provenance=provenance())
+    assert without.version == "9101415f5d23"
     template = {"source": "{{ messages }}", "special_tokens": {"bos_token": "<s>"}}
     assert (
         versioned("language-model", provenance=provenance(), head={**head, "chat_template": template}).version
-        != plain.version
+        != without.version
     )
 
 

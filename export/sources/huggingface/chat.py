@@ -67,9 +67,9 @@ def _compare(folder: Path, template: ChatTemplate, loaded: Any, tokenizer: Token
             raise ExportError(
                 STAGE,
                 f"{folder}: the chat template gives other tokens than in transformers for messages of {roles}: "
-                f"{_shown(got)}, expected {_shown(expected)}",
+                f"{_describe(got)}, expected {_describe(expected)}",
             )
 
 
-def _shown(ids: list[int] | None) -> str:
+def _describe(ids: list[int] | None) -> str:
     return "none" if ids is None else f"{ids[:12]}{'…' if len(ids) > 12 else ''}"

@@ -71,10 +71,10 @@ async def answer_stream(state: ServiceState, model: Model, body: bytes, context:
                         continue
                     is_end = "finish_reason" in event
                     details: JsonObject = {key: event[key] for key in DETAILS if key in event}
-                    shown = ({**details, "seed": seed} if is_end else details) if with_details else None
-                    if is_end and shown is None:
-                        shown = {"finish_reason": event["finish_reason"]}
-                    yield write_event(_write(model, request_id, event["text"], shown))
+                    included = ({**details, "seed": seed} if is_end else details) if with_details else None
+                    if is_end and included is None:
+                        included = {"finish_reason": event["finish_reason"]}
+                    yield write_event(_write(model, request_id, event["text"], included))
 
     return event_stream(write(), _error_event)
 

@@ -90,12 +90,12 @@ def read_stops(stops: Any) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def check_max_tokens(max_tokens: int, longest_prompt: int, manifest: Manifest, *, pointer: str, least: int) -> None:
+def check_max_tokens(max_tokens: int, longest_prompt: int, manifest: Manifest, *, pointer: str, minimum: int) -> None:
     """Raise EkibenError if the longest prompt leaves less of the context."""
     context_size = manifest.limits.max_steps
     assert context_size is not None, "every text model has max_steps"
     if max_tokens > (max_new := context_size - longest_prompt):
-        expected = f"{least} to {max_new} (the context of {context_size} less a prompt of {longest_prompt})"
+        expected = f"{minimum} to {max_new} (the context of {context_size} less a prompt of {longest_prompt})"
         raise type_fault(pointer, expected, max_tokens)
 
 

@@ -118,7 +118,7 @@ def _max_tokens(fields: ChatRequest, prompt_size: int, manifest: Manifest) -> in
     if max_tokens is None:
         assert manifest.limits.max_steps is not None, "every text model has max_steps"
         return manifest.limits.max_steps - prompt_size
-    check_max_tokens(max_tokens, prompt_size, manifest, pointer=f"/{name}", least=1)
+    check_max_tokens(max_tokens, prompt_size, manifest, pointer=f"/{name}", minimum=1)
     return max_tokens
 
 

@@ -57,7 +57,7 @@ async def read_completion(
         expected = f"at most {manifest.limits.max_items} completions in all"
         raise type_fault("/best_of" if fields.best_of else "/n", expected, len(prompts) * num_choices)
     rows = await tokenize_prompts(prompts, model, runner, context)
-    check_max_tokens(fields.max_tokens, max(map(len, rows)), manifest, pointer="/max_tokens", least=0)
+    check_max_tokens(fields.max_tokens, max(map(len, rows)), manifest, pointer="/max_tokens", minimum=0)
     needs_logprobs = fields.logprobs is not None or num_choices > fields.n
     params = GenerationParams(
         max_tokens=fields.max_tokens,

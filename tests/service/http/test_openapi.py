@@ -15,8 +15,8 @@ from service.tasks.openai.completions import EXAMPLE as COMPLETION
 
 def references(part: Any) -> list[str]:
     if isinstance(part, dict):
-        own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
-        return own + [name for value in part.values() for name in references(value)]
+        here = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+        return here + [name for value in part.values() for name in references(value)]
     return [name for value in part for name in references(value)] if isinstance(part, list) else []
 
 

@@ -36,7 +36,8 @@ def test_a_classifier_has_the_labels_and_limits_of_its_files(exports: Exports) -
     assert [spec.name for spec in source.inputs] == ["ids", "lengths"]
     assert [spec.name for spec in source.outputs] == ["logits", "probabilities"]
     assert source.provenance.reference == "transformers"
-    assert set(source.provenance.data) == {"model.safetensors", "config.json", "tokenizer.json"}
+    files = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert set(source.provenance.data) == files
     assert source.name == "classifier"
 
 

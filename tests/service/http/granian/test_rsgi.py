@@ -157,7 +157,7 @@ def test_a_stream_ends_with_its_request(fails: bool, monkeypatch: pytest.MonkeyP
     async def events() -> AsyncGenerator[bytes, None]:
         yield b"a"
         if fails:
-            raise kept
+            raise timeout
 
     async def handle(*_: Any) -> StreamedResponse:
         return StreamedResponse("text/event-stream", events(), lambda error: error.slug.encode())
@@ -167,7 +167,7 @@ def test_a_stream_ends_with_its_request(fails: bool, monkeypatch: pytest.MonkeyP
         protocol = Streaming(b"{}")
         await answer(Router(None, state=lambda: state), scope("/x", content_length="2"), protocol)  # type: ignore[arg-type]
 
-    kept = EkibenError("timeout", "too late")
+    timeout = EkibenError("timeout", "too late")
     parts: list[bytes] = []
     transports: list[Any] = []
     route = InferenceRoute(name="/x", handle=handle)

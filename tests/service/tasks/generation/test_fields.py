@@ -66,6 +66,6 @@ def test_stops_may_be_as_long_as_the_limit() -> None:
 
 def test_max_tokens_may_fill_the_context(models: dict[str, Model]) -> None:
     manifest = models["language-model"].manifest
-    check_max_tokens(CONTEXT - 4, 4, manifest, pointer="/x", least=1)
+    check_max_tokens(CONTEXT - 4, 4, manifest, pointer="/x", minimum=1)
     with pytest.raises(EkibenError, match=f"/x: expected 1 to {CONTEXT - 4}"):
-        check_max_tokens(CONTEXT - 3, 4, manifest, pointer="/x", least=1)
+        check_max_tokens(CONTEXT - 3, 4, manifest, pointer="/x", minimum=1)

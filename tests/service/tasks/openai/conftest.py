@@ -15,7 +15,7 @@ from service.tasks.openai.fields import engine_seed, parse_fields
 from tests.service.chat_bundle import NAME, write_chat_bundle
 from tests.service.poisoned import read_model
 
-Call = Callable[..., Any]
+CallRoute = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture
-def call(chat_model: Model, runner: Runner) -> Call:
+def call(chat_model: Model, runner: Runner) -> CallRoute:
     """Function `call(**fields)` that answers a completion, or a chat if there are messages: whole, or its chunks."""
 
     async def answer(body: dict[str, Any]) -> Any:
@@ -40,7 +40,7 @@ def call(chat_model: Model, runner: Runner) -> Call:
 
 
 @pytest.fixture
-def refusal(call: Call) -> Callable[..., tuple[str, str]]:
+def refusal(call: CallRoute) -> Callable[..., tuple[str, str]]:
     """Function `refusal(**fields)` that returns pointer and detail of the first fault."""
 
     def refusal(**body: Any) -> tuple[str, str]:

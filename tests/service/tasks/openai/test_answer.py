@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import EkibenError
 from tests.service.chat_bundle import CYCLE, END_ID, NAME
-from tests.service.tasks.openai.conftest import Call
+from tests.service.tasks.openai.conftest import CallRoute
 
 CHAT = [{"role": "user", "content": "b"}]
 
@@ -39,7 +39,7 @@ def joined(chunks: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     ],
     ids=str,
 )
-def test_chunks_add_up_to_the_answer(body: dict[str, Any], call: Call) -> None:
+def test_chunks_add_up_to_the_answer(body: dict[str, Any], call: CallRoute) -> None:
     whole = call(**body)
     chunks = call(**body, stream=True, stream_options={"include_usage": True})
     choices = joined(chunks)
@@ -54,47 +54,47 @@ def test_chunks_add_up_to_the_answer(body: dict[str, Any], call: Call) -> None:
     assert {chunk["id"] for chunk in chunks} == {chunks[0]["id"]} != {whole["id"]}
 
 
-def test_usage_is_left_out_unless_asked_for(call: Call) -> None:
+def test_usage_is_left_out_unless_asked_for(call: CallRoute) -> None:
     chunks = call(prompt="a", max_tokens=2, stream=True)
     assert all("usage" not in chunk and chunk["choices"] for chunk in chunks)
 
 
-def test_an_answer_names_its_model_and_version(call: Call) -> None:
+def test_an_answer_names_its_model_and_version(call: CallRoute) -> None:
     answer = call(prompt="a", max_tokens=2)
     assert answer["object"] == "text_completion"
     assert (answer["model"], len(answer["system_fingerprint"])) == (NAME, 12)
     assert answer["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 
 
-def test_choices_are_numbered_prompt_by_prompt(call: Call) -> None:
+def test_choices_are_numbered_prompt_by_prompt(call: CallRoute) -> None:
     both = [choice["text"] for choice in call(prompt=["a", "é"], n=2, temperature=1.5, max_tokens=9)["choices"]]
-    alone = [
+    single = [
         choice["text"]
         for prompt in ("a", "é")
         for choice in call(prompt=prompt, n=2, temperature=1.5, max_tokens=9)["choices"]
     ]
-    assert both == alone
+    assert both == single
     assert len(set(both)) == 4
     assert call(prompt="a", temperature=1.5, max_tokens=9)["choices"][0]["text"] == both[0]
 
 
-def test_equal_prompts_of_a_list_have_equal_answers(call: Call) -> None:
+def test_equal_prompts_of_a_list_have_equal_answers(call: CallRoute) -> None:
     first, second = call(prompt=["a", "a"], temperature=1.5, max_tokens=9)["choices"]
     assert first["text"] == second["text"]
 
 
-def test_best_of_returns_the_most_probable(call: Call) -> None:
-    drawn = call(prompt="a", n=4, logprobs=0, temperature=2, max_tokens=5)["choices"]
-    means = [sum(choice["logprobs"]["token_logprobs"]) / 5 for choice in drawn]
+def test_best_of_returns_the_most_probable(call: CallRoute) -> None:
+    candidates = call(prompt="a", n=4, logprobs=0, temperature=2, max_tokens=5)["choices"]
+    means = [sum(choice["logprobs"]["token_logprobs"]) / 5 for choice in candidates]
     best = call(prompt="a", n=2, best_of=4, temperature=2, max_tokens=5)
     ranked = sorted(range(4), key=lambda i: -means[i])
-    assert [choice["text"] for choice in best["choices"]] == [drawn[i]["text"] for i in ranked[:2]]
+    assert [choice["text"] for choice in best["choices"]] == [candidates[i]["text"] for i in ranked[:2]]
     assert [choice["index"] for choice in best["choices"]] == [0, 1]
     assert all(choice["logprobs"] is None for choice in best["choices"])
     assert best["usage"]["completion_tokens"] == 20
 
 
-def test_an_end_at_once_is_an_empty_text(call: Call) -> None:
+def test_an_end_at_once_is_an_empty_text(call: CallRoute) -> None:
     body = {"prompt": "a", "logit_bias": {str(END_ID): 100}, "logprobs": 1}
     [choice] = call(**body)["choices"]
     assert (choice["text"], choice["finish_reason"], choice["logprobs"]["tokens"]) == ("", "stop", [])
@@ -102,7 +102,7 @@ def test_an_end_at_once_is_an_empty_text(call: Call) -> None:
     assert (chunk["choices"][0]["text"], chunk["choices"][0]["finish_reason"]) == ("", "stop")
 
 
-def test_no_chunk_holds_a_part_of_a_character_or_of_a_stop(call: Call) -> None:
+def test_no_chunk_holds_a_part_of_a_character_or_of_a_stop(call: CallRoute) -> None:
     chunks = call(prompt="a", max_tokens=40, stop=["😀.ab é€x"], stream=True)
     texts = [choice["text"] for chunk in chunks for choice in chunk["choices"]]
     assert "".join(texts) == (CYCLE * 4)[1 : len("".join(texts)) + 1]
@@ -111,6 +111,6 @@ def test_no_chunk_holds_a_part_of_a_character_or_of_a_stop(call: Call) -> None:
     assert "".join(choice["text"] for chunk in cut for choice in chunk["choices"]) == "b é€"
 
 
-def test_too_many_choices_are_refused(call: Call) -> None:
+def test_too_many_choices_are_refused(call: CallRoute) -> None:
     with pytest.raises(EkibenError, match="at most 8 completions in all"):
         call(prompt=["a", "b", "é"], n=3)

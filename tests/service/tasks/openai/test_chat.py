@@ -14,12 +14,12 @@ from service.tasks.openai.chat import ChatRequest, read_chat, read_messages
 from service.tasks.openai.fields import parse_fields
 from tests.service.bundles import CONTEXT
 from tests.service.chat_bundle import NAME
-from tests.service.tasks.openai.conftest import Call
+from tests.service.tasks.openai.conftest import CallRoute
 
 USER = {"role": "user", "content": "b"}
 
 
-def test_the_message_continues_the_rendered_prompt(call: Call) -> None:
+def test_the_message_continues_the_rendered_prompt(call: CallRoute) -> None:
     answer = call(messages=[{"role": "system", "content": "é"}, USER], max_tokens=3, logprobs=True, top_logprobs=1)
     [choice] = answer["choices"]
     assert answer["object"] == "chat.completion"
@@ -30,20 +30,20 @@ def test_the_message_continues_the_rendered_prompt(call: Call) -> None:
     assert entry["top_logprobs"] == [{key: entry[key] for key in ("token", "logprob", "bytes")}]
 
 
-def test_the_first_chunk_has_the_role(call: Call) -> None:
+def test_the_first_chunk_has_the_role(call: CallRoute) -> None:
     first, *others = call(messages=[USER], max_tokens=3, stream=True)
     assert first["object"] == "chat.completion.chunk"
     assert first["choices"][0]["delta"]["role"] == "assistant"
     assert all("role" not in chunk["choices"][0]["delta"] for chunk in others)
 
 
-def test_the_answer_may_fill_the_context(call: Call) -> None:
+def test_the_answer_may_fill_the_context(call: CallRoute) -> None:
     answer = call(messages=[USER])
     assert answer["usage"]["total_tokens"] == CONTEXT
     assert answer["choices"][0]["finish_reason"] == "length"
 
 
-def test_contents_may_be_parts_of_text(call: Call) -> None:
+def test_contents_may_be_parts_of_text(call: CallRoute) -> None:
     parts = [{"type": "text", "text": text} for text in ("b", "é")]
     assert read_messages([{"role": "user", "content": parts, "name": None}]) == [{"role": "user", "content": "bé"}]
 

@@ -7,22 +7,22 @@ import pytest
 
 from tests.service.bundles import CONTEXT
 from tests.service.chat_bundle import CYCLE, TOKENS, VOCABULARY
-from tests.service.tasks.openai.conftest import Call
+from tests.service.tasks.openai.conftest import CallRoute
 
 IDS = [0, 1, 2]
 
 
 @pytest.mark.parametrize("prompt", ["ab ", ["ab "], IDS, [IDS]], ids=str)
-def test_a_prompt_is_a_text_or_token_ids(prompt: Any, call: Call) -> None:
+def test_a_prompt_is_a_text_or_token_ids(prompt: Any, call: CallRoute) -> None:
     [choice] = call(prompt=prompt, max_tokens=9, echo=True)["choices"]
     assert choice["text"] == "ab é€😀"
 
 
-def test_texts_and_token_ids_may_be_mixed(call: Call) -> None:
+def test_texts_and_token_ids_may_be_mixed(call: CallRoute) -> None:
     assert [choice["text"] for choice in call(prompt=["a", IDS], max_tokens=1)["choices"]] == ["b", ""]
 
 
-def test_log_probabilities_belong_to_the_tokens(call: Call) -> None:
+def test_log_probabilities_belong_to_the_tokens(call: CallRoute) -> None:
     [choice] = call(prompt="ab", max_tokens=3, echo=True, logprobs=2)["choices"]
     logprobs = choice["logprobs"]
     assert logprobs["tokens"] == ["a", "b", " ", "bytes:\\xc3", "bytes:\\xa9"]
@@ -36,19 +36,19 @@ def test_log_probabilities_belong_to_the_tokens(call: Call) -> None:
             assert top[token] == value == max(top.values())
 
 
-def test_a_token_that_is_not_among_the_most_probable_is_beside_them(call: Call) -> None:
+def test_a_token_that_is_not_among_the_most_probable_is_beside_them(call: CallRoute) -> None:
     [choice] = call(prompt="a", max_tokens=1, logprobs=1, logit_bias={"5": 100})["choices"]
     [top], [value] = choice["logprobs"]["top_logprobs"], choice["logprobs"]["token_logprobs"]
     assert set(top) == {"b", choice["logprobs"]["tokens"][0]}
     assert value < -2, "the probability of the model, without the bias"
 
 
-def test_zero_log_probabilities_are_those_of_the_tokens_alone(call: Call) -> None:
+def test_zero_log_probabilities_are_those_of_the_tokens_alone(call: CallRoute) -> None:
     [choice] = call(prompt="a", max_tokens=2, logprobs=0)["choices"]
     assert [set(top) for top in choice["logprobs"]["top_logprobs"]] == [{"b"}, {" "}]
 
 
-def test_no_new_tokens_are_a_length_of_zero(call: Call) -> None:
+def test_no_new_tokens_are_a_length_of_zero(call: CallRoute) -> None:
     answer = call(prompt="ab", max_tokens=0, echo=True, logprobs=0)
     [choice] = answer["choices"]
     assert (choice["text"], choice["finish_reason"], len(choice["logprobs"]["tokens"])) == ("ab", "length", 2)
@@ -56,7 +56,7 @@ def test_no_new_tokens_are_a_length_of_zero(call: Call) -> None:
     assert call(prompt="ab", max_tokens=0)["choices"][0]["text"] == ""
 
 
-def test_the_context_ends_a_completion(call: Call) -> None:
+def test_the_context_ends_a_completion(call: CallRoute) -> None:
     prompt = (TOKENS * 20)[: CONTEXT - 9].decode(errors="ignore")
     size = len(prompt.encode())
     [choice] = call(prompt=prompt, max_tokens=CONTEXT - size)["choices"]
@@ -76,11 +76,11 @@ def test_the_context_ends_a_completion(call: Call) -> None:
     ],
     ids=str,
 )
-def test_these_select_the_most_probable_token(fields: dict[str, Any], call: Call) -> None:
+def test_these_select_the_most_probable_token(fields: dict[str, Any], call: CallRoute) -> None:
     assert call(prompt="a", max_tokens=13, **fields)["choices"][0]["text"] == CYCLE[1:] + "a"
 
 
-def test_a_bias_of_100_selects_and_one_of_minus_100_excludes(call: Call) -> None:
+def test_a_bias_of_100_selects_and_one_of_minus_100_excludes(call: CallRoute) -> None:
     assert call(prompt="a", max_tokens=3, logit_bias={"2": 100})["choices"][0]["text"] == "   "
     text = call(prompt="a", max_tokens=9, temperature=2, logit_bias={"1": -100, "2": -100})["choices"][0]["text"]
     assert not set("b ") & set(text)
@@ -89,7 +89,7 @@ def test_a_bias_of_100_selects_and_one_of_minus_100_excludes(call: Call) -> None
 @pytest.mark.parametrize(
     ("stop", "text"), [("b", ""), ("é", "b "), ("ab", "b é€😀."), ([".", "€"], "b é"), (["never", "x"], "b é€😀.ab é")]
 )
-def test_a_stop_ends_the_text_before_it(stop: Any, text: str, call: Call) -> None:
+def test_a_stop_ends_the_text_before_it(stop: Any, text: str, call: CallRoute) -> None:
     [choice] = call(prompt="a", max_tokens=17, stop=stop)["choices"]
     assert (choice["text"], choice["finish_reason"]) == (text, "length" if "never" in stop else "stop")
 

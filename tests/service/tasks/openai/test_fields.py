@@ -66,6 +66,6 @@ def test_without_a_seed_it_is_random() -> None:
 def test_stops_are_a_text_or_a_list() -> None:
     assert engine_stops(parse(stop="a")) == ("a",)
     assert engine_stops(parse(stop=["a", "b"])) == ("a", "b")
-    for wrong in ("", [""], ["a"] * 5, ["a" * 65], {"a": 1}, [1], 7):
+    for invalid in ("", [""], ["a"] * 5, ["a" * 65], {"a": 1}, [1], 7):
         with pytest.raises(EkibenError, match="/stop"):
-            engine_stops(parse(stop=wrong))
+            engine_stops(parse(stop=invalid))
