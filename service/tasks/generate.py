@@ -32,7 +32,7 @@ MAX_STOP_CHARS = 64
 TEXT_FIELDS = ("prompt", "max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs")
 EXAMPLE: JsonObject = {
     "model": "text-transformer",
-    "prompt": "The import statement ",
+    "prompt": "The import statement",
     "max_tokens": 64,
     "temperature": 0.8,
     "seed": 1,
