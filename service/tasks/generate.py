@@ -32,7 +32,7 @@ from service.tasks.generation.token_text import token_text
 DEFAULT_MAX_TOKENS = 64
 EXAMPLE: JsonObject = {
     "model": "text-transformer",
-    "prompt": "The import statement ",
+    "prompt": "The import statement",
     "max_tokens": 64,
     "temperature": 0.8,
     "seed": 1,
