@@ -1,6 +1,8 @@
 """Clients that disconnect from a real server: their queued items are not computed, and their generations stop."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -84,33 +86,58 @@ def slow_language_model() -> bytes:
     return content
 
 
-@pytest.mark.parametrize("command", [GRANIAN, SERVE], ids=["granian", "bentoml"])
-def test_a_generation_stops_within_one_step_of_the_disconnect(command: tuple[str, ...], tmp_path: Path) -> None:
-    bundles = tmp_path / "bundles"
+@contextmanager
+def slow_host(command: tuple[str, ...], folder: Path) -> Iterator[ServerProcess]:
+    """A host of the slow language model with one thread."""
+    bundles = folder / "bundles"
     changes = {"limits": {"max_items": NUM_TEXTS, "max_steps": 160}, "control_flow": True}
     files = bundle_files("language-model", model=slow_language_model())
-    bundle = open_bundle(write_bundle(tmp_path / "drafts", "language-model", files=files, **changes))
+    bundle = open_bundle(write_bundle(folder / "drafts", "language-model", files=files, **changes))
     files |= request_file(bundle, request_body("language-model"))
     write_bundle(bundles, "language-model", files=files, **changes)
+    with running_server(command, bundles, folder, EKIBEN_THREADS="1") as host:
+        yield host
+
+
+def check_disconnects(host: ServerProcess) -> None:
+    """A generation stops within one step of the disconnect."""
     many = json.dumps(
         {"model": LANGUAGE_MODEL, "prompt": ["the "] * NUM_TEXTS, "max_tokens": NUM_TOKENS, "seed": 1}
     ).encode()
     one = json.dumps({"model": LANGUAGE_MODEL, "prompt": "the ", "max_tokens": 1, "seed": 1})
-    with running_server(command, bundles, tmp_path, EKIBEN_THREADS="1") as host:
 
-        def steps() -> float:
-            return counted(host, f'ekiben_generation_tokens_total{{model="{LANGUAGE_MODEL}"')
+    def steps() -> float:
+        return counted(host, f'ekiben_generation_tokens_total{{model="{LANGUAGE_MODEL}"')
 
-        for path in ("/generate", "/generate/stream"):
-            before = steps()
-            client = send(host.port, path, len(many), many)
-            wait_until(lambda before=before: steps() > before + 3 * NUM_TEXTS)
-            client.close()
-            closed = f'ekiben_http_requests_total{{route="{path}",status="499"}}'
-            wait_until(lambda closed=closed: counted(host, closed) == 1)
-            at_disconnect = steps()
-            # These share the only thread, so a generation that still ran would add steps between them.
-            for _ in range(NUM_OTHERS):
-                assert ask(host.port, "POST", "/generate", one, content_type="application/json")[0] == 200
-            assert at_disconnect <= steps() - NUM_OTHERS <= at_disconnect + NUM_TEXTS
-            assert steps() - before < NUM_TEXTS * NUM_TOKENS
+    for path in ("/generate", "/generate/stream"):
+        before = steps()
+        client = send(host.port, path, len(many), many)
+        wait_until(lambda before=before: steps() > before + 3 * NUM_TEXTS)
+        client.close()
+        closed = f'ekiben_http_requests_total{{route="{path}",status="499"}}'
+        wait_until(lambda closed=closed: counted(host, closed) == 1)
+        at_disconnect = steps()
+        # These share the only thread, so a generation that still ran would add steps between them.
+        for _ in range(NUM_OTHERS):
+            assert ask(host.port, "POST", "/generate", one, content_type="application/json")[0] == 200
+        assert at_disconnect <= steps() - NUM_OTHERS <= at_disconnect + NUM_TEXTS
+        assert steps() - before < NUM_TEXTS * NUM_TOKENS
+
+
+def check_shutdown(host: ServerProcess) -> None:
+    """Shutdown waits for streams."""
+    body = json.dumps({"model": LANGUAGE_MODEL, "prompt": "the ", "max_tokens": 40, "seed": 1}).encode()
+    with send(host.port, "/generate/stream", len(body), body) as client:
+        received = client.recv(1)
+        host.process.terminate()
+        while part := client.recv(1 << 16):
+            received += part
+    assert b"event: end" in received
+    assert host.process.wait(timeout=60) in {0, -15}
+
+
+@pytest.mark.parametrize("command", [GRANIAN, SERVE], ids=["granian", "bentoml"])
+def test_disconnects_end_generations_and_shutdown_waits_for_them(command: tuple[str, ...], tmp_path: Path) -> None:
+    with slow_host(command, tmp_path) as host:
+        check_disconnects(host)
+        check_shutdown(host)
