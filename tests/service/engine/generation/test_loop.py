@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from service.bundle import Tensors
 from service.engine.generation import loop
 from service.engine.generation.detokenizer import INCOMPLETE
+from service.engine.generation.events import GenerationEvent, GenerationParams
 from service.engine.generation.kv_cache import PREFILL_CHUNK, cache_capacity
 from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
 from service.engine.generation.scheduler import MAX_STEP_TOKENS
-from service.engine.generation.sequence import GenerationEvent, GenerationParams
 from service.engine.generation.stream import Completion, RowFailedError, complete
 from service.engine.limits import Limits
 from service.engine.runner import Runner
@@ -376,7 +376,7 @@ def test_a_request_that_would_wait_past_its_deadline_is_refused(session: Session
         await complete(runner.generate(gated, spell, [[1]], params(max_tokens=1)))  # type: ignore[arg-type]
         decode_loop, _ = runner._loops[id(gated)]
         for _ in range(64):
-            decode_loop._queue.record(20.0)
+            decode_loop.durations_s.append(20.0)
         first = runner.generate(gated, spell, [[1]], params(max_tokens=20))  # type: ignore[arg-type]
         with pytest.raises(EkibenError, match="the maximum at a time is 1") as caught:
             runner.generate(gated, spell, [[1]], params(), context=runner.new_context(timeout_s=39.0))  # type: ignore[arg-type]
