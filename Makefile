@@ -56,8 +56,9 @@ bundles/%/current: | runs/%/checkpoint.json
 serve: export ## train and export missing models, then serve on 127.0.0.1:3000
 	@EKIBEN_BUNDLES=bundles $(BIN)/bentoml serve service.app:Ekiben --host $(HOST) --port $(PORT)
 
+# Two processes, because a test or its server uses one core at a time. The fixtures of a file are made in one of them.
 test: export ## run every test, against real bundles and real servers
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed ## check format, lint, types and import contracts
 	@$(BIN)/ruff format --check .

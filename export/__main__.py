@@ -13,18 +13,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from export.errors import one_sentence
 from export.process import ExportJob, ExportResult, export_all
 from export.sources.arguments import add_inspect_arguments
-from export.sources.registry import WAYS
+from export.sources.registry import WAYS, parse_source
 from export.table import row
 
 SUMMARY_WIDTH = 140
 INSPECT = "inspect"
+# The exit status of a command that SIGINT ended, as shells report it.
+INTERRUPTED = 130
 INSPECT_HELP = "write a first spec.toml of a model"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 every bundle written, 1 some models refused, 2 wrong usage."""
+    """Exit status: 0 every bundle written, 1 some models refused, 2 wrong usage, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     command = words[0] if words else ""
     if command == INSPECT:
@@ -52,16 +55,18 @@ def _export_runs(words: Sequence[str]) -> int:
 
 
 def _export_model(command: str, words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog=f"python -m export {command}", description=f"Export {WAYS[command].help}.")
-    WAYS[command].add_arguments(parser)
-    options = parser.parse_args(words)
+    _, _, options = parse_source([command, *words])
     job = ExportJob(name=options.name or str(options.model), command=command, options=options)
     return _export([job], options.bundles, 1)
 
 
 def _export(jobs: Sequence[ExportJob], bundles: Path, num_processes: int) -> int:
     console = Console(stderr=True)
-    results = export_all(jobs, bundles, num_processes, console)
+    try:
+        results = export_all(jobs, bundles, num_processes, console)
+    except KeyboardInterrupt:
+        print("interrupted: what was not finished is not there", file=sys.stderr)
+        return INTERRUPTED
     _print_summary(results, console)
     refused = [result for result in results if result.manifest is None]
     for result in refused:
@@ -80,8 +85,9 @@ def _inspect(words: Sequence[str]) -> int:
         seen = inspect_file(options.file)
         if options.output is not None:
             options.output.write_text(seen.spec, encoding="utf-8")
-    except (ValueError, OSError) as error:
-        print(f"{options.file}: {error}", file=sys.stderr)
+    # The readers of torch and onnx raise whatever a broken file makes them raise.
+    except Exception as error:  # noqa: BLE001
+        print(f"{options.file}: {one_sentence(error)}", file=sys.stderr)
         return 1
     print(seen.text, file=sys.stderr)
     if options.output is None:

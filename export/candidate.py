@@ -60,9 +60,13 @@ class Candidate:
 
     @cached_property
     def session(self) -> Session:
-        """The service's own session for this model, on the CPU. Raises ExportError if the service rejects the model."""
+        """The service's own session for this model, on the CPU. Raises ExportError if the service rejects the model.
+
+        The activations of a model from elsewhere may be large, so they are freed after each run.
+        """
+        keep_memory = self.source.run is not None
         try:
-            return Session(self.model, manifest=self.manifest, device="cpu", data=self.data)
+            return Session(self.model, manifest=self.manifest, device="cpu", data=self.data, keep_memory=keep_memory)
         except BundleError as error:
             raise ExportError("structure", str(error)) from error
 

@@ -25,6 +25,7 @@ from onnx import numpy_helper
 
 from export.gates.cases import Array
 from export.graph.exporter import export_program
+from export.sources.registry import WAYS
 from export.sources.run import run_source
 from service.bundle import Bundle, Tensors, current_version, open_bundle
 from service.engine.sessions.session import Session
@@ -230,8 +231,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     folder: Path = options.bundle
     try:
-        run = load_run(options.run)
         bundle = open_bundle(folder / current_version(folder) if (folder / "current").exists() else folder)
+        if (recipe := bundle.manifest.provenance.recipe) in WAYS:
+            raise ValueError(
+                f"{folder} came in by `python -m export {recipe}`; export.diff compares bundles of runs, and "
+                "export.mutate takes those from elsewhere"
+            )
+        run = load_run(options.run)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

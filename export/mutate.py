@@ -1,5 +1,8 @@
 """`python -m export.mutate bundles/NAME`: how many mutants of a bundle the gates of export and its goldens refuse.
 
+The source is the run of this name; for a model from elsewhere, the words of its export follow, such as
+`bundles/digits module net:Net --weights W.safetensors --examples E.npz --spec spec.toml`.
+
 A mutant that differs from the reference by no more than the tolerance on every probe is equivalent and not counted. The
 others must be refused at export, and should be refused at load. The table also counts those that are refused without
 the knowledge of where the weights come from. The exit status is 1 if export accepts a structured mutant or more than
@@ -30,6 +33,7 @@ from export.gates.structure import check_structure
 from export.mutation.corpus import draw_mutants
 from export.mutation.mutant import SINGLE_WEIGHT, Mutant
 from export.source import Source
+from export.sources.registry import WAYS, load, parse_source
 from export.sources.run import run_source
 from service.bundle import Bundle, GoldenCase, current_version, open_bundle
 from service.engine.sessions.tokenizer import read_tokenizer
@@ -138,6 +142,9 @@ def new_assessor(name: str, *, runs: Path, bundles: Path, seed: int) -> Assessor
     """The assessor of the current version of a bundle of a run. Raises BundleError, RunError."""
     folder = bundles / name
     bundle = open_bundle(folder / current_version(folder))
+    if bundle.manifest.provenance.recipe in WAYS:
+        command = bundle.manifest.provenance.recipe
+        raise ValueError(f"{folder} came from elsewhere: add the words of its export, {command} MODEL ...")
     return source_assessor(run_source(load_run(runs / name)), bundle, seed=seed)
 
 
@@ -194,10 +201,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--mutants", type=int, default=150, help="number of mutants (default: 150)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are (default: runs)")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"), help="where bundles are (default: bundles)")
-    options = parser.parse_args(argv)
+    words, command, source_options = parse_source(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_args(words)
     torch.set_num_threads(1)
+    name, folder = options.model.name, options.bundles / options.model.name
     try:
-        assessor = new_assessor(options.model.name, runs=options.runs, bundles=options.bundles, seed=options.seed)
+        if command:
+            bundle = open_bundle(folder / current_version(folder))
+            assessor = source_assessor(load(command, source_options).source, bundle, seed=options.seed)
+        else:
+            assessor = new_assessor(name, runs=options.runs, bundles=options.bundles, seed=options.seed)
     except (BundleError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

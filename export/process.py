@@ -1,9 +1,11 @@
 """Export of several models, each in a fresh process: a second export in the same process can give a wrong graph.
 
-A refused model, or a process that dies, leaves no files and does not stop the others. The parent process does not
-import torch.
+A refused model, or a process that dies, leaves no files and does not stop the others. An interrupt ends the processes
+after they have removed what they had not finished. The parent process does not import torch.
 """
 
+import os
+import signal
 from argparse import Namespace
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,11 +19,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from export.errors import one_sentence
 from service.manifest import Manifest
 
 # The number of stages that `export.pipeline` reports.
 NUM_STAGES = 11
 RUN = "run"
+# For the end of a process that has sent its result; a thread of somebody's code may never end.
+EXIT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,24 +60,42 @@ class ExportProcess:
     process: SpawnProcess
     task: TaskID
 
+    def interrupt(self) -> None:
+        """Let the process remove what it has not finished, and end it."""
+        if self.process.pid is not None and self.process.is_alive():
+            os.kill(self.process.pid, signal.SIGINT)
+        self.end()
+
+    def end(self) -> None:
+        """Wait for the process to end, and kill it if it does not."""
+        self.process.join(EXIT_TIMEOUT_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
 
 def export_all(jobs: Sequence[ExportJob], bundles: Path, num_processes: int, console: Console) -> list[ExportResult]:
     """Export every model, `num_processes` at a time, and return the results in the order of the jobs."""
     pending, results = deque(enumerate(jobs)), dict[int, ExportResult]()
     with _progress_bars(console) as bars:
         running: dict[Connection, tuple[int, ExportProcess]] = {}
-        while pending or running:
-            while pending and len(running) < num_processes:
-                position, job = pending.popleft()
-                connection, child = _start(job, bundles, bars)
-                running[connection] = (position, child)
-            ready = set(wait(list(running)))
-            for connection in [connection for connection in running if connection in ready]:
-                position, child = running[connection]
-                result = _receive(connection, child, bars, console)
-                if result is not None:
-                    results[position] = result
-                    del running[connection]
+        try:
+            while pending or running:
+                while pending and len(running) < num_processes:
+                    position, job = pending.popleft()
+                    connection, child = _start(job, bundles, bars)
+                    running[connection] = (position, child)
+                ready = set(wait(list(running)))
+                for connection in [connection for connection in running if connection in ready]:
+                    position, child = running[connection]
+                    result = _receive(connection, child, bars, console)
+                    if result is not None:
+                        results[position] = result
+                        del running[connection]
+        except KeyboardInterrupt:
+            for _, child in running.values():
+                child.interrupt()
+            raise
     return [results[position] for position in range(len(jobs))]
 
 
@@ -88,25 +111,34 @@ def _start(job: ExportJob, bundles: Path, bars: Progress) -> tuple[Connection, E
 
 def child_main(job: ExportJob, bundles: Path, connection: Connection) -> None:
     """The main function of an export process: send each stage, then the manifest or the reason for the refusal."""
-    from export.pipeline import export_model, export_run  # noqa: PLC0415 - only the child processes import torch
 
     def report(stage: str) -> None:
         connection.send(("stage", stage))
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt_once)
     try:
+        from export.pipeline import export_model, export_run  # noqa: PLC0415 - only the child processes import torch
+
         if job.command == RUN:
             manifest = export_run(job.options.folder, bundles, report)
         else:
             manifest = export_model(job.command, job.options, bundles, report)
         connection.send(("written", manifest.model_dump_json()))
-    except (ValueError, OSError) as error:
-        connection.send(("refused", str(error)))
-    # A model from elsewhere may raise anything, wherever it is called.
-    except Exception as error:
-        if job.command == RUN:
+    except KeyboardInterrupt:
+        return
+    # A model from elsewhere may raise anything, wherever it is called, and may even end the process.
+    except (Exception, SystemExit) as error:
+        if job.command == RUN and not isinstance(error, ValueError | OSError):
             raise
-        line = (str(error).strip().splitlines() or ["no message"])[0]
-        connection.send(("refused", f"{type(error).__name__}: {line}"))
+        connection.send(("refused", one_sentence(error)))
+
+
+def _interrupt_once(*_: object) -> None:
+    """Raise KeyboardInterrupt at the first signal; the files of an unfinished export are then removed undisturbed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _receive(connection: Connection, child: ExportProcess, bars: Progress, console: Console) -> ExportResult | None:
@@ -114,7 +146,7 @@ def _receive(connection: Connection, child: ExportProcess, bars: Progress, conso
     try:
         kind, content = connection.recv()
     except EOFError:
-        child.process.join()
+        child.end()
         kind, content = "refused", f"its process ended with exit status {child.process.exitcode}"
     match kind:
         case "stage":
@@ -129,7 +161,7 @@ def _receive(connection: Connection, child: ExportProcess, bars: Progress, conso
             bars.update(child.task, stage="[red]refused")
     if not console.is_terminal:
         console.print(f"{child.name}: {'written' if result.manifest else 'refused'}", highlight=False)
-    child.process.join()
+    child.end()
     connection.close()
     return result
 

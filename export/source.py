@@ -31,10 +31,11 @@ class Source:
 
     `examples` are the test items: inputs by the canonical names of the reader, zero-padded where ragged; `targets` may
     be empty. `note` says on the card what the model was trained on, or where the examples come from. `predict` is the
-    reference in float32: for a language model {"ids"} -> {"logits"}, for all others the inputs of the graph -> its
-    outputs. `predict_float64` is the same in float64, or None if the reference cannot do that. `module` has the graph's
-    inputs and outputs as positional tensors, in order, and is traced for the graph and for the account of its weights;
-    None if the graph came as a file. `run` is the training run, if it is one.
+    reference in float32: for a language model {"ids"} -> {"logits"} and, unless it is a run, the keys and values of all
+    tokens; for all others the inputs of the graph -> its outputs. `predict_float64` is the same in float64, or None if
+    the reference cannot do that. `module` has the graph's inputs and outputs as positional tensors, in order, and is
+    traced for the graph and for the account of its weights; None if the graph came as a file. `run` is the training
+    run, if it is one.
     """
 
     name: str

@@ -15,17 +15,36 @@ of `forward`, a name in the graph; for outputs also a position. Without them the
 to the folder of the spec.
 """
 
-import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
+from export.errors import validation_sentence
 from service.contract.readers import CategoryColumn, Mode, Name, NumberColumn, Resize, State
 from service.contract.tensors import Axes, Dtype, FrozenModel, Size
 
-Range = tuple[Size, Size]
+MAX_FREE = 1 << 20
+
+
+def _check_range(bounds: tuple[int, int]) -> tuple[int, int]:
+    low, high = bounds
+    if low > high or high > MAX_FREE:
+        raise ValueError(f"[{low}, {high}] is no range, expected [smallest, largest] of at most {MAX_FREE}")
+    return bounds
+
+
+def _check_names(members: tuple[Any, ...]) -> tuple[Any, ...]:
+    names = [member if isinstance(member, str) else member.name for member in members]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"the name {repeated!r} is there twice")
+    return members
+
+
+Range = Annotated[tuple[Size, Size], AfterValidator(_check_range)]
+# Of columns, tensors or names: each name once.
+Different = AfterValidator(_check_names)
 # One number, or one for each channel.
 PerChannel = float | tuple[float, ...]
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -58,6 +77,8 @@ def _beside_spec(path: Path, info: ValidationInfo) -> Path:
 def _check_different(labels: tuple[str, ...]) -> tuple[str, ...]:
     if repeated := next((label for label in labels if labels.count(label) > 1), None):
         raise ValueError(f"the label {repeated!r} is there twice")
+    if "" in labels:
+        raise ValueError(f"label {labels.index('')} is empty")
     return labels
 
 
@@ -145,7 +166,9 @@ class TablePart(FrozenModel):
     """
 
     kind: Literal["table"]
-    columns: tuple[Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")], ...] = Field(min_length=1)
+    columns: Annotated[tuple[Annotated[NumberColumn | CategoryColumn, Field(discriminator="kind")], ...], Different] = (
+        Field(min_length=1)
+    )
     encoding: Literal["index", "one-hot"] = "index"
     join: bool = False
     numbers: str | None = None
@@ -164,7 +187,7 @@ class TensorsPart(FrozenModel):
     """The model's own inputs, in order. Without `inputs` they are read off the graph or off the examples."""
 
     kind: Literal["tensors"]
-    inputs: tuple[TensorPart, ...] = ()
+    inputs: Annotated[tuple[TensorPart, ...], Different] = ()
 
 
 class LabelsPart(FrozenModel):
@@ -200,7 +223,7 @@ class ValuesPart(FrozenModel):
     """Named numbers with their units; the answer is output * std + mean."""
 
     kind: Literal["values"]
-    names: tuple[Name, ...] = Field(min_length=1)
+    names: Annotated[tuple[Name, ...], Different] = Field(min_length=1)
     units: tuple[str, ...] = ()
     mean: PerChannel = 0.0
     std: PerChannel = 1.0
@@ -260,7 +283,7 @@ class TensorsOutPart(FrozenModel):
     """The model's own outputs, in order. Without `outputs` they are read off the graph, or off its answers."""
 
     kind: Literal["tensors"]
-    outputs: tuple[TensorPart, ...] = ()
+    outputs: Annotated[tuple[TensorPart, ...], Different] = ()
 
 
 ReaderPart = Annotated[ImagePart | SeriesPart | TextPart | TablePart | TensorsPart, Field(discriminator="kind")]
@@ -278,11 +301,16 @@ HeadPart = Annotated[
 
 
 class LimitsPart(FrozenModel):
-    """`max_steps` is the longest example by default. `axes` bounds every other free axis: height = [64, 256]."""
+    """`max_steps` is the longest example by default. `axes` bounds every other free axis: height = [64, 256].
+
+    `multiple_of` says of which number the sizes of an axis must be multiples: height = 4, for a model that halves its
+    pictures twice and doubles them again.
+    """
 
     max_items: int = Field(default=64, ge=1, le=1 << 16)
     max_steps: int | None = Field(default=None, ge=1, le=1 << 20)
     axes: dict[str, Range] = Field(default_factory=dict)
+    multiple_of: dict[str, Size] = Field(default_factory=dict)
 
 
 class TolerancePart(FrozenModel):
@@ -316,7 +344,7 @@ def read_spec(path: Path) -> Spec:
         raise SpecError(
             f"{path}: {error.strerror}; `python -m export inspect MODEL --output {path}` writes a first spec"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"{path}: no TOML: {error}") from error
     return parse_spec(content, path)
 
@@ -326,71 +354,4 @@ def parse_spec(content: dict[str, Any], path: Path) -> Spec:
     try:
         return Spec.model_validate(content, context={"folder": path.parent})
     except ValidationError as error:
-        raise SpecError(f"{path}: {_sentence(error)}") from error
-
-
-def _sentence(invalid: ValidationError) -> str:
-    """One mistake, an unknown key before a missing one, as table, key and what is allowed there."""
-    errors = invalid.errors(include_url=False)
-    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
-    keys, parent = _keys(error["loc"])
-    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in keys).removeprefix(".")
-    table, _, key = where.rpartition(".")
-    at = f"[{table}] " if table else ""
-    match error["type"]:
-        case "extra_forbidden":
-            hint = _nearest(key, sorted(parent.model_fields))
-            return f"{at}has no key {key!r}; {hint}" if at else f"there is no key {key!r}; {hint}"
-        case "missing":
-            return f"{at}lacks the key {key!r}" if at else f"the table [{key}] is missing"
-        case "union_tag_not_found" | "union_tag_invalid":
-            kinds = [name for member in _models(parent) for name in _tags(member)]
-            tag = error.get("ctx", {}).get("tag")
-            return f"[{where}] " + (
-                f"lacks the key 'kind'; allowed are {', '.join(kinds)}"
-                if tag is None
-                else f"kind is {tag!r}; {_nearest(tag, kinds)}"
-            )
-    reason = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    if error["type"] == "value_error":
-        return f"[{where}] {reason}" if isinstance(error["input"], dict) else f"{at}{key}: {reason}"
-    return f"{at}{key} is {error['input']!r}: {reason}"
-
-
-def _nearest(word: str, allowed: list[str]) -> str:
-    near = difflib.get_close_matches(word, allowed, 1)
-    listed = f"allowed are {', '.join(allowed)}"
-    return f"did you mean {near[0]!r}? ({listed})" if near else listed
-
-
-def _keys(location: tuple[int | str, ...]) -> tuple[list[int | str], Any]:
-    """The keys of the file in the location of an error, without pydantic's names of types, and the type that holds the
-    last of them; for a union that was not decided, the union."""
-    keys: list[int | str] = []
-    here: Any = Spec
-    holder: Any = Spec
-    for position, step in enumerate(location):
-        models = _models(here)
-        if isinstance(step, int):
-            keys.append(step)
-        elif len(models) > 1 and (member := next((model for model in models if step in _tags(model)), None)):
-            here = holder = member
-        elif member := next((model for model in models if step in model.model_fields), None):
-            keys.append(step)
-            holder, here = member, member.model_fields[step].annotation
-        elif get_origin(here) is dict or (models and position == len(location) - 1):
-            keys.append(step)
-            holder = here = models[0] if models else holder
-    return keys, here if len(_models(here)) > 1 else holder
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models that an annotation names."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models(part)]
-
-
-def _tags(model: type[BaseModel]) -> tuple[str, ...]:
-    """The kinds of a member of a union."""
-    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
+        raise SpecError(f"{path}: {validation_sentence(error, Spec)}") from error

@@ -40,21 +40,40 @@ def _to_float32(value: float) -> float:
 Float32 = Annotated[float, Field(ge=-MAX_FLOAT32, le=MAX_FLOAT32), AfterValidator(_to_float32)]
 
 
+def describe_sizes(low: int, high: int, multiple_of: int) -> str:
+    """Return in words which sizes an axis may have."""
+    return f"{low} to {high}" if multiple_of == 1 else f"{low} to {high} in multiples of {multiple_of}"
+
+
 class AxisRange(FrozenModel):
-    """The smallest and the largest size of a free axis."""
+    """The smallest and the largest size of a free axis, both multiples of `multiple_of`, as all sizes between."""
 
     min: int = Field(ge=1, le=1 << 20)
     max: int = Field(ge=1, le=1 << 20)
+    multiple_of: int = Field(default=1, ge=1, le=1 << 20)
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
         if self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
+        if self.min % self.multiple_of or self.max % self.multiple_of:
+            raise ValueError(f"min {self.min} and max {self.max} are not both multiples of {self.multiple_of}")
         return self
+
+    def __contains__(self, size: int) -> bool:
+        return self.min <= size <= self.max and size % self.multiple_of == 0
+
+    def __str__(self) -> str:
+        return describe_sizes(self.min, self.max, self.multiple_of)
+
+    @property
+    def sizes(self) -> range:
+        """All sizes."""
+        return range(self.min, self.max + 1, self.multiple_of)
 
     def clip(self, size: int) -> int:
         """Return the size in the range that is nearest to `size`."""
-        return min(max(size, self.min), self.max)
+        return min(max(round(size / self.multiple_of) * self.multiple_of, self.min), self.max)
 
 
 class RequestLimits(FrozenModel):
@@ -74,6 +93,15 @@ class RequestLimits(FrozenModel):
                 raise KeyError(axis)
             return AxisRange(min=1, max=self.max_steps)
         return self.axes[axis]
+
+
+def _stored_limits(limits: dict[str, Any]) -> dict[str, Any]:
+    """Return dumped limits without the fields that manifests had not from the beginning, where they say nothing."""
+    axes = {
+        axis: {key: value for key, value in bounds.items() if (key, value) != ("multiple_of", 1)}
+        for axis, bounds in limits["axes"].items()
+    }
+    return {**{key: value for key, value in limits.items() if key != "axes"}, **({"axes": axes} if axes else {})}
 
 
 class Tolerance(FrozenModel):
@@ -307,8 +335,7 @@ class Manifest(FrozenModel):
         Optional fields without a value are left out, so manifests that predate them keep their version.
         """
         content = self.model_dump(mode="json", exclude={"version"})
-        if not self.limits.axes:
-            del content["limits"]["axes"]
+        content["limits"] = _stored_limits(content["limits"])
         resize = content["reader"].get("resize") or {}
         if resize.get("halves") == "even":
             del resize["halves"]

@@ -3,6 +3,7 @@
 A learner owns the optimizers and nothing else; the loop owns time, order, randomness and files.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -63,21 +64,47 @@ class Supervised(Learner):
         assert family_loss is not None, f"{self.recipe.name}: its family has no loss, so the recipe must name a learner"
         with self.workers.autocast():
             loss = family_loss(self.model, inputs, targets, self.recipe.label_smoothing)
-        optimizer_step(self.optimizers["adamw"], loss, self.recipe.gradient_clip)
+        optimizer_step(self.optimizers.values(), loss, self.recipe.gradient_clip)
         return {"loss": loss.detach()}
 
 
-def adamw(model: nn.Module, recipe: Recipe, betas: tuple[float, float] = (0.9, 0.98)) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only: biases and normalization weights do not decay."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
+class Muon(Supervised):
+    """Minimize the family's loss with Muon (Jordan et al. 2024), which makes the update of each matrix orthogonal.
+
+    Embeddings, and vectors such as biases, are updated by AdamW; the rates are scaled to the same size of updates (Liu
+    et al. 2025, "Muon is Scalable for LLM Training").
+    """
+
+    def __init__(self, recipe: Recipe, model: nn.Module, workers: Workers) -> None:
+        super().__init__(recipe, model, workers)
+        embeddings = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
+        matrices = [p for p in model.parameters() if p.dim() == 2 and id(p) not in embeddings]
+        muon = torch.optim.Muon(
+            matrices, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        self.optimizers = {"muon": muon, "adamw": adamw(model, recipe, without=matrices)}
+
+
+def adamw(
+    model: nn.Module, recipe: Recipe, betas: tuple[float, float] = (0.9, 0.98), without: Sequence[nn.Parameter] = ()
+) -> torch.optim.AdamW:
+    """AdamW with weight decay on matrices only: biases and normalization weights do not decay.
+
+    The parameters in `without` belong to another optimizer.
+    """
+    excluded = set(map(id, without))
+    matrices = [p for p in model.parameters() if p.dim() > 1 and id(p) not in excluded]
     others = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, betas=betas, fused=True)
 
 
-def optimizer_step(optimizer: torch.optim.Optimizer, loss: Tensor, gradient_clip: float) -> None:
-    """Backpropagate `loss`, clip the norm of the gradient and update the weights of `optimizer`."""
-    optimizer.zero_grad(set_to_none=True)
+def optimizer_step(optimizers: Iterable[torch.optim.Optimizer], loss: Tensor, gradient_clip: float) -> None:
+    """Backpropagate `loss`, clip the norm of the whole gradient and update the weights of the optimizers."""
+    optimizers = list(optimizers)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip)
-    optimizer.step()
+    clip_grad_norm_([p for one in optimizers for group in one.param_groups for p in group["params"]], gradient_clip)
+    for optimizer in optimizers:
+        optimizer.step()

@@ -32,7 +32,7 @@ class Split:
 
     `inputs` have the names of the family's graph inputs (see training.families). `targets` are int64 [items]; for a
     language model [items, steps], the next token or IGNORE_INDEX; for the GAN empty. `texts` holds the raw text of
-    each item; for a language model, the text of the whole split as one entry.
+    each item; for a language model, the texts of its targets in order.
     """
 
     inputs: Mapping[str, npt.NDArray[Any]]

@@ -27,6 +27,7 @@ from training.recipe import Recipe, Split
 NUM_MISTAKES = 40
 NUM_SAMPLES = 100
 SAMPLE_TOKENS = 300
+PROMPT_WORDS = 4
 TEMPERATURE = 0.8
 
 
@@ -120,14 +121,15 @@ def _misclassified(split: Split, mistakes: Mistakes, labels: tuple[str, ...]) ->
 
 
 def text_samples(recipe: Recipe, model: torch.nn.Module, test: Split, tokenizer: str, *, seed: int) -> str:
-    """Three lines of the test text, each followed by the continuation that the model generates."""
+    """The first words of three lines of the test text, each followed by the continuation that the model generates."""
     codec = Tokenizer.from_str(tokenizer)
     lines = [line for text in test.texts for line in text.splitlines() if len(line) > 20]
-    prompts = [lines[len(lines) * i // 3] for i in range(3)] if len(lines) >= 3 else ["The "] * 3
+    prompts = [lines[len(lines) * i // 3] for i in range(3)] if len(lines) >= 3 else ["The"] * 3
     generator = torch.Generator().manual_seed(seed)
     samples = []
-    for prompt in prompts:
-        ids = codec.encode(prompt + "\n", add_special_tokens=False).ids
+    for line in prompts:
+        prompt = " ".join(line.split()[:PROMPT_WORDS])
+        ids = codec.encode(prompt, add_special_tokens=False).ids
         generated = _generate(recipe, model, ids, generator)
         samples.append(f">>> {prompt}\n{codec.decode(generated[len(ids) :])}\n")
     return "\n".join(samples)

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
-from training.recipe import Split
+from training.recipe import IGNORE_INDEX, Split
 
 MAX_TEXTS = 32
 GROUP = 64  # tokens or characters in one text
@@ -52,7 +52,7 @@ def choose_cases(content: str, test: Split) -> tuple[TokenCase, ...]:
     for case in (
         *_test_cases(test),
         *_vocabulary_cases(tokenizer, tokens),
-        *_encoded(tokenizer, [*_probes(words), *_characters(), *unspaced]),
+        *_encoded(tokenizer, [*_probes(words), *_characters(), *unspaced, *_byte_sequences(tokenizer)]),
     ):
         unique.setdefault(case.text, case)
     return tuple(unique.values())
@@ -79,18 +79,26 @@ def read_vocabulary(content: str) -> dict[str, int]:
 
 def _test_cases(split: Split) -> Iterator[TokenCase]:
     """Test texts with the ids of training: greedily those that add the most ids to the ones before them."""
-    if "lengths" not in split.inputs or not split.texts:
-        return
-    lengths = split.inputs["lengths"].tolist()
-    # Training has cut the longest texts.
-    rows = {i: split.inputs["ids"][i, :n].tolist() for i, n in enumerate(lengths) if n < max(lengths)}
-    rows = {i: row for i, row in rows.items() if row != [1]}
+    rows = dict(_test_ids(split))
     new_ids = {i: set(row) for i, row in rows.items()}
     for _ in range(min(MAX_TEXTS, len(rows))):
         chosen = max(new_ids, key=lambda i: (len(new_ids[i]), -i))
         yield TokenCase(text=split.texts[chosen], ids=tuple(rows[chosen]))
         covered = new_ids.pop(chosen)
         new_ids = {i: ids - covered for i, ids in new_ids.items()}
+
+
+def _test_ids(split: Split) -> Iterator[tuple[int, list[int]]]:
+    """The ids of each text of the split that training did not cut; the texts of a language model are its targets."""
+    if len(split.texts) != len(split):
+        return
+    if "lengths" not in split.inputs:
+        yield from ((i, row[row != IGNORE_INDEX].tolist()) for i, row in enumerate(split.targets))
+        return
+    lengths = split.inputs["lengths"].tolist()
+    rows = ((i, split.inputs["ids"][i, :n].tolist()) for i, n in enumerate(lengths) if n < max(lengths))
+    # A text without tokens has one id.
+    yield from ((i, row) for i, row in rows if row != [1])
 
 
 def _single_tokens(tokenizer: Tokenizer, vocabulary: dict[str, int]) -> Iterator[tuple[str, int]]:
@@ -127,6 +135,14 @@ def _characters() -> Iterator[str]:
     """Latin, Greek and Cyrillic letters with signs, many to a text, apart from each other."""
     points = [point for point in range(0x21, 0x530) if chr(point).isprintable()]
     yield from (" ".join(map(chr, group)) for group in _groups(points))
+
+
+def _byte_sequences(tokenizer: Tokenizer) -> Iterator[str]:
+    """For a byte-level tokenizer, characters that together have every byte of UTF-8."""
+    if isinstance(tokenizer.decoder, decoders.ByteLevel):
+        first_bytes = [*((n << 6) for n in range(2, 32)), 0x800, *((n << 12) for n in range(1, 16)), 0x10000]
+        points = [*range(0x80, 0xC0), *first_bytes, *((n << 18) for n in range(1, 5))]
+        yield from ("".join(map(chr, group)) for group in _groups(points))
 
 
 def _groups(values: Sequence[ValueT]) -> list[Sequence[ValueT]]:

@@ -17,8 +17,8 @@ import torch
 
 from benchmarks.engine.server import ROOT
 from service.bundle import open_bundle
+from service.engine.generation.events import GenerationParams
 from service.engine.generation.sampler import Sampling
-from service.engine.generation.sequence import GenerationParams
 from service.engine.generation.stream import Completion, complete
 from service.engine.runner import untimed_runner
 from service.engine.sessions.session import Session

@@ -99,6 +99,10 @@ def _changes(settings: Settings, rng: np.random.Generator) -> Iterator[tuple[str
     yield "no pre-tokenizer", _update(pre_tokenizer=None)
     yield "a post-processor", _update(post_processor=_POST_PROCESSOR)
     yield "no decoder", _update(decoder=None)
+    merges = settings["model"].get("merges", [])
+    for i in rng.permutation(len(merges))[:3].tolist():
+        yield f"merge {i} dropped", _merges(lambda pairs, i=i: pairs[:i] + pairs[i + 1 :])
+        yield f"merge {i} first", _merges(lambda pairs, i=i: [pairs[i], *pairs[:i], *pairs[i + 1 :]])
 
 
 _TRUNCATION = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
@@ -156,7 +160,15 @@ def _without(index: int) -> Callable[[Settings], None]:
 
 
 def _pattern(pattern: str) -> Callable[[Settings], None]:
-    return lambda settings: settings["pre_tokenizer"].update(pattern={"Regex": pattern})
+    def change(settings: Settings) -> None:
+        first, *_ = settings["pre_tokenizer"].get("pretokenizers") or [settings["pre_tokenizer"]]
+        first["pattern"] = {"Regex": pattern}
+
+    return change
+
+
+def _merges(change: Callable[[list[Any]], list[Any]]) -> Callable[[Settings], None]:
+    return lambda settings: settings["model"].update(merges=change(settings["model"]["merges"]))
 
 
 def _replace(pattern: Settings, content: str) -> Settings:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tests.e2e.serving import ends_with_parent
+
 Outcome = Literal["killed", "timeout", "survived"]
 # Bytecode would outlive a mutant that is replaced within a second. Options of pytest that a caller set do not apply.
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""}
@@ -63,7 +65,7 @@ class Copy:
         """The exit status of the tests, or None after `limit_s`."""
         command = [sys.executable, "-m", "pytest", *OPTIONS, test]
         process = subprocess.Popen(
-            command,
+            ends_with_parent(command),
             cwd=self.folder,
             env=os.environ | ENVIRONMENT,
             stdout=subprocess.DEVNULL,

@@ -10,6 +10,7 @@ from export.bundle.plots import parity_png
 from export.bundle.tables import markdown_table
 from export.bundle.use import describe_use
 from export.candidate import Candidate
+from export.gates.golden.gate import NUM_HEAVY_MUTANTS, NUM_LANGUAGE_MUTANTS, NUM_MUTANTS
 from export.gates.proof import Proof
 from export.gates.weights.gate import Weights
 from export.source import Source
@@ -52,7 +53,7 @@ def render_card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], 
         "Quality": _quality(candidate, proof, pictures, samples),
         "Parity": _parity(candidate, proof),
         "Requests": _requests(candidate, proof),
-        "Golden cases": _goldens(proof),
+        "Golden cases": _goldens(candidate, proof),
         "Invariance": _invariance(candidate, proof),
         "Graph": _graph(candidate, proof),
         "Weights": _weights(proof.weights),
@@ -168,17 +169,29 @@ def _domain(proof: Proof) -> str:
     )
 
 
-def _goldens(proof: Proof) -> str:
+def _goldens(candidate: Candidate, proof: Proof) -> str:
     score, num_cases = proof.goldens.score, len(proof.golden)
+    tried = "" if candidate.source.run is not None else _few_mutants(proof.goldens.num_drawn)
     table = markdown_table(
         ("mutants of the graph", "refused at export", "refused at load"),
         [(str(score.mutants), str(score.killed_at_export), str(score.killed_at_load))],
     )
     return (
         f"{num_cases} cases, chosen because mutants differ most on them. The mutants are drawn from seed {score.seed}; "
-        f"those that stay within the tolerance everywhere are not counted. On a CPU, the service replays the cases "
-        f"within the rounding errors of float32.\n\n{table}"
+        f"those that stay within the tolerance everywhere are not counted.{tried} On a CPU, the service replays the "
+        f"cases within the rounding errors of float32.\n\n{table}"
     )
+
+
+def _few_mutants(num_drawn: int) -> str:
+    """A sentence if fewer mutants than usual were tried."""
+    if num_drawn == 0:
+        return " None was tried, because the graph stores nothing that could be changed."
+    if num_drawn >= NUM_MUTANTS:
+        return ""
+    is_heavy = num_drawn in {NUM_HEAVY_MUTANTS, NUM_LANGUAGE_MUTANTS}
+    reason = "each takes long on a model of this size" if is_heavy else "the graph admits no more"
+    return f" Only {num_drawn} were tried instead of {NUM_MUTANTS}, because {reason}."
 
 
 def _requests(candidate: Candidate, proof: Proof) -> str:

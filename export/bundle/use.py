@@ -93,7 +93,7 @@ def _size(spec: ImageSpec) -> str:
 
 def _axes(manifest: Manifest) -> str:
     """The bounds of free axes, in brackets."""
-    axes = [f"{axis} from {one.min} to {one.max}" for axis, one in manifest.limits.axes.items()]
+    axes = [f"{axis} from {one}" for axis, one in manifest.limits.axes.items()]
     return f" ({', '.join(axes)})" if axes else ""
 
 

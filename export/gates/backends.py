@@ -3,13 +3,14 @@
 A backend returns the outputs for a whole case, whichever way the case is fed. The first axis of every array counts the
 rows, wherever the model has its batch axis; a model without one runs once for each row. A language model's session runs
 chunk by chunk with its cache, and the chunks' outputs are joined to the shape of one full forward pass. Steps beyond a
-row's length are undefined, and every backend sets them to zero.
+row's length are undefined, and every backend sets them to zero. A reference from elsewhere computes few rows at a time,
+so that its activations need little memory.
 
 Shapes: B batch, T steps, P past steps, H heads, K head size, V vocabulary.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from service.contract.tensors import BATCH, TensorSpec, from_rows, has_rows_firs
 from service.engine.sessions.session import Session
 
 Backend = Callable[[Case], dict[str, Array]]
+# A reference from elsewhere computes at most so many elements of its inputs at a time, or so many tokens, or one row.
+MAX_ELEMENTS, MAX_TOKENS = 1 << 20, 1 << 12
 # A cache has this many slots beyond the longest row's past. All unused slots hold garbage.
 SPARE_SLOTS = 3
 
@@ -35,16 +38,17 @@ def reference_backend(source: Source, *, float64: bool = False) -> Backend:
     """
     predict = (source.predict_float64 if float64 else None) or source.predict
     is_cached = isinstance(source.head, LanguageModelHead)
-    decoder = source.module if is_cached else None
+    decoder = source.module if is_cached and source.run is not None else None
     if decoder is not None and float64:
         decoder = copy.deepcopy(decoder).double()
 
     def compute(case: Case) -> dict[str, Array]:
-        if case.chunks is None:
-            return _predict_rows(source, predict, case.inputs)
-        outputs = predict({"ids": case.inputs["ids"]})
-        if decoder is not None:
-            outputs |= _keys_and_values(decoder, source, case.inputs["ids"], float64=float64)
+        inputs = case.inputs if case.chunks is None else {"ids": case.inputs["ids"]}
+        parts = [inputs] if source.run is not None else _slices(inputs)
+        outputs = _joined([_predict_rows(source, predict, part) for part in parts])
+        if case.chunks is not None:
+            if decoder is not None:
+                outputs |= _keys_and_values(decoder, source, case.inputs["ids"], float64=float64)
             _clear_padding(outputs, case.inputs["lengths"])
         return outputs
 
@@ -74,6 +78,36 @@ def _predict_rows(source: Source, predict: Predict, inputs: Tensors) -> dict[str
 
     is_batched = any(BATCH in spec.shape for spec in source.inputs)
     return compute(inputs) if is_batched else _row_by_row(compute, inputs)
+
+
+def _slices(inputs: Tensors) -> Iterator[Tensors]:
+    """The rows in groups of at most MAX_ELEMENTS elements and MAX_TOKENS tokens."""
+    count = len(next(iter(inputs.values())))
+    elements = sum(array.size for array in inputs.values()) // count
+    tokens = inputs["ids"].shape[1] if "ids" in inputs else 1
+    size = max(1, min(MAX_ELEMENTS // max(elements, 1), MAX_TOKENS // max(tokens, 1)))
+    for start in range(0, count, size):
+        yield {name: array[start : start + size] for name, array in inputs.items()}
+
+
+def _joined(parts: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    """The rows of all parts. A part without the longest row may have fewer steps, which are undefined beyond it."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = {}
+    for name, first in parts[0].items():
+        arrays = [part[name] for part in parts]
+        width = max(array.shape[1] for array in arrays) if first.ndim > 1 else 0
+        joined[name] = np.concatenate([_widened(array, width) for array in arrays])
+    return joined
+
+
+def _widened(array: Array, width: int) -> Array:
+    if array.ndim < 2 or array.shape[1] == width:
+        return array
+    return np.concatenate(
+        [array, np.zeros_like(array, shape=(len(array), width - array.shape[1], *array.shape[2:]))], 1
+    )
 
 
 def _row_by_row(compute: Callable[[Tensors], dict[str, Array]], inputs: Tensors) -> dict[str, Array]:

@@ -133,9 +133,13 @@ def _measure(candidate: Candidate, invariance: Invariance) -> Certificate:
     num_equal, num_compared, largest, location = 0, 0, -1.0, ""
     for comparison in _comparisons(candidate.with_invariance(invariance)):
         num_compared += 1
-        num_equal += comparison.is_equal
+        is_equal = comparison.is_equal
+        num_equal += is_equal
+        # A value that is not finite agrees with none, not even with itself.
+        if is_equal and (comparison.single.dtype.kind != "f" or np.isfinite(comparison.single).all()):
+            continue
         difference = _difference(candidate, comparison)
-        if not comparison.is_equal and difference > largest:
+        if not is_equal and difference > largest:
             largest, location = difference, f"output {comparison.output!r} at {comparison.location}"
         max_differences[comparison.output] = max(max_differences[comparison.output], difference)
     level = "bitwise" if num_equal == num_compared else "tolerance"

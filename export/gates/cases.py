@@ -8,14 +8,14 @@ the cases cover prefill, decode, and chunks on a filled cache. The same seed dra
 Shapes: B batch, T steps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from export.gates.inputs.effort import output_rows
+from export.gates.inputs.effort import output_rows, output_steps
 from export.gates.inputs.items import item_sizes, overlay_item
 from export.gates.inputs.sizes import Sizes, clip_sizes, draw_sizes, grid_sizes, longest_row
 from export.gates.inputs.values import random_values
@@ -27,11 +27,13 @@ from service.engine.verification.slices import slices
 from service.manifest import Manifest
 
 BATCHES = (1, 2, 3, 16, 64)
+FEW = 3
 # The grid also has the longest item of the model.
 LENGTHS = (1, 2, 7)
 # Batches with more steps than this are tested with random items only.
 MAX_TEST_STEPS = 4096
 
+MaxRows = Callable[[Sizes, int | None], int]
 Items = Literal["random", "test"]
 ITEMS: tuple[Items, ...] = ("random", "test")
 Array = npt.NDArray[Any]
@@ -56,18 +58,24 @@ class Case:
         return f"{self.name}: {self.rows[row]}" if self.rows else self.name
 
 
-def parity_cases(source: Source, manifest: Manifest) -> Iterator[Case]:
+def parity_cases(source: Source, manifest: Manifest, max_rows: MaxRows | None = None) -> Iterator[Case]:
     """Every batch size with every length or size, with random items and, except in the largest batches, test items.
 
-    A language model has no batches of more than MAX_TEST_STEPS tokens, which take as long as all others, nor of more
-    outputs than fit into memory. A model without a batch axis has one row.
+    A language model has no batches of more than MAX_TEST_STEPS tokens, which take as long as all others, nor rows or
+    batches of more outputs than fit into memory: its longest rows are compared in export.gates.coverage.cached. A
+    model without a batch axis has one row. `max_rows` gives the most rows of a batch of some sizes and steps; batches
+    of one row and of a few are always there.
     """
     longest = longest_row(manifest)
     is_cached = isinstance(manifest.head, LanguageModelHead)
     rng = np.random.default_rng(0)
+    if is_cached and longest is not None:
+        longest = output_steps(manifest, longest)
     for sizes in grid_sizes(manifest):
         for steps in [None] if longest is None else sorted({min(n, longest) for n in LENGTHS} | {longest}):
             for batch in BATCHES if manifest.is_batched else BATCHES[:1]:
+                if max_rows is not None and batch > max(FEW, max_rows(sizes, steps)):
+                    continue
                 is_large = batch * (steps or 1) > MAX_TEST_STEPS
                 is_large = is_large or (is_cached and output_rows(manifest, steps, batch) < batch)
                 for items in () if is_large and is_cached else ITEMS[:1] if is_large else ITEMS:

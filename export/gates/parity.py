@@ -21,11 +21,15 @@ from export.gates.coverage.comparison import Coverage
 from export.gates.coverage.domain import with_domain
 from export.gates.coverage.sizes import check_axes, check_batch_sizes, check_lengths
 from export.gates.coverage.structured import check_structured
-from export.gates.inputs.sizes import free_axes, longest_row
+from export.gates.inputs.effort import max_rows
+from export.gates.inputs.sizes import Sizes, free_axes, longest_row
 from service.contract.heads import LanguageModelHead
 from service.engine.verification.parity import compare
 from service.engine.verification.slices import slices
 from service.manifest import Tolerance, ValueRange
+
+# A batch of the grid has at most this share of the rows of one part of a gate; every batch size follows in a coverage.
+GRID_SHARE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +75,12 @@ def check_parity(candidate: Candidate) -> Parity:
     candidate = with_domain(candidate)
     source, manifest = candidate.source, candidate.manifest
     torch32, torch64 = reference_backend(source), reference_backend(source, float64=True)
-    grid = compare_backends(
-        candidate, parity_cases(source, manifest), torch32, torch64, session_backend(candidate.session)
-    )
+
+    def max_batch(sizes: Sizes, steps: int | None) -> int:
+        return max_rows(candidate, sizes, steps) // GRID_SHARE
+
+    cases = parity_cases(source, manifest, max_batch)
+    grid = compare_backends(candidate, cases, torch32, torch64, session_backend(candidate.session))
     domain = dict(manifest.domain)
     coverages: list[Coverage] = []
     if isinstance(manifest.head, LanguageModelHead):

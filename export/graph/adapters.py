@@ -26,6 +26,7 @@ from export.spec import (
     TokenLabelsPart,
     ValuesPart,
 )
+from service.contract.readers import CategoryColumn
 
 # The model's own names of the tensors beside the series or the ids, by what they are.
 Extras = Mapping[str, str]
@@ -101,6 +102,17 @@ def table_inputs(build: NodeBuilder, part: TablePart, names: Sequence[str]) -> d
     if part.join:
         tensors = [build("Concat", *tensors, axis=1)]
     return dict(zip(names, tensors, strict=True))
+
+
+def column_inputs(build: NodeBuilder, part: TablePart, dtypes: Mapping[str, str]) -> dict[str, str]:
+    """numbers [B, N] and categories [B, M] -> one value [B, 1] for each column; a category of texts is its value."""
+    values: dict[str, str] = {}
+    for kind, tensor in (("number", "numbers"), ("category", "categories")):
+        for place, column in enumerate(column for column in part.columns if column.kind == kind):
+            values[column.name] = build("Gather", tensor, build.integers(place), axis=1)
+            if isinstance(column, CategoryColumn) and dtypes[column.name] == "string":
+                values[column.name] = build("Gather", build.texts(*column.values), values[column.name], axis=0)
+    return values
 
 
 def head_outputs(build: NodeBuilder, part: Any, output: str, rank: int) -> dict[str, str]:

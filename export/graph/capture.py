@@ -75,11 +75,9 @@ def example_sizes(source: Source) -> dict[str, int]:
     for axis in dict.fromkeys(axis for axes in named_axes(source.inputs) for axis in axes.values()):
         bounds, preferred = source.limits.axes.get(axis), (*([sizes[axis]] if axis in sizes else []), *OTHER_SIZES)
         taken = {size for other, size in sizes.items() if other != axis}
-        allowed = preferred if bounds is None else [*preferred, *range(bounds.min, bounds.max + 1)]
+        allowed = preferred if bounds is None else [*preferred, *bounds.sizes]
         sizes[axis] = next(
-            size
-            for size in (*allowed, allowed[-1])
-            if size not in taken and (bounds is None or bounds.min <= size <= bounds.max)
+            size for size in (*allowed, allowed[-1]) if size not in taken and (bounds is None or size in bounds)
         )
     return sizes
 

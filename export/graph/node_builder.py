@@ -32,6 +32,10 @@ class NodeBuilder:
         """A constant int64 vector, such as axes."""
         return self._constant(np.array(values, np.int64))
 
+    def texts(self, *values: str) -> str:
+        """A constant vector of texts."""
+        return self._constant(np.array(values, object))
+
     def scalar(self, value: int) -> str:
         """A constant int64 without axes."""
         return self._constant(np.asarray(value, np.int64))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 FILL_IN = "# FILL IN:"
+MULTIPLES = "if the model takes multiples of a number alone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,10 @@ def axis_table(axes: Mapping[str, tuple[int, int]], *, is_guess: bool) -> str:
         return ""
     remark = f"{FILL_IN[2:]} the smallest and the largest size that is served"
     bounds = {_key(axis): list(bound) for axis, bound in axes.items()}
-    return "\n" + table("limits.axes", bounds, dict.fromkeys(bounds, remark) if is_guess else None)
+    remarks = dict.fromkeys(bounds, remark) if is_guess else {}
+    return (
+        "\n" + table("limits.axes", bounds, remarks) + f"# [limits.multiple_of] {next(iter(bounds))} = 4: {MULTIPLES}\n"
+    )
 
 
 def _key(name: str) -> str:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 
 from export.inspection.first_spec import Seen, axis_table, table, tensor_tables
 from export.sources.module.factory import read_pt2
+from export.sources.onnx_file.columns import draft_table
 
 Tensor = tuple[str, str, list[int | str]]
 # What is proposed for the bounds of a free axis.
@@ -27,8 +29,12 @@ def inspect_onnx(path: Path) -> Seen:
     outputs = [_value(value) for value in graph.output]
     opsets = ", ".join(f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import)
     operators = sorted({node.op_type for node in graph.node})
+    if all(axes == ["batch", 1] for _, _, axes in inputs):
+        drafted = draft_table(graph, {name: dtype for name, dtype, _ in inputs})
+    else:
+        drafted = None
     lines = (f"{path}: ONNX, opset {opsets}, {len(graph.node)} nodes: {', '.join(operators)}", *_lines(inputs, outputs))
-    return Seen(lines=lines, spec=_spec(inputs, outputs))
+    return Seen(lines=lines, spec=_spec(inputs, outputs) if drafted is None else _table_spec(drafted))
 
 
 def inspect_pt2(path: Path) -> Seen:
@@ -73,6 +79,13 @@ def _with_batch(axes: Sequence[int | str]) -> list[int | str]:
 def _lines(inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> list[str]:
     named = [("in", tensor) for tensor in inputs] + [("out", tensor) for tensor in outputs]
     return [f"  {side:3} {name} {dtype} {axes}" for side, (name, dtype, axes) in named]
+
+
+def _table_spec(drafted: dict[str, Any]) -> str:
+    text = table("reader", {"kind": "table"})
+    for column in drafted["reader"]["columns"]:
+        text += table("[reader.columns]", column)
+    return text + "\n" + table("head", drafted["head"])
 
 
 def _spec(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> str:

@@ -9,7 +9,7 @@ from export.candidate import Candidate
 from export.mutation.metadata import metadata_mutants
 from export.mutation.mutant import SINGLE_WEIGHT, Mutant
 from export.mutation.operators import operator_mutants
-from export.mutation.weights import draw_weight_mutant, suitable_tensors
+from export.mutation.weights import draw_weight_mutant, suitable_values
 
 # The share of mutants that change one weight, and of those that change nodes, labels or the tokenizer.
 SINGLE_SHARE, LISTED_SHARE = 0.4, 0.25
@@ -31,13 +31,13 @@ def draw_graph_mutants(candidate: Candidate, *, count: int, seed: int) -> list[M
 def _draw(candidate: Candidate, others: list[Mutant], count: int, rng: np.random.Generator) -> list[Mutant]:
     chosen = _balanced([*operator_mutants(candidate.model), *others], int(count * LISTED_SHARE), rng)
     num_single, num_values = round(count * SINGLE_SHARE), count - len(chosen)
-    suitable = suitable_tensors(candidate)
+    suitable = suitable_values(candidate)
     kinds = [kind for kind in suitable if kind != SINGLE_WEIGHT]
 
     def draw() -> Iterator[Mutant]:
         for number in range(MAX_DRAWS * count):
             kind = SINGLE_WEIGHT if number < num_single or not kinds else kinds[number % len(kinds)]
-            mutant = draw_weight_mutant(candidate, suitable.get(kind, []), kind, rng)
+            mutant = draw_weight_mutant(suitable.get(kind, []), kind, rng)
             if mutant is not None:
                 yield mutant
 

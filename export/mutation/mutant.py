@@ -4,9 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from export.candidate import Candidate
-from export.source import Array
-from service.engine.verification.initializers import replace_values
-from service.onnx_wire import TensorInfo
 
 # The only kind of which export may miss a few; every other kind is structured.
 SINGLE_WEIGHT = "single weight"
@@ -28,16 +25,6 @@ class Mutant:
     def __str__(self) -> str:
         size = "" if self.size is None else f" by {self.size:.3g}"
         return f"{self.kind}: {self.location}{size}"
-
-
-def weight_mutant(kind: str, location: str, tensor: TensorInfo, values: Callable[[], Array], size: float) -> Mutant:
-    """A mutant in which a tensor has other values; a tensor of the data file keeps its bytes there."""
-
-    def apply(candidate: Candidate) -> Candidate:
-        model, data = replace_values(candidate.model, candidate.data, tensor, values())
-        return replace(candidate, model=model, data=data)
-
-    return Mutant(kind=kind, location=location, size=size, apply=apply)
 
 
 def graph_mutant(kind: str, location: str, change: Callable[[bytes], bytes], size: float | None = None) -> Mutant:

@@ -10,6 +10,7 @@ import onnx
 from onnx import helper
 
 from export.mutation.mutant import Mutant, graph_mutant
+from export.mutation.trees import ENSEMBLES, tree_edits
 
 Edit = Callable[[onnx.NodeProto], None]
 
@@ -80,6 +81,8 @@ def _edits(node: onnx.NodeProto) -> Iterator[tuple[str, str, Edit]]:
         case "Gemm":
             yield "attribute", "alpha 1.01", partial(_set, name="alpha", value=1.01)
             yield "attribute", "beta 0", partial(_set, name="beta", value=0.0)
+        case operator if operator in ENSEMBLES:
+            yield from tree_edits(node)
         case "Gelu":
             yield "attribute", "the approximation by tanh", partial(_set, name="approximate", value="tanh")
 

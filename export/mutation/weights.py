@@ -1,4 +1,4 @@
-"""Mutants of stored values: they replace the bytes of one tensor, so that making one takes microseconds.
+"""Mutants of stored values, each of one tensor or attribute.
 
 Single values change by 0.001 to 10 standard deviations of their tensor; rows, columns and whole tensors change as a
 slip of an export would change them.
@@ -6,17 +6,15 @@ slip of an export would change them.
 
 import copy
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from export.candidate import Candidate
-from export.mutation.mutant import SINGLE_WEIGHT, Mutant, weight_mutant
-from service.data_files.external import ExternalTensor
-from service.engine.verification.initializers import stored_tensors, tensor_values
-from service.onnx_wire import TensorInfo
+from export.mutation.mutant import SINGLE_WEIGHT, Mutant
+from export.mutation.stored import MIN_WEIGHTS, StoredValues, stored_values
+from service.engine.verification.slices import slices
 
 Array = npt.NDArray[Any]
 Change = Callable[[Array, np.random.Generator], tuple[Array, str]]
@@ -24,106 +22,83 @@ Change = Callable[[Array, np.random.Generator], tuple[Array, str]]
 SINGLE_SIZES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 # In relation to the value: what a rounding or a unit would change, and what a typing error would.
 RELATIVE_SIZES = (1e-3, 1e-2, 0.1, 1.0)
-# Below this number of values a tensor is a constant, a statistic or a scalar, not weights.
-MIN_WEIGHTS = 4
-SLICE_ELEMENTS = 1 << 22
 NUM_GATES = 4
+# Larger values are changed again when they are needed: those of all mutants together would not fit into memory.
+MAX_STORED_BYTES = 1 << 20
 
 
-def draw_weight_mutant(
-    candidate: Candidate, suitable: list[TensorInfo], kind: str, rng: np.random.Generator
-) -> Mutant | None:
-    """Return a random mutant of this kind (a key of CHANGES) of a suitable tensor, or None if there is none."""
+def draw_weight_mutant(suitable: list[StoredValues], kind: str, rng: np.random.Generator) -> Mutant | None:
+    """Return a random mutant of this kind (a key of CHANGES) of suitable values, or None if there are none."""
     if not suitable:
         return None
     _, change = CHANGES[kind]
-    tensor = suitable[rng.integers(len(suitable))]
-    before = tensor_values(candidate.model, tensor, candidate.data)
-    state = copy.deepcopy(rng)
+    stored = suitable[rng.integers(len(suitable))]
+    before, state = stored.values, copy.deepcopy(rng)
     after, place = change(before.copy(), rng)
     if np.array_equal(after, before):
         return None
+    size = _largest_change(before, after)
+    stored_change = after if after.nbytes <= MAX_STORED_BYTES else None
 
-    def values() -> Array:
-        """The values again: the mutants of a large model together would not fit into memory."""
-        return change(before.copy(), copy.deepcopy(state))[0] if isinstance(tensor, ExternalTensor) else after
+    def apply(candidate: Candidate) -> Candidate:
+        again = change(before.copy(), copy.deepcopy(state))[0] if stored_change is None else stored_change
+        return stored.put(candidate, again)
 
-    return weight_mutant(kind, f"{tensor.name}{place}", tensor, values, _largest_change(before, after))
+    return Mutant(kind=kind, location=f"{stored.name}{place}", size=size, apply=apply)
 
 
 def _largest_change(before: Array, after: Array) -> float:
     largest = 0.0
-    for start in range(0, before.size, SLICE_ELEMENTS):
-        one, other = (array.reshape(-1)[start : start + SLICE_ELEMENTS] for array in (before, after))
+    for index in slices(before.shape):
+        one, other = np.atleast_1d(before[index], after[index])
         distance = np.abs(other - one if one.dtype.kind == "i" else other.astype(np.float64) - one)
         largest = max(largest, float(distance[np.isfinite(distance)].max(initial=0.0)))
     return largest
 
 
-def patchable_tensors(model: bytes) -> list[TensorInfo]:
-    """The tensors of the graph that can be changed."""
-    return stored_tensors(model, "float32", "int64")
-
-
-def suitable_tensors(candidate: Candidate) -> dict[str, list[TensorInfo]]:
-    """The kinds that some tensor of the graph admits, each with those tensors."""
-    tensors = patchable_tensors(candidate.model)
-    traits = [Traits(one.name, tensor_values(candidate.model, one, candidate.data)) for one in tensors]
-    by_kind: dict[str, list[TensorInfo]] = {}
+def suitable_values(candidate: Candidate) -> dict[str, list[StoredValues]]:
+    """The kinds that some values of the graph admit, each with those values."""
+    by_kind: dict[str, list[StoredValues]] = {}
+    everything = stored_values(candidate)
     for kind, (accepts, _) in CHANGES.items():
-        suitable = [tensor for tensor, one in zip(tensors, traits, strict=True) if accepts(one)]
+        suitable = [stored for stored in everything if accepts(stored)]
         if suitable:
             by_kind[kind] = suitable
     return by_kind
 
 
-class Traits:
-    """The values of one tensor, and what is known of them; computed once, because a tensor may be large."""
-
-    def __init__(self, name: str, values: Array) -> None:
-        self.name, self.values = name, values
-
-    @cached_property
-    def is_float(self) -> bool:
-        return self.values.dtype.kind == "f" and bool(np.isfinite(self.values).all())
-
-    @cached_property
-    def is_weights(self) -> bool:
-        return self.is_float and self.values.size >= MIN_WEIGHTS and float(self.values.std()) > 0
+def _is_float(stored: StoredValues) -> bool:
+    return stored.is_float
 
 
-def _is_float(traits: Traits) -> bool:
-    return traits.is_float
+def _is_weights(stored: StoredValues) -> bool:
+    return stored.is_weights
 
 
-def _is_weights(traits: Traits) -> bool:
-    return traits.is_weights
+def _is_matrix(stored: StoredValues) -> bool:
+    return stored.is_weights and _as_matrix(stored.values).ndim == 2
 
 
-def _is_matrix(traits: Traits) -> bool:
-    return traits.is_weights and _as_matrix(traits.values).ndim == 2
+def _is_vector(stored: StoredValues) -> bool:
+    return stored.is_weights and _as_matrix(stored.values).ndim == 1
 
 
-def _is_vector(traits: Traits) -> bool:
-    return traits.is_weights and _as_matrix(traits.values).ndim == 1
+def _is_statistic(stored: StoredValues) -> bool:
+    return stored.is_float and any(part in stored.name for part in ("mean", "std", "var"))
 
 
-def _is_statistic(traits: Traits) -> bool:
-    return traits.is_float and any(part in traits.name for part in ("mean", "std", "var"))
+def _is_constant(stored: StoredValues) -> bool:
+    return stored.values.size < MIN_WEIGHTS and stored.values.dtype.kind == "f" and not _is_statistic(stored)
 
 
-def _is_constant(traits: Traits) -> bool:
-    return traits.values.size < MIN_WEIGHTS and traits.values.dtype.kind == "f" and not _is_statistic(traits)
+def _is_count(stored: StoredValues) -> bool:
+    return stored.values.dtype.kind == "i"
 
 
-def _is_count(traits: Traits) -> bool:
-    return traits.values.dtype.kind == "i"
-
-
-def _is_gated(traits: Traits) -> bool:
+def _is_gated(stored: StoredValues) -> bool:
     """Weights of a recurrent operator with gates: a leading axis of directions, then the gates."""
-    values = traits.values
-    return traits.is_weights and values.ndim >= 2 and values.shape[0] == 1 and values.shape[1] % NUM_GATES == 0
+    values = stored.values
+    return stored.is_weights and values.ndim >= 2 and values.shape[0] == 1 and values.shape[1] % NUM_GATES == 0
 
 
 def _as_matrix(values: Array) -> Array:
@@ -265,7 +240,7 @@ def _rows_rolled(values: Array, _: np.random.Generator) -> tuple[Array, str]:
     return values, ", rows shifted by one"
 
 
-Accepts = Callable[[Traits], bool]
+Accepts = Callable[[StoredValues], bool]
 CHANGES: Mapping[str, tuple[Accepts, Change]] = {
     SINGLE_WEIGHT: (_is_weights, _single),
     "bias": (_is_vector, _bias),

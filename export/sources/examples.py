@@ -5,7 +5,10 @@ names of the tensors); the only array of items may have any name. Targets are `t
 any. Items of other sizes of a free axis are further groups of arrays: `images.1`, `targets.1`, `images.2`.
 """
 
+import os
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,8 @@ MIN_ITEMS = 8
 TARGETS = ("targets", "target", "labels", "label", "y")
 # Names under which people keep the only array of items.
 OBVIOUS = ("x", "X", "inputs", "input", "data", "items", "images", "image", "series", "text", "texts")
+# Of a .npz file: no file holds more than what the machine could read.
+MAX_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 GROUP = re.compile(r"(.+)\.(\d+)")
 
 
@@ -42,16 +47,36 @@ def read_arrays(path: Path) -> dict[str, Array]:
         raise ValueError(f"there is no file {path}")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
+            return _read_npz(path)
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-    except (SafetensorError, OSError, EOFError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    except ValueError as error:
-        # numpy refuses arrays of Python objects, which are pickles.
-        raise ValueError(f"{path} holds Python objects; save numbers, or texts as an array of dtype str") from error
     raise ValueError(f"{path} is no .safetensors or .npz file")
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    """The arrays of a .npz file in the byte order of the machine. Raises ValueError before it reads a larger file."""
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: member.file_size for member in archive.infolist()}
+    if others := [name for name in members if not name.endswith(".npy")]:
+        raise ValueError(f"{path} holds {others[0]!r}, expected arrays alone, as numpy.savez writes them")
+    if (size := sum(members.values())) > MAX_BYTES:
+        raise ValueError(f"{path} holds {size >> 30} GiB of arrays, this machine has {MAX_BYTES >> 30} GiB of memory")
+    arrays = {}
+    with np.load(path, allow_pickle=False) as file:
+        for name in file.files:
+            try:
+                array = file[name]
+            except (ValueError, MemoryError) as error:
+                # numpy refuses arrays of Python objects, which are pickles.
+                if "allow_pickle" in str(error):
+                    raise ValueError(
+                        f"{path} holds Python objects in {name!r}; save numbers, or texts as an array of dtype str"
+                    ) from error
+                raise ValueError(f"{path}: {name!r} cannot be read: {error}") from error
+            arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return arrays
 
 
 def read_examples(path: Path, expected: Mapping[str, bool] | None) -> Examples:
@@ -68,6 +93,8 @@ def read_examples(path: Path, expected: Mapping[str, bool] | None) -> Examples:
         if target is not None:
             targets.append(target)
         _check_group(groups[-1], target, path, number)
+    if (empty := next((i for i, group in enumerate(groups) if not all(map(len, group.values()))), None)) and groups[0]:
+        raise ValueError(f"{path} holds no items in group {empty}")
     if not groups or not groups[0]:
         raise ValueError(f"{path} holds no items")
     if any(set(group) != set(groups[0]) for group in groups):

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 # The weights of larger models are converted while they are used.
 MAX_COPIED_BYTES = 512 << 20
+# An attribute of the modules whose weights are float32 between two calls.
+ON_DEMAND = "computes_float64_on_demand"
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -32,10 +34,17 @@ def float64_twin(model: ModuleT, *, max_copied_bytes: int = MAX_COPIED_BYTES) ->
     return twin
 
 
+def computes_float64(model: nn.Module) -> bool:
+    """Whether the model is such a twin, copied or not."""
+    is_on_demand: bool = getattr(model, ON_DEMAND, False)
+    return is_on_demand or next(model.parameters()).dtype == torch.float64
+
+
 class _OnDemand:
     """Converts the weights and the arguments of one module for each call."""
 
     def __init__(self, module: nn.Module) -> None:
+        setattr(module, ON_DEMAND, True)
         self._stored = dict(module.named_parameters(recurse=False))
         module.register_forward_pre_hook(self._convert, with_kwargs=True)
         module.register_forward_hook(self._restore, always_call=True)

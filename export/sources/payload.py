@@ -16,9 +16,9 @@ from tokenizers import Tokenizer
 from export.source import Array
 from export.sources.examples import Examples, read_examples
 from export.sources.targets import read_targets
-from export.spec import ImagePart, SeriesPart, Spec, SpecError, TablePart, TensorsPart, TextPart
+from export.spec import ImagePart, SeriesPart, Spec, SpecError, TablePart, TensorPart, TensorsPart, TextPart
 from service.contract.readers import ImageReader, Reader, SeriesReader, TableReader, TensorsReader, TextReader
-from service.contract.tensors import Specs, TensorSpec
+from service.contract.tensors import NUMPY_DTYPES, Specs, TensorSpec
 from service.manifest import AxisRange, RequestLimits
 from training.recipe import Split
 
@@ -164,9 +164,10 @@ def _series(part: SeriesPart, examples: Examples) -> dict[str, Array]:
                 f"[items, steps, {part.channels}], zero-padded, with lengths"
             )
         lengths = group.get("lengths", np.full(len(series), series.shape[1]))
-        if lengths.ndim != 1 or lengths.min() < 1 or lengths.max() > series.shape[1]:
+        is_whole = lengths.ndim == 1 and lengths.dtype.kind in "iu"
+        if not is_whole or lengths.min() < 1 or lengths.max() > series.shape[1]:
             raise ValueError(f"{examples.path}: lengths are not from 1 to {series.shape[1]}, one for each item")
-        all_series.append(series.astype(np.float32))
+        all_series.append(_float32("series", series, examples.path))
         all_lengths.append(lengths.astype(np.int64))
     return {"series": _padded(all_series), "lengths": np.concatenate(all_lengths)}
 
@@ -191,9 +192,9 @@ def _texts(part: TextPart, spec: Spec, examples: Examples, content: str) -> tupl
 def _table(reader: TableReader, examples: Examples) -> dict[str, Array]:
     arrays = {}
     if reader.numbers:
-        numbers = _joined(examples, "numbers").astype(np.float32)
+        numbers = _joined(examples, "numbers")
         _check_columns("numbers", numbers, len(reader.numbers), examples.path)
-        arrays["numbers"] = numbers
+        arrays["numbers"] = _float32("numbers", numbers, examples.path)
     if reader.categories:
         values = _joined(examples, "categories")
         _check_columns("categories", values, len(reader.categories), examples.path)
@@ -203,6 +204,15 @@ def _table(reader: TableReader, examples: Examples) -> dict[str, Array]:
         ]
         arrays["categories"] = np.stack(codes, 1)
     return arrays
+
+
+def _float32(name: str, array: Array, path: Path) -> Array:
+    """The numbers as a model gets them."""
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: {name} are {array.dtype}, expected numbers")
+    if array.size and np.abs(array).max() > np.finfo(np.float32).max:
+        raise ValueError(f"{path}: {name} have a number beyond float32, in which the model computes")
+    return array.astype(np.float32)
 
 
 def _check_columns(name: str, array: Array, expected: int, path: Path) -> None:
@@ -242,6 +252,9 @@ def _tensor_specs(part: TensorsPart, examples: Examples) -> Specs:
             raise ValueError(
                 f"{examples.path} has items of several sizes; name the free axes in [[reader.inputs]] of the spec"
             )
+        for name, array in examples.groups[0].items():
+            if array.dtype not in NUMPY_DTYPES.values():
+                raise ValueError(f"{examples.path}: {name} is {array.dtype}, expected one of {', '.join(NUMPY_DTYPES)}")
         return tuple(
             TensorSpec(name=name, dtype=str(array.dtype), shape=("batch", *array.shape[1:]))
             for name, array in examples.groups[0].items()
@@ -265,11 +278,18 @@ def _tensor_specs(part: TensorsPart, examples: Examples) -> Specs:
 def _limits(spec: Spec, inputs: Specs, arrays: dict[str, Array], path: Path) -> RequestLimits:
     """The limits of the spec and of its pictures. Raises ValueError for a free axis tried at one size only."""
     free = {axis for tensor in inputs for axis in tensor.shape if isinstance(axis, str)} - {"batch"}
-    axes = {name: AxisRange(min=low, max=high) for name, (low, high) in spec.limits.axes.items()}
+    bounds = dict(spec.limits.axes)
     for axis in ("height", "width"):
         size = getattr(spec.reader, axis, None)
         if isinstance(size, tuple):
-            axes[axis] = AxisRange(min=size[0], max=size[1])
+            bounds[axis] = size
+    axes = {axis: _axis_range(axis, low, high, spec) for axis, (low, high) in bounds.items()}
+    outputs: tuple[TensorPart, ...] = getattr(spec.head, "outputs", ())
+    _check_multiples(spec, axes, arrays, path)
+    known = free | {axis for output in outputs for axis in output.shape if isinstance(axis, str)} - {"batch"}
+    if unknown := [axis for axis in spec.limits.axes if axis not in known]:
+        listed = ", ".join(map(repr, sorted(known))) or "no axis"
+        raise ValueError(f"[limits.axes] has {unknown[0]!r}; the model has {listed} free")
     max_steps = spec.limits.max_steps
     for axis in sorted(free):
         sizes = _sizes(axis, arrays)
@@ -286,6 +306,27 @@ def _limits(spec: Spec, inputs: Specs, arrays: dict[str, Array], path: Path) -> 
                 f"the axis {axis!r} has no bounds; say [limits.axes] {axis} = [{min(sizes)}, {max(sizes)}]"
             )
     return RequestLimits(max_items=spec.limits.max_items, max_steps=max_steps, axes=axes)
+
+
+def _axis_range(axis: str, low: int, high: int, spec: Spec) -> AxisRange:
+    multiple = spec.limits.multiple_of.get(axis, 1)
+    if low % multiple or high % multiple:
+        first, last = -(-low // multiple) * multiple, high // multiple * multiple
+        raise ValueError(
+            f"[limits.multiple_of] {axis} is {multiple}, so its bounds [{low}, {high}] are multiples of it, too; say "
+            f"[{first}, {max(first, last)}]"
+        )
+    return AxisRange(min=low, max=high, multiple_of=multiple)
+
+
+def _check_multiples(spec: Spec, axes: dict[str, AxisRange], arrays: dict[str, Array], path: Path) -> None:
+    """Raise ValueError for an axis without bounds, or an example of another size."""
+    for axis in spec.limits.multiple_of:
+        if axis not in axes:
+            listed = ", ".join(map(repr, axes)) or "no axis"
+            raise ValueError(f"[limits.multiple_of] has {axis!r}; [limits.axes] or [reader] bounds {listed}")
+        if others := [size for size in _sizes(axis, arrays) if size not in axes[axis]]:
+            raise ValueError(f"{path} holds an item of the {axis} {others[0]}, the spec says {axes[axis]}")
 
 
 def _sizes(axis: str, arrays: dict[str, Array]) -> list[int]:

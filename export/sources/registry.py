@@ -6,8 +6,8 @@ cannot come in. This file and the arguments import neither torch nor onnx.
 """
 
 import importlib
-from argparse import Namespace
-from collections.abc import Callable, Mapping
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,17 @@ WAYS: Mapping[str, Way] = {
         module="export.sources.keras.source",
     ),
 }
+
+
+def parse_source(words: Sequence[str]) -> tuple[list[str], str, Namespace]:
+    """The words before a subcommand, the subcommand and its options; "" and no options without a subcommand."""
+    place = next((place for place, word in enumerate(words) if word in WAYS), len(words))
+    if place == len(words):
+        return list(words), "", Namespace()
+    command = words[place]
+    parser = ArgumentParser(prog=f"python -m export {command}", description=f"Export {WAYS[command].help}.")
+    WAYS[command].add_arguments(parser)
+    return list(words[:place]), command, parser.parse_args(list(words[place + 1 :]))
 
 
 def load(command: str, options: Namespace) -> Loaded:

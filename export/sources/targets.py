@@ -18,10 +18,12 @@ def read_targets(head: Any, examples: Examples) -> Array:
         return NONE
     match head:
         case LabelsPart():
-            targets = np.concatenate([targets.reshape(len(targets)) for targets in examples.targets])
-            return _codes(targets, head.labels, examples)
+            for targets in examples.targets:
+                if targets.size != len(targets):
+                    raise ValueError(f"{examples.path}: targets have the axes {list(targets.shape)}, expected [items]")
+            return _codes(np.concatenate([one.reshape(-1) for one in examples.targets]), head.labels, examples)
         case MultilabelPart() | ValuesPart():
-            targets = np.concatenate([targets.reshape(len(targets), -1) for targets in examples.targets])
+            targets = np.concatenate([one.reshape(len(one), -1) for one in examples.targets])
             names = head.labels if isinstance(head, MultilabelPart) else head.names
             if targets.shape[1] != len(names):
                 raise ValueError(

@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from weakref import ref
 
+from service.engine.admission.generations import check_room
 from service.engine.batching.collate import Array, Collator, Tensors
 from service.engine.batching.queue import BatchQueue
 from service.engine.batching.request import Request
 from service.engine.context import RequestContext
 from service.engine.generation.detokenizer import Decode
+from service.engine.generation.events import GenerationParams
 from service.engine.generation.loop import DecodeLoop
-from service.engine.generation.sequence import GenerationParams, SequenceState
+from service.engine.generation.sequence import SequenceState
 from service.engine.generation.stream import Generation
 from service.engine.limits import Limits
 from service.engine.metrics import Counters
@@ -134,6 +136,7 @@ class Runner:
         """
         loop, _ = self._loops.get(id(session)) or self._open_loop(session)
         context = context or self.new_context()
+        check_room(len(prompts), loop.num_rows, tuple(loop.durations_s), self.limits, context)
         generation = Generation(context, is_streamed=is_streamed)
         rows = [
             SequenceState(index, prompt, params, choice=choice, decode=decode, session=session, sink=generation)
@@ -141,7 +144,7 @@ class Runner:
         ]
         generation.start(rows)
         try:
-            if loop.submit(rows, context):
+            if loop.submit(rows):
                 self._executor.add_loop(loop)
         except EkibenError:
             generation.close()

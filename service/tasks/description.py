@@ -101,7 +101,7 @@ def _describe_images(manifest: Manifest) -> tuple[JsonObject, Any]:
         taken = "of any size"
     else:
         taken = " x ".join(
-            str(size) if size is not None else "{0.min} to {0.max}".format(limits.axis_range(axis))
+            str(size if size is not None else limits.axis_range(axis))
             for axis, size in (("height", reader.height), ("width", reader.width))
         )
     item = {
@@ -142,11 +142,16 @@ def _describe_rows(manifest: Manifest) -> tuple[JsonObject, Any]:
 
 def _describe_tensors(manifest: Manifest) -> tuple[JsonObject, Any]:
     shapes = {spec.name: _smallest_shape(spec, manifest) for spec in manifest.inputs}
-    properties = {spec.name: {"description": f"nested lists: {describe(spec)}"} for spec in manifest.inputs}
+    properties = {spec.name: {"description": _describe_tensor(spec, manifest)} for spec in manifest.inputs}
     payload = {"type": "object", "properties": properties, "required": list(shapes), "additionalProperties": False}
     if sum(map(prod, shapes.values())) > MAX_EXAMPLE_ENTRIES:
         return payload, None
     return payload, {spec.name: _example_tensor(spec, shapes[spec.name], manifest) for spec in manifest.inputs}
+
+
+def _describe_tensor(spec: TensorSpec, manifest: Manifest) -> str:
+    ranges = [f", {axis} {manifest.limits.axes[axis]}" for axis in spec.shape if axis in manifest.limits.axes]
+    return f"nested lists: {describe(spec)}{''.join(ranges)}"
 
 
 def _smallest_shape(spec: TensorSpec, manifest: Manifest) -> tuple[int, ...]:

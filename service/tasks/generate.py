@@ -11,8 +11,8 @@ from pydantic import ConfigDict, Field
 
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
+from service.engine.generation.events import GenerationParams
 from service.engine.generation.sampler import TokenLogprob as EngineToken
-from service.engine.generation.sequence import GenerationParams
 from service.engine.generation.stream import Completion as EngineCompletion
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
@@ -32,7 +32,7 @@ from service.tasks.generation.token_text import token_text
 DEFAULT_MAX_TOKENS = 64
 EXAMPLE: JsonObject = {
     "model": "text-transformer",
-    "prompt": "The import statement ",
+    "prompt": "The import statement",
     "max_tokens": 64,
     "temperature": 0.8,
     "seed": 1,

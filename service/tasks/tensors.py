@@ -14,7 +14,7 @@ import numpy.typing as npt
 from service.contract.heads import LanguageModelHead
 from service.contract.readers import TableReader, TextReader
 from service.contract.tensors import BATCH, FLOATS, TensorSpec
-from service.manifest import Manifest, ValueRange
+from service.manifest import Manifest, ValueRange, describe_sizes
 from service.tasks.domain import is_between
 from service.tasks.faults import fault
 
@@ -59,9 +59,10 @@ def value_rules(
                 first, name = sizes.setdefault(axis, (size, spec.name))
                 if first != size:
                     raise fault(pointers[spec.name], f"expected {axis} = {first} as in {name!r}, got {size}")
-                min_size, max_size = _axis_bounds(axis, manifest)
-                if not min_size <= size <= max_size:
-                    raise fault(pointers[spec.name], f"expected a {axis} axis of {min_size} to {max_size}, got {size}")
+                low, high, multiple_of = _axis_bounds(axis, manifest)
+                if not low <= size <= high or size % multiple_of:
+                    expected = describe_sizes(low, high, multiple_of)
+                    raise fault(pointers[spec.name], f"expected a {axis} axis of {expected}, got {size}")
         if spec.dtype in FLOATS:
             rules.append(_float_rule(spec, pointers[spec.name], manifest.domain.get(spec.name), manifest.is_ragged))
     steps = sizes.get("steps", (0, ""))[0]
@@ -78,11 +79,12 @@ def value_rules(
     return tuple(rules)
 
 
-def _axis_bounds(axis: str, manifest: Manifest) -> tuple[int, int]:
+def _axis_bounds(axis: str, manifest: Manifest) -> tuple[int, int, int]:
+    """Return the smallest and the largest size, and the number of which every size is a multiple."""
     if axis == BATCH:
-        return 1, manifest.limits.max_items
+        return 1, manifest.limits.max_items, 1
     bounds = manifest.limits.axis_range(axis)
-    return 0 if axis == "past" else bounds.min, bounds.max
+    return 0 if axis == "past" else bounds.min, bounds.max, bounds.multiple_of
 
 
 def _column_rules(reader: TableReader, pointers: Mapping[str, str]) -> list[ValueRule]:

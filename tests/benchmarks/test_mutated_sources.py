@@ -2,14 +2,17 @@
 
 import ast
 import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.proof import tests as proof
 from benchmarks.proof import trial
 from benchmarks.proof.source_mutants import sample_mutants
 from benchmarks.proof.trial import Copy
+from tests.service.hosts import ended, wait_until
 
 SOURCE = '''"""Adds and compares."""
 
@@ -92,6 +95,19 @@ def test_tests_that_fail_without_a_mutant_prove_nothing(checkout: Path, tmp_path
     (checkout / "test_small.py").write_text("def test_fails():\n    raise AssertionError\n")
     with pytest.raises(ValueError, match=r"test_small\.py fails without a mutant"):
         Copy.of(checkout, tmp_path / "copy").time_tests("test_small.py")
+
+
+def test_the_tests_of_a_killed_run_end_with_it(checkout: Path) -> None:
+    pid = checkout / "pid"
+    (checkout / "test_small.py").write_text(
+        f"import os, pathlib\npathlib.Path({str(pid)!r}).write_text(f'{{os.getpid()}}\\n')\nwhile True:\n    pass\n"
+    )
+    code = f"from pathlib import Path\nfrom benchmarks.proof.trial import Copy\nCopy(folder=Path({str(checkout)!r}))"
+    with subprocess.Popen([sys.executable, "-c", f"{code}.time_tests('test_small.py')"], cwd=proof.ROOT) as run:
+        wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
+        tests = psutil.Process(int(pid.read_text()))
+        run.kill()
+        wait_until(lambda: ended(tests))
 
 
 def score(path: str, *, killed: int, survived: int, timeouts: int = 0) -> proof.Score:

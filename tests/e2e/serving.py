@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import inspect
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import httpx
 
+from service.engine.process import parent_death
+
 ROOT = Path(__file__).parents[2]
 SERVE = (str(Path(sys.executable).parent / "bentoml"), "serve", "service.app:Ekiben")
 
@@ -23,6 +26,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def ends_with_parent(command: Sequence[str]) -> list[str]:
+    """The command, run so that the kernel terminates it when the thread that started it ends in any way."""
+    code = "import os, signal, sys\nsignal_on_parent_death(signal.SIGTERM)\nos.execvp(sys.argv[1], sys.argv[1:])\n"
+    return [sys.executable, "-SEc", inspect.getsource(parent_death) + code, *command]
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -56,7 +65,7 @@ def start(
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            ends_with_parent([*command, "--host", "127.0.0.1", "--port", str(port)]),
             cwd=cwd,
             env=env,
             stdout=output,

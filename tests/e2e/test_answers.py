@@ -122,9 +122,11 @@ def check_completions(run: Run, http: httpx.Client) -> None:
     assert run.tokenizer is not None
     tokenizer, num_new = Tokenizer.from_str(run.tokenizer), 8
     ids = tokenizer.encode("".join(run.test.texts)).ids
-    windows = [ids[i : i + 16] for i in np.linspace(0, len(ids) - 16, NUM_ITEMS).astype(int)]
+    windows = [ids[i : i + 16] for i in range(0, len(ids) - 16, 7)]
+    # Tokens that begin or end within a word may be merged in another way.
+    windows = [window for window in windows if tokenizer.encode(tokenizer.decode(window)).ids == window]
+    windows = [windows[i] for i in np.linspace(0, len(windows) - 1, NUM_ITEMS).astype(int)]
     prompts = [tokenizer.decode(window) for window in windows]
-    assert [tokenizer.encode(prompt).ids for prompt in prompts] == windows
     answers = [
         post(http, "/generate", model=run.recipe.name, prompt=batch, max_tokens=num_new, temperature=0, logprobs=True)
         for batch in batches(prompts, run)

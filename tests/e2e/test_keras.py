@@ -101,7 +101,7 @@ def test_series_over_the_protocol_and_in_scoring(http: httpx.Client, runs: Path,
     zeros, lengths = np.zeros((NUM_ITEMS, HIDDEN), np.float32), items["lengths"]
     expected, next_h, next_c = run_keras(model, [items["series"], zeros, zeros], lengths)
     state = np.zeros((NUM_ITEMS, 1, HIDDEN), np.float32)
-    result = infer(http, "keras-lstm", {**items, "h": state, "c": state})
+    result = infer(http, "keras-lstm", {"series": items["series"], "lengths": lengths, "h": state, "c": state})
     for name, states in (("next_h", next_h), ("next_c", next_c)):
         np.testing.assert_allclose(result.as_numpy(name)[:, 0], states, atol=1e-4)
     rows = [{"sequence": row[:length].tolist()} for row, length in zip(items["series"], lengths, strict=True)]

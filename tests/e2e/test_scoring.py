@@ -1,6 +1,7 @@
 """1,000 inputs get bit-identical answers from HTTP, the Open Inference Protocol and scoring, for each exported model.
 
-The server and the worker processes are real, and the protocol's client sends and receives tensors alone.
+A language model completes 250 prompts, with five steps each. The server and the worker processes
+are real, and the protocol's client sends and receives tensors alone.
 """
 
 import base64
@@ -24,7 +25,7 @@ from tests.service.scoring.test_online import assert_equal
 from training.checkpoint import Run, load_run
 from training.models import RECIPES
 
-NUM_ROWS = 1000
+NUM_ROWS, NUM_PROMPTS = 1000, 250
 NOT_IN_TENSORS = {"file", "row", "top", "finish_reason", "seed", "image"}
 
 
@@ -55,7 +56,7 @@ def raw_rows(run: Run) -> list[Any]:
             assert run.tokenizer is not None
             tokenizer = Tokenizer.from_str(run.tokenizer)
             ids = tokenizer.encode("".join(run.test.texts)).ids
-            offsets = rng.integers(0, len(ids) - 32, NUM_ROWS)
+            offsets = rng.integers(0, len(ids) - 32, NUM_PROMPTS)
             return [tokenizer.decode(ids[begin : begin + rng.integers(1, 33)]) for begin in offsets]
         case _:
             return list(range(NUM_ROWS))
@@ -71,7 +72,7 @@ def _excerpt(run: Run, rng: np.random.Generator) -> str:
 def test_online_equals_offline(run: Run, http: httpx.Client, bundles: Path, tmp_path: Path) -> None:
     name, family = run.recipe.name, run.recipe.family
     rows = raw_rows(run)
-    assert len(rows) == NUM_ROWS
+    assert len(rows) == (NUM_PROMPTS if family == "language-model" else NUM_ROWS)
     source = write_jsonl(tmp_path / "rows.jsonl", {FIELD[family]: rows})
     request = {"language-model": GREEDY, "image-generator": {}}.get(family, {"top_k": 3})
     result = score(name, [source], tmp_path / "out", bundles=bundles, device="cpu", workers=2, request=request)

@@ -1,5 +1,6 @@
 """Tiny finished runs, tiny sources and their candidates, made once per session for all tests of export."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from export.candidate import Candidate, build_candidate
 from export.gates.proof import Proof, prove
+from export.gates.vocabulary.linear_time import check_linear_time
 from export.graph.exporter import export_program, strip_metadata
 from export.sources.run import run_source
 from tests.export import tiny_sources
@@ -30,6 +33,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def each_tokenizer_is_timed_once() -> Iterator[None]:
+    """Every text model is checked for its tokenizer's time, most of them for that of a few tiny ones."""
+    timed: set[str] = set()
+
+    def check_once(tokenizer: Tokenizer, content: str) -> None:
+        if content not in timed:
+            check_linear_time(tokenizer, content)
+            timed.add(content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.gates.vocabulary.gate.check_linear_time", check_once)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +76,15 @@ def candidate(request: pytest.FixtureRequest, candidates: Candidates) -> Candida
 
 
 @pytest.fixture(scope="session")
-def proofs(candidates: Candidates) -> Proofs:
+def stages() -> dict[str, list[str]]:
+    """The stages that `proofs` has reported, by name."""
+    return defaultdict(list)
+
+
+@pytest.fixture(scope="session")
+def proofs(candidates: Candidates, stages: dict[str, list[str]]) -> Proofs:
     """The proof of a tiny candidate, by name."""
-    return cache(lambda name: prove(candidates(name), lambda stage: None))
+    return cache(lambda name: prove(candidates(name), stages[name].append))
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ from tests.service.scoring.conftest import predictions, run_here
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import tritonclient.http as triton
-    from tritonclient.utils import np_to_triton_dtype
+    from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 ADOPTED = ("tiny-regression", "tiny-multilabel", "tiny-table", "tiny-bi-tagger", "tiny-unet", "tiny-detector")
 SKLEARN = {
@@ -157,6 +157,27 @@ def test_tensors_of_the_protocol_are_those_of_the_reference(model: Adopted, serv
                 assert row.shape == expected.shape or not row[len(expected) :].any()
                 _assert_close(valid, expected)
     client.close()
+
+
+def test_a_picture_that_is_no_multiple_is_refused_with_the_axis(server: ServerProcess) -> None:
+    """The tiny U-Net halves its pictures twice."""
+    pixels = np.zeros((1, 10, 8), np.uint8)
+    status, _, content = ask(
+        server.port, "POST", "/predict", json.dumps({"model": "tiny-unet", "images": pixels.tolist()}), **JSON
+    )
+    [fault] = json.loads(content)["errors"]
+    assert (status, fault["pointer"]) == (422, "/images/0")
+    sizes = "8 to 20 in multiples of 4 x 8 to 16 in multiples of 4 pixels (height x width)"
+    assert fault["detail"] == f"expected an image of {sizes}, got 10 x 8"
+    given = triton.InferInput("images", pixels.shape, "UINT8")
+    given.set_data_from_numpy(pixels)
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.port}")
+    with pytest.raises(InferenceServerException, match="expected a height axis of 8 to 20 in multiples of 4, got 10"):
+        client.infer("tiny-unet", [given])
+    client.close()
+    described = json.loads(ask(server.port, "GET", "/models/tiny-unet")[2])
+    assert sizes.replace(" pixels", "") in json.dumps(described["requests"]["payload"])
+    assert described["limits"]["axes"]["height"] == {"min": 8, "max": 20, "multiple_of": 4}
 
 
 def test_scores_are_those_of_the_reference(

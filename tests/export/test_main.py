@@ -1,8 +1,13 @@
 """The command line: exit status and messages."""
 
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -49,6 +54,30 @@ def test_a_module_from_outside_is_refused_in_one_sentence_and_nothing_is_written
     assert not (tmp_path / "bundles").exists()
 
 
+def test_an_interrupt_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    words = write_own_model(tmp_path, module="own_waiting_net")
+    code = "import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(9999)"
+    (tmp_path / "own_waiting_net.py").write_text(code)
+    command = [sys.executable, "-m", "export", "module", *words]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    # As a terminal does it, to the processes of both.
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines() == ["interrupted: what was not finished is not there"]
+    assert not list(tmp_path.glob("bundles*"))
+
+
 @pytest.mark.parametrize("command", ["module", "onnx", "hf", "keras"])
 def test_a_way_in_without_its_model_is_wrong_usage(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -72,6 +101,11 @@ def test_inspect_writes_a_spec_and_says_what_it_saw(tmp_path: Path, capsys: pyte
 def test_inspect_refuses_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tmp_path / "absent.onnx")]) == 1
     assert capsys.readouterr().err == f"{tmp_path / 'absent.onnx'}: there is no such file\n"
+    for name, config in {"a.keras": {"config": {"layers": ["a"]}}, "b.keras": {"config": {"layers": None}}}.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("config.json", json.dumps(config))
+        assert main(["inspect", str(tmp_path / name)]) == 1
+        assert re.fullmatch(f"{tmp_path / name}: TypeError: .*\n", capsys.readouterr().err)
 
 
 def test_the_help_lists_every_way_in(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The mutation score of a bundle is measured again with other mutants and other inputs."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import pytest
 
 from export import mutate
 from export.bundle.writer import write_bundle
+from export.diff import main as diff_main
 from export.mutate import Assessment, Assessor, assess_mutants, is_passed, main, new_assessor, table
 from export.mutation.mutant import SINGLE_WEIGHT, Mutant, graph_mutant
+from export.pipeline import export_model
 from tests.export.conftest import Candidates, Proofs
+from tests.export.sources.onnx_file.graphs import golden, linear, linear_case, options, written
 from tests.export.tiny import RECIPES
 from training.checkpoint import Run, load_run
 
@@ -104,3 +108,18 @@ def test_structured_mutants_must_all_be_refused_and_single_weights_nearly_all() 
 def test_a_bundle_that_is_absent_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nothing", "--bundles", str(tmp_path), "--runs", str(tmp_path)]) == 2
     assert "nothing" in capsys.readouterr().err
+
+
+def test_a_model_from_elsewhere_needs_the_words_of_its_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, file = written(tmp_path, linear()), golden(tmp_path, linear_case(40), linear_case(2))
+    bundles = tmp_path / "bundles"
+    export_model("onnx", options(path, file, name="linear"), bundles, lambda _: None)
+    words = ["linear", "--bundles", str(bundles), "--mutants", "12"]
+    assert main([*words, "onnx", str(path), "--golden", str(file)]) == 0
+    assert re.search(r"\| all \| \d+ \| \d+ \| (\d+) of \1 \|", capsys.readouterr().out)
+    assert main(words) == 2
+    assert "linear came from elsewhere: add the words of its export, onnx MODEL" in capsys.readouterr().err
+    assert diff_main([str(tmp_path / "run"), str(bundles / "linear")]) == 2
+    assert "linear came in by `python -m export onnx`; export.diff compares bundles of runs" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from rich.console import Console
 from export.process import ExportJob, export_all
 from service.bundle import current_version, open_bundle
 from tests.export.conftest import registered_run
+from tests.export.sources.own_model import options, write_own_model
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,18 @@ def test_a_process_that_dies_is_reported_as_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("export.process.child_main", exit_with_3)
     [result] = export_all([ExportJob.of_run(tmp_path / "any")], tmp_path, 1, Console(quiet=True))
     assert result.reason == "its process ended with exit status 3"
+
+
+def test_code_that_exits_or_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of somebody's code would keep the process alive for ever."""
+    words = write_own_model(tmp_path, module="own_endless_net")
+    code = "import sys, threading, time\nthreading.Thread(target=time.sleep, args=(9999,)).start()\nsys.exit('bye')"
+    (tmp_path / "own_endless_net.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("export.process.EXIT_TIMEOUT_S", 0.1)
+    job = ExportJob(name="own", command="module", options=options(words))
+    [result] = export_all([job], tmp_path / "bundles", 1, Console(quiet=True))
+    assert result.reason == "own_endless_net:Net cannot be made: SystemExit: bye"
 
 
 def exit_with_3(*_: object) -> None:

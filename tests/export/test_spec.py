@@ -8,6 +8,7 @@ import pytest
 from export.spec import ImagePart, LabelsPart, SpecError, TextPart, parse_spec, read_spec
 
 IMAGE = 'reader = { kind = "image", height = 28, width = 28 }'
+COLUMN = '{ name = "a", kind = "number" }'
 TEN = 'head = { kind = "labels", labels = 10 }'
 
 
@@ -75,6 +76,23 @@ def test_labels_and_tokenizer_are_beside_the_spec(tmp_path: Path) -> None:
             f'{IMAGE}\nhead = {{ kind = "values", names = ["a", "b"], units = ["m"] }}',
             "[head] units has 1 entries, expected 2",
         ),
+        (f'{IMAGE}\nhead = {{ kind = "labels", labels = ["a", ""] }}', "[head] labels: label 1 is empty"),
+        (f"{IMAGE}\n{TEN}\nlimits = {{ axes = {{ x = [9, 3] }} }}", "[limits.axes] x: [9, 3] is no range"),
+        (f"{IMAGE}\n{TEN}\nlimits = {{ axes = {{ x = [1, 2000000] }} }}", "[limits.axes] x: [1, 2000000] is no range"),
+        (
+            f'reader = {{ kind = "image", height = [9, 3], width = 28 }}\n{TEN}',
+            "[reader] height: [9, 3] is no range, expected [smallest, largest] of at most 1048576",
+        ),
+        (
+            f'reader = {{ kind = "table", columns = [{COLUMN}, {COLUMN}] }}\n{TEN}',
+            "[reader] columns: the name 'a' is there twice",
+        ),
+        (f'{IMAGE}\nhead = {{ kind = "values", names = ["a", "a"] }}', "[head] names: the name 'a' is there twice"),
+        (
+            f'{IMAGE}\n[head]\nkind = "tensors"\n'
+            + "[[head.outputs]]\nname = 'y'\ndtype = 'int8'\nshape = ['batch']\n" * 2,
+            "[head] outputs: the name 'y' is there twice",
+        ),
         (
             f'{IMAGE}\nhead = {{ kind = "labels", labels = 3, activation = "relu" }}',
             "[head] activation is 'relu'",
@@ -95,6 +113,7 @@ def test_an_absent_spec_names_the_command_that_writes_one(tmp_path: Path) -> Non
 
 def test_no_toml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "spec.toml"
-    path.write_text("reader = {")
-    with pytest.raises(SpecError, match="no TOML: "):
-        read_spec(path)
+    for content in (b"reader = {", b"\xff", b"a = " + b"[" * 5000):
+        path.write_bytes(content)
+        with pytest.raises(SpecError, match="no TOML: "):
+            read_spec(path)

@@ -49,7 +49,8 @@ PROVENANCE = Provenance(
     recipe="module", commit="unknown", seed=0, steps=0, dataset="drawn", data={}, metrics={}, versions={}, opset=OPSET
 )
 FREE = {"height": AxisRange(min=8, max=20), "width": AxisRange(min=8, max=16)}
-SIZES = ((8, 8), (12, 10), (16, 16))
+FOURS = {"height": AxisRange(min=8, max=20, multiple_of=4), "width": AxisRange(min=8, max=16, multiple_of=4)}
+SIZES = ((8, 8), (12, 8), (16, 16))
 FEW = RequestLimits(max_items=8)
 
 
@@ -129,16 +130,21 @@ class Embedding(nn.Module):
 
 
 class UNet(nn.Module):
-    """A picture of the size of its input."""
+    """A picture of the size of its input, which is halved twice and doubled again."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.down, self.up = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
-        self.inner = nn.Conv2d(4, 4, 3, padding=1)
+        self.down, self.inner, self.lowest = (nn.Conv2d(i, 4, 3, padding=1) for i in (1, 4, 4))
+        self.grow = nn.ConvTranspose2d(4, 4, 2, stride=2)
+        self.up, self.last = nn.Conv2d(8, 4, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.down(images[:, None].to(self.down.weight.dtype) / 255).relu()
-        y = self.up(torch.cat([x, self.inner(x).relu()], dim=1)).sigmoid()
+        y = self.inner(nn.functional.max_pool2d(x, 2)).relu()
+        z = self.lowest(nn.functional.max_pool2d(y, 2)).relu()
+        y = self.up(torch.cat([y, self.grow(z)], dim=1)).relu()
+        y = nn.functional.interpolate(y, scale_factor=2.0, mode="nearest")
+        y = self.last(torch.cat([x, y], dim=1)).sigmoid()
         return (y[:, 0] * 255).round().to(torch.uint8)
 
 
@@ -192,8 +198,8 @@ def predict_with(module: nn.Module, inputs: Specs, outputs: Specs) -> Predict:
 
 
 @cache
-def make_candidate(name: str) -> Candidate:
-    """The exported candidate of a tiny source, made once."""
+def make_source(name: str) -> tuple[nn.Module, Source]:
+    """The module and the source of a tiny model, made once."""
     torch.manual_seed(0)
     tiny = TINY[name](np.random.default_rng(0))
     module = Positional(randomize(tiny.module)).eval()
@@ -215,12 +221,20 @@ def make_candidate(name: str) -> Candidate:
         note="Drawn from a seed.",
         invariance=tiny.invariance,
     )
-    return build_candidate(source, _graph(module, source) if tiny.is_file else strip_metadata(export_program(source)))
+    return module, source
+
+
+@cache
+def make_candidate(name: str) -> Candidate:
+    """The exported candidate of a tiny source, made once."""
+    module, source = make_source(name)
+    graph = _graph(module, source) if source.module is None else strip_metadata(export_program(source))
+    return build_candidate(source, graph)
 
 
 def _graph(module: nn.Module, source: Source) -> bytes:
     """The graph with free axes of any name, traced at sizes within their bounds."""
-    sizes = {"batch": 3, **{axis: (one.min + one.max) // 2 for axis, one in source.limits.axes.items()}}
+    sizes = {"batch": 3, **{axis: one.clip((one.min + one.max) // 2) for axis, one in source.limits.axes.items()}}
     dynamic = tuple({i: axis for i, axis in enumerate(spec.shape) if isinstance(axis, str)} for spec in source.inputs)
     examples = tuple(
         torch.zeros(
@@ -325,7 +339,7 @@ def _unet(rng: np.random.Generator) -> Tiny:
         reader=ImageReader(height=None, width=None, mode="L"),
         head=ImageHead(height=None, width=None, mode="L"),
         examples=_free_pictures(rng),
-        limits=RequestLimits(max_items=6, axes=FREE),
+        limits=RequestLimits(max_items=6, axes=FOURS),
         is_file=True,
     )
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.engine.generation.events import GenerationParams
 from service.engine.generation.sampler import Sampling
-from service.engine.generation.sequence import GenerationParams
 from service.engine.generation.stream import complete
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner

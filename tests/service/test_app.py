@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ ENDPOINTS = {
     "generate": "/generate",
     "predict": "/predict",
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _app_is_imported() -> None:
+    """The first import of BentoML in a process warns of what its dependencies call deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import service.app  # noqa: F401
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,5 +1,6 @@
 """A manifest is consistent, and its version is derived from its content."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from service.manifest import (
     MODEL,
     REQUESTS,
     TOKENIZER,
+    AxisRange,
     Manifest,
     ValueRange,
 )
@@ -239,3 +241,26 @@ def test_bounds_are_rounded_to_float32_once() -> None:
     ranged = versioned("series-tagger", domain={"h": {"low": -0.1, "high": 1}})
     assert ranged.value_range("h").low == float(np.float32(-0.1))
     assert Manifest.model_validate_json(ranged.to_json()) == ranged
+
+
+def test_sizes_may_be_multiples_of_a_number() -> None:
+    one = AxisRange(min=8, max=20, multiple_of=4)
+    assert [size for size in range(30) if size in one] == [8, 12, 16, 20] == list(one.sizes)
+    assert [one.clip(size) for size in (1, 9, 11, 14, 15, 99)] == [8, 8, 12, 16, 16, 20]
+    assert (str(one), str(AxisRange(min=1, max=3))) == ("8 to 20 in multiples of 4", "1 to 3")
+    for low, high in ((6, 20), (8, 18)):
+        with pytest.raises(ValidationError, match=f"min {low} and max {high} are not both multiples of 4"):
+            AxisRange(min=low, max=high, multiple_of=4)
+
+
+def test_a_manifest_of_any_size_keeps_its_version() -> None:
+    """The version of a manifest whose axes are free in steps of 1 does not depend on the field."""
+    height = {"min": 4, "max": 8}
+    versions = {
+        versioned(limits={"max_items": 8, "max_steps": 9, "axes": {"height": {**height, **more}}}).version
+        for more in ({}, {"multiple_of": 1}, {"multiple_of": 4})
+    }
+    assert len(versions) == 2
+    stored = json.loads(versioned(limits={"max_items": 8, "max_steps": 9, "axes": {"height": height}}).to_json())
+    del stored["limits"]["axes"]["height"]["multiple_of"]
+    assert Manifest.model_validate(stored).content_version() == stored["version"]

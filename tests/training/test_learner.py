@@ -24,7 +24,7 @@ def batch(recipe: Recipe) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     return {name: torch.from_numpy(x[:16]) for name, x in train.inputs.items()}, torch.from_numpy(train.targets[:16])
 
 
-@pytest.mark.parametrize("name", ["tiny-baseline", "tiny-series", "tiny-tagger", "tiny-language"])
+@pytest.mark.parametrize("name", ["tiny-baseline", "tiny-series", "tiny-tagger", "tiny-language", "tiny-muon"])
 def test_steps_on_one_batch_reduce_its_loss(name: str) -> None:
     recipe = RECIPES[name]
     _, learner = learner_of(recipe)
@@ -32,7 +32,7 @@ def test_steps_on_one_batch_reduce_its_loss(name: str) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("name", ["tiny-baseline", "tiny-gan"])
+@pytest.mark.parametrize("name", ["tiny-baseline", "tiny-gan", "tiny-muon"])
 def test_restored_learner_takes_the_same_steps(name: str) -> None:
     recipe = RECIPES[name]
     inputs, targets = batch(recipe)
@@ -78,5 +78,32 @@ def test_weight_decay_applies_to_matrices_only() -> None:
 
 def test_optimizer_step_clips_gradient() -> None:
     weight = nn.Parameter(torch.zeros(4))
-    optimizer_step(torch.optim.SGD([weight], lr=1.0), (weight * 100).sum(), 2.0)
+    optimizer_step([torch.optim.SGD([weight], lr=1.0)], (weight * 100).sum(), 2.0)
     torch.testing.assert_close(weight.detach(), torch.full((4,), -1.0), atol=1e-5, rtol=0)
+
+
+def test_the_gradients_of_several_optimizers_are_clipped_together() -> None:
+    first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizers = [torch.optim.SGD([weight], lr=1.0) for weight in (first, second)]
+    optimizer_step(optimizers, (30 * first + 40 * second).sum(), 5.0)
+    assert (first.item(), second.item()) == pytest.approx((-3, -4), rel=1e-5)
+
+
+def test_muon_makes_updates_orthogonal_and_leaves_embeddings_and_vectors_to_adamw() -> None:
+    recipe = replace(RECIPES["tiny-muon"], learning_rate=0.1, weight_decay=0.0)
+    model, learner = learner_of(recipe)
+    before = model.hidden.weight.detach().clone()
+    owned = {
+        name: {id(p) for g in optimizer.param_groups for p in g["params"]}
+        for name, optimizer in learner.optimizers.items()
+    }
+    assert owned == {
+        "muon": {id(model.hidden.weight)},
+        "adamw": {id(model.embedding.weight), id(model.hidden.bias), id(model.head.bias)},
+    }
+    left, right = (torch.linalg.qr(torch.randn(16, 16)).Q for _ in range(2))
+    model.hidden.weight.grad = left @ torch.linspace(0.3, 3, 16).diag() @ right
+    learner.optimizers["muon"].step()
+    # Newton's iteration brings the singular values near 1; the scale is 0.2 of the root of the longer side.
+    update = (before - model.hidden.weight.detach()) / (0.1 * 0.2 * 16**0.5)
+    torch.testing.assert_close(left.T @ update @ right.T, torch.eye(16), atol=0.4, rtol=0)

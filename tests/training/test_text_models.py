@@ -1,5 +1,8 @@
 """Text models: masks hide padding and later tokens, and parameter counts match the design."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -60,6 +63,37 @@ def test_attention_is_softmax_over_steps_without_padding(name: str) -> None:
         assert not weights_BT[row, length:].any()
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+def test_depth_sets_the_size_of_the_language_model(depth: int) -> None:
+    """Width and heads follow from it, and the head is the embedding."""
+    model = RECIPES["text-transformer"].build(vocabulary=VOCABULARY, context=24, depth=depth)
+    width = 64 * depth
+    layer = 4 * width * (width + 1) + 4 * width * 2 * width + 5 * width + 2 * 2 * width
+    assert sum(p.numel() for p in model.parameters()) == (VOCABULARY + 24) * width + depth * layer + 2 * width
+    assert model.head.weight is model.embedding.weight
+    assert [layer.self_attn.num_heads for layer in model.encoder.layers] == [depth] * depth
+
+
+def test_training_computes_the_same_attention(language_model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    ids = torch.randint(0, VOCABULARY, (2, 24))
+    expected = language_model(ids)
+    trained = language_model.train()(ids)
+    language_model.eval()
+    torch.testing.assert_close(trained, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_text_of_a_file_is_trained_with_dropout(tmp_path: Path) -> None:
+    words = np.random.default_rng(0).integers(0, 26, (4_000, 4)) + 97
+    (tmp_path / "poem.txt").write_text("".join(f"{''.join(map(chr, word))} " for word in words.tolist()))
+    model = RECIPES["text-transformer"].build(**RECIPES["text-transformer"].load(tmp_path / "poem.txt").config)
+    ids = torch.randint(0, 99, (1, 9))
+    assert not torch.equal(model(ids), model(ids))
+    assert torch.equal(model.eval()(ids), model(ids))
+    without = RECIPES["text-transformer"].build(vocabulary=99, context=24)
+    assert torch.equal(without(ids), without(ids))
+
+
 def test_logits_do_not_depend_on_later_tokens(language_model: nn.Module) -> None:
     ids = torch.randint(0, VOCABULARY, (2, 24))
     before = language_model(ids)
@@ -107,7 +141,7 @@ def _attention(x_BTN: Tensor, attention: nn.MultiheadAttention) -> Tensor:
 
 
 def test_first_layer_heads_start_attending_to_previous_tokens() -> None:
-    """Head h attends most to the character h + 1 positions back, for any characters."""
+    """Head h attends most to the token h + 1 positions back, for any tokens."""
     torch.manual_seed(0)
     model = RECIPES["text-transformer"].build(vocabulary=VOCABULARY, context=64).eval()
     layer = model.encoder.layers[0]

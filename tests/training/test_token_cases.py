@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from training.data.news import word_tokenizer
-from training.data.text import character_tokenizer
-from training.recipe import Split
+from training.data.text import byte_tokenizer
+from training.recipe import IGNORE_INDEX, Split
 from training.token_cases import GROUP, TokenCase, choose_cases, pack_cases, read_vocabulary, unpack_cases
 
 WORDS = [f"{a}{b}" for a in "abcdefgh" for b in ("ut", "in", "or", "el")] * 2
@@ -26,20 +26,20 @@ def ids_of(tokenizer: Tokenizer, cases: tuple[TokenCase, ...]) -> list[tuple[int
     return [tuple(encoding.ids) for encoding in tokenizer.encode_batch([case.text for case in cases])]
 
 
-def byte_pairs() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator(WORDS * 3, trainer)
+def characters() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate("?ab c\nd")}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
     return tokenizer
+
+
+def byte_pairs() -> Tokenizer:
+    return byte_tokenizer(" ".join(WORDS * 3), vocabulary=300)
 
 
 @pytest.mark.parametrize("kind", ["words", "characters", "byte pairs"])
 def test_cases_agree_with_the_tokenizer_and_cover_its_tokens(kind: str) -> None:
-    tokenizer = {"words": lambda: word_tokenizer(WORDS), "characters": lambda: character_tokenizer("ab c\nd"),
+    tokenizer = {"words": lambda: word_tokenizer(WORDS), "characters": characters,
                  "byte pairs": byte_pairs}[kind]()  # fmt: skip
     cases = choose_cases(tokenizer.to_str(), split_of(tokenizer, TEXTS))
     assert [case.ids for case in cases] == ids_of(tokenizer, cases)
@@ -81,6 +81,35 @@ def test_a_changed_rule_gives_other_ids(change: object) -> None:
     changed = Tokenizer.from_str(tokenizer.to_str())
     change(changed)  # type: ignore[operator]
     assert ids_of(changed, cases) != [case.ids for case in cases]
+
+
+def test_texts_of_a_language_model_have_the_ids_of_its_targets() -> None:
+    tokenizer = byte_pairs()
+    texts = TEXTS[1:4]
+    rows = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    targets = np.full((3, 99), IGNORE_INDEX)
+    for target, row in zip(targets, rows, strict=True):
+        target[5 : 5 + len(row)] = row
+    targets[1, 5] += 1
+    split = Split(inputs={"ids": np.zeros((3, 99), np.int64)}, targets=targets, texts=texts)
+    cases = {case.text: list(case.ids) for case in choose_cases(tokenizer.to_str(), split)}
+    assert [cases[text] for text in texts] == [rows[0], [rows[1][0] + 1, *rows[1][1:]], rows[2]]
+
+
+def test_byte_pairs_are_used_in_every_byte_and_merge() -> None:
+    """Two exchanged bytes or a lost merge give other ids."""
+    content = byte_pairs().to_str()
+    cases = choose_cases(content, split_of(byte_pairs(), TEXTS))
+    settings = json.loads(content)
+    ids, merges = settings["model"]["vocab"], settings["model"]["merges"]
+    alphabet = {chr(point) if 33 <= point < 127 else "" for point in range(256)} - {""}
+    used = {i for case in cases for i in case.ids}
+    # No text has the bytes C0, C1, and F5 to FF.
+    assert len(set(range(len(ids))) - used) == 13
+    assert alphabet <= set(ids)
+    for i in range(0, len(merges), 7):
+        fewer = {**settings, "model": {**settings["model"], "merges": merges[:i] + merges[i + 1 :]}}
+        assert ids_of(Tokenizer.from_str(json.dumps(fewer)), cases) != [case.ids for case in cases]
 
 
 def test_many_tokens_share_a_text() -> None:

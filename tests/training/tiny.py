@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from training.augment import gaussian_noise, random_shift
 from training.layers import Pixels, Ragged, Standardize
+from training.learner import Muon
 from training.models import mnist_gan
 from training.recipe import Data, Recipe, Split
 
@@ -150,6 +151,17 @@ class TinyTiedModel(TinyLanguageModel):
         self.head.weight = self.embedding.weight
 
 
+class TinyHiddenLayer(TinyTiedModel):
+    """A hidden matrix between the embedding and the tied head."""
+
+    def __init__(self, *, vocabulary) -> None:
+        super().__init__(vocabulary=vocabulary)
+        self.hidden = nn.Linear(16, 16)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.hidden(self.embedding(ids)).relu())
+
+
 def _recipe(name, family, load, build, **fields) -> Recipe:
     sizes = {"batch_size": 16, "steps": 60, "steps_real": 80, "learning_rate": 1e-2, "evaluations": 6}
     return Recipe(name=name, family=family, summary=f"A tiny {family}.", load=load, build=build, **{**sizes, **fields})
@@ -180,6 +192,7 @@ RECIPES = {
         _recipe("tiny-tagger", "series-tagger", series_data, TinyTagger, max_steps=16),
         _recipe("tiny-language", "language-model", letter_data, TinyLanguageModel, max_steps=64),
         _recipe("tiny-tied", "language-model", letter_data, TinyTiedModel, max_steps=64, ema=0.9),
+        _recipe("tiny-muon", "language-model", letter_data, TinyHiddenLayer, max_steps=64, learner=Muon),
         _recipe("tiny-gan", "image-generator", digit_data, mnist_gan.MnistGan, learner=mnist_gan.Adversarial, ema=0.9),
     )
 }

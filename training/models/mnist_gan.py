@@ -108,11 +108,11 @@ class Adversarial(Learner):
             discriminator_loss = softplus(fake_logits - real_logits).mean()
         (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
         penalty = R1_GAMMA / 2 * gradient.flatten(1).square().sum(1).mean()
-        optimizer_step(self.optimizers["discriminator"], discriminator_loss + penalty, self.recipe.gradient_clip)
+        optimizer_step([self.optimizers["discriminator"]], discriminator_loss + penalty, self.recipe.gradient_clip)
 
         with self.workers.autocast():
             generator_loss = softplus(real_logits.detach() - self.discriminator(fake).float()).mean()
-        optimizer_step(self.optimizers["generator"], generator_loss, self.recipe.gradient_clip)
+        optimizer_step([self.optimizers["generator"]], generator_loss, self.recipe.gradient_clip)
         return {"loss": generator_loss.detach(), "discriminator": discriminator_loss.detach()}
 
 

@@ -27,7 +27,7 @@ from service.contract.readers import ImageReader, TableReader, TensorsReader, Te
 from service.manifest import Manifest, ValueRange
 
 # Bounds of one batch.
-MAX_ROWS, MAX_BYTES = 128, 16 << 20
+MAX_ROWS, MAX_BYTES = 128, 4 << 20
 # Vocabularies above this size are sampled for a language model, whose logits have a value for every token.
 MAX_TOKENS = 4096
 # Test pictures that are cut or repeated to the size of the structured ones.

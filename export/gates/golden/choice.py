@@ -16,16 +16,16 @@ import numpy.typing as npt
 from export.gates.cases import Array
 from service.bundle import GoldenCase, Tensors
 
-# A margin of 2 ** MAX_MARGIN times the limit needs no better row.
-MAX_MARGIN = 6.0
+# A difference of so many times the limit needs no better row.
+ENOUGH = 64.0
 MIN_GAIN = 0.01  # of one margin
 BATCHES = (1, 2, 3, 4, 7, 8, 16, 32, 64)
 
 
 def choose_rows(ratios_MR: Array, row_bytes_R: Array, *, max_bytes: int, mandatory_M: Array) -> list[int]:
     """Return the rows to add to the mandatory ones, whose largest ratio for each mutant is `mandatory_M`."""
-    margins_MR = np.log2(np.clip(ratios_MR, 2.0**-8, 2.0**MAX_MARGIN))
-    best_M = np.log2(np.clip(mandatory_M, 2.0**-8, 2.0**MAX_MARGIN))
+    margins_MR = np.log2(np.clip(ratios_MR, 2.0**-8, ENOUGH))
+    best_M = np.log2(np.clip(mandatory_M, 2.0**-8, ENOUGH))
     chosen: list[int] = []
     size_bytes = 0
     for row in (*_greedy(margins_MR, best_M), *range(ratios_MR.shape[1])):

@@ -38,18 +38,22 @@ MAX_ROUNDING = 0.01  # of the manifest; a model with larger rounding errors is h
 
 @dataclass(frozen=True, kw_only=True)
 class Goldens:
-    """The golden cases, the rounding error of each float output on them, and the mutants that they kill."""
+    """The golden cases, the rounding error of each float output on them, and the mutants that they kill.
+
+    `num_drawn` mutants were tried, of which `score` counts those that differ.
+    """
 
     cases: tuple[GoldenCase, ...]
     rounding: dict[str, float]
     score: MutationScore
+    num_drawn: int
 
 
 def choose_goldens(candidate: Candidate) -> Goldens:
     """Check the graph on the pool and choose the golden cases. Raises ExportError."""
     mandatory, optional, rounding = check_pool(candidate)
     cases, candidate = (*mandatory, *optional), with_rounding(candidate, rounding)
-    limits_MR, tolerances_MR = _mutant_ratios(candidate, cases)
+    limits_MR, tolerances_MR = _mutant_ratios(candidate, cases, len(mandatory))
     first = sum(num_rows(case.inputs) for case in mandatory)
     sizes_R = np.array([_case_row_bytes(case) for case in optional for _ in range(num_rows(case.inputs))])
     chosen = choose_rows(
@@ -67,7 +71,7 @@ def choose_goldens(candidate: Candidate) -> Goldens:
         seed=SEED,
     )
     regrouped = regroup(optional, chosen, candidate.manifest.limits.max_items)
-    return Goldens(cases=(*mandatory, *regrouped), rounding=rounding, score=score)
+    return Goldens(cases=(*mandatory, *regrouped), rounding=rounding, score=score, num_drawn=len(limits_MR))
 
 
 def check_pool(candidate: Candidate) -> tuple[tuple[GoldenCase, ...], tuple[GoldenCase, ...], dict[str, float]]:
@@ -110,12 +114,12 @@ def _case_row_bytes(case: GoldenCase) -> int:
     return row_bytes(case.inputs) + row_bytes(case.outputs)
 
 
-def _mutant_ratios(candidate: Candidate, cases: Sequence[GoldenCase]) -> tuple[Array, Array]:
+def _mutant_ratios(candidate: Candidate, cases: Sequence[GoldenCase], num_mandatory: int) -> tuple[Array, Array]:
     """The ratios of each mutant on each row, to the limits of the replay and to the tolerance."""
     mutants = draw_graph_mutants(candidate, count=_num_mutants(candidate), seed=SEED)
-    ratios = [measure_ratios(mutant.apply(candidate), cases) for mutant in mutants]
+    ratios = [measure_ratios(mutant.apply(candidate), cases, num_mandatory=num_mandatory) for mutant in mutants]
     if not ratios:
-        # Of a graph without stored numbers and known operators, such as one of trees, no mutant is made.
+        # Of a graph without stored numbers and known operators, no mutant is made.
         none = np.zeros((0, sum(num_rows(case.inputs) for case in cases)))
         return none, none
     return np.stack([ratio.to_limit for ratio in ratios]), np.stack([ratio.to_tolerance for ratio in ratios])

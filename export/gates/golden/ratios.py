@@ -10,6 +10,7 @@ import numpy as np
 
 from export.candidate import Candidate
 from export.gates.cases import Array
+from export.gates.golden.choice import ENOUGH
 from export.gates.golden.pool import num_rows
 from service.bundle import GoldenCase
 from service.engine.verification.parity import row_ratios
@@ -26,11 +27,20 @@ class Ratios:
     to_tolerance: Array
 
 
-def measure_ratios(candidate: Candidate, cases: Sequence[GoldenCase]) -> Ratios:
-    """Run every case. Pixels beside floats are left out: each may round either way, and the floats show more."""
+def measure_ratios(candidate: Candidate, cases: Sequence[GoldenCase], *, num_mandatory: int = 0) -> Ratios:
+    """Run every case. Pixels beside floats are left out: each may round either way, and the floats show more.
+
+    Once one of the first `num_mandatory` cases, which a bundle holds in any event, shows a difference out of tolerance
+    that no row can show better, the rows of the cases behind it count as 0.
+    """
+    parts: list[Array] = []
     try:
-        parts = [row_ratios(candidate.session, case) for case in cases]
+        for number, case in enumerate(cases):
+            parts.append(row_ratios(candidate.session, case))
+            if number < num_mandatory and (parts[-1].max(1, initial=0) > (ENOUGH, 1)).all():
+                break
     except (ValueError, RuntimeError):
         parts = [np.full((2, num_rows(case.inputs)), np.inf) for case in cases]
+    parts += [np.zeros((2, num_rows(case.inputs))) for case in cases[len(parts) :]]
     to_limit, to_tolerance = np.concatenate(parts, axis=1)
     return Ratios(to_limit=to_limit, to_tolerance=to_tolerance)

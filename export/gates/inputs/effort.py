@@ -23,7 +23,7 @@ WORK = 2e11
 # The bytes of all rows of one part of a gate.
 MAX_BYTES = 96 << 20
 MIN_ROWS = 64
-MAX_OUTPUT_BYTES = 256 << 20
+MAX_OUTPUT_BYTES = 64 << 20
 UNBOUNDED = 1 << 40
 # Layers of convolutions halve the axes of a picture, so that a weight meets about one in this many of its pixels.
 PIXELS_PER_POSITION = 1024
@@ -51,6 +51,12 @@ def output_rows(manifest: Manifest, steps: int | None, max_batch: int) -> int:
     sizes = {"steps": steps or 1}
     size_bytes = sum(row_elements(spec, sizes) * spec.numpy_dtype.itemsize for spec in manifest.outputs)
     return max(1, min(max_batch, MAX_OUTPUT_BYTES // max(size_bytes, 1)))
+
+
+def output_steps(manifest: Manifest, longest: int) -> int:
+    """At most how many steps of one row have all their outputs computed: as many as fit into MAX_OUTPUT_BYTES."""
+    step_bytes = sum(row_elements(spec, {"steps": 1}) * spec.numpy_dtype.itemsize for spec in manifest.outputs)
+    return max(1, min(longest, MAX_OUTPUT_BYTES // max(step_bytes, 1)))
 
 
 def row_elements(spec: TensorSpec, sizes: Sizes) -> int:

@@ -35,9 +35,9 @@ def free_axes(manifest: Manifest) -> dict[str, AxisRange]:
 def grid_sizes(manifest: Manifest) -> list[Sizes]:
     """All axes smallest, between and largest, and each largest with the others smallest; [{}] without free axes."""
     axes = free_axes(manifest)
-    ladders = {axis: np.geomspace(one.min, one.max, NUM_BETWEEN + 2).round().astype(int) for axis, one in axes.items()}
+    ladders = {axis: np.geomspace(one.min, one.max, NUM_BETWEEN + 2).round() for axis, one in axes.items()}
     sizes: list[Sizes] = [
-        {axis: int(ladder[step]) for axis, ladder in ladders.items()} for step in range(NUM_BETWEEN + 2)
+        {axis: one.clip(int(ladders[axis][step])) for axis, one in axes.items()} for step in range(NUM_BETWEEN + 2)
     ]
     if len(axes) > 1:
         sizes += [{axis: one.max if axis == long else one.min for axis, one in axes.items()} for long in axes]
@@ -56,18 +56,16 @@ def draw_sizes(manifest: Manifest, rng: np.random.Generator) -> Sizes:
 def every_size(manifest: Manifest, rng: np.random.Generator) -> Iterator[tuple[str, Sizes]]:
     """Each free axis at its sizes, the other axes at random ones; with the name of the axis."""
     for axis, one in free_axes(manifest).items():
-        is_short = one.max - one.min < MAX_SIZES
-        spread = np.unique(np.geomspace(one.min, one.max, MAX_SIZES).round().astype(int)).tolist()
-        for size in range(one.min, one.max + 1) if is_short else spread:
+        spread = [one.clip(int(size)) for size in np.geomspace(one.min, one.max, MAX_SIZES).round()]
+        for size in one.sizes if len(one.sizes) <= MAX_SIZES else dict.fromkeys(spread):
             yield axis, {**draw_sizes(manifest, rng), axis: size}
 
 
 def clip_sizes(manifest: Manifest, sizes: Sizes) -> Sizes:
     """These sizes, within the bounds of the free axes."""
     axes = free_axes(manifest)
-    return {axis: min(max(sizes.get(axis, one.min), one.min), one.max) for axis, one in axes.items()}
+    return {axis: one.clip(sizes.get(axis, one.min)) for axis, one in axes.items()}
 
 
 def _draw(axis: AxisRange, rng: np.random.Generator) -> int:
-    size = int(np.exp(rng.uniform(np.log(axis.min), np.log(axis.max + 1))))
-    return min(max(size, axis.min), axis.max)
+    return axis.clip(int(np.exp(rng.uniform(np.log(axis.min), np.log(axis.max + 1)))))

@@ -27,7 +27,7 @@ from service.tasks.generation.latents import sample_latents
 def prompt_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
     """Greedy and sampled continuations of the test text, with every sampling parameter."""
     text = _prompt_text(candidate)
-    # A token has at least one character, so a prompt of this many characters leaves room for its continuation.
+    # Ordinary text has at most a token for each character, so that these prompts leave room for their continuation.
     half = (candidate.manifest.limits.max_steps or 1) // 2
     prompts = [text[len(text) * i // 8 :][: min(8 + 2 * i, half)] for i in range(8)]
     length = {"max_tokens": min(12, half)}
@@ -55,9 +55,13 @@ def _prompt_text(candidate: Candidate) -> str:
 
 
 def _vocabulary_prompts(candidate: Candidate, max_tokens: int) -> list[str]:
-    """Prompts that spell out the vocabulary of the run, of at most `max_tokens` tokens each."""
+    """Prompts that spell out the vocabulary of the run, of at most `max_tokens` tokens each.
+
+    A token that is a part of a character cannot stand alone.
+    """
     tokenizer = run_tokenizer(candidate)
     tokens = [tokenizer.decode([i]) for i in range(tokenizer.get_vocab_size())]
+    tokens = [text for text in tokens if "\N{REPLACEMENT CHARACTER}" not in text]
     texts = ["".join(tokens[i : i + max_tokens]) for i in range(0, len(tokens), max_tokens)]
     rows = tokenizer.encode_batch(texts)
     return [text for text, row in zip(texts, rows, strict=True) if 1 <= len(row.ids) <= max_tokens]

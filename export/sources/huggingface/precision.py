@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from export.sources.float64 import computes_float64
+
 
 class _Float64(TorchFunctionMode):
     """Whatever asks for float32 gets float64."""
@@ -19,6 +21,5 @@ class _Float64(TorchFunctionMode):
 
 
 def in_precision_of(model: torch.nn.Module) -> AbstractContextManager[object]:
-    """Within this context, a model with weights in float64 computes in float64 throughout."""
-    dtype = next(model.parameters()).dtype
-    return _Float64() if dtype == torch.float64 else nullcontext()
+    """Within this context, the float64 twin of a model computes in float64 throughout."""
+    return _Float64() if computes_float64(model) else nullcontext()

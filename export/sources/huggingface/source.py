@@ -4,7 +4,6 @@ Its contract, labels and limits come from config.json, its tokenizer from tokeni
 preprocessor_config.json. The smallest of all limits on tokens counts.
 """
 
-import copy
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from transformers import PreTrainedModel
 from export.errors import ExportError
 from export.graph.recurrent import OPSET
 from export.source import Array, Predict, Source
+from export.sources.float64 import float64_twin
 from export.sources.huggingface import causal, encoders, examples
 from export.sources.huggingface.chat import read_chat_template
 from export.sources.huggingface.loading import STAGE, load_model, unsupported
@@ -138,11 +138,12 @@ def _text_generation(request: Request) -> Source:
     )
     texts, origin = examples.read_texts(request.examples, tokenizer, context)
     split = examples.window_split(texts, tokenizer, context)
+    outputs = head.outputs(reader)
 
     def predict_with(decoder: Any) -> Predict:
         def predict(inputs: Mapping[str, Array]) -> dict[str, Array]:
-            logits, *_ = causal.full_forward(decoder.model, _tensor(inputs["ids"]))
-            return {"logits": logits.numpy()}
+            tensors = causal.full_forward(decoder.model, _tensor(inputs["ids"]))
+            return {spec.name: tensor.numpy() for spec, tensor in zip(outputs, tensors, strict=True)}
 
         return predict
 
@@ -155,7 +156,7 @@ def _text_generation(request: Request) -> Source:
         reader=reader,
         head=head,
         inputs=head.inputs,
-        outputs=head.outputs(reader),
+        outputs=outputs,
         limits=RequestLimits(max_items=MAX_PROMPTS, max_steps=context),
         examples=split,
         tokenizer=tokenizer.content,
@@ -268,7 +269,7 @@ def _tensor(array: Array) -> torch.Tensor:
 def _in_float64(module: nn.Module, predict_with: Callable[[nn.Module], Predict]) -> Predict:
     """The reference in float64; the copy of the weights is made when it is first asked for."""
 
-    build = cache(lambda: predict_with(copy.deepcopy(module).double()))
+    build = cache(lambda: predict_with(float64_twin(module)))
 
     def predict(arrays: Mapping[str, Array]) -> dict[str, Array]:
         return build()(arrays)

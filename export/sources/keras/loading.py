@@ -51,7 +51,7 @@ def _read_config(path: Path) -> Any:
             if archive.getinfo(CONFIG).file_size > MAX_CONFIG_BYTES:
                 raise ExportError(STAGE, f"{path}: its {CONFIG} has more than {MAX_CONFIG_BYTES >> 20} MiB")
             return json.loads(archive.read(CONFIG))
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, OSError, RecursionError, zipfile.BadZipFile) as error:
         if isinstance(error, ExportError):
             raise
         reason = " ".join(str(error).split())[:200]

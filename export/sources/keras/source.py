@@ -26,6 +26,7 @@ from export.sources.payload import read_payload
 from export.sources.registry import Loaded
 from export.sources.run import exporter_versions
 from export.sources.spec_source import bundle_name, spec_source
+from export.sources.trials import check_sizes
 from export.spec import SeriesPart, Spec, TextPart, parse_spec, read_spec
 from training.keras_models.backend import import_keras
 
@@ -55,6 +56,7 @@ def load(options: Namespace) -> Loaded:
     reference.outputs = adapter.outputs
     predict = predictor(reference, outputs)
     check_scores(head, payload, predict)
+    check_sizes(payload, outputs, predict)
     source = spec_source(
         spec,
         payload,

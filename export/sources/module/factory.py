@@ -63,13 +63,16 @@ def make_module(name: str, keywords: Mapping[str, Any]) -> Made:
     if (folder := os.getcwd()) not in sys.path and "" not in sys.path:  # noqa: PTH109 - as the import system writes it
         sys.path.append(folder)
     try:
-        factory = getattr(importlib.import_module(path), attribute)
-        module = factory(**keywords)
-    except AttributeError as error:
-        raise ValueError(f"{path} has no {attribute}: {_line(error)}") from error
-    # A foreign module may raise anything.
-    except Exception as error:
+        factory = getattr(importlib.import_module(path), attribute, None)
+        module = None if factory is None else factory(**keywords)
+    # A foreign module may raise anything, and may even end the process.
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{name} cannot be made: {type(error).__name__}: {_line(error)}") from error
+    finally:
+        # The paths of the command line are relative to it.
+        os.chdir(folder)
+    if factory is None:
+        raise ValueError(f"{path} has no {attribute}")
     if not isinstance(module, nn.Module):
         raise ValueError(f"{name} gives a {type(module).__name__}, expected a torch.nn.Module")
     parameters, required = _parameters(module)
@@ -103,8 +106,10 @@ def _check_pt2(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()[:MAX_PT2_FILES]
             configs = [json.loads(archive.read(name)) for name in names if name.endswith("_config.json")]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no file of torch.export.save: {error}") from error
+    if not all(isinstance(config, dict) and isinstance(config.get("config", {}), dict) for config in configs):
+        raise ValueError(f"{path} is no file of torch.export.save: one of its parts lists no tensors")
     if not any(name.endswith("/archive_format") for name in names):
         raise ValueError(f"{path} is not in the format that torch.export.save writes since torch 2.9")
     entries = [

@@ -129,6 +129,24 @@ class TableInput(Floating):
         return dict(zip(self.names, tensors, strict=True))
 
 
+class ColumnsInput(Floating):
+    """numbers [B, N] and categories [B, M] -> a tensor [B, 1] for each column, by its name; categories are indices."""
+
+    def __init__(self, part: TablePart) -> None:
+        super().__init__()
+        self.columns = table_columns(part)
+
+    def forward(self, *tensors: Tensor) -> Arguments:
+        by_kind = dict(zip(dict.fromkeys(kind for _, kind, _ in self.columns), tensors, strict=True))
+        return {name: by_kind[kind][:, place : place + 1] for name, kind, place in self.columns}
+
+
+def table_columns(part: TablePart) -> list[tuple[str, str, int]]:
+    """Name, kind and place among the columns of its kind, of the numbers and then of the categories."""
+    named = [(kind, [column.name for column in part.columns if column.kind == kind]) for kind in ("number", "category")]
+    return [(name, kind, place) for kind, names in named for place, name in enumerate(names)]
+
+
 class TensorsInput(nn.Module):
     """The model's own inputs as they are."""
 
@@ -155,6 +173,8 @@ def build_input(spec: Spec, parameters: Sequence[str] | None, names: Sequence[st
         return SeriesInput(part, _first(part.input, parameters, "series"), _extras(part, parameters, (LENGTHS, MASK)))
     if isinstance(part, TextPart):
         return TextInput(_first(part.input, parameters, "ids"), _extras(part, parameters, TEXT_EXTRAS))
+    if isinstance(part, TablePart) and has_columns(part, parameters):
+        return ColumnsInput(part)
     if isinstance(part, TablePart):
         return TableInput(part, _table_names(part, parameters))
     assert isinstance(part, TensorsPart)
@@ -162,6 +182,11 @@ def build_input(spec: Spec, parameters: Sequence[str] | None, names: Sequence[st
         # Names that are no parameters are given by position.
         names = parameters[: len(names)]
     return TensorsInput(names)
+
+
+def has_columns(part: TablePart, parameters: Sequence[str] | None) -> bool:
+    """Whether the model's inputs are the columns themselves."""
+    return parameters is not None and set(parameters) == {column.name for column in part.columns}
 
 
 def _first(declared: str | None, parameters: Sequence[str] | None, default: str) -> str:

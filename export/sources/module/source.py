@@ -26,7 +26,7 @@ from export.sources.payload import Payload, read_payload
 from export.sources.registry import Loaded
 from export.sources.run import exporter_versions
 from export.sources.spec_source import bundle_name, spec_source
-from export.sources.trials import take_items
+from export.sources.trials import check_padding, check_sizes, take_items
 from export.spec import Spec, parse_spec, read_spec
 from service.contract.readers import SeriesReader
 from service.contract.tensors import Specs, to_rows
@@ -45,6 +45,8 @@ def load(options: Namespace) -> Loaded:
     head, outputs = declare_outputs(spec, adapter, payload)
     predict = predictor(adapter, outputs)
     check_scores(head, payload, predict)
+    check_sizes(payload, outputs, predict)
+    check_padding(payload, outputs, predict)
     source = spec_source(
         spec,
         payload,

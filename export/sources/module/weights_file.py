@@ -59,7 +59,7 @@ def _check_keys(module: nn.Module, expected: Mapping[str, Tensor], weights: Mapp
     unexpected = [key for key in weights if key not in expected]
     if not absent and not unexpected:
         return
-    prefix = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in weights)), None)
+    prefix = next((prefix for prefix in PREFIXES if weights and all(key.startswith(prefix) for key in weights)), None)
     if prefix is not None and not any(key.startswith(prefix) for key in expected):
         raise ValueError(f"{path}: all keys start with {prefix!r}, which the module's do not; save them without it")
     counts = f"{len(absent)} missing, {len(unexpected)} unexpected"

@@ -14,19 +14,20 @@ from export.source import Array, Predict
 from export.sources.measure import are_probabilities, check_scores, measure
 from export.sources.module.adapter import Adapter, run_adapter, to_tensors
 from export.sources.module.declared import declare_outputs
-from export.sources.module.inputs import build_input
+from export.sources.module.inputs import build_input, has_columns, table_columns
 from export.sources.module.outputs import build_output
 from export.sources.onnx_file.axes import check_exercised, named_axes
 from export.sources.onnx_file.frozen import check_goldens
-from export.sources.onnx_file.goldens import Goldens, check_count
+from export.sources.onnx_file.goldens import Golden, Goldens, check_count
 from export.sources.onnx_file.graph import ForeignGraph
 from export.sources.onnx_file.items import case_rows, payload_of
 from export.sources.onnx_file.labels import check_attributes, check_label_outputs
 from export.sources.onnx_file.reference import Reference, ReferenceModule
 from export.sources.payload import Payload, wanted_arrays
+from export.sources.trials import check_sizes
 from export.spec import LabelsPart, MultilabelPart, Spec, TablePart, TensorsOutPart, TokenLabelsPart
 from service.contract.heads import Head
-from service.contract.readers import SeriesReader
+from service.contract.readers import CategoryColumn, SeriesReader
 from service.contract.tensors import Specs, to_rows
 
 FLOATS = {"float16", "float32", "float64"}
@@ -49,6 +50,8 @@ def as_payload(goldens: Goldens, spec: Spec) -> Goldens:
     if set(goldens.names) <= set(arrays):
         return goldens
     part, (first, *others) = spec.reader, goldens.names
+    if isinstance(part, TablePart) and has_columns(part, goldens.names):
+        return replace(goldens, names=tuple(arrays), cases=tuple(_joined_columns(part, case) for case in goldens.cases))
     is_same = isinstance(part, TablePart) and all(column.kind == "number" for column in part.columns)
     if not is_same or others:
         required = [name for name, is_required in arrays.items() if is_required]
@@ -58,6 +61,14 @@ def as_payload(goldens: Goldens, spec: Spec) -> Goldens:
         )
     renamed = [replace(case, inputs={"numbers": case.inputs[first]}) for case in goldens.cases]
     return replace(goldens, names=("numbers",), cases=tuple(renamed))
+
+
+def _joined_columns(part: TablePart, case: Golden) -> Golden:
+    """A case with the columns [B, 1] of the graph as numbers and categories."""
+    columns: dict[str, list[Array]] = {}
+    for name, kind, _ in table_columns(part):
+        columns.setdefault("numbers" if kind == "number" else "categories", []).append(case.inputs[name].reshape(-1))
+    return replace(case, inputs={key: np.stack(arrays, axis=1) for key, arrays in columns.items()})
 
 
 def with_output(spec: Spec, graph: ForeignGraph, goldens: Goldens) -> Spec:
@@ -117,6 +128,7 @@ def adapt_graph(spec: Spec, graph: ForeignGraph, goldens: Goldens, reference: Re
         return run_adapter(adapter, {tensor.name: to_rows(inputs[tensor.name], tensor) for tensor in payload.inputs})
 
     check_scores(head, payload, predict_rows)
+    check_sizes(payload, outputs, predict_rows)
     if isinstance(spec.head, LabelsPart):
         check_attributes(graph, spec.head.labels)
         probabilities = (predict_rows(rows)["probabilities"] for rows in case_rows(payload, counts))
@@ -136,13 +148,10 @@ def _counts(goldens: Goldens, payload: Payload) -> list[int]:
 
 def _adapter(spec: Spec, graph: ForeignGraph, payload: Payload, reference: Reference) -> Adapter:
     graph_names, names = [value.name for value in graph.inputs], [tensor.name for tensor in payload.inputs]
-    if texts := [value.name for value in graph.inputs if value.dtype == "string"]:
-        raise ValueError(
-            f"the graph reads strings ({texts[0]!r}), which only a reader and a head of kind tensors serve"
-        )
+    texts = _texts(spec, graph)
     has_state = isinstance(payload.reader, SeriesReader) and payload.reader.state is not None
     adapter = Adapter(
-        ReferenceModule(graph, reference),
+        ReferenceModule(graph, reference, texts),
         build_input(spec, graph_names, names),
         build_output(spec),
         inputs=payload.inputs,
@@ -156,10 +165,24 @@ def _arguments(adapter: Adapter, rows: Mapping[str, Array], graph: ForeignGraph)
     """The inputs of the graph that the reader makes of rows, in the dtypes of the graph."""
     with torch.no_grad():
         made = adapter.reader(*to_tensors(adapter, rows))
-    dtypes = {value.name: value.dtype for value in graph.inputs}
-    if absent := [name for name in dtypes if name not in made]:
+    module: Any = adapter.model
+    if absent := [value.name for value in graph.inputs if value.name not in made]:
         raise ValueError(
             f"the graph needs the input {absent[0]!r}, which the reader does not give; it gives {', '.join(made)} (the "
             "keys of [reader] name the graph's own inputs)"
         )
-    return {name: np.ascontiguousarray(made[name].numpy().astype(dtype)) for name, dtype in dtypes.items()}
+    arguments: dict[str, Array] = module.inputs({value.name: made[value.name] for value in graph.inputs})
+    return arguments
+
+
+def _texts(spec: Spec, graph: ForeignGraph) -> dict[str, tuple[str, ...]]:
+    """The values of each category that the graph takes as a text. Raises ValueError for another input of texts."""
+    columns = spec.reader.columns if isinstance(spec.reader, TablePart) else ()
+    values = {column.name: column.values for column in columns if isinstance(column, CategoryColumn)}
+    for value in graph.inputs:
+        if value.dtype == "string" and value.name not in values:
+            raise ValueError(
+                f"the graph reads strings ({value.name!r}), which only a table with a category of this name, or a "
+                "reader and a head of kind tensors serve"
+            )
+    return values

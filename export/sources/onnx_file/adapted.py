@@ -7,6 +7,7 @@ import onnx
 from onnx import helper
 
 from export.graph.adapters import (
+    column_inputs,
     head_outputs,
     image_inputs,
     renamed,
@@ -17,6 +18,7 @@ from export.graph.adapters import (
 )
 from export.graph.node_builder import MIN_OPSET, NodeBuilder
 from export.sources.module.adapter import Adapter
+from export.sources.module.inputs import ColumnsInput
 from export.sources.onnx_file.graph import ForeignGraph, Value, prune
 from export.spec import ImagePart, SeriesPart, Spec, TablePart, TextPart
 from service.contract.tensors import Specs
@@ -41,8 +43,8 @@ def adapted_graph(graph: ForeignGraph, spec: Spec, adapter: Adapter, inputs: Spe
         )
     model = renamed(graph.model, OWN)
     before, behind = NodeBuilder(BEFORE), NodeBuilder(BEHIND)
-    made = _own_inputs(before, spec, adapter)
     values = {value.name: value for value in graph.inputs}
+    made = _own_inputs(before, spec, adapter, {name: value.dtype for name, value in values.items()})
     for name, value in values.items():
         before.nodes.append(_cast(made[name], OWN + name, value.dtype))
     chosen = _head_nodes(behind, graph, spec, adapter)
@@ -56,7 +58,7 @@ def adapted_graph(graph: ForeignGraph, spec: Spec, adapter: Adapter, inputs: Spe
     return model.SerializeToString(deterministic=True)
 
 
-def _own_inputs(build: NodeBuilder, spec: Spec, adapter: Adapter) -> dict[str, str]:
+def _own_inputs(build: NodeBuilder, spec: Spec, adapter: Adapter, dtypes: dict[str, str]) -> dict[str, str]:
     """The graph's own inputs by the names of the values that are made for them."""
     part, reader = spec.reader, adapter.reader
     names: Any = getattr(reader, "names", ())
@@ -67,6 +69,8 @@ def _own_inputs(build: NodeBuilder, spec: Spec, adapter: Adapter) -> dict[str, s
             return series_inputs(build, part, str(reader.name), _extras(reader))
         case TextPart():
             return text_inputs(build, str(reader.name), _extras(reader))
+        case TablePart() if isinstance(reader, ColumnsInput):
+            return column_inputs(build, part, dtypes)
         case TablePart():
             return table_inputs(build, part, names)
     return dict(zip(names, (tensor.name for tensor in adapter.inputs), strict=True))
@@ -102,6 +106,8 @@ def _float32(build: NodeBuilder, value: Value) -> str:
 
 def _cast(source: str, target: str, dtype: str) -> onnx.NodeProto:
     """A node that gives an input of the graph its own type; of the same type already, it changes nothing."""
+    if dtype == "string":
+        return helper.make_node("Identity", [source], [target])
     kind = value_info(target, dtype, ()).type.tensor_type.elem_type
     return helper.make_node("Cast", [source], [target], to=kind)
 

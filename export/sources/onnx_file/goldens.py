@@ -65,6 +65,8 @@ def read_goldens(
 def check_count(goldens: Goldens, counts: Iterable[int], *, is_batched: bool = True) -> None:
     """Raise ValueError unless the cases hold enough items, in batches of two sizes. A count is the items of a case."""
     sizes = list(counts)
+    if 0 in sizes:
+        raise ValueError(f"{goldens.path} holds no items in case {goldens.cases[sizes.index(0)].number}")
     if sum(sizes) < MIN_ITEMS:
         raise ValueError(f"{goldens.path} holds {sum(sizes)} items, expected {MIN_ITEMS} or more that differ")
     if is_batched and len(set(sizes)) < 2:

@@ -23,7 +23,7 @@ MIN_LEAD = 1e-5
 
 def check_attributes(graph: ForeignGraph, labels: Sequence[str]) -> None:
     """Raise ValueError if a node of the graph has the labels of the spec, or some of them, in another order."""
-    for found in _node_labels(graph.model.graph):
+    for found in node_labels(graph.model.graph):
         if len(found) == len(labels):
             _check_order(graph.path, labels, found)
 
@@ -60,7 +60,7 @@ def check_label_outputs(
                 )
 
 
-def _node_labels(graph: onnx.GraphProto) -> Iterable[list[str]]:
+def node_labels(graph: onnx.GraphProto) -> Iterable[list[str]]:
     """The labels of each classifier, and of each label encoder whose keys are 0, 1, ..."""
     for node in graph.node:
         attributes = {attribute.name: attribute for attribute in node.attribute}

@@ -57,19 +57,30 @@ class Reference:
 class ReferenceModule(nn.Module):
     """The reference as a module that an adapter of a reader and a head can call, by the names of the graph.
 
-    Arguments get the dtypes of the graph; floats that it returns become float32.
+    Arguments get the dtypes of the graph, those of texts are indices of `texts`; floats that it returns become float32.
     """
 
-    def __init__(self, graph: ForeignGraph, reference: Reference) -> None:
+    def __init__(self, graph: ForeignGraph, reference: Reference, texts: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
-        self.dtypes = {value.name: np.dtype(value.dtype) for value in graph.inputs if value.dtype != "string"}
+        self.dtypes = {value.name: value.dtype for value in graph.inputs}
+        self.texts = {name: np.array(values, object) for name, values in texts.items()}
         self.outputs = [value.name for value in graph.outputs if value.dtype != "string"]
         self.reference = reference
 
     def forward(self, **arguments: Tensor) -> dict[str, Tensor]:
-        inputs = {name: value.numpy().astype(self.dtypes[name], copy=False) for name, value in arguments.items()}
-        found = self.reference.run({name: np.ascontiguousarray(array) for name, array in inputs.items()}, self.outputs)
+        found = self.reference.run(self.inputs(arguments), self.outputs)
         return {name: _as_float32(torch.from_numpy(array)) for name, array in found.items()}
+
+    def inputs(self, arguments: Mapping[str, Tensor]) -> dict[str, Array]:
+        """The arguments in the dtypes of the graph."""
+        arrays = {name: value.numpy() for name, value in arguments.items()}
+        typed = {
+            name: self.texts[name][array]
+            if self.dtypes[name] == "string"
+            else array.astype(self.dtypes[name], copy=False)
+            for name, array in arrays.items()
+        }
+        return {name: np.ascontiguousarray(array) for name, array in typed.items()}
 
 
 def _as_float32(tensor: Tensor) -> Tensor:

@@ -10,16 +10,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-import numpy as np
-
 from service.contract.heads import LanguageModelHead
-from service.engine.context import RequestContext
+from service.engine.generation.events import FinishReason
 from service.engine.generation.logits import Logits, NotFiniteLogitsError
 from service.engine.generation.prefix_cache import PrefixCache, read_chunk
-from service.engine.generation.queueing import GenerationQueue
-from service.engine.generation.sampler import TokenLogprob, sample_rows
+from service.engine.generation.sampler import TokenLogprob
 from service.engine.generation.scheduler import DecodeBatch, Scheduler
-from service.engine.generation.sequence import FinishReason, RowStatus, SequenceState
+from service.engine.generation.sequence import RowStatus, SequenceState, sample_next
 from service.engine.generation.stream import Delivery, deliver_all
 from service.engine.limits import Limits
 from service.engine.metrics import GenerationCounters
@@ -28,6 +25,8 @@ from service.manifest import Manifest
 
 # A quantum that has waited this long goes before all other work.
 INTER_TOKEN_TARGET_S = 0.02
+# A stream that gets tokens faster than this has several in one event, but never waits for its first one.
+STREAM_INTERVAL_S = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +44,21 @@ class DecodeLoop:
         self._prefixes = PrefixCache(limits.prefix_cache_bytes)
         self._scheduler = Scheduler(head, context, max_rows=limits.max_generations, max_bytes=limits.kv_cache_bytes)
         self._quanta: deque[DecodeBatch | SequenceState] = deque()  # what is left of the step
-        self._queue = GenerationQueue(limits)
         self._lock = threading.Lock()
         self._arrivals: list[SequenceState] = []
         self._is_active = False
         self._deliveries: list[Delivery] = []
+        self.durations_s: deque[float] = deque(maxlen=64)  # of recent rows, from their start to their end
         self.due = 0.0  # on the clock of `time.monotonic`
 
-    def submit(self, rows: Sequence[SequenceState], context: RequestContext) -> bool:
-        """Add rows; returns true if the executor has to be told that there is work. Raises EkibenError overloaded."""
+    @property
+    def num_rows(self) -> int:
+        """Rows that are generated or wait."""
+        return len(self._arrivals) + len(self._scheduler.waiting) + self._scheduler.num_running
+
+    def submit(self, rows: Sequence[SequenceState]) -> bool:
+        """Add rows; returns true if the executor has to be told that there is work."""
         with self._lock:
-            num_ahead = len(self._arrivals) + len(self._scheduler.waiting) + self._scheduler.num_running
-            self._queue.check(len(rows), num_ahead, context)
             self._arrivals += rows
             was_active, self._is_active = self._is_active, True
             self.due = self.due if was_active else time.monotonic() + INTER_TOKEN_TARGET_S
@@ -139,30 +141,19 @@ class DecodeLoop:
 
     def _sample(self, rows: Sequence[SequenceState], logits_BV: Logits) -> None:
         """Sample one token for each row, and end the rows that are complete or that fail."""
-        tokens: list[TokenLogprob] | None = None
-        while tokens is None:
-            try:
-                tokens = sample_rows(logits_BV, [row.sampler for row in rows], [row.position for row in rows])
-            except NotFiniteLogitsError as error:
-                self._end(rows[error.row], error=self._not_finite())
-                rows = [row for i, row in enumerate(rows) if i != error.row]
-                logits_BV = np.delete(logits_BV, error.row, axis=0)
-            except Exception as error:  # noqa: BLE001 - it may belong to one row
-                if len(rows) == 1:
-                    self._end(rows[0], error=self._failure(error))
-                    return
-                for i, row in enumerate(rows):
-                    self._sample([row], logits_BV[i : i + 1])
-                return
+        tokens = sample_next(rows, logits_BV)
         now = time.monotonic()
-        self._counters.generated_tokens += len(rows)
         for row, token in zip(rows, tokens, strict=True):
+            if isinstance(token, Exception):
+                self._end(row, error=self._failure(token))
+                continue
+            self._counters.generated_tokens += 1
             latency = self._counters.inter_token_s if row.detokenizer.ids else self._counters.first_token_s
             latency.add(now - row.last_token_at)
             row.last_token_at = now
-            self._append(row, token)
+            self._append(row, token, now)
 
-    def _append(self, row: SequenceState, token: TokenLogprob) -> None:
+    def _append(self, row: SequenceState, token: TokenLogprob, now: float) -> None:
         try:
             reason = row.append(token)
         except BaseException as error:  # noqa: BLE001 - a panic of the tokenizer's library is no Exception
@@ -170,13 +161,13 @@ class DecodeLoop:
             return
         if reason is not None:
             self._end(row, reason=reason)
-        elif row.sink.is_streamed and row.has_text:
+        elif row.sink.is_streamed and row.has_text and now >= row.next_event_at:
+            row.next_event_at = now + STREAM_INTERVAL_S
             self._deliver(row)
 
     def _end(self, row: SequenceState, *, reason: FinishReason | None = None, error: EkibenError | None = None) -> None:
         self._scheduler.remove(row)
-        with self._lock:
-            self._queue.record(time.monotonic() - row.started_at)
+        self.durations_s.append(time.monotonic() - row.started_at)
         self._counters.finished[reason or (error.slug if error else "abort")] += 1
         self._deliver(row, reason, error)
 
@@ -198,8 +189,7 @@ class DecodeLoop:
             deliver_all(self._deliveries)
             self._deliveries = []
 
-    def _not_finite(self) -> EkibenError:
-        return EkibenError("not-finite", f"{self._version}: {not_finite_item('logits')}")
-
     def _failure(self, error: Exception) -> EkibenError:
+        if isinstance(error, NotFiniteLogitsError):
+            return EkibenError("not-finite", f"{self._version}: {not_finite_item('logits')}")
         return EkibenError("internal", f"{self._version}: generation failed: {error}")

@@ -3,24 +3,20 @@
 Invariant: the tokens of a row depend only on its prompt, its parameters and its choice.
 """
 
-from asyncio import AbstractEventLoop
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from time import monotonic
-from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from service.engine.generation.detokenizer import Decode, IncrementalDetokenizer
+from service.engine.generation.events import EventSink, FinishReason, GenerationEvent, GenerationParams
 from service.engine.generation.kv_cache import RowCache, cache_capacity
 from service.engine.generation.logits import Logits, log_probabilities
-from service.engine.generation.sampler import RowSampler, Sampling, TokenLogprob
+from service.engine.generation.sampler import RowSampler, TokenLogprob, sample_rows
 from service.engine.sessions.session import Session
 from service.errors import EkibenError
-
-FinishReason = Literal["stop", "length"]
 
 
 class RowStatus(Enum):
@@ -28,50 +24,6 @@ class RowStatus(Enum):
     PREFILLING = auto()
     DECODING = auto()
     FINISHED = auto()
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationParams:
-    """Parameters for each prompt of a request; `stops` and `stop_ids` end a completion and are not part of its text.
-
-    `num_logprobs` asks for the log probability of each token and of that many most probable ones, `prompt_logprobs` for
-    those of the prompt's tokens as well.
-    """
-
-    max_tokens: int
-    sampling: Sampling
-    stops: tuple[str, ...] = ()
-    stop_ids: frozenset[int] = frozenset()
-    num_logprobs: int | None = None
-    prompt_logprobs: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GenerationEvent:
-    """What one step has added to a row: whole characters, and the tokens since the last event of the row.
-
-    The last event of a row has a reason or an error. Its tokens include those of a stop string, but no stop id.
-    """
-
-    index: int
-    text: str
-    tokens: tuple[TokenLogprob, ...]
-    finish_reason: FinishReason | None = None
-    error: EkibenError | None = None
-
-    @property
-    def is_last(self) -> bool:
-        return self.finish_reason is not None or self.error is not None
-
-
-class EventSink(Protocol):
-    """The request of a row."""
-
-    loop: AbstractEventLoop
-    is_streamed: bool  # otherwise it needs only the last event of the row
-
-    def deliver(self, event: GenerationEvent) -> None:
-        """Receive an event on the event loop."""
 
 
 class SequenceState:
@@ -107,6 +59,7 @@ class SequenceState:
         self.cache: RowCache | None = None  # while the prompt is read
         self.prompt_logprobs: list[TokenLogprob] = []  # from the second token on
         self.started_at = self.last_token_at = monotonic()  # its arrival, until it starts
+        self.next_event_at = 0.0
         self.detokenizer = IncrementalDetokenizer(decode, params.stops)
         self.sampler = RowSampler(
             params.sampling, prompt=prompt, choice=choice, stop_ids=params.stop_ids, num_logprobs=params.num_logprobs
@@ -157,3 +110,13 @@ class SequenceState:
         )
         self._text, self._tokens = "", []
         return event
+
+
+def sample_next(rows: Sequence[SequenceState], logits_BV: Logits) -> list[TokenLogprob | Exception]:
+    """Sample the next token of each row; an error belongs to the row for which it is returned."""
+    try:
+        return [*sample_rows(logits_BV, [row.sampler for row in rows], [row.position for row in rows])]
+    except Exception as error:  # noqa: BLE001 - see above
+        if len(rows) == 1:
+            return [error]
+        return [result for i, row in enumerate(rows) for result in sample_next([row], logits_BV[i : i + 1])]

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from service.engine.context import RequestContext
+from service.engine.generation.events import EventSink, FinishReason, GenerationEvent
 from service.engine.generation.sampler import TokenLogprob
-from service.engine.generation.sequence import EventSink, FinishReason, GenerationEvent, SequenceState
+from service.engine.generation.sequence import SequenceState
 from service.errors import EkibenError, deadline_passed
 
 

@@ -48,13 +48,18 @@ class Session:
         threads: int = 1,
         data: DataFile | None = None,
         prepack: bool = False,
+        keep_memory: bool = True,
     ) -> None:
-        """`data` holds the weights that are not in `model`; only `prepack` lets this session make copies of them."""
+        """`data` holds the weights that are not in `model`; only `prepack` lets this session make copies of them.
+
+        With `keep_memory`, the memory of activations is kept for the next run, which is quicker.
+        """
         self.manifest = manifest
         self.device: Device = device
         self._where = f"{manifest.name}/{manifest.version}"
         require_provider(device)
         options = onnx_options(device, threads, os.devnull if data is None else str(data.path.parent))
+        options.enable_cpu_mem_arena = keep_memory
         try:
             weights = () if data is None else share_weights(options, model, data, device=device, prepack=prepack)
             self._session = ort.InferenceSession(model, options, providers=PROVIDERS[device])

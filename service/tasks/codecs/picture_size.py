@@ -45,8 +45,8 @@ def size_error(height: int, width: int, spec: ImageSpec, limits: RequestLimits |
         else:
             assert limits is not None, "a free axis has bounds"
             bounds = limits.axis_range(axis)
-            is_accepted &= bounds.min <= size <= bounds.max
-            accepted.append(f"{bounds.min} to {bounds.max}")
+            is_accepted &= size in bounds
+            accepted.append(str(bounds))
     if is_accepted:
         return None
     return f"expected an image of {' x '.join(accepted)} pixels (height x width), got {height} x {width}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from service.contract.heads import LanguageModelHead
 from service.engine.context import RequestContext
 from service.engine.generation.detokenizer import INCOMPLETE, TokenDecoder
-from service.engine.generation.sequence import GenerationEvent, GenerationParams
+from service.engine.generation.events import GenerationEvent, GenerationParams
 from service.engine.generation.stream import Completion, Generation, RowFailedError, complete
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.engine.context import RequestContext
+from service.engine.generation.events import FinishReason
 from service.engine.generation.sampler import TokenLogprob
-from service.engine.generation.sequence import FinishReason
 from service.engine.generation.stream import Completion, Generation
 from service.engine.runner import Runner
 from service.tasks.body import JsonObject

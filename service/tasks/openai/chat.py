@@ -8,8 +8,8 @@ from tokenizers import Tokenizer
 
 from service.contract.heads import ChatTemplate, LanguageModelHead
 from service.engine.context import RequestContext
+from service.engine.generation.events import GenerationParams
 from service.engine.generation.sampler import TokenLogprob
-from service.engine.generation.sequence import GenerationParams
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.errors import EkibenError, Fault

@@ -6,8 +6,8 @@ from pydantic import ConfigDict, Field
 from tokenizers import Tokenizer
 
 from service.engine.context import RequestContext
+from service.engine.generation.events import GenerationParams
 from service.engine.generation.sampler import TokenLogprob
-from service.engine.generation.sequence import GenerationParams
 from service.engine.runner import Runner
 from service.engine.sessions.model import Model
 from service.tasks.body import JsonObject

@@ -1,8 +1,10 @@
 """The card reports the measurements in well-formed tables."""
 
 import re
+from dataclasses import replace
 
 from export.bundle.card import card_files, render_card
+from export.gates.golden.gate import NUM_HEAVY_MUTANTS, NUM_MUTANTS
 from export.gates.proof import prove
 from tests.export.conftest import Candidates, Proofs
 
@@ -50,6 +52,22 @@ def test_the_card_shows_the_mutation_score(candidates: Candidates, proofs: Proof
     score = proofs("tiny-lstm").goldens.score
     text = render_card(candidates("tiny-lstm"), proofs("tiny-lstm"), pictures=[], samples="")
     assert f"| {score.mutants} | {score.killed_at_export} | {score.killed_at_load} |" in text
+
+
+def test_the_card_of_a_large_model_says_that_fewer_mutants_were_tried(candidates: Candidates, proofs: Proofs) -> None:
+    candidate, proof = candidates("tiny-lstm"), proofs("tiny-lstm")
+    adopted = replace(candidate, source=replace(candidate.source, run=None))
+    for num_drawn, sentence in {
+        NUM_MUTANTS: "",
+        NUM_HEAVY_MUTANTS: "Only 24 were tried instead of 120, because each takes long on a model of this size.",
+        7: "Only 7 were tried instead of 120, because the graph admits no more.",
+        0: "None was tried, because the graph stores nothing that could be changed.",
+    }.items():
+        tried = replace(proof, goldens=replace(proof.goldens, num_drawn=num_drawn))
+        text = render_card(adopted, tried, pictures=[], samples="")
+        assert sentence in text
+        assert ("tried" in text.partition("## Golden cases")[2].partition("## Invariance")[0]) == bool(sentence)
+    assert proof.goldens.num_drawn == NUM_MUTANTS
 
 
 def test_all_rows_of_a_table_have_as_many_cells_as_its_header(candidates: Candidates, proofs: Proofs) -> None:

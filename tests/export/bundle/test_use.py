@@ -3,9 +3,11 @@
 import pytest
 
 from export.bundle.use import describe_head, describe_use
+from export.candidate import build_candidate
+from export.sources.run import run_source
 from service.contract.heads import LanguageModelHead, ValuesHead
-from tests.export.conftest import Candidates
-from tests.export.tiny_sources import make_candidate
+from tests.export.conftest import Runs
+from tests.export.tiny_sources import make_source
 
 SENTENCES = {
     "tiny-regression": "Takes tensors: `features`. Answers 2 numbers: `price` in EUR, `size`.",
@@ -24,17 +26,18 @@ SENTENCES = {
 
 @pytest.mark.parametrize("name", SENTENCES)
 def test_readers_and_heads_are_told_in_words(name: str) -> None:
-    assert SENTENCES[name] in describe_use(make_candidate(name).manifest)
+    _, source = make_source(name)
+    assert SENTENCES[name] in describe_use(build_candidate(source, b"").manifest)
 
 
-def test_texts_states_and_pictures_are_told(candidates: Candidates) -> None:
+def test_texts_states_and_pictures_are_told(runs: Runs) -> None:
     for name, text in {
         "tiny-text": "Takes texts, in the 18 tokens of its tokenizer.",
         "tiny-tagger": "Takes series of 3 numbers a step, with a state of 1 × 6.",
         "tiny-gan": "Answers a picture of 8 × 8 pixels (height × width), mode L.",
         "tiny-language": "Answers the continuation of a text.",
     }.items():
-        assert text in describe_use(candidates(name).manifest)
+        assert text in describe_use(build_candidate(run_source(runs(name)), b"").manifest)
 
 
 def test_single_things_have_no_plural_and_ends_are_named() -> None:

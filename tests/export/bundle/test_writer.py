@@ -55,15 +55,22 @@ def test_a_new_bundle_needs_no_signature(
         open_bundle(tmp_path / "tiny-rnn" / current_version(tmp_path / "tiny-rnn"))
 
 
-def test_a_bundle_that_the_service_refuses_leaves_no_files(
-    candidates: Candidates, proofs: Proofs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error", [BundleError("refused"), KeyboardInterrupt("refused")], ids=lambda e: type(e).__name__
+)
+def test_a_bundle_that_is_refused_or_interrupted_leaves_no_files(
+    error: BaseException,
+    candidates: Candidates,
+    proofs: Proofs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     candidate, proof = candidates("tiny-rnn"), proofs("tiny-rnn")
     existing = write_bundle(candidate, proof, tmp_path)
     before = read_files(tmp_path)
 
     def fail(folder: Path) -> None:
-        raise BundleError(f"{folder.name}: refused")
+        raise error
 
     monkeypatch.setattr(writer, "open_bundle", fail)
     changed = Candidate(
@@ -71,7 +78,7 @@ def test_a_bundle_that_the_service_refuses_leaves_no_files(
         model=candidate.model,
         manifest=candidate.manifest.model_copy(update={"summary": "Another one."}),
     )
-    with pytest.raises(BundleError, match="refused"):
+    with pytest.raises(type(error), match="refused"):
         write_bundle(changed, proof, tmp_path)
     assert read_files(tmp_path) == before
     assert current_version(tmp_path / "tiny-rnn") == existing.manifest.version

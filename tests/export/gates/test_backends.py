@@ -1,14 +1,18 @@
 """A session fed in chunks computes what one forward pass computes."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from export.gates import backends
 from export.gates.backends import reference_backend, session_backend
-from export.gates.cases import Case
+from export.gates.cases import Case, draw_case
 from tests.export.conftest import Candidates
+from tests.export.tiny_sources import make_candidate
 
 
 @pytest.mark.parametrize("chunks", [[[5, 3]], [[1, 3], [4, 0]], [[2, 1], [1, 1], [2, 1]]], ids=str)
@@ -56,3 +60,24 @@ def test_both_backends_have_the_same_outputs_with_zeros_as_padding(candidates: C
     for name, array in expected.items():
         np.testing.assert_allclose(actual[name], array, atol=5e-5, err_msg=name)
         assert not (array[1, 4:] if name == "logits" else array[1, :, 4:]).any()
+
+
+def test_a_reference_from_elsewhere_computes_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate = make_candidate("tiny-bi-tagger")
+    source, batches = candidate.source, list[int]()
+    case = draw_case(source, candidate.manifest, batch=5, steps=4, items="random", rng=np.random.default_rng(3))
+
+    def predict(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        batches.append(len(next(iter(inputs.values()))))
+        # A module may cut its answer to the longest row that it is given.
+        width = int(inputs["lengths"].max())
+        return {name: array[:, :width] for name, array in source.predict(inputs).items()}
+
+    expected = reference_backend(source)(case)
+    monkeypatch.setattr(backends, "MAX_ELEMENTS", 2 * sum(array[0].size for array in case.inputs.values()))
+    actual = reference_backend(replace(source, predict=predict))(case)
+    assert batches == [2, 2, 1]
+    for name, array in expected.items():
+        assert actual[name].shape == array.shape
+        for row, length in enumerate(case.inputs["lengths"]):
+            np.testing.assert_allclose(actual[name][row, :length], array[row, :length], atol=1e-6)

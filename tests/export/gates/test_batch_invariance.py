@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import onnx
 import pytest
 
@@ -88,6 +89,12 @@ def test_no_strategy_hides_a_leak_of_other_rows(candidates: Candidates, name: st
 def test_a_leak_larger_than_the_tolerance_is_refused(candidates: Candidates) -> None:
     with pytest.raises(ExportError, match=r"invariance: output 'logits' of an item changes at position .* by "):
         certify(leaking(candidates("tiny-lstm"), batch_mean, 1e-1))
+
+
+def test_a_value_that_is_not_finite_agrees_with_none(candidates: Candidates) -> None:
+    infinite = leaking(candidates("tiny-lstm"), lambda graph, _: constant(graph, 1, "float32"), np.inf)
+    with pytest.raises(ExportError, match=r"invariance: output 'logits' of an item changes at position .* by inf"):
+        certify(infinite)
 
 
 def test_a_strategy_must_hold_for_the_golden_cases_too(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,14 @@ def test_the_grid_has_every_batch_and_length_except_the_traced_ones(candidates: 
     assert len(cases) == 2 * len(sizes)
 
 
+def test_a_model_that_takes_long_has_smaller_batches_of_long_rows(candidates: Candidates) -> None:
+    candidate = candidates("tiny-lstm")
+    cases = parity_cases(candidate.source, candidate.manifest, lambda _, steps: 32 // (steps or 1))
+    sizes = {case.inputs["series"].shape[:2] for case in cases}
+    expected = {1: (1, 2, 3, 16), 2: (1, 2, 3, 16), 7: (1, 2, 3), 11: (1, 2, 3)}
+    assert sizes == {(batch, steps) for steps, batches in expected.items() for batch in batches}
+
+
 def test_a_language_model_has_no_large_batches(candidates: Candidates) -> None:
     candidate = candidates("tiny-language")
     limits = candidate.manifest.limits.model_copy(update={"max_steps": 256})

@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -265,21 +266,33 @@ WITHOUT_COUNTERPART = (
 )
 
 
+@pytest.fixture(scope="module")
+def corrupted(candidates: Candidates) -> Callable[[str], Candidate]:
+    """The corrupt candidate, by the name of the corruption."""
+
+    def corrupt(corruption: str) -> Candidate:
+        name, change, _ = CORRUPTIONS[corruption]
+        return change(candidates(name))
+
+    return cache(corrupt)
+
+
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-def test_a_corrupt_export_is_refused_with_the_difference(corruption: str, candidates: Candidates) -> None:
-    name, corrupt, expected = CORRUPTIONS[corruption]
+def test_a_corrupt_export_is_refused_with_the_difference(
+    corruption: str, corrupted: Callable[[str], Candidate]
+) -> None:
+    expected = "weights: " if corruption in WITHOUT_COUNTERPART else CORRUPTIONS[corruption][2]
     with pytest.raises(ExportError) as refusal:
-        prove(corrupt(candidates(name)), lambda stage: None)
+        prove(corrupted(corruption), lambda stage: None)
     print(refusal.value)
-    assert ("weights: " if corruption in WITHOUT_COUNTERPART else expected) in str(refusal.value)
+    assert expected in str(refusal.value)
 
 
 @pytest.mark.parametrize("corruption", WITHOUT_COUNTERPART)
-def test_parity_alone_refuses_other_constants_and_nodes(corruption: str, candidates: Candidates) -> None:
-    name, corrupt, expected = CORRUPTIONS[corruption]
+def test_parity_alone_refuses_other_constants_and_nodes(corruption: str, corrupted: Callable[[str], Candidate]) -> None:
     with pytest.raises(ExportError) as refusal:
-        check_parity(corrupt(candidates(name)))
-    assert expected in str(refusal.value)
+        check_parity(corrupted(corruption))
+    assert CORRUPTIONS[corruption][2] in str(refusal.value)
 
 
 def test_a_graph_serialised_again_passes(candidates: Candidates) -> None:

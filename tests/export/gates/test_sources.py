@@ -119,7 +119,7 @@ def test_a_given_reference_is_called_by_its_name(
     card = (tmp_path / "tiny-unet" / bundle.manifest.version / "card.md").read_text()
     assert "PyTorch" not in card
     assert "The graph came as a file" in card
-    assert "pictures of any × any pixels (height × width), mode L (height from 8 to 20, width from 8 to 16)" in card
+    assert "mode L (height from 8 to 20 in multiples of 4, width from 8 to 16 in multiples of 4)" in card
     with pytest.raises(ExportError) as caught:
         check_requests(with_scaled_weight(sources("tiny-unet")))
     assert "PyTorch" not in str(caught.value)

@@ -5,20 +5,21 @@ import pytest
 
 from export.candidate import Candidate
 from export.mutation.mutant import SINGLE_WEIGHT
-from export.mutation.weights import CHANGES, draw_weight_mutant, patchable_tensors, suitable_tensors
-from service.engine.verification.initializers import tensor_values
+from export.mutation.stored import stored_values
+from export.mutation.weights import CHANGES, draw_weight_mutant, suitable_values
 from tests.export.conftest import Candidates
 
 
 def changed_tensors(candidate: Candidate, kind: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray, str]:
     """The only tensor that differs, before and after, and the mutant's text."""
-    tensors = patchable_tensors(candidate.model)
-    mutant = draw_weight_mutant(candidate, suitable_tensors(candidate)[kind], kind, np.random.default_rng(seed))
+    mutant = draw_weight_mutant(suitable_values(candidate)[kind], kind, np.random.default_rng(seed))
     assert mutant is not None
-    model = mutant.apply(candidate).model
-    pairs = [(tensor_values(candidate.model, tensor), tensor_values(model, tensor)) for tensor in tensors]
-    [(before, after)] = [pair for pair in pairs if not np.array_equal(*pair)]
-    assert len(model) == len(candidate.model)
+    changed = mutant.apply(candidate)
+    pairs = zip(stored_values(candidate), stored_values(changed), strict=True)
+    [(before, after)] = [
+        (one.values, other.values) for one, other in pairs if not np.array_equal(one.values, other.values)
+    ]
+    assert len(changed.model) == len(candidate.model)
     # The end of a slice is too large for a float.
     distance = np.abs(after - before if before.dtype.kind == "i" else after.astype(np.float64) - before)
     assert mutant.size == pytest.approx(distance[np.isfinite(distance)].max(initial=0))
@@ -28,7 +29,7 @@ def changed_tensors(candidate: Candidate, kind: str, seed: int = 0) -> tuple[np.
 @pytest.mark.parametrize("name", ["tiny-picture", "tiny-lstm", "tiny-text", "tiny-prenorm", "tiny-gan"])
 def test_every_applicable_kind_changes_one_tensor(name: str, candidates: Candidates) -> None:
     candidate = candidates(name)
-    kinds = list(suitable_tensors(candidate))
+    kinds = list(suitable_values(candidate))
     assert SINGLE_WEIGHT in kinds
     assert len(kinds) >= 12
     for kind in kinds:
@@ -72,6 +73,6 @@ def test_counts_are_off_by_one(candidates: Candidates) -> None:
     assert text.endswith(("+1 by 1", "-1 by 1"))
 
 
-def test_no_tensor_no_mutant(candidates: Candidates) -> None:
+def test_no_values_no_mutant() -> None:
     assert "gates" in CHANGES
-    assert draw_weight_mutant(candidates("tiny-picture"), [], "gates", np.random.default_rng(0)) is None
+    assert draw_weight_mutant([], "gates", np.random.default_rng(0)) is None

@@ -124,6 +124,23 @@ IMAGES = RNG.integers(0, 256, (9, 4, 6, 3), dtype=np.uint8)
             {"numbers": np.ones((9, 1)), "categories": np.array(["a"] * 8 + ["z"])[:, None]},
             "column 'city' has the value 'z', expected one of a, b",
         ),
+        (
+            {"kind": "series", "channels": 2},
+            {"series": np.ones((9, 5, 2)), "lengths": np.full(9, 1.5)},
+            "lengths are not from 1 to 5",
+        ),
+        (
+            {"kind": "series", "channels": 2},
+            {"series": np.full((9, 5, 2), 1e300)},
+            "series have a number beyond float32",
+        ),
+        (
+            {"kind": "table", "columns": COLUMNS[:1]},
+            {"numbers": np.full((9, 1), "a")},
+            "numbers are <U1, expected numbers",
+        ),
+        ({"kind": "tensors"}, {"x": np.ones(9, complex)}, "x is complex128, expected one of bool, uint8"),
+        ({"kind": "tensors"}, {"x": np.array(["a"] * 9)}, "x is <U1, expected one of bool, uint8"),
         (FREE, {"x": np.ones((9, 2, 4))}, r"x is float64 \[9, 2, 4\], the spec says float32"),
         (FREE, {"x": np.ones((9, 2, 4), np.float32)}, "the one size 4 along the free axis 'points'"),
         (
@@ -147,3 +164,26 @@ def test_a_text_without_tokens_and_other_types_are_refused(tmp_path: Path) -> No
         payload(tmp_path, {"kind": "text"}, {"texts": np.array(["one"] * 8 + [" "])})
     with pytest.raises(ValueError, match="texts are int64, expected an array of str"):
         payload(tmp_path, {"kind": "text"}, {"texts": np.arange(9)})
+
+
+@pytest.mark.parametrize(
+    ("height", "limits", "sentence"),
+    [
+        ([4, 8], {"multiple_of": {"height": 4}}, None),
+        ([3, 8], {"multiple_of": {"height": 4}}, r"its bounds \[3, 8\] are multiples of it, too; say \[4, 8\]"),
+        ([4, 9], {"multiple_of": {"height": 8}}, r"its bounds \[4, 9\] are multiples of it, too; say \[8, 8\]"),
+        ([4, 8], {"multiple_of": {"heigth": 4}}, r"\[limits.multiple_of\] has 'heigth'; .* bounds 'height'"),
+        ([1, 9], {"multiple_of": {"height": 1}}, None),
+        ([3, 9], {"multiple_of": {"height": 3}}, "holds an item of the height 4, the spec says 3 to 9 in multiples"),
+        ([4, 8], {"axes": {"depth": [1, 2]}}, r"\[limits.axes\] has 'depth'; the model has 'height' free"),
+    ],
+)
+def test_multiples_of_a_free_axis(height: list[int], limits: Any, sentence: str | None, tmp_path: Path) -> None:
+    reader = {"kind": "image", "height": height, "width": 6, "mode": "L"}
+    arrays = {"images": IMAGES[..., 0], "images.1": IMAGES[:, :, :, 0].repeat(2, axis=1)}
+    if sentence is None:
+        read = payload(tmp_path, reader, arrays, limits=limits)
+        assert read.limits.axes["height"].multiple_of == limits["multiple_of"]["height"]
+    else:
+        with pytest.raises(ValueError, match=sentence):
+            payload(tmp_path, reader, arrays, limits=limits)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from export.sources.registry import WAYS, load
+from export.sources.registry import WAYS, load, parse_source
 from tests.export.sources.own_model import options, write_own_model
 
 ROOT = Path(__file__).parents[3]
@@ -31,3 +31,10 @@ def test_a_way_in_is_called_with_its_options(tmp_path: Path, monkeypatch: pytest
     loaded = load("module", given)
     assert loaded.source.name == "net"
     assert loaded.graph is None
+
+
+def test_the_words_of_an_export_may_follow_others() -> None:
+    words, command, options = parse_source(["bundles/a", "--seed", "2", "onnx", "m.onnx", "--golden", "g.npz"])
+    assert (words, command) == (["bundles/a", "--seed", "2"], "onnx")
+    assert (options.model, options.golden) == (Path("m.onnx"), Path("g.npz"))
+    assert parse_source(["bundles/a"]) == (["bundles/a"], "", Namespace())

@@ -45,6 +45,7 @@ def test_labels_of_steps_are_padded() -> None:
     ("head", "groups", "sentence"),
     [
         (AB, [[0, 2]], "a target is 2, the labels are 0 to 1"),
+        (AB, [[[0, 1], [1, 0]]], r"targets have the axes \[2, 2\], expected \[items\]"),
         (AB, [["a", "c"]], "the target 'c' is none of the labels a, b"),
         ({"kind": "values", "names": ["x"]}, [[[1.0, 2.0]]], r"targets have the axes \[1, 2\], expected \[items, 1\]"),
         (AB, [[0.0, 0.9]], "a target is 0.9, expected whole numbers"),

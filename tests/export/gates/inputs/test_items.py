@@ -16,7 +16,7 @@ def test_values_are_cut_or_repeated_from_their_beginning() -> None:
 
 def test_sizes_are_those_before_padding(candidates: Candidates) -> None:
     detector, tagger = make_candidate("tiny-detector"), candidates("tiny-tagger")
-    assert item_sizes(detector.source, detector.manifest, 1) == {"height": 12, "width": 10}
+    assert item_sizes(detector.source, detector.manifest, 1) == {"height": 12, "width": 8}
     length = int(tagger.source.examples.inputs["lengths"][3])
     assert item_sizes(tagger.source, tagger.manifest, 3) == {"steps": length}
     picture = candidates("tiny-picture")

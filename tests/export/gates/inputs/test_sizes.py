@@ -51,6 +51,19 @@ def test_drawn_and_clipped_sizes_are_within_the_bounds() -> None:
     assert clip_sizes(one, {"height": 99, "width": 1, "steps": 3}) == {"height": 20, "width": 8}
 
 
+def test_sizes_are_multiples_where_the_axis_says_so() -> None:
+    one, rng = make_candidate("tiny-unet").manifest, np.random.default_rng(0)
+    tried = [
+        *grid_sizes(one),
+        *(sizes for _, sizes in every_size(one, rng)),
+        *(draw_sizes(one, rng) for _ in range(100)),
+        clip_sizes(one, {"height": 9, "width": 15}),
+    ]
+    assert {sizes["height"] for sizes in tried} == {8, 12, 16, 20}
+    assert {sizes["width"] for sizes in tried} == {8, 12, 16}
+    assert tried[-1] == {"height": 8, "width": 16}
+
+
 def test_a_fixed_range_has_one_size() -> None:
     one = manifest()
     fixed = AxisRange(min=9, max=9)

@@ -1,4 +1,4 @@
-"""Graphs of folders, exported once for all tests of a session."""
+"""Graphs of folders, exported once for all tests of a session. The tagger and the embedder have one layer."""
 
 from collections.abc import Callable
 from functools import cache
@@ -21,9 +21,12 @@ FOLDERS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     ),
     "tagger": (
         "token-classification",
-        lambda folder: save(folder, bert("BertForTokenClassification"), wordpiece()),
+        lambda folder: save(folder, bert("BertForTokenClassification", num_hidden_layers=1), wordpiece()),
     ),
-    "embedder": ("feature-extraction", lambda folder: save(folder, bert("BertModel"), wordpiece(padding=24))),
+    "embedder": (
+        "feature-extraction",
+        lambda folder: save(folder, bert("BertModel", num_hidden_layers=1), wordpiece(padding=24)),
+    ),
     "vit": (
         "image-classification",
         lambda folder: save(folder, vit(), ViTImageProcessorPil(size={"height": 16, "width": 16})),

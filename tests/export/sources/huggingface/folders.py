@@ -57,7 +57,7 @@ def characters(*, has_bos: bool = False) -> PreTrainedTokenizerFast:
 
 def bert(kind: str, **settings: Any) -> PreTrainedModel:
     """A BERT for a task, such as "BertForSequenceClassification"."""
-    config = transformers.BertConfig(**SIZES, pad_token_id=0, id2label=LABELS, **settings)
+    config = transformers.BertConfig(**{**SIZES, "pad_token_id": 0, "id2label": LABELS, **settings})
     return randomize(getattr(transformers, kind)(config))
 
 

@@ -4,6 +4,7 @@ import copy
 
 import torch
 
+from export.sources.float64 import float64_twin
 from export.sources.huggingface.causal import full_forward
 from export.sources.huggingface.precision import in_precision_of
 from tests.export.sources.huggingface.folders import llama
@@ -23,6 +24,13 @@ def test_a_model_in_float64_loses_no_digit_to_float32() -> None:
     with torch.no_grad():
         rounded = model(input_ids=IDS).logits
     assert (rounded - logits).abs().max() > 1e-8
+
+
+def test_a_twin_that_converts_its_weights_on_demand_loses_none_either() -> None:
+    model = llama()
+    exact, *_ = full_forward(copy.deepcopy(model).double(), IDS)
+    logits, *_ = full_forward(float64_twin(model, max_copied_bytes=0), IDS)
+    assert torch.equal(logits, exact)
 
 
 def test_a_model_in_float32_is_left_alone() -> None:

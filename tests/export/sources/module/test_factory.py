@@ -73,3 +73,38 @@ def test_other_files_are_no_programs(tmp_path: Path) -> None:
         read_pt2(tmp_path / "m.pt2")
     with pytest.raises(ValueError, match="there is no file"):
         read_pt2(tmp_path / "absent.pt2")
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("import sys\nsys.exit('bye')", "cannot be made: SystemExit: bye"),
+        ("def (", "cannot be made: SyntaxError: "),
+        ("def Net():\n    raise RuntimeError('first\\nsecond')", "cannot be made: RuntimeError: first$"),
+        ("def Net():\n    return None.weight", "cannot be made: AttributeError: 'NoneType' object has no attribute"),
+    ],
+)
+def test_code_that_fails_is_one_sentence(
+    code: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"own_failing_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=f"{name}:Net {sentence}"):
+        make_module(f"{name}:Net", {})
+
+
+def test_the_folder_stays_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_moving_net.py").write_text("import os\nfrom torch.nn import Identity as Net\nos.chdir('/')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    make_module("own_moving_net:Net", {})
+    assert Path.cwd() == tmp_path
+
+
+def test_a_program_whose_parts_are_of_another_type_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
+        archive.writestr("m/archive_format", "pt2")
+        archive.writestr("m/data/weights/model_weights_config.json", "[1]")
+    with pytest.raises(ValueError, match="one of its parts lists no tensors"):
+        read_pt2(tmp_path / "m.pt2")

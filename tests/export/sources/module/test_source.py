@@ -90,6 +90,19 @@ def test_a_forward_that_needs_more_than_the_reader_gives(words: list[str], tmp_p
         load(options(["own_masked_net:Net", *words[1:]]))
 
 
+def test_a_module_that_halves_its_pictures_is_told_what_to_declare(words: list[str], tmp_path: Path) -> None:
+    forward = "self.layers[0](nn.functional.interpolate(nn.functional.max_pool2d(x, 4), scale_factor=4) + x)"
+    (tmp_path / "own_halving_net.py").write_text(CODE.replace("self.layers(x)", f"{forward}[:, :2]"))
+    arrays = {f"x.{i}" if i else "x": np.full((9, 8 + 4 * i, 8), i, np.uint8) for i in range(2)}
+    np.savez(tmp_path / "examples.npz", **arrays)
+    spec = 'reader = { kind = "image", height = [8, 32], width = 8, mode = "L" }\nhead = { kind = "tensors" }\n'
+    (tmp_path / "spec.toml").write_text(spec)
+    with pytest.raises(ValueError, match=r"fails at the height 9, .* say \[limits.multiple_of\] height = 4: "):
+        load(options(["own_halving_net:Net", *words[1:]]))
+    (tmp_path / "spec.toml").write_text(f"{spec}[limits.multiple_of]\nheight = 4\n")
+    assert load(options(["own_halving_net:Net", *words[1:]])).source.limits.axes["height"].multiple_of == 4
+
+
 class TwoOutputs(nn.Module):
     def __init__(self) -> None:
         super().__init__()

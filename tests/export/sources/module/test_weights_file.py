@@ -44,6 +44,7 @@ def test_tied_weights_may_be_stored_once(tmp_path: Path) -> None:
             {"weight": torch.zeros(2, 4), "bias": torch.zeros(2)},
             r"weight has the shape \[2, 4\], the module's has \[2, 3\]",
         ),
+        ({}, r"lacks 'weight' for Linear \(2 missing, 0 unexpected\)"),
         ({"module.weight": torch.zeros(2, 3), "module.bias": torch.zeros(2)}, "all keys start with 'module.'"),
         ({"weight": torch.full((2, 3), torch.nan), "bias": torch.zeros(2)}, "weight holds NaN"),
     ],

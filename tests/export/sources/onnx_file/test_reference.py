@@ -57,7 +57,7 @@ def test_differences_of_every_kind() -> None:
 
 def test_module_gives_arguments_the_dtypes_of_the_graph(tmp_path: Path) -> None:
     path = written(tmp_path, linear())
-    module, case = ReferenceModule(read_graph(path), Reference(path)), linear_case(3)
+    module, case = ReferenceModule(read_graph(path), Reference(path), {}), linear_case(3)
     found = module(X=torch.from_numpy(case["X"]).double())
     assert list(found) == ["label", "scores"]
     assert found["label"].dtype == torch.int64

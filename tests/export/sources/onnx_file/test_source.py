@@ -124,6 +124,46 @@ def unknown_output(folder: Path) -> tuple[Any, str]:
     ), r"\[\[head.outputs\]\] has 'z', the graph gives"
 
 
+def other_output(folder: Path) -> tuple[Any, str]:
+    file = golden(folder, linear_case(9), linear_case(2))
+    spec = (
+        '[reader]\nkind = "tensors"\n[head]\nkind = "tensors"\n[[head.outputs]]\nname = "scores"\ndtype = "float32"\n'
+    )
+    return options(
+        written(folder, linear()), file, spec + 'shape = ["batch", 7]'
+    ), r"scores is float32 \['batch', 7\], the graph gives float32 \[9, 3\]"
+
+
+def empty_case(folder: Path) -> tuple[Any, str]:
+    file = golden(folder, linear_case(9), linear_case(0))
+    return options(written(folder, linear()), file), "holds no items in case 1"
+
+
+def unknown_axis(folder: Path) -> tuple[Any, str]:
+    file = golden(folder, mean_case(5, 4), mean_case(6, 7))
+    spec = '[reader]\nkind = "tensors"\n[head]\nkind = "tensors"\n[limits.axes]\nsteps = [1, 9]'
+    return options(
+        written(folder, mean_of_steps()), file, spec
+    ), r"\[limits.axes\] has 'steps'; the model has 'time' free"
+
+
+def data_outside(folder: Path) -> tuple[Any, str]:
+    """Weights in a file that does not lie beside the graph."""
+    model = linear()
+    [weight] = model.graph.initializer
+    content = weight.raw_data
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for key, text in {"location": "../weights.bin", "offset": "0", "length": str(len(content))}.items():
+        entry = weight.external_data.add()
+        entry.key, entry.value = key, text
+    (folder / "inner").mkdir()
+    (folder / "weights.bin").write_bytes(content)
+    return options(
+        written(folder / "inner", model), golden(folder, linear_case(9), linear_case(2))
+    ), "is no ONNX graph with all its weights: .*outside"
+
+
 def frozen(folder: Path) -> tuple[Any, str]:
     file = golden(folder, mean_case(5, 4), mean_case(6, 7))
     return options(written(folder, mean_of_steps(frozen=4)), file), "because its axis 'time' is frozen"
@@ -156,7 +196,7 @@ def text_input(folder: Path) -> tuple[Any, str]:
     cases = [{"numbers": linear_case(size)["X"], "y": linear_case(size)["X"]} for size in (9, 2)]
     spec = TABLE + 'head = {kind = "embedding"}'
     given = options(written(folder, model_of([node, copy], inputs, outputs)), golden(folder, *cases), spec)
-    return given, r"the graph reads strings \('words'\), which only a reader and a head of kind tensors serve"
+    return given, r"the graph reads strings \('words'\), which only a table with a category of this name, or a reader "
 
 
 REFUSALS: list[Callable[[Path], tuple[Any, str]]] = [
@@ -167,6 +207,10 @@ REFUSALS: list[Callable[[Path], tuple[Any, str]]] = [
     wrong_golden,
     absent_output,
     unknown_output,
+    other_output,
+    empty_case,
+    unknown_axis,
+    data_outside,
     frozen,
     one_size,
     foreign_operator,

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.bundle import Tensors
+from service.engine.generation import loop
 from service.engine.generation.detokenizer import INCOMPLETE
+from service.engine.generation.events import GenerationEvent, GenerationParams
 from service.engine.generation.kv_cache import PREFILL_CHUNK, cache_capacity
 from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
 from service.engine.generation.scheduler import MAX_STEP_TOKENS
-from service.engine.generation.sequence import GenerationEvent, GenerationParams
 from service.engine.generation.stream import Completion, RowFailedError, complete
 from service.engine.limits import Limits
 from service.engine.runner import Runner
@@ -373,9 +374,9 @@ def test_a_request_that_would_wait_past_its_deadline_is_refused(session: Session
 
     async def scenario() -> None:
         await complete(runner.generate(gated, spell, [[1]], params(max_tokens=1)))  # type: ignore[arg-type]
-        loop, _ = runner._loops[id(gated)]
+        decode_loop, _ = runner._loops[id(gated)]
         for _ in range(64):
-            loop._queue.record(20.0)
+            decode_loop.durations_s.append(20.0)
         first = runner.generate(gated, spell, [[1]], params(max_tokens=20))  # type: ignore[arg-type]
         with pytest.raises(EkibenError, match="the maximum at a time is 1") as caught:
             runner.generate(gated, spell, [[1]], params(), context=runner.new_context(timeout_s=39.0))  # type: ignore[arg-type]
@@ -388,7 +389,12 @@ def test_a_request_that_would_wait_past_its_deadline_is_refused(session: Session
     runner.close()
 
 
-def test_events_hold_what_each_step_adds_and_end_once(session: Session, runner: Runner) -> None:
+@pytest.mark.parametrize(("interval_s", "num_events"), [(0.0, range(11, 21)), (60.0, range(2, 3))])
+def test_events_hold_what_was_added_and_end_once(
+    session: Session, runner: Runner, monkeypatch: pytest.MonkeyPatch, interval_s: float, num_events: range
+) -> None:
+    """The first token is an event at once; then an event holds the tokens of an interval."""
+    monkeypatch.setattr(loop, "STREAM_INTERVAL_S", interval_s)
     how = params(max_tokens=20, stops=("jj",))
 
     async def scenario() -> list[GenerationEvent]:
@@ -401,7 +407,9 @@ def test_events_hold_what_each_step_adds_and_end_once(session: Session, runner: 
         assert [event.is_last for event in row] == [False] * (len(row) - 1) + [True]
         assert "".join(event.text for event in row) == completion.text
         assert tuple(token for event in row for token in event.tokens) == completion.tokens
-        assert len(row) > len(completion.tokens) / 2
+        assert len(row[0].tokens) == 1
+        if len(completion.tokens) == 20:
+            assert len(row) in num_events
 
 
 def test_the_deadline_ends_every_row_and_keeps_its_text(session: Session) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from service.engine.generation.events import GenerationParams
 from service.engine.generation.sampler import Sampling, TokenLogprob
-from service.engine.generation.sequence import GenerationParams, SequenceState
+from service.engine.generation.sequence import SequenceState
 from service.errors import EkibenError
 
 CONTEXT = 12

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from service.engine.context import RequestContext
-from service.engine.generation.sequence import GenerationEvent
+from service.engine.generation.events import GenerationEvent
 from service.engine.generation.stream import Generation, RowFailedError, complete, deliver_all
 from service.errors import EkibenError
 

@@ -140,6 +140,18 @@ def test_a_provider_that_takes_no_nodes_is_refused(bundles: dict[str, Bundle], m
     assert Session(bundle.model, manifest=bundle.manifest, device="cuda").provider == "AzureExecutionProvider"
 
 
+def test_a_session_that_frees_its_activations_gives_the_same_bits(
+    bundles: dict[str, Bundle], sessions: dict[str, Session]
+) -> None:
+    for name, bundle in bundles.items():
+        session = Session(bundle.model, manifest=bundle.manifest, device="cpu", keep_memory=False)
+        assert not session._session.get_session_options().enable_cpu_mem_arena
+        assert sessions[name]._session.get_session_options().enable_cpu_mem_arena
+        inputs = example_inputs(name)
+        for output, array in sessions[name].run(inputs).items():
+            assert session.run(inputs)[output].tobytes() == array.tobytes()
+
+
 def test_threads_can_share_a_session(sessions: dict[str, Session]) -> None:
     session = sessions["text-classifier"]
     inputs = [example_inputs("text-classifier", batch=1 + seed % 4, seed=seed) for seed in range(64)]

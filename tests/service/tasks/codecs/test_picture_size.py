@@ -88,3 +88,11 @@ def test_one_edge_may_be_free() -> None:
     detail = "expected an image of 3 x 2 to 6 pixels (height x width), got"
     assert size_error(4, 6, spec, limits) == f"{detail} 4 x 6"
     assert size_error(3, 7, spec, limits) == f"{detail} 3 x 7"
+
+
+def test_a_free_size_may_have_to_be_a_multiple() -> None:
+    spec = ImageSpec(height=None, width=6, mode="L")
+    limits = RequestLimits(max_items=1, axes={"height": AxisRange(min=8, max=64, multiple_of=4)})
+    assert size_error(12, 6, spec, limits) is None
+    expected = "expected an image of 8 to 64 in multiples of 4 x 6 pixels (height x width), got 10 x 6"
+    assert size_error(10, 6, spec, limits) == expected

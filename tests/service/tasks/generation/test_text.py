@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from service.engine.generation.events import GenerationParams
 from service.engine.generation.sampler import Sampling
-from service.engine.generation.sequence import GenerationParams
 from service.engine.generation.stream import Completion
 from service.engine.limits import Limits
 from service.engine.runner import Runner
