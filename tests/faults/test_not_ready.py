@@ -162,9 +162,9 @@ async def classify(runner: Runner, session: Session) -> None:
 
 
 async def generate(runner: Runner, session: Session) -> None:
-    """A prompt of 7 tokens and three steps after it."""
+    """Seven prompts, which share their steps."""
     sampling = Sampling(seed=0, temperature=0.0, top_k=0, top_p=1.0)
-    await complete(runner.generate(session, str, [range(7)], GenerationParams(max_tokens=4, sampling=sampling)))
+    await complete(runner.generate(session, str, [[3]] * 7, GenerationParams(max_tokens=4, sampling=sampling)))
 
 
 @pytest.mark.parametrize(

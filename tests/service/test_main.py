@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.serving import ROOT, environment, free_port
-from tests.service.bundles import NAMES
 from tests.service.engine.sessions.test_device import no_gpu_build
 from tests.service.hosts import GRANIAN, running_server
 
@@ -70,5 +69,5 @@ def test_workers_log_when_a_model_is_ready(served_bundles: Path, tmp_path: Path)
         pass
     line = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} INFO (\d+) service\.\S+: (\S+) [0-9a-f]{12} READY on "
     said = re.findall(line, (tmp_path / "log").read_text(), re.MULTILINE)
-    assert {name for _, name in said} == set(NAMES.values())
+    assert {name for _, name in said} == {folder.name for folder in served_bundles.iterdir()}
     assert str(host.process.pid) not in {pid for pid, _ in said}

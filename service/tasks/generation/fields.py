@@ -73,10 +73,11 @@ def read_prompts(prompt: Any, manifest: Manifest, *, takes_ids: bool = False) ->
     else:
         kinds = "a text, a list of texts, token ids or lists of those" if takes_ids else "a text or a list of texts"
         raise type_fault("/prompt", kinds, prompt)
-    if takes_ids:
-        for pointer, item in prompts.items():
-            if isinstance(item, list):
-                _check_ids(item, pointer, manifest)
+    for pointer, item in prompts.items():
+        if isinstance(item, list):
+            if not takes_ids:
+                raise type_fault(pointer, "a text", item)
+            _check_ids(item, pointer, manifest)
     return prompts
 
 

@@ -26,7 +26,7 @@ def test_name_resolves_to_its_current_version(served_bundles: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "", "@abc"])
 def test_unknown_name_error_lists_the_bundles(name: str, served_bundles: Path) -> None:
-    with pytest.raises(ScoringError, match="available: tiny-images, tiny-letters"):
+    with pytest.raises(ScoringError, match="available: tiny-chat, tiny-images, tiny-letters"):
         resolve_version(name, served_bundles)
 
 

@@ -82,7 +82,7 @@ def test_without_a_shared_folder_the_service_serves_and_says_so_once(
 def test_the_folder_of_the_workers_ends_with_the_master(served_bundles: Path, tmp_path: Path) -> None:
     with running_server(GRANIAN, served_bundles, tmp_path, TMPDIR=str(tmp_path)) as host:
         (folder,) = tmp_path.glob("ekiben-*")
-        assert len(list(folder.glob("*.outcome"))) == 6
+        assert len(list(folder.glob("*.outcome"))) == len(list(served_bundles.iterdir()))
         assert f"-{host.process.pid}-" in folder.name
     assert list(tmp_path.glob("ekiben-*")) == []
 

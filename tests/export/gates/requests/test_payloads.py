@@ -33,7 +33,8 @@ def test_a_scaled_picture_is_sent_in_another_size() -> None:
 
 def test_a_picture_of_free_size_is_sent_without_padding() -> None:
     one = item(make_candidate("tiny-detector"), 1)
-    assert one.inputs["images"].shape == (12, 10, 3)
+    # The largest declared height, and a width between that is a multiple of what it may be.
+    assert one.inputs["images"].shape == (12, 8, 3)
     assert np.array_equal(np.array(one.body, np.uint8), one.inputs["images"])
 
 
