@@ -63,7 +63,7 @@ class ExportProcess:
     def interrupt(self) -> None:
         """Let the process remove what it has not finished, and end it."""
         if self.process.pid is not None and self.process.is_alive():
-            os.kill(self.process.pid, signal.SIGINT)
+            os.kill(self.process.pid, signal.SIGTERM)
         self.end()
 
     def end(self) -> None:
@@ -116,7 +116,8 @@ def child_main(job: ExportJob, bundles: Path, connection: Connection) -> None:
         connection.send(("stage", stage))
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt_once)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it for jobs in the background
+            signal.signal(number, _interrupt_once)
     try:
         from export.pipeline import export_model, export_run  # noqa: PLC0415 - only the child processes import torch
 

@@ -66,6 +66,8 @@ def test_an_interrupt_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # The tests may be a job in the background, where interrupts are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,  # noqa: PLW1509 - no threads here
     )
     while not (tmp_path / "started").exists():
         assert process.poll() is None
