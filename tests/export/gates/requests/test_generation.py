@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import json
 from dataclasses import replace
 from io import BytesIO
 
@@ -69,6 +70,28 @@ def test_a_text_ends_where_the_model_ends_it_and_nowhere_else(candidates: Candid
     shorter = {**completion, "finish_reason": "stop", "tokens": 1, "text": completion["text"][:1]}
     with pytest.raises(MismatchError, match="prompt 0: ends after 1 tokens, PyTorch continues"):
         request.check({"completions": [shorter]})
+
+
+def test_a_text_that_ends_within_a_character_ends_before_it(candidates: Candidates) -> None:
+    candidate = candidates("tiny-prenorm")
+    whole, source = next(prompt_cases(candidate)), candidate.source
+    model_name = candidate.manifest.name
+    text = answer_request_sync(candidate_model(candidate), {"model": model_name, **whole.body})["completions"][0][
+        "text"
+    ]
+    saved = json.loads(source.tokenizer or "")
+    incomplete = {"type": "Replace", "pattern": {"String": text[-1]}, "content": "\N{REPLACEMENT CHARACTER}"}
+    tokenizer = json.dumps({**saved, "decoder": {"type": "Sequence", "decoders": [incomplete, {"type": "Fuse"}]}})
+    # The prompts stay those of the whole characters.
+    examples = replace(source.examples, texts=(whole.body["prompt"] * 16,))
+    cut = replace(candidate, tokenizer=tokenizer, source=replace(source, tokenizer=tokenizer, examples=examples))
+    request = next(prompt_cases(cut))
+    assert request.body == whole.body
+    response = answer_request_sync(candidate_model(cut), {"model": model_name, **request.body})
+    assert response["completions"][0]["text"] == text.replace(text[-1], "\N{REPLACEMENT CHARACTER}").rstrip(
+        "\N{REPLACEMENT CHARACTER}"
+    )
+    request.check(response)
 
 
 def test_a_missing_completion_is_a_mismatch(candidates: Candidates) -> None:
