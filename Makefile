@@ -108,6 +108,7 @@ prove-adopted: $(VENV)/.installed ## export models from elsewhere of a realistic
 prove-generation: export ## compare generated tokens with PyTorch and in company; measure cost and latency (minutes)
 	@$(BIN)/python -m benchmarks.generate.parity
 	@$(BIN)/python -m benchmarks.generate.company
+	@$(BIN)/python -m benchmarks.generate.adopted
 	@$(BIN)/python -m benchmarks.generate.throughput
 	@$(BIN)/python -m benchmarks.generate.latency
 
