@@ -29,6 +29,7 @@ from service.engine.sessions.session import Session
 from training.checkpoint import load_run
 
 NUM_PROMPTS, NUM_TOKENS = 50, 240
+MIN_PROMPTS_ROOM = 16  # tokens of the context for prompts, at least
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def choose_prompts(source: Source) -> tuple[list[list[int]], int]:
     """Return prompts from all over the test text, and the number of tokens after which the longest is full."""
     text, context = source.examples.inputs["ids"].reshape(-1), source.limits.max_steps
     assert context is not None
-    max_tokens = min(NUM_TOKENS, context // 2)
+    max_tokens = min(NUM_TOKENS, context - MIN_PROMPTS_ROOM)
     sizes = np.linspace(1, context - max_tokens, NUM_PROMPTS).astype(int)
     starts = np.linspace(0, text.size - sizes[-1], NUM_PROMPTS).astype(int)
     return [text[start:][:size].tolist() for start, size in zip(starts, sizes, strict=True)], max_tokens
