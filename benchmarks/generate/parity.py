@@ -2,7 +2,7 @@
 
     python -m benchmarks.generate.parity [--runs runs] [--bundles bundles] [--model text-transformer] [--folder FOLDER]
 
-50 prompts of the test text are continued by 240 tokens, or half of a shorter context, all in one company. Their lengths
+50 prompts of the test text are continued by 240 tokens, fewer in a shorter context, all in one company. Their lengths
 are spread from one token to what the context leaves. PyTorch then computes each whole text at once. `--folder` compares
 with a folder of `transformers` instead of a run. Prints how many tokens are the most probable ones, and the largest
 difference of a log probability.
