@@ -24,6 +24,8 @@ from benchmarks.proof.tokenizer_corruptions import corruptions
 from export.candidate import Candidate, build_candidate
 from export.errors import ExportError
 from export.gates.vocabulary.gate import check_vocabulary
+from export.source import Source
+from export.sources.registry import load, parse_source
 from export.sources.run import run_source
 from service.bundle import Bundle, current_version, open_bundle
 from service.engine.sessions.model import create_model
@@ -93,9 +95,18 @@ def corrupted_folder(
     return folder
 
 
+def read_source(folder: Path) -> Source:
+    """The source of a run, or of a Keras model that was trained into the folder."""
+    if not (folder / "model.keras").exists():
+        return run_source(load_run(folder))
+    words = ["--examples", str(folder / "examples.safetensors"), "--spec", str(folder / "spec.toml")]
+    _, command, options = parse_source(["keras", str(folder / "model.keras"), *words])
+    return load(command, options).source
+
+
 def measure(name: str, args: Any) -> tuple[dict[str, int], Escapes]:
     """The number of corruptions and the escapes, by kind."""
-    candidate = build_candidate(run_source(load_run(args.runs / name)), b"")
+    candidate = build_candidate(read_source(args.runs / name), b"")
     source = args.bundles / name / current_version(args.bundles / name)
     bundle = open_bundle(source)
     session = Session(bundle.model, manifest=bundle.manifest, device="cpu")
