@@ -7,7 +7,7 @@ tokenizer.json, and those of the probes of its rules from the tokenizer.
 
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -43,7 +43,8 @@ class TokenCase:
 def choose_cases(content: str, test: Split) -> tuple[TokenCase, ...]:
     """The cases of the tokenizer in this tokenizer.json; the same tokenizer and test split give the same cases."""
     tokenizer = Tokenizer.from_str(content)
-    tokens = list(_single_tokens(tokenizer, read_vocabulary(content)))
+    vocabulary = read_vocabulary(content)
+    tokens = list(_single_tokens(tokenizer, vocabulary))
     words = [text for text, _ in tokens if text.isalpha() and len(text) > 2][:NUM_WORDS]
     words = words or [text for text, _ in tokens if text.isalpha()][:NUM_WORDS] or ["a"]
     # In a text without spaces, an added token would stand out from the words around it.
@@ -53,6 +54,7 @@ def choose_cases(content: str, test: Split) -> tuple[TokenCase, ...]:
         *_test_cases(test),
         *_vocabulary_cases(tokenizer, tokens),
         *_encoded(tokenizer, [*_probes(words), *_characters(), *unspaced, *_byte_sequences(tokenizer)]),
+        *_encoded(tokenizer, list(_names(vocabulary, {text for text, _ in tokens}))),
     ):
         unique.setdefault(case.text, case)
     return tuple(unique.values())
@@ -117,6 +119,11 @@ def _vocabulary_cases(tokenizer: Tokenizer, tokens: Sequence[tuple[str, int]]) -
         rows = tokenizer.encode_batch(joined, add_special_tokens=False)
         text = next((text for text, row in zip(joined, rows, strict=True) if row.ids == ids), None)
         yield from _encoded(tokenizer, [text for text, _ in group] if text is None else [text])
+
+
+def _names(vocabulary: Iterable[str], texts: Container[str]) -> Iterator[str]:
+    """The tokens as tokenizer.json spells them, such as `Ġthe`, unless a token has that text: an added one may."""
+    yield from map(" ".join, _groups([name for name in vocabulary if name not in texts]))
 
 
 def _probes(words: Sequence[str]) -> Iterator[str]:

@@ -112,6 +112,20 @@ def test_byte_pairs_are_used_in_every_byte_and_merge() -> None:
         assert ids_of(Tokenizer.from_str(json.dumps(fewer)), cases) != [case.ids for case in cases]
 
 
+def test_an_added_token_that_is_spelled_as_the_vocabulary_does_gives_other_ids() -> None:
+    """Text rarely holds `Ġin`, the name of the token " in": only a case of the names shows this token."""
+    tokenizer = byte_pairs()
+    cases = choose_cases(tokenizer.to_str(), split_of(tokenizer, TEXTS))
+    names = [name for name in read_vocabulary(tokenizer.to_str()) if name.startswith("Ġ") and len(name) > 1]
+    assert len(names) > 5
+    for name in names:
+        settings = json.loads(tokenizer.to_str())
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+        settings["added_tokens"] = [{"id": 7, "content": name, **flags}]
+        changed = Tokenizer.from_str(json.dumps(settings))
+        assert ids_of(changed, cases) != [case.ids for case in cases]
+
+
 def test_many_tokens_share_a_text() -> None:
     tokenizer = word_tokenizer(WORDS)
     cases = choose_cases(tokenizer.to_str(), split_of(tokenizer, ("in",) * 2))
