@@ -177,4 +177,5 @@ def test_versions_are_replaced_under_load_without_a_failed_or_incorrect_response
         log = (tmp_path / "log").read_text()
     assert (load.failed, load.incorrect) == ([], [])
     assert len(load.expected) == 1 + NUM_SWAPS - len(BROKEN)
-    assert log.count("is still being served") == len(BROKEN) * num_workers
+    # A worker may pass over a version that was replaced before it looked again.
+    assert len(BROKEN) <= log.count("is still being served") <= len(BROKEN) * num_workers
