@@ -58,8 +58,7 @@ def test_a_killed_worker_loses_only_its_own_requests(granian: ServerProcess) -> 
     for future in asking:
         future.result()
     assert sum(began <= killed for began in lost) <= 4  # what was in flight
-    # Or met the socket of a process that was just dying; the system closes it a moment after the process is reaped.
-    assert all(began <= reaped_at + 0.5 for began in lost)
+    assert all(began <= reaped_at for began in lost)  # or met the socket of a process that was just dying
     assert min(time_ for time_ in answered if time_ > killed)
     assert victim.pid not in {child.pid for child in parent.children()}
     assert len(parent.children()) == 2
