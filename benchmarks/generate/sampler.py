@@ -2,8 +2,8 @@
 
     python -m benchmarks.generate.sampler [--rounds 5]
 
-Both sample the same normal logits in turn; each figure is the least of the rounds, the ratio that of eight rows to the
-full sort. The tokens of both must be equal.
+Both sample the same normally distributed logits in turn. Each figure is the minimum over the rounds; the ratio is the
+time of a row among eight, divided by that of the full sort. The tokens of both must be equal.
 """
 
 import argparse

@@ -58,11 +58,12 @@ def read_chunk(row: SequenceState, cache: RowCache, prefixes: PrefixCache, count
     """
     manifest = row.session.manifest
     needs_all = row.params.prompt_logprobs
-    keys = [] if needs_all else chunk_keys(f"{manifest.name}/{manifest.version}", row.prompt)
     if not cache.length:
+        if not needs_all:
+            row.prefix_keys = chunk_keys(f"{manifest.name}/{manifest.version}", row.prompt)
         counters.prompt_tokens += row.prompt.size
-        counters.prefix_queried_tokens += len(keys) * PREFILL_CHUNK
-    before = cache.length
+        counters.prefix_queried_tokens += len(row.prefix_keys) * PREFILL_CHUNK
+    keys, before = row.prefix_keys, cache.length
     for key in keys[before // PREFILL_CHUNK :]:
         chunk = prefixes.get(key)
         if chunk is None:

@@ -57,6 +57,7 @@ class SequenceState:
         self.end = min(len(prompt) + params.max_tokens, context)
         self.max_capacity = cache_capacity(self.end, context)
         self.cache: RowCache | None = None  # while the prompt is read
+        self.prefix_keys: list[bytes] = []  # of the chunks that the prefix cache may hold, from the first chunk on
         self.prompt_logprobs: list[TokenLogprob] = []  # from the second token on
         self.started_at = self.last_token_at = monotonic()  # its arrival, until it starts
         self.next_event_at = 0.0

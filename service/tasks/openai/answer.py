@@ -93,7 +93,7 @@ class OpenAIRequest:
             yield {**head, "choices": [], "usage": self._usage(num_generated)}
 
     def _best_rows(self, prompt: int, completions: Sequence[Completion]) -> list[int]:
-        """Return the rows of a prompt that are returned, the most probable per token first if some are not."""
+        """Choose the completions of one prompt to return: all, or the most probable per token, best first."""
         rows = list(range(prompt * self.text.num_choices, (prompt + 1) * self.text.num_choices))
         if self.num_returned < len(rows):
             rows.sort(key=lambda row: -_mean_logprob(completions[row].tokens))

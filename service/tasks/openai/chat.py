@@ -71,7 +71,7 @@ async def read_chat(
         text=TextRequest(model=model, prompts=rows, pointers=["/messages"], params=params, num_choices=fields.n),
         writer=ChatWriter(tokenizer, with_logprobs=fields.logprobs),
         num_returned=fields.n,
-        include_usage=fields.stream_options is not None and fields.stream_options.include_usage,
+        include_usage=fields.include_usage,
     )
 
 

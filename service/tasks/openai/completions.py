@@ -73,7 +73,7 @@ async def read_completion(
         writer=CompletionWriter(tokenizer, with_logprobs=fields.logprobs is not None),
         num_returned=fields.n,
         echoes=echoes if fields.echo else None,
-        include_usage=fields.stream_options is not None and fields.stream_options.include_usage,
+        include_usage=fields.include_usage,
     )
 
 

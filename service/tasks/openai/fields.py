@@ -61,6 +61,11 @@ class OpenAIFields(SamplingFields):
     stream: bool = Field(default=False, description="answer with server-sent events, the last of which is [DONE]")
     stream_options: StreamOptions | None = None
 
+    @property
+    def include_usage(self) -> bool:
+        """True if the number of tokens follows the chunks of a stream."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
 
 FieldsT = TypeVar("FieldsT", bound=OpenAIFields)
 
