@@ -18,6 +18,11 @@ Slug = Literal[
     "unknown-model",
     "unknown-route",
     "method-not-allowed",
+    # The client may not do this: without a key, with one of too little scope, at another host's name, or too often.
+    "unauthorized",
+    "forbidden",
+    "misdirected",
+    "rate-limited",
     # The model exists, but serves another task.
     "wrong-task",
     "not-ready",

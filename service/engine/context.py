@@ -34,7 +34,7 @@ class RequestContext:
     """One request, from arrival to answer. Times are those of `time.monotonic`, in seconds."""
 
     __slots__ = (
-        "client", "deadline", "has_default_deadline", "is_retry", "permit", "received_at", "route", "timeout_s"
+        "client", "deadline", "has_default_deadline", "is_retry", "model", "permit", "received_at", "route", "timeout_s"
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +47,7 @@ class RequestContext:
         self.deadline = received_at + self.timeout_s
         self.client = client
         self.route = route
+        self.model = ""  # the name of the model that answers, once it is found
         self.is_retry = False  # it comes at the time that an earlier refusal named
         self.permit = UNRESERVED
 

@@ -5,7 +5,7 @@ The framework creates the service after the routes, so a handler receives the pa
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from service.engine.context import RequestContext
 from service.engine.repository.repository import Repository
@@ -15,6 +15,9 @@ from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.errors import problem_response
 from service.http.wire.messages import HttpRequest, Network, Response, StreamedResponse
+
+# What a key may be allowed to do: compute answers; read what is loaded; read metrics; load and unload models.
+Scope = Literal["infer", "models", "metrics", "admin"]
 
 
 class ServiceState(Protocol):
@@ -36,6 +39,7 @@ class ReadRoute:
     name: str  # in the metrics: a path whose variable parts are placeholders
     handle: Callable[[ServiceState, HttpRequest], Awaitable[Response]]
     methods: tuple[str, ...] = ("GET", "HEAD")
+    scope: Scope | None = "models"  # None: everyone may ask
     error_format: Callable[[EkibenError], Response] = problem_response
 
 
@@ -46,6 +50,7 @@ class InferenceRoute:
     name: str
     handle: Callable[[ServiceState, HttpRequest, bytes, RequestContext], Awaitable[Response | StreamedResponse]]
     methods: tuple[str, ...] = ("POST",)
+    scope: Scope = "infer"
     error_format: Callable[[EkibenError], Response] = problem_response
 
 

@@ -53,9 +53,10 @@ class Router:
         if route is None:
             return await self.app(scope, receive, send)
         with suppress(ClientDisconnectedError):
-            response = await self.respond(route, AsgiRequest(scope, receive, send))
+            request = AsgiRequest(scope, receive, send)
+            response = await self.respond(route, request)
             if response is not None:
-                await send_response(send, response, with_body=scope["method"] != "HEAD")
+                await send_response(send, response, request.reply_headers, with_body=scope["method"] != "HEAD")
         return None
 
     def refuse_early(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response | None:

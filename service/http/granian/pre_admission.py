@@ -41,7 +41,7 @@ class PreAdmissionHook:
                 state = self._router.state()
                 refusal = self._router.refuse_early(state, route, request)
                 if refusal is not None:
-                    send_response(watcher.proto, refusal)
+                    send_response(watcher.proto, refusal, request.reply_headers)
                     return
                 request.fetch(state.max_body_bytes)
         except EkibenError:

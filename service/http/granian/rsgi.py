@@ -23,7 +23,10 @@ from service.http.wire.messages import (
 
 
 class RsgiRequest:
-    __slots__ = ("_body", "_headers", "_protocol", "_scope", "_stream", "context", "method", "path", "received_at")
+    __slots__ = (
+        "_body", "_headers", "_protocol", "_scope", "_stream",
+        "context", "method", "path", "received_at", "reply_headers",
+    )  # fmt: skip
 
     def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
         self._scope = scope
@@ -35,6 +38,7 @@ class RsgiRequest:
         self.path = scope.path
         self.received_at = time.monotonic()
         self.context: RequestContext | None = None
+        self.reply_headers: list[tuple[str, str]] = []
 
     @property
     def query(self) -> str:
@@ -91,7 +95,7 @@ class RsgiRequest:
         return disconnected
 
     async def start_stream(self, response: StreamedResponse) -> SendPart:
-        headers = [("content-type", response.content_type), *response.headers]
+        headers = [("content-type", response.content_type), *response.headers, *self.reply_headers]
         transport = self._protocol.response_stream(200, headers)
         self._stream = PacedTransport(transport, server=self._scope.server, client=self._scope.client)
         return self._stream.send_part
@@ -110,15 +114,15 @@ async def answer(router: Router, scope: RsgiScope, protocol: HTTPProtocol, reque
     try:
         response = await router.respond(route, request)
         if response is not None:
-            send_response(protocol, response)
+            send_response(protocol, response, request.reply_headers)
     except ClientDisconnectedError:
         pass
     finally:
         request.drop()
 
 
-def send_response(protocol: HTTPProtocol, response: Response) -> None:
-    headers = [("content-type", response.content_type), *response.headers]
+def send_response(protocol: HTTPProtocol, response: Response, reply_headers: list[tuple[str, str]]) -> None:
+    headers = [("content-type", response.content_type), *response.headers, *reply_headers]
     protocol.response_bytes(response.status, headers, response.body)
 
 

@@ -18,9 +18,9 @@ async def _ready(state: ServiceState, _: HttpRequest) -> Response:
 
 
 ROUTES = (
-    ReadRoute(name="/livez", handle=_live),
-    ReadRoute(name="/healthz", handle=_live),
-    ReadRoute(name="/readyz", handle=_ready),
-    ReadRoute(name="/v2/health/live", handle=_live, error_format=oip_error_response),
-    ReadRoute(name="/v2/health/ready", handle=_ready, error_format=oip_error_response),
+    ReadRoute(name="/livez", handle=_live, scope=None),
+    ReadRoute(name="/healthz", handle=_live, scope=None),
+    ReadRoute(name="/readyz", handle=_ready, scope=None),
+    ReadRoute(name="/v2/health/live", handle=_live, scope=None, error_format=oip_error_response),
+    ReadRoute(name="/v2/health/ready", handle=_ready, scope=None, error_format=oip_error_response),
 )

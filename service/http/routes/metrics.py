@@ -70,4 +70,4 @@ async def _metrics(state: ServiceState, _: HttpRequest) -> Response:
     return Response(CONTENT_TYPE_PLAIN_0_0_4, render_text(samples))
 
 
-ROUTES = (ReadRoute(name="/metrics", handle=_metrics),)
+ROUTES = (ReadRoute(name="/metrics", handle=_metrics, scope="metrics"),)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from service.engine.context import RequestContext
@@ -24,7 +24,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class AsgiRequest:
-    __slots__ = ("_headers", "_receive", "_scope", "_send", "context", "method", "path", "received_at")
+    __slots__ = ("_headers", "_receive", "_scope", "_send", "context", "method", "path", "received_at", "reply_headers")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -36,6 +36,7 @@ class AsgiRequest:
         self.path: str = scope["path"]
         self.received_at = time.monotonic()
         self.context: RequestContext | None = None
+        self.reply_headers: list[tuple[str, str]] = []
 
     @property
     def query(self) -> str:
@@ -77,7 +78,7 @@ class AsgiRequest:
     async def start_stream(self, response: StreamedResponse) -> SendPart:
         headers = [
             (b"content-type", response.content_type.encode()),
-            *((name.encode(), value.encode("latin-1")) for name, value in response.headers),
+            *((name.encode(), value.encode("latin-1")) for name, value in (*response.headers, *self.reply_headers)),
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         return self._send_part
@@ -90,11 +91,13 @@ class AsgiRequest:
         await self._send({"type": "http.response.body", "body": b""})
 
 
-async def send_response(send: Send, response: Response, *, with_body: bool = True) -> None:
+async def send_response(
+    send: Send, response: Response, reply_headers: Sequence[tuple[str, str]] = (), *, with_body: bool = True
+) -> None:
     headers = [
         (b"content-type", response.content_type.encode()),
         (b"content-length", b"%d" % len(response.body)),
-        *((name.encode(), value.encode("latin-1")) for name, value in response.headers),
+        *((name.encode(), value.encode("latin-1")) for name, value in (*response.headers, *reply_headers)),
     ]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body if with_body else b""})

@@ -23,6 +23,10 @@ STATUS: Mapping[Slug, HTTPStatus] = {
     "unknown-model": HTTPStatus.NOT_FOUND,
     "unknown-route": HTTPStatus.NOT_FOUND,
     "method-not-allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "unauthorized": HTTPStatus.UNAUTHORIZED,
+    "forbidden": HTTPStatus.FORBIDDEN,
+    "misdirected": HTTPStatus.MISDIRECTED_REQUEST,
+    "rate-limited": HTTPStatus.TOO_MANY_REQUESTS,
     "wrong-task": HTTPStatus.UNPROCESSABLE_ENTITY,
     "not-ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -77,7 +81,7 @@ def _response(content_type: str, error: EkibenError, first: dict[str, str]) -> R
 
 
 def _retry_headers(error: EkibenError, status: int) -> list[tuple[str, str]]:
-    if status != HTTPStatus.SERVICE_UNAVAILABLE:
+    if status not in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         return []
     seconds = 1.0 if error.retry_after_s is None else error.retry_after_s
     return [("retry-after", str(max(math.ceil(seconds), 1))), ("retry-after-ms", str(math.ceil(seconds * 1e3)))]

@@ -18,7 +18,6 @@ SLUGS: dict[int, Slug] = {
     **{int(status): slug for slug, status in STATUS.items()},
     404: "unknown-route",
     422: "invalid-request",
-    429: "overloaded",
     503: "not-ready",
 }
 

@@ -55,6 +55,7 @@ class HttpRequest(Protocol):
     path: str  # percent-decoded
     received_at: float  # on the clock of `time.monotonic`
     context: RequestContext | None  # set when the request is seen by admission control
+    reply_headers: list[tuple[str, str]]  # of its response, whichever it is, beside those of the response itself
 
     @property
     def query(self) -> str:
