@@ -29,7 +29,7 @@ $(VENV)/.installed: pyproject.toml constraints/dev.txt
 	@touch $@
 
 lock: $(VENV)/.installed ## regenerate constraints/ from pyproject.toml
-	@for name in "serve grpc otel" "gpu ray grpc otel" "ray serve" "dev serve train keras ray"; do \
+	@for name in "serve grpc otel" "gpu ray grpc otel" "ray serve tables sql" "dev serve train keras ray"; do \
 	    set -- $$name; file=$$1; \
 	    $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	        $$(printf -- '--group %s ' $$name) pyproject.toml -o constraints/$$file.txt; done
