@@ -59,10 +59,17 @@ def serving(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: P
 
 @contextlib.contextmanager
 def start(
-    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, timeout_s: float = 120, status: int = 200
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    timeout_s: float = 120,
+    status: int = 200,
+    port: int | None = None,
 ) -> Iterator[ServerProcess]:
     """Like `serving`, but yield the process too, as soon as /readyz answers with `status`."""
-    port = free_port()
+    port = port or free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             ends_with_parent([*command, "--host", "127.0.0.1", "--port", str(port)]),

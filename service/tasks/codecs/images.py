@@ -2,8 +2,9 @@
 
 Invariant: an image is decoded only if its header declares a size that the model takes: exactly that of its input, one
 inside the bounds of its free axes, or up to MAX_PIXELS for a model that declares how images are resized. Metadata is
-bounded in bytes, in number of reads and in inflated size. Images are never reduced in bit depth, scaled only as
-declared, and images with transparent pixels are refused.
+bounded in bytes, in number of reads and in inflated size. Nothing that a decoder would guess or repair is accepted: the
+file must be whole. Images are turned as their orientation says, never reduced in bit depth, scaled only as declared,
+and images with transparent pixels are refused.
 """
 
 import base64
@@ -19,13 +20,17 @@ from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
 from service.contract.readers import ImageSpec
 from service.errors import EkibenError
 from service.manifest import RequestLimits
+from service.tasks.codecs.jpeg_file import check_jpeg
 from service.tasks.codecs.json_arrays import parse_pixels
+from service.tasks.codecs.orientation import upright
 from service.tasks.codecs.picture_size import resize_image, resize_of, size_error
+from service.tasks.codecs.png_file import PngFile, check_png
 from service.tasks.faults import fault, type_fault
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8\xff"
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+ALPHA_MODES = {"LA", "PA", "RGBA"}
 GRID_GAP = 2
 # Noise in the largest encoding takes 6 bytes per pixel.
 MAX_BYTES_PER_PIXEL = 8
@@ -72,12 +77,17 @@ def decode_image(
     try:
         with file_type(_BoundedReads(content)) as image:
             width, height = image.size
-            if detail := size_error(height, width, spec, limits):
+            # The orientation may stand behind the pixels, and may swap height and width.
+            if (detail := size_error(height, width, spec, limits)) and size_error(width, height, spec, limits):
                 raise fault(pointer, detail)
-            if is_fixed:
-                return np.asarray(_convert(image, spec, pointer), np.uint8)
-            _check_num_bytes(content, height, width, pointer)
-            return np.asarray(resize_image(_convert(image, spec, pointer), spec, pointer), np.uint8)
+            if not is_fixed:
+                _check_num_bytes(content, height, width, pointer)
+            _check_depth(image, pointer)
+            png = _check_file(content)
+            converted = upright(_convert(image, png, spec, pointer), image.info)
+            if detail := size_error(converted.height, converted.width, spec, limits):
+                raise fault(pointer, detail)
+            return np.asarray(converted if is_fixed else resize_image(converted, spec, pointer), np.uint8)
     except EkibenError:
         raise
     except Exception as error:  # noqa: BLE001 - on a broken file Pillow raises exceptions of many types
@@ -168,18 +178,34 @@ def _resized(pixels: npt.NDArray[np.uint8], spec: ImageSpec, pointer: str) -> np
     return np.asarray(resize_image(Pillow.fromarray(pixels), spec, pointer), np.uint8)
 
 
-def _convert(image: ImageFile.ImageFile, spec: ImageSpec, pointer: str) -> Pillow.Image:
-    """Return the image in the mode of the spec; refuse what would lose bits or transparency."""
+def _check_file(content: bytes) -> PngFile | None:
+    """Raise ValueError if the file is not whole; return what the pixels of a PNG need."""
+    if content.startswith(PNG_START):
+        return check_png(content)
+    check_jpeg(content)
+    return None
+
+
+def _check_depth(image: ImageFile.ImageFile, pointer: str) -> None:
     if image.mode not in EIGHT_BIT_MODES:
         raise fault(pointer, f"expected 8 bits per channel, got Pillow mode {image.mode}")
     # Pillow would truncate 16 bits to 8 instead of rounding.
     if any(";16" in str(tile.args) for tile in image.tile):
         raise fault(pointer, "expected 8 bits per channel, got 16")
-    if not image.has_transparency_data:
-        return image if image.mode == spec.mode else image.convert(spec.mode)
-    rgba = image.convert("RGBA")
-    lowest = int(np.asarray(rgba)[..., 3].min())
+
+
+def _convert(image: ImageFile.ImageFile, png: PngFile | None, spec: ImageSpec, pointer: str) -> Pillow.Image:
+    """Return the image in the mode of the spec; refuse what would lose transparency."""
+    opaque: Pillow.Image = image
+    lowest = 255
+    if image.mode in ALPHA_MODES:
+        rgba = image.convert("RGBA")
+        lowest, opaque = int(np.asarray(rgba)[..., 3].min()), rgba.convert("RGB")
+    elif png is not None:
+        lowest = png.lowest_alpha(image)
+        # Pillow would make the opaque colour that it stands for transparent.
+        image.info.pop("transparency", None)
     if lowest < 255:
         got = f"one with transparent pixels (alpha {lowest})"
         raise fault(pointer, f"expected an opaque image, got {got}: flatten it first")
-    return rgba.convert("RGB").convert(spec.mode)
+    return opaque if opaque.mode == spec.mode else opaque.convert(spec.mode)

@@ -1,11 +1,13 @@
 """Images of every form in one column."""
 
 import base64
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image as Pillow
 
 from service.engine.sessions.model import Model
 from service.scoring.input.rows import Rows
@@ -76,3 +78,13 @@ def test_rows_without_a_readable_image_score_nothing(column: pa.Array, scorer: I
         "label": pa.string(),
         "probability": pa.float32(),
     }
+
+
+def test_a_broken_picture_is_a_reject(scorer: ImageScorer) -> None:
+    whole = png(IMAGES[0])
+    jpeg = BytesIO()
+    Pillow.fromarray(IMAGES[0]).save(jpeg, "JPEG")
+    cut = jpeg.getvalue()[:-6] + b"\xff\xd9"
+    found = scorer.score(rows([whole, whole[:-12], cut, jpeg.getvalue()]))
+    assert list(found.indexes) == [0, 3]
+    assert {number: "broken one" in reason for number, reason in found.faults.items()} == {1: True, 2: True}

@@ -23,6 +23,7 @@ from service.tasks.codecs.images import (
     make_grid,
     read_image,
 )
+from tests.service.tasks.codecs.pictures import chunk, exif, file_of, png_of, segment
 
 GREY = ImageSpec(height=3, width=5, mode="L")
 COLOUR = ImageSpec(height=3, width=5, mode="RGB")
@@ -30,24 +31,8 @@ GREY_PIXELS = np.arange(15, dtype=np.uint8).reshape(3, 5) * 17
 COLOUR_PIXELS = np.stack([GREY_PIXELS, 255 - GREY_PIXELS, GREY_PIXELS // 2], axis=-1)
 
 
-def file_of(image: Pillow.Image, kind: str = "PNG", **options: Any) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def base64_of(content: bytes) -> str:
     return base64.b64encode(content).decode()
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    """Return one chunk of a PNG."""
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def segment(kind: int, body: bytes) -> bytes:
-    """Return one segment of a JPEG."""
-    return struct.pack(">BBH", 0xFF, kind, len(body) + 2) + body
 
 
 def png_header(width: int, height: int, bits: int = 8, colour: int = 0) -> bytes:
@@ -208,3 +193,61 @@ def test_make_grid_contains_every_image_once() -> None:
     assert [int(canvas[0, 0]), int(canvas[0, 5]), int(canvas[0, 10]), int(canvas[4, 0])] == [10, 20, 30, 40]
     assert int(canvas.astype(int).sum()) == int(images.astype(int).sum())
     assert np.array_equal(make_grid(images[:1]), images[0])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_is_turned_before_its_size_is_checked(kind: str) -> None:
+    tall = Pillow.fromarray(GREY_PIXELS).transpose(Pillow.Transpose.ROTATE_90)
+    content = file_of(tall, kind, exif=b"Exif\0\0" + exif(6), quality=100)
+    assert tall.size == (3, 5)
+    assert np.abs(decode_image(content, GREY, "").astype(int) - GREY_PIXELS).max() <= (0 if kind == "PNG" else 3)
+    # Upright it would fit, but it is turned.
+    wide = file_of(Pillow.fromarray(GREY_PIXELS), kind, exif=b"Exif\0\0" + exif(6))
+    with pytest.raises(EkibenError) as caught:
+        decode_image(wide, GREY, "/images/0")
+    assert "expected an image of 3 x 5 pixels (height x width), got 5 x 3" in caught.value.faults[0].detail
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png_of([bytes(5)] * 3, width=5)[:-12],
+        file_of(Pillow.fromarray(GREY_PIXELS), "JPEG")[:-2],
+        file_of(Pillow.fromarray(GREY_PIXELS), "JPEG")[:-5] + b"\xff\xd9",
+        png_of([b"\0\1\2\3\4"] * 3, width=5, colour=3, before=chunk(b"PLTE", bytes(9))),
+    ],
+)
+def test_what_a_decoder_would_guess_is_refused(content: bytes) -> None:
+    with pytest.raises(EkibenError) as caught:
+        read_image(base64_of(content), GREY, "/images/2")
+    assert caught.value.faults[0].pointer == "/images/2"
+    assert "expected a PNG or JPEG image, got a broken one: " in caught.value.faults[0].detail
+
+
+@pytest.mark.parametrize(("key", "is_seen"), [(3, True), (0, False), (1, False)])
+def test_transparent_grey_of_two_bits(key: int, is_seen: bool) -> None:
+    content = png_of([b"\xaa\xc0"] * 3, width=5, bits=2, before=chunk(b"tRNS", struct.pack(">H", key)))
+    if is_seen:
+        with pytest.raises(EkibenError) as caught:
+            decode_image(content, GREY, "")
+        assert "transparent pixels (alpha 0)" in caught.value.faults[0].detail
+    else:
+        assert decode_image(content, GREY, "").tolist() == [[170] * 4 + [255]] * 3
+        assert decode_image(content, COLOUR, "").tolist() == [[[170] * 3] * 4 + [[255] * 3]] * 3
+
+
+def test_an_opaque_palette_with_transparency_is_read() -> None:
+    before = chunk(b"PLTE", bytes([9, 9, 9, 200, 100, 0])) + chunk(b"tRNS", b"\0")
+    content = png_of([b"\1\1\1\1\1"] * 3, width=5, colour=3, before=before)
+    assert decode_image(content, COLOUR, "").tolist() == [[[200, 100, 0]] * 5] * 3
+    expected = np.asarray(Pillow.new("RGB", (5, 3), (200, 100, 0)).convert("L"))
+    assert np.array_equal(decode_image(content, GREY, ""), expected)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_whole_jpegs_of_every_mode_have_the_pixels_of_pillow(mode: str, progressive: bool) -> None:
+    content = file_of(Pillow.fromarray(COLOUR_PIXELS).convert(mode), "JPEG", progressive=progressive)
+    expected = np.asarray(Pillow.open(BytesIO(content)).convert("RGB"))
+    assert np.array_equal(decode_image(content, COLOUR, ""), expected)
+    assert np.array_equal(decode_image(content + b"behind", COLOUR, ""), expected)
