@@ -78,7 +78,7 @@ def decode_image(
                 return np.asarray(_convert(image, spec, pointer), np.uint8)
             _check_num_bytes(content, height, width, pointer)
             return np.asarray(resize_image(_convert(image, spec, pointer), spec, pointer), np.uint8)
-    except EkibenError:
+    except (EkibenError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - on a broken file Pillow raises exceptions of many types
         raise fault(pointer, f"expected a PNG or JPEG image, got a broken one: {error}") from None
