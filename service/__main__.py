@@ -5,15 +5,19 @@ Everything else is set by EKIBEN_* environment variables (docs have the table).
 
 import argparse
 import logging
-import multiprocessing
-import socket
+import os
+import signal
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from ipaddress import ip_address
+from typing import Any
+
+from service.engine.process.port import claim_port
 
 
 def main() -> None:
+    # The kernel ignores these signals for process 1, such as in a container, while it has no handler for them.
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
     parser = argparse.ArgumentParser(prog="python -m service", description="Serve the bundles.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3000)
@@ -28,14 +32,10 @@ def main() -> None:
     if not 1 <= args.port <= 65535:
         parser.error(f"--port: expected 1 to 65535, got {args.port}")
     try:
-        # With the socket options of granian.
-        address = ip_address(args.host)
-        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            probe.bind((str(address), args.port))
+        claim = claim_port(args.host, args.port)
     except (OSError, ValueError) as error:
-        parser.error(f"--host {args.host} --port {args.port}: {getattr(error, 'strerror', None) or error}")
+        reason = getattr(error, "strerror", None) or error
+        parser.exit(2, f"python -m service: error: --host {args.host} --port {args.port}: {reason}\n")
     from service.engine.process.zygote import shared_zygote  # noqa: PLC0415 - not needed for --help, as the next ones
 
     with suppress(OSError):  # the workers try again
@@ -48,6 +48,9 @@ def main() -> None:
     try:
         settings = load_settings()
         if settings.device == "cuda":
+            import multiprocessing  # noqa: PLC0415 - not needed for other devices, as the next one
+            from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+
             # In a process of its own: workers are forked, and cannot use a CUDA context of their parent.
             with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
                 child.submit(resolve_device, settings.device).result()
@@ -57,7 +60,13 @@ def main() -> None:
     line = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
     logging.basicConfig(level=logging.WARNING, format=line, datefmt="%Y-%m-%dT%H:%M:%S%z", force=True)
     logging.getLogger("service").setLevel(logging.INFO)
-    Master(settings, address=args.host, port=args.port, workers=args.workers).run()
+    with claim:
+        Master(settings, address=args.host, port=args.port, workers=args.workers).run()
+
+
+def _end(*_: Any) -> None:
+    """End at once: nothing was started that has to be closed."""
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,21 @@ ready only after every model has passed its checks on this device.
 """
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 import bentoml
+import click
 from _bentoml_sdk import Service
 from bentoml import get_current_service, server_context  # its package looks them up anew at every mention
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.service.openapi.specification import OpenAPISpecification, PathItem
 
 from service.contract.pairs import TaskName
 from service.engine.process.identity import shared_folder
+from service.engine.process.port import claim_port
 from service.engine.process.zygote import shared_zygote
 from service.engine.repository.load_records import LoadRecords, warn_unshared
 from service.engine.repository.loader import Loader
@@ -24,12 +28,15 @@ from service.engine.repository.prover import Prover
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
+from service.http.body_budget import BodyBudget
+from service.http.connections import ConnectionWatch
 from service.http.openapi import describe_components, describe_paths
 from service.http.router import Router
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
+from service.http.uvicorn.protocol import install
 from service.http.wire.framework_errors import ErrorTranslationMiddleware
-from service.settings import load_settings
+from service.settings import Settings, load_settings
 from service.tasks import TASKS
 from service.tasks.body import JsonObject, RequestBody
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest
@@ -63,6 +70,7 @@ class Ekiben:
         tune_malloc()
         settings = load_settings()
         self.max_body_bytes = settings.max_body_bytes
+        self.bodies = BodyBudget(settings.body_budget_bytes, settings.max_body_bytes, settings.trusted_networks)
         self.trusted_proxies = settings.trusted_networks
         self.draining = False
         self.request_metrics = RequestMetrics()
@@ -90,6 +98,20 @@ class Ekiben:
         )
         tune_gc()
         self.repository.start()
+
+    @bentoml.on_deployment
+    def check_port() -> None:
+        """End `bentoml serve` with one line if another process has the port, before anything is started."""
+        command = click.get_current_context(silent=True)
+        if command is None or "port" not in command.params:
+            return
+        host = str(command.params["host"] or BentoMLContainer.http.host.get())
+        port = int(command.params["port"] or BentoMLContainer.http.port.get())
+        with suppress(ValueError):  # BentoML names a host that is not an address
+            try:
+                claim_port(host, port).close()
+            except OSError as error:
+                sys.exit(f"--host {host} --port {port}: {error.strerror}")
 
     @bentoml.on_shutdown
     def close(self) -> None:
@@ -154,7 +176,21 @@ class RoutedService(Service):
     def to_asgi(self, is_main: bool = True) -> Router:
         # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.
         self.add_asgi_middleware(ErrorTranslationMiddleware)
-        return Router(super().to_asgi(is_main), state=running)
+        router = Router(super().to_asgi(is_main), state=running)
+        settings = load_settings()
+        install(settings.keep_alive_s, watch_connections(router, settings).start)
+        return router
+
+
+def watch_connections(router: Router, settings: Settings) -> ConnectionWatch:
+    """Return the watch of the connections of this process, which the host starts."""
+    return ConnectionWatch(
+        router.clients_in_flight,
+        keep_alive_s=settings.keep_alive_s,
+        max_connections=settings.max_connections,
+        max_client_connections=settings.max_client_connections,
+        trusted_proxies=settings.trusted_networks,
+    )
 
 
 Ekiben.__class__ = RoutedService  # type: ignore[method-assign]  # the decorator has turned the class into a Service

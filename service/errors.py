@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 Slug = Literal[
-    # The body cannot be parsed.
+    # The message is broken, or too large, or its body cannot be parsed.
+    "malformed-message",
+    "target-too-long",
+    "head-too-large",
     "malformed-json",
     "unsupported-media-type",
     "body-too-large",

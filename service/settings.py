@@ -57,7 +57,15 @@ class Settings(BaseSettings):
     prefix_cache_bytes: int = Field(default=256 << 20, ge=0)
     """memory for keys and values of the beginnings of earlier prompts of one model; 0: none are kept"""
     max_body_bytes: int = Field(default=16 << 20, ge=1 << 10)
-    """maximum size of a request body; a larger one is refused with 413"""
+    """maximum size of a request body, packed and unpacked; a larger one is refused with 413"""
+    body_budget_bytes: int = Field(default=256 << 20, ge=1 << 10)
+    """memory of one worker for the bodies of the requests in flight, of which one client may use half"""
+    keep_alive_s: Seconds = 75.0
+    """seconds until a connection without a request is closed; an unfinished request head has 30 s"""
+    max_connections: Count = 16_384
+    """maximum number of connections of one worker, as far as the system lets it open files"""
+    max_client_connections: Count = 4096
+    """maximum number of connections of one client to one worker; proxies in `EKIBEN_TRUSTED_PROXIES` have no limit"""
     trusted_proxies: str = ""
     """comma-separated addresses or networks of proxies whose `X-Forwarded-For` header is trusted"""
     ready_when: str = "all"

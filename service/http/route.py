@@ -11,6 +11,7 @@ from service.engine.context import RequestContext
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.errors import EkibenError
+from service.http.body_budget import BodyBudget
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.errors import problem_response
@@ -26,6 +27,7 @@ class ServiceState(Protocol):
     repository: Repository
     runner: Runner
     max_body_bytes: int
+    bodies: BodyBudget
     trusted_proxies: tuple[Network, ...]  # whose X-Forwarded-For is trusted
     draining: bool
     request_metrics: RequestMetrics

@@ -18,16 +18,19 @@ from service.http.route import InferenceRoute, Route, ServiceState
 from service.http.routes import health, metrics, native, oip, openai
 from service.http.stream import send_stream
 from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, send_response
+from service.http.wire.errors import problem_response
 from service.http.wire.framework_errors import ErrorTranslationMiddleware, internal_error
 from service.http.wire.messages import (
     ClientDisconnectedError,
     HttpRequest,
     Response,
     StreamedResponse,
+    check_head,
     client_address,
     declared_length,
     requested_timeout_s,
 )
+from service.http.wire.negotiation import MIN_PACKED_BYTES, pack_response, unpack_body
 
 ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES, *openai.ROUTES)}
 # Answering before a longer body has arrived would close the connection, so longer bodies are read first.
@@ -47,16 +50,34 @@ class Router:
         self.app: App = ErrorTranslationMiddleware(app)
         self.state = state
         self._supervisor = RequestSupervisor(body_timeout_s)
+        self._in_flight: set[HttpRequest] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = find_route(scope["path"]) if scope["type"] == "http" else None
-        if route is None:
+        if scope["type"] != "http":
             return await self.app(scope, receive, send)
         with suppress(ClientDisconnectedError):
             request = AsgiRequest(scope, receive, send)
-            response = await self.respond(route, request)
+            route = find_route(request.path)
+            if route is None:
+                response = self.refuse_malformed(request)
+                if response is None:
+                    return await self.app({**scope, "path": request.path}, receive, send)
+            else:
+                response = await self.respond(route, request)
             if response is not None:
                 await send_response(send, response, request.reply_headers, with_body=scope["method"] != "HEAD")
+        return None
+
+    def clients_in_flight(self) -> list[str]:
+        """Return the addresses of the clients whose requests are in flight. Thread-safe."""
+        return [request.client for request in list(self._in_flight)]
+
+    def refuse_malformed(self, request: HttpRequest) -> Response | None:
+        """Return an error for a request to the framework that it must not see."""
+        try:
+            check_head(request)
+        except EkibenError as error:
+            return problem_response(error)
         return None
 
     def refuse_early(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response | None:
@@ -83,7 +104,9 @@ class Router:
         state = self.state()
         response: Response | None = None
         status = 499  # the client disconnected
+        self._in_flight.add(request)
         try:
+            check_head(request)
             if request.method not in route.methods:
                 raise EkibenError("method-not-allowed", f"expected {' or '.join(route.methods)}, got {request.method}")
             if isinstance(route, InferenceRoute):
@@ -103,9 +126,14 @@ class Router:
         except Exception:  # noqa: BLE001 - an unforeseen error is logged under the number that the client gets
             response = route.error_format(internal_error(request.method, request.path))
         finally:
+            self._in_flight.discard(request)
+            if request.reserved_bytes:
+                state.bodies.release(request)
+            if request.context is not None:
+                request.context.permit.release()
             status = status if response is None else response.status
             state.request_metrics.record(route.name, status, time.perf_counter() - started_at)
-        return response
+        return response if len(response.body) < MIN_PACKED_BYTES else await pack_response(request, response)
 
     async def _infer(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response | int:
         """Return the response, or the status of a stream that was sent."""
@@ -115,13 +143,11 @@ class Router:
             if state.draining:
                 raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
             context = request.context or _admit_unread(state, request)
-            encoding = request.header("content-encoding")
-            if encoding not in {"", "identity"}:
-                detail = f"expected a body without content encoding, got {encoding[:40]!r}"
-                raise EkibenError("unsupported-media-type", detail)
             scope = self._supervisor.open(request, context.timeout_s)
-            body = await request.body(state.max_body_bytes)
+            body = await request.body(state.max_body_bytes, state.bodies.reserve)
             scope.has_body = True
+            if request.header("content-encoding"):
+                body = await unpack_body(request, body, state.max_body_bytes, state.bodies.reserve)
             response = await route.handle(state, request, body, context)
             if not isinstance(response, StreamedResponse):
                 return response
@@ -131,8 +157,6 @@ class Router:
             raise (cancelled if scope is None else scope.reason(cancelled)) from None
         finally:
             state.request_metrics.in_flight -= 1
-            if request.context is not None:
-                request.context.permit.release()
             if scope is not None:
                 self._supervisor.close(scope)
 

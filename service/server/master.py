@@ -5,6 +5,7 @@ server, `_spawn_worker` and `_serve_loop`; tests/service/server/test_master.py f
 """
 
 import logging
+import math
 import os
 import shutil
 import time
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.server.mp import MPServer, WorkerProcess
 
 from service.engine.process.identity import shared_folder
@@ -20,6 +22,7 @@ from service.server.worker import DRAIN_SIGNAL, start_worker
 from service.settings import Settings
 from service.tuning import core_of_worker
 
+MAX_ACCEPTED = 1 << 20  # connections of one worker: ConnectionWatch limits them, and granian would stop accepting
 KILL_TIMEOUT_S = 3  # for a drained worker to close everything
 
 log = logging.getLogger(__name__)
@@ -39,7 +42,9 @@ class Master(MPServer):
             http=HTTPModes.http1,
             websockets=False,
             backlog=2048,
-            backpressure=8192,  # connections of one worker; admission control limits how much work they bring
+            backpressure=MAX_ACCEPTED,
+            # granian's limit for idle connections is its limit for a head, which ConnectionWatch sets lower.
+            http1_settings=HTTP1Settings(header_read_timeout=math.ceil(settings.keep_alive_s * 1e3)),
             respawn_failed_workers=True,
             respawn_interval=0,
             workers_kill_timeout=KILL_TIMEOUT_S,
@@ -54,7 +59,12 @@ class Master(MPServer):
             if self.workers > 1:
                 log.warning("metrics cover one worker each")
         loader = partial(
-            start_worker, parent=os.getpid(), settings=self._settings, folder=folder, is_single=self.workers == 1
+            start_worker,
+            parent=os.getpid(),
+            settings=self._settings,
+            folder=folder,
+            is_single=self.workers == 1,
+            port=self.bind_port,
         )
         try:
             self.serve(target_loader=loader, wrap_loader=False)

@@ -15,7 +15,7 @@ from typing import Any
 
 from granian.asgi import LifespanProtocol
 
-from service.app import Ekiben, running
+from service.app import Ekiben, running, watch_connections
 from service.engine.process.parent_death import signal_on_parent_death
 from service.engine.process.watchdog import Watchdog, kill
 from service.http.granian import pre_admission
@@ -29,7 +29,9 @@ from service.tuning import tune_worker
 DRAIN_SIGNAL = signal.SIGUSR1  # from the master
 
 
-def start_worker(*, parent: int, settings: Settings, folder: Path | None, is_single: bool, core: int | None) -> Any:
+def start_worker(
+    *, parent: int, settings: Settings, folder: Path | None, is_single: bool, port: int, core: int | None
+) -> Any:
     """Turn this process into a worker; `folder` is shared by all workers of the master, unless there is none."""
     # A killed master cannot send it.
     signal_on_parent_death(DRAIN_SIGNAL)
@@ -39,16 +41,17 @@ def start_worker(*, parent: int, settings: Settings, folder: Path | None, is_sin
     router: Router = Ekiben.to_asgi()  # type: ignore[attr-defined]
     pre_admission.install(router)
     Ekiben.inner.host_folder = folder  # type: ignore[attr-defined]
-    return Worker(router, settings, None if is_single else folder)
+    return Worker(router, settings, None if is_single else folder, port)
 
 
 class Worker:
     """An RSGI application; `shared` is the folder of the metrics of all workers, if there are several."""
 
-    def __init__(self, router: Router, settings: Settings, shared: Path | None) -> None:
+    def __init__(self, router: Router, settings: Settings, shared: Path | None, port: int) -> None:
         self._router = router
         self._settings = settings
         self._shared = shared
+        self._port = port
         self._lifespan = LifespanProtocol(router.app)
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -71,6 +74,7 @@ class Worker:
         for number in (DRAIN_SIGNAL, signal.SIGINT):  # a terminal sends Ctrl-C to workers too
             loop.add_signal_handler(number, self._begin_drain)
         Watchdog(loop, service.runner.progress_token, self._settings.hang_s, kill).start()
+        watch_connections(self._router, self._settings).start(self._port)
         if self._shared is not None:
             service.multiprocess_metrics = MultiprocessMetrics(self._shared)
             self._tasks.append(loop.create_task(service.multiprocess_metrics.run(partial(collect_samples, service))))

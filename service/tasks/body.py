@@ -34,9 +34,15 @@ class AnswerBody(FrozenModel):
 
 
 def parse_request(request: type[RequestT], content: Any) -> RequestT:
-    """Validate decoded JSON as `request`; raises EkibenError("invalid-request") with a fault per mistake."""
+    """Validate decoded JSON as `request`; a field that is null counts as absent.
+
+    Raises EkibenError("invalid-request") with a fault per mistake.
+    """
     if type(content) is dict and len(content) > len(request.model_fields) + MAX_FAULTS:
         raise _too_many_unknown(request, content)
+    if type(content) is dict and None in content.values():
+        # As if they were not there.
+        content = {name: value for name, value in content.items() if value is not None}
     try:
         return request.model_validate(content)
     except ValidationError as error:

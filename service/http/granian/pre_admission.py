@@ -43,7 +43,7 @@ class PreAdmissionHook:
                 if refusal is not None:
                     send_response(watcher.proto, refusal, request.reply_headers)
                     return
-                request.fetch(state.max_body_bytes)
+                request.fetch(state.max_body_bytes, state.bodies.reserve)
         except EkibenError:
             pass  # the router raises it again, and answers it
         except Exception:  # which would end granian's thread

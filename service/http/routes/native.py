@@ -9,7 +9,7 @@ import orjson
 
 from service.contract.pairs import TaskName
 from service.engine.context import RequestContext
-from service.errors import EkibenError
+from service.errors import EkibenError, Fault
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.errors import problem_response
 from service.http.wire.event_stream import event_stream, write_event
@@ -23,10 +23,12 @@ from service.http.wire.messages import (
     media_type,
     parse_digits,
 )
+from service.http.wire.negotiation import quality
 from service.tasks import TASKS
 from service.tasks.body import JsonObject, RequestBody, parse_request
 from service.tasks.classify import classify_upload
 from service.tasks.description import describe_requests
+from service.tasks.faults import invalid_request, json_pointer
 from service.tasks.generate import GenerateRequest, stream_generate
 from service.tasks.generation.pictures import generate_grid, resolve_seed
 from service.tasks.heads.ranking import TopK
@@ -58,12 +60,18 @@ def _inference_route(task: TaskName) -> InferenceRoute:
         check_json_type(request, *(UPLOAD_TYPES if task in UPLOADS else ()))
         parsed = parse_request(TASKS[task].request, parse_json(body))
         model = resolve_model(state.repository, parsed.model, task)
-        if isinstance(parsed, GenerateRequest) and "image/png" in request.header("accept"):
+        if isinstance(parsed, GenerateRequest) and _prefers_png(request.header("accept")):
             png, seed = await generate_grid(model, state.runner, parsed, context)
             return Response("image/png", png, [("x-seed", str(seed))])
         return Response(JSON, orjson.dumps(await TASKS[task].handle(model, state.runner, parsed, context)))
 
     return InferenceRoute(name=ENDPOINTS[task], handle=handle)
+
+
+def _prefers_png(accept: str) -> bool:
+    """Return whether a client that accepts a picture prefers it to JSON; without a word it gets JSON."""
+    weight = quality(accept, "image/png") if "image/" in accept else 0.0
+    return weight > 0 and weight >= quality(accept, "application/json")
 
 
 async def _classify_upload(
@@ -84,8 +92,15 @@ async def _predict_upload(
 
 
 def _read_query(request: HttpRequest) -> dict[str, Any]:
-    """Return the parameters of a query; those that hold numbers as numbers."""
-    query: dict[str, Any] = dict(parse_qsl(request.query, keep_blank_values=True))
+    """Return the parameters of a query; those that hold numbers as numbers. Raises EkibenError for one given twice."""
+    pairs = parse_qsl(request.query, keep_blank_values=True)
+    query: dict[str, Any] = dict(pairs)
+    if len(query) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = dict.fromkeys(name for name in names if names.count(name) > 1)
+        raise invalid_request(
+            [Fault(pointer=json_pointer(name), detail="this parameter is given twice") for name in twice]
+        )
     top_k = parse_digits(query.get("top_k", ""))
     if top_k is not None:
         query["top_k"] = top_k

@@ -9,11 +9,13 @@ from service.engine.context import RequestContext
 from service.http.wire.messages import (
     UNREADABLE,
     ClientDisconnectedError,
+    Reserve,
     Response,
     SendPart,
     StreamedResponse,
     body_too_large,
     declared_length,
+    without_slash,
 )
 
 Message = MutableMapping[str, Any]
@@ -24,7 +26,18 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class AsgiRequest:
-    __slots__ = ("_headers", "_receive", "_scope", "_send", "context", "method", "path", "received_at", "reply_headers")
+    __slots__ = (
+        "_headers",
+        "_receive",
+        "_scope",
+        "_send",
+        "context",
+        "method",
+        "path",
+        "received_at",
+        "reply_headers",
+        "reserved_bytes",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -33,9 +46,10 @@ class AsgiRequest:
         # Reversed, so that the first of several headers of one name is kept.
         self._headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
+        self.path: str = without_slash(scope["path"])
         self.received_at = time.monotonic()
         self.context: RequestContext | None = None
+        self.reserved_bytes = 0
         self.reply_headers: list[tuple[str, str]] = []
 
     @property
@@ -47,13 +61,22 @@ class AsgiRequest:
         host, port = self._scope.get("client") or ("", 0)
         return f"{host}:{port}"
 
+    @property
+    def http_version(self) -> str:
+        return str(self._scope["http_version"])
+
+    def values(self, name: str) -> list[str]:
+        key = name.encode()
+        values = (value for header, value in self._scope["headers"] if header == key)
+        return [value.decode().strip(" \t") for value in values if value.isascii()]
+
     def header(self, name: str) -> str:
         value = self._headers.get(name.encode(), b"")
         # Optional white space: RFC 9110, section 5.6.3.
         return value.decode().strip(" \t") if value.isascii() else UNREADABLE
 
-    async def body(self, limit: int) -> bytes:
-        declared_length(self, limit)
+    async def body(self, limit: int, reserve: Reserve) -> bytes:
+        reserve(self, declared_length(self, limit) or 0)
         message = await self._receive()
         parts: list[bytes] = []
         size = 0
@@ -62,6 +85,7 @@ class AsgiRequest:
             size += len(part)
             if size > limit:
                 raise body_too_large(f"more than {limit} bytes", limit)
+            reserve(self, size)
             if not message.get("more_body"):
                 return b"".join([*parts, part]) if parts else part
             parts.append(part)

@@ -16,6 +16,9 @@ from service.http.wire.messages import JSON, Response
 PROBLEM_JSON = "application/problem+json"
 MAX_CHARS = 1000  # of a sentence or a pointer
 STATUS: Mapping[Slug, HTTPStatus] = {
+    "malformed-message": HTTPStatus.BAD_REQUEST,
+    "target-too-long": HTTPStatus.REQUEST_URI_TOO_LONG,
+    "head-too-large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "malformed-json": HTTPStatus.BAD_REQUEST,
     "unsupported-media-type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "body-too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

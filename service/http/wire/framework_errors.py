@@ -6,8 +6,10 @@ response passes unchanged, and an exception after its start propagates to the se
 
 import logging
 import secrets
+import sys
 from http import HTTPStatus
 
+from service.engine.process.shortage import is_out_of_memory
 from service.errors import EkibenError, Slug
 from service.http.wire.asgi import App, Message, Receive, Scope, Send, send_response
 from service.http.wire.errors import PROBLEM_JSON, STATUS, problem_response
@@ -59,7 +61,13 @@ class ErrorTranslationMiddleware:
 
 
 def internal_error(method: str, path: str) -> EkibenError:
-    """Log the exception that is being handled and return an error that carries only the number of the log entry."""
+    """Log the exception that is being handled and return an error that carries only the number of the log entry.
+
+    A lack of memory passes, and is no fault of the request: it is "overloaded".
+    """
+    if is_out_of_memory(sys.exception()):
+        log.exception("%s %r: out of memory", method, path)
+        return EkibenError("overloaded", "the service lacks the memory for this request now", retry_after_s=1.0)
     number = secrets.token_hex(8)
     log.exception("%s %r failed (%s)", method, path, number)
     return EkibenError("internal", f"internal error; search the service log for {number}")

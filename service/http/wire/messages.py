@@ -4,6 +4,7 @@ Invariant: `HttpRequest.body` returns at most `limit` bytes; a body that declare
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import NamedTuple, Protocol
@@ -45,17 +46,23 @@ class StreamedResponse(NamedTuple):
     headers: list[tuple[str, str]] = []  # noqa: RUF012 - never mutated
 
 
+Reserve = Callable[["HttpRequest", int], None]
 SendPart = Callable[[bytes], Awaitable[object]]
+
+
+HOST = re.compile(r"[^\s,/?#@\\]*")
 
 
 class HttpRequest(Protocol):
     """The head of a request, access to its body, and the stream that may answer it."""
 
     method: str
-    path: str  # percent-decoded
+    path: str  # percent-decoded, without a slash at its end
     received_at: float  # on the clock of `time.monotonic`
     context: RequestContext | None  # set when the request is seen by admission control
     reply_headers: list[tuple[str, str]]  # of its response, whichever it is, beside those of the response itself
+
+    reserved_bytes: int  # of its body, in the budget of all bodies
 
     @property
     def query(self) -> str:
@@ -65,11 +72,21 @@ class HttpRequest(Protocol):
     def client(self) -> str:
         """The address of the peer of the connection."""
 
+    @property
+    def http_version(self) -> str:
+        """The version without the name of the protocol: "1.1", or "1" or "1.0"."""
+
+    def values(self, name: str) -> list[str]:
+        """Return the values of all headers `name` (lower case) that are ASCII."""
+
     def header(self, name: str) -> str:
         """Return the first value of the header `name` (lower case), "" if it is absent, or UNREADABLE."""
 
-    async def body(self, limit: int) -> bytes:
-        """Read the whole body; call once. Raises EkibenError("body-too-large") or ClientDisconnectedError."""
+    async def body(self, limit: int, reserve: "Reserve") -> bytes:
+        """Read the whole body; call once. Raises EkibenError("body-too-large") or ClientDisconnectedError.
+
+        `reserve` is called with the number of bytes before they are kept, and may raise an error.
+        """
 
     def disconnected(self) -> "asyncio.Future[None]":
         """Return a future that resolves when the client disconnects; call after the body has been read."""
@@ -86,13 +103,14 @@ class HttpRequest(Protocol):
 
 def client_address(request: HttpRequest, trusted_proxies: Sequence[Network]) -> str:
     """Return the address of the connection or, if that is a trusted proxy, the last other one in `X-Forwarded-For`."""
-    if not trusted_proxies or not _is_in(request.client.rpartition(":")[0], trusted_proxies):
+    if not trusted_proxies or not is_in(request.client.rpartition(":")[0], trusted_proxies):
         return request.client
     addresses = [text.strip() for text in request.header("x-forwarded-for").split(",")]
-    return next((text for text in reversed(addresses) if text and not _is_in(text, trusted_proxies)), request.client)
+    return next((text for text in reversed(addresses) if text and not is_in(text, trusted_proxies)), request.client)
 
 
-def _is_in(address: str, networks: Sequence[Network]) -> bool:
+def is_in(address: str, networks: Sequence[Network]) -> bool:
+    """Return whether one of the networks holds the address."""
     try:
         parsed = ip_address(address.strip("[]"))
     except ValueError:
@@ -138,6 +156,37 @@ def parse_digits(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         return None
     return int(text if len(text) < 19 else text.lstrip("0")[:19] or "0")
+
+
+def check_head(request: HttpRequest) -> None:
+    """Raise EkibenError("malformed-message") if servers might understand the head in two ways (RFC 9112, 3.2 and 6.1).
+
+    The hosts themselves see to the rest, such as two lengths.
+    """
+    hosts = request.values("host")
+    if len(hosts) != 1:
+        if hosts or request.http_version == "1.1":
+            raise _malformed(f"expected one Host header, got {len(hosts)}")
+    elif not HOST.fullmatch(hosts[0]):
+        raise _malformed(f"Host: expected a name and perhaps a port, got {hosts[0][:40]!r}")
+    codings = request.values("transfer-encoding")
+    if codings and [coding.lower() for coding in codings] != ["chunked"]:
+        raise _malformed(f"Transfer-Encoding: expected chunked, got {', '.join(codings)[:40]!r}")
+    if request.path[:1] not in {"/", "*"}:
+        raise _malformed(f"expected a path as target, got {request.path[:40]!r}")
+
+
+def without_slash(path: str) -> str:
+    """Return the path without a slash at its end, which changes no route."""
+    return path[:-1] if path.endswith("/") and len(path) > 1 else path
+
+
+def _malformed(detail: str) -> EkibenError:
+    return EkibenError("malformed-message", detail)
+
+
+def incomplete_body() -> EkibenError:
+    return EkibenError("malformed-message", "the body ended before its declared length or its last chunk")
 
 
 def body_too_large(got: str, limit: int) -> EkibenError:

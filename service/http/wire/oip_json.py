@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import simdjson
 
+from service.http.wire.json_body import has_unique_names
+
 # datatype -> (type of the simdjson buffer, type of the array)
 BUFFER_TYPES = {
     **{f"UINT{bits}": ("u", np.uint64) for bits in (8, 16, 32, 64)},
@@ -44,7 +46,7 @@ def parse_tensors(body: bytes) -> dict[str, Any] | None:
         return None
     num_lists += type(document.get("outputs")) is list
     # A buffer does not show whether its list was nested; a nested list means more lists than were counted above.
-    return document if body.count(b"[") == num_lists else None
+    return document if body.count(b"[") == num_lists and has_unique_names(document, body) else None
 
 
 def _to_dict(element: Any, *, exclude: str) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def decode_image(
             if detail := size_error(converted.height, converted.width, spec, limits):
                 raise fault(pointer, detail)
             return np.asarray(converted if is_fixed else resize_image(converted, spec, pointer), np.uint8)
-    except EkibenError:
+    except (EkibenError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - on a broken file Pillow raises exceptions of many types
         raise fault(pointer, f"expected a PNG or JPEG image, got a broken one: {error}") from None

@@ -14,6 +14,7 @@ from service.engine.context import Permit, RequestContext
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
+from service.http.body_budget import BodyBudget
 from service.http.route import InferenceRoute
 from service.http.router import MAX_UNREAD_BYTES, ROUTES, Router, find_route
 from service.http.telemetry.request_metrics import RequestMetrics
@@ -46,8 +47,16 @@ class AsgiCall:
         async def receive_response(message: Any) -> None:
             self.sent.append(message)
 
+        headers = {"host": "x", **headers}
         pairs = [(key.replace("_", "-").encode(), value.encode()) for key, value in headers.items()]
-        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": pairs}
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "query_string": b"",
+            "headers": pairs,
+        }
         scope["client"] = self._client
         await self.router(scope, receive, receive_response)
 
@@ -80,6 +89,7 @@ def state_with(error: Exception) -> Any:
         repository=FailingRepository(error),
         runner=Runner(),
         max_body_bytes=1000,
+        bodies=BodyBudget(1 << 20, 1000, ()),
         trusted_proxies=(),
         draining=False,
         request_metrics=RequestMetrics(),
@@ -104,11 +114,17 @@ def test_an_unforeseen_error_is_logged_under_the_number_that_the_client_gets(cap
 @pytest.mark.parametrize(
     ("encoding", "code", "detail"),
     [
-        ("gzip", "unsupported-media-type", "expected a body without content encoding, got 'gzip'"),
+        ("br", "unsupported-media-type", "expected no Content-Encoding but one of gzip, deflate, got 'br'"),
+        (
+            "gzip, gzip",
+            "unsupported-media-type",
+            "expected no Content-Encoding but one of gzip, deflate, got 'gzip, gzip'",
+        ),
+        ("gzip", "malformed-message", "expected gzip data: Error -3 while decompressing data: incorrect header check"),
         ("identity", "wrong-task", "the body was read"),
     ],
 )
-def test_compressed_bodies_are_refused(encoding: str, code: str, detail: str) -> None:
+def test_a_content_coding_is_understood_or_refused(encoding: str, code: str, detail: str) -> None:
     call = AsgiCall(state_with(EkibenError("wrong-task", "the body was read")))
     classify(call, content_encoding=encoding)
     assert (call.problem["code"], call.problem["detail"]) == (code, detail)
@@ -141,7 +157,8 @@ def test_a_body_that_never_arrives_times_out(
         async def send(message: Any) -> None:
             call.sent.append(message)
 
-        await call.router({"type": "http", "method": "POST", "path": "/classify", "headers": headers}, never, send)
+        scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/classify"}
+        await call.router({**scope, "headers": [(b"host", b"x"), *headers]}, never, send)
 
     asyncio.run(ask())
     assert call.problem["code"] == "timeout"
@@ -255,8 +272,11 @@ def test_a_permit_is_released_when_the_service_drains_before_the_request_is_answ
     router = Router(None, state=lambda: state)  # type: ignore[arg-type]
     context = state.runner.new_context()
     context.permit = Permit(1.5, release=released.append)
-    request: Any = SimpleNamespace(method="POST", path="/classify", context=context)
+    scope = {"method": "POST", "path": "/classify", "headers": [(b"host", b"x")]}
+    request = AsgiRequest(scope, None, None)  # type: ignore[arg-type]
+    request.context = context
     response = asyncio.run(router.respond(ROUTES["/classify"], request))
+    assert response is not None
     assert (response.status, released) == (503, [1.5])
 
 
@@ -400,9 +420,9 @@ def test_refused_requests_leave_no_garbage() -> None:
             async def receive(messages: Iterator[dict[str, Any]] = messages) -> Any:
                 return next(messages)
 
-            headers = [(b"content-type", b"application/json")]
-            scope = {"type": "http", "method": "POST", "path": "/classify", "query_string": b"", "headers": headers}
-            await router(scope, receive, send)
+            headers = [(b"host", b"x"), (b"content-type", b"application/json")]
+            scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/classify", "query_string": b""}
+            await router({**scope, "headers": headers}, receive, send)
 
     async def garbage() -> int:
         await ask(1)

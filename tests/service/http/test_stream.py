@@ -42,8 +42,8 @@ class Client:
             self.closed += 1
 
     async def ask(self) -> None:
-        scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": [], "client": None}
-        await self.router(scope, self._receive, self._send)
+        scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/x", "query_string": b""}
+        await self.router({**scope, "headers": [(b"host", b"x")], "client": None}, self._receive, self._send)
 
     async def _receive(self) -> Any:
         if not self._has_body:

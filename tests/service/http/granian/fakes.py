@@ -7,6 +7,7 @@ from typing import Any
 from granian.rsgi import ProtocolClosed
 
 from service.engine.runner import Runner
+from service.http.body_budget import BodyBudget
 from service.http.telemetry.request_metrics import RequestMetrics
 
 
@@ -53,14 +54,24 @@ class Protocol:
         return SimpleNamespace(send_bytes=send_bytes)
 
 
+class Headers(dict[str, str | None]):
+    """granian's headers, of which each has one value here; None for one that granian cannot decode."""
+
+    def get_all(self, name: str) -> list[str]:
+        value = self.get(name)
+        return [] if value is None else [value]
+
+
 def scope(path: str = "/x", method: str = "POST", **headers: str | None) -> Any:
+    named = Headers({"host": "x"} | {name.replace("_", "-"): value for name, value in headers.items()})
     return SimpleNamespace(
         proto="http", http_version="1.1", scheme="http", client="127.0.0.1:5", server="127.0.0.1:3000", method=method,
-        path=path, query_string="a=%20b", headers={name.replace("_", "-"): value for name, value in headers.items()},
+        path=path, query_string="a=%20b", headers=named,
     )  # fmt: skip
 
 
 def state_with(runner: Any = None, **fields: Any) -> Any:
     """A service with little more than a runner."""
-    fields = {"draining": False, "max_body_bytes": 10, "trusted_proxies": (), **fields}
+    bodies = BodyBudget(1 << 20, 10, ())
+    fields = {"draining": False, "max_body_bytes": 10, "bodies": bodies, "trusted_proxies": (), **fields}
     return SimpleNamespace(request_metrics=RequestMetrics(), runner=runner or Runner(), **fields)

@@ -134,7 +134,19 @@ FAILURES: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
     ),
     "gzip": (
         "POST", "/classify", {"content": b"\x1f\x8b", "headers": {**JSON, "content-encoding": "gzip"}},
+        "malformed-message", "",
+    ),
+    "a coding that is not known": (
+        "POST", "/classify", {"content": b"{}", "headers": {**JSON, "content-encoding": "br"}},
         "unsupported-media-type", "",
+    ),
+    "a parameter twice": (
+        "POST", "/classify?model=tiny-images&model=x", {"content": b"", "headers": {"content-type": "image/png"}},
+        "invalid-request", "/model",
+    ),
+    "a member twice": (
+        "POST", "/classify", {"content": b'{"model": "x", "images": [], "model": "y"}', "headers": JSON},
+        "invalid-request", "/model",
     ),
     "too large": ("POST", "/classify", {"content": b" " * 65537, "headers": JSON}, "body-too-large", ""),
     "too large, in chunks": (
@@ -232,7 +244,7 @@ def test_every_failure_is_a_problem_document(name: str, client: TestClient) -> N
 
 def test_the_failures_cover_every_slug_of_an_invalid_request() -> None:
     """The other slugs need a service that is not ready, overloaded or failing; other tests cover them."""
-    other_slugs = {"not-ready", "overloaded", "timeout", "not-finite", "internal"}
+    other_slugs = {"target-too-long", "head-too-large", "not-ready", "overloaded", "timeout", "not-finite", "internal"}
     assert {code for *_, code, _ in FAILURES.values()} >= set(STATUS) - other_slugs
 
 

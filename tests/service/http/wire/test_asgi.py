@@ -17,7 +17,7 @@ def read(*messages: dict[str, Any], limit: int = 10, length: bytes | None = None
     async def receive() -> Any:
         return next(pending)
 
-    return asyncio.run(request(receive, *[(b"content-length", length)] if length else []).body(limit))
+    return asyncio.run(request(receive, *[(b"content-length", length)] if length else []).body(limit, lambda *_: None))
 
 
 def request(receive: Any = None, *headers: tuple[bytes, bytes], send: Any = None) -> AsgiRequest:
