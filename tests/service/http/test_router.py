@@ -195,9 +195,10 @@ def test_a_draining_service_refuses_inference_with_a_retry_time() -> None:
 
 def test_retry_after_is_rounded_up_and_given_in_milliseconds_too() -> None:
     call = AsgiCall(state_with(EkibenError("overloaded", "full", retry_after_s=1.2304)))
-    classify(call)
+    classify(call, x_request_id="a-1")
     assert call.problem["status"] == 503
-    assert call.sent[0]["headers"][2:] == [(b"retry-after", b"2"), (b"retry-after-ms", b"1231")]
+    retry = [(b"retry-after", b"2"), (b"retry-after-ms", b"1231")]
+    assert call.sent[0]["headers"][2:] == [*retry, (b"x-request-id", b"a-1")]
 
 
 class SheddingRunner(Runner):
@@ -255,7 +256,7 @@ def test_a_permit_is_released_when_the_service_drains_before_the_request_is_answ
     router = Router(None, state=lambda: state)  # type: ignore[arg-type]
     context = state.runner.new_context()
     context.permit = Permit(1.5, release=released.append)
-    request: Any = SimpleNamespace(method="POST", path="/classify", context=context)
+    request: Any = SimpleNamespace(method="POST", path="/classify", context=context, observation=None)
     response = asyncio.run(router.respond(ROUTES["/classify"], request))
     assert (response.status, released) == (503, [1.5])
 
