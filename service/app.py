@@ -33,6 +33,7 @@ from service.http.connections import ConnectionWatch
 from service.http.openapi import describe_components, describe_paths
 from service.http.router import Router
 from service.http.telemetry.multiprocess import MultiprocessMetrics
+from service.http.telemetry.observers import open_observers
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.uvicorn.protocol import install
 from service.http.wire.framework_errors import ErrorTranslationMiddleware
@@ -73,7 +74,17 @@ class Ekiben:
         self.bodies = BodyBudget(settings.body_budget_bytes, settings.max_body_bytes, settings.trusted_networks)
         self.trusted_proxies = settings.trusted_networks
         self.draining = False
-        self.request_metrics = RequestMetrics()
+        observers = open_observers(
+            access_log=settings.access_log,
+            trusted_proxies=settings.trusted_networks,
+            capture=settings.capture,
+            capture_rate=settings.capture_rate,
+            capture_fields=settings.captured_fields,
+            capture_bytes=settings.capture_bytes,
+        )
+        self.request_metrics = RequestMetrics(
+            observers, has_triton_names=settings.triton_metrics, revision=settings.revision
+        )
         self.multiprocess_metrics: MultiprocessMetrics | None = None
         # A worker may have one core.
         self.runner = Runner(threads=min(settings.threads, len(os.sched_getaffinity(0))), limits=settings.limits)
@@ -117,6 +128,8 @@ class Ekiben:
     def close(self) -> None:
         self.repository.close()
         self.runner.close()
+        for observer in self.request_metrics.observers:
+            observer.close()
         shared_zygote().close()
 
     def __is_ready__(self) -> bool:

@@ -24,6 +24,7 @@ KUBERNETES = re.compile(r"EKIBEN_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 
 Count = Annotated[int, Field(ge=1)]
 Threads = Annotated[int, Field(ge=1, le=256)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -82,6 +83,20 @@ class Settings(BaseSettings):
     """seconds between two golden health checks of a model"""
     hang_s: Seconds = 60.0
     """seconds until a computation or load stage counts as hung; a worker with only hung threads exits"""
+    access_log: Share = 0.0
+    """share of the responses that are logged to standard output, one JSON object a line, with every 5xx; 0: none"""
+    triton_metrics: bool = False
+    """show the numbers of inference in `/metrics` under Triton's names (`nv_inference_…`) too"""
+    revision: str = Field(default="", pattern=r"[\x20-\x7e]{0,100}")
+    """revision of the sources that `ekiben_build_info` reports; by default that of the checkout"""
+    capture: str = ""
+    """folder for a sample of the requests to models, as Parquet; by default nothing is captured"""
+    capture_rate: Share = 1.0
+    """share of the requests that are captured"""
+    capture_fields: str = ""
+    """comma-separated top-level fields of requests and answers that are captured; others, and headers, never are"""
+    capture_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    """disk space of captured requests; the oldest files are deleted first"""
     drain_s: float = Field(default=1.0, ge=0, le=3600)
     """seconds after SIGTERM during which new requests are refused with a retry hint"""
     grace_s: Seconds = 25.0
@@ -128,6 +143,11 @@ class Settings(BaseSettings):
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks of the trusted proxies."""
         return _parse_networks(self.trusted_proxies)
+
+    @property
+    def captured_fields(self) -> frozenset[str]:
+        """The fields of requests and answers that are captured."""
+        return frozenset(_split(self.capture_fields))
 
     @property
     def limits(self) -> Limits:

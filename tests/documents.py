@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from export.table import HEADER, manifests, row
+from service.http.telemetry.exposition import FAMILIES
 from service.http.wire.errors import STATUS
 from service.manifest import CARD, Manifest
 from service.settings import settings_table
@@ -112,12 +113,23 @@ def problems_table() -> str:
     return markdown(["`code`", "status"], ([f"`{slug}`", str(int(status))] for slug, status in STATUS.items()))
 
 
+def metrics_table() -> str:
+    return markdown(["family", "type", "meaning"], map(_metric, FAMILIES))
+
+
+def _metric(name: str) -> list[str]:
+    family = FAMILIES[name]
+    labels = f"{{{','.join(family.labels)}}}" if family.labels else ""
+    return [f"`{name}{family.suffix}{labels}`", family.kind, family.text]
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
     "parity": parity_table,
     "data": data_table,
     "problems": problems_table,
     "settings": settings_table,
+    "metrics": metrics_table,
 }
 TRAINED_TABLES = frozenset({"models", "parity", "data"})  # their numbers are those of one training
 

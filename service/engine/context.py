@@ -5,6 +5,7 @@ Invariant: a deadline and a permit belong to one request; nothing of one request
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 
 class Permit(AbstractContextManager["Permit"]):
@@ -30,11 +31,20 @@ class Permit(AbstractContextManager["Permit"]):
 UNRESERVED = Permit()  # shared by all requests for which nothing is reserved
 
 
+class Timing(NamedTuple):
+    """When rows of a request came to the engine, and when their computing began and ended."""
+
+    queued_at: float
+    started_at: float
+    ended_at: float
+
+
 class RequestContext:
     """One request, from arrival to answer. Times are those of `time.monotonic`, in seconds."""
 
     __slots__ = (
-        "client", "deadline", "has_default_deadline", "is_retry", "model", "permit", "received_at", "route", "timeout_s"
+        "client", "deadline", "has_default_deadline", "is_retry", "model", "permit", "received_at", "route",
+        "timeout_s", "timings", "version",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +58,8 @@ class RequestContext:
         self.client = client
         self.route = route
         self.model = ""  # the name of the model that answers, once it is found
+        self.version = ""  # and its version
+        self.timings: list[Timing] | None = None  # a list if somebody wants to know them
         self.is_retry = False  # it comes at the time that an earlier refusal named
         self.permit = UNRESERVED
 

@@ -26,6 +26,11 @@ class Histogram:
         self.count += 1
 
 
+def bin_of(seconds: float) -> int:
+    """The bin of `Histogram.counts` that counts this duration."""
+    return min(int(seconds * 1e6).bit_length(), NUM_BINS - 1)
+
+
 BOUNDS_S = tuple(2**i / 1e6 for i in range(NUM_BINS - 1))
 
 

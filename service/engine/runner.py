@@ -8,6 +8,7 @@ started run to their end, because onnxruntime cannot stop them, and their result
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -15,7 +16,7 @@ from service.engine.admission.generations import check_room
 from service.engine.batching.collate import Array, Collator, Tensors
 from service.engine.batching.queue import BatchQueue
 from service.engine.batching.request import Request
-from service.engine.context import RequestContext
+from service.engine.context import RequestContext, Timing
 from service.engine.generation.detokenizer import Decode
 from service.engine.generation.events import GenerationParams
 from service.engine.generation.loop import DecodeLoop
@@ -96,6 +97,8 @@ class Runner:
         if self._coalescer.is_idle() and queue.is_quick(num_rows, num_steps):
             answer = self._inline.run_request(queue, session, inputs, outputs, num_rows=num_rows, num_steps=num_steps)
             if answer is not None:
+                if context.timings is not None:
+                    context.timings.append(Timing(now, now, time.monotonic()))
                 return answer
         request = Request(
             session, queue, inputs, outputs,
@@ -183,6 +186,8 @@ class Runner:
         self, executor: Executor, function: Callable[..., Result], args: tuple[Any, ...], context: RequestContext | None
     ) -> Result:
         deadline = (context or self.new_context()).deadline
+        if context is not None and context.timings is not None:
+            function = partial(_timed, function, context.timings, time.monotonic())
         task = DeviceTask(function, args, asyncio.get_running_loop(), deadline)
         executor.submit(task)
         try:
@@ -207,6 +212,15 @@ class Runner:
     def _counters_of(self, manifest: Manifest) -> Counters:
         name, version = key = manifest.name, manifest.version
         return self._counters.get(key) or self._counters.setdefault(key, Counters(model=name, version=version))
+
+
+def _timed(function: Callable[..., Result], timings: list[Timing], queued_at: float, *args: Any) -> Result:
+    """Call the function and note when; other threads may do the same for one request."""
+    started_at = time.monotonic()
+    try:
+        return function(*args)
+    finally:
+        timings.append(Timing(queued_at, started_at, time.monotonic()))
 
 
 def untimed_runner() -> Runner:

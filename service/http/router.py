@@ -14,12 +14,13 @@ from http import HTTPStatus
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.http.client_watch import RequestSupervisor
+from service.http.framework import FrameworkApp
 from service.http.route import InferenceRoute, Route, ServiceState
 from service.http.routes import health, metrics, native, oip, openai
 from service.http.stream import send_stream
 from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, send_response
 from service.http.wire.errors import problem_response
-from service.http.wire.framework_errors import ErrorTranslationMiddleware, internal_error
+from service.http.wire.framework_errors import internal_error
 from service.http.wire.messages import (
     ClientDisconnectedError,
     HttpRequest,
@@ -47,7 +48,7 @@ class Router:
 
     def __init__(self, app: App, *, state: Callable[[], ServiceState], body_timeout_s: float = 30.0) -> None:
         """`app` is the framework behind the routes."""
-        self.app: App = ErrorTranslationMiddleware(app)
+        self.app: App = FrameworkApp(app, state)
         self.state = state
         self._supervisor = RequestSupervisor(body_timeout_s)
         self._in_flight: set[HttpRequest] = set()
@@ -85,14 +86,15 @@ class Router:
         if state.draining or not state.runner.admission.expects_retries:
             return None
         started_at = time.perf_counter()
+        state.request_metrics.begin(request, route.name)
         try:
             _admit_unread(state, request)
             return None
         except EkibenError as error:
             response = route.error_format(error)
         except Exception:  # noqa: BLE001 - as in `respond`
-            response = route.error_format(internal_error(request.method, request.path))
-        state.request_metrics.record(route.name, response.status, time.perf_counter() - started_at)
+            response = route.error_format(internal_error(request.method, request.path, request.id))
+        state.request_metrics.end(request, route.name, response.status, time.perf_counter() - started_at, response)
         return response
 
     async def respond(self, route: Route, request: HttpRequest) -> Response | None:
@@ -105,6 +107,8 @@ class Router:
         response: Response | None = None
         status = 499  # the client disconnected
         self._in_flight.add(request)
+        if request.observation is None:
+            state.request_metrics.begin(request, route.name)
         try:
             check_head(request)
             if request.method not in route.methods:
@@ -124,7 +128,7 @@ class Router:
             if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
                 response.headers.append(("allow", ", ".join(route.methods)))
         except Exception:  # noqa: BLE001 - an unforeseen error is logged under the number that the client gets
-            response = route.error_format(internal_error(request.method, request.path))
+            response = route.error_format(internal_error(request.method, request.path, request.id))
         finally:
             self._in_flight.discard(request)
             if request.reserved_bytes:
@@ -132,7 +136,7 @@ class Router:
             if request.context is not None:
                 request.context.permit.release()
             status = status if response is None else response.status
-            state.request_metrics.record(route.name, status, time.perf_counter() - started_at)
+            state.request_metrics.end(request, route.name, status, time.perf_counter() - started_at, response)
         return response if len(response.body) < MIN_PACKED_BYTES else await pack_response(request, response)
 
     async def _infer(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response | int:
@@ -148,6 +152,8 @@ class Router:
             scope.has_body = True
             if request.header("content-encoding"):
                 body = await unpack_body(request, body, state.max_body_bytes, state.bodies.reserve)
+            if request.observation is not None:
+                request.observation.received(body)
             response = await route.handle(state, request, body, context)
             if not isinstance(response, StreamedResponse):
                 return response

@@ -11,7 +11,7 @@ from service.errors import EkibenError
 from service.http.route import InferenceRoute
 from service.http.wire.errors import STATUS
 from service.http.wire.framework_errors import internal_error
-from service.http.wire.messages import ClientDisconnectedError, HttpRequest, StreamedResponse
+from service.http.wire.messages import ClientDisconnectedError, HttpRequest, SendPart, StreamedResponse
 
 
 async def send_stream(route: InferenceRoute, request: HttpRequest, response: StreamedResponse) -> int:
@@ -21,7 +21,7 @@ async def send_stream(route: InferenceRoute, request: HttpRequest, response: Str
     """
     async with aclosing(response.parts) as parts:
         part = await anext(parts)
-        send = await request.start_stream(response)
+        send = _observed(request, await request.start_stream(response))
         status = int(HTTPStatus.OK)
         try:
             await send(part)
@@ -34,6 +34,18 @@ async def send_stream(route: InferenceRoute, request: HttpRequest, response: Str
             await send(response.error_part(error))
         except Exception:  # noqa: BLE001 - as an unforeseen error of a response
             status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
-            await send(response.error_part(internal_error(request.method, route.name)))
+            await send(response.error_part(internal_error(request.method, route.name, request.id)))
     await request.end_stream()
     return status
+
+
+def _observed(request: HttpRequest, send: SendPart) -> SendPart:
+    """The function, with whatever observes the request told of every part that was sent."""
+    if request.observation is None:
+        return send
+
+    async def send_observed(part: bytes) -> None:
+        await send(part)
+        request.observation.sent(part)
+
+    return send_observed

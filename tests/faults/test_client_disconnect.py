@@ -114,7 +114,7 @@ def check_disconnects(host: ServerProcess) -> None:
         client = send(host.port, path, len(many), many)
         wait_until(lambda before=before: steps() > before + 3 * NUM_TEXTS)
         client.close()
-        closed = f'ekiben_http_requests_total{{route="{path}",status="499"}}'
+        closed = f'ekiben_http_requests_total{{model="{LANGUAGE_MODEL}",route="{path}",status="499"}}'
         wait_until(lambda closed=closed: counted(host, closed) == 1)
         at_disconnect = steps()
         # These share the only thread, so a generation that still ran would add steps between them.

@@ -84,7 +84,7 @@ def test_both_hosts_answer_with_the_same_bytes(name: str, granian: ServerProcess
     method, path, content, headers = REQUESTS[name]
     answers = []
     for host in (granian, bentoml):
-        status, got, answer = ask(host.port, method, path, content, **headers)
+        status, got, answer = ask(host.port, method, path, content, **headers, x_request_id="a-1")
         content_of: Any = joined_events if got.get("content-type") == "text/event-stream" else bytes
         answers.append((status, {key: got[key] for key in got.keys() - HEADERS_OF_THE_HOST}, content_of(answer)))
     assert answers[0] == answers[1]
@@ -108,7 +108,7 @@ def test_metrics_cover_all_workers(
 ) -> None:
     """On hosts of its own: workers publish once a second, so requests of other tests might be counted late."""
     executed = 'ekiben_engine_items_total{model="tiny-images",outcome="executed"'
-    answered = 'ekiben_http_requests_total{route="/classify",status="200"}'
+    answered = 'ekiben_http_requests_total{model="tiny-images",route="/classify",status="200"}'
     with running_server(command, served_bundles, tmp_path) as host:
         wait_until(lambda: counted(host, "ekiben_ready_workers") == num_workers)
         before = counted(host, executed)
@@ -122,7 +122,7 @@ def test_a_disconnect_ends_a_generation(host: str, request: pytest.FixtureReques
     """Clients ask for seconds of work and disconnect: the work ends."""
     started: ServerProcess = request.getfixturevalue(host)
     content = json.dumps(LONG).encode()
-    closed = 'ekiben_http_requests_total{route="/generate",status="499"}'
+    closed = 'ekiben_http_requests_total{model="tiny-letters",route="/generate",status="499"}'
     before = counted(started, closed)
     clients = [send(started.port, "/generate", len(content), content) for _ in range(60)]
     wait_until(lambda: counted(started, "ekiben_http_in_flight") > 0)

@@ -20,6 +20,7 @@ from service.engine.batching.batch import SliceResult
 from service.engine.batching.collate import Collator, Tensors
 from service.engine.batching.cost_model import MEDIAN, SLOW, CostEstimate, CostModel
 from service.engine.batching.request import PENDING, Request, RequestSlice, RequestStatus
+from service.engine.context import Timing
 from service.engine.limits import INLINE_BUDGET_S, Limits
 from service.engine.metrics import Counters
 from service.engine.sessions.session import Session
@@ -213,6 +214,9 @@ class BatchQueue:
         counters.padded_steps += batch.num_rows * self.collator.computed_steps(batch.longest) - batch.steps
         counters.queue_s.add(started_at - min(part.request.arrived_at for part in batch.slices))
         counters.compute_s.add(ended_at - started_at)
+        for part in batch.slices:
+            if part.request.context.timings is not None:
+                part.request.context.timings.append(Timing(part.request.arrived_at, started_at, ended_at))
         self.measured_at = ended_at
         if not failed:
             self.observe(batch.num_rows, batch.longest, ended_at - started_at)

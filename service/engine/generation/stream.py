@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from service.engine.context import RequestContext
+from service.engine.context import RequestContext, Timing
 from service.engine.generation.events import EventSink, FinishReason, GenerationEvent
 from service.engine.generation.sampler import TokenLogprob
 from service.engine.generation.sequence import SequenceState
@@ -29,6 +29,8 @@ class Generation(EventSink, AsyncIterator[GenerationEvent]):
         self.loop = asyncio.get_running_loop()
         self._events: deque[GenerationEvent] = deque()
         self._unfinished: set[int] = set()
+        self._timings = context.timings  # None once they are noted
+        self._queued_at = time.monotonic()
         self._wakeup: asyncio.Future[None] | None = None
         self._timer = self.loop.call_later(max(context.deadline - time.monotonic(), 0.0), self._expire)
 
@@ -49,6 +51,10 @@ class Generation(EventSink, AsyncIterator[GenerationEvent]):
     def close(self) -> None:
         """Cancel the rows that are not finished: they take part in no step that has not begun."""
         self._timer.cancel()
+        timings, self._timings = self._timings, None
+        if timings is not None:
+            now = time.monotonic()
+            timings.extend(Timing(self._queued_at, row.started_at, now) for row in self.rows)
         for row in self.rows:
             row.is_cancelled = True
 

@@ -10,6 +10,7 @@ from granian.rsgi import Scope as RsgiScope
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.http.granian.send_queue import PacedTransport
+from service.http.identity.request_id import identify
 from service.http.router import Router, find_route
 from service.http.wire.asgi import Message
 from service.http.wire.messages import (
@@ -29,7 +30,7 @@ from service.http.wire.messages import (
 class RsgiRequest:
     __slots__ = (
         "_body", "_headers", "_protocol", "_scope", "_stream",
-        "context", "method", "path", "received_at", "reply_headers", "reserved_bytes",
+        "context", "id", "method", "observation", "path", "received_at", "reply_headers", "reserved_bytes", "trace",
     )  # fmt: skip
 
     def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
@@ -43,7 +44,8 @@ class RsgiRequest:
         self.received_at = time.monotonic()
         self.context: RequestContext | None = None
         self.reserved_bytes = 0
-        self.reply_headers: list[tuple[str, str]] = []
+        self.observation: Any = None
+        self.id, self.trace, self.reply_headers = identify(self.header("x-request-id"), self.header("traceparent"))
 
     @property
     def query(self) -> str:

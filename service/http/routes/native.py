@@ -60,6 +60,7 @@ def _inference_route(task: TaskName) -> InferenceRoute:
         check_json_type(request, *(UPLOAD_TYPES if task in UPLOADS else ()))
         parsed = parse_request(TASKS[task].request, parse_json(body))
         model = resolve_model(state.repository, parsed.model, task)
+        context.model, context.version = model.manifest.name, model.manifest.version
         if isinstance(parsed, GenerateRequest) and _prefers_png(request.header("accept")):
             png, seed = await generate_grid(model, state.runner, parsed, context)
             return Response("image/png", png, [("x-seed", str(seed))])
@@ -79,6 +80,7 @@ async def _classify_upload(
 ) -> JsonObject:
     query = parse_request(ClassifyQuery, _read_query(request))
     model = resolve_model(state.repository, query.model, "classify")
+    context.model, context.version = model.manifest.name, model.manifest.version
     return await classify_upload(model, state.runner, body, query.top_k, context)
 
 
@@ -87,6 +89,7 @@ async def _predict_upload(
 ) -> JsonObject:
     query = parse_request(PredictQuery, _read_query(request))
     model = resolve_model(state.repository, query.model, "predict")
+    context.model, context.version = model.manifest.name, model.manifest.version
     check_fields(query, model.manifest)
     return await predict_upload(model, state.runner, body, vars(query), context)
 
@@ -113,6 +116,7 @@ async def _stream(state: ServiceState, request: HttpRequest, body: bytes, contex
     check_json_type(request)
     parsed = parse_request(GenerateRequest, parse_json(body))
     model = resolve_language_model(state.repository, parsed.model)
+    context.model, context.version = model.manifest.name, model.manifest.version
     seed = resolve_seed(parsed)
     events = stream_generate(model, state.runner, parsed, seed, context)
     return event_stream(_write_events(events), _error_event, [("x-seed", str(seed))])

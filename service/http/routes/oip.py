@@ -32,6 +32,7 @@ PATH_CACHE_SIZE = 64  # small, because a client can send long paths
 async def _infer(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
     model = _resolve_model(state, request.path)
     manifest = model.manifest
+    context.model, context.version = manifest.name, manifest.version
     offset = json_size(request, len(body))
     parsed, request_id, data = parse_cached(body[:offset], manifest, has_bytes=offset < len(body))
     tensors = build_arrays(parsed.tensors, data, body, offset)
@@ -108,13 +109,17 @@ def _parse_path(path: str) -> tuple[str, str | None]:
 
 
 async def _generate(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
-    return await oip_generate.answer(state, _resolve_model(state, request.path), body, context)
+    model = _resolve_model(state, request.path)
+    context.model, context.version = model.manifest.name, model.manifest.version
+    return await oip_generate.answer(state, model, body, context)
 
 
 async def _generate_stream(
     state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext
 ) -> StreamedResponse:
-    return await oip_generate.answer_stream(state, _resolve_model(state, request.path), body, context)
+    model = _resolve_model(state, request.path)
+    context.model, context.version = model.manifest.name, model.manifest.version
+    return await oip_generate.answer_stream(state, model, body, context)
 
 
 async def _server_metadata(_: ServiceState, __: HttpRequest) -> Response:

@@ -39,6 +39,7 @@ def _inference_route(
         check_json_type(request)
         fields = parse_fields(fields_type, parse_json(body))
         model = resolve_language_model(state.repository, fields.model)
+        context.model, context.version = model.manifest.name, model.manifest.version
         seed = engine_seed(fields)
         parsed = await read(model, state.runner, fields, seed, context)
         if fields.stream:

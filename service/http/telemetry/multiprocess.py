@@ -51,7 +51,10 @@ class MultiprocessMetrics:
             alive = Path(f"/proc/{path.stem}").exists()
             for family, suffix, labels, value in orjson.loads(path.read_bytes()):
                 key = family, suffix, tuple(map(tuple, labels))
-                if alive or FAMILIES[family][0] != "gauge":
+                kind = FAMILIES[family].kind
+                if kind == "info":
+                    total[key] = value  # every worker says the same
+                elif alive or kind != "gauge":
                     total[key] = total.get(key, 0.0) + value
         return total
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from service.engine.context import RequestContext
+from service.http.identity.request_id import identify
 from service.http.wire.messages import (
     UNREADABLE,
     ClientDisconnectedError,
@@ -27,17 +28,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 class AsgiRequest:
     __slots__ = (
-        "_headers",
-        "_receive",
-        "_scope",
-        "_send",
-        "context",
-        "method",
-        "path",
-        "received_at",
-        "reply_headers",
-        "reserved_bytes",
-    )
+        "_headers", "_receive", "_scope", "_send",
+        "context", "id", "method", "observation", "path", "received_at", "reply_headers", "reserved_bytes", "trace",
+    )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -50,7 +43,11 @@ class AsgiRequest:
         self.received_at = time.monotonic()
         self.context: RequestContext | None = None
         self.reserved_bytes = 0
-        self.reply_headers: list[tuple[str, str]] = []
+        self.observation: Any = None
+        self.id, self.trace, self.reply_headers = identify(
+            self.header("x-request-id") if b"x-request-id" in self._headers else "",
+            self.header("traceparent") if b"traceparent" in self._headers else "",
+        )
 
     @property
     def query(self) -> str:

@@ -5,16 +5,18 @@ response passes unchanged, and an exception after its start propagates to the se
 """
 
 import logging
-import secrets
 import sys
 from http import HTTPStatus
 
 from service.engine.process.shortage import is_out_of_memory
 from service.errors import EkibenError, Slug
+from service.http.identity.request_id import identify
 from service.http.wire.asgi import App, Message, Receive, Scope, Send, send_response
 from service.http.wire.errors import PROBLEM_JSON, STATUS, problem_response
 
 log = logging.getLogger(__name__)
+
+REQUEST_ID = "ekiben.request_id"  # the key of a scope that holds the id of its request
 
 SLUGS: dict[int, Slug] = {
     **{int(status): slug for slug, status in STATUS.items()},
@@ -48,7 +50,7 @@ class ErrorTranslationMiddleware:
         except Exception:
             if started:
                 raise
-            return await send_response(send, problem_response(internal_error(scope["method"], scope["path"])))
+            return await send_response(send, problem_response(_internal_error(scope)))
         if error_start is not None:
             headers = {key.lower(): value for key, value in error_start.get("headers", [])}
             response = problem_response(_translate(scope, error_start["status"], headers.get(b"retry-after", b"")))
@@ -56,21 +58,25 @@ class ErrorTranslationMiddleware:
                 response.headers.append(("allow", ", ".join(sorted(headers[b"allow"].decode().split(", ")))))
             await send_response(send, response)
         elif not started:
-            await send_response(send, problem_response(internal_error(scope["method"], scope["path"])))
+            await send_response(send, problem_response(_internal_error(scope)))
         return None
 
 
-def internal_error(method: str, path: str) -> EkibenError:
-    """Log the exception that is being handled and return an error that carries only the number of the log entry.
+def internal_error(method: str, path: str, request_id: str) -> EkibenError:
+    """Log the exception that is being handled and return an error that carries only the id of the request.
 
     A lack of memory passes, and is no fault of the request: it is "overloaded".
     """
     if is_out_of_memory(sys.exception()):
-        log.exception("%s %r: out of memory", method, path)
+        log.exception("%s %r: out of memory (%s)", method, path, request_id)
         return EkibenError("overloaded", "the service lacks the memory for this request now", retry_after_s=1.0)
-    number = secrets.token_hex(8)
-    log.exception("%s %r failed (%s)", method, path, number)
-    return EkibenError("internal", f"internal error; search the service log for {number}")
+    log.exception("%s %r failed (%s)", method, path, request_id)
+    return EkibenError("internal", f"internal error; search the service log for {request_id}")
+
+
+def _internal_error(scope: Scope) -> EkibenError:
+    request_id = scope.get(REQUEST_ID) or identify("", "")[0]
+    return internal_error(scope["method"], scope["path"], request_id)
 
 
 def _translate(scope: Scope, status: int, retry_after: bytes) -> EkibenError:

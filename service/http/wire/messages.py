@@ -7,10 +7,11 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from service.engine.context import RequestContext
 from service.errors import EkibenError
+from service.http.identity.trace_context import TraceContext
 
 Network = IPv4Network | IPv6Network
 
@@ -61,6 +62,9 @@ class HttpRequest(Protocol):
     received_at: float  # on the clock of `time.monotonic`
     context: RequestContext | None  # set when the request is seen by admission control
     reply_headers: list[tuple[str, str]]  # of its response, whichever it is, beside those of the response itself
+    id: str  # a response names it
+    trace: TraceContext | None  # None if the client sent no `traceparent`
+    observation: Any  # of telemetry; None if nothing observes requests
 
     reserved_bytes: int  # of its body, in the budget of all bodies
 

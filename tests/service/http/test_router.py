@@ -212,9 +212,10 @@ def test_a_draining_service_refuses_inference_with_a_retry_time() -> None:
 
 def test_retry_after_is_rounded_up_and_given_in_milliseconds_too() -> None:
     call = AsgiCall(state_with(EkibenError("overloaded", "full", retry_after_s=1.2304)))
-    classify(call)
+    classify(call, x_request_id="a-1")
     assert call.problem["status"] == 503
-    assert call.sent[0]["headers"][2:] == [(b"retry-after", b"2"), (b"retry-after-ms", b"1231")]
+    retry = [(b"retry-after", b"2"), (b"retry-after-ms", b"1231")]
+    assert call.sent[0]["headers"][2:] == [*retry, (b"x-request-id", b"a-1")]
 
 
 class SheddingRunner(Runner):

@@ -87,8 +87,9 @@ def test_install_replaces_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_requests_are_answered_on_the_event_loop() -> None:
-    watcher = handed_over(state_with(), Watcher(Protocol(), scope("/livez", "GET")))
-    assert watcher.proto.responses == [(200, [("content-type", "application/json")], b'{"live":true}')]
+    watcher = handed_over(state_with(), Watcher(Protocol(), scope("/livez", "GET", x_request_id="a-1")))
+    headers = [("content-type", "application/json"), ("x-request-id", "a-1")]
+    assert watcher.proto.responses == [(200, headers, b'{"live":true}')]
     assert watcher.ended == [None]
 
 

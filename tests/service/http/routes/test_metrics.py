@@ -15,7 +15,7 @@ from tests.service.http.telemetry.prometheus import scrape
 def service_state() -> Any:
     counters = Counters(model="m", version="v", requests=3, items=5, executed_items=4, batches=3, inline_batches=1)
     counters.refused["overloaded"] = 2
-    counters.compute_s.add(0.000003)
+    counters.compute_s.add(0.00005)
     counters.queued_items = 7
     counters.generation.max_kv_cache_bytes = 1 << 20
     counters.generation.generated_tokens = 9
@@ -48,8 +48,8 @@ def test_samples_cover_requests_models_and_engine() -> None:
     assert seen["ekiben_generation_tokens_total,m,v"] == 9
     assert seen["ekiben_request_success_total,stop,m,v"] == 2
     assert seen["ekiben_engine_compute_seconds_count,m,v"] == 1
-    assert seen["ekiben_engine_compute_seconds_bucket,2e-06,m,v"] == 0
-    assert seen["ekiben_engine_compute_seconds_bucket,4e-06,m,v"] == 1
+    assert seen["ekiben_engine_compute_seconds_bucket,3.2e-05,m,v"] == 0
+    assert seen["ekiben_engine_compute_seconds_bucket,6.4e-05,m,v"] == 1
     assert seen["ekiben_engine_compute_seconds_bucket,+Inf,m,v"] == 1
 
 

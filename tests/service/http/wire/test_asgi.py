@@ -102,7 +102,7 @@ def test_a_stream_is_sent_in_parts() -> None:
         yield b""
 
     async def main() -> None:
-        streamed = request(send=send)
+        streamed = request(None, (b"x-request-id", b"a-1"), send=send)
         send_part = await streamed.start_stream(
             StreamedResponse("text/event-stream", no_parts(), lambda _: b"", [("x-seed", "1")])
         )
@@ -111,5 +111,6 @@ def test_a_stream_is_sent_in_parts() -> None:
 
     asyncio.run(main())
     start, *bodies = sent
-    assert (start["status"], start["headers"]) == (200, [(b"content-type", b"text/event-stream"), (b"x-seed", b"1")])
+    headers = [(b"content-type", b"text/event-stream"), (b"x-seed", b"1"), (b"x-request-id", b"a-1")]
+    assert (start["status"], start["headers"]) == (200, headers)
     assert [(message["body"], message.get("more_body", False)) for message in bodies] == [(b"a", True), (b"", False)]

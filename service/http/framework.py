@@ -1,0 +1,48 @@
+"""The framework behind the routes, as an ASGI application whose requests are identified, counted and observed as ours.
+
+Invariant: every response has a request id, and every request of a path that is no route counts as `FRAMEWORK`.
+"""
+
+import time
+from collections.abc import Callable
+
+from service.http.route import ServiceState
+from service.http.wire.asgi import App, AsgiRequest, Message, Receive, Scope, Send
+from service.http.wire.framework_errors import REQUEST_ID, ErrorTranslationMiddleware
+
+FRAMEWORK = "/..."  # the name of its paths in the metrics, which do not grow with the paths that clients invent
+
+
+class FrameworkApp:
+    def __init__(self, app: App, state: Callable[[], ServiceState]) -> None:
+        self._app = ErrorTranslationMiddleware(app)
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        request = AsgiRequest(scope, receive, send)
+        started_at = time.perf_counter()
+        status, num_sent = 499, 0
+        is_sent = False
+
+        async def send_identified(message: Message) -> None:
+            nonlocal status, num_sent, is_sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                added = [(name.encode(), value.encode("latin-1")) for name, value in request.reply_headers]
+                message = {**message, "headers": [*message.get("headers", []), *added]}
+            else:
+                num_sent += len(message.get("body", b""))
+                is_sent = not message.get("more_body", False)
+            await send(message)
+
+        metrics = self._state().request_metrics
+        metrics.begin(request, FRAMEWORK)
+        try:
+            await self._app({**scope, REQUEST_ID: request.id}, receive, send_identified)
+        finally:
+            if request.observation is not None:
+                request.observation.num_sent = num_sent
+            metrics.end(request, FRAMEWORK, status if is_sent else 499, time.perf_counter() - started_at)
+        return None
