@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """memory for keys and values of the beginnings of earlier prompts of one model; 0: none are kept"""
     max_body_bytes: int = Field(default=16 << 20, ge=1 << 10)
     """maximum size of a request body; a larger one is refused with 413"""
+    grpc_port: int = Field(default=0, ge=0, le=65535)
+    """port of the Open Inference Protocol over gRPC, at the address of the HTTP port; 0: none"""
     trusted_proxies: str = ""
     """comma-separated addresses or networks of proxies whose `X-Forwarded-For` header is trusted"""
     ready_when: str = "all"

@@ -54,7 +54,12 @@ class Master(MPServer):
             if self.workers > 1:
                 log.warning("metrics cover one worker each")
         loader = partial(
-            start_worker, parent=os.getpid(), settings=self._settings, folder=folder, is_single=self.workers == 1
+            start_worker,
+            parent=os.getpid(),
+            settings=self._settings,
+            folder=folder,
+            is_single=self.workers == 1,
+            address=self.bind_addr,
         )
         try:
             self.serve(target_loader=loader, wrap_loader=False)

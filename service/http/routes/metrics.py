@@ -1,5 +1,7 @@
 """GET /metrics: the samples of all workers in the text format of Prometheus."""
 
+import time
+
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.engine.metrics import GenerationCounters
@@ -36,6 +38,13 @@ def collect_samples(state: ServiceState) -> Samples:
         for reason, count in list(counters.refused.items()):
             samples["ekiben_engine_refused", "_total", (*labels, ("reason", reason))] = count
         samples["ekiben_engine_queue_items", "", labels] = counters.queued_items
+        if counters.last_request_at:
+            last_request = time.time() - (time.monotonic() - counters.last_request_at)
+            samples["ekiben_engine_last_request_timestamp_seconds", "", labels] = round(last_request, 3)
+        for outcome, durations in ("success", counters.succeeded), ("fail", counters.failed):
+            labelled = (*labels, ("outcome", outcome))
+            samples["ekiben_engine_request_seconds", "_count", labelled] = durations.count
+            samples["ekiben_engine_request_seconds", "_sum", labelled] = durations.sum_s
         samples |= histogram_samples("ekiben_engine_queue_seconds", labels, counters.queue_s)
         samples |= histogram_samples("ekiben_engine_compute_seconds", labels, counters.compute_s)
         if counters.generation.max_kv_cache_bytes:
@@ -63,11 +72,14 @@ def _generation_samples(counters: GenerationCounters, labels: Labels) -> Samples
     return samples
 
 
-async def _metrics(state: ServiceState, _: HttpRequest) -> Response:
+def merged_samples(state: ServiceState) -> Samples:
+    """Return the samples of all workers."""
     samples = collect_samples(state)
-    if state.multiprocess_metrics is not None:
-        samples = state.multiprocess_metrics.merge(samples)
-    return Response(CONTENT_TYPE_PLAIN_0_0_4, render_text(samples))
+    return samples if state.multiprocess_metrics is None else state.multiprocess_metrics.merge(samples)
+
+
+async def _metrics(state: ServiceState, _: HttpRequest) -> Response:
+    return Response(CONTENT_TYPE_PLAIN_0_0_4, render_text(merged_samples(state)))
 
 
 ROUTES = (ReadRoute(name="/metrics", handle=_metrics, scope="metrics"),)

@@ -19,6 +19,8 @@ FAMILIES = {
     "ekiben_ready_workers": ("gauge", "Worker processes that are ready."),
     "ekiben_model_ready": ("gauge", "Worker processes in which this version of a model is READY."),
     "ekiben_engine_requests": ("counter", "Requests admitted by the engine."),
+    "ekiben_engine_request_seconds": ("summary", "Time of whole requests in the engine, by outcome: success or fail."),
+    "ekiben_engine_last_request_timestamp_seconds": ("gauge", "Unix time of the last request; 0: there was none."),
     "ekiben_engine_items": ("counter", "Items by outcome."),
     "ekiben_engine_refused": ("counter", "Requests refused on arrival, by reason."),
     "ekiben_engine_batches": ("counter", "Batches computed, by mode: on the event loop (inline) or on a thread."),
@@ -42,6 +44,8 @@ FAMILIES = {
     "ekiben_decode_rows": ("counter", "Rows of these runs."),
     "ekiben_request_success": ("counter", "Ended texts by reason: stop, length, abort, or the error."),
 }
+# Gauges of which the largest of all workers counts, instead of their sum.
+LARGEST = frozenset({"ekiben_engine_last_request_timestamp_seconds"})
 
 
 class SamplesCollector(Collector):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from service.http.telemetry.exposition import FAMILIES, Samples
+from service.http.telemetry.exposition import FAMILIES, LARGEST, Samples
 
 PUBLISH_INTERVAL_S = 1.0
 
@@ -51,7 +51,9 @@ class MultiprocessMetrics:
             alive = Path(f"/proc/{path.stem}").exists()
             for family, suffix, labels, value in orjson.loads(path.read_bytes()):
                 key = family, suffix, tuple(map(tuple, labels))
-                if alive or FAMILIES[family][0] != "gauge":
+                if family in LARGEST:
+                    total[key] = max(total.get(key, 0.0), value)
+                elif alive or FAMILIES[family][0] != "gauge":
                     total[key] = total.get(key, 0.0) + value
         return total
 
