@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -112,11 +112,17 @@ prove-generation: export ## compare generated tokens with PyTorch and in company
 	@$(BIN)/python -m benchmarks.generate.throughput
 	@$(BIN)/python -m benchmarks.generate.latency
 
-prove-clients: export ## run litellm in an environment of its own, and 1,000 clients that disconnect, against both hosts
+prove-clients: export ## run litellm, KServe's and MLServer's clients in environments of their own, and 1,000 clients that disconnect, against both hosts
 	@test -e .venv-clients/.installed || { $(PYTHON) -m venv .venv-clients && \
 	    .venv-clients/bin/pip install -q --disable-pip-version-check "litellm>=1.80" && touch .venv-clients/.installed; }
 	@$(BIN)/python -m benchmarks.generate.clients --python .venv-clients/bin/python
 	@$(BIN)/python -m benchmarks.generate.disconnects
+	@for client in kserve mlserver; do test -e .venv-$$client/.installed || { $(PYTHON) -m venv .venv-$$client && \
+	    .venv-$$client/bin/pip install -q --disable-pip-version-check $$client && touch .venv-$$client/.installed; }; done
+	@$(BIN)/pytest -q tests/clients
+
+prove-door: export ## send 20,000 broken and odd requests of the Open Inference Protocol; none may be a server error
+	@$(BIN)/python -m benchmarks.proof.inference_requests
 
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200

@@ -85,7 +85,7 @@ async def _model_config(state: ServiceState, message: Any, _: RequestContext) ->
 async def _model_statistics(state: ServiceState, message: Any, _: RequestContext) -> bytes:
     statistics = model_statistics(state, merged_samples(state), message.name, message.version or None)
     for model in statistics["model_stats"]:
-        del model["batch_stats"]
+        del model["batch_stats"], model["served_version"]
     return write_message("ModelStatisticsResponse", statistics)
 
 

@@ -6,9 +6,10 @@ Invariant: each number is that of a metric of the same model and version, over a
 from typing import Any
 
 from service.errors import EkibenError
-from service.http.oip.models import resolve_model
 from service.http.route import ServiceState
 from service.http.telemetry.exposition import Samples
+from service.http.wire.oip_request import ANY_VERSION
+from service.tasks.faults import describe_value
 
 Document = dict[str, Any]
 # The stages of Triton that our computing does not tell apart: their time is within that of the graph.
@@ -16,24 +17,33 @@ WITHIN_COMPUTE = ("compute_input", "compute_output")
 
 
 def model_statistics(state: ServiceState, samples: Samples, name: str = "", version: str | None = None) -> Document:
-    """Return the statistics of one model, of one version of it, or of all; raises EkibenError("unknown-model")."""
-    if name and version:
-        version = resolve_model(state, name, version).manifest.version
-    ready = {(row["name"], row["version"]) for row in state.repository.list_models() if row["version"]}
-    if name and not any(name == model for model, _ in ready):
+    """Return the statistics of the version in use of one model or of all, or of one version that has served.
+
+    Triton's clients read the version as a number, so the one in use is called "1" unless it was named; `served_version`
+    is its real name. Raises EkibenError("unknown-model").
+    """
+    rows = {row["name"]: row["version"] for row in state.repository.list_models()}
+    if name and name not in rows:
         state.repository.describe_model(name)  # raises unknown-model
-    counted = {(row["model"], row["version"]) for row in _rows(samples)}
-    chosen = [key for key in sorted(ready | counted) if name in {"", key[0]} and version in {None, "", key[1]}]
-    if version and not chosen:
-        raise EkibenError("unknown-model", f"no version {version!r} of {name}")
-    return {"model_stats": [_statistics(samples, *key) for key in chosen]}
+    if version and version != ANY_VERSION:
+        counted = {(labels["model"], labels["version"]) for labels in _labels(samples)}
+        if version != rows[name] and (name, version) not in counted:
+            raise EkibenError("unknown-model", f"{name} has not served version {describe_value(version)}")
+        return {"model_stats": [_statistics(samples, name, version, called=version)]}
+    return {
+        "model_stats": [
+            _statistics(samples, model, current, called=ANY_VERSION)
+            for model, current in rows.items()
+            if current and name in {"", model}
+        ]
+    }
 
 
-def _rows(samples: Samples) -> list[dict[str, str]]:
+def _labels(samples: Samples) -> list[dict[str, str]]:
     return [dict(labels) for family, _, labels in samples if family == "ekiben_engine_requests"]
 
 
-def _statistics(samples: Samples, model: str, version: str) -> Document:
+def _statistics(samples: Samples, model: str, version: str, *, called: str) -> Document:
     labels = ("model", model), ("version", version)
 
     def number(family: str, suffix: str = "_total", *more: tuple[str, str]) -> float:
@@ -47,7 +57,8 @@ def _statistics(samples: Samples, model: str, version: str) -> Document:
     batches = sum(number("ekiben_engine_batches", "_total", ("mode", mode)) for mode in ("inline", "thread"))
     return {
         "name": model,
-        "version": version,
+        "version": called,
+        "served_version": version,
         "last_inference": round(number("ekiben_engine_last_request_timestamp_seconds", "") * 1e3),
         "inference_count": int(number("ekiben_engine_items", "_total", ("outcome", "executed"))),
         "execution_count": int(batches),

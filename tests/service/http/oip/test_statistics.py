@@ -54,7 +54,8 @@ def test_every_number_is_that_of_a_metric() -> None:
     [model] = model_statistics(state, SAMPLES, "m")["model_stats"]
     assert model == {
         "name": "m",
-        "version": "v1",
+        "version": "1",
+        "served_version": "v1",
         "last_inference": 1_700_000_000_125,
         "inference_count": 12,
         "execution_count": 6,
@@ -72,10 +73,13 @@ def test_every_number_is_that_of_a_metric() -> None:
     }
 
 
-def test_versions_that_served_before_are_among_the_statistics() -> None:
+def test_a_version_that_has_served_keeps_its_statistics() -> None:
     state: Any = State("v2")
-    assert [row["version"] for row in model_statistics(state, SAMPLES)["model_stats"]] == ["v1", "v2"]
-    assert [row["inference_count"] for row in model_statistics(state, SAMPLES, "m")["model_stats"]] == [12, 0]
+    for version, called, count in ((None, "1", 0), ("1", "1", 0), ("v1", "v1", 12), ("v2", "v2", 0)):
+        [row] = model_statistics(state, SAMPLES, "m", version)["model_stats"]
+        assert (row["version"], row["inference_count"]) == (called, count)
+    with pytest.raises(EkibenError, match="m has not served version 'v3'"):
+        model_statistics(state, SAMPLES, "m", "v3")
     with pytest.raises(EkibenError, match="no model 'x'"):
         model_statistics(state, SAMPLES, "x")
 
@@ -96,8 +100,11 @@ def test_the_routes_count_what_was_asked(client: TestClient) -> None:
     assert success["count"] - earlier["count"] == 2, "a request that is refused on reading never reaches the model"
     assert success["ns"] > earlier["ns"]
     assert abs(after["last_inference"] / 1e3 - time.time()) < 60
-    version = after["version"]
-    assert statistics(client, f"/v2/models/tiny-images/versions/{version}/stats") == [after]
+    version = client.get("/models/tiny-images").json()["version"]
+    assert (after["version"], after["served_version"]) == ("1", version)
+    named = statistics(client, f"/v2/models/tiny-images/versions/{version}/stats")
+    assert named == [{**after, "version": version}]
+    assert statistics(client, "/v2/models/tiny-images/versions/1/stats") == [after]
     everything = statistics(client, "/v2/models/stats")
     assert after in everything
     assert {row["name"] for row in everything} == {row["name"] for row in client.get("/models").json()["models"]}
