@@ -112,11 +112,17 @@ prove-generation: export ## compare generated tokens with PyTorch and in company
 	@$(BIN)/python -m benchmarks.generate.throughput
 	@$(BIN)/python -m benchmarks.generate.latency
 
-prove-clients: export ## run litellm in an environment of its own, and 1,000 clients that disconnect, against both hosts
+prove-clients: export ## run litellm, KServe's and MLServer's clients in environments of their own, and 1,000 clients that disconnect, against both hosts
 	@test -e .venv-clients/.installed || { $(PYTHON) -m venv .venv-clients && \
 	    .venv-clients/bin/pip install -q --disable-pip-version-check "litellm>=1.80" && touch .venv-clients/.installed; }
 	@$(BIN)/python -m benchmarks.generate.clients --python .venv-clients/bin/python
 	@$(BIN)/python -m benchmarks.generate.disconnects
+	@for client in kserve mlserver; do test -e .venv-$$client/.installed || { $(PYTHON) -m venv .venv-$$client && \
+	    .venv-$$client/bin/pip install -q --disable-pip-version-check $$client && touch .venv-$$client/.installed; }; done
+	@$(BIN)/pytest -q tests/clients
+
+prove-door: export ## send 20,000 broken and odd requests of the Open Inference Protocol; none may be a server error
+	@$(BIN)/python -m benchmarks.proof.inference_requests
 
 prove-door: export ## change requests and pictures at random; each must be refused or answered right (minutes)
 	@$(BIN)/python -m benchmarks.proof.picture_fuzz

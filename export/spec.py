@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Va
 from export.errors import validation_sentence
 from service.contract.readers import CategoryColumn, Mode, Name, NumberColumn, Resize, State
 from service.contract.tensors import Axes, Dtype, FrozenModel, Size
+from service.manifest import ModelName
 
 MAX_FREE = 1 << 20
 
@@ -323,7 +324,7 @@ class TolerancePart(FrozenModel):
 class Spec(FrozenModel):
     """The whole file. `factory` holds the keywords that make the module: factory(**keywords)."""
 
-    name: str | None = Field(default=None, pattern="^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)
+    name: ModelName | None = None
     summary: str = ""
     dataset: str = ""
     note: str = ""

@@ -42,11 +42,14 @@ def main() -> None:
         shared_zygote().start()  # it imports while this process does
     from service.engine.sessions.device import resolve_device  # noqa: PLC0415
     from service.errors import DeviceError  # noqa: PLC0415
+    from service.grpc.port import grpc_problem  # noqa: PLC0415
     from service.server.master import Master  # noqa: PLC0415
     from service.settings import SettingsError, load_settings  # noqa: PLC0415
 
     try:
         settings = load_settings()
+        if settings.grpc_port and (problem := grpc_problem(args.host, settings.grpc_port)):
+            raise SettingsError(problem)
         if settings.device == "cuda":
             import multiprocessing  # noqa: PLC0415 - not needed for other devices, as the next one
             from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415

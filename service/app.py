@@ -5,6 +5,7 @@ calls the same task handler in front of the framework. Invariant: both ways give
 ready only after every model has passed its checks on this device.
 """
 
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -19,6 +20,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.service.openapi.specification import OpenAPISpecification, PathItem
 
 from service.contract.pairs import TaskName
+from service.engine.process.desired_models import DesiredModels
 from service.engine.process.identity import shared_folder
 from service.engine.process.port import claim_port
 from service.engine.process.zygote import shared_zygote
@@ -48,6 +50,8 @@ from service.tasks.replay import replay_requests
 from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest
 from service.tuning import tune_gc, tune_malloc
 
+log = logging.getLogger(__name__)
+
 
 @bentoml.service(
     name="ekiben",
@@ -70,6 +74,8 @@ class Ekiben:
             zygote.start()  # it imports meanwhile
         tune_malloc()
         settings = load_settings()
+        if settings.grpc_port and server_context.worker_index is not None:
+            log.error("EKIBEN_GRPC_PORT=%d is not served: python -m service alone has it", settings.grpc_port)
         self.max_body_bytes = settings.max_body_bytes
         self.bodies = BodyBudget(settings.body_budget_bytes, settings.max_body_bytes, settings.trusted_networks)
         self.trusted_proxies = settings.trusted_networks
@@ -97,11 +103,13 @@ class Ekiben:
             limits=settings.limits,
             prepack=settings.prepack,
         )
-        records = LoadRecords(self.host_folder or _folder_of_bentoml())
+        folder = self.host_folder or _folder_of_bentoml()
+        records = LoadRecords(folder)
         self.repository = Repository(
             settings.bundles,
             loader,
             prover=Prover(zygote=zygote, loader=loader, records=records, memory_bytes=settings.load_memory_bytes),
+            desired=DesiredModels(folder),
             ready_when=settings.readiness,
             poll_s=settings.poll_s,
             health_check_s=settings.heartbeat_s,

@@ -25,11 +25,22 @@ MODEL_DATA = "model.onnx.data"
 GOLDEN, REQUESTS, TOKENS = "golden.safetensors", "requests.jsonl", "tokens.jsonl"
 MODEL_NAME = "^[a-z0-9]+(-[a-z0-9]+)*$"
 MAX_MODEL_NAME = 64
+# Words of the routes of the Open Inference Protocol that stand where the name of a model may stand, or beside it.
+RESERVED_NAMES = frozenset({"config", "index", "infer", "models", "ready", "stats", "versions"})
 MAX_FILES = 64
 # Of one tensor for one item: 4 GiB of float32.
 MAX_ITEM_ELEMENTS = 1 << 30
 MAX_AXES = 8
 FileName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+def _check_not_reserved(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError(f"{name!r} is a word of the routes, not the name of a model; choose another name")
+    return name
+
+
+ModelName = Annotated[str, Field(pattern=MODEL_NAME, max_length=MAX_MODEL_NAME), AfterValidator(_check_not_reserved)]
 
 
 def _to_float32(value: float) -> float:
@@ -204,7 +215,7 @@ class Manifest(FrozenModel):
     """
 
     format_version: Literal[1, 2] = 2
-    name: str = Field(pattern=MODEL_NAME, max_length=MAX_MODEL_NAME)
+    name: ModelName
     version: str = Field(pattern="^[0-9a-f]{12}$")
     summary: str
     reader: Reader

@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     """maximum number of connections of one worker, as far as the system lets it open files"""
     max_client_connections: Count = 4096
     """maximum number of connections of one client to one worker; proxies in `EKIBEN_TRUSTED_PROXIES` have no limit"""
+    grpc_port: int = Field(default=0, ge=0, le=65535)
+    """port of the Open Inference Protocol over gRPC, at the address of the HTTP port; 0: none"""
     trusted_proxies: str = ""
     """comma-separated addresses or networks of proxies whose `X-Forwarded-For` header is trusted"""
     ready_when: str = "all"

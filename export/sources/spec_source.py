@@ -12,7 +12,7 @@ from export.sources.payload import Payload
 from export.spec import Spec
 from service.contract.heads import Head
 from service.contract.tensors import Specs
-from service.manifest import MAX_MODEL_NAME, Provenance
+from service.manifest import MAX_MODEL_NAME, RESERVED_NAMES, Provenance
 
 
 def spec_source(
@@ -75,7 +75,8 @@ def spec_source(
 def bundle_name(path: Path) -> str:
     """A name for a bundle, made of the name of a file or of a factory."""
     name = re.sub("[^a-z0-9]+", "-", re.split("[.:]", path.name)[0].lower()).strip("-")
-    return name[:MAX_MODEL_NAME].strip("-") or "model"
+    name = name[:MAX_MODEL_NAME].strip("-") or "model"
+    return f"{name}-model" if name in RESERVED_NAMES else name
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Counters of the engine's work, one set for each version of a model.
 
-All values only grow, except `queued_items`. They are written under the executor's lock and may be read at any time.
+All values only grow, except `queued_items`. They are written under the executor's lock, those of whole requests on the
+event loop, and may be read at any time.
 """
 
 from collections import Counter
@@ -29,6 +30,18 @@ class Histogram:
 def bin_of(seconds: float) -> int:
     """The bin of `Histogram.counts` that counts this duration."""
     return min(int(seconds * 1e6).bit_length(), NUM_BINS - 1)
+
+
+@dataclass
+class Durations:
+    """How often something was done, and how long it took in all."""
+
+    count: int = 0
+    sum_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        self.sum_s += seconds
 
 
 BOUNDS_S = tuple(2**i / 1e6 for i in range(NUM_BINS - 1))
@@ -71,6 +84,9 @@ class Counters:
     steps: int = 0  # steps of all rows (and their past), or rows where all have one size
     padded_steps: int = 0  # steps that padding added
     queued_items: int = 0  # rows that wait now
+    succeeded: Durations = field(default_factory=Durations)  # requests that were answered, from the call of the engine
+    failed: Durations = field(default_factory=Durations)  # all others, whether admitted or not
+    last_request_at: float = 0.0  # on the clock of `time.monotonic`; 0: there was none
     queue_s: Histogram = field(default_factory=Histogram)  # by batch: from the first arrival to the start
     compute_s: Histogram = field(default_factory=Histogram)  # by batch
     generation: GenerationCounters = field(default_factory=GenerationCounters)

@@ -82,6 +82,25 @@ class Runner:
         infinity for some rows, or internal if it fails on some. With an output of whole numbers, the answer also has
         all outputs of floats.
         """
+        counters = (self._queues.get(id(session)) or self._open(session)).counters
+        counters.last_request_at = started_at = time.monotonic()
+        try:
+            answer = await self._run(session, inputs, outputs, context=context, items=items)
+        except BaseException:
+            counters.failed.add(time.monotonic() - started_at)
+            raise
+        counters.succeeded.add(time.monotonic() - started_at)
+        return answer
+
+    async def _run(
+        self,
+        session: Session,
+        inputs: Tensors,
+        outputs: Sequence[str] | None,
+        *,
+        context: RequestContext | None,
+        items: str,
+    ) -> dict[str, Array]:
         queue = self._queues.get(id(session)) or self._open(session)
         collator = queue.collator
         num_rows = collator.validate(inputs)

@@ -34,12 +34,16 @@ class ServiceState(Protocol):
     multiprocess_metrics: MultiprocessMetrics | None  # None in a service of one worker
 
 
+ReadHandler = Callable[[ServiceState, HttpRequest], Awaitable[Response]]
+InferenceHandler = Callable[[ServiceState, HttpRequest, bytes, RequestContext], Awaitable[Response | StreamedResponse]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadRoute:
     """Reports the state of the service, also under overload and during shutdown."""
 
     name: str  # in the metrics: a path whose variable parts are placeholders
-    handle: Callable[[ServiceState, HttpRequest], Awaitable[Response]]
+    handle: ReadHandler
     methods: tuple[str, ...] = ("GET", "HEAD")
     scope: Scope | None = "models"  # None: everyone may ask
     error_format: Callable[[EkibenError], Response] = problem_response
@@ -50,7 +54,7 @@ class InferenceRoute:
     """Computes a response from the body, within a deadline and only while the client stays connected."""
 
     name: str
-    handle: Callable[[ServiceState, HttpRequest, bytes, RequestContext], Awaitable[Response | StreamedResponse]]
+    handle: InferenceHandler
     methods: tuple[str, ...] = ("POST",)
     scope: Scope = "infer"
     error_format: Callable[[EkibenError], Response] = problem_response

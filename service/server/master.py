@@ -64,6 +64,7 @@ class Master(MPServer):
             settings=self._settings,
             folder=folder,
             is_single=self.workers == 1,
+            address=self.bind_addr,
             port=self.bind_port,
         )
         try:

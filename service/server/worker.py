@@ -11,7 +11,7 @@ import sys
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from granian.asgi import LifespanProtocol
 
@@ -30,9 +30,19 @@ DRAIN_SIGNAL = signal.SIGUSR1  # from the master
 
 
 def start_worker(
-    *, parent: int, settings: Settings, folder: Path | None, is_single: bool, port: int, core: int | None
+    *,
+    parent: int,
+    settings: Settings,
+    folder: Path | None,
+    is_single: bool,
+    address: str,
+    port: int,
+    core: int | None,
 ) -> Any:
-    """Turn this process into a worker; `folder` is shared by all workers of the master, unless there is none."""
+    """Turn this process into a worker; `folder` is shared by all workers of the master, unless there is none.
+
+    `address` is also that of the gRPC port, if the settings have one.
+    """
     # A killed master cannot send it.
     signal_on_parent_death(DRAIN_SIGNAL)
     if os.getppid() != parent:
@@ -41,17 +51,25 @@ def start_worker(
     router: Router = Ekiben.to_asgi()  # type: ignore[attr-defined]
     pre_admission.install(router)
     Ekiben.inner.host_folder = folder  # type: ignore[attr-defined]
-    return Worker(router, settings, None if is_single else folder, port)
+    return Worker(router, settings, None if is_single else folder, address=address, port=port)
+
+
+class GrpcPort(Protocol):
+    """The part of the gRPC server that its worker uses once it has started it."""
+
+    async def stop(self) -> None:
+        """Close the port."""
 
 
 class Worker:
     """An RSGI application; `shared` is the folder of the metrics of all workers, if there are several."""
 
-    def __init__(self, router: Router, settings: Settings, shared: Path | None, port: int) -> None:
+    def __init__(self, router: Router, settings: Settings, shared: Path | None, *, address: str, port: int) -> None:
+        self._address, self._port = address, port
+        self._grpc: GrpcPort | None = None
         self._router = router
         self._settings = settings
         self._shared = shared
-        self._port = port
         self._lifespan = LifespanProtocol(router.app)
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -61,6 +79,8 @@ class Worker:
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         for task in self._tasks:
             task.cancel()
+        if self._grpc is not None:
+            loop.run_until_complete(self._grpc.stop())
         loop.run_until_complete(self._lifespan.shutdown())
 
     def __rsgi__(self, scope: Any, protocol: Any) -> Coroutine[Any, Any, None]:
@@ -84,6 +104,12 @@ class Worker:
                 # A replacement opens its port when it is ready, because the others serve until then; after 30 s it
                 # opens its port anyway, and reports why it is not ready.
                 await asyncio.wait(self._tasks[-1:], timeout=30)
+        if self._settings.grpc_port:
+            # Its packages are optional, and must not be loaded before the master forks.
+            from service.grpc.server import GrpcServer  # noqa: PLC0415
+
+            self._grpc = GrpcServer(service)
+            await self._grpc.start(self._address, self._settings.grpc_port)
 
     def _begin_drain(self) -> None:
         service = running()

@@ -194,6 +194,7 @@ def provenance() -> dict[str, Any]:
         ({"name": "Tiny"}, "name"),
         ({"name": "tiny--texts"}, "name"),
         ({"name": "x" * 65}, "name"),
+        ({"name": "stats"}, "'stats' is a word of the routes, not the name of a model"),
     ],
 )
 def test_inconsistent_manifest_is_refused(changes: dict[str, Any], message: str) -> None:

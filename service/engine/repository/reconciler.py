@@ -9,13 +9,14 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from weakref import WeakSet
 
 from service.engine.process.call_timeout import CallTimeoutError
+from service.engine.process.desired_models import Action, DesiredModels, DesiredState
 from service.engine.process.load_slots import LoadSlots, Slot
 from service.engine.process.memory import trim_heap
 from service.engine.process.shortage import is_shortage
@@ -37,7 +38,8 @@ log = logging.getLogger(__name__)
 class ModelReconciler:
     """Each load has a thread; up to `max_parallel_loads` of them run, and those of one model one after the other.
 
-    With a `prover`, a version is proven in a child process before this process opens it.
+    With a `prover`, a version is proven in a child process before this process opens it. What one worker is asked to
+    load or unload, the others do at their next scan; `desired` tells them.
     """
 
     def __init__(
@@ -48,11 +50,14 @@ class ModelReconciler:
         *,
         max_parallel_loads: int = 1,
         prover: Prover | None = None,
+        desired: DesiredModels | None = None,
     ) -> None:
         self._root = root
         self._registry = registry
         self._loader = loader
         self._prover = prover
+        self._desired = desired or DesiredModels(None)
+        self._followed: dict[str, DesiredState] = {}  # the requests of other workers and of this one
         self._slots = LoadSlots(max_parallel_loads)
         self._loading: dict[str, threading.Thread] = {}
         self._model_locks: dict[str, threading.Lock] = {}
@@ -79,6 +84,8 @@ class ModelReconciler:
             if known.name not in names and not known.removed:
                 log.warning("%s: folder removed; the model is no longer served", known.name)
                 self._registry.update(known.name, lambda e: e.start_draining(candidate=None, removed=True))
+                self._desired.forget(known.name)
+        self._follow_requests()
         return self._set_error(None if names else f"no model folder in {self._root}: export a model first")
 
     def reconcile(self, closing: threading.Event) -> None:
@@ -117,6 +124,7 @@ class ModelReconciler:
         with self._model_lock(name, timeout_s):
             self.scan()
             self._require_existing(name)
+            self._tell_others(name, "load")
             self._registry.update(name, lambda e: replace(e, desired=True, fingerprint=None))
             if self._prover is not None:
                 self._prover.records.discard(self._key(name, scan_model(self._root / name)))
@@ -130,8 +138,8 @@ class ModelReconciler:
         """Stop serving the model until the next `load`; raises EkibenError: unknown-model or timeout."""
         with self._model_lock(name, timeout_s):
             self._require_existing(name)
-            self._registry.update(name, lambda e: e.start_draining(candidate=None, desired=False, fingerprint=None))
-            log.info("%s: unloaded by request", name)
+            self._tell_others(name, "unload")
+            self._unload(name)
 
     def report_failure(self, name: str, version: str | None, reason: str) -> None:
         """Stop serving this version because a health check failed; it serves again only after a new load."""
@@ -158,6 +166,29 @@ class ModelReconciler:
                 self._collect_if_stuck(version)
             if entry.removed and not entry.draining:
                 self._registry.remove(name)
+
+    def _unload(self, name: str) -> None:
+        self._registry.update(name, lambda e: e.start_draining(candidate=None, desired=False, fingerprint=None))
+        log.info("%s: unloaded by request", name)
+
+    def _tell_others(self, name: str, action: Action) -> None:
+        try:
+            self._followed[name] = self._desired.write(name, action)
+        except OSError as error:
+            reason = f"the other workers could not be told to {action} it: {error.strerror}"
+            raise EkibenError("not-ready", f"{name}: {reason}") from error
+
+    def _follow_requests(self) -> None:
+        """Unload, or mark for loading, what a request to another worker named; a model that is busy is next time's."""
+        for name, desired in self._desired.read().items():
+            if self._followed.get(name) == desired or self._registry.get(name) is None:
+                continue
+            with suppress(EkibenError), self._model_lock(name, 0):
+                self._followed[name] = desired
+                if desired.action == "unload":
+                    self._unload(name)
+                else:
+                    self._registry.update(name, lambda e: replace(e, desired=True, fingerprint=None))
 
     def _require_existing(self, name: str) -> None:
         if self._registry[name].removed:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from service.engine.process.desired_models import DesiredModels
 from service.engine.repository.health_check import HealthCheck
 from service.engine.repository.loader import Loader
 from service.engine.repository.metadata import model_details, model_summary
@@ -26,8 +27,8 @@ class Repository:
 
     `poll_s`: interval of scans of the folder. `health_check_s`: interval of health checks of each model.
     `max_parallel_loads`: number of models that are loaded at the same time. `prover`: proves versions in child
-    processes before this process opens them; without it, this process runs all checks. `ready_when`: the readiness
-    policy.
+    processes before this process opens them; without it, this process runs all checks. `desired`: what workers tell
+    each other of requests to load and unload. `ready_when`: the readiness policy.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Repository:
         health_check_s: float = 30.0,
         max_parallel_loads: int = 1,
         prover: Prover | None = None,
+        desired: DesiredModels | None = None,
         ready_when: ReadyWhen = ALL_MODELS,
     ) -> None:
         self._device = loader.device
@@ -46,7 +48,7 @@ class Repository:
         self._registry = ModelRegistry(f"{root} has not been scanned yet", ready_when)
         self._prover = prover
         self._reconciler = ModelReconciler(
-            root, self._registry, loader, max_parallel_loads=max_parallel_loads, prover=prover
+            root, self._registry, loader, max_parallel_loads=max_parallel_loads, prover=prover, desired=desired
         )
         self._health_check = HealthCheck(
             registry=self._registry,

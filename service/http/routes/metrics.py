@@ -1,5 +1,7 @@
 """GET /metrics: the samples of all workers, in the text format of Prometheus or in that of OpenMetrics."""
 
+import time
+
 from prometheus_client.samples import Exemplar
 
 from service.engine.metrics import Counters, GenerationCounters, Histogram
@@ -80,6 +82,13 @@ def _engine_samples(counters: Counters) -> Samples:
     for reason, count in list(counters.refused.items()):
         samples["ekiben_engine_refused", "_total", (*labels, ("reason", reason))] = count
     samples["ekiben_engine_queue_items", "", labels] = counters.queued_items
+    if counters.last_request_at:
+        last_request = time.time() - (time.monotonic() - counters.last_request_at)
+        samples["ekiben_engine_last_request_timestamp_seconds", "", labels] = round(last_request, 3)
+    for outcome, durations in ("success", counters.succeeded), ("fail", counters.failed):
+        labelled = (*labels, ("outcome", outcome))
+        samples["ekiben_engine_request_seconds", "_count", labelled] = durations.count
+        samples["ekiben_engine_request_seconds", "_sum", labelled] = durations.sum_s
     # A language model whose logits nobody asks for has no batches.
     if counters.batches or not counters.generation.max_kv_cache_bytes:
         samples |= histogram_samples("ekiben_engine_queue_seconds", labels, counters.queue_s)
@@ -109,10 +118,14 @@ def _generation_samples(counters: GenerationCounters, labels: Labels) -> Samples
     return samples
 
 
-async def _metrics(state: ServiceState, request: HttpRequest) -> Response:
+def merged_samples(state: ServiceState) -> Samples:
+    """Return the samples of all workers."""
     samples = collect_samples(state)
-    if state.multiprocess_metrics is not None:
-        samples = state.multiprocess_metrics.merge(samples)
+    return samples if state.multiprocess_metrics is None else state.multiprocess_metrics.merge(samples)
+
+
+async def _metrics(state: ServiceState, request: HttpRequest) -> Response:
+    samples = merged_samples(state)
     if _prefers_openmetrics(request.header("accept")):
         return Response(OPENMETRICS_TYPE, render_openmetrics(samples, _exemplars(state.request_metrics)), VARY)
     return Response(PROMETHEUS_TYPE, render_text(samples), VARY)

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, over HTTP: inference on the raw tensors of a model, metadata and readiness.
+"""The Open Inference Protocol, version 2, over HTTP: inference on the raw tensors of a model, and what is said of it.
 
 Invariant: a response holds the requested outputs in the requested order, computed by the version that it names.
 """
@@ -10,42 +10,42 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.contract.tensors import TensorSpec, from_rows, to_rows
 from service.engine.context import RequestContext
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
-from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
-from service.http.routes import oip_generate
+from service.http.oip.inference import infer
+from service.http.oip.models import check_ready, model_config, model_metadata, resolve_model, server_metadata
+from service.http.oip.statistics import model_statistics
+from service.http.route import InferenceHandler, InferenceRoute, ReadHandler, ReadRoute, Route, ServiceState
+from service.http.routes import oip_control, oip_generate
+from service.http.routes.metrics import merged_samples
 from service.http.wire.errors import oip_error_response
 from service.http.wire.messages import JSON, HttpRequest, Response, StreamedResponse
 from service.http.wire.oip_request import ParsedRequest, json_size, parse_cached
-from service.http.wire.oip_tensors import BYTES, DATATYPE_OF, DATATYPES, Array, build_arrays, pack_texts
+from service.http.wire.oip_tensors import BYTES, DATATYPE_OF, Array, build_arrays, pack_texts
 from service.manifest import Manifest
-from service.tasks.faults import describe_value, fault
-from service.tasks.tensors import check_values, clear_padding
+from service.tasks.faults import fault
 
 Arrays = Mapping[str, Array]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+ALL_STATISTICS = "/v2/models/stats"
+# Parts of the paths of Triton's other extensions.
+LEFT_OUT = {
+    "systemsharedmemory": "shared memory extensions",
+    "cudasharedmemory": "shared memory extensions",
+    "trace": "trace settings",
+    "logging": "log settings",
+}
 PATH_CACHE_SIZE = 64  # small, because a client can send long paths
 
 
 async def _infer(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
     model = _resolve_model(state, request.path)
-    manifest = model.manifest
-    context.model, context.version = manifest.name, manifest.version
     offset = json_size(request, len(body))
-    parsed, request_id, data = parse_cached(body[:offset], manifest, has_bytes=offset < len(body))
+    parsed, request_id, data = parse_cached(body[:offset], model.manifest, has_bytes=offset < len(body))
     tensors = build_arrays(parsed.tensors, data, body, offset)
-    if parsed.timeout_s:
-        context.tighten_deadline(parsed.timeout_s)
-    check_values(tensors, parsed.rules)
-    if parsed.moves_batch_axis:
-        tensors = {spec.name: to_rows(tensors[spec.name], spec) for spec in manifest.inputs}
-    outputs = await state.runner.run(model.session, tensors, parsed.output_names, context=context)
-    clear_padding(outputs, tensors, manifest)
-    if parsed.moves_batch_axis:
-        outputs = {spec.name: from_rows(outputs[spec.name], spec) for spec in manifest.outputs if spec.name in outputs}
-    return _response(manifest, parsed, request_id, outputs)
+    outputs = await infer(state, model, parsed, tensors, context)
+    return _response(model.manifest, parsed, request_id, outputs)
 
 
 def _response(manifest: Manifest, parsed: ParsedRequest, request_id: str | None, outputs: Arrays) -> Response:
@@ -93,12 +93,7 @@ def _check_json(name: str, value: Array) -> None:
 
 def _resolve_model(state: ServiceState, path: str) -> Model:
     """Return the model that a path names; a version in the path must be the one that serves."""
-    name, version = _parse_path(path)
-    model = state.repository.get(name)
-    current = model.manifest.version
-    if version not in {None, current}:
-        raise EkibenError("unknown-model", f"{name} serves version {current}, got {describe_value(version)}")
-    return model
+    return resolve_model(state, *_parse_path(path))
 
 
 @lru_cache(PATH_CACHE_SIZE)
@@ -123,55 +118,63 @@ async def _generate_stream(
 
 
 async def _server_metadata(_: ServiceState, __: HttpRequest) -> Response:
-    return Response(JSON, orjson.dumps({"name": "ekiben", "version": "2", "extensions": ["binary_tensor_data"]}))
+    return Response(JSON, orjson.dumps(server_metadata()))
 
 
 async def _model_metadata(state: ServiceState, request: HttpRequest) -> Response:
-    manifest = _resolve_model(state, request.path).manifest
-    document = {
-        "name": manifest.name,
-        "versions": [manifest.version],
-        "platform": "onnx_onnxv1",
-        "inputs": [_tensor_metadata(spec) for spec in manifest.inputs],
-        "outputs": [_tensor_metadata(spec) for spec in manifest.outputs],
-    }
-    return Response(JSON, orjson.dumps(document))
+    return Response(JSON, orjson.dumps(model_metadata(_resolve_model(state, request.path).manifest)))
 
 
-def _tensor_metadata(spec: TensorSpec) -> dict[str, Any]:
-    shape = [-1 if isinstance(axis, str) else axis for axis in spec.shape]
-    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
+async def _model_config(state: ServiceState, request: HttpRequest) -> Response:
+    return Response(JSON, orjson.dumps(model_config(_resolve_model(state, request.path).manifest)))
 
 
 async def _model_ready(state: ServiceState, request: HttpRequest) -> Response:
-    if state.draining:
-        raise EkibenError("not-ready", "the service is shutting down")
-    name = _resolve_model(state, request.path).manifest.name
+    name = check_ready(state, *_parse_path(request.path))
     return Response(JSON, orjson.dumps({"name": name, "ready": True, "live": True}))
 
 
+async def _statistics(state: ServiceState, request: HttpRequest) -> Response:
+    name, version = ("", None) if request.path == ALL_STATISTICS else _parse_path(request.path)
+    return Response(JSON, orjson.dumps(model_statistics(state, merged_samples(state), name, version)))
+
+
 async def _unknown(_: ServiceState, request: HttpRequest) -> Response:
-    raise EkibenError("unknown-route", f"there is no {request.path}")
+    parts = frozenset(request.path.split("/"))
+    left_out = next((subject for part, subject in LEFT_OUT.items() if part in parts), None)
+    reason = f"; {left_out} of Triton are left out" if left_out else ""
+    raise EkibenError("unknown-route", f"there is no {request.path}{reason}")
 
 
-ROUTES = tuple(
-    ReadRoute(name=name, handle=_server_metadata, error_format=oip_error_response) for name in ("/v2", "/v2/")
+def _read(name: str, handle: ReadHandler) -> ReadRoute:
+    return ReadRoute(name=name, handle=handle, error_format=oip_error_response)
+
+
+def _inference(name: str, handle: InferenceHandler) -> InferenceRoute:
+    return InferenceRoute(name=name, handle=handle, error_format=oip_error_response)
+
+
+ROUTES: tuple[Route, ...] = (
+    *(_read(name, _server_metadata) for name in ("/v2", "/v2/")),
+    _read(ALL_STATISTICS, _statistics),
+    *oip_control.ROUTES,
 )
 UNKNOWN = ReadRoute(name="/v2/...", handle=_unknown, methods=METHODS, error_format=oip_error_response)
 MODEL_ROUTES: dict[tuple[str, ...], Route] = {
-    (): ReadRoute(name="/v2/models/{model}", handle=_model_metadata, error_format=oip_error_response),
-    ("ready",): ReadRoute(name="/v2/models/{model}/ready", handle=_model_ready, error_format=oip_error_response),
-    **{
-        (action,): InferenceRoute(name=f"/v2/models/{{model}}/{action}", handle=handle, error_format=oip_error_response)
-        for action, handle in (("infer", _infer), ("generate", _generate), ("generate_stream", _generate_stream))
-    },
+    (): _read("/v2/models/{model}", _model_metadata),
+    ("config",): _read("/v2/models/{model}/config", _model_config),
+    ("ready",): _read("/v2/models/{model}/ready", _model_ready),
+    ("stats",): _read("/v2/models/{model}/stats", _statistics),
+    ("infer",): _inference("/v2/models/{model}/infer", _infer),
+    ("generate",): _inference("/v2/models/{model}/generate", _generate),
+    ("generate_stream",): _inference("/v2/models/{model}/generate_stream", _generate_stream),
 }
 
 
 def match_prefix(path: str) -> Route | None:
     """Return the route of a path that contains a model name and perhaps a version."""
     if not path.startswith("/v2/models/"):
-        return UNKNOWN if path.startswith("/v2/") else None
+        return (oip_control.match_prefix(path) or UNKNOWN) if path.startswith("/v2/") else None
     _, *rest = path.removeprefix("/v2/models/").split("/")
     action = rest[2:] if len(rest) >= 2 and rest[0] == "versions" else rest
     return MODEL_ROUTES.get(tuple(action), UNKNOWN)

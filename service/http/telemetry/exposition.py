@@ -54,6 +54,10 @@ FAMILIES = {
         "counter", "Lines of the access log and captured requests that were not written.", ("output",)
     ),
     "ekiben_engine_requests": Family("counter", "Requests admitted by the engine.", MODEL),
+    "ekiben_engine_request_seconds": Family(
+        "summary", "Time of whole requests in the engine, by outcome: success or fail.", (*MODEL, "outcome")
+    ),
+    "ekiben_engine_last_request_timestamp_seconds": Family("gauge", "Unix time of the last request.", MODEL),
     "ekiben_engine_items": Family("counter", "Items by outcome.", (*MODEL, "outcome")),
     "ekiben_engine_refused": Family("counter", "Requests refused on arrival, by reason.", (*MODEL, "reason")),
     "ekiben_engine_batches": Family(
@@ -108,6 +112,8 @@ FAMILIES = {
     "nv_inference_compute_infer_duration_us": Family("unknown", "Time to compute batches.", MODEL),
     "nv_inference_pending_request_count": Family("gauge", "Items in the queue.", MODEL),
 }
+# Gauges of which the largest of all workers counts, instead of their sum.
+LARGEST = frozenset({"ekiben_engine_last_request_timestamp_seconds"})
 # The bounds that are shown, as bins of a histogram: few, so that a model has at most 200 series. No request is answered
 # in 128 µs, but a small batch is computed in that time; the last bound is 33.6 s.
 FIRST_BIN, LAST_BIN = 7, 25

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 
-from service.http.telemetry.exposition import FAMILIES, Samples
+from service.http.telemetry.exposition import FAMILIES, LARGEST, Samples
 
 PUBLISH_INTERVAL_S = 1.0
 
@@ -54,6 +54,8 @@ class MultiprocessMetrics:
                 kind = FAMILIES[family].kind
                 if kind == "info":
                     total[key] = value  # every worker says the same
+                elif family in LARGEST:
+                    total[key] = max(total.get(key, 0.0), value)
                 elif alive or kind != "gauge":
                     total[key] = total.get(key, 0.0) + value
         return total

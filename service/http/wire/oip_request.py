@@ -9,17 +9,22 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service.contract.tensors import has_rows_first
+from service.contract.tensors import TensorSpec, has_rows_first
 from service.errors import EkibenError
 from service.http.wire.json_body import parse_json
 from service.http.wire.messages import HttpRequest, media_type, parse_digits
 from service.http.wire.oip_json import parse_tensors
-from service.http.wire.oip_tensors import InputTensor, parse_inputs, parse_object, parse_parameters, pop_data
+from service.http.wire.oip_parameters import NEUTRAL_OF_REQUEST, parse_object, parse_parameters
+from service.http.wire.oip_tensors import TEXTS, InputTensor, parse_inputs, pop_data, takes_texts
 from service.manifest import Manifest
-from service.tasks.faults import type_fault
+from service.tasks.faults import fault, type_fault
 from service.tasks.tensors import ValueRule, value_rules
 
 MEDIA_TYPES = {"", "application/json", "application/octet-stream"}
+FIELDS = {"id", "model_name", "model_version", "parameters", "inputs", "outputs"}
+# Names the version in use for clients that insist on integers.
+ANY_VERSION = "1"
+MAX_CLASSES = 1 << 20
 MAX_TIMEOUT_US = 24 * 3600 * 10**6
 CACHE_SIZE = 256  # entries
 MAX_CACHED_BYTES = 2048  # of the key of one entry
@@ -36,6 +41,8 @@ class ParsedRequest(NamedTuple):
     response_heads: dict[tuple[Any, ...], bytes]  # by the shapes of the outputs, if all are sent as bytes
     moves_batch_axis: bool  # between the tensors of the client and those of the engine
     has_texts: bool  # among the outputs
+    reads_texts: bool = False  # the only tensor is `TEXTS`
+    classes: dict[str, int] = {}  # noqa: RUF012 - never mutated; outputs that are sent as their highest values
 
 
 # (model, version, cache key) -> request, the least recently used first
@@ -65,7 +72,14 @@ def parse_cached(head: bytes, manifest: Manifest, *, has_bytes: bool) -> tuple[P
     """
     if has_bytes and (parsed := _get(head, manifest)):
         return parsed, None, [None] * len(parsed.tensors)
-    document = parse_tensors(head) or parse_json(head)
+    parsed, request_id, data = parse_document(parse_tensors(head) or parse_json(head), manifest)
+    if request_id is None and has_bytes and all(numbers is None for numbers in data):
+        _put(head, parsed, manifest)
+    return parsed, request_id, data
+
+
+def parse_document(document: Any, manifest: Manifest) -> tuple[ParsedRequest, str | None, list[Any]]:
+    """Parse a request whose JSON is read already, as `parse_cached`; `document` loses its `data` and `id`."""
     data, request_id = pop_data(document), _pop_id(document)
     try:
         key = orjson.dumps(document)
@@ -75,8 +89,6 @@ def parse_cached(head: bytes, manifest: Manifest, *, has_bytes: bool) -> tuple[P
     if parsed is None:
         parsed = _parse(document, manifest)
         _put(key, parsed, manifest)
-    if request_id is None and has_bytes and all(numbers is None for numbers in data):
-        _put(head, parsed, manifest)
     return parsed, request_id, data
 
 
@@ -96,30 +108,51 @@ def _put(key: bytes, parsed: ParsedRequest, manifest: Manifest) -> None:
 
 
 def _pop_id(document: dict[str, Any]) -> str | None:
-    if "id" not in document:
-        return None
-    request_id = document.pop("id")
-    if type(request_id) is not str:
+    request_id = document.pop("id", None)
+    if request_id is not None and type(request_id) is not str:
         raise type_fault("/id", "a string", request_id)
     return request_id
 
 
 def _parse(document: dict[str, Any], manifest: Manifest) -> ParsedRequest:
     """Parse a document whose `data` and `id` were removed."""
-    parse_object(document, {"id", "parameters", "inputs", "outputs"}, "")
-    parameters = parse_parameters(document, {"timeout", "binary_data_output"}, "")
+    parse_object(document, FIELDS, "")
+    _check_model(document, manifest)
+    parameters = parse_parameters(document, {"timeout", "binary_data_output"}, "", NEUTRAL_OF_REQUEST)
     timeout_us = parameters.get("timeout", 0)
     if type(timeout_us) is not int or not 0 <= timeout_us <= MAX_TIMEOUT_US:
         raise type_fault("/parameters/timeout", f"0 (none) to {MAX_TIMEOUT_US} microseconds", timeout_us)
     all_binary = _parse_flag(parameters, "binary_data_output", "", default=False)
-    binary_outputs = _parse_outputs(document.get("outputs"), manifest, all_binary)
+    binary_outputs, classes = _parse_outputs(document.get("outputs"), manifest, all_binary)
     tensors = parse_inputs(document.get("inputs"), manifest)
-    shapes = {tensor.name: tensor.shape for tensor in tensors}
-    rules = value_rules(shapes, manifest, {tensor.name: tensor.where for tensor in tensors})
+    reads_texts = takes_texts(manifest) and tensors[0].name == TEXTS.name
+    rules: tuple[ValueRule, ...] = ()
+    if not reads_texts:
+        shapes = {tensor.name: tensor.shape for tensor in tensors}
+        rules = value_rules(shapes, manifest, {tensor.name: tensor.where for tensor in tensors})
     moves_batch_axis = not has_rows_first((*manifest.inputs, *manifest.outputs))
-    has_texts = any(spec.dtype == "string" for spec in manifest.outputs)
-    names = tuple(binary_outputs)
-    return ParsedRequest(timeout_us / 1e6, binary_outputs, names, tensors, rules, {}, moves_batch_axis, has_texts)
+    has_texts = bool(classes) or any(spec.dtype == "string" for spec in manifest.outputs)
+    return ParsedRequest(
+        timeout_us / 1e6,
+        binary_outputs,
+        tuple(binary_outputs),
+        tensors,
+        rules,
+        {},
+        moves_batch_axis,
+        has_texts,
+        reads_texts,
+        classes,
+    )
+
+
+def _check_model(document: dict[str, Any], manifest: Manifest) -> None:
+    """Raise EkibenError unless the body names no other model or version than its path."""
+    name, version = document.get("model_name"), document.get("model_version")
+    if name not in (None, manifest.name):
+        raise type_fault("/model_name", f"{manifest.name!r}, as in the path", name)
+    if version not in (None, "", ANY_VERSION, manifest.version):
+        raise type_fault("/model_version", f"{manifest.version!r} or {ANY_VERSION!r}", version)
 
 
 def _parse_flag(parameters: dict[str, Any], name: str, where: str, *, default: bool) -> bool:
@@ -129,20 +162,39 @@ def _parse_flag(parameters: dict[str, Any], name: str, where: str, *, default: b
     return value
 
 
-def _parse_outputs(entries: Any, manifest: Manifest, all_binary: bool) -> dict[str, bool]:
-    """Return whether each requested output is sent as bytes; a request that names no output requests all of them."""
-    names = [output.name for output in manifest.outputs]
+def _parse_outputs(entries: Any, manifest: Manifest, all_binary: bool) -> tuple[dict[str, bool], dict[str, int]]:
+    """Return whether each requested output is sent as bytes, and the number of classes of those that ask for classes.
+
+    A request that names no output requests all of them.
+    """
+    specs = {output.name: output for output in manifest.outputs}
     if entries is None or entries == []:
-        return dict.fromkeys(names, all_binary)
+        return dict.fromkeys(specs, all_binary), {}
     if type(entries) is not list:
         raise type_fault("/outputs", "a list of outputs", entries)
     binary_outputs: dict[str, bool] = {}
+    classes: dict[str, int] = {}
     for number, value in enumerate(entries):
         where = f"/outputs/{number}"
         entry = parse_object(value, {"name", "parameters"}, where, "an object with name and parameters")
         name = entry.get("name")
-        if name not in names or name in binary_outputs:
-            raise type_fault(f"{where}/name", f"one of {', '.join(names)}, each once", name)
-        parameters = parse_parameters(entry, {"binary_data"}, where)
+        if type(name) is not str or name not in specs or name in binary_outputs:
+            raise type_fault(f"{where}/name", f"one of {', '.join(specs)}, each once", name)
+        parameters = parse_parameters(entry, {"binary_data", "classification"}, where)
         binary_outputs[name] = _parse_flag(parameters, "binary_data", where, default=all_binary)
-    return binary_outputs
+        # Clients send 0 where no classes are asked for.
+        if num_classes := parameters.get("classification", 0):
+            classes[name] = _parse_classes(num_classes, specs[name], f"{where}/parameters/classification")
+    return binary_outputs, classes
+
+
+def _parse_classes(num_classes: Any, spec: TensorSpec, where: str) -> int:
+    if type(num_classes) is not int or not 0 < num_classes <= MAX_CLASSES:
+        raise type_fault(where, f"0 (none) to {MAX_CLASSES} classes", num_classes)
+    if len(spec.row_shape) != 1 or spec.dtype in {"bool", "string"}:
+        raise fault(where, f"expected an output of one list of numbers an item, {spec.name!r} is {describe(spec)}")
+    return num_classes
+
+
+def describe(spec: TensorSpec) -> str:
+    return f"{spec.dtype} [{', '.join(map(str, spec.shape))}]"

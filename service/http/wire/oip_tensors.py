@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from service.contract.tensors import NUMPY_DTYPES, Dtype, TensorSpec
+from service.contract.tensors import BATCH, NUMPY_DTYPES, Dtype, TensorSpec, tensor
 from service.errors import EkibenError
+from service.http.wire.oip_parameters import parse_object, parse_parameters
 from service.manifest import Manifest
-from service.tasks.faults import describe_value, fault, json_pointer, type_fault
+from service.tasks.faults import describe_value, fault, type_fault
 from service.tasks.tensors import shape_mismatch
 
 Array = npt.NDArray[Any]
@@ -28,6 +29,8 @@ BYTES = NUMPY_DTYPES["string"]
 LENGTH_BYTES = 4  # before each text that is sent as bytes, little-endian
 MAX_AXIS_SIZE = 1 << 31
 INPUT_FIELDS = {"name", "shape", "datatype", "parameters", "data"}
+# What a model that reads texts also takes, in place of the ids and lengths that its tokenizer gives.
+TEXTS = tensor("string", "texts", BATCH)
 assert sys.byteorder == "little" and array("l").itemsize == 8 and array("f").itemsize == 4  # noqa: PT018
 
 
@@ -51,11 +54,18 @@ def pop_data(document: Any) -> list[Any]:
     return [entry.pop("data", None) if type(entry) is dict else None for entry in entries]
 
 
+def takes_texts(manifest: Manifest) -> bool:
+    """Tell whether a request may hold `TEXTS` in place of the inputs of the model."""
+    return manifest.reader.kind == "text" and manifest.head.kind != "language-model"
+
+
 def parse_inputs(entries: Any, manifest: Manifest) -> tuple[InputTensor, ...]:
-    """Parse the entries of `inputs`, which must contain each input of the model exactly once."""
+    """Parse the entries of `inputs`: each input of the model exactly once, or `TEXTS`."""
     if type(entries) is not list or not entries:
         raise type_fault("/inputs", "a list of tensors", entries)
     specs = {spec.name: spec for spec in manifest.inputs}
+    if takes_texts(manifest) and any(type(entry) is dict and entry.get("name") == TEXTS.name for entry in entries):
+        specs = {TEXTS.name: TEXTS}
     tensors: dict[str, InputTensor] = {}
     for number, value in enumerate(entries):
         where = f"/inputs/{number}"
@@ -94,22 +104,6 @@ def build_arrays(tensors: Sequence[InputTensor], data: Sequence[Any], body: byte
     return arrays
 
 
-def parse_object(value: Any, supported: set[str], where: str, expected: str = "an object") -> dict[str, Any]:
-    """Return a JSON object; raises EkibenError("invalid-request") for another value or a field not `supported`."""
-    if type(value) is not dict:
-        raise type_fault(where, expected, value)
-    if not value.keys() <= supported:
-        unknown = json_pointer(min(value.keys() - supported))
-        raise fault(where + unknown, f"not supported here; supported: {', '.join(sorted(supported))}")
-    return value
-
-
-def parse_parameters(entry: dict[str, Any], supported: set[str], where: str) -> dict[str, Any]:
-    """Return the `parameters` of an object at `where`, which may be absent or null."""
-    parameters = entry.get("parameters")
-    return {} if parameters is None else parse_object(parameters, supported, f"{where}/parameters")
-
-
 def _parse_tensor(entry: dict[str, Any], spec: TensorSpec, where: str) -> InputTensor:
     if entry.get("datatype") != DATATYPES[spec.dtype]:
         raise type_fault(f"{where}/datatype", DATATYPES[spec.dtype], entry.get("datatype"))
@@ -119,6 +113,8 @@ def _parse_tensor(entry: dict[str, Any], spec: TensorSpec, where: str) -> InputT
     for number, size in enumerate(shape):
         if type(size) is not int or not 0 <= size < MAX_AXIS_SIZE:
             raise type_fault(f"{where}/shape/{number}", f"a size of 0 to {MAX_AXIS_SIZE - 1}", size)
+    if len(shape) == 2 and len(spec.shape) == shape[1] == 1:
+        shape = shape[:1]  # MLServer's codecs write a list of items as [items, 1]
     problem = shape_mismatch(shape, spec)
     if problem is not None:
         raise fault(f"{where}/shape", problem)
@@ -126,7 +122,7 @@ def _parse_tensor(entry: dict[str, Any], spec: TensorSpec, where: str) -> InputT
     expected, size_bytes = prod(shape) * dtype.itemsize, parameters.get("binary_data_size")
     if dtype == BYTES and type(size_bytes) is int and 0 <= size_bytes < MAX_AXIS_SIZE:
         expected = size_bytes  # the lengths are among the bytes
-    if parameters and (type(size_bytes) is not int or size_bytes != expected):
+    if size_bytes is not None and (type(size_bytes) is not int or size_bytes != expected):
         raise type_fault(f"{where}/parameters/binary_data_size", f"{expected} bytes for shape {shape}", size_bytes)
     return InputTensor(spec.name, where, dtype, tuple(shape), size_bytes)
 

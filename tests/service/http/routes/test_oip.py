@@ -12,6 +12,7 @@ from service.engine.context import RequestContext
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.errors import EkibenError
+from service.http.oip.models import EXTENSIONS
 from service.http.routes import oip
 from service.http.wire.asgi import AsgiRequest
 from service.http.wire.messages import Response
@@ -177,7 +178,7 @@ def test_only_requested_outputs_are_sent(client: TestClient) -> None:
 def test_metadata_describes_server_and_model(client: TestClient) -> None:
     server = client.get("/v2").json()
     assert server["name"] == "ekiben"
-    assert server["extensions"] == ["binary_tensor_data"]
+    assert server["extensions"] == list(EXTENSIONS)
     model = client.get("/v2/models/tiny-series").json()
     version = client.get("/models/tiny-series").json()["version"]
     assert (model["name"], model["versions"], model["platform"]) == ("tiny-series", [version], "onnx_onnxv1")
@@ -194,9 +195,19 @@ def test_metadata_describes_server_and_model(client: TestClient) -> None:
 def test_a_version_in_the_path_must_be_the_one_that_serves(client: TestClient) -> None:
     version = client.get("/models/tiny-images").json()["version"]
     assert client.post(f"/v2/models/tiny-images/versions/{version}/infer", json=GOOD).status_code == 200
-    response = client.post("/v2/models/tiny-images/versions/1/infer", json=GOOD)
+    response = client.post("/v2/models/tiny-images/versions/2/infer", json=GOOD)
     assert response.status_code == 404
     assert version in response.json()["error"]
+
+
+def test_version_1_names_the_version_in_use(client: TestClient) -> None:
+    version = client.get("/models/tiny-images").json()["version"]
+    answer = client.post("/v2/models/tiny-images/versions/1/infer", json=GOOD).json()
+    assert answer == client.post(INFER, json=GOOD).json()
+    assert answer["model_version"] == version
+    for path in ("", "/ready", "/config", "/stats"):
+        numbered = client.get(f"/v2/models/tiny-images/versions/1{path}")
+        assert (numbered.status_code, numbered.json()) == (200, client.get(f"/v2/models/tiny-images{path}").json())
 
 
 def test_the_timeout_of_a_request_reaches_the_engine(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +269,7 @@ FAILURES: dict[str, tuple[str, str, Any, int, str, str]] = {
         "POST", INFER, {**GOOD, "outputs": [{"name": "logits"}] * 2}, 422, "invalid-request", "/outputs/1/name",
     ),
     "classes of an output": (
-        "POST", INFER, {**GOOD, "outputs": [{"name": "logits", "parameters": {"classification": 3}}]}, 422,
+        "POST", INFER, {**GOOD, "outputs": [{"name": "logits", "parameters": {"classification": "3"}}]}, 422,
         "invalid-request", "/outputs/0/parameters/classification",
     ),
     "too many items": (
