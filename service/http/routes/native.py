@@ -9,7 +9,7 @@ import orjson
 
 from service.contract.pairs import TaskName
 from service.engine.context import RequestContext
-from service.errors import EkibenError
+from service.errors import EkibenError, Fault
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.wire.errors import problem_response
 from service.http.wire.event_stream import event_stream, write_event
@@ -27,6 +27,7 @@ from service.tasks import TASKS
 from service.tasks.body import JsonObject, RequestBody, parse_request
 from service.tasks.classify import classify_upload
 from service.tasks.description import describe_requests
+from service.tasks.faults import invalid_request, json_pointer
 from service.tasks.generate import GenerateRequest, stream_generate
 from service.tasks.generation.pictures import generate_grid, resolve_seed
 from service.tasks.heads.ranking import TopK
@@ -56,6 +57,8 @@ def _inference_route(task: TaskName) -> InferenceRoute:
             answer_upload = _classify_upload if task == "classify" else _predict_upload
             return Response(JSON, orjson.dumps(await answer_upload(state, request, body, context)))
         check_json_type(request, *(UPLOAD_TYPES if task in UPLOADS else ()))
+        if request.query:
+            raise _unused_query(request)
         parsed = parse_request(TASKS[task].request, parse_json(body))
         model = resolve_model(state.repository, parsed.model, task)
         if isinstance(parsed, GenerateRequest) and "image/png" in request.header("accept"):
@@ -94,8 +97,17 @@ def _read_query(request: HttpRequest) -> dict[str, Any]:
     return query
 
 
+def _unused_query(request: HttpRequest) -> EkibenError:
+    """The error of parameters in the query that belong into the body, where the route would not see them."""
+    names = [name for name, _ in parse_qsl(request.query, keep_blank_values=True)] or [request.query]
+    detail = "not a parameter of the query of a request with a JSON body, which holds all fields"
+    return invalid_request([Fault(pointer=json_pointer(name), detail=detail) for name in names])
+
+
 async def _stream(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> StreamedResponse:
     check_json_type(request)
+    if request.query:
+        raise _unused_query(request)
     parsed = parse_request(GenerateRequest, parse_json(body))
     model = resolve_language_model(state.repository, parsed.model)
     seed = resolve_seed(parsed)
