@@ -1,6 +1,6 @@
 """The BentoML service, and the only module that imports BentoML, private parts included.
 
-`@bentoml.api` declares each endpoint, so that BentoML's OpenAPI page, clients and tools know it; over HTTP the router
+`@bentoml.api` declares each endpoint, so that BentoML's clients and tools know it; over HTTP the router
 calls the same task handler in front of the framework. Invariant: both ways give the same answer, and the service is
 ready only after every model has passed its checks on this device.
 """
@@ -13,7 +13,6 @@ from typing import ClassVar
 import bentoml
 from _bentoml_sdk import Service
 from bentoml import get_current_service, server_context  # its package looks them up anew at every mention
-from bentoml._internal.service.openapi.specification import OpenAPISpecification, PathItem
 
 from service.contract.pairs import TaskName
 from service.engine.process.identity import shared_folder
@@ -24,8 +23,9 @@ from service.engine.repository.prover import Prover
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
-from service.http.openapi import describe_components, describe_paths
-from service.http.router import Router
+from service.http.openapi.document import build_document
+from service.http.openapi.schemas import Schema
+from service.http.router import Router, served_routes
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.framework_errors import ErrorTranslationMiddleware
@@ -144,12 +144,9 @@ class RoutedService(Service):
     __slots__ = ()
 
     @property
-    def openapi_spec(self) -> OpenAPISpecification:
-        """The framework's description of the endpoints, with the routes that the router alone answers."""
-        spec = super().openapi_spec
-        spec.paths.update({path: PathItem(**item) for path, item in describe_paths().items()})
-        spec.components["schemas"] |= describe_components()
-        return spec
+    def openapi_spec(self) -> Schema:
+        """The document of all routes, without models: `bentoml build` packs it."""
+        return build_document(served_routes())
 
     def to_asgi(self, is_main: bool = True) -> Router:
         # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.
