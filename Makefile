@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -117,6 +117,9 @@ prove-clients: export ## run litellm in an environment of its own, and 1,000 cli
 	    .venv-clients/bin/pip install -q --disable-pip-version-check "litellm>=1.80" && touch .venv-clients/.installed; }
 	@$(BIN)/python -m benchmarks.generate.clients --python .venv-clients/bin/python
 	@$(BIN)/python -m benchmarks.generate.disconnects
+
+prove-door: export ## send 10,000 generated requests to every operation of the OpenAPI document (minutes)
+	@$(BIN)/python -m benchmarks.proof.openapi_cases
 
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200
