@@ -23,6 +23,5 @@ def host(
 def test_every_answer_is_as_documented(host: ServerProcess) -> None:
     tallies = check_operations(host.address, num_cases=NUM_CASES, seed_value=1)
     assert {tally.operation: tally.failures for tally in tallies if tally.failures} == {}
-    assert not [tally.operation for tally in tallies if not tally.num_cases]
-    assert sum(tally.num_cases for tally in tallies) >= NUM_CASES / 2
-    assert sum(tally.statuses[200] for tally in tallies) >= NUM_CASES / 10
+    assert [tally.operation for tally in tallies if not tally.statuses[200]] == []
+    assert sum(tally.num_cases for tally in tallies) >= NUM_CASES
