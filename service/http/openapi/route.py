@@ -1,5 +1,6 @@
 """GET /openapi.json, and /docs.json, where BentoML has it: the OpenAPI document of what is served now."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -21,18 +22,21 @@ class DocumentCache:
     def __init__(self, inventory: Callable[[], Iterable[Route]]) -> None:
         """`inventory` returns all routes of the router."""
         self._inventory = inventory
-        self._models: list[tuple[str, str]] | None = None
-        self._document = b""
-        self._tag = ""
+        self._last: tuple[list[tuple[str, str]], bytes, str] | None = None  # models, document, its tag
 
     async def respond(self, state: ServiceState, request: HttpRequest) -> Response:
         manifests = ready_manifests(state)
         models = [(manifest.name, manifest.version) for manifest in manifests]
-        if models != self._models:
-            self._document = orjson.dumps(build_document(self._inventory(), manifests))
-            self._tag = entity_tag(self._document)
-            self._models = models
-        return cacheable_response(request, JSON, self._document, self._tag)
+        last = self._last
+        if last is None or last[0] != models:
+            # Not on the event loop: it takes milliseconds for each ten models.
+            document = await asyncio.to_thread(self._write, manifests)
+            last = self._last = models, document, entity_tag(document)
+        _, document, tag = last
+        return cacheable_response(request, JSON, document, tag)
+
+    def _write(self, manifests: list[Manifest]) -> bytes:
+        return orjson.dumps(build_document(self._inventory(), manifests))
 
 
 def document_routes(inventory: Callable[[], Iterable[Route]]) -> tuple[ReadRoute, ...]:
