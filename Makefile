@@ -127,6 +127,9 @@ prove-door: export ## send 20,000 broken and odd requests of the Open Inference 
 prove-door: export ## change requests and pictures at random; each must be refused or answered right (minutes)
 	@$(BIN)/python -m benchmarks.proof.picture_fuzz
 
+prove-door: export ## send 10,000 generated requests to every operation of the OpenAPI document (minutes)
+	@$(BIN)/python -m benchmarks.proof.openapi_cases
+
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200
 

@@ -1,6 +1,6 @@
 """The BentoML service, and the only module that imports BentoML, private parts included.
 
-`@bentoml.api` declares each endpoint, so that BentoML's OpenAPI page, clients and tools know it; over HTTP the router
+`@bentoml.api` declares each endpoint, so that BentoML's clients and tools know it; over HTTP the router
 calls the same task handler in front of the framework. Invariant: both ways give the same answer, and the service is
 ready only after every model has passed its checks on this device.
 """
@@ -17,7 +17,6 @@ import click
 from _bentoml_sdk import Service
 from bentoml import get_current_service, server_context  # its package looks them up anew at every mention
 from bentoml._internal.configuration.containers import BentoMLContainer
-from bentoml._internal.service.openapi.specification import OpenAPISpecification, PathItem
 
 from service.contract.pairs import TaskName
 from service.engine.process.desired_models import DesiredModels
@@ -32,8 +31,9 @@ from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
 from service.http.body_budget import BodyBudget
 from service.http.connections import ConnectionWatch
-from service.http.openapi import describe_components, describe_paths
-from service.http.router import Router
+from service.http.openapi.document import build_document
+from service.http.openapi.schemas import Schema
+from service.http.router import Router, served_routes
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.observers import open_observers
 from service.http.telemetry.request_metrics import RequestMetrics
@@ -187,12 +187,9 @@ class RoutedService(Service):
     __slots__ = ()
 
     @property
-    def openapi_spec(self) -> OpenAPISpecification:
-        """The framework's description of the endpoints, with the routes that the router alone answers."""
-        spec = super().openapi_spec
-        spec.paths.update({path: PathItem(**item) for path, item in describe_paths().items()})
-        spec.components["schemas"] |= describe_components()
-        return spec
+    def openapi_spec(self) -> Schema:
+        """The document of all routes, without models: `bentoml build` packs it."""
+        return build_document(served_routes())
 
     def to_asgi(self, is_main: bool = True) -> Router:
         # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.

@@ -1,6 +1,6 @@
-"""The framework behind the routes, as an ASGI application whose requests are identified, counted and observed as ours.
+"""The framework behind the routes, which answers one path for its clients, as an ASGI application.
 
-Invariant: every response has a request id, and every request of a path that is no route counts as `FRAMEWORK`.
+Invariant: its requests are identified, counted and observed as ours.
 """
 
 import time
@@ -10,7 +10,7 @@ from service.http.route import ServiceState
 from service.http.wire.asgi import App, AsgiRequest, Message, Receive, Scope, Send
 from service.http.wire.framework_errors import REQUEST_ID, ErrorTranslationMiddleware
 
-FRAMEWORK = "/..."  # the name of its paths in the metrics, which do not grow with the paths that clients invent
+FRAMEWORK_PATH = "/schema.json"
 
 
 class FrameworkApp:
@@ -38,11 +38,11 @@ class FrameworkApp:
             await send(message)
 
         metrics = self._state().request_metrics
-        metrics.begin(request, FRAMEWORK)
+        metrics.begin(request, FRAMEWORK_PATH)
         try:
             await self._app({**scope, REQUEST_ID: request.id}, receive, send_identified)
         finally:
             if request.observation is not None:
                 request.observation.num_sent = num_sent
-            metrics.end(request, FRAMEWORK, status if is_sent else 499, time.perf_counter() - started_at)
+            metrics.end(request, FRAMEWORK_PATH, status if is_sent else 499, time.perf_counter() - started_at)
         return None

@@ -1,7 +1,7 @@
 """The router answers the service's own routes in front of the framework.
 
 Invariant: a request is answered exactly once, with its answer or with an error in the format of its route; no exception
-and no error body of the framework reaches a client. Other paths go to the framework.
+and no error body of the framework reaches a client. One path, FRAMEWORK, goes to the framework.
 """
 
 import asyncio
@@ -14,9 +14,10 @@ from http import HTTPStatus
 from service.engine.context import RequestContext
 from service.errors import EkibenError
 from service.http.client_watch import RequestSupervisor
-from service.http.framework import FrameworkApp
-from service.http.route import InferenceRoute, Route, ServiceState
-from service.http.routes import health, metrics, native, oip, openai
+from service.http.framework import FRAMEWORK_PATH, FrameworkApp
+from service.http.openapi.route import document_routes
+from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
+from service.http.routes import health, metrics, native, oip, openai, overview
 from service.http.stream import send_stream
 from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, send_response
 from service.http.wire.errors import problem_response
@@ -33,14 +34,45 @@ from service.http.wire.messages import (
 )
 from service.http.wire.negotiation import MIN_PACKED_BYTES, pack_response, unpack_body
 
-ROUTES = {route.name: route for route in (*native.ROUTES, *health.ROUTES, *metrics.ROUTES, *oip.ROUTES, *openai.ROUTES)}
+
+async def _unknown(_: ServiceState, request: HttpRequest) -> Response:
+    raise EkibenError("unknown-route", f"there is no {request.path}; the routes are described at /openapi.json")
+
+
+UNKNOWN = ReadRoute(name="/...", handle=_unknown, methods=oip.METHODS)
+# The framework answers this one, for its clients; its pages and endpoints are out of reach.
+FRAMEWORK = ReadRoute(name=FRAMEWORK_PATH, handle=_unknown)
+
+
+def served_routes() -> tuple[Route, ...]:
+    """Return every route: those of ROUTES, those whose paths have variable parts, those that refuse other paths."""
+    variable = (native.MODEL, *oip.MODEL_ROUTES.values(), openai.MODEL)
+    return (*ROUTES.values(), FRAMEWORK, *variable, oip.UNKNOWN, openai.UNKNOWN, UNKNOWN)
+
+
+ROUTES = {
+    route.name: route
+    for route in (
+        *native.ROUTES,
+        *health.ROUTES,
+        *metrics.ROUTES,
+        *oip.ROUTES,
+        *openai.ROUTES,
+        *overview.ROUTES,
+        *document_routes(served_routes),
+    )
+}
 # Answering before a longer body has arrived would close the connection, so longer bodies are read first.
 MAX_UNREAD_BYTES = 1 << 16
 
 
 @lru_cache(oip.PATH_CACHE_SIZE)
 def find_route(path: str) -> Route | None:
-    return ROUTES.get(path) or native.match_prefix(path) or oip.match_prefix(path) or openai.match_prefix(path)
+    """Return the route of a path; None for the path that the framework answers."""
+    if path == FRAMEWORK.name:
+        return None
+    matches = (native.match_prefix, oip.match_prefix, openai.match_prefix)
+    return ROUTES.get(path) or next((route for match in matches if (route := match(path))), UNKNOWN)
 
 
 class Router:

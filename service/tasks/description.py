@@ -140,13 +140,18 @@ def _describe_rows(manifest: Manifest) -> tuple[JsonObject, Any]:
     return _items(item, manifest), [row]
 
 
-def _describe_tensors(manifest: Manifest) -> tuple[JsonObject, Any]:
+def example_tensors(manifest: Manifest) -> JsonObject | None:
+    """Return the smallest inputs that a model takes, as nested lists by name; None if they would fill a page."""
     shapes = {spec.name: _smallest_shape(spec, manifest) for spec in manifest.inputs}
-    properties = {spec.name: {"description": _describe_tensor(spec, manifest)} for spec in manifest.inputs}
-    payload = {"type": "object", "properties": properties, "required": list(shapes), "additionalProperties": False}
     if sum(map(prod, shapes.values())) > MAX_EXAMPLE_ENTRIES:
-        return payload, None
-    return payload, {spec.name: _example_tensor(spec, shapes[spec.name], manifest) for spec in manifest.inputs}
+        return None
+    return {spec.name: _example_tensor(spec, shapes[spec.name], manifest) for spec in manifest.inputs}
+
+
+def _describe_tensors(manifest: Manifest) -> tuple[JsonObject, Any]:
+    properties = {spec.name: {"description": _describe_tensor(spec, manifest)} for spec in manifest.inputs}
+    payload = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return payload, example_tensors(manifest)
 
 
 def _describe_tensor(spec: TensorSpec, manifest: Manifest) -> str:

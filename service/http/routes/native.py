@@ -58,6 +58,8 @@ def _inference_route(task: TaskName) -> InferenceRoute:
             answer_upload = _classify_upload if task == "classify" else _predict_upload
             return Response(JSON, orjson.dumps(await answer_upload(state, request, body, context)))
         check_json_type(request, *(UPLOAD_TYPES if task in UPLOADS else ()))
+        if request.query:
+            raise _unused_query(request)
         parsed = parse_request(TASKS[task].request, parse_json(body))
         model = resolve_model(state.repository, parsed.model, task)
         context.model, context.version = model.manifest.name, model.manifest.version
@@ -112,8 +114,17 @@ def _read_query(request: HttpRequest) -> dict[str, Any]:
     return query
 
 
+def _unused_query(request: HttpRequest) -> EkibenError:
+    """The error of parameters in the query that belong into the body, where the route would not see them."""
+    names = [name for name, _ in parse_qsl(request.query, keep_blank_values=True)] or [request.query]
+    detail = "not a parameter of the query of a request with a JSON body, which holds all fields"
+    return invalid_request([Fault(pointer=json_pointer(name), detail=detail) for name in names])
+
+
 async def _stream(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> StreamedResponse:
     check_json_type(request)
+    if request.query:
+        raise _unused_query(request)
     parsed = parse_request(GenerateRequest, parse_json(body))
     model = resolve_language_model(state.repository, parsed.model)
     context.model, context.version = model.manifest.name, model.manifest.version

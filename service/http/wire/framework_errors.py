@@ -83,7 +83,7 @@ def _translate(scope: Scope, status: int, retry_after: bytes) -> EkibenError:
     slug = SLUGS.get(status, "invalid-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
     detail = HTTPStatus(status).description or HTTPStatus(status).phrase
     if slug == "unknown-route":
-        detail = f"there is no {scope['path']}; the endpoints are described at /docs.json"
+        detail = f"there is no {scope['path']}; the routes are described at /openapi.json"
     elif slug == "method-not-allowed":
         detail = f"{scope['path']} does not accept {scope['method']}"
     return EkibenError(slug, detail, retry_after_s=float(retry_after) if retry_after.isdigit() else None)

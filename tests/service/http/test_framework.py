@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.http.framework import FRAMEWORK, FrameworkApp
+from service.http.framework import FRAMEWORK_PATH, FrameworkApp
 from tests.service.http.granian.fakes import state_with
 
 
@@ -33,14 +33,14 @@ def answering(status: int, *parts: bytes) -> Any:
 def test_a_response_has_the_id_and_counts_under_one_name() -> None:
     metrics, sent = run(answering(200, b"a", b"b"), "/any/path", x_request_id="id-1")
     assert sent[0]["headers"] == [(b"x", b"y"), (b"x-request-id", b"id-1")]
-    assert metrics.responses == {(FRAMEWORK, 200): 1}
-    assert metrics.durations[FRAMEWORK].count == 1
+    assert metrics.responses == {(FRAMEWORK_PATH, 200): 1}
+    assert metrics.durations[FRAMEWORK_PATH].count == 1
 
 
 def test_errors_have_the_id_too() -> None:
     metrics, sent = run(answering(404, b"no"), x_request_id="id-1")
     assert (sent[0]["status"], sent[0]["headers"][-1]) == (404, (b"x-request-id", b"id-1"))
-    assert metrics.responses == {(FRAMEWORK, 404): 1}
+    assert metrics.responses == {(FRAMEWORK_PATH, 404): 1}
 
 
 def test_an_unforeseen_error_is_logged_under_the_id(caplog: pytest.LogCaptureFixture) -> None:
@@ -50,7 +50,7 @@ def test_an_unforeseen_error_is_logged_under_the_id(caplog: pytest.LogCaptureFix
     metrics, sent = run(app, x_request_id="id-1")
     assert b"search the service log for id-1" in sent[1]["body"]
     assert "(id-1)" in caplog.text
-    assert metrics.responses == {(FRAMEWORK, 500): 1}
+    assert metrics.responses == {(FRAMEWORK_PATH, 500): 1}
 
 
 def test_a_response_that_does_not_end_counts_as_a_disconnect() -> None:
@@ -59,7 +59,7 @@ def test_a_response_that_does_not_end_counts_as_a_disconnect() -> None:
         await send({"type": "http.response.body", "body": b"a", "more_body": True})
 
     metrics, _ = run(app)
-    assert metrics.responses == {(FRAMEWORK, 499): 1}
+    assert metrics.responses == {(FRAMEWORK_PATH, 499): 1}
 
 
 def test_other_protocols_pass() -> None:

@@ -16,7 +16,7 @@ from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.body_budget import BodyBudget
 from service.http.route import InferenceRoute
-from service.http.router import MAX_UNREAD_BYTES, ROUTES, Router, find_route
+from service.http.router import MAX_UNREAD_BYTES, ROUTES, Router, find_route, served_routes
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.asgi import AsgiRequest
 from service.http.wire.messages import Response
@@ -389,9 +389,28 @@ PATHS = {
     "/v2/models/x/ready": "/v2/models/{model}/ready",
     "/v2/else": "/v2/...",
     "/v2/models/x/y": "/v2/...",
-    "/docs.json": None,
-    "/": None,
+    "/docs.json": "/docs.json",
+    "/": "/",
+    "/static_content/index.css": "/...",
+    "/nothing": "/...",
+    "/schema.json": None,
 }
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_no_path_but_one_reaches_the_framework(method: str) -> None:
+    """Its app fails the test when it is called."""
+    for path in ("/nothing", "/static_content/swagger-ui.css", "/docs", "/classify/", "//classify", "/assets/x"):
+        call = AsgiCall(state_with(KeyError()))
+        call.request(method, path, whole(b""))
+        assert (call.problem["code"], call.problem["status"]) == ("unknown-route", 404)
+
+
+def test_served_routes_are_all_that_find_route_can_return() -> None:
+    names = {route.name for route in served_routes()}
+    assert set(ROUTES) < names
+    assert {name for name in PATHS.values() if name} < names
+    assert len(served_routes()) == len(names)
 
 
 def test_a_disconnected_client_is_not_answered() -> None:

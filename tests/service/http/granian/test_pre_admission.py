@@ -105,7 +105,7 @@ def test_a_request_is_answered_in_the_context_that_granian_gives() -> None:
         token = variable.set("granian's")
         hook = hook_of(state_with(), app)
         variable.reset(token)
-        watcher = Watcher(Protocol(), scope("/elsewhere"))
+        watcher = Watcher(Protocol(), scope("/schema.json"))
         hook(watcher)
         await watcher.wait()
 
@@ -127,7 +127,8 @@ def test_an_unreadable_timeout_is_refused_by_the_router() -> None:
         (scope("/classify"), False, 415),  # of unknown length
         (scope("/classify", "GET", content_length="2"), False, 405),
         (scope("/livez", "GET"), False, 200),
-        (scope("/elsewhere", content_length="2"), False, 204),
+        (scope("/schema.json", content_length="2"), False, 204),
+        (scope("/elsewhere", content_length="2"), False, 404),
     ],
 )
 def test_bodies_of_inference_requests_are_asked_for(asked: Any, fetched: bool, status: int) -> None:

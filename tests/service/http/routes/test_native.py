@@ -280,3 +280,13 @@ def test_a_stream_that_cannot_begin_is_a_problem(
     response = client.post("/generate/stream", json=body)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/classify", "/predict", "/sequence-predict", "/generate", "/generate/stream"])
+def test_a_query_beside_a_json_body_is_refused(path: str, client: TestClient) -> None:
+    """Its parameters would be ignored."""
+    body = {"model": "tiny-images", "images": [[[0] * 4] * 4]}
+    problem = client.post(f"{path}?top_k=1&a%2Fb=", json=body).json()
+    assert problem["code"] == "invalid-request"
+    assert [fault["pointer"] for fault in problem["errors"]] == ["/top_k", "/a~1b"]
+    assert client.post(f"{path}?top_k", json=body).json()["errors"][0]["pointer"] == "/top_k"

@@ -1,0 +1,59 @@
+"""The routes that report on the service: probes, metrics, this document, the page at `/`."""
+
+from collections.abc import Mapping
+
+from service.http.openapi.operation import Operation
+from service.http.openapi.schemas import TEXT, Schema, array, record
+from service.http.wire.messages import JSON
+
+TAG = "Service"
+LIVE: Schema = record({"live": {"const": True}})
+READY: Schema = record({"ready": {"const": True}})
+DOCUMENT: Schema = {
+    "type": "object",
+    "required": ["openapi", "info", "paths", "components"],
+    "properties": {"openapi": {"const": "3.1.0"}},
+}
+
+
+def _live(summary: str) -> Operation:
+    return Operation(tag=TAG, summary=summary, answer={JSON: LIVE})
+
+
+def _ready(summary: str) -> Operation:
+    return Operation(tag=TAG, summary=summary, answer={JSON: READY}, errors=("not-ready",))
+
+
+def _document(summary: str) -> Operation:
+    return Operation(tag=TAG, summary=summary, answer={JSON: DOCUMENT}, has_entity_tag=True)
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "/livez": _live("Answer while the process runs."),
+    "/healthz": _live("As /livez."),
+    "/readyz": _ready("Answer 200 while the service is ready, else 503 with the reasons."),
+    "/v2/health/live": _live("As /livez."),
+    "/v2/health/ready": _ready("As /readyz."),
+    "/metrics": Operation(
+        tag=TAG,
+        summary="The metrics of all workers for Prometheus.",
+        answer={"text/plain": {**TEXT, "description": "Prometheus text format 0.0.4"}},
+    ),
+    "/": Operation(tag=TAG, summary="A page for people: the models and their states.", answer={"text/html": TEXT}),
+    "/overview.css": Operation(
+        tag=TAG, summary="The style of the page.", answer={"text/css": TEXT}, has_entity_tag=True
+    ),
+    "/openapi.json": _document("This document."),
+    "/docs.json": _document("This document, where BentoML has it."),
+    "/schema.json": Operation(
+        tag=TAG,
+        summary="The endpoints as BentoML's clients read them.",
+        answer={
+            JSON: {
+                "type": "object",
+                "required": ["name", "routes"],
+                "properties": {"name": TEXT, "routes": array({"type": "object", "required": ["name", "route"]})},
+            }
+        },
+    ),
+}
