@@ -17,6 +17,7 @@ from service.engine.context import RequestContext
 from service.errors import EkibenError, Slug, shutting_down
 from service.grpc.messages import parse_message, write_message
 from service.grpc.methods import METHODS, Method, is_ready
+from service.http.identity.request_id import identify
 from service.http.route import Scope, ServiceState
 from service.http.wire.errors import STATUS
 from service.http.wire.framework_errors import internal_error
@@ -167,4 +168,4 @@ async def _abort(call: Any, error: EkibenError) -> None:
 
 
 def _internal(name: str) -> EkibenError:
-    return internal_error("gRPC", f"/{SERVICE}/{name}")
+    return internal_error("gRPC", f"/{SERVICE}/{name}", identify("", "")[0])

@@ -17,7 +17,7 @@ from service.http.client_watch import RequestSupervisor
 from service.http.framework import FRAMEWORK_PATH, FrameworkApp
 from service.http.openapi.route import document_routes
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
-from service.http.routes import health, metrics, native, oip, openai, overview
+from service.http.routes import health, metrics, native, oip, oip_control, openai, overview
 from service.http.stream import send_stream
 from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, send_response
 from service.http.wire.errors import problem_response
@@ -46,7 +46,7 @@ FRAMEWORK = ReadRoute(name=FRAMEWORK_PATH, handle=_unknown)
 
 def served_routes() -> tuple[Route, ...]:
     """Return every route: those of ROUTES, those whose paths have variable parts, those that refuse other paths."""
-    variable = (native.MODEL, *oip.MODEL_ROUTES.values(), openai.MODEL)
+    variable = (native.MODEL, *oip.MODEL_ROUTES.values(), *oip_control.ACTIONS.values(), openai.MODEL)
     return (*ROUTES.values(), FRAMEWORK, *variable, oip.UNKNOWN, openai.UNKNOWN, UNKNOWN)
 
 

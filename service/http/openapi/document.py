@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import chain
 
-from service.http.openapi import native, oip, openai, state
+from service.http.openapi import native, oip, openai, state, triton
 from service.http.openapi.errors import FORMATS, describe_errors
 from service.http.openapi.examples import model_components, request_examples
 from service.http.openapi.operation import PATH_PARAMETERS, TIMEOUT_PARAMETER, Operation
@@ -18,7 +18,13 @@ from service.http.route import InferenceRoute, Route, Scope
 from service.http.wire.messages import JSON
 from service.manifest import Manifest
 
-OPERATIONS: Mapping[str, Operation] = {**native.OPERATIONS, **oip.OPERATIONS, **openai.OPERATIONS, **state.OPERATIONS}
+OPERATIONS: Mapping[str, Operation] = {
+    **native.OPERATIONS,
+    **oip.OPERATIONS,
+    **triton.OPERATIONS,
+    **openai.OPERATIONS,
+    **state.OPERATIONS,
+}
 VERSION = "0.1.0"  # of the project
 TAGS = {
     native.TAG: "Inference on images, texts, series, tables and tensors, generation, and the models.",

@@ -7,6 +7,7 @@ from service.http.openapi.schemas import FLAG, NUMBER, TEXT, WHOLE, Schema, arra
 from service.http.routes.oip_generate import NEUTRAL, REQUEST_SCHEMA
 from service.http.wire.event_stream import EVENT_STREAM
 from service.http.wire.messages import JSON
+from service.http.wire.oip_parameters import NEUTRAL_OF_REQUEST, NEUTRAL_OF_TENSOR, Neutral
 from service.http.wire.oip_request import MAX_TIMEOUT_US
 from service.http.wire.oip_tensors import DATATYPES, MAX_AXIS_SIZE
 from service.tasks.generate import GenerateRequest
@@ -17,15 +18,43 @@ JSON_SIZE = "Inference-Header-Content-Length"
 DATATYPE: Schema = {"enum": list(DATATYPES.values())}
 SHAPE = array({**WHOLE, "minimum": 0, "maximum": MAX_AXIS_SIZE - 1})
 DATA = array({}, description="numbers, flags or texts in row-major order, flat or nested")
+
+
+def _neutral(parameters: Mapping[str, Neutral]) -> Schema:
+    """Return the schemas of parameters that are accepted where they change nothing."""
+    return {
+        name: nullable({"type": "object"} if neutral.kind is dict else {"enum": list(neutral.values)})
+        for name, neutral in parameters.items()
+    }
+
+
 TENSOR_METADATA = record({"name": TEXT, "datatype": DATATYPE, "shape": array({**WHOLE, "minimum": -1})})
 INPUT = record(
     {"name": TEXT, "shape": SHAPE, "datatype": DATATYPE},
     {
-        "parameters": nullable(record({}, {"binary_data_size": {**WHOLE, "minimum": 0}})),
-        "data": DATA,
+        "parameters": nullable(
+            record({}, {"binary_data_size": nullable({**WHOLE, "minimum": 0}), **_neutral(NEUTRAL_OF_TENSOR)})
+        ),
+        "data": nullable(DATA),
     },
 )
-REQUESTED_OUTPUT = record({"name": TEXT}, {"parameters": nullable(record({}, {"binary_data": FLAG}))})
+REQUESTED_OUTPUT = record(
+    {"name": TEXT},
+    {
+        "parameters": nullable(
+            record(
+                {},
+                {
+                    "binary_data": nullable(FLAG),
+                    "classification": nullable(
+                        {**WHOLE, "minimum": 0, "description": "answer with that many classes of each row; 0: none"}
+                    ),
+                    **_neutral(NEUTRAL_OF_TENSOR),
+                },
+            )
+        )
+    },
+)
 OUTPUT = record(
     {"name": TEXT, "datatype": DATATYPE, "shape": SHAPE},
     {"parameters": record({"binary_data_size": {**WHOLE, "minimum": 0}}), "data": DATA},
@@ -33,18 +62,23 @@ OUTPUT = record(
 REQUEST = record(
     {"inputs": array(INPUT, minItems=1)},
     {
-        "id": {**TEXT, "description": "returned with the answer"},
+        "id": nullable({**TEXT, "description": "returned with the answer"}),
+        "model_name": nullable({**TEXT, "description": "the model of the path"}),
+        "model_version": nullable({**TEXT, "description": "the version of the path, or 1"}),
         "parameters": nullable(
             record(
                 {},
                 {
-                    "timeout": {
-                        **WHOLE,
-                        "minimum": 0,
-                        "maximum": MAX_TIMEOUT_US,
-                        "description": "microseconds until the deadline, 0 for none of its own",
-                    },
-                    "binary_data_output": FLAG,
+                    "timeout": nullable(
+                        {
+                            **WHOLE,
+                            "minimum": 0,
+                            "maximum": MAX_TIMEOUT_US,
+                            "description": "microseconds until the deadline, 0 for none of its own",
+                        }
+                    ),
+                    "binary_data_output": nullable(FLAG),
+                    **_neutral(NEUTRAL_OF_REQUEST),
                 },
             )
         ),
@@ -118,7 +152,8 @@ OPERATIONS: Mapping[str, Operation] = {
                     "platform": TEXT,
                     "inputs": array(TENSOR_METADATA),
                     "outputs": array(TENSOR_METADATA),
-                }
+                },
+                {"parameters": record({"alternative_inputs": array(TENSOR_METADATA)})},
             )
         },
         errors=("unknown-model", "not-ready"),

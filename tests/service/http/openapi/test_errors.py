@@ -148,13 +148,34 @@ def code_of(document: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "route", [route for route in DESCRIBED if isinstance(route, InferenceRoute)], ids=lambda route: route.name
+    "route",
+    [route for route in DESCRIBED if isinstance(route, InferenceRoute) and route.scope == "infer"],
+    ids=lambda route: route.name,
 )
 def test_failures_of_inference_on_both_hosts(route: InferenceRoute, host: ServerProcess) -> None:
     for path, code, body, headers in failures(route):
         status, got, answer = ask(host.port, "POST", path, body, **headers)
         assert code_of(json.loads(answer)) == code, (path, answer)
         check_response(DOCUMENT, "POST", route.name, status, got, answer)
+
+
+@pytest.mark.parametrize("name", ["index", "models/{model}/load", "models/{model}/unload"])
+def test_failures_of_the_model_repository_on_both_hosts(name: str, host: ServerProcess) -> None:
+    path = f"/v2/repository/{name}"
+    bodies = [
+        ("malformed-json", b"{"),
+        ("malformed-json", DEEP),
+        ("body-too-large", b" " * (MAX_BODY + 1)),
+        ("invalid-request", b"[]"),
+        ("invalid-request", b'{"nothing": 1}'),
+        ("invalid-request", b'{"repository_name": "x"}' if name == "index" else b'{"parameters": {"config": "{}"}}'),
+    ]
+    if name != "index":
+        bodies.append(("unknown-model", b"{}"))
+    for code, body in bodies:
+        status, got, answer = ask(host.port, "POST", path.replace("{model}", "nobody"), body, **JSON)
+        assert code_of(json.loads(answer)) == code, (path, answer)
+        check_response(DOCUMENT, "POST", path, status, got, answer)
 
 
 TIMEOUT: list[tuple[str, dict[str, Any]]] = [
