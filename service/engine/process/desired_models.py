@@ -55,7 +55,7 @@ class DesiredModels:
                     found[path.name] = DesiredState(ACTIONS[action], stamp)
         return found
 
-    def forget(self, name: str) -> None:
+    def discard(self, name: str) -> None:
         """Forget the requests for a model whose folder was removed."""
         if self._folder is not None:
             with suppress(OSError):
