@@ -46,10 +46,10 @@ class DesiredModels:
             return found
         try:
             paths = sorted(self._folder.iterdir())
-        except FileNotFoundError:
+        except OSError:  # nobody has made it yet, or a cleaner of temporary files has deleted it
             return found
         for path in paths:
-            with suppress(FileNotFoundError):
+            with suppress(OSError, ValueError):
                 action, _, stamp = path.read_text().partition(" ")
                 if not path.name.startswith(".") and action in ACTIONS:
                     found[path.name] = DesiredState(ACTIONS[action], stamp)
