@@ -35,7 +35,8 @@ class Method(NamedTuple):
 
 
 async def _infer(state: ServiceState, message: Any, context: RequestContext) -> bytes:
-    model = resolve_model(state, message.model_name, message.model_version)
+    model = resolve_model(state, message.model_name, message.model_version or None)
+    context.model, context.version = model.manifest.name, model.manifest.version
     document, body = read_request(message)
     parsed, request_id, data = parse_document(document, model.manifest)
     tensors = build_arrays(parsed.tensors, data, body, 0)
@@ -57,7 +58,7 @@ def is_ready(state: ServiceState) -> bool:
 
 async def _model_ready(state: ServiceState, message: Any, _: RequestContext) -> bytes:
     try:
-        check_ready(state, message.name, message.version)
+        check_ready(state, message.name, message.version or None)
     except EkibenError as error:
         if error.slug != "not-ready":
             raise
@@ -70,13 +71,13 @@ async def _server_metadata(_: ServiceState, __: Any, ___: RequestContext) -> byt
 
 
 async def _model_metadata(state: ServiceState, message: Any, _: RequestContext) -> bytes:
-    metadata = model_metadata(resolve_model(state, message.name, message.version).manifest)
+    metadata = model_metadata(resolve_model(state, message.name, message.version or None).manifest)
     metadata.pop("parameters", None)
     return write_message("ModelMetadataResponse", metadata)
 
 
 async def _model_config(state: ServiceState, message: Any, _: RequestContext) -> bytes:
-    config = model_config(resolve_model(state, message.name, message.version).manifest)
+    config = model_config(resolve_model(state, message.name, message.version or None).manifest)
     for tensor in (*config["input"], *config["output"]):
         tensor["data_type"] = 1 + TYPES.index(tensor["data_type"].removeprefix("TYPE_"))
     return write_message("ModelConfigResponse", {"config": config})

@@ -26,6 +26,7 @@ SERVICE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
 SERVING, NOT_SERVING = 1, 2
 HEALTH_POLL_S = 0.5
+MAX_CALLS = 512  # of one worker at the same time; more are refused with RESOURCE_EXHAUSTED
 MAX_DETAIL_CHARS = 1000
 MAX_DEADLINE_S = 86_400.0  # a later one counts as none
 Code = grpc.StatusCode
@@ -67,7 +68,8 @@ class GrpcServer:
                 ("grpc.so_reuseport", 1),
                 ("grpc.max_receive_message_length", self._state.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
-            ]
+            ],
+            maximum_concurrent_rpcs=MAX_CALLS,
         )
         methods = {
             name: grpc.unary_unary_rpc_method_handler(partial(self._answer, name, method))

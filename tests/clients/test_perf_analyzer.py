@@ -84,7 +84,7 @@ class PerfAnalyzer:
 
     def statistics(self) -> dict[tuple[str, str], dict[str, int]]:
         """What ParseStatistics keeps of each model and version; every value is an unsigned number."""
-        kept = {}
+        found = {}
         for row in self.read(f"{self.model}/stats")["model_stats"]:
             counts = {"inference": row["inference_count"], "execution": row["execution_count"]}
             for kind in (
@@ -93,8 +93,8 @@ class PerfAnalyzer:
                 for unit in ("count", "ns"):
                     counts[f"{kind}.{unit}"] = row["inference_stats"][kind][unit]
             assert all(type(count) is int and count >= 0 for count in counts.values())
-            kept[row["name"], row["version"]] = counts
-        return kept
+            found[row["name"], row["version"]] = counts
+        return found
 
     def stats_version(self, before: Any, after: Any) -> str:
         """DetermineStatsModelVersion: versions are read as numbers, and written as such to look one up."""
@@ -132,8 +132,8 @@ def test_a_measurement_is_answered(name: str, batch: int, binary: bool, version:
     assert (grown["success.count"], grown["inference"]) == (3, 3 * batch)
     assert 0 < grown["execution"] == grown["compute_infer.count"] == grown["queue.count"]
     assert grown["compute_infer.ns"] > 0
-    alone = PerfAnalyzer(client, name, batch=1)
+    single = PerfAnalyzer(client, name, batch=1)
     for row in range(batch):
         rows = {key: value[row : row + 1] for key, value in values.items()}
-        for output, numbers in alone.infer(rows, binary=True).items():
+        for output, numbers in single.infer(rows, binary=True).items():
             assert all(np.array_equal(answer[output][row], numbers[0]) for answer in answers)

@@ -137,9 +137,9 @@ def test_the_client_asks_for_classes_and_sends_texts(binary: bool, client: Any) 
     tensor.set_data_from_numpy(texts, binary_data=binary)
     requested = [triton.InferRequestedOutput("probabilities", binary_data=binary, class_count=2)]
     classes = client.infer("tiny-texts", [tensor], outputs=requested).as_numpy("probabilities")
-    plain = client.infer("tiny-texts", [tensor]).as_numpy("probabilities")
+    numbers = client.infer("tiny-texts", [tensor]).as_numpy("probabilities")
     assert classes.shape == (2, 2)
-    for row, probabilities in zip(classes, plain, strict=True):
+    for row, probabilities in zip(classes, numbers, strict=True):
         read = [(text.decode() if binary else text).split(":", 2) for text in row]
         order = (-probabilities).argsort(kind="stable")[:2]
         assert [(int(index), np.float32(value)) for value, index, _ in read] == [(i, probabilities[i]) for i in order]
@@ -218,9 +218,9 @@ def test_the_grpc_client_raises_the_error_of_the_service(grpc_client: Any) -> No
     with pytest.raises(InferenceServerException, match="tiny-nothing") as caught:
         grpc_client.infer("tiny-nothing", grpc_tensors(example_inputs("image-classifier")))
     assert caught.value.status() == "StatusCode.NOT_FOUND"
-    wrong = grpc_tensors({"images": np.zeros((1, 4, 5), np.uint8)})
+    invalid = grpc_tensors({"images": np.zeros((1, 4, 5), np.uint8)})
     with pytest.raises(InferenceServerException, match=r"expected shape \[batch, 4, 4\], got \[1, 4, 5\]") as caught:
-        grpc_client.infer("tiny-images", wrong)
+        grpc_client.infer("tiny-images", invalid)
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
     with pytest.raises(InferenceServerException, match="expected 0") as caught:
         grpc_client.infer("tiny-images", grpc_tensors(example_inputs("image-classifier")), priority=3)
@@ -236,7 +236,7 @@ def test_the_grpc_client_asks_for_classes_and_sends_texts(grpc_client: Any) -> N
     tensor.set_data_from_numpy(texts)
     requested = [triton_grpc.InferRequestedOutput("probabilities", class_count=1)]
     classes = grpc_client.infer("tiny-texts", [tensor], outputs=requested).as_numpy("probabilities")
-    plain = grpc_client.infer("tiny-texts", [tensor]).as_numpy("probabilities")
-    for (text,), probabilities in zip(classes, plain, strict=True):
+    numbers = grpc_client.infer("tiny-texts", [tensor]).as_numpy("probabilities")
+    for (text,), probabilities in zip(classes, numbers, strict=True):
         value, index, _ = text.decode().split(":", 2)
         assert (int(index), np.float32(value)) == (probabilities.argmax(), probabilities.max())

@@ -46,16 +46,16 @@ class DesiredModels:
             return found
         try:
             paths = sorted(self._folder.iterdir())
-        except FileNotFoundError:
+        except OSError:  # nobody has made it yet, or a cleaner of temporary files has deleted it
             return found
         for path in paths:
-            with suppress(FileNotFoundError):
+            with suppress(OSError, ValueError):
                 action, _, stamp = path.read_text().partition(" ")
                 if not path.name.startswith(".") and action in ACTIONS:
                     found[path.name] = DesiredState(ACTIONS[action], stamp)
         return found
 
-    def forget(self, name: str) -> None:
+    def discard(self, name: str) -> None:
         """Forget the requests for a model whose folder was removed."""
         if self._folder is not None:
             with suppress(OSError):

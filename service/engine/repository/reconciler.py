@@ -84,7 +84,7 @@ class ModelReconciler:
             if known.name not in names and not known.removed:
                 log.warning("%s: folder removed; the model is no longer served", known.name)
                 self._registry.update(known.name, lambda e: e.start_draining(candidate=None, removed=True))
-                self._desired.forget(known.name)
+                self._desired.discard(known.name)
         self._follow_requests()
         return self._set_error(None if names else f"no model folder in {self._root}: export a model first")
 

@@ -29,7 +29,6 @@ async def infer(
 ) -> dict[str, Array]:
     """Return the requested outputs by name; raises EkibenError."""
     manifest = model.manifest
-    context.model, context.version = manifest.name, manifest.version
     if parsed.timeout_s:
         context.tighten_deadline(parsed.timeout_s)
     if parsed.reads_texts:

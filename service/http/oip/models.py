@@ -28,10 +28,10 @@ EXTENSIONS = (
 
 
 def resolve_model(state: ServiceState, name: str, version: str | None) -> Model:
-    """Return the model; a version must be the one that serves, "1", "" or None. Raises EkibenError."""
+    """Return the model; a version must be the one that serves, "1" or None. Raises EkibenError."""
     model = state.repository.get(name)
     current = model.manifest.version
-    if version and version not in {ANY_VERSION, current}:
+    if version not in {None, ANY_VERSION, current}:
         raise EkibenError("unknown-model", f"{name} serves version {current}, got {describe_value(version)}")
     return model
 

@@ -41,6 +41,7 @@ PATH_CACHE_SIZE = 64  # small, because a client can send long paths
 
 async def _infer(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
     model = _resolve_model(state, request.path)
+    context.model, context.version = model.manifest.name, model.manifest.version
     offset = json_size(request, len(body))
     parsed, request_id, data = parse_cached(body[:offset], model.manifest, has_bytes=offset < len(body))
     tensors = build_arrays(parsed.tensors, data, body, offset)

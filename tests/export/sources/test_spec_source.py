@@ -9,6 +9,7 @@ from export.sources.payload import read_payload
 from export.sources.spec_source import bundle_name, spec_source
 from export.spec import parse_spec
 from service.contract.heads import TensorsHead
+from service.manifest import RESERVED_NAMES
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,11 @@ from service.contract.heads import TensorsHead
 )
 def test_names_of_bundles(path: str, name: str) -> None:
     assert bundle_name(Path(path)) == name
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
+def test_words_of_the_routes_are_no_names(name: str) -> None:
+    assert bundle_name(Path(f"{name}.onnx")) == f"{name}-model"
 
 
 def test_the_spec_and_the_files_make_the_source(tmp_path: Path) -> None:

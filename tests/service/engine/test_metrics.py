@@ -28,12 +28,15 @@ def test_all_counters_begin_at_zero() -> None:
     first, other = (Counters(model="m", version="1") for _ in range(2))
     first.queue_s.add(1.0)
     first.compute_s.add(1.0)
+    first.succeeded.add(1.0)
+    first.failed.add(1.0)
     first.generation.inter_token_s.add(1.0)
     first.generation.finished["stop"] += 1
     empty, generation = asdict(Histogram()), asdict(GenerationCounters())
     assert not any(value for name, value in generation.items() if not name.endswith("_s"))
     assert {name: value for name, value in asdict(other).items() if value != 0} == {
         "model": "m", "version": "1", "refused": {}, "queue_s": empty, "compute_s": empty,
+        "succeeded": {"count": 0, "sum_s": 0.0}, "failed": {"count": 0, "sum_s": 0.0},
         "generation": generation,
     }  # fmt: skip
 

@@ -413,3 +413,19 @@ def test_host_work_delays_no_device_work(runner: Runner) -> None:
         assert await blocked == "host-0"
 
     asyncio.run(main())
+
+
+def test_requests_are_counted_by_their_end(runner: Runner, sessions: dict[str, Session]) -> None:
+    session, inputs = sessions["image-classifier"], example_inputs("image-classifier")
+    started_at = time.monotonic()
+    for _ in range(3):
+        asyncio.run(runner.run(session, inputs))
+    with pytest.raises(ValueError, match="expected"):
+        asyncio.run(runner.run(session, {}))
+    late = runner.new_context(received_at=started_at - 10, timeout_s=1)
+    with pytest.raises(EkibenError):
+        asyncio.run(runner.run(session, inputs, context=late))
+    [counters] = runner.counters()
+    assert (counters.succeeded.count, counters.failed.count) == (3, 2)
+    assert 0 < counters.succeeded.sum_s < time.monotonic() - started_at
+    assert started_at <= counters.last_request_at <= time.monotonic()

@@ -22,8 +22,8 @@ def test_the_last_request_for_a_model_counts(tmp_path: Path) -> None:
 def test_a_model_is_forgotten(tmp_path: Path) -> None:
     desired = DesiredModels(tmp_path)
     desired.write("a", "unload")
-    desired.forget("a")
-    desired.forget("a")
+    desired.discard("a")
+    desired.discard("a")
     assert desired.read() == {}
 
 
@@ -39,7 +39,7 @@ def test_without_a_folder_nothing_is_shared() -> None:
     desired = DesiredModels(None)
     assert desired.write("a", "unload").action == "unload"
     assert desired.read() == {}
-    desired.forget("a")
+    desired.discard("a")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle import RequestCase, open_bundle
+from service.engine.process.desired_models import DesiredModels
 from service.engine.process.load_slots import Slot
 from service.engine.repository import reconciler
 from service.engine.repository.load_records import LoadRecords, ProofBusyError
@@ -397,3 +398,81 @@ def test_a_load_by_request_waits_for_a_busy_proof(tmp_path: Path) -> None:
     reconciler = ModelReconciler(tmp_path, ModelRegistry(""), loader(), prover=prover)  # type: ignore[arg-type]
     reconciler.load(NAME, None)
     assert prover.is_slow == [True] * 3
+
+
+class Worker:
+    """A reconciler that shares requests to load and unload with others, polled by the test."""
+
+    def __init__(self, root: Path, shared: Path) -> None:
+        self.registry = ModelRegistry("")
+        self.reconciler = ModelReconciler(root, self.registry, loader(), desired=DesiredModels(shared))
+        self.poll()
+
+    def poll(self) -> None:
+        self.reconciler.scan()
+        self.reconciler.reconcile(threading.Event())
+
+    @property
+    def serves(self) -> bool:
+        return self.registry[NAME].model is not None
+
+
+def test_what_one_worker_is_asked_the_others_do_at_their_next_scan(tmp_path: Path) -> None:
+    root, shared = tmp_path / "bundles", tmp_path / "shared"
+    shared.mkdir()
+    publish(root, 1)
+    one, other = Worker(root, shared), Worker(root, shared)
+    one.reconciler.unload(NAME, None)
+    assert (one.serves, other.serves) == (False, True)
+    other.poll()
+    one.poll()
+    assert (one.serves, other.serves) == (False, False)
+    newcomer = Worker(root, shared)
+    assert not newcomer.serves, "a worker that starts later is told, too"
+    other.reconciler.load(NAME, None)
+    for worker in (one, other, newcomer):
+        worker.poll()
+        assert worker.serves
+    model = other.registry[NAME].model
+    other.poll()
+    assert other.registry[NAME].model is model, "a request is followed once"
+
+
+def test_a_busy_model_follows_at_a_later_scan(tmp_path: Path) -> None:
+    root, shared = tmp_path / "bundles", tmp_path / "shared"
+    shared.mkdir()
+    publish(root, 1)
+    one, other = Worker(root, shared), Worker(root, shared)
+    one.reconciler.unload(NAME, None)
+    with other.reconciler._model_lock(NAME):
+        other.reconciler.scan()
+        assert other.serves
+    other.poll()
+    assert not other.serves
+
+
+def test_a_request_ends_with_the_folder_of_its_model(tmp_path: Path) -> None:
+    root, shared = tmp_path / "bundles", tmp_path / "shared"
+    shared.mkdir()
+    publish(root, 1)
+    one = Worker(root, shared)
+    one.reconciler.unload(NAME, None)
+    shutil.rmtree(root / NAME)
+    (root / "other").mkdir()
+    one.poll()
+    one.reconciler.unload_drained()
+    publish(root, 1)
+    one.poll()
+    assert one.serves
+    assert Worker(root, shared).serves
+
+
+def test_a_request_that_the_others_cannot_be_told_is_refused(tmp_path: Path) -> None:
+    root, shared = tmp_path / "bundles", tmp_path / "shared"
+    publish(root, 1)
+    worker = Worker(root, shared)
+    for request in (worker.reconciler.load, worker.reconciler.unload):
+        with pytest.raises(EkibenError, match="the other workers could not be told") as caught:
+            request(NAME, None)
+        assert caught.value.slug == "not-ready"
+    assert worker.serves

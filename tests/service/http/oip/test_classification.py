@@ -7,14 +7,15 @@ import pytest
 
 from service.http.oip.classification import classify_rows
 from service.manifest import Manifest
+from tests.service.engine.fakes import manifest
 from tests.service.tasks.test_tensors import manifest_of
 
 DIGITS = manifest_of("image-classifier")
 A, B, C = DIGITS.labels
 
 
-def classes(rows: Any, count: int, name: str = "probabilities", manifest: Manifest = DIGITS) -> list[list[str]]:
-    texts = classify_rows(np.array(rows), count, name, manifest)
+def classes(rows: Any, count: int, name: str = "probabilities", model: Manifest = DIGITS) -> list[list[str]]:
+    texts = classify_rows(np.array(rows), count, name, model)
     assert texts.dtype == object
     return texts.tolist()  # type: ignore[no-any-return]
 
@@ -42,6 +43,20 @@ def test_other_outputs_have_no_labels() -> None:
 def test_numbers_of_every_type_are_compared_as_such(dtype: Any) -> None:
     high = 60_000 if np.dtype(dtype).itemsize > 1 else 100
     assert classes(np.array([[0, high, 1]], dtype), 2, "x") == [[f"{dtype(high)!s}:1", f"{dtype(1)!s}:2"]]
+
+
+def test_a_model_without_a_batch_axis_gives_one_list() -> None:
+    spec = {"dtype": "float32", "shape": (3,)}
+    model = manifest(
+        "image-classifier",
+        reader={"kind": "tensors"},
+        head={"kind": "tensors"},
+        inputs=[{"name": "x", **spec}],
+        outputs=[{"name": "y", **spec}],
+        limits={"max_items": 1},
+        tolerance={"y": {"atol": 0, "rtol": 0, "measured": 0}},
+    )
+    assert classify_rows(np.float32([[1, 3, 2]]), 2, "y", model).tolist() == ["3.0:1", "2.0:2"]
 
 
 def test_the_first_of_equal_values_comes_first() -> None:

@@ -77,3 +77,4 @@ def test_the_route_of_the_configuration(client: TestClient) -> None:
         assert client.get(f"/v2/models/{name}/versions/{version}/config").json() == config
     assert client.get("/v2/models/none/config").status_code == 404
     assert client.get("/v2/models/tiny-images/versions/2/config").status_code == 404
+    assert client.get("/v2/models/tiny-images/versions/").status_code == 404

@@ -116,13 +116,13 @@ def test_statistics_equal_the_metrics(client: TestClient) -> None:
     client.post("/v2/models/tiny-images/infer", json=GOOD)
     text = client.get("/metrics").text
     [model] = statistics(client, "/v2/models/tiny-images/stats")
-    wanted = {
+    expected = {
         'ekiben_engine_items_total{model="tiny-images",outcome="executed"': model["inference_count"],
         'ekiben_engine_request_seconds_count{model="tiny-images",outcome="success"': model["inference_stats"][
             "success"
         ]["count"],
         'ekiben_engine_compute_seconds_count{model="tiny-images"': model["inference_stats"]["compute_infer"]["count"],
     }
-    for start, number in wanted.items():
+    for start, number in expected.items():
         [line] = [line for line in text.splitlines() if line.startswith(start)]
         assert float(line.rpartition(" ")[2]) == number > 0

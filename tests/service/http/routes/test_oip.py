@@ -326,3 +326,20 @@ def test_logits_of_minus_infinity_are_bytes_and_never_null(as_bytes: bool) -> No
     with pytest.raises(EkibenError, match="JSON cannot hold: request it with `binary_data`") as caught:
         response(letters, parsed, {"logits": logits})
     assert (caught.value.slug, caught.value.faults[0].pointer) == ("invalid-request", "/outputs")
+
+
+@pytest.mark.parametrize("action", ["infer", "generate", "generate_stream"])
+def test_the_context_of_a_request_knows_its_model(
+    action: str, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts: list[RequestContext] = []
+    new_context = Runner.new_context
+
+    def record(*args: Any, **kwargs: Any) -> RequestContext:
+        contexts.append(new_context(*args, **kwargs))
+        return contexts[-1]
+
+    monkeypatch.setattr(Runner, "new_context", record)
+    assert client.post(f"/v2/models/tiny-images/{action}", json={}).status_code == 422
+    assert client.post(f"/v2/models/none/{action}", json={}).status_code == 404
+    assert [context.model for context in contexts] == ["tiny-images", ""]

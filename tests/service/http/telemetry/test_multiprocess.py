@@ -18,6 +18,7 @@ SAMPLES: Samples = {
     ("ekiben_engine_compute_seconds", "_bucket", (("model", "m"), ("version", "v"), ("le", "4e-06"))): 1,
     ("ekiben_ready_workers", "", ()): 1,
     ("ekiben_engine_queue_items", "", (("model", "m"), ("version", "v"))): 7,
+    ("ekiben_engine_last_request_timestamp_seconds", "", (("model", "m"), ("version", "v"))): 50,
 }
 
 
@@ -40,6 +41,13 @@ def test_workers_add_up_and_counters_of_ended_workers_stay(tmp_path: Path, monke
     assert seen["ekiben_engine_compute_seconds_bucket,4e-06,m,v"] == 3
     assert seen["ekiben_ready_workers"] == 2
     assert seen["ekiben_engine_queue_items,m,v"] == 14
+
+
+def test_of_the_times_of_last_requests_the_latest_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_as(os.getppid(), tmp_path, monkeypatch)
+    key = "ekiben_engine_last_request_timestamp_seconds", "", (("model", "m"), ("version", "v"))
+    for mine, latest in ((49, 50), (51, 51)):
+        assert MultiprocessMetrics(tmp_path).merge({key: mine})[key] == latest
 
 
 def test_samples_are_published_about_once_a_second() -> None:
