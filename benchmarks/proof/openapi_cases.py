@@ -143,7 +143,7 @@ def _examples(operation: Any) -> list[Example]:
     models = bodies or in_path.get("model", {})
     return [
         Example(
-            path={name: shown[model]["value"] for name, shown in in_path.items() if model in shown},
+            path={name: known[model]["value"] for name, known in in_path.items() if model in known},
             body=bodies[model]["value"] if model in bodies else None,
         )
         for model in models
