@@ -15,9 +15,9 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from ekiben.client import calls
+from ekiben.client.attempts import Deadline, HttpAnswer, Outcome, Pause, ServiceCall, attempts, failure
 from ekiben.client.errors import ConnectionFailedError, DeadlineError, ServiceError, UnavailableError
 from ekiben.client.events import EventReader
-from ekiben.client.exchange import Deadline, Outcome, Pause, Reply, ServiceCall, exchange, failure
 from ekiben.client.settings import Settings, items_of
 from ekiben.client.values import (
     Array,
@@ -121,12 +121,12 @@ class AsyncClient:
         deadline = self._settings.deadline(timeout_s)
         opened: list[httpx.Response] = []
 
-        async def send(connection: httpx.AsyncHTTPTransport, request: httpx.Request) -> Reply:
+        async def send(connection: httpx.AsyncHTTPTransport, request: httpx.Request) -> HttpAnswer:
             response = await connection.handle_async_request(request)
             if response.status_code >= 300:
                 return await _read(response, deadline)
             opened.append(response)
-            return Reply(status=response.status_code, headers=response.headers, body=b"")
+            return HttpAnswer(status=response.status_code, headers=response.headers, body=b"")
 
         with self._connection() as connection:
             try:
@@ -178,7 +178,7 @@ class AsyncClient:
     async def _run(self, call: ServiceCall[T], timeout_s: float | None) -> T:
         deadline = self._settings.deadline(timeout_s)
 
-        async def send(connection: httpx.AsyncHTTPTransport, request: httpx.Request) -> Reply:
+        async def send(connection: httpx.AsyncHTTPTransport, request: httpx.Request) -> HttpAnswer:
             return await _read(await connection.handle_async_request(request), deadline)
 
         with self._connection() as connection:
@@ -190,16 +190,16 @@ class AsyncClient:
         call: ServiceCall[T],
         deadline: Deadline,
         connection: httpx.AsyncHTTPTransport,
-        send: Callable[[httpx.AsyncHTTPTransport, httpx.Request], Awaitable[Reply]],
-    ) -> Reply:
-        """Do what `exchange` says, and return its reply."""
-        steps = exchange(call, deadline, self._settings.max_retries)
+        send: Callable[[httpx.AsyncHTTPTransport, httpx.Request], Awaitable[HttpAnswer]],
+    ) -> HttpAnswer:
+        """Do what `attempts` says, and return its reply."""
+        steps = attempts(call, deadline, self._settings.max_retries)
         outcome: Outcome = None
         while True:
             try:
                 step = steps.send(outcome)
             except StopIteration as ended:
-                reply: Reply = ended.value
+                reply: HttpAnswer = ended.value
                 return reply
             outcome = None
             if isinstance(step, Pause):
@@ -223,7 +223,7 @@ class AsyncClient:
             self._idle.append(transport)
 
 
-async def _read(response: httpx.Response, deadline: Deadline) -> Reply:
+async def _read(response: httpx.Response, deadline: Deadline) -> HttpAnswer:
     parts = []
     try:
         async for part in response.aiter_raw():
@@ -231,4 +231,4 @@ async def _read(response: httpx.Response, deadline: Deadline) -> Reply:
             deadline.check()
     finally:
         await response.aclose()
-    return Reply(status=response.status_code, headers=response.headers, body=b"".join(parts))
+    return HttpAnswer(status=response.status_code, headers=response.headers, body=b"".join(parts))

@@ -16,9 +16,9 @@ from typing import Self, TypeVar, Unpack
 import httpx
 
 from ekiben.client import calls
+from ekiben.client.attempts import Deadline, HttpAnswer, Outcome, Pause, ServiceCall, attempts, failure
 from ekiben.client.errors import ConnectionFailedError, DeadlineError, ServiceError, UnavailableError
 from ekiben.client.events import EventReader
-from ekiben.client.exchange import Deadline, Outcome, Pause, Reply, ServiceCall, exchange, failure
 from ekiben.client.settings import Settings, items_of
 from ekiben.client.values import (
     Array,
@@ -120,12 +120,12 @@ class Client:
         deadline = self._settings.deadline(timeout_s)
         opened: list[httpx.Response] = []
 
-        def send(connection: httpx.HTTPTransport, request: httpx.Request) -> Reply:
+        def send(connection: httpx.HTTPTransport, request: httpx.Request) -> HttpAnswer:
             response = connection.handle_request(request)
             if response.status_code >= 300:
                 return _read(response, deadline)
             opened.append(response)
-            return Reply(status=response.status_code, headers=response.headers, body=b"")
+            return HttpAnswer(status=response.status_code, headers=response.headers, body=b"")
 
         with self._connection() as connection:
             try:
@@ -173,7 +173,7 @@ class Client:
     def _run(self, call: ServiceCall[T], timeout_s: float | None) -> T:
         deadline = self._settings.deadline(timeout_s)
 
-        def send(connection: httpx.HTTPTransport, request: httpx.Request) -> Reply:
+        def send(connection: httpx.HTTPTransport, request: httpx.Request) -> HttpAnswer:
             return _read(connection.handle_request(request), deadline)
 
         with self._connection() as connection:
@@ -185,16 +185,16 @@ class Client:
         call: ServiceCall[T],
         deadline: Deadline,
         connection: httpx.HTTPTransport,
-        send: Callable[[httpx.HTTPTransport, httpx.Request], Reply],
-    ) -> Reply:
-        """Do what `exchange` says, and return its reply."""
-        steps = exchange(call, deadline, self._settings.max_retries)
+        send: Callable[[httpx.HTTPTransport, httpx.Request], HttpAnswer],
+    ) -> HttpAnswer:
+        """Do what `attempts` says, and return its reply."""
+        steps = attempts(call, deadline, self._settings.max_retries)
         outcome: Outcome = None
         while True:
             try:
                 step = steps.send(outcome)
             except StopIteration as ended:
-                reply: Reply = ended.value
+                reply: HttpAnswer = ended.value
                 return reply
             outcome = None
             if isinstance(step, Pause):
@@ -218,7 +218,7 @@ class Client:
             self._idle.append(transport)
 
 
-def _read(response: httpx.Response, deadline: Deadline) -> Reply:
+def _read(response: httpx.Response, deadline: Deadline) -> HttpAnswer:
     parts = []
     try:
         for part in response.iter_raw():
@@ -226,4 +226,4 @@ def _read(response: httpx.Response, deadline: Deadline) -> Reply:
             deadline.check()
     finally:
         response.close()
-    return Reply(status=response.status_code, headers=response.headers, body=b"".join(parts))
+    return HttpAnswer(status=response.status_code, headers=response.headers, body=b"".join(parts))

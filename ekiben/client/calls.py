@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from ekiben.client.attempts import HttpAnswer, ServiceCall
 from ekiben.client.errors import EkibenClientError
-from ekiben.client.exchange import Reply, ServiceCall
 from ekiben.client.payload import json_body, picture
 from ekiben.client.tensors import HEADER_LENGTH, read_response, write_request
 from ekiben.client.values import Completion, Completions, Images, Json, Predictions, Tensors
@@ -63,7 +63,7 @@ def max_items(document: Json) -> int:
     return int(document["limits"]["max_items"])
 
 
-def parsed(call: ServiceCall[T], reply: Reply) -> T:
+def parsed(call: ServiceCall[T], reply: HttpAnswer) -> T:
     """Return what the answer says; raises EkibenClientError if it is none of the service's."""
     try:
         return call.parse(reply)
@@ -73,17 +73,17 @@ def parsed(call: ServiceCall[T], reply: Reply) -> T:
         ) from error
 
 
-def _document(reply: Reply) -> Json:
+def _document(reply: HttpAnswer) -> Json:
     document: Json = json.loads(reply.body)
     return document
 
 
-def _predictions(reply: Reply) -> Predictions:
+def _predictions(reply: HttpAnswer) -> Predictions:
     answer = json.loads(reply.body)
     return Predictions(model=answer["model"], version=answer["version"], predictions=answer["predictions"])
 
 
-def _completions(reply: Reply) -> Completions:
+def _completions(reply: HttpAnswer) -> Completions:
     answer = json.loads(reply.body)
     completions = [
         Completion(
@@ -94,11 +94,11 @@ def _completions(reply: Reply) -> Completions:
     return Completions(model=answer["model"], version=answer["version"], seed=answer["seed"], completions=completions)
 
 
-def _images(reply: Reply) -> Images:
+def _images(reply: HttpAnswer) -> Images:
     answer = json.loads(reply.body)
     images = [base64.b64decode(each, validate=True) for each in answer["images"]]
     return Images(model=answer["model"], version=answer["version"], seed=answer["seed"], images=images)
 
 
-def _tensors(reply: Reply) -> Tensors:
+def _tensors(reply: HttpAnswer) -> Tensors:
     return read_response(reply.body, int(reply.headers[HEADER_LENGTH]))

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterator
 
+from ekiben.client.attempts import Deadline
 from ekiben.client.errors import ConnectionFailedError, problem_error
-from ekiben.client.exchange import Deadline
 from ekiben.client.values import StreamEnd, TextEvent
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from ekiben.client.exchange import Deadline, ServiceCall
+from ekiben.client.attempts import Deadline, ServiceCall
 
 ITEM_FIELDS = ("images", "texts", "sequences", "rows")
 

@@ -16,6 +16,7 @@ TYPES = {3: 2, 4: 4}  # SHORT and LONG, in bytes
 BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 PREFIX = re.compile(rb"(Exif\0\0){0,2}")
 XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+SOURCES = {"exif", "xmp", "Raw profile type exif"}
 TURNS = {
     2: Pillow.Transpose.FLIP_LEFT_RIGHT,
     3: Pillow.Transpose.ROTATE_180,
@@ -29,6 +30,8 @@ TURNS = {
 
 def upright(image: Pillow.Image, info: Mapping[Any, Any]) -> Pillow.Image:
     """Turn the image as the metadata in `info` of the opened file says."""
+    if SOURCES.isdisjoint(info):
+        return image
     turn = TURNS.get(_orientation(info))
     return image if turn is None else image.transpose(turn)
 

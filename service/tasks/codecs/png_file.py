@@ -48,8 +48,25 @@ class PngFile(NamedTuple):
         return 0 if (pixels.reshape(-1, len(key)) == key).all(axis=1).any() else 255
 
 
-def check_png(content: bytes) -> PngFile:
-    """Raise ValueError with the reason if a decoder would have to guess a part of the picture."""
+def check_png(content: bytes) -> PngFile | None:
+    """Raise ValueError with the reason if a decoder would have to guess a part of the picture.
+
+    Returns None if no pixel can be transparent or lack a colour.
+    """
+    chunks, data = _read_chunks(content)
+    if len(chunks.get(b"IHDR", b"")) != HEADER.size:
+        raise ValueError("it has no header")
+    width, height, bits, colour, compression, filtering, interlace = HEADER.unpack(chunks[b"IHDR"])
+    if compression or filtering or interlace > 1 or colour not in CHANNELS:
+        raise ValueError("its header names an unknown method")
+    _check_data(data, _num_bytes(width, height, bits * CHANNELS[colour], interlace))
+    if len(chunks) == 1 and colour != PALETTE:
+        return None
+    return _tables(chunks, bits, colour)
+
+
+def _read_chunks(content: bytes) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """Return the bodies of the chunks in TABLES by kind, and those of the data in order."""
     chunks: dict[bytes, bytes] = {}
     data: list[bytes] = []
     at, previous, size = 8, b"", len(content)
@@ -57,44 +74,36 @@ def check_png(content: bytes) -> PngFile:
         if at + 12 > size:
             raise ValueError("it ends before its end chunk")
         length, kind = HEAD.unpack_from(content, at)
-        end = at + 12 + length
-        if end > size:
+        end = at + 8 + length
+        if end + 4 > size:
             raise ValueError(f"its chunk {kind!r} is broken off")
-        body = content[at + 8 : end - 4]
-        if CHECKSUM.unpack_from(content, end - 4)[0] != zlib.crc32(body, zlib.crc32(kind)):
+        if CHECKSUM.unpack_from(content, end)[0] != zlib.crc32(content[at + 4 : end]):
             raise ValueError(f"the checksum of its chunk {kind!r} is wrong")
         if kind == b"IDAT":
             if data and previous != b"IDAT":
                 raise ValueError("its data is not in one piece")
-            data.append(body)
+            data.append(content[at + 8 : end])
         elif kind == b"IEND":
-            return _checked(chunks, data)
+            return chunks, data
         elif kind in TABLES:
             if kind in chunks or data or (kind == b"IHDR") != (previous == b""):
                 raise ValueError(f"its chunk {kind!r} is out of order")
-            chunks[kind] = body
+            chunks[kind] = content[at + 8 : end]
         elif kind[0] & 32 == 0:
             raise ValueError(f"its chunk {kind!r} is unknown and critical")
-        at, previous = end, kind
+        at, previous = end + 4, kind
     raise ValueError("it has too many small chunks")
 
 
-def _checked(chunks: dict[bytes, bytes], data: list[bytes]) -> PngFile:
-    if len(chunks.get(b"IHDR", b"")) != HEADER.size:
-        raise ValueError("it has no header")
-    width, height, bits, colour, compression, filtering, interlace = HEADER.unpack(chunks[b"IHDR"])
-    if compression or filtering or interlace > 1 or colour not in CHANNELS:
-        raise ValueError("its header names an unknown method")
+def _tables(chunks: dict[bytes, bytes], bits: int, colour: int) -> PngFile:
     palette, transparency = chunks.get(b"PLTE", b""), chunks.get(b"tRNS")
     if len(palette) % 3 or (colour == PALETTE and not 3 <= len(palette) <= 3 << bits):
         raise ValueError(f"its palette has {len(palette)} bytes")
     if transparency is not None:
-        is_valid = (
-            len(transparency) <= len(palette) // 3 if colour == PALETTE else len(transparency) == 2 * CHANNELS[colour]
-        )
+        num_bytes = len(transparency)
+        is_valid = num_bytes <= len(palette) // 3 if colour == PALETTE else num_bytes == 2 * CHANNELS[colour]
         if not is_valid or colour > PALETTE:
-            raise ValueError(f"its transparency has {len(transparency)} bytes")
-    _check_data(data, _num_bytes(width, height, bits * CHANNELS[colour], interlace))
+            raise ValueError(f"its transparency has {num_bytes} bytes")
     return PngFile(bits=bits, colour=colour, palette=palette, transparency=transparency)
 
 

@@ -110,11 +110,11 @@ def test_many_items_are_sent_in_parts_lazily_and_in_order(url: str) -> None:
             first = await anext(found)
             assert num_read <= 2 * size
             rest = [each async for each in found]
-        alone = await client.predict(name, texts=["the train leaves", "rice"], top_k=1)
-        return 3 * size + 1, [first, *rest], alone.predictions
+        single = await client.predict(name, texts=["the train leaves", "rice"], top_k=1)
+        return 3 * size + 1, [first, *rest], single.predictions
 
-    num_items, found, alone = run(url, act)
-    assert found == [alone[i % 2] for i in range(num_items)]
+    num_items, found, single = run(url, act)
+    assert found == [single[i % 2] for i in range(num_items)]
 
 
 def test_an_error_names_the_item_in_the_whole(url: str) -> None:

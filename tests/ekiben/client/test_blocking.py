@@ -128,8 +128,8 @@ def test_many_items_are_sent_in_parts_lazily_and_in_order(client: Client) -> Non
     first = next(found)
     assert num_read <= 2 * size
     rest = list(found)
-    alone = client.predict(name, texts=["the train leaves", "rice", "a"], top_k=1).predictions
-    assert [first, *rest] == [alone[i % 3] for i in range(num_items)]
+    single = client.predict(name, texts=["the train leaves", "rice", "a"], top_k=1).predictions
+    assert [first, *rest] == [single[i % 3] for i in range(num_items)]
     assert list(client.predict_each(name, texts=[])) == []
 
 

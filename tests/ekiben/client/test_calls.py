@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from ekiben.client import calls
+from ekiben.client.attempts import HttpAnswer
 from ekiben.client.errors import EkibenClientError
-from ekiben.client.exchange import Reply
 
 
-def reply(body: bytes) -> Reply:
-    return Reply(status=200, headers=httpx.Headers(), body=body)
+def reply(body: bytes) -> HttpAnswer:
+    return HttpAnswer(status=200, headers=httpx.Headers(), body=body)
 
 
 def test_prediction() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from ekiben.client.attempts import Deadline
 from ekiben.client.errors import ConnectionFailedError, DeadlineError, UnavailableError
 from ekiben.client.events import EventReader
-from ekiben.client.exchange import Deadline
 from ekiben.client.values import StreamEnd, TextEvent
 
 TEXT = """\

@@ -4,7 +4,7 @@ import ssl
 
 import pytest
 
-from ekiben.client.exchange import Deadline, ServiceCall
+from ekiben.client.attempts import Deadline, ServiceCall
 from ekiben.client.settings import Settings, items_of
 
 

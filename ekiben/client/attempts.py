@@ -24,7 +24,7 @@ MAX_TIMEOUT_MS = 86_400_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reply:
+class HttpAnswer:
     """An answer; `body` is empty while a stream of status 200 is being read."""
 
     status: int
@@ -40,7 +40,7 @@ class ServiceCall(Generic[T]):
     path: str
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
-    parse: Callable[[Reply], T]
+    parse: Callable[[HttpAnswer], T]
     is_retried: bool = True
 
 
@@ -73,18 +73,18 @@ class Pause:
     seconds: float
 
 
-Outcome = Reply | httpx.TransportError | None
-Steps = Generator[Send | Pause, Outcome, Reply]
+Outcome = HttpAnswer | httpx.TransportError | None
+Steps = Generator[Send | Pause, Outcome, HttpAnswer]
 
 
-def exchange(call: ServiceCall[T], deadline: Deadline, max_retries: int) -> Steps:
+def attempts(call: ServiceCall[T], deadline: Deadline, max_retries: int) -> Steps:
     """Yield what is to be done; it takes the reply of each `Send`, or the error, and returns the reply of the call."""
     num_failures = 0
     while (left_s := deadline.left_s) > 0:
         timeout_ms = min(max(round(left_s * 1e3), 1), MAX_TIMEOUT_MS)
         outcome = yield Send(headers={**call.headers, "x-request-timeout-ms": str(timeout_ms)})
         pause_s = random.uniform(0.5, 1) * min(FIRST_PAUSE_S * 2**num_failures, MAX_PAUSE_S)  # noqa: S311 - not secret
-        if isinstance(outcome, Reply):
+        if isinstance(outcome, HttpAnswer):
             if outcome.status < 300:
                 return outcome
             error: Exception = error_of(outcome.status, outcome.headers, outcome.body)

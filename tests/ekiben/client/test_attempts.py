@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from ekiben.client import exchange as module
+from ekiben.client import attempts as module
+from ekiben.client.attempts import Deadline, HttpAnswer, Outcome, Pause, Send, ServiceCall, attempts, retry_after_s
 from ekiben.client.errors import ConnectionFailedError, DeadlineError, InvalidRequestError, UnavailableError
-from ekiben.client.exchange import Deadline, Outcome, Pause, Reply, Send, ServiceCall, exchange, retry_after_s
 
 CALL: ServiceCall[None] = ServiceCall(path="/x", parse=lambda _: None)
 
@@ -25,16 +25,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def reply(status: int, **headers: str) -> Reply:
+def reply(status: int, **headers: str) -> HttpAnswer:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Reply(status=status, headers=httpx.Headers(names), body=b'{"detail": "no"}')
+    return HttpAnswer(status=status, headers=httpx.Headers(names), body=b'{"detail": "no"}')
 
 
 def run(
     clock: Clock, outcomes: list[Outcome], *, max_retries: int = 10, each_s: float = 0.5
 ) -> tuple[list[float], list[int], int]:
     """Return the pauses, the timeouts sent and the status; each attempt takes `each_s`."""
-    steps = exchange(CALL, Deadline(10), max_retries)
+    steps = attempts(CALL, Deadline(10), max_retries)
     pauses: list[float] = []
     timeouts: list[int] = []
     outcome: Outcome = None
