@@ -48,6 +48,7 @@ def main() -> None:
 
     try:
         settings = load_settings()
+        settings.check_address(args.host)
         if settings.grpc_port and (problem := grpc_problem(args.host, settings.grpc_port)):
             raise SettingsError(problem)
         if settings.device == "cuda":

@@ -7,6 +7,8 @@ ready only after every model has passed its checks on this device.
 
 import logging
 import os
+import socket
+import ssl
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import ClassVar
 import bentoml
 import click
 from _bentoml_sdk import Service
+from _bentoml_sdk.service.config import SSLSchema
 from bentoml import get_current_service, server_context  # its package looks them up anew at every mention
 from bentoml._internal.configuration.containers import BentoMLContainer
 
@@ -29,6 +32,7 @@ from service.engine.repository.prover import Prover
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
+from service.http.access.policy import access_policy
 from service.http.body_budget import BodyBudget
 from service.http.connections import ConnectionWatch
 from service.http.openapi.document import build_document
@@ -39,7 +43,7 @@ from service.http.telemetry.observers import open_observers
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.uvicorn.protocol import install
 from service.http.wire.framework_errors import ErrorTranslationMiddleware
-from service.settings import Settings, load_settings
+from service.settings import Settings, SettingsError, load_settings
 from service.tasks import TASKS
 from service.tasks.body import JsonObject, RequestBody
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest
@@ -48,6 +52,7 @@ from service.tasks.model_lookup import resolve_model
 from service.tasks.predict import PredictAnswer, PredictRequest
 from service.tasks.replay import replay_requests
 from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest
+from service.tls_files import TlsFiles
 from service.tuning import tune_gc, tune_malloc
 
 log = logging.getLogger(__name__)
@@ -56,6 +61,7 @@ log = logging.getLogger(__name__)
 @bentoml.service(
     name="ekiben",
     workers=1,
+    http={"host": "127.0.0.1"},
     traffic={"timeout": 40},  # s; BentoML's timer outlives the answer, so little longer than our default timeout
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
@@ -67,6 +73,7 @@ class Ekiben:
     """
 
     host_folder: ClassVar[Path | None] = None  # of all workers of the host, set by a worker of `python -m service`
+    is_single: ClassVar[bool] = False  # set there, too: the host has one worker
 
     def __init__(self) -> None:
         zygote = shared_zygote()
@@ -194,10 +201,46 @@ class RoutedService(Service):
     def to_asgi(self, is_main: bool = True) -> Router:
         # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.
         self.add_asgi_middleware(ErrorTranslationMiddleware)
-        router = Router(super().to_asgi(is_main), state=running)
         settings = load_settings()
+        folder = None if self.inner.is_single else self.inner.host_folder or _folder_of_bentoml()
+        router = Router(super().to_asgi(is_main), state=running, access=access_policy(settings, folder))
         install(settings.keep_alive_s, watch_connections(router, settings).start)
         return router
+
+    def inject_config(self) -> None:
+        """Configure BentoML. Ends the process with one line if a setting is invalid, or if strangers could connect."""
+        try:
+            settings = load_settings()
+            if settings.tls is not None:
+                self.config["ssl"] = _ssl_config(settings.tls)
+            super().inject_config()
+            host = _host_of_bentoml()
+            if host is not None:
+                settings.check_address(host)
+        except SettingsError as error:
+            sys.exit(" ".join(str(error).split()))
+
+
+def _ssl_config(tls: TlsFiles) -> SSLSchema:
+    config: SSLSchema = {"enabled": True, "certfile": str(tls.cert.absolute()), "keyfile": str(tls.key.absolute())}
+    # Of TLS 1.2 those of the other host; the framework's default leaves none that clients accept.
+    config["ciphers"] = "ECDHE+AESGCM:ECDHE+CHACHA20"
+    if tls.client_ca is not None:
+        config |= {"ca_certs": str(tls.client_ca.absolute()), "cert_reqs": int(ssl.CERT_REQUIRED)}
+    return config
+
+
+def _host_of_bentoml() -> str | None:
+    """The address that a command of BentoML's listens on, or is about to; None in a process without such a command."""
+    command = click.get_current_context(silent=True)
+    if command is None:
+        return None
+    if command.params.get("fd") is not None:  # a worker, which inherits a socket
+        with socket.socket(fileno=os.dup(command.params["fd"])) as listening:
+            return str(listening.getsockname()[0])
+    if "host" not in command.params:
+        return None
+    return str(command.params["host"] or BentoMLContainer.http.host.get())
 
 
 def watch_connections(router: Router, settings: Settings) -> ConnectionWatch:

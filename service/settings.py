@@ -5,7 +5,7 @@ A misspelt variable or an invalid value stops the service and is named in the me
 
 import os
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +15,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.engine.limits import MAX_BATCH_ITEMS, Limits
 from service.engine.repository.registry import ReadyWhen
 from service.engine.sessions.device import DeviceSetting
+from service.keys.key_file import read_keys
 from service.manifest import MODEL_NAME
 from service.signature import parse_keys
+from service.tls_files import TlsFiles
 
 PREFIX = "EKIBEN_"
 # Kubernetes sets these addresses in every pod of a namespace that has a service named `ekiben`; they are not settings.
@@ -79,6 +81,20 @@ class Settings(BaseSettings):
     """let each process copy the weights of data files for faster products instead of sharing them"""
     trusted_keys: str = ""
     """comma-separated ed25519 public keys, or a file with one a line; bundles that none of them signed are refused"""
+    keys: Path | None = None
+    """file of keys, made by `python -m service.keys`; without one everyone may do everything"""
+    allow_anonymous: bool = False
+    """listen on other addresses than those of this machine although there are no keys"""
+    allowed_hosts: str = ""
+    """comma-separated names for the header `Host`, or `*`; default: any with keys, else those of this machine"""
+    cors_origins: str = ""
+    """comma-separated origins whose web pages may use the service, such as `https://app.example`, or `*`"""
+    tls_cert: Path | None = None
+    """PEM file of the certificate chain; the service then speaks HTTPS"""
+    tls_key: Path | None = None
+    """PEM file of the private key of the certificate"""
+    tls_client_ca: Path | None = None
+    """PEM file of the authorities whose certificates clients must present"""
     poll_s: Seconds = 1.0
     """seconds between two scans for new versions"""
     heartbeat_s: Seconds = 30.0
@@ -135,6 +151,69 @@ class Settings(BaseSettings):
             return ReadyWhen(all_models=self.ready_when == "all")
         return ReadyWhen(names=frozenset(_split(self.ready_when)))
 
+    @field_validator("keys", "tls_cert", "tls_key", "tls_client_ca", mode="before")
+    @classmethod
+    def _check_file(cls, path: object) -> object:
+        if path == "":
+            raise ValueError("expected a file")
+        return path
+
+    @field_validator("keys")
+    @classmethod
+    def _check_key_file(cls, keys: Path | None) -> Path | None:
+        if keys is not None:
+            try:
+                read_keys(keys)
+            except OSError as error:
+                raise ValueError(error.strerror) from error
+        return keys
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: str) -> str:
+        for name in _split(hosts):
+            if not re.fullmatch(r"\*|[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+", name):
+                raise ValueError(f"expected names or addresses without ports, or *, got {name!r}")
+        return hosts
+
+    @property
+    def allowed_host_names(self) -> frozenset[str]:
+        """The names under which the service answers, in lower case; empty for the default."""
+        return frozenset(name.lower().removesuffix(".") for name in _split(self.allowed_hosts))
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: str) -> str:
+        for origin in _split(origins):
+            if not re.fullmatch(
+                r"\*|[a-z][a-z0-9+.-]*://[a-z0-9_.-]+(:[0-9]{1,5})?|[a-z]+://\[[0-9a-f:]+\](:[0-9]+)?", origin
+            ):
+                expected = "expected origins such as https://app.example:8443, in lower case and without a path, or *"
+                raise ValueError(f"{expected}, got {origin!r}")
+        return origins
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """The origins whose web pages may use the service."""
+        return frozenset(_split(self.cors_origins))
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of TLS, if the service speaks it."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return TlsFiles(cert=self.tls_cert, key=self.tls_key, client_ca=self.tls_client_ca)
+
+    def check_address(self, host: str) -> None:
+        """Raise SettingsError if the service must not listen on this address: anyone could use it."""
+        try:
+            is_local = ip_address(host).is_loopback
+        except ValueError:
+            raise SettingsError(f"expected an IP address to listen on, got {host!r}") from None
+        if self.keys is None and not self.allow_anonymous and not is_local:
+            remedy = "set EKIBEN_KEYS to a file of keys, or EKIBEN_ALLOW_ANONYMOUS=true to answer everyone"
+            raise SettingsError(f"without keys the service listens on 127.0.0.1 or ::1 only, not on {host}: {remedy}")
+
     @field_validator("trusted_keys")
     @classmethod
     def _check_keys(cls, keys: str) -> str:
@@ -174,10 +253,24 @@ def load_settings() -> Settings:
     if unknown := sorted(set(given) - set(variables)):
         raise SettingsError(f"no such setting: {', '.join(unknown)}; expected one of {', '.join(variables)}")
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         faults = ((_variable(str(fault["loc"][0])), fault["msg"]) for fault in error.errors())
         raise SettingsError("; ".join(f"{name}={given[name]!r}: {reason}" for name, reason in faults)) from error
+    _check_tls(settings)
+    return settings
+
+
+def _check_tls(settings: Settings) -> None:
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise SettingsError("EKIBEN_TLS_CERT and EKIBEN_TLS_KEY: expected both or neither")
+    if settings.tls_client_ca is not None and settings.tls is None:
+        raise SettingsError("EKIBEN_TLS_CLIENT_CA needs EKIBEN_TLS_CERT and EKIBEN_TLS_KEY")
+    if settings.tls is not None:
+        try:
+            settings.tls.check()
+        except ValueError as error:
+            raise SettingsError(f"TLS: {error}") from error
 
 
 def _parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -196,5 +289,6 @@ def settings_table() -> str:
     """Return the settings as a Markdown table."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
-        rows.append(f"| `{_variable(name)}` | `{field.default}` | {field.description} |")
+        default = "" if field.default is None else field.default
+        rows.append(f"| `{_variable(name)}` | `{default}` | {field.description} |")
     return "\n".join(rows) + "\n"

@@ -6,21 +6,23 @@ ends with its cancellation.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from service.engine.context import RequestContext
+from service.engine.context import UNRESERVED, RequestContext
 from service.errors import EkibenError, Slug, shutting_down
 from service.grpc.messages import parse_message, write_message
 from service.grpc.methods import METHODS, Method, is_ready
+from service.http.access.policy import OPEN, AccessPolicy
 from service.http.identity.request_id import identify
-from service.http.route import Scope, ServiceState
+from service.http.route import ServiceState
 from service.http.wire.errors import STATUS
 from service.http.wire.framework_errors import internal_error
+from service.tls_files import TlsFiles
 
 SERVICE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
@@ -49,19 +51,36 @@ CODES: dict[Slug, Any] = {
     "not-finite": Code.INTERNAL,
     "internal": Code.INTERNAL,
 }
-# Takes the values of `authorization` and `x-api-key`, "" where absent, and a scope; raises EkibenError.
-Authorize = Callable[[str, str, Scope], object]
+
+
+class KeyInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses calls without a key of the right scope before their message is read."""
+
+    def __init__(self, state: ServiceState, access: AccessPolicy) -> None:
+        self._state = state
+        self._access = access
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        method = METHODS.get(details.method.removeprefix(f"/{SERVICE}/"))
+        if method is not None and method.scope is not None:
+            try:
+                self._access.check_key(*_key_of(details.invocation_metadata), method.scope)
+            except EkibenError as error:
+                self._state.request_metrics.record(details.method, int(STATUS[error.slug]), 0.0)
+                # A handler of streams: one of single messages would wait for the message.
+                return grpc.stream_unary_rpc_method_handler(partial(_refuse, error))
+        return await continuation(details)
 
 
 class GrpcServer:
     """Runs on the event loop that starts it; workers share the port."""
 
-    def __init__(self, state: ServiceState, *, authorize: Authorize | None = None) -> None:
+    def __init__(self, state: ServiceState, *, access: AccessPolicy = OPEN) -> None:
         self._state = state
-        self._authorize = authorize
+        self._access = access
         self._server: Any = None
 
-    async def start(self, address: str, port: int) -> None:
+    async def start(self, address: str, port: int, tls: TlsFiles | None = None) -> None:
         """Open the port; raises RuntimeError if another process has it."""
         self._server = grpc.aio.server(
             options=[
@@ -70,6 +89,7 @@ class GrpcServer:
                 ("grpc.max_send_message_length", -1),
             ],
             maximum_concurrent_rpcs=MAX_CALLS,
+            interceptors=[KeyInterceptor(self._state, self._access)],
         )
         methods = {
             name: grpc.unary_unary_rpc_method_handler(partial(self._answer, name, method))
@@ -83,7 +103,11 @@ class GrpcServer:
             grpc.method_handlers_generic_handler(name, table) for name, table in ((SERVICE, methods), (HEALTH, health))
         ]
         self._server.add_generic_rpc_handlers(handlers)
-        self._server.add_insecure_port(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+        listening = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        if tls is None:
+            self._server.add_insecure_port(listening)
+        else:
+            self._server.add_secure_port(listening, _credentials(tls))
         await self._server.start()
 
     async def stop(self) -> None:
@@ -95,8 +119,12 @@ class GrpcServer:
         started_at = time.perf_counter()
         state, status = self._state, 499  # the client cancelled the call
         context: RequestContext | None = None
+        key_permit = UNRESERVED
         state.request_metrics.in_flight += 1
         try:
+            if method.scope is not None:
+                identity = self._access.check_key(*_key_of(call.invocation_metadata()), method.scope)
+                key_permit = self._access.admit(identity, infers=method.is_work)
             context = self._open(name, method, call)
             answer = await method.handle(state, parse_message(method.request, content), context)
             status = 200
@@ -109,16 +137,14 @@ class GrpcServer:
             await _abort(call, _internal(name))
         finally:
             state.request_metrics.in_flight -= 1
+            key_permit.release()
             if context is not None:
                 context.permit.release()
             state.request_metrics.record(f"/{SERVICE}/{name}", status, time.perf_counter() - started_at)
         raise AssertionError("an aborted call raises")
 
     def _open(self, name: str, method: Method, call: Any) -> RequestContext:
-        """Check the key of a call, and make its context; its deadline is that of the call. Raises EkibenError."""
-        if self._authorize is not None and method.scope is not None:
-            metadata = {key: value for key, value in call.invocation_metadata() or () if isinstance(value, str)}
-            self._authorize(metadata.get("authorization", ""), metadata.get("x-api-key", ""), method.scope)
+        """Make the context of a call; its deadline is that of the call. Raises EkibenError."""
         if method.is_work and self._state.draining:
             raise shutting_down()
         remaining_s = call.time_remaining()
@@ -158,6 +184,22 @@ class GrpcServer:
 
     def _health(self) -> bytes:
         return write_message("HealthCheckResponse", {"status": SERVING if is_ready(self._state) else NOT_SERVING})
+
+
+def _key_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[str, str]:
+    """Return the values of `authorization` and `x-api-key`, "" where absent; of several the first counts."""
+    values = {key: value for key, value in reversed([*(metadata or ())]) if isinstance(value, str)}
+    return values.get("authorization", ""), values.get("x-api-key", "")
+
+
+async def _refuse(error: EkibenError, _: Any, call: Any) -> None:
+    await _abort(call, error)
+
+
+def _credentials(tls: TlsFiles) -> Any:
+    authorities = None if tls.client_ca is None else tls.client_ca.read_bytes()
+    pairs = [(tls.key.read_bytes(), tls.cert.read_bytes())]
+    return grpc.ssl_server_credentials(pairs, authorities, require_client_auth=authorities is not None)
 
 
 async def _abort(call: Any, error: EkibenError) -> None:

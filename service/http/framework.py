@@ -9,8 +9,10 @@ from collections.abc import Callable
 from service.http.route import ServiceState
 from service.http.wire.asgi import App, AsgiRequest, Message, Receive, Scope, Send
 from service.http.wire.framework_errors import REQUEST_ID, ErrorTranslationMiddleware
+from service.http.wire.messages import HttpRequest
 
 FRAMEWORK_PATH = "/schema.json"
+REQUEST = "ekiben.request"  # in the scope: the request as the router has seen it
 
 
 class FrameworkApp:
@@ -21,7 +23,7 @@ class FrameworkApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        request = AsgiRequest(scope, receive, send)
+        request: HttpRequest = scope.get(REQUEST) or AsgiRequest(scope, receive, send)
         started_at = time.perf_counter()
         status, num_sent = 499, 0
         is_sent = False

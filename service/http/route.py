@@ -5,7 +5,7 @@ The framework creates the service after the routes, so a handler receives the pa
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from service.engine.context import RequestContext
 from service.engine.repository.repository import Repository
@@ -16,9 +16,7 @@ from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.errors import problem_response
 from service.http.wire.messages import HttpRequest, Network, Response, StreamedResponse
-
-# What a key may be allowed to do: compute answers; read what is loaded; read metrics; load and unload models.
-Scope = Literal["infer", "models", "metrics", "admin"]
+from service.keys.key_file import Scope as Scope  # noqa: PLC0414 - modules of routes name it, too
 
 
 class ServiceState(Protocol):

@@ -13,8 +13,9 @@ from http import HTTPStatus
 
 from service.engine.context import RequestContext
 from service.errors import EkibenError
+from service.http.access.policy import OPEN, AccessPolicy
 from service.http.client_watch import RequestSupervisor
-from service.http.framework import FRAMEWORK_PATH, FrameworkApp
+from service.http.framework import FRAMEWORK_PATH, REQUEST, FrameworkApp
 from service.http.openapi.route import document_routes
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.routes import health, metrics, native, oip, oip_control, openai, overview
@@ -76,12 +77,15 @@ def find_route(path: str) -> Route | None:
 
 
 class Router:
-    """An ASGI application. `respond` and `refuse_early` serve other server interfaces."""
+    """An ASGI application. `check_access`, `refuse_early` and `respond` serve other server interfaces."""
 
-    def __init__(self, app: App, *, state: Callable[[], ServiceState], body_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, app: App, *, state: Callable[[], ServiceState], access: AccessPolicy = OPEN, body_timeout_s: float = 30.0
+    ) -> None:
         """`app` is the framework behind the routes."""
         self.app: App = FrameworkApp(app, state)
         self.state = state
+        self.access = access
         self._supervisor = RequestSupervisor(body_timeout_s)
         self._in_flight: set[HttpRequest] = set()
 
@@ -91,15 +95,38 @@ class Router:
         with suppress(ClientDisconnectedError):
             request = AsgiRequest(scope, receive, send)
             route = find_route(request.path)
-            if route is None:
+            response = self.check_access(route, request)
+            if route is None and response is None:
                 response = self.refuse_malformed(request)
                 if response is None:
-                    return await self.app({**scope, "path": request.path}, receive, send)
-            else:
+                    return await self.app({**scope, "path": request.path, REQUEST: request}, receive, send)
+            elif route is not None and response is None:
                 response = await self.respond(route, request)
             if response is not None:
                 await send_response(send, response, request.reply_headers, with_body=scope["method"] != "HEAD")
         return None
+
+    def check_access(self, route: Route | None, request: HttpRequest) -> Response | None:
+        """Return the answer to a request that may not be worked for, without reading its body. Thread-safe.
+
+        A request that may be worked for holds a place among those of its key until `respond` ends.
+        """
+        started_at = time.perf_counter()
+        route = route or FRAMEWORK
+        try:
+            answer = self.access.check(
+                request, scope=route.scope, methods=route.methods, infers=isinstance(route, InferenceRoute)
+            )
+            if answer is None:
+                return None
+        except EkibenError as error:
+            answer = route.error_format(error)
+        except Exception:  # noqa: BLE001 - as in `respond`
+            answer = route.error_format(internal_error(request.method, request.path, request.id))
+        metrics = self.state().request_metrics
+        metrics.begin(request, route.name)
+        metrics.end(request, route.name, answer.status, time.perf_counter() - started_at, answer)
+        return answer
 
     def clients_in_flight(self) -> list[str]:
         """Return the addresses of the clients whose requests are in flight. Thread-safe."""
@@ -126,6 +153,7 @@ class Router:
             response = route.error_format(error)
         except Exception:  # noqa: BLE001 - as in `respond`
             response = route.error_format(internal_error(request.method, request.path, request.id))
+        _release_place(request)
         state.request_metrics.end(request, route.name, response.status, time.perf_counter() - started_at, response)
         return response
 
@@ -163,6 +191,7 @@ class Router:
             response = route.error_format(internal_error(request.method, request.path, request.id))
         finally:
             self._in_flight.discard(request)
+            _release_place(request)
             if request.reserved_bytes:
                 state.bodies.release(request)
             if request.context is not None:
@@ -197,6 +226,11 @@ class Router:
             state.request_metrics.in_flight -= 1
             if scope is not None:
                 self._supervisor.close(scope)
+
+
+def _release_place(request: HttpRequest) -> None:
+    if request.key_permit is not None:
+        request.key_permit.release()
 
 
 def _admit_unread(state: ServiceState, request: HttpRequest) -> RequestContext:

@@ -12,18 +12,21 @@ import time
 from functools import partial
 from typing import Any
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.mp import MPServer, WorkerProcess
 
 from service.engine.process.identity import shared_folder
 from service.engine.repository.load_records import warn_unshared
+from service.server.renewal import CertificateWatch, listens
 from service.server.worker import DRAIN_SIGNAL, start_worker
 from service.settings import Settings
+from service.tls_files import TlsFiles
 from service.tuning import core_of_worker
 
 MAX_ACCEPTED = 1 << 20  # connections of one worker: ConnectionWatch limits them, and granian would stop accepting
 KILL_TIMEOUT_S = 3  # for a drained worker to close everything
+RENEWAL_TIMEOUT_S = 60  # for a worker to listen that replaces one with an old certificate
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +51,10 @@ class Master(MPServer):
             respawn_failed_workers=True,
             respawn_interval=0,
             workers_kill_timeout=KILL_TIMEOUT_S,
+            **({} if settings.tls is None else _tls_options(settings.tls)),
         )
         self._settings = settings
+        self._renews = False  # the files of TLS have changed
 
     def run(self) -> None:
         """Serve until SIGTERM or Ctrl-C."""
@@ -67,6 +72,8 @@ class Master(MPServer):
             address=self.bind_addr,
             port=self.bind_port,
         )
+        if self._settings.tls is not None:
+            CertificateWatch(self._settings.tls, self._request_renewal).start()
         try:
             self.serve(target_loader=loader, wrap_loader=False)
         finally:
@@ -92,6 +99,9 @@ class Master(MPServer):
                 self.main_loop_interrupt.clear()
                 if self.interrupt_signal:
                     return
+                if self._renews:
+                    self._renews = False
+                    self._renew_workers(*spawning)
                 dead = [worker for worker in self.wrks if not worker.is_alive()]
                 if any(self._is_crash_loop(worker) for worker in dead):
                     return  # granian reports the worker and exits with an error
@@ -108,7 +118,40 @@ class Master(MPServer):
             for worker in self.wrks:
                 worker.join(max(end - time.monotonic(), 0))
 
+    def _request_renewal(self) -> None:
+        self._renews = True
+        self.main_loop_interrupt.set()
+
+    def _renew_workers(self, target: Any, callback_loader: Any) -> None:
+        """Replace every worker by one with the files of TLS of now, which listens before its predecessor ends."""
+        for idx, old in enumerate(self.wrks):
+            new = self._spawn_worker(idx, target, partial(callback_loader, waits=True))
+            new.start()
+            end = time.monotonic() + RENEWAL_TIMEOUT_S
+            while not listens(new.inner.pid, self.bind_port):
+                if self.interrupt_signal or not new.is_alive() or time.monotonic() > end:
+                    log.error("worker-%d was not replaced, and keeps the certificate of before", idx + 1)
+                    new.kill()
+                    return
+                time.sleep(0.05)
+            self.wrks[idx] = new
+            # Its port is closed at once, its connections when their requests are answered.
+            old.terminate()
+            old.join(self._settings.grace_s)
+            if old.is_alive():
+                old.kill()
+
     def _is_crash_loop(self, worker: WorkerProcess) -> bool:
         """True if a replacement exited with an error so soon after its start that another would fail too."""
         age_s = time.monotonic() - self.respawned_wrks.get(worker.idx, float("-inf"))
         return worker.inner.exitcode > 0 and age_s < 5.5  # a negative code: killed by a signal
+
+
+def _tls_options(tls: TlsFiles) -> dict[str, Any]:
+    return {
+        "ssl_cert": tls.cert,
+        "ssl_key": tls.key,
+        "ssl_ca": tls.client_ca,
+        "ssl_client_verify": tls.client_ca is not None,
+        "ssl_protocol_min": SSLProtocols.tls12,
+    }

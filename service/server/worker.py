@@ -27,6 +27,7 @@ from service.settings import Settings
 from service.tuning import tune_worker
 
 DRAIN_SIGNAL = signal.SIGUSR1  # from the master
+READY_TIMEOUT_S = 30
 
 
 def start_worker(
@@ -38,20 +39,22 @@ def start_worker(
     address: str,
     port: int,
     core: int | None,
+    waits: bool = False,
 ) -> Any:
     """Turn this process into a worker; `folder` is shared by all workers of the master, unless there is none.
 
-    `address` is also that of the gRPC port, if the settings have one.
+    `address` is also that of the gRPC port, if the settings have one. A worker that `waits` opens its port when it is
+    ready, because another worker serves until then.
     """
     # A killed master cannot send it.
     signal_on_parent_death(DRAIN_SIGNAL)
     if os.getppid() != parent:
         sys.exit(1)
     tune_worker(core)
+    Ekiben.inner.host_folder, Ekiben.inner.is_single = folder, is_single  # type: ignore[attr-defined]
     router: Router = Ekiben.to_asgi()  # type: ignore[attr-defined]
     pre_admission.install(router)
-    Ekiben.inner.host_folder = folder  # type: ignore[attr-defined]
-    return Worker(router, settings, None if is_single else folder, address=address, port=port)
+    return Worker(router, settings, None if is_single else folder, address=address, port=port, waits=waits)
 
 
 class GrpcPort(Protocol):
@@ -64,8 +67,18 @@ class GrpcPort(Protocol):
 class Worker:
     """An RSGI application; `shared` is the folder of the metrics of all workers, if there are several."""
 
-    def __init__(self, router: Router, settings: Settings, shared: Path | None, *, address: str, port: int) -> None:
+    def __init__(
+        self,
+        router: Router,
+        settings: Settings,
+        shared: Path | None,
+        *,
+        address: str,
+        port: int,
+        waits: bool = False,
+    ) -> None:
         self._address, self._port = address, port
+        self._waits = waits
         self._grpc: GrpcPort | None = None
         self._router = router
         self._settings = settings
@@ -100,16 +113,18 @@ class Worker:
             self._tasks.append(loop.create_task(service.multiprocess_metrics.run(partial(collect_samples, service))))
             marker = self._shared / "served"
             self._tasks.append(loop.create_task(_mark_when_ready(service, marker)))
-            if marker.exists():
-                # A replacement opens its port when it is ready, because the others serve until then; after 30 s it
-                # opens its port anyway, and reports why it is not ready.
-                await asyncio.wait(self._tasks[-1:], timeout=30)
+            self._waits = self._waits or marker.exists()
+        # A replacement opens its port when it is ready, because the others serve until then; after 30 s it opens its
+        # port anyway, and reports why it is not ready.
+        end = loop.time() + READY_TIMEOUT_S
+        while self._waits and not service.repository.ready and loop.time() < end:
+            await asyncio.sleep(0.05)
         if self._settings.grpc_port:
             # Its packages are optional, and must not be loaded before the master forks.
             from service.grpc.server import GrpcServer  # noqa: PLC0415
 
-            self._grpc = GrpcServer(service)
-            await self._grpc.start(self._address, self._settings.grpc_port)
+            self._grpc = GrpcServer(service, access=self._router.access)
+            await self._grpc.start(self._address, self._settings.grpc_port, self._settings.tls)
 
     def _begin_drain(self) -> None:
         service = running()

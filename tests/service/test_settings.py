@@ -8,6 +8,8 @@ from pydantic import ValidationError
 
 from service.engine.repository.registry import ALL_MODELS, ReadyWhen
 from service.settings import PREFIX, Settings, SettingsError, load_settings, settings_table
+from tests.service.key_files import write_keys
+from tests.service.test_tls_files import write_tls
 
 
 @pytest.fixture(autouse=True)
@@ -140,4 +142,77 @@ def test_trusted_keys_are_keys_or_a_file_of_keys(monkeypatch: pytest.MonkeyPatch
     assert load_settings().trusted_keys == "ab" * 32
     monkeypatch.setenv("EKIBEN_TRUSTED_KEYS", "ab" * 31)
     with pytest.raises(SettingsError, match=r"EKIBEN_TRUSTED_KEYS=.*expected public keys of 64 hex digits"):
+        load_settings()
+
+
+def test_strangers_need_a_key_or_an_invitation(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    write_keys(keys, alice="scopes=infer")
+    for host in ("127.0.0.1", "127.1.2.3", "::1"):
+        Settings().check_address(host)
+    for host in ("0.0.0.0", "::", "10.0.0.1", "fe80::1", "::ffff:10.0.0.1"):
+        with pytest.raises(SettingsError, match=f"not on {host}: set EKIBEN_KEYS .* or EKIBEN_ALLOW_ANONYMOUS=true"):
+            Settings().check_address(host)
+        Settings(keys=keys).check_address(host)
+        Settings(allow_anonymous=True).check_address(host)
+    with pytest.raises(SettingsError, match="expected an IP address to listen on, got 'localhost'"):
+        Settings().check_address("localhost")
+
+
+def test_an_invalid_file_of_keys_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    for content, said in ((None, "No such file"), ("alice\n", "line 1: sha256= is missing"), ("", "at least one key")):
+        if content is not None:
+            path.write_text(content)
+        monkeypatch.setenv("EKIBEN_KEYS", str(path))
+        with pytest.raises(SettingsError, match=f"EKIBEN_KEYS='{path}': .*{said}"):
+            load_settings()
+    monkeypatch.setenv("EKIBEN_KEYS", "")
+    with pytest.raises(SettingsError, match=r"EKIBEN_KEYS='': .*expected a file"):
+        load_settings()
+
+
+def test_hosts_and_origins_are_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (load_settings().allowed_host_names, load_settings().allowed_origins) == (frozenset(), frozenset())
+    monkeypatch.setenv("EKIBEN_ALLOWED_HOSTS", "API.example., 10.0.0.1 ,::1")
+    monkeypatch.setenv("EKIBEN_CORS_ORIGINS", "https://app.example, http://localhost:5173,http://[::1]:80")
+    settings = load_settings()
+    assert settings.allowed_host_names == {"api.example", "10.0.0.1", "::1"}
+    assert settings.allowed_origins == {"https://app.example", "http://localhost:5173", "http://[::1]:80"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EKIBEN_ALLOWED_HOSTS", "api.example:80"),
+        ("EKIBEN_ALLOWED_HOSTS", "https://api.example"),
+        ("EKIBEN_ALLOWED_HOSTS", "*.example"),
+        ("EKIBEN_CORS_ORIGINS", "app.example"),
+        ("EKIBEN_CORS_ORIGINS", "https://app.example/"),
+        ("EKIBEN_CORS_ORIGINS", "https://App.example"),
+        ("EKIBEN_CORS_ORIGINS", "https://*.example"),
+        ("EKIBEN_CORS_ORIGINS", "null"),
+    ],
+)
+def test_what_is_no_host_or_origin_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"{name}=") as caught:
+        load_settings()
+    assert repr(value) in str(caught.value)
+
+
+def test_files_of_tls_are_loaded_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = write_tls(tmp_path)
+    monkeypatch.setenv("EKIBEN_TLS_CERT", str(files.cert))
+    with pytest.raises(SettingsError, match="EKIBEN_TLS_CERT and EKIBEN_TLS_KEY: expected both or neither"):
+        load_settings()
+    monkeypatch.setenv("EKIBEN_TLS_KEY", str(files.key))
+    monkeypatch.setenv("EKIBEN_TLS_CLIENT_CA", str(files.client_ca))
+    assert load_settings().tls == files
+    files.key.write_text("nonsense")
+    with pytest.raises(SettingsError, match=f"TLS: {files.cert} and {files.key}: expected PEM files"):
+        load_settings()
+    monkeypatch.delenv("EKIBEN_TLS_CERT")
+    monkeypatch.delenv("EKIBEN_TLS_KEY")
+    with pytest.raises(SettingsError, match="EKIBEN_TLS_CLIENT_CA needs EKIBEN_TLS_CERT and EKIBEN_TLS_KEY"):
         load_settings()

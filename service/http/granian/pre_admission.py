@@ -37,6 +37,10 @@ class PreAdmissionHook:
         request = RsgiRequest(watcher.scope, watcher.proto)
         try:
             route = find_route(request.path)
+            refusal = self._router.check_access(route, request)
+            if refusal is not None:
+                send_response(watcher.proto, refusal, request.reply_headers)
+                return
             if isinstance(route, InferenceRoute) and request.method in route.methods:
                 state = self._router.state()
                 refusal = self._router.refuse_early(state, route, request)

@@ -7,8 +7,9 @@ from typing import Any
 from granian.rsgi import HTTPProtocol, ProtocolClosed  # type: ignore[attr-defined]  # re-exported, not listed
 from granian.rsgi import Scope as RsgiScope
 
-from service.engine.context import RequestContext
+from service.engine.context import Permit, RequestContext
 from service.errors import EkibenError
+from service.http.framework import REQUEST
 from service.http.granian.send_queue import PacedTransport
 from service.http.identity.request_id import identify
 from service.http.router import Router, find_route
@@ -30,7 +31,8 @@ from service.http.wire.messages import (
 class RsgiRequest:
     __slots__ = (
         "_body", "_headers", "_protocol", "_scope", "_stream",
-        "context", "id", "method", "observation", "path", "received_at", "reply_headers", "reserved_bytes", "trace",
+        "context", "id", "is_admitted", "key_name", "key_permit", "method", "observation", "path", "received_at",
+        "reply_headers", "reserved_bytes", "trace",
     )  # fmt: skip
 
     def __init__(self, scope: RsgiScope, protocol: HTTPProtocol) -> None:
@@ -43,6 +45,9 @@ class RsgiRequest:
         self.path = without_slash(scope.path)
         self.received_at = time.monotonic()
         self.context: RequestContext | None = None
+        self.key_name = ""
+        self.key_permit: Permit | None = None
+        self.is_admitted = False
         self.reserved_bytes = 0
         self.observation: Any = None
         self.id, self.trace, self.reply_headers = identify(self.header("x-request-id"), self.header("traceparent"))
@@ -133,12 +138,15 @@ async def answer(router: Router, scope: RsgiScope, protocol: HTTPProtocol, reque
     """Answer one request; `request` is what the pre-admission hook made of it, if there is a hook."""
     request = request or RsgiRequest(scope, protocol)
     route = find_route(request.path)
-    if route is None:
+    refusal = None if request.is_admitted else router.check_access(route, request)
+    if route is None and refusal is None:
         refusal = router.refuse_malformed(request)
         if refusal is None:
             await _pass_on(router, request, scope, protocol)
-        else:
-            send_response(protocol, refusal, request.reply_headers)
+            return
+    if route is None or refusal is not None:
+        assert refusal is not None, "a request without a route was passed on"
+        send_response(protocol, refusal, request.reply_headers)
         return
     try:
         response = await router.respond(route, request)
@@ -190,6 +198,7 @@ async def _pass_on(router: Router, request: RsgiRequest, scope: RsgiScope, proto
             await transport.send_bytes(body)
 
     asgi_scope = {
+        REQUEST: request,
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": scope.http_version,

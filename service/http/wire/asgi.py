@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from service.engine.context import RequestContext
+from service.engine.context import Permit, RequestContext
 from service.http.identity.request_id import identify
 from service.http.wire.messages import (
     UNREADABLE,
@@ -29,7 +29,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class AsgiRequest:
     __slots__ = (
         "_headers", "_receive", "_scope", "_send",
-        "context", "id", "method", "observation", "path", "received_at", "reply_headers", "reserved_bytes", "trace",
+        "context", "id", "is_admitted", "key_name", "key_permit", "method", "observation", "path", "received_at",
+        "reply_headers", "reserved_bytes", "trace",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,6 +43,9 @@ class AsgiRequest:
         self.path: str = without_slash(scope["path"])
         self.received_at = time.monotonic()
         self.context: RequestContext | None = None
+        self.key_name = ""
+        self.key_permit: Permit | None = None
+        self.is_admitted = False
         self.reserved_bytes = 0
         self.observation: Any = None
         self.id, self.trace, self.reply_headers = identify(
@@ -68,7 +72,9 @@ class AsgiRequest:
         return [value.decode().strip(" \t") for value in values if value.isascii()]
 
     def header(self, name: str) -> str:
-        value = self._headers.get(name.encode(), b"")
+        value = self._headers.get(name.encode())
+        if value is None:
+            return ""
         # Optional white space: RFC 9110, section 5.6.3.
         return value.decode().strip(" \t") if value.isascii() else UNREADABLE
 

@@ -42,6 +42,12 @@ OPENAI_STATUS: Mapping[Slug, HTTPStatus] = {
     "invalid-request": HTTPStatus.BAD_REQUEST,
     "wrong-task": HTTPStatus.BAD_REQUEST,
 }
+# Where OpenAI's API has a code of its own.
+OPENAI_CODES: Mapping[Slug, str] = {
+    "unknown-model": "model_not_found",
+    "unauthorized": "invalid_api_key",
+    "rate-limited": "rate_limit_exceeded",
+}
 
 
 def problem_response(error: EkibenError) -> Response:
@@ -62,7 +68,7 @@ def openai_error_response(error: EkibenError) -> Response:
         "message": _printable(error.detail),
         "type": "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error",
         "param": _printable(pointer.split("/")[1]) if pointer else None,
-        "code": "model_not_found" if error.slug == "unknown-model" else error.slug,
+        "code": OPENAI_CODES.get(error.slug, error.slug),
     }
     return Response(JSON, orjson.dumps({"error": document}), _retry_headers(error, status), status)
 

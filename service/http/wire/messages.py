@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, NamedTuple, Protocol
 
-from service.engine.context import RequestContext
+from service.engine.context import Permit, RequestContext
 from service.errors import EkibenError
 from service.http.identity.trace_context import TraceContext
 
@@ -61,6 +61,9 @@ class HttpRequest(Protocol):
     path: str  # percent-decoded, without a slash at its end
     received_at: float  # on the clock of `time.monotonic`
     context: RequestContext | None  # set when the request is seen by admission control
+    key_name: str  # of the key with which the request was sent, or ""
+    key_permit: Permit | None  # its place among the requests of its key that may be in progress
+    is_admitted: bool  # it has passed the checks of access
     reply_headers: list[tuple[str, str]]  # of its response, whichever it is, beside those of the response itself
     id: str  # a response names it
     trace: TraceContext | None  # None if the client sent no `traceparent`

@@ -1,8 +1,9 @@
 """The gRPC port: real calls, with the bits of the HTTP routes, their errors, deadlines, drain and health."""
 
 import asyncio
+import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,15 @@ from service.grpc import server as server_module
 from service.grpc.messages import CLASSES, parse_message, write_message
 from service.grpc.methods import Method
 from service.grpc.server import CODES, SERVICE, GrpcServer
+from service.http.access.policy import access_policy
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.http.wire.errors import STATUS
+from service.settings import Settings
 from tests.e2e.serving import ServerProcess, free_port
 from tests.service.bundles import FAMILIES, NAMES, example_inputs
 from tests.service.hosts import GRANIAN, ask, counted, running_server, wait_until
+from tests.service.key_files import write_keys
+from tests.service.test_tls_files import CA, write_tls
 
 Code = grpc.StatusCode
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
@@ -204,7 +209,8 @@ def with_server(test: Callable[[State, Any], Any], monkeypatch: pytest.MonkeyPat
         server = GrpcServer(state, **options)  # type: ignore[arg-type]
         await server.start("127.0.0.1", port)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await test(state, channel.unary_unary(f"/{SERVICE}/Slow"))
+            more = (channel,) if len(inspect.signature(test).parameters) > 2 else ()
+            await test(state, channel.unary_unary(f"/{SERVICE}/Slow"), *more)
         await server.stop()
         state.runner.close()
         return state
@@ -273,21 +279,85 @@ def test_errors_have_a_code_and_a_time_to_try_again(
     assert {status for _, status in state.request_metrics.responses} == {503, 500}
 
 
-def test_keys_are_checked_before_the_message_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, str, str]] = []
+def test_keys_are_checked_before_the_message_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    keys = write_keys(tmp_path / "keys", alice="scopes=infer", bob="scopes=models,metrics,admin")
+    access = access_policy(Settings(keys=tmp_path / "keys"), None)
 
-    def authorize(authorization: str, api_key: str, scope: Any) -> None:
-        seen.append((authorization, api_key, scope))
-        if not authorization:
-            raise EkibenError("unauthorized", "a key is needed")
+    async def held_back() -> AsyncIterator[bytes]:
+        await asyncio.sleep(600)
+        yield b""
+
+    async def test(_: State, call: Any, channel: Any) -> None:
+        unread = channel.stream_unary(f"/{SERVICE}/Slow")
+        for metadata, code in (
+            ((), Code.UNAUTHENTICATED),
+            ((("x-api-key", "k"),), Code.UNAUTHENTICATED),
+            ((("x-api-key", "k"), ("x-api-key", keys["alice"])), Code.UNAUTHENTICATED),
+            ((("authorization", f"Bearer {keys['bob']}"),), Code.PERMISSION_DENIED),
+        ):
+            assert (await failure(unread(held_back(), metadata=metadata, timeout=20))).code() == code
+            error = await failure(call(b"\xff", metadata=metadata))
+            assert error.code() == code
+            assert dict(error.trailing_metadata())["ekiben-code"] in {"unauthorized", "forbidden"}
+        await call(named("fast"), metadata=(("authorization", f"Bearer {keys['alice']}"),))
+        await call(named("fast"), metadata=(("x-api-key", keys["alice"]),))
+
+    state = with_server(test, monkeypatch, access=access)
+    assert state.request_metrics.responses == {
+        (f"/{SERVICE}/Slow", 401): 6, (f"/{SERVICE}/Slow", 403): 2, (f"/{SERVICE}/Slow", 200): 2,
+    }  # fmt: skip
+
+
+def test_calls_count_against_the_limits_of_their_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    keys = write_keys(tmp_path / "keys", few="scopes=infer concurrency=1", slow="scopes=infer rate=0.01 burst=2")
+    access = access_policy(Settings(keys=tmp_path / "keys"), None)
 
     async def test(_: State, call: Any) -> None:
-        error = await failure(call(b"\xff", metadata=(("x-api-key", "k"),)))
-        assert (error.code(), error.details()) == (Code.UNAUTHENTICATED, "a key is needed")
-        await call(named("fast"), metadata=(("authorization", "Bearer k"),))
+        few, rated = ((("x-api-key", keys[name]),) for name in ("few", "slow"))
+        first = call(named("slow"), metadata=few)
+        await asyncio.sleep(0.3)
+        error = await failure(call(named("fast"), metadata=few))
+        assert (error.code(), error.details()) == (
+            Code.RESOURCE_EXHAUSTED, "the key 'few' may have 1 requests in progress",
+        )  # fmt: skip
+        first.cancel()
+        await asyncio.sleep(0.3)
+        for _ in range(3):
+            await call(named("fast"), metadata=few)
+        await call(named("fast"), metadata=rated)
+        await failure(call(named("bug"), metadata=rated))
+        error = await failure(call(named("fast"), metadata=rated))
+        assert error.code() == Code.RESOURCE_EXHAUSTED
+        assert 90_000 < int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) <= 100_000
 
-    with_server(test, monkeypatch, authorize=authorize)
-    assert seen == [("", "k", "infer"), ("Bearer k", "", "infer")]
+    with_server(test, monkeypatch, access=access)
+
+
+def test_the_port_speaks_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = write_tls(tmp_path)
+    assert files.client_ca is not None
+    monkeypatch.setattr(server_module, "METHODS", {"Slow": Method(slow, "ModelInferRequest", "infer", is_work=True)})
+
+    async def run() -> None:
+        state, port = State(), free_port()
+        server = GrpcServer(state)  # type: ignore[arg-type]
+        await server.start("127.0.0.1", port, files)
+        issued = CA.issue_cert("client@example.org")
+        pair = (issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes())
+        known = grpc.ssl_channel_credentials(files.client_ca.read_bytes(), *pair)  # type: ignore[union-attr]
+        stranger = grpc.ssl_channel_credentials(files.client_ca.read_bytes())  # type: ignore[union-attr]
+        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", known) as channel:
+            await channel.unary_unary(f"/{SERVICE}/Slow")(named("fast"), timeout=20)
+        for channel in (
+            grpc.aio.secure_channel(f"127.0.0.1:{port}", stranger), grpc.aio.insecure_channel(f"127.0.0.1:{port}"),
+        ):  # fmt: skip
+            async with channel:
+                error = await failure(channel.unary_unary(f"/{SERVICE}/Slow")(named("fast"), timeout=20))
+                assert error.code() == Code.UNAVAILABLE
+        await server.stop()
+        state.runner.close()
+
+    asyncio.run(run())
 
 
 def test_every_error_has_a_status() -> None:
