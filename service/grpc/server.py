@@ -32,8 +32,11 @@ MAX_DEADLINE_S = 86_400.0  # a later one counts as none
 Code = grpc.StatusCode
 CODES: dict[Slug, Any] = {
     "malformed-json": Code.INVALID_ARGUMENT,
+    "malformed-message": Code.INVALID_ARGUMENT,
     "unsupported-media-type": Code.INVALID_ARGUMENT,
     "body-too-large": Code.RESOURCE_EXHAUSTED,
+    "head-too-large": Code.RESOURCE_EXHAUSTED,
+    "target-too-long": Code.RESOURCE_EXHAUSTED,
     "invalid-request": Code.INVALID_ARGUMENT,
     "unknown-model": Code.NOT_FOUND,
     "unknown-route": Code.UNIMPLEMENTED,
