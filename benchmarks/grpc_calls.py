@@ -27,10 +27,10 @@ from tests.service.hosts import GRANIAN
 
 MODEL, IMAGE = "mnist-cnn", np.random.default_rng(0).integers(0, 256, (1, 28, 28), dtype=np.uint8)
 TENSOR = {"name": "images", "datatype": "UINT8", "shape": [1, 28, 28]}
-Exchange = Callable[[], object]
+SendCall = Callable[[], object]
 
 
-def http_calls(port: int) -> dict[str, Exchange]:
+def http_calls(port: int) -> dict[str, SendCall]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     head = json.dumps({"inputs": [{**TENSOR, "parameters": {"binary_data_size": IMAGE.nbytes}}],
                        "parameters": {"binary_data_output": True}}).encode()  # fmt: skip
@@ -48,7 +48,7 @@ def http_calls(port: int) -> dict[str, Exchange]:
     }
 
 
-def grpc_calls(channel: grpc.Channel) -> dict[str, Exchange]:
+def grpc_calls(channel: grpc.Channel) -> dict[str, SendCall]:
     fields = {"model_name": MODEL, "inputs": [TENSOR], "raw_input_contents": [IMAGE.tobytes()]}
     infer, metadata = (channel.unary_unary(f"/{SERVICE}/{name}") for name in ("ModelInfer", "ServerMetadata"))
     return {
@@ -84,7 +84,7 @@ def main() -> None:
         print(f"| {name} | {min(figures):.0f} | {low:.2f} | {high:.2f} |")
 
 
-def measure(call: Exchange, root: psutil.Process, num_calls: int, cpu_us: list[float], latency_ms: list[float]) -> None:
+def measure(call: SendCall, root: psutil.Process, num_calls: int, cpu_us: list[float], latency_ms: list[float]) -> None:
     for _ in range(50):
         call()
     before = cpu_seconds(root)
