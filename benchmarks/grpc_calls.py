@@ -65,10 +65,12 @@ def main() -> None:
     args = parser.parse_args()
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        served = Path(folder) / "bundles"
-        served.mkdir()
-        (served / MODEL).symlink_to(args.bundles.resolve() / MODEL)  # others would load beside the measurement
-        env = environment(EKIBEN_BUNDLES=str(served), EKIBEN_GRPC_PORT=str(port))
+        folder_of_bundles = Path(folder) / "bundles"
+        folder_of_bundles.mkdir()
+        (folder_of_bundles / MODEL).symlink_to(
+            args.bundles.resolve() / MODEL
+        )  # others would load beside the measurement
+        env = environment(EKIBEN_BUNDLES=str(folder_of_bundles), EKIBEN_GRPC_PORT=str(port))
         with start(GRANIAN, env=env, cwd=ROOT, log=Path(folder) / "log") as server:
             root = psutil.Process(server.process.pid)
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
