@@ -28,14 +28,18 @@ SERVICE = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
 SERVING, NOT_SERVING = 1, 2
 HEALTH_POLL_S = 0.5
+STOP_GRACE_S = 0.5  # for calls that arrive while the port closes
 MAX_CALLS = 512  # of one worker at the same time; more are refused with RESOURCE_EXHAUSTED
 MAX_DETAIL_CHARS = 1000
 MAX_DEADLINE_S = 86_400.0  # a later one counts as none
 Code = grpc.StatusCode
 CODES: dict[Slug, Any] = {
     "malformed-json": Code.INVALID_ARGUMENT,
+    "malformed-message": Code.INVALID_ARGUMENT,
     "unsupported-media-type": Code.INVALID_ARGUMENT,
     "body-too-large": Code.RESOURCE_EXHAUSTED,
+    "head-too-large": Code.RESOURCE_EXHAUSTED,
+    "target-too-long": Code.RESOURCE_EXHAUSTED,
     "invalid-request": Code.INVALID_ARGUMENT,
     "unknown-model": Code.NOT_FOUND,
     "unknown-route": Code.UNIMPLEMENTED,
@@ -111,9 +115,10 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self) -> None:
-        """Close the port and end the calls that are left."""
-        if self._server is not None:
-            await self._server.stop(0)
+        """Close the port, tell clients to call elsewhere, and end the calls that are left."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(STOP_GRACE_S)
 
     async def _answer(self, name: str, method: Method, content: bytes, call: Any) -> bytes:
         started_at = time.perf_counter()

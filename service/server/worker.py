@@ -137,6 +137,8 @@ class Worker:
         await asyncio.sleep(self._settings.drain_s)
         while service.request_metrics.in_flight:
             await asyncio.sleep(0.01)
+        if self._grpc is not None:
+            await self._grpc.stop()
         os.kill(os.getpid(), signal.SIGTERM)  # granian closes the port and ends the application
 
 

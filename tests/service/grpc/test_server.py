@@ -208,11 +208,13 @@ def with_server(test: Callable[[State, Any], Any], monkeypatch: pytest.MonkeyPat
         state, port = State(), free_port()
         server = GrpcServer(state, **options)  # type: ignore[arg-type]
         await server.start("127.0.0.1", port)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            more = (channel,) if len(inspect.signature(test).parameters) > 2 else ()
-            await test(state, channel.unary_unary(f"/{SERVICE}/Slow"), *more)
-        await server.stop()
-        state.runner.close()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                more = (channel,) if len(inspect.signature(test).parameters) > 2 else ()
+                await test(state, channel.unary_unary(f"/{SERVICE}/Slow"), *more)
+        finally:
+            await server.stop()
+            state.runner.close()
         return state
 
     return asyncio.run(run())

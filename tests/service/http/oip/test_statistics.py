@@ -1,14 +1,17 @@
 """Statistics equal the metrics that they are made of."""
 
 import time
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from starlette.testclient import TestClient
 
 from service.errors import EkibenError
 from service.http.oip.statistics import model_statistics
 from tests.service.bundles import example_inputs
+from tests.service.hosts import GRANIAN, ask, counted, running_server, wait_until
 
 PIXELS = example_inputs("image-classifier", batch=3)["images"]
 GOOD = {"inputs": [{"name": "images", "shape": [3, 4, 4], "datatype": "UINT8", "data": PIXELS.ravel().tolist()}]}
@@ -126,3 +129,24 @@ def test_statistics_equal_the_metrics(client: TestClient) -> None:
     for start, number in expected.items():
         [line] = [line for line in text.splitlines() if line.startswith(start)]
         assert float(line.rpartition(" ")[2]) == number > 0
+
+
+def test_statistics_cover_every_worker(served_bundles: Path, tmp_path: Path) -> None:
+    content, kind = orjson.dumps(GOOD), "application/json"
+    with running_server((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as server:
+        wait_until(lambda: counted(server, "ekiben_ready_workers") == 2)
+        for _ in range(24):  # a connection each, so that both workers have some
+            assert ask(server.port, "POST", "/v2/models/tiny-images/infer", content, content_type=kind)[0] == 200
+        family = 'ekiben_engine_request_seconds_count{model="tiny-images",outcome="success"'
+        wait_until(lambda: counted(server, family) == 24)
+
+        def statistics_of_one() -> Any:
+            return orjson.loads(ask(server.port, "GET", "/v2/models/tiny-images/stats")[2])["model_stats"][0]
+
+        # A worker publishes its counters once a second.
+        wait_until(lambda: statistics_of_one()["inference_count"] == 72)
+        time.sleep(2)
+        model = statistics_of_one()
+        assert model["inference_stats"]["success"]["count"] == 24
+        batches = 'ekiben_engine_batches_total{mode="%s",model="tiny-images"'
+        assert model["execution_count"] == sum(counted(server, batches % mode) for mode in ("inline", "thread"))

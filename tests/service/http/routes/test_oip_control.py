@@ -44,7 +44,7 @@ def test_a_model_is_unloaded_and_loaded_again(client: TestClient) -> None:
         ("models/tiny-images/reload", "", 404, "there is no /v2/repository/models/tiny-images/reload"),
         ("models//load", "", 404, "no model ''"),
         ("index", '{"ready": "yes"}', 422, "/ready: expected true or false"),
-        ("", "", 404, "there is no /v2/repository/"),
+        ("", "", 404, "there is no /v2/repository"),
     ],
 )
 def test_a_wrong_request_is_an_error_of_the_protocol(
