@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+import orjson
+
 from service.errors import EkibenError, Slug
 from service.http.openapi.schemas import TEXT, WHOLE, Schema, array, nullable, record
 from service.http.route import InferenceRoute, Route
@@ -68,15 +70,16 @@ class ErrorFormat:
     schema: Schema
     statuses: Mapping[Slug, int]
     # The schema of a document with one of these codes.
-    narrowed: Callable[[int, list[str]], Schema]
+    narrowed: Callable[[int, list[Slug]], Schema]
 
 
-def _narrow_problem(status: int, codes: list[str]) -> Schema:
+def _narrow_problem(status: int, codes: list[Slug]) -> Schema:
     return {"properties": {"status": {"const": status}, "code": {"enum": codes}}}
 
 
-def _narrow_openai(_: int, codes: list[str]) -> Schema:
-    names = ["model_not_found" if code == "unknown-model" else code for code in codes]
+def _narrow_openai(_: int, codes: list[Slug]) -> Schema:
+    # OpenAI's API has other names for some.
+    names = [orjson.loads(openai_error_response(EkibenError(code, "")).body)["error"]["code"] for code in codes]
     return {"properties": {"error": {"type": "object", "properties": {"code": {"enum": names}}}}}
 
 
@@ -105,13 +108,13 @@ def possible_errors(route: Route, others: Iterable[Slug]) -> frozenset[Slug]:
 def describe_errors(route: Route, others: Iterable[Slug], *, with_body: bool) -> dict[str, Schema]:
     """Return the error responses of a route by status."""
     form = FORMATS[route.error_format]
-    codes: dict[int, list[str]] = defaultdict(list)
+    codes: dict[int, list[Slug]] = defaultdict(list)
     for slug in sorted(possible_errors(route, others)):
         codes[form.statuses[slug]].append(slug)
     return {str(status): _response(form, status, codes[status], with_body=with_body) for status in sorted(codes)}
 
 
-def _response(form: ErrorFormat, status: int, codes: list[str], *, with_body: bool) -> Schema:
+def _response(form: ErrorFormat, status: int, codes: list[Slug], *, with_body: bool) -> Schema:
     response: Schema = {"description": " or ".join(codes)}
     if status in {429, 503}:
         response["headers"] = RETRY_HEADERS
