@@ -7,14 +7,14 @@ from service.http.wire.messages import HttpRequest, Response
 
 
 def entity_tag(body: bytes) -> str:
-    """Return the strong tag of a body."""
-    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    """Return the tag of a body: a weak one, because the body may be sent compressed or not."""
+    return f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
 def cacheable_response(request: HttpRequest, content_type: str, body: bytes, tag: str) -> Response:
     """Return the body, or 304 if the client has the body with this tag; caches ask every time."""
     headers = [("etag", tag), ("cache-control", "no-cache")]
     known = {each.strip().removeprefix("W/") for each in request.header("if-none-match").split(",")}
-    if known & {tag, "*"}:
+    if known & {tag.removeprefix("W/"), "*"}:
         return Response(content_type, b"", headers, int(HTTPStatus.NOT_MODIFIED))
     return Response(content_type, body, headers)

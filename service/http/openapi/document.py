@@ -47,12 +47,13 @@ def build_document(routes: Iterable[Route], manifests: Sequence[Manifest] = ()) 
     for route in routes:
         if not is_described(route):
             continue
+        schemas |= deepcopy(dict(OPERATIONS[route.name].events))
         for path in served_paths(route.name):
             paths[path] = {
                 method.lower(): _describe(route, path, method, manifests, examples.get(route.name))
                 for method in route.methods
             }
-    for schema in _definitions(paths):
+    for schema in [*_definitions(paths), *_definitions(list(schemas.values()))]:
         schemas |= schema.pop("$defs")
     return {
         "openapi": "3.1.0",

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from service.http.openapi.operation import SEED_HEADER, Operation
-from service.http.openapi.schemas import TEXT, Schema, array, model_schema, nullable, record
+from service.http.openapi.schemas import TEXT, WHOLE, Schema, array, model_schema, nullable, record
 from service.http.routes.native import UPLOAD_TYPES, ClassifyQuery, PredictQuery
 from service.http.wire.event_stream import EVENT_STREAM
 from service.http.wire.messages import JSON
 from service.tasks.classify import ClassifyAnswer, ClassifyRequest
-from service.tasks.generate import GenerateAnswer, GenerateRequest
+from service.tasks.generate import GenerateAnswer, GenerateRequest, StreamEvent
 from service.tasks.predict import PredictAnswer, PredictRequest
 from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest
 
@@ -29,6 +29,14 @@ SUMMARY: dict[str, Schema] = {
     "next": nullable(record({"version": nullable(TEXT), "state": {"enum": list(STATES)}, "reason": nullable(TEXT)})),
     "draining": array(TEXT, description="versions that finish their last requests"),
 }
+STREAM_END = record(
+    {
+        "model": TEXT,
+        "version": TEXT,
+        "seed": WHOLE,
+        "completions": array(record({"finish_reason": {"enum": ["stop", "length"]}, "tokens": WHOLE})),
+    }
+)
 
 OPERATIONS: Mapping[str, Operation] = {
     "/classify": Operation(
@@ -61,8 +69,9 @@ OPERATIONS: Mapping[str, Operation] = {
         summary="Continue prompts, and send the text as it is generated.",
         request={JSON: model_schema(GenerateRequest)},
         answer={EVENT_STREAM: None},
-        meaning='Events {"index", "text"}, the last of each prompt with "finish_reason" and "tokens"; then one event '
-        '`end` with "model", "version" and "seed", or one event `error` with a problem document.',
+        meaning="Events (StreamEvent), the last of each prompt with `finish_reason` and `tokens`; then one event `end` "
+        "(StreamEnd), or one event `error` with a problem document.",
+        events={"StreamEvent": model_schema(StreamEvent), "StreamEnd": STREAM_END},
         headers=SEED_HEADER,
         errors=("wrong-task",),
     ),

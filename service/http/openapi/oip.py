@@ -185,8 +185,9 @@ OPERATIONS: Mapping[str, Operation] = {
         summary="Continue one prompt, and send the text as it is generated.",
         request={JSON: _generate_request()},
         answer={EVENT_STREAM: None},
-        meaning="Events of POST /v2/models/{model}/generate with parts of the text; the last has `details` with a "
-        "`finish_reason`, or is an error object.",
+        meaning="Events (GeneratedText) with parts of the text; the last has `details` with a `finish_reason`, or is "
+        "an error object.",
+        events={"GeneratedText": GENERATED},
         errors=("wrong-task",),
     ),
 }

@@ -35,6 +35,8 @@ CHAT_LOGPROBS = record(
 )
 MESSAGE = record({"role": {"const": "assistant"}, "content": TEXT, "refusal": {"type": "null"}})
 
+DELTA = record({"content": TEXT}, {"role": {"const": "assistant"}})
+
 
 def _request(fields: type[OpenAIFields]) -> Schema:
     schema = model_schema(fields)
@@ -45,6 +47,15 @@ def _request(fields: type[OpenAIFields]) -> Schema:
         **{name: schema["properties"][name] for name in schema["required"]},
     }
     return schema
+
+
+def _chunk(kind: str, content: dict[str, Schema], logprobs: Schema) -> Schema:
+    """Return the schema of a part of an answer; the last one may hold no choices but the usage."""
+    choice = record(
+        {"index": WHOLE, **content, "logprobs": nullable(logprobs), "finish_reason": nullable(FINISH_REASON)}
+    )
+    head = {"id": TEXT, "object": {"const": kind}, "created": WHOLE, "model": TEXT, "system_fingerprint": TEXT}
+    return record({**head, "choices": array(choice)}, {"usage": nullable(USAGE)})
 
 
 def _answer(kind: str, content: dict[str, Schema], logprobs: Schema) -> Schema:
@@ -70,7 +81,9 @@ OPERATIONS: Mapping[str, Operation] = {
         summary="Continue prompts, as OpenAI's API does.",
         request={JSON: _request(CompletionRequest)},
         answer={JSON: _answer("text_completion", {"text": TEXT}, COMPLETION_LOGPROBS), EVENT_STREAM: None},
-        meaning="The completions, or chunks of them with `stream`: the last event is [DONE], or an error object.",
+        meaning="The completions, or with `stream` chunks of them (CompletionChunk): the last event is [DONE], or an "
+        "error object.",
+        events={"CompletionChunk": _chunk("text_completion", {"text": TEXT}, COMPLETION_LOGPROBS)},
         errors=("wrong-task",),
     ),
     "/v1/chat/completions": Operation(
@@ -78,7 +91,9 @@ OPERATIONS: Mapping[str, Operation] = {
         summary="Answer a conversation, as OpenAI's API does; for models that have a chat template.",
         request={JSON: _request(ChatRequest)},
         answer={JSON: _answer("chat.completion", {"message": MESSAGE}, CHAT_LOGPROBS), EVENT_STREAM: None},
-        meaning="The messages, or chunks of them with `stream`: the last event is [DONE], or an error object.",
+        meaning="The messages, or with `stream` chunks of them (ChatChunk): the last event is [DONE], or an error "
+        "object.",
+        events={"ChatChunk": _chunk("chat.completion.chunk", {"delta": DELTA}, CHAT_LOGPROBS)},
         errors=("wrong-task",),
     ),
     "/v1/models": Operation(

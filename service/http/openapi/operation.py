@@ -31,6 +31,7 @@ PATH_PARAMETERS: Mapping[str, Schema] = {
 class Operation:
     """`request` and `answer` map media types to schemas; an empty `request` is none.
 
+    `events` are the documents in the events of a stream, as components by name; the last may be an error of the route.
     `query` is the model of the query's parameters, `parameters` are others as OpenAPI has them, `headers` those of the
     answer, `errors` the codes that the kind of the route does not imply.
     """
@@ -43,6 +44,7 @@ class Operation:
     request: Mapping[str, Schema] = field(default_factory=dict)
     query: type[BaseModel] | None = None
     parameters: tuple[Schema, ...] = ()
+    events: Mapping[str, Schema] = field(default_factory=dict)
     headers: Mapping[str, Schema] = field(default_factory=dict)
     errors: tuple[Slug, ...] = ()
     has_entity_tag: bool = False  # the answer may be 304

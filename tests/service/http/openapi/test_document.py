@@ -14,6 +14,7 @@ from service.http.openapi.document import OPERATIONS, VERSION, build_document, i
 from service.http.route import ReadRoute
 from service.http.router import FRAMEWORK, find_route, served_routes
 from service.http.routes import native
+from tests.service.event_streams import read_events
 from tests.service.http.openapi.documented import check_response, validate
 
 ROOT = Path(__file__).parents[4]
@@ -116,6 +117,34 @@ def test_streams_binary_answers_and_texts_are_described_as_such(document: Any) -
     assert kinds("/generate") == ["application/json", "image/png"]
     assert kinds("/metrics", "get") == ["text/plain"]
     assert kinds("/", "get") == ["text/html"]
+
+
+PROMPT = {"model": "tiny-chat", "max_tokens": 9, "seed": 1}
+CHAT = {"messages": [{"role": "user", "content": "a"}], "logprobs": True, "top_logprobs": 2}
+USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+TRITON = {"text_input": "a", "parameters": {"max_tokens": 9, "details": True, "logprobs": True}}
+STREAMS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
+    ("/generate/stream", {**PROMPT, "prompt": ["a", "b"], "logprobs": True}, {"": "StreamEvent", "end": "StreamEnd"}),
+    ("/generate/stream", {**PROMPT, "prompt": "a"}, {"": "StreamEvent", "end": "StreamEnd"}),
+    ("/v1/completions", {**PROMPT, **USAGE, "prompt": "a", "logprobs": 2, "n": 2}, {"": "CompletionChunk"}),
+    ("/v1/completions", {**PROMPT, "prompt": "a", "stream": True}, {"": "CompletionChunk"}),
+    ("/v1/chat/completions", {**PROMPT, **USAGE, **CHAT}, {"": "ChatChunk"}),
+    ("/v2/models/tiny-chat/generate_stream", TRITON, {"": "GeneratedText"}),
+    ("/v2/models/tiny-chat/generate_stream", {"text_input": "a"}, {"": "GeneratedText"}),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "schemas"), STREAMS)
+def test_events_fit_the_components_that_the_streams_name(
+    path: str, body: Any, schemas: dict[str, str], document: Any, client: TestClient
+) -> None:
+    response = client.post(path, json=body)
+    assert response.status_code == 200
+    events = read_events(response.content.replace(b"data: [DONE]\n\n", b""))
+    assert len(events) >= 2
+    for kind, event in events:
+        validate(event, {"$ref": f"#/components/schemas/{schemas[kind]}"}, document)
+        assert schemas[kind] in json.dumps(document["paths"][path.replace("tiny-chat", "{model}")])
 
 
 def test_the_document_that_bentoml_packs_is_the_same_without_models() -> None:

@@ -17,7 +17,8 @@ def test_both_paths_have_the_same_document(client: TestClient) -> None:
     first, second = client.get("/openapi.json"), client.get("/docs.json")
     assert first.content == second.content
     assert first.headers["etag"] == second.headers["etag"]
-    assert client.head("/openapi.json").headers["content-length"] == first.headers["content-length"]
+    head = client.head("/openapi.json", headers={"accept-encoding": "identity"})
+    assert head.headers["content-length"] == str(len(first.content))
 
 
 def test_a_client_that_has_the_document_gets_none(client: TestClient) -> None:
