@@ -85,7 +85,7 @@ class Router:
         state = self.state()
         response: Response | None = None
         status = 499  # the client disconnected
-        if request.observation is None:
+        if state.request_metrics.observers and request.observation is None:  # not yet by `refuse_early`
             state.request_metrics.begin(request, route.name)
         try:
             if request.method not in route.methods:
