@@ -3,11 +3,11 @@
     python -m benchmarks.http.overhead --old . --new . EKIBEN_ACCESS_LOG=1 [--header "Authorization: Bearer ek_…"]
     python -m benchmarks.http.overhead --old PATH --new . [--rounds 5] [--slices 8] [--seconds 0.5]
 
-Each side is a checkout and the variables of its service. In each round both services are started, one after the other
-on the same cores, and live side by side; short slices of load go to them by turns (old, new, new, old, …), so that
-whatever else the machine does falls on both. The figure of a round is the ratio of their CPU times of a request, of all
-threads by the clocks of their processes. The request is one item as binary tensors; `--header` is one that both
-sides receive. An answer other than 200 ends the benchmark.
+Each side is a checkout and the variables of its service. In each round both services are started on the same cores, in
+every other round in the opposite order, and live side by side; short slices of load go to them by turns (old, new, new,
+old, …), so that whatever else the machine does falls on both. The figure of a round is the ratio of their CPU times
+of a request, of all threads by the clocks of their processes. The request is one item as binary tensors; `--header` is
+one that both sides receive. An answer other than 200 ends the benchmark. Two equal sides show how much is noise.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def cpu_ns(processes: list[psutil.Process]) -> int:
 
 
 def measure_round(sides: dict[str, Side], args: argparse.Namespace) -> dict[str, float]:
-    """The median CPU time of a request by side, in µs."""
+    """The median CPU time of a request by side, in µs; the services are started in the order of `sides`."""
     service_cores, generator_cores = split_cores(1)
     content, offset = request(args.bundles, args.model, "binary")
     added = "".join(f"{header}\r\n" for header in args.header).encode()
@@ -113,7 +113,7 @@ def main() -> None:
     rounds = []
     print("| round | old, µs | new, µs | new / old |\n| --- | ---: | ---: | ---: |")
     for number in range(1, args.rounds + 1):
-        rounds.append(measure_round(sides, args))
+        rounds.append(measure_round(sides if number % 2 else dict(reversed(sides.items())), args))
         old, new = (rounds[-1][name] for name in SIDES)
         print(f"| {number} | {old:.1f} | {new:.1f} | {new / old:.3f} |", flush=True)
     old, new = (statistics.median(figures[name] for figures in rounds) for name in SIDES)
