@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,15 @@ def serve(
     checkout: Path = ROOT,
     python: str = sys.executable,
     timeout_s: float = READY_TIMEOUT_S,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[psutil.Process, int]]:
-    """Run the service of `checkout` on a free port until all workers are ready; yield its process and port."""
+    """Run the service of `checkout` on a free port until all workers are ready; yield its process and port.
+
+    `variables` are those of the environment that it has beside this process's own.
+    """
     port = free_port()
     command = [python, "-m", "service", "--host", HOST, "--port", str(port), "--workers", str(workers)]
-    environment = {**os.environ, "EKIBEN_BUNDLES": str(bundles.resolve())}
+    environment = {**os.environ, "EKIBEN_BUNDLES": str(bundles.resolve()), **(variables or {})}
     with pinned_to(cores):
         server = subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
     with server:

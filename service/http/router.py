@@ -167,7 +167,7 @@ class Router:
         response: Response | None = None
         status = 499  # the client disconnected
         self._in_flight.add(request)
-        if request.observation is None:
+        if state.request_metrics.observers and request.observation is None:  # not yet by `refuse_early`
             state.request_metrics.begin(request, route.name)
         try:
             check_head(request)

@@ -2,7 +2,6 @@
 
 import os
 import random
-import sys
 import time
 from datetime import UTC, datetime
 
@@ -13,17 +12,18 @@ from service.http.telemetry.exposition import Samples
 from service.http.telemetry.observation import Observation, Outcome
 from service.http.wire.messages import Network, client_address
 
+STDOUT = 1
 FLUSH_S = 0.1
 MAX_LINES, MAX_BYTES = 20_000, 8 << 20  # that wait for a reader of the output
 MAX_CHARS = 200  # of a value that a client chose
 
 
 class AccessLog:
-    def __init__(self, rate: float, trusted_proxies: tuple[Network, ...], descriptor: int | None = None) -> None:
-        """Log this share of the responses, to standard output unless told otherwise."""
+    def __init__(self, rate: float, trusted_proxies: tuple[Network, ...], descriptor: int = STDOUT) -> None:
+        """Log this share of the responses to an open file."""
         self._rate = rate
         self._trusted_proxies = trusted_proxies
-        self._descriptor = sys.__stdout__.fileno() if descriptor is None and sys.__stdout__ else descriptor or 1
+        self._descriptor = descriptor
         self._writer = BackgroundWriter[bytes](
             "the access log", self._write, interval_s=FLUSH_S, max_items=MAX_LINES, max_bytes=MAX_BYTES
         )

@@ -120,7 +120,7 @@ def _table(rows: list[dict[str, Any]]) -> Any:
         values = [row.get(name) for row in rows]
         try:
             columns[name] = pa.array(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
+        except (pa.ArrowException, OverflowError):
             # Values of several types, such as pixels in one request and a PNG in another.
             columns[name] = pa.array([None if value is None else _json_text(value) for value in values])
     return pa.table(columns)

@@ -4,6 +4,7 @@ Invariant: a row holds nothing of a request or answer but the listed fields.
 """
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import orjson
@@ -30,11 +31,14 @@ class Captured(NamedTuple):
 
 
 def rows_of(captured: Captured, fields: frozenset[str]) -> list[Row]:
-    """The rows of a request, one for each of its items."""
+    """The rows of a request: one for each of its items if it was answered, else one."""
     outcome = captured.outcome
     asked = _listed(captured.body, fields) if captured.is_json else {}
     answered = _listed(outcome.response.body, fields) if _is_json(outcome) and outcome.response is not None else {}
-    columns = _columns(asked)
+    # The items of a request that was refused may be anything, and would become columns of any name.
+    is_answered = outcome.status == HTTPStatus.OK
+    columns = _columns(asked) if is_answered else {}
+    others = {name: value for name, value in asked.items() if not is_answered or name not in ITEM_FIELDS}
     num_items = max((len(values) for values in columns.values()), default=1)
     answers = _by_item(answered, num_items)
     shared = {
@@ -45,7 +49,7 @@ def rows_of(captured: Captured, fields: frozenset[str]) -> list[Row]:
         "ekiben_version": outcome.version,
         "ekiben_status": outcome.status,
         "ekiben_seconds": outcome.seconds,
-        "ekiben_request": _text({name: value for name, value in asked.items() if name not in ITEM_FIELDS}),
+        "ekiben_request": _text(others),
         "ekiben_body": captured.body if not captured.is_json and BODY in fields else None,
     }
     return [

@@ -177,8 +177,11 @@ def test_a_refused_request_stops_the_reading_of_its_body(draining: bool, headers
 
 
 def test_a_client_that_returns_early_is_refused_on_granians_thread() -> None:
-    watcher = handed_over(state_with(SheddingRunner()), Watcher(Protocol(), scope("/classify", content_length="9")))
+    asked = scope("/classify", content_length="9", x_request_id="a-1", traceparent=f"00-{'1' * 32}-{'2' * 16}-01")
+    watcher = handed_over(state_with(SheddingRunner()), Watcher(Protocol(), asked))
     ((status, headers, body),) = watcher.proto.responses
+    assert dict(headers)["x-request-id"] == "a-1"
+    assert dict(headers)["traceparent"].startswith(f"00-{'1' * 32}-")
     assert (status, ("retry-after", "3") in headers, b"deadline would be missed" in body) == (503, True, True)
     assert watcher.task is None
 

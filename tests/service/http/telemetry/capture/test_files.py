@@ -76,3 +76,12 @@ def test_values_of_several_types_become_json(tmp_path: Path) -> None:
     written.close()
     (path,) = tmp_path.glob(PATTERN)
     assert pq.read_table(path)["image"].to_pylist() == ["aGk=", "[[1,2]]", None]
+
+
+def test_numbers_of_any_size_are_written(tmp_path: Path) -> None:
+    numbers = [1, -1, 2**64 - 1, 1.5, None]
+    written = ParquetFiles(tmp_path, max_bytes=1 << 20)
+    written.add("m", "v", [row for number in numbers for row in rows({"rows": [{"x": number}]}, None, "rows")])
+    written.close()
+    (path,) = tmp_path.glob(PATTERN)
+    assert pq.read_table(path)["x"].to_pylist() == ["1", "-1", "18446744073709551615", "1.5", None]

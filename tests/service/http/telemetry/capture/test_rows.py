@@ -15,7 +15,7 @@ def rows(asked: Any, answered: Any = None, fields: str = "", *, is_json: bool = 
     body = asked if isinstance(asked, bytes) else orjson.dumps(asked)
     content_type = changes.get("content_type", JSON)
     response = None if answered is None else Response(content_type, orjson.dumps(answered))
-    how = Outcome(200, 0.25, "m", "v", response)
+    how = Outcome(changes.get("status", 200), 0.25, "m", "v", response)
     return rows_of(Captured(1.5, "id-1", "/predict", how, body, is_json), frozenset(fields.split(",")))
 
 
@@ -61,6 +61,13 @@ def test_an_answer_that_is_not_by_item_belongs_to_each() -> None:
     found = rows({"prompt": ["a", "b"]}, {"code": "timeout"}, "prompt,code", content_type=PROBLEM_JSON)
     assert [row["prompt"] for row in found] == ["a", "b"]
     assert {row["ekiben_answer"] for row in found} == {'{"code":"timeout"}'}
+
+
+def test_what_a_refused_request_invents_becomes_no_column() -> None:
+    asked = {"rows": [{f"column-{n}": n} for n in range(1000)], "top_k": 2, "other": 1}
+    (row,) = rows(asked, {"code": "invalid-request"}, "rows,top_k,code", status=422)
+    assert not [name for name in row if name.startswith("column")]
+    assert orjson.loads(row["ekiben_request"]) == {"rows": asked["rows"], "top_k": 2}
 
 
 def test_a_body_that_is_not_json_is_kept_if_listed() -> None:
