@@ -7,12 +7,14 @@ ready only after every model has passed its checks on this device.
 
 import os
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 import bentoml
 import click
+from _bentoml_impl.client import proxy2
 from _bentoml_sdk import Service
 from bentoml import get_current_service, server_context  # its package looks them up anew at every mention
 from bentoml._internal.configuration.containers import BentoMLContainer
@@ -100,8 +102,12 @@ class Ekiben:
         self.repository.start()
 
     @bentoml.on_deployment
-    def check_port() -> None:
-        """End `bentoml serve` with one line if another process has the port, before anything is started."""
+    def check_start() -> None:
+        """End `bentoml serve` with one line if it could not start: without a temporary folder, or without the port."""
+        try:
+            tempfile.gettempdir()
+        except FileNotFoundError as error:
+            sys.exit(f"bentoml serve needs a temporary folder, python -m service does not: {error.strerror}")
         command = click.get_current_context(silent=True)
         if command is None or "port" not in command.params:
             return
@@ -160,6 +166,17 @@ def _folder_of_bentoml() -> Path | None:
     return folder
 
 
+class NoTemporaryFolder:
+    """In place of `tempfile` for BentoML's client of the service itself, which downloads no files into its folder."""
+
+    class TemporaryDirectory:
+        name = ""
+
+        def __init__(self, *, prefix: str) -> None: ...
+
+        def cleanup(self) -> None: ...
+
+
 class RoutedService(Service):
     """The service with the router in front: what the router answers costs nothing of the framework."""
 
@@ -174,6 +191,10 @@ class RoutedService(Service):
         return spec
 
     def to_asgi(self, is_main: bool = True) -> Router:
+        try:
+            tempfile.gettempdir()
+        except FileNotFoundError:
+            proxy2.tempfile = NoTemporaryFolder  # type: ignore[attr-defined]
         # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.
         self.add_asgi_middleware(ErrorTranslationMiddleware)
         router = Router(super().to_asgi(is_main), state=running)
