@@ -58,7 +58,7 @@ class RsgiRequest:
         return self._scope.http_version
 
     def values(self, name: str) -> list[str]:
-        return self._headers.get_all(name)  # type: ignore[attr-defined,no-any-return]  # which is not declared
+        return self._headers.get_all(name)  # type: ignore[attr-defined]  # which is not declared
 
     def header(self, name: str) -> str:
         if name not in self._headers:
