@@ -194,7 +194,7 @@ class RoutedService(Service):
         try:
             tempfile.gettempdir()
         except FileNotFoundError:
-            proxy2.tempfile = NoTemporaryFolder  # type: ignore[attr-defined]
+            proxy2.tempfile = NoTemporaryFolder
         # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.
         self.add_asgi_middleware(ErrorTranslationMiddleware)
         router = Router(super().to_asgi(is_main), state=running)
