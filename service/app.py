@@ -10,12 +10,14 @@ import os
 import socket
 import ssl
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 import bentoml
 import click
+from _bentoml_impl.client import proxy2
 from _bentoml_sdk import Service
 from _bentoml_sdk.service.config import SSLSchema
 from bentoml import get_current_service, server_context  # its package looks them up anew at every mention
@@ -126,8 +128,12 @@ class Ekiben:
         self.repository.start()
 
     @bentoml.on_deployment
-    def check_port() -> None:
-        """End `bentoml serve` with one line if another process has the port, before anything is started."""
+    def check_start() -> None:
+        """End `bentoml serve` with one line if it could not start: without a temporary folder, or without the port."""
+        try:
+            tempfile.gettempdir()
+        except FileNotFoundError as error:
+            sys.exit(f"bentoml serve needs a temporary folder, python -m service does not: {error.strerror}")
         command = click.get_current_context(silent=True)
         if command is None or "port" not in command.params:
             return
@@ -188,6 +194,17 @@ def _folder_of_bentoml() -> Path | None:
     return folder
 
 
+class NoTemporaryFolder:
+    """In place of `tempfile` for BentoML's client of the service itself, which downloads no files into its folder."""
+
+    class TemporaryDirectory:
+        name = ""
+
+        def __init__(self, *, prefix: str) -> None: ...
+
+        def cleanup(self) -> None: ...
+
+
 class RoutedService(Service):
     """The service with the router in front: what the router answers costs nothing of the framework."""
 
@@ -199,6 +216,10 @@ class RoutedService(Service):
         return build_document(served_routes())
 
     def to_asgi(self, is_main: bool = True) -> Router:
+        try:
+            tempfile.gettempdir()
+        except FileNotFoundError:
+            proxy2.tempfile = NoTemporaryFolder
         # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.
         self.add_asgi_middleware(ErrorTranslationMiddleware)
         settings = load_settings()

@@ -5,13 +5,15 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.e2e.serving import ROOT, environment, free_port
+from tests.e2e.serving import ROOT, SERVE, environment, free_port
 from tests.service.engine.sessions.test_device import no_gpu_build
-from tests.service.hosts import GRANIAN, running_server
+from tests.service.hosts import GRANIAN, classify, running_server
 
 
 def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -62,8 +64,78 @@ def test_a_port_that_another_has_is_said() -> None:
         port = other.getsockname()[1]
         done = run("--port", str(port))
     assert done.returncode == 2
-    assert f"--host 127.0.0.1 --port {port}: Address already in use" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line == f"python -m service: error: --host 127.0.0.1 --port {port}: Address already in use"
+
+
+@pytest.mark.parametrize("command", [GRANIAN, SERVE], ids=["granian", "bentoml"])
+def test_a_second_service_does_not_share_the_port_of_a_first(
+    command: tuple[str, ...], served_bundles: Path, tmp_path: Path
+) -> None:
+    """granian's workers share their port with whoever else asks for that."""
+    with running_server(GRANIAN, served_bundles, tmp_path) as first:
+        env = environment(EKIBEN_BUNDLES=str(served_bundles), BENTOML_HOME=str(tmp_path))
+        second = subprocess.run(
+            [*command, "--host", "127.0.0.1", "--port", str(first.port)],
+            cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert second.returncode != 0
+    (line,) = second.stderr.splitlines()
+    assert line.endswith(f"--host 127.0.0.1 --port {first.port}: Address already in use")
+
+
+NO_FOLDER = """
+import tempfile
+
+
+def find():
+    raise FileNotFoundError(2, "No usable temporary directory found")
+
+
+tempfile._get_default_tempdir = find
+"""
+
+
+def test_one_worker_needs_no_temporary_folder(served_bundles: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_FOLDER)
+    with running_server(GRANIAN, served_bundles, tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}") as host:
+        assert classify(host.port)[0] == 200
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_a_host_that_needs_a_temporary_folder_says_so(served_bundles: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NO_FOLDER)
+    path = f"{tmp_path}:{ROOT}"
+    env = environment(EKIBEN_BUNDLES=str(served_bundles), BENTOML_HOME=str(tmp_path), PYTHONPATH=path)
+    done = subprocess.run(
+        [*SERVE, "--port", str(free_port())],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("bentoml serve needs a temporary folder")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("delay_s", [0.3, 1.0, 3.0])
+def test_process_1_ends_on_sigterm_at_any_moment(delay_s: float, served_bundles: Path) -> None:
+    """The kernel ignores a signal that process 1 of a container does not handle."""
+    inside = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this user may not make a process namespace")
+    command = [*inside, *GRANIAN, "--port", str(free_port())]
+    env = environment(EKIBEN_BUNDLES=str(served_bundles), EKIBEN_DRAIN_S="0")
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as outer:
+        time.sleep(delay_s)
+        (first,) = psutil.Process(outer.pid).children()
+        first.terminate()
+        assert outer.wait(timeout=20) == 0
+        assert outer.stdout is not None
+        assert b"Traceback" not in outer.stdout.read()
 
 
 def test_workers_log_when_a_model_is_ready(served_bundles: Path, tmp_path: Path) -> None:

@@ -176,11 +176,12 @@ def check_head(request: HttpRequest) -> None:
             raise _malformed(f"expected one Host header, got {len(hosts)}")
     elif not HOST.fullmatch(hosts[0]):
         raise _malformed(f"Host: expected a name and perhaps a port, got {hosts[0][:40]!r}")
-    codings = request.values("transfer-encoding")
-    if codings and [coding.lower() for coding in codings] != ["chunked"]:
-        raise _malformed(f"Transfer-Encoding: expected chunked, got {', '.join(codings)[:40]!r}")
     if request.path[:1] not in {"/", "*"}:
         raise _malformed(f"expected a path as target, got {request.path[:40]!r}")
+    if request.header("transfer-encoding"):
+        codings = request.values("transfer-encoding")
+        if [coding.lower() for coding in codings] != ["chunked"]:
+            raise _malformed(f"Transfer-Encoding: expected chunked, got {', '.join(codings)[:40]!r}")
 
 
 def without_slash(path: str) -> str:

@@ -30,7 +30,8 @@ class Order(RequestBody):
         ({"model": "a", "count": True}, "/count", "expected a valid integer, got true"),
         ({"model": "a", "count": 2.5}, "/count", "got 2.5"),
         ({"model": "a", "count": 0}, "/count", "expected greater than or equal to 1, got 0"),
-        ({"model": "a", "count": None}, "/count", "expected a valid integer, got null"),
+        ({"model": None}, "/model", "this field is required"),
+        ({"model": "a", "parts": [None]}, "/parts/0", "expected a valid integer, got null"),
         ({"model": "a", "price": True}, "/price", "expected a valid number, got true"),
         ({"model": "a", "price": float("nan")}, "/price", "expected a finite number, got NaN"),
         ({"model": "a", "price": float("-inf")}, "/price", "expected a finite number, got -Infinity"),
@@ -106,3 +107,8 @@ def test_check_unused_fields_refuses_fields_that_the_model_does_not_use() -> Non
     with pytest.raises(EkibenError, match="/states: not a field for m, which takes `texts`"):
         check_unused_fields(["sequences", "states"], {"model", "states"}, manifest, "`texts`")
     check_unused_fields(["sequences"], {"model", "states"}, manifest, "`texts`")
+
+
+def test_a_field_that_is_null_counts_as_absent() -> None:
+    fields = {"count": None, "price": None, "fast": None, "parts": None, "size": None}
+    assert parse_request(Order, {"model": "a", **fields}) == parse_request(Order, {"model": "a"})

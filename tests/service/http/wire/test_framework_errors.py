@@ -116,3 +116,20 @@ def test_other_scope_types_pass() -> None:
 
     run(app, {"type": "lifespan"})
     assert seen == ["lifespan"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("Failed to allocate memory for requested buffer of size 9"),
+        RuntimeError("bad_alloc"),
+    ],
+)
+def test_a_lack_of_memory_is_not_the_fault_of_the_request(error: Exception) -> None:
+    async def app(*_: Any) -> None:
+        raise RuntimeError("tiny-images: the graph failed") from error
+
+    start, body = run(app)
+    assert (start["status"], orjson.loads(body["body"])["code"]) == (503, "overloaded")
+    assert (b"retry-after", b"1") in start["headers"]

@@ -1,12 +1,16 @@
 """JSON is parsed as RFC 8259 defines it; faults point at NaN and Infinity."""
 
 import gc
+import json
 import sys
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.errors import EkibenError
-from service.http.wire.json_body import parse_json
+from service.http.wire.json_body import MAX_SEARCHED_BYTES, parse_json
 from service.tasks.faults import MAX_FAULTS
 
 
@@ -92,3 +96,39 @@ def test_a_body_above_1_mebibyte_is_not_searched() -> None:
     with pytest.raises(EkibenError) as caught:
         parse_json(b"[" + b"1," * ((1 << 19) - 4) + b"NaN]")
     assert caught.value.slug == "invalid-request"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b'{"a": 1, "a": 1}', "/a"),
+        (b'{"a": 1, "a"\t:\n1}', "/a"),
+        (b'{"x": [{"b:": 1}, {"b:": 1, "c": ":", "b:": 2}]}', "/x/1/b:"),
+        (b'{"a": "\\u003a", "b": 1, "b": 2}', "/b"),
+        (b'{"a": "\\u003A", "\\u0061": 2}', "/a"),
+        (b'{"a": [1, 2, {"c": {"d": 1, "d": {}}}]}', "/a/2/c/d"),
+    ],
+)
+def test_a_name_that_an_object_has_twice_is_refused(body: bytes, pointer: str) -> None:
+    with pytest.raises(EkibenError, match="two members of this name") as caught:
+        parse_json(body)
+    assert [fault.pointer for fault in caught.value.faults] == [pointer]
+
+
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text('b:"{}\\', max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('ab:"{\\', max_size=2), inner, max_size=3),
+)
+
+
+@given(DOCUMENTS, st.booleans())
+def test_a_document_with_unique_names_is_accepted(document: Any, escapes: bool) -> None:
+    body = json.dumps(document, indent=1 if escapes else None)
+    assert parse_json((body.replace("b", "\\u0062") if escapes else body).encode()) == document
+
+
+def test_a_large_body_that_cannot_be_searched_is_refused() -> None:
+    filler = '"' + "x" * MAX_SEARCHED_BYTES + '"'
+    assert parse_json(f'{{"a": {filler}, "b": ":"}}'.encode())["b"] == ":"
+    with pytest.raises(EkibenError, match="two members of one name"):
+        parse_json(f'{{"a": {filler}, "a": 1}}'.encode())
