@@ -99,8 +99,8 @@ prove-soak: export ## run ten minutes of mixed load, bad input, disconnects and 
 	@$(BIN)/python -m benchmarks.engine.soak
 
 prove-mix: export ## run four minutes of 48 clients, cancellations and bad requests on each host; compare every answer
-	@$(BIN)/python -m benchmarks.engine.soak --minutes 4 --clients 48
-	@$(BIN)/python -m benchmarks.engine.soak --minutes 4 --clients 48 --host bentoml --workers 1
+	@$(BIN)/python -m benchmarks.engine.soak --minutes 4 --clients 48 --no-swaps
+	@$(BIN)/python -m benchmarks.engine.soak --minutes 4 --clients 48 --no-swaps --host bentoml --workers 1
 
 prove-mutants: export ## change every graph in 135 ways and count the changes that export and the goldens refuse (minutes)
 	@$(BIN)/python -m benchmarks.proof.graph_mutants

@@ -1,14 +1,15 @@
 """Run mixed load for ten minutes: every response must be correct to the bit, and no resource may grow.
 
     python -m benchmarks.engine.soak [--bundles bundles] [--minutes 10] [--workers 2] [--clients 18] [--host granian]
+        [--no-swaps]
 
 The load covers all models and routes: JSON, image uploads, tensors as JSON and as bytes, generation. Meanwhile clients
 disconnect in the middle of a request or before its response, send invalid or oversized bodies or a body in pieces, and
 versions are replaced by others with different weights, now and then by a broken one. After the first two minutes (a
 fifth of a shorter run) the resident memory of each worker must grow by less than 2 %: the median of the last such span
 is compared with that of the first one after the warm-up. When all clients have disconnected, each worker must have no
-more descriptors open and no more threads than before the first request and a few for its pools, and no request,
-generation or queued item may be left in the metrics.
+more descriptors open than after the first requests and no more threads than its pools add, and no request, generation
+or queued item may be left in the metrics.
 """
 
 import argparse
@@ -74,6 +75,13 @@ class Clients:
         self.results = Results()
         self._port = port
         self._cases = cases
+
+    async def once(self) -> None:
+        """Send every request once, so that the workers have opened what they keep open."""
+        connection = await Connection.open(self._port)
+        for case in self._cases:
+            self._check(case.kind, case, await connection.request("POST", case.path, case.body, case.headers))
+        connection.close()
 
     async def steady(self, seed: int) -> None:
         """Send requests, check the responses, and keep each connection for up to 400 requests."""
@@ -232,7 +240,7 @@ async def soak(
     while time.monotonic() < end and not any(task.done() for task in tasks):
         await asyncio.sleep(1)
         monitor.sample()
-        if time.monotonic() > swap_at:
+        if swaps and time.monotonic() > swap_at:
             name = rng.choice(sorted(swaps))
             set_current(root, name, rng.choices(swaps[name], [9, 9, 2])[0])
             swap_at = time.monotonic() + SWAP_EVERY_S
@@ -295,6 +303,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--clients", type=int, default=18)
+    parser.add_argument("--no-swaps", action="store_true", help="serve one version of each model throughout")
     parser.add_argument("--host", choices=HOSTS, default="granian")
     parser.add_argument("--output", type=Path, help="write the samples to this file, as JSON")
     args = parser.parse_args()
@@ -311,9 +320,14 @@ def main() -> None:
             # By then every worker is ready.
             time.sleep(3)
             monitor = WorkerMonitor(find_workers(psutil.Process(server.process.pid), args.host, args.workers))
-            before = {process.pid: take_sample(process) for process in monitor.processes}
             clients = Clients(server.port, cases)
-            asyncio.run(soak(clients, monitor, root, swaps, seconds=seconds, num_clients=args.clients))
+            for _ in range(2 * args.workers):
+                asyncio.run(clients.once())
+            time.sleep(1)
+            before = {process.pid: take_sample(process) for process in monitor.processes}
+            asyncio.run(
+                soak(clients, monitor, root, {} if args.no_swaps else swaps, seconds=seconds, num_clients=args.clients)
+            )
             time.sleep(5)
             busy = busy_metrics(server.address)
             after = {process.pid: take_sample(process) for process in monitor.processes}
