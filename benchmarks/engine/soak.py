@@ -329,8 +329,8 @@ def main() -> None:
                 soak(clients, monitor, root, {} if args.no_swaps else swaps, seconds=seconds, num_clients=args.clients)
             )
             time.sleep(5)
-            busy = busy_metrics(server.address)
             after = {process.pid: take_sample(process) for process in monitor.processes}
+            busy = busy_metrics(server.address)
         if args.output:
             args.output.write_text(
                 json.dumps({pid: [vars(sample) for sample in samples] for pid, samples in monitor.samples.items()})
