@@ -81,7 +81,12 @@ class Clients:
         connection = await Connection.open(self._port)
         for case in self._cases:
             self._check(case.kind, case, await connection.request("POST", case.path, case.body, case.headers))
+        for path, body, status in INVALID_REQUESTS:
+            response = await connection.request("POST", path, body, JSON)
+            self._record("invalid request", response.status == status, f"{path} {body!r}: {response}")
         connection.close()
+        # The files of BentoML's metrics are opened by the first request that reaches its own application.
+        await self._send_oversized(declared=False)
 
     async def steady(self, seed: int) -> None:
         """Send requests, check the responses, and keep each connection for up to 400 requests."""
