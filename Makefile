@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door
+.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -97,6 +97,10 @@ prove-engine: export ## measure 2,000 sequences at once, adversarial texts, over
 
 prove-soak: export ## run ten minutes of mixed load, bad input, disconnects and new versions; check answers and memory
 	@$(BIN)/python -m benchmarks.engine.soak
+
+prove-mix: export ## run four minutes of 48 clients, cancellations and bad requests on each host; compare every answer
+	@$(BIN)/python -m benchmarks.engine.soak --minutes 4 --clients 48 --no-swaps
+	@$(BIN)/python -m benchmarks.engine.soak --minutes 4 --clients 48 --no-swaps --host bentoml --workers 1
 
 prove-mutants: export ## change every graph in 135 ways and count the changes that export and the goldens refuse (minutes)
 	@$(BIN)/python -m benchmarks.proof.graph_mutants

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.connection import Response
-from benchmarks.engine.soak import Sample, WorkerMonitor
+from benchmarks.engine.soak import Sample, WorkerMonitor, busy_metrics
 from benchmarks.engine.soak_cases import add_broken_version, add_version, make_cases
 from service.bundle import open_bundle
 from service.engine.verification.parity import replay_cases
@@ -74,6 +74,18 @@ def test_tensors_are_compared_bit_by_bit(served_bundles: Path) -> None:
 
 def test_growth_compares_the_last_span_with_the_first_after_the_warm_up() -> None:
     process = SimpleNamespace(pid=1)
-    monitor = WorkerMonitor(SimpleNamespace(children=lambda: [process]))  # type: ignore[arg-type]
-    monitor.samples[1] = [Sample(t, 50 if t < 10 else 100 + t // 20, 3) for t in range(60)]
+    monitor = WorkerMonitor([process])  # type: ignore[list-item]
+    monitor.samples[1] = [Sample(t, 50 if t < 10 else 100 + t // 20, 3, 1) for t in range(60)]
     assert monitor.growth(1, 10) == (100, 102)
+
+
+def test_what_is_left_in_the_metrics_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        "# HELP ekiben_http_in_flight requests",
+        'ekiben_engine_queue_items{model="a"} 2.0',
+        'ekiben_engine_queue_items{model="b"} 1.0',
+        "ekiben_http_in_flight 0.0",
+        "ekiben_http_requests_total 7.0",
+    ]
+    monkeypatch.setattr("httpx.get", lambda *_, **__: SimpleNamespace(text="\n".join(lines)))
+    assert busy_metrics("http://x") == {"ekiben_engine_queue_items": 3.0}

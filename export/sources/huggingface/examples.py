@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
 from export.errors import ExportError
@@ -153,7 +153,8 @@ def _words(tokenizer: Tokenizer, rng: np.random.Generator) -> list[str]:
 def _read_picture(file: Path, reader: ImageReader) -> np.ndarray:
     try:
         with Image.open(file) as opened:
-            picture = opened.convert(reader.mode)
+            # The service turns pictures as well.
+            picture = ImageOps.exif_transpose(opened).convert(reader.mode)
     except OSError as error:
         raise ExportError(STAGE, f"{file}: no picture that Pillow reads: {error}") from error
     picture = resize_image(picture, reader, "")

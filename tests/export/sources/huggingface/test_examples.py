@@ -118,6 +118,16 @@ def test_pictures_of_a_folder_are_resized(tmp_path: Path) -> None:
     assert origin.note.startswith("The gates used the 2 pictures of")
 
 
+def test_pictures_of_a_folder_are_turned_as_they_say(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for number, picture in enumerate(pictures(2)):
+        Image.fromarray(picture).transpose(Image.Transpose.ROTATE_180).save(tmp_path / f"{number}.png", exif=exif)
+    split, _ = read_pictures(tmp_path, READER)
+    expected = Image.fromarray(pictures(2)[1]).resize((16, 16), Image.Resampling.BILINEAR)
+    assert any(np.array_equal(each, np.asarray(expected)) for each in split.inputs["images"])
+
+
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="holds no picture"):
         read_pictures(tmp_path, READER)
