@@ -17,9 +17,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.http.framework import FRAMEWORK
-from service.http.router import ROUTES
-from service.http.routes import native, oip, openai
+from service.http.router import served_routes
 from service.http.telemetry.exposition import FAMILIES
 from tests.e2e.serving import ROOT, SERVE, ServerProcess
 from tests.service.bundles import NAMES, example_inputs, write_bundle
@@ -148,7 +146,6 @@ PARTS = {"histogram": ("_bucket", "_sum", "_count")}
 SUFFIXED = {
     name: {name + part for part in PARTS.get(family.kind, (family.suffix,))} for name, family in FAMILIES.items()
 }
-MORE_ROUTES = (native.MODEL, openai.MODEL, openai.UNKNOWN, oip.UNKNOWN, *oip.MODEL_ROUTES.values())
 
 
 @pytest.fixture(scope="module")
@@ -289,4 +286,4 @@ def test_dashboard_and_alerts_use_metrics_and_labels_that_exist() -> None:
 
 
 def test_every_route_that_answers_is_a_declared_one(host: ServerProcess) -> None:
-    assert {route for route, _, _ in responses(host)} <= {*ROUTES, *(route.name for route in MORE_ROUTES), FRAMEWORK}
+    assert {route for route, _, _ in responses(host)} <= {route.name for route in served_routes()}

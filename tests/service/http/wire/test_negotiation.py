@@ -56,10 +56,10 @@ def unpack(body: bytes, coding: str, *, limit: int = 1 << 20) -> tuple[bytes, in
 @pytest.mark.parametrize(
     ("body", "coding"),
     [
-        (gzip.compress(CONTENT), "gzip"),
-        (gzip.compress(CONTENT), "X-GZip"),
+        (gzip.compress(CONTENT, mtime=0), "gzip"),
+        (gzip.compress(CONTENT, mtime=0), "X-GZip"),
         (zlib.compress(CONTENT), "deflate"),
-        (gzip.compress(CONTENT[:9]) + gzip.compress(CONTENT[9:]), "gzip"),
+        (gzip.compress(CONTENT[:9], mtime=0) + gzip.compress(CONTENT[9:], mtime=0), "gzip"),
         (CONTENT, "identity"),
     ],
 )
@@ -70,12 +70,12 @@ def test_a_packed_body_is_unpacked(body: bytes, coding: str) -> None:
 
 
 def test_an_empty_body_may_be_packed() -> None:
-    assert unpack(gzip.compress(b""), "gzip")[0] == b""
+    assert unpack(gzip.compress(b"", mtime=0), "gzip")[0] == b""
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_a_body_that_is_cut_off_anywhere_is_refused(coding: str) -> None:
-    packed = gzip.compress(CONTENT) if coding == "gzip" else zlib.compress(CONTENT)
+    packed = gzip.compress(CONTENT, mtime=0) if coding == "gzip" else zlib.compress(CONTENT)
     for end in range(len(packed)):
         with pytest.raises(EkibenError, match=coding) as caught:
             unpack(packed[:end], coding)
@@ -85,13 +85,13 @@ def test_a_body_that_is_cut_off_anywhere_is_refused(coding: str) -> None:
 @pytest.mark.parametrize(
     ("body", "coding", "slug"),
     [
-        (gzip.compress(CONTENT) + b"more", "gzip", "malformed-message"),
-        (gzip.compress(CONTENT) + b"\0", "gzip", "malformed-message"),
+        (gzip.compress(CONTENT, mtime=0) + b"more", "gzip", "malformed-message"),
+        (gzip.compress(CONTENT, mtime=0) + b"\0", "gzip", "malformed-message"),
         (zlib.compress(CONTENT) + b"more", "deflate", "malformed-message"),
-        (gzip.compress(CONTENT)[:-8] + bytes(8), "gzip", "malformed-message"),  # another sum
+        (gzip.compress(CONTENT, mtime=0)[:-8] + bytes(8), "gzip", "malformed-message"),  # another sum
         (CONTENT, "gzip", "malformed-message"),
         (zlib.compress(CONTENT)[2:-4], "deflate", "malformed-message"),  # without the header of zlib
-        (gzip.compress(gzip.compress(CONTENT)), "gzip, gzip", "unsupported-media-type"),
+        (gzip.compress(gzip.compress(CONTENT, mtime=0), mtime=0), "gzip, gzip", "unsupported-media-type"),
         (CONTENT, "br", "unsupported-media-type"),
         (CONTENT, "", "unsupported-media-type"),
     ],
