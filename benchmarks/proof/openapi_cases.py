@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ READ_CASES = 20  # of an operation without a body, which has little to vary
 TIMEOUT = "X-Request-Timeout-Ms"
 MIN_TIMEOUT_MS = 10_000  # a shorter deadline would be missed, as documented
 ANSWER_TIMEOUT_S = 60
+UNLOAD = "/unload"
 
 
 @dataclass(kw_only=True)
@@ -105,6 +107,10 @@ def _check_operation(  # noqa: PLR0917
     def send(case: Any) -> None:
         response = case.call(timeout=ANSWER_TIMEOUT_S)
         tally.statuses[response.status_code] += 1
+        if operation.path.endswith(UNLOAD) and response.status_code == HTTPStatus.OK:
+            # The next cases need the model.
+            load = response.request.url.removesuffix(UNLOAD) + "/load"
+            httpx.post(load, timeout=ANSWER_TIMEOUT_S).raise_for_status()
         try:
             case.validate_response(response, checks=checks)
         except FailureGroup as group:

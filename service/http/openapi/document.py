@@ -36,6 +36,9 @@ SECURITY_SCHEMES: Schema = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "a key of the service, if it has keys"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same key"},
 }
+REQUEST_ID_HEADER: Schema = {
+    "X-Request-Id": {"description": "the id that the request came with, or a new one", "schema": TEXT}
+}
 PLACEHOLDER = re.compile(r"{(\w+)}")
 
 
@@ -103,15 +106,14 @@ def _describe(route: Route, path: str, method: str, manifests: Sequence[Manifest
         content: Schema = {kind: {"schema": deepcopy(schema)} for kind, schema in operation.request.items()}
         if examples:
             content[JSON]["examples"] = examples
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": operation.needs_body, "content": content}
     return described
 
 
 def _answers(operation: Operation, *, with_body: bool) -> Schema:
     entity_tag = {"ETag": {"required": True, "schema": TEXT}} if operation.has_entity_tag else {}
-    answer: Schema = {"description": operation.meaning}
-    if headers := {**operation.headers, **entity_tag}:
-        answer["headers"] = headers
+    headers = {**REQUEST_ID_HEADER, **operation.headers, **entity_tag}
+    answer: Schema = {"description": operation.meaning, "headers": headers}
     if with_body:
         answer["content"] = {
             kind: {} if schema is None else {"schema": deepcopy(schema)} for kind, schema in operation.answer.items()

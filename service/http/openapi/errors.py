@@ -100,7 +100,7 @@ def possible_errors(route: Route, others: Iterable[Slug]) -> frozenset[Slug]:
     """Return the errors that a route can answer with; `others` are those of its own."""
     access = ACCESS if route.scope is not None else frozenset()
     inference = INFERENCE if isinstance(route, InferenceRoute) else frozenset()
-    return frozenset({"internal", *others}) | access | inference
+    return frozenset({"internal", "malformed-message", *others}) | access | inference
 
 
 def describe_errors(route: Route, others: Iterable[Slug], *, with_body: bool) -> dict[str, Schema]:

@@ -29,7 +29,7 @@ PATH_PARAMETERS: Mapping[str, Schema] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """`request` and `answer` map media types to schemas; an empty `request` is none.
+    """`request` and `answer` map media types to schemas; an empty `request` is none, and one may be optional.
 
     `events` are the documents in the events of a stream, as components by name; the last may be an error of the route.
     `query` is the model of the query's parameters, `parameters` are others as OpenAPI has them, `headers` those of the
@@ -42,6 +42,7 @@ class Operation:
     meaning: str = "The answer."  # of the answer
     description: str = ""
     request: Mapping[str, Schema] = field(default_factory=dict)
+    needs_body: bool = True
     query: type[BaseModel] | None = None
     parameters: tuple[Schema, ...] = ()
     events: Mapping[str, Schema] = field(default_factory=dict)

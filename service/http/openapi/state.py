@@ -37,7 +37,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "/metrics": Operation(
         tag=TAG,
         summary="The metrics of all workers for Prometheus.",
-        answer={"text/plain": {**TEXT, "description": "Prometheus text format 0.0.4"}},
+        description="In the format of Prometheus, or that of OpenMetrics where `Accept` asks for it.",
+        answer={"text/plain": TEXT, "application/openmetrics-text": TEXT},
     ),
     "/": Operation(tag=TAG, summary="A page for people: the models and their states.", answer={"text/html": TEXT}),
     "/overview.css": Operation(

@@ -115,7 +115,7 @@ def test_streams_binary_answers_and_texts_are_described_as_such(document: Any) -
     assert kinds("/v1/completions") == ["application/json", "text/event-stream"]
     assert kinds("/v2/models/{model}/infer") == ["application/json", "application/octet-stream"]
     assert kinds("/generate") == ["application/json", "image/png"]
-    assert kinds("/metrics", "get") == ["text/plain"]
+    assert kinds("/metrics", "get") == ["text/plain", "application/openmetrics-text"]
     assert kinds("/", "get") == ["text/html"]
 
 
