@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-import orjson
-
 from service.errors import EkibenError, Slug
 from service.http.openapi.schemas import TEXT, WHOLE, Schema, array, nullable, record
 from service.http.route import InferenceRoute, Route
