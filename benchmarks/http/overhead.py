@@ -86,8 +86,8 @@ def measure_round(sides: dict[str, Side], args: argparse.Namespace) -> dict[str,
 
 def parse_side(words: list[str]) -> Side:
     checkout, *variables = words
-    if wrong := [word for word in variables if "=" not in word]:
-        raise SystemExit(f"expected NAME=VALUE behind the checkout, got {wrong[0]!r}")
+    if malformed := [word for word in variables if "=" not in word]:
+        raise SystemExit(f"expected NAME=VALUE behind the checkout, got {malformed[0]!r}")
     return Side(checkout=Path(checkout).resolve(), variables=dict(word.split("=", 1) for word in variables))
 
 

@@ -72,7 +72,7 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
             except EkibenError as error:
                 self._state.request_metrics.record(details.method, int(STATUS[error.slug]), 0.0)
                 # A handler of streams: one of single messages would wait for the message.
-                return grpc.stream_unary_rpc_method_handler(partial(_refuse, error))
+                return grpc.stream_unary_rpc_method_handler(partial(_abort_unread, error))
         return await continuation(details)
 
 
@@ -197,7 +197,7 @@ def _key_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[str, st
     return values.get("authorization", ""), values.get("x-api-key", "")
 
 
-async def _refuse(error: EkibenError, _: Any, call: Any) -> None:
+async def _abort_unread(error: EkibenError, _: Any, call: Any) -> None:
     await _abort(call, error)
 
 

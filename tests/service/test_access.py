@@ -94,8 +94,8 @@ def test_the_inventory_is_whole() -> None:
         "/metrics",
     }
     assert expected <= names
-    kept = {route.name for route in gc.get_objects() if isinstance(route, ReadRoute | InferenceRoute)}
-    assert {name for name in kept if "test" not in name} <= names
+    found = {route.name for route in gc.get_objects() if isinstance(route, ReadRoute | InferenceRoute)}
+    assert {name for name in found if "test" not in name} <= names
     assert {path for path, route in routes.items() if route.scope is None} == PROBES
     assert all(route.scope in SCOPES for path, route in routes.items() if path not in PROBES)
     for path in ("/nothing", "/static/x", "/docs", "/classify/submit"):

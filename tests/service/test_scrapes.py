@@ -39,7 +39,7 @@ INFER = json.dumps(
 NUM_REQUESTS, NUM_CLIENTS = 300, 6
 
 
-def exchange(  # noqa: PLR0917 - a row of the table below
+def case(  # noqa: PLR0917 - a row of the table below
     method: str, path: str, body: Any, route: str, model: str, status: int, **headers: str
 ) -> Callable[[int], Sent]:
     """A request that one answer answers."""
@@ -95,38 +95,38 @@ def body_of(family: str, **fields: Any) -> dict[str, Any]:
 
 
 EXCHANGES: dict[str, Callable[[int], Sent]] = {
-    "images": exchange("POST", "/classify", body_of("image-classifier"), "/classify", IMAGES, 200),
-    "images by another route": exchange("POST", "/predict", body_of("image-classifier"), "/predict", IMAGES, 200),
-    "tensors": exchange("POST", f"/v2/models/{IMAGES}/infer", INFER, "/v2/models/{model}/infer", IMAGES, 200),
-    "texts": exchange("POST", "/sequence-predict", body_of("text-classifier"), "/sequence-predict", TEXTS, 200),
-    "a generation": exchange("POST", "/generate", body_of("language-model"), "/generate", LETTERS, 200),
-    "a stream": exchange("POST", "/generate/stream", body_of("language-model"), "/generate/stream", LETTERS, 200),
-    "models": exchange("GET", "/models", "", "/models", "", 200),
-    "a model": exchange("GET", f"/models/{IMAGES}", "", "/models/{model}", "", 200),
-    "alive": exchange("HEAD", "/livez", "", "/livez", "", 200),
-    "the framework": exchange("GET", "/docs.json", "", "/...", "", 200),
-    "no JSON": exchange("POST", "/classify", "{", "/classify", "", 400),
-    "no such path": exchange("GET", "/nothing", "", "/...", "", 404),
-    "no such path of the protocol": exchange("GET", "/v2/nothing", "", "/v2/...", "", 404),
-    "no such model": exchange("POST", "/classify", body_of("image-classifier", model="x" * 50), "/classify", "", 404),
-    "no such model of the protocol": exchange(
+    "images": case("POST", "/classify", body_of("image-classifier"), "/classify", IMAGES, 200),
+    "images by another route": case("POST", "/predict", body_of("image-classifier"), "/predict", IMAGES, 200),
+    "tensors": case("POST", f"/v2/models/{IMAGES}/infer", INFER, "/v2/models/{model}/infer", IMAGES, 200),
+    "texts": case("POST", "/sequence-predict", body_of("text-classifier"), "/sequence-predict", TEXTS, 200),
+    "a generation": case("POST", "/generate", body_of("language-model"), "/generate", LETTERS, 200),
+    "a stream": case("POST", "/generate/stream", body_of("language-model"), "/generate/stream", LETTERS, 200),
+    "models": case("GET", "/models", "", "/models", "", 200),
+    "a model": case("GET", f"/models/{IMAGES}", "", "/models/{model}", "", 200),
+    "alive": case("HEAD", "/livez", "", "/livez", "", 200),
+    "the document": case("GET", "/docs.json", "", "/docs.json", "", 200),
+    "no JSON": case("POST", "/classify", "{", "/classify", "", 400),
+    "no such path": case("GET", "/nothing", "", "/...", "", 404),
+    "no such path of the protocol": case("GET", "/v2/nothing", "", "/v2/...", "", 404),
+    "no such model": case("POST", "/classify", body_of("image-classifier", model="x" * 50), "/classify", "", 404),
+    "no such model of the protocol": case(
         "POST", "/v2/models/absent/infer", INFER, "/v2/models/{model}/infer", "", 404
     ),
-    "a wrong method": exchange("DELETE", "/classify", "", "/classify", "", 405),
+    "a wrong method": case("DELETE", "/classify", "", "/classify", "", 405),
     "too large": too_large,
-    "a wrong type": exchange("POST", "/classify", "x", "/classify", "", 415, content_type="text/plain"),
-    "no field": exchange("POST", "/classify", {"model": IMAGES}, "/classify", IMAGES, 422),
-    "no model": exchange("POST", "/classify", {"modle": IMAGES}, "/classify", "", 422),
-    "no such metadata": exchange("GET", "/v2/models/absent", "", "/v2/models/{model}", "", 404),
-    "a wrong item": exchange(
+    "a wrong type": case("POST", "/classify", "x", "/classify", "", 415, content_type="text/plain"),
+    "no field": case("POST", "/classify", {"model": IMAGES}, "/classify", IMAGES, 422),
+    "no model": case("POST", "/classify", {"modle": IMAGES}, "/classify", "", 422),
+    "no such metadata": case("GET", "/v2/models/absent", "", "/v2/models/{model}", "", 404),
+    "a wrong item": case(
         "POST", "/classify", body_of("image-classifier", images=[[[1]]]), "/classify", IMAGES, 422
     ),
-    "a wrong task": exchange(
+    "a wrong task": case(
         "POST", "/sequence-predict", {"model": IMAGES, "texts": ["a"]}, "/sequence-predict", "", 422
     ),
     "leaves before the body": leaves_before_the_body,
     "leaves a stream": leaves_a_stream,
-    "not finite": exchange(
+    "not finite": case(
         "POST",
         "/classify",
         {"model": POISONED, "images": [poisoned_item("image-classifier")]},
@@ -134,7 +134,7 @@ EXCHANGES: dict[str, Callable[[int], Sent]] = {
         POISONED,
         500,
     ),
-    "not ready": exchange("POST", "/sequence-predict", body_of("series-tagger"), "/sequence-predict", "", 503),
+    "not ready": case("POST", "/sequence-predict", body_of("series-tagger"), "/sequence-predict", "", 503),
     "too late": sends_too_slowly,
 }
 SUCCESSES = {"images": 1, "images by another route": 1, "tensors": 2}  # items of IMAGES, by request
@@ -193,7 +193,7 @@ def responses(host: ServerProcess) -> Counter[tuple[str, ...]]:
     return Counter({key: count for key, count in found.items() if key[0] not in {"/metrics", "/readyz"}})
 
 
-def settled(read: Callable[[], Any], expected: Any) -> Any:
+def eventual(read: Callable[[], Any], expected: Any) -> Any:
     """What is read when it is as expected, or when it has not been for long enough to be sure."""
     end = time.monotonic() + 15
     while (found := read()) != expected and time.monotonic() < end:
@@ -211,16 +211,16 @@ def test_a_scrape_equals_what_was_sent(host: ServerProcess) -> None:
     triton_before = total(host, "nv_inference_request_success", "model")
     with ThreadPoolExecutor(NUM_CLIENTS) as pool:
         sent = Counter(pool.map(lambda name: EXCHANGES[name](host.port), names))
-    assert settled(lambda: responses(host) - before, sent) == sent
+    assert eventual(lambda: responses(host) - before, sent) == sent
     # Another worker may answer the next scrape, so each family is given the second after which that one knows it, too.
     of_model = sum(count for (_, model, status), count in sent.items() if (model, status) == (IMAGES, "200"))
     expected = triton_before[IMAGES,] + of_model
-    assert settled(lambda: total(host, "nv_inference_request_success", "model")[IMAGES,], expected) == expected
+    assert eventual(lambda: total(host, "nv_inference_request_success", "model")[IMAGES,], expected) == expected
     items = ("ekiben_engine_items_total", "model", "outcome")
     expected = executed_before[IMAGES, "executed"] + sum(SUCCESSES.get(name, 0) for name in names)
-    assert settled(lambda: total(host, *items)[IMAGES, "executed"], expected) == expected
+    assert eventual(lambda: total(host, *items)[IMAGES, "executed"], expected) == expected
     by_model = total_by_model(before + sent)
-    assert settled(lambda: total(host, "ekiben_http_model_seconds_count", "model"), by_model) == by_model
+    assert eventual(lambda: total(host, "ekiben_http_model_seconds_count", "model"), by_model) == by_model
 
 
 def total_by_model(found: Counter[tuple[str, ...]]) -> Counter[tuple[str, ...]]:
@@ -240,7 +240,7 @@ def test_series_do_not_grow_with_what_clients_ask_for(host: ServerProcess) -> No
         ask(host.port, "GET", f"/invented-{number}")
         ask(host.port, "GET", f"/v2/models/invented-{number}")
         ask(host.port, "POST", "/classify", json.dumps(body_of("image-classifier", model=f"invented-{number}")), **JSON)
-    assert settled(lambda: num_series(host), before) == before
+    assert eventual(lambda: num_series(host), before) == before
     assert max(count for model, count in before.items() if model) <= 200
     assert {IMAGES, TEXTS, LETTERS, POISONED} <= set(before)
 
@@ -254,12 +254,12 @@ def test_every_family_is_shown_with_the_labels_that_are_declared(host: ServerPro
     for run in EXCHANGES.values():
         run(host.port)
     time.sleep(1.5)
-    shown: dict[str, set[str]] = {}
+    samples_by_family: dict[str, set[str]] = {}
     for sample in scrape(host):
         family = next(name for name in SUFFIXED if sample.name in SUFFIXED[name])
-        shown.setdefault(family, set()).update(sample.labels.keys() - {"le"})
-    assert {name: set(FAMILIES[name].labels) for name in shown} == shown
-    assert set(FAMILIES) - set(shown) <= {"ekiben_engine_refused"}, "only a refusal has to happen first"
+        samples_by_family.setdefault(family, set()).update(sample.labels.keys() - {"le"})
+    assert {name: set(FAMILIES[name].labels) for name in samples_by_family} == samples_by_family
+    assert set(FAMILIES) - set(samples_by_family) <= {"ekiben_engine_refused"}, "only a refusal has to happen first"
 
 
 def test_dashboard_and_alerts_use_metrics_and_labels_that_exist() -> None:

@@ -115,8 +115,8 @@ FAMILIES = {
 # Gauges of which the largest of all workers counts, instead of their sum.
 LARGEST = frozenset({"ekiben_engine_last_request_timestamp_seconds"})
 # The bounds that are shown, as bins of a histogram: few, so that a model has at most 200 series. No request is answered
-# in 128 µs, but a small batch is computed in that time; the last bound is 33.6 s.
-FIRST_BIN, LAST_BIN = 7, 25
+# in 256 µs, but a small batch is computed in that time; the last bound is 33.6 s.
+FIRST_BIN, LAST_BIN = 8, 25
 FIRST_BIN_OF = {"ekiben_engine_queue_seconds": 5, "ekiben_engine_compute_seconds": 5}
 
 

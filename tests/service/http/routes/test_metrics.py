@@ -83,10 +83,10 @@ def worst_case(*, is_language_model: bool) -> Any:
     counters.generation.max_kv_cache_bytes = is_language_model << 20
     counters.generation.finished.update(FINISHED)
     metrics = RequestMetrics(has_triton_names=True)
-    generating = {"/v1/completions", "/v1/chat/completions", "/generate", "/generate/stream"}
-    assert generating <= set(ROUTES)
+    generation_routes = {"/v1/completions", "/v1/chat/completions", "/generate", "/generate/stream"}
+    assert generation_routes <= set(ROUTES)
     routes = {
-        *(generating if is_language_model else {"/predict", "/classify"}),
+        *(generation_routes if is_language_model else {"/predict", "/classify"}),
         *(route.name for route in MODEL_ROUTES.values() if isinstance(route, InferenceRoute)),
     }
     for route in routes:

@@ -243,8 +243,9 @@ def test_every_failure_is_a_problem_document(name: str, client: TestClient) -> N
 
 
 def test_the_failures_cover_every_slug_of_an_invalid_request() -> None:
-    """The other slugs need a service that is not ready, overloaded or failing; other tests cover them."""
-    other_slugs = {"target-too-long", "head-too-large", "not-ready", "overloaded", "timeout", "not-finite", "internal"}
+    """The other slugs need keys, or a service that is not ready, overloaded or failing; other tests cover them."""
+    other_slugs = {"unauthorized", "forbidden", "misdirected", "rate-limited"}
+    other_slugs |= {"target-too-long", "head-too-large", "not-ready", "overloaded", "timeout", "not-finite", "internal"}
     assert {code for *_, code, _ in FAILURES.values()} >= set(STATUS) - other_slugs
 
 

@@ -43,12 +43,12 @@ def test_success_passes_unchanged() -> None:
     ("status", "code", "translated"),
     [
         (400, "malformed-json", 400),
-        (403, "invalid-request", 422),
+        (403, "forbidden", 403),
         (404, "unknown-route", 404),
         (405, "method-not-allowed", 405),
         (415, "unsupported-media-type", 415),
         (422, "invalid-request", 422),
-        (429, "overloaded", 503),
+        (429, "rate-limited", 429),
         (500, "internal", 500),
         (502, "internal", 500),
         (503, "not-ready", 503),
@@ -60,7 +60,7 @@ def test_every_error_status_becomes_a_problem_document(status: int, code: str, t
     start, body = run(app_that_sends(status, b'[{"error"', b': "x"}]', headers=headers))
     assert start["status"] == translated
     assert start["headers"][0] == (b"content-type", b"application/problem+json")
-    retry = [(b"retry-after", b"3"), (b"retry-after-ms", b"3000")] if translated == 503 else []
+    retry = [(b"retry-after", b"3"), (b"retry-after-ms", b"3000")] if translated in {429, 503} else []
     assert start["headers"][2:] == [*retry, (b"allow", b"POST")]
     assert orjson.loads(body["body"])["code"] == code
 

@@ -131,7 +131,7 @@ def test_an_unknown_coding_names_those_that_are_accepted() -> None:
     asked = request(content_encoding="br")
     with pytest.raises(EkibenError):
         asyncio.run(unpack_body(asked, b"", 9, lambda *_: None))
-    assert asked.reply_headers == [("accept-encoding", "gzip, deflate")]
+    assert asked.reply_headers == [("x-request-id", asked.id), ("accept-encoding", "gzip, deflate")]
 
 
 def pack(body: bytes, accept: str, content_type: str = "application/json") -> Response:
