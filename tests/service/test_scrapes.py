@@ -118,12 +118,8 @@ EXCHANGES: dict[str, Callable[[int], Sent]] = {
     "no field": case("POST", "/classify", {"model": IMAGES}, "/classify", IMAGES, 422),
     "no model": case("POST", "/classify", {"modle": IMAGES}, "/classify", "", 422),
     "no such metadata": case("GET", "/v2/models/absent", "", "/v2/models/{model}", "", 404),
-    "a wrong item": case(
-        "POST", "/classify", body_of("image-classifier", images=[[[1]]]), "/classify", IMAGES, 422
-    ),
-    "a wrong task": case(
-        "POST", "/sequence-predict", {"model": IMAGES, "texts": ["a"]}, "/sequence-predict", "", 422
-    ),
+    "a wrong item": case("POST", "/classify", body_of("image-classifier", images=[[[1]]]), "/classify", IMAGES, 422),
+    "a wrong task": case("POST", "/sequence-predict", {"model": IMAGES, "texts": ["a"]}, "/sequence-predict", "", 422),
     "leaves before the body": leaves_before_the_body,
     "leaves a stream": leaves_a_stream,
     "not finite": case(
@@ -142,7 +138,7 @@ SUCCESSES = {"images": 1, "images by another route": 1, "tensors": 2}  # items o
 
 DEPLOY = ROOT / "deploy"
 FOREIGN = {"job", "instance"}  # Prometheus adds them
-PARTS = {"histogram": ("_bucket", "_sum", "_count")}
+PARTS = {"summary": ("_count", "_sum"), "histogram": ("_bucket", "_sum", "_count")}
 SUFFIXED = {
     name: {name + part for part in PARTS.get(family.kind, (family.suffix,))} for name, family in FAMILIES.items()
 }

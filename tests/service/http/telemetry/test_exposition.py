@@ -34,7 +34,11 @@ def test_the_documentation_lists_every_family() -> None:
     page = (Path(__file__).parents[4] / "docs" / "observability.md").read_text()
     names = {name + family.suffix for name, family in FAMILIES.items()}
     assert (
-        set(re.findall(r"^\| `(\w+?)(?:\{[\w,]+\})?` \| (?:counter|gauge|histogram|summary|info|unknown)", page, re.MULTILINE))
+        set(
+            re.findall(
+                r"^\| `(\w+?)(?:\{[\w,]+\})?` \| (?:counter|gauge|histogram|summary|info|unknown)", page, re.MULTILINE
+            )
+        )
         == names
     )
 
