@@ -125,14 +125,11 @@ prove-clients: export ## run litellm, KServe's and MLServer's clients in environ
 	    .venv-$$client/bin/pip install -q --disable-pip-version-check $$client && touch .venv-$$client/.installed; }; done
 	@$(BIN)/pytest -q tests/clients
 
-prove-door: export ## send 20,000 broken and odd requests of the Open Inference Protocol; none may be a server error
+prove-door: export ## send broken, changed and generated requests and pictures, tens of thousands; none may be answered wrongly (minutes)
 	@$(BIN)/python -m benchmarks.proof.inference_requests
-
-prove-door: export ## change requests and pictures at random; each must be refused or answered right (minutes)
 	@$(BIN)/python -m benchmarks.proof.picture_fuzz
-
-prove-door: export ## send 10,000 generated requests to every operation of the OpenAPI document (minutes)
 	@$(BIN)/python -m benchmarks.proof.openapi_cases
+	@$(BIN)/python -m benchmarks.http.connections
 
 prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200

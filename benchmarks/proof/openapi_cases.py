@@ -200,7 +200,7 @@ def add_chat_model(bundles: Path, folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=10_000)
+    parser.add_argument("--cases", type=int, default=10_100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
     args = parser.parse_args()
