@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.engine.sessions.device import Device
 
-Format = Literal["parquet", "csv", "jsonl", "openai", "text", "npy", "safetensors", "images", "tar"]
+Format = Literal[
+    "parquet", "csv", "jsonl", "openai", "text", "npy", "idx", "safetensors", "images", "tar", "webdataset",
+    "arrow", "orc", "ts",
+]  # fmt: skip
 SinkFormat = Literal["parquet", "csv", "jsonl"]
 # The layout and meaning of what is written, shard boundaries included.
 OUTPUT_VERSION = 6

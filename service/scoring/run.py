@@ -131,7 +131,7 @@ class _PlannedTotals:
     def check_complete(self, job: Job, summary: Mapping[str, Any]) -> None:
         """Raise ScoringError unless the summary covers everything that was planned."""
         # Blank lines are planned, but they are not rows.
-        fewest_rows = 0 if job.input_format in {"jsonl", "openai", "text"} else self.rows
+        fewest_rows = 0 if job.input_format in {"jsonl", "openai", "text", "ts"} else self.rows
         rows_match = fewest_rows <= summary["rows"] <= self.rows
         if not (self.complete and rows_match and summary["shards"] == self.shards):
             raise ScoringError(

@@ -26,13 +26,27 @@ FORMATS: dict[Format, tuple[str, ...]] = {
     "jsonl": (".jsonl", ".ndjson"),
     "text": (".txt",),
     "npy": (".npy",),
+    "idx": (".idx", ".idx1-ubyte", ".idx3-ubyte"),
+    "arrow": (".arrow", ".arrows", ".feather", ".ipc"),
+    "orc": (".orc",),
+    "ts": (".ts",),
     "safetensors": (".safetensors",),
-    "tar": (".tar", ".tgz"),
+    "tar": (".tar", ".tgz", ".txz"),
 }
 SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
 # Images in formats that the model does not read are listed too, so that they are rejected with a reason.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"})
-COMPRESSIONS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2"}
+COMPRESSIONS = {
+    ".gz": "gzip",
+    ".tgz": "gzip",
+    ".zst": "zstd",
+    ".zstd": "zstd",
+    ".bz2": "bz2",
+    ".xz": "xz",
+    ".txz": "xz",
+}
+# The names of the MNIST files, which have no suffix.
+IDX_ENDINGS = ("-ubyte",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +65,7 @@ class InputFile:
 
     @property
     def compression(self) -> str | None:
-        if self.format in {"images", "parquet"}:
+        if self.format in {"images", "parquet", "arrow", "orc"}:
             return None
         return COMPRESSIONS.get(PurePosixPath(self.uri).suffix.lower())
 
@@ -190,8 +204,10 @@ def _remote_files(pattern: str, input_format: Format | None) -> Iterator[InputFi
 def _format(name: str) -> Format | None:
     """The format that the suffixes of a name tell."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
-    if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-1] != ".tgz":
-        suffixes.pop()
+    if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-1] not in SUFFIXES:
+        name = name[: -len(suffixes.pop())]
+    if name.lower().endswith(IDX_ENDINGS):
+        return "idx"
     return SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 

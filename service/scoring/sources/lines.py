@@ -43,7 +43,7 @@ class TextSource(StreamSource):
     def _chunk(self, first: int, lines: Sequence[bytes | None]) -> Rows:
         numbers, values, faults = list[int](), list[Any](), dict[int, str]()
         for number, line in enumerate(lines, first):
-            if line is None or line.strip():
+            if line is None or self._is_row(line):
                 value, fault = (None, TOO_LONG) if line is None else self._parse(line)
                 if fault:
                     faults[len(values)] = fault
@@ -51,6 +51,9 @@ class TextSource(StreamSource):
                 values.append(value)
         line_numbers = [number + 1 for number in numbers]
         return Rows(numbers=numbers, columns=self._columns(values), faults=faults, lines=line_numbers)
+
+    def _is_row(self, line: bytes) -> bool:
+        return bool(line.strip())
 
     def _parse(self, line: bytes) -> tuple[Any, str | None]:
         """The value of a line, and the fault of one that cannot be parsed."""

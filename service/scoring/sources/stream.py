@@ -14,6 +14,7 @@ from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile, file_system
 from service.scoring.input.rows import MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Span
+from service.scoring.sources.xz import XzStream
 
 BLOCK_BYTES = 1 << 20
 
@@ -65,7 +66,10 @@ class Stream:
             self._raw = self._system.open_input_file(self._path)
         else:
             compressed = self._system.open_input_stream(self._path, compression=None)
-            self._raw = pa.CompressedInputStream(compressed, self.file.compression)
+            if self.file.compression == "xz":  # which Arrow does not know
+                self._raw = XzStream(compressed)
+            else:
+                self._raw = pa.CompressedInputStream(compressed, self.file.compression)
         self.position = 0
 
 

@@ -1,0 +1,141 @@
+"""WebDataset archives: tar files in which the files of one sample follow each other and share the name up to a dot.
+
+Columns: `key`, that name, and one for each suffix of the first sample, such as `cls` or `json`. PNG and JPEG files are
+the column `image`, and `txt` is `text`; other columns are bytes, or texts where they are UTF-8. A row is a sample.
+"""
+
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import IO, cast
+
+from xxhash import xxh3_128
+
+from service.scoring.input.files import InputFile
+from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, Rows, Span
+from service.scoring.job import ScoringError
+from service.scoring.sources.stream import Stream, StreamSource
+
+COLUMNS = {"png": "image", "jpg": "image", "jpeg": "image", "txt": "text"}
+BINARY = frozenset({"image", "npy", "npz", "pt", "pth", "pyd", "pickle", "bin"})
+
+
+@dataclass(kw_only=True)
+class _Sample:
+    """`start` is the position of the header of its first file in the archive; `fault` says why it cannot be used."""
+
+    key: str
+    start: int
+    files: dict[str, bytes]  # by column
+    fault: str | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.key) + sum(map(len, self.files.values()))
+
+
+class WebDatasetSource(StreamSource):
+    @staticmethod
+    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
+        with closing(Stream(file)) as stream:
+            first = next(_samples(stream, 0), None)
+        if first is None:
+            return ()
+        if first.fault:
+            raise ScoringError(f"{file.name}: sample {first.key!r}: {first.fault}")
+        return ("key", *first.files)
+
+    def spans(self, *, shard_rows: int) -> Iterator[Span]:
+        samples, first_row = _samples(self._stream, 0), 0
+        while True:
+            rows, size, start, digest = 0, 0, 0, xxh3_128()
+            for sample in samples:
+                start = start if rows else sample.start
+                rows, size = rows + 1, size + sample.size
+                digest.update(_identity(sample))
+                if rows == shard_rows or size >= SHARD_BYTES:
+                    break
+            if not rows:
+                return
+            yield Span(first_row=first_row, rows=rows, start=start, stop=start, digest=digest.hexdigest())
+            first_row += rows
+
+    def read(self, span: Span) -> Iterator[Rows]:
+        self._stream.seek(span.start)
+        samples, number = islice(_samples(self._stream, span.start), span.rows), span.first_row
+        while True:
+            buffered, size = list[_Sample](), 0
+            for sample in samples:
+                buffered.append(sample)
+                size += sample.size
+                if len(buffered) == CHUNK_ROWS or size >= CHUNK_BYTES:
+                    break
+            if not buffered:
+                return
+            yield self._rows(number, buffered)
+            number += len(buffered)
+
+    def _rows(self, number: int, samples: list[_Sample]) -> Rows:
+        columns: dict[str, list[bytes | str | None]] = {
+            name: [_cell(name, sample.files.get(name)) for sample in samples] for name in self._spec.columns
+        }
+        if "key" in columns:
+            columns["key"] = [sample.key for sample in samples]
+        faults = {i: sample.fault for i, sample in enumerate(samples) if sample.fault}
+        for name in self._spec.columns:
+            for i, sample in enumerate(samples):
+                if name != "key" and name not in sample.files:
+                    faults.setdefault(i, f"sample {sample.key!r} has no {name}")
+        return Rows(numbers=range(number, number + len(samples)), columns=columns, faults=faults)
+
+
+def _identity(sample: _Sample) -> bytes:
+    names = ",".join(f"{name}:{len(content)}" for name, content in sample.files.items())
+    return f"{sample.key}:{names}:{sample.fault};".encode() + b"".join(sample.files.values())
+
+
+def _cell(name: str, content: bytes | None) -> bytes | str | None:
+    if content is None or name in BINARY:
+        return content
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
+
+
+def _samples(stream: Stream, start: int) -> Iterator[_Sample]:
+    """The samples of an archive from the member at `start` on. Hidden files and what is no regular file are skipped."""
+    # A compressed stream cannot seek back cheaply, so tarfile must not read beyond the member it returns.
+    bufsize = tarfile.RECORDSIZE if stream.file.compression is None else tarfile.BLOCKSIZE
+    sample: _Sample | None = None
+    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=bufsize, errorlevel=2) as archive:
+        for member in archive:
+            # Otherwise tarfile keeps every member in memory.
+            archive.members = []  # type: ignore[attr-defined]
+            folder, slash, base = member.name.rpartition("/")
+            stem, _, suffix = base.partition(".")
+            if not (member.isreg() and stem and suffix) or stem.startswith("_") or "__MACOSX" in folder:
+                continue
+            key = (folder + slash + stem).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            if sample is None or sample.key != key:
+                if sample is not None:
+                    yield sample
+                sample = _Sample(key=key, start=start + member.offset, files={})
+            _add(sample, COLUMNS.get(suffix.lower(), suffix.lower()), archive, member)
+    if sample is not None:
+        yield sample
+
+
+def _add(sample: _Sample, column: str, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    if sample.size + member.size > MAX_ROW_BYTES:
+        sample.fault = f"expected a sample of at most {MAX_ROW_BYTES} bytes, got a larger one"
+        return
+    opened = archive.extractfile(member)
+    content = opened.read() if opened else b""
+    if len(content) != member.size:
+        raise EOFError(f"the archive ends inside {member.name}")
+    if column in sample.files:
+        sample.fault = f"two files for {column!r}"
+    sample.files[column] = content
