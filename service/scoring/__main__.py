@@ -94,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=int, metavar="N", help="processes; by default one per core or GPU")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--input-format", choices=get_args(Format), help="by default, the suffix of the files decides")
-    add("--output-format", choices=get_args(SinkFormat), default="parquet")
+    output_help = "by default parquet; jsonl for an OpenAI batch, in OpenAI's format"
+    add("--output-format", choices=get_args(SinkFormat), help=output_help)
     repeated = partial(add, action="append", default=[])
     column_help = "the column that feeds a field of the model"
     repeated("--column", dest="columns", type=_pair, metavar="FIELD=COLUMN", help=column_help)

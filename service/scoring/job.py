@@ -19,7 +19,7 @@ Format = Literal[
 ]  # fmt: skip
 SinkFormat = Literal["parquet", "csv", "jsonl"]
 # The layout and meaning of what is written, shard boundaries included.
-OUTPUT_VERSION = 6
+OUTPUT_VERSION = 7
 
 
 class ScoringError(Exception):
@@ -56,6 +56,11 @@ class Job(BaseModel):
     limit: int | None = Field(ge=0)
     device: Device
     runtime: dict[str, str] = RUNTIME
+
+    @property
+    def answers_as_openai(self) -> bool:
+        """Whether the output is that of an OpenAI batch."""
+        return self.input_format == "openai" and self.sink == "jsonl"
 
     def identity(self) -> dict[str, Any]:
         """The JSON values that two runs must share to belong to one job."""

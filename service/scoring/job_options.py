@@ -1,6 +1,7 @@
 """Resolves the options of a job: columns, defaults, and the fields of the task's request."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,11 +10,14 @@ from service.errors import EkibenError
 from service.manifest import Manifest
 from service.scoring.input.fields import map_columns
 from service.scoring.input.files import InputFile
-from service.scoring.job import Job, ScoringError
+from service.scoring.job import Format, Job, ScoringError
 from service.scoring.plan import format_error
 from service.scoring.sources import SOURCES
+from service.scoring.sources.openai import check_custom_ids, is_batch
 from service.tasks import TASKS
 from service.tasks.body import parse_request
+from service.tasks.openai.completions import CompletionRequest
+from service.tasks.openai.fields import parse_fields
 from service.tasks.predict import accepted_fields
 from service.tasks.readers import READERS
 
@@ -27,6 +31,8 @@ SHARD_ROWS = {
     "tensors -> tensors": 256,
 }
 SEQUENCE_SHARD_ROWS = 4096
+BATCH_COLUMNS = {name: name for name in ("url", "body")}
+BATCH_FIELDS = frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "seed"})
 TEXT_FIELDS = frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs", "seed"})
 
 
@@ -51,11 +57,14 @@ def resolve_job(
     **options: Any,
 ) -> Job:
     """Fill in the defaults of a job and check its options against the first file. Raises ScoringError."""
-    _check_request(manifest, request)
     first, file_columns = _first_with_columns(files, header=options["header"])
-    if first.format == "openai" and id_column is None:
-        id_column = "custom_id"
-    if first.format == "openai" and options["sink"] == "jsonl" and keep:
+    answers_batch = first.format == "openai"
+    if answers_batch:
+        _check_batch(manifest, request)
+        id_column = id_column or "custom_id"
+    else:
+        _check_request(manifest, request)
+    if answers_batch and options["sink"] == "jsonl" and keep:
         raise ScoringError("--keep: OpenAI's output has no place for columns; choose --output-format parquet or csv")
     copied = [*([id_column] if id_column else []), *keep]
     for name in copied:
@@ -66,7 +75,9 @@ def resolve_job(
             model=manifest.name,
             version=manifest.version,
             input_format=first.format,
-            columns=map_columns(manifest, columns, file_columns, reserved=copied, sparse=first.format == "jsonl"),
+            columns=BATCH_COLUMNS
+            if answers_batch
+            else map_columns(manifest, columns, file_columns, reserved=copied, sparse=first.format == "jsonl"),
             id_column=id_column,
             keep=keep,
             request=request,
@@ -88,6 +99,33 @@ def _first_with_columns(files: Sequence[InputFile], *, header: bool) -> tuple[In
         if columns:
             return file, columns
     return files[0], ()
+
+
+def detect_batch(files: Sequence[InputFile], input_format: Format | None) -> Sequence[InputFile]:
+    """Return the files as those of an OpenAI batch if they are JSON Lines with its keys, unless the job names a format.
+
+    Raises ScoringError if a `custom_id` is given twice.
+    """
+    if input_format is None and files[0].format == "jsonl":
+        _, columns = _first_with_columns(files, header=True)
+        if is_batch(columns):
+            files = [replace(file, format="openai") for file in files]
+    if files[0].format == "openai":
+        check_custom_ids(files)
+    return files
+
+
+def _check_batch(manifest: Manifest, request: Mapping[str, Any]) -> None:
+    """Raise ScoringError unless the model answers batches, and these fields may hold for all of their requests."""
+    if manifest.head.kind != "language-model":
+        raise ScoringError(f"--input-format openai: {manifest.name} generates no texts")
+    if unknown := sorted(set(request) - BATCH_FIELDS):
+        known = ", ".join(sorted(BATCH_FIELDS))
+        raise ScoringError(f"--set {unknown[0]}: for all requests of an OpenAI batch it may be {known}")
+    try:
+        parse_fields(CompletionRequest, {"model": manifest.name, **request})
+    except EkibenError as error:
+        raise ScoringError(f"--set {error.detail.removeprefix('/')}") from error
 
 
 def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:

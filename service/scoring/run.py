@@ -17,7 +17,7 @@ from service.scoring.engines.engine import EngineResult
 from service.scoring.engines.local import run_local
 from service.scoring.input.files import InputFile, list_files
 from service.scoring.job import Format, Job, ScoringError, SinkFormat
-from service.scoring.job_options import resolve_job
+from service.scoring.job_options import detect_batch, resolve_job
 from service.scoring.model import read_manifest, resolve_version
 from service.scoring.output.ledger import Ledger
 from service.scoring.output.summary import confidence_histogram, encode, summarize
@@ -55,7 +55,7 @@ def score(
     workers: int | None = None,
     device: DeviceSetting = "auto",
     input_format: Format | None = None,
-    output_format: SinkFormat = "parquet",
+    output_format: SinkFormat | None = None,
     columns: Mapping[str, str] | None = None,
     id_column: str | None = None,
     keep: Sequence[str] = (),
@@ -68,6 +68,7 @@ def score(
     """Score the rows of some files with the model NAME or NAME@VERSION and write the predictions to a folder.
 
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
+    `output_format` is parquet by default, and jsonl for an OpenAI batch.
     Raises ScoringError if the job cannot start or the folder holds another job.
     """
     started = time.monotonic()
@@ -76,14 +77,15 @@ def score(
             raise ScoringError(f"--{option} {number}: expected at least 1")
     name, version = resolve_version(model, Path(bundles))
     manifest = read_manifest(Path(bundles), name, version)
-    files = list_files([str(path) for path in inputs], output=Path(output), input_format=input_format)
+    listed = list_files([str(path) for path in inputs], output=Path(output), input_format=input_format)
+    files = detect_batch(listed, input_format)
     job = resolve_job(
         manifest,
         files,
         bundles=Path(bundles).absolute(),
         inputs=tuple(str(path) for path in inputs),
         output=Path(output).absolute(),
-        sink=output_format,
+        sink=output_format or ("jsonl" if files[0].format == "openai" else "parquet"),
         columns=dict(columns or {}),
         id_column=id_column,
         keep=tuple(keep),

@@ -5,7 +5,6 @@ Invariant: what a shard commits depends on the shard and the job alone.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 
@@ -34,7 +33,7 @@ class Context:
         self.job = job
         self.ledger = Ledger(job.output)
         self.model = load_bundle(job.bundles / job.model / job.version, job.device)
-        self.scorer = scorer_type(self.model.manifest)(self.model, job.columns, job.request)
+        self.scorer = scorer_type(self.model.manifest, job.input_format)(self.model, job.columns, job.request)
         self.num_labels = len(self.model.manifest.labels)
         self._file: InputFile | None = None
         self._source: Source | None = None
@@ -78,9 +77,7 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
     rejects = RejectFile(ledger.work_path(shard, "rejects"), job, shard)
     # Integers, so that their sums over shards do not depend on the order of shards.
     num_scored, labels, confidence = 0, np.zeros(context.num_labels, np.int64), np.zeros(CONFIDENCE_BINS, np.int64)
-    to_table = join_predictions
-    if job.input_format == "openai" and job.sink == "jsonl":
-        to_table = partial(completion_lines, tokenizer=context.model.tokenizer)
+    to_table = completion_lines if job.answers_as_openai else join_predictions
     with rejects, sink, prefetch(_read_rows(context, shard), PREFETCHED_CHUNKS) as chunks:
         for rows in chunks:
             scored = context.scorer.score(rows)
@@ -93,7 +90,7 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
             progress(len(rows.numbers), len(scored.faults))
     parts = {f"predictions/part-{shard.name}.{job.sink}": sink.path} if sink.is_created else {}
     if rejects.count:
-        parts[f"rejects/part-{shard.name}.jsonl"] = rejects.path
+        parts[f"{rejects.folder}/part-{shard.name}.jsonl"] = rejects.path
     record = Record(
         key=shard.key,
         file=shard.file.name,

@@ -1,60 +1,75 @@
-"""OpenAI's batch format: a line with `custom_id` and the `body` of a request to /v1/completions.
+"""OpenAI's batch format: a line with `custom_id`, the `url` of a route and the `body` of a request to it.
 
-A field of the body is either honoured or rejected, never ignored; only `model` is decided by the job. Without
-`max_tokens` a completion has at most 16 tokens, as at OpenAI.
+Columns: these three. Invariant: no two lines of a batch have one `custom_id`, so that each answer finds its request.
 """
 
+from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
-from service.scoring.input.files import InputFile
-from service.scoring.sources.lines import JsonSource
+import orjson
+from xxhash import xxh3_128_digest
 
-ENDPOINT = "/v1/completions"
-MAX_TOKENS = 16
-FIELDS = ("prompt", "max_tokens", "temperature", "top_p", "stop", "seed", "logprobs")
-# Fields that are accepted with this value, or null.
-FIXED: dict[str, Any] = {"n": 1, "best_of": 1, "echo": False, "stream": False, "suffix": None, "logit_bias": None}
-# Fields that do not affect the answer.
-NEUTRAL = {"model", "user"}
+from service.scoring.input.files import InputFile
+from service.scoring.job import ScoringError
+from service.scoring.sources.lines import BOM, JsonSource
+from service.scoring.sources.stream import Stream, blocks
+from service.tasks.openai.routes import CHAT_ROUTE, COMPLETION_ROUTE
+
+COLUMNS = ("custom_id", "url", "body")
+ROUTES = (COMPLETION_ROUTE, CHAT_ROUTE)
 
 
 class OpenAiSource(JsonSource):
     @staticmethod
     def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
-        return ("custom_id", *FIELDS)
+        return COLUMNS
 
     def _parse(self, line: bytes) -> tuple[Any, str | None]:
         content, fault = super()._parse(line)
-        if fault:
-            return content, fault
-        custom_id, url, body = (content.get(name) for name in ("custom_id", "url", "body"))
-        fault = _fault(custom_id, url, body)
-        return {"custom_id": custom_id, **({} if fault else _request(body))}, fault
+        return content, fault or _fault(content)
 
 
-def _fault(custom_id: Any, url: Any, body: Any) -> str | None:
+def is_batch(columns: Iterable[str]) -> bool:
+    """Whether the keys of the first line of a JSON Lines file are those of a batch."""
+    return set(COLUMNS) <= set(columns)
+
+
+def check_custom_ids(files: Iterable[InputFile]) -> None:
+    """Read a whole batch. Raises ScoringError that names the lines of a `custom_id` that is given twice."""
+    seen: dict[bytes, tuple[str, int]] = {}
+    for file in files:
+        number = 0
+        with closing(Stream(file)) as stream:
+            for block in blocks(stream):
+                lines = block.content.removeprefix(BOM).removesuffix(b"\n").split(b"\n") if block.content else [b""]
+                for line in lines:
+                    number += 1
+                    _check_custom_id(line, file.name, number, seen)
+
+
+def _check_custom_id(line: bytes, file: str, number: int, seen: dict[bytes, tuple[str, int]]) -> None:
+    try:
+        content = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return  # the line is rejected when it is scored
+    custom_id = content.get("custom_id") if isinstance(content, dict) else None
+    if not isinstance(custom_id, str):
+        return
+    place = seen.setdefault(xxh3_128_digest(custom_id.encode()), (file, number))
+    if place != (file, number):
+        first = f"{place[0]}, line {place[1]}"
+        raise ScoringError(f"{file}, line {number}: custom_id {custom_id[:40]!r} was given already, at {first}")
+
+
+def _fault(content: dict[str, Any]) -> str | None:
+    custom_id, url, body = (content.get(name) for name in COLUMNS)
     if not isinstance(custom_id, str):
         return f"custom_id: expected a text, got {custom_id!r:.40}"
-    if url != ENDPOINT:
-        return f"url: expected {ENDPOINT}, got {url!r:.40}"
+    if url not in ROUTES:
+        return f"url: expected {' or '.join(ROUTES)}, got {url!r:.40}"
+    if content.get("method", "POST") != "POST":
+        return f"method: expected POST, got {content['method']!r:.40}"
     if not isinstance(body, dict):
         return f"body: expected an object, got {body!r:.40}"
-    for name, value in body.items():
-        if name in FIXED:
-            if value is not None and value != FIXED[name]:
-                return f"body/{name}: only {FIXED[name]!r} is supported, got {value!r:.40}"
-        elif name not in NEUTRAL and name not in FIELDS:
-            return f"body: {name!r:.40} is not supported"
     return None
-
-
-def _request(body: dict[str, Any]) -> dict[str, Any]:
-    """The fields of the body that POST /generate has too, in its form."""
-    request = {name: value for name, value in body.items() if name in FIELDS}
-    if isinstance(request.get("stop"), str):
-        request["stop"] = [request["stop"]]
-    if type(request.get("logprobs")) is int:
-        request["logprobs"] = True
-    if request.get("max_tokens") is None:
-        request["max_tokens"] = MAX_TOKENS
-    return request

@@ -1,4 +1,4 @@
-"""Lines of an OpenAI batch, supported and unsupported."""
+"""Lines of an OpenAI batch: found by their keys, and refused when two have one id."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from service.engine.sessions.model import Model
-from service.tasks.replay import answer_request_sync
-from tests.service.scoring.conftest import Score, predictions, rejects
-from tests.service.scoring.inputs import prompts
+from service.scoring.job import ScoringError
+from service.scoring.sources import stream
+from tests.service.scoring.conftest import Score
+from tests.service.scoring.sources.conftest import Read
 
 
 def line(custom_id: Any, url: str = "/v1/completions", **body: Any) -> dict[str, Any]:
@@ -21,44 +21,56 @@ def write(path: Path, lines: list[Any]) -> Path:
     return path
 
 
-def test_each_line_gets_the_completion_that_its_body_requests(
-    score: Score, models: dict[str, Model], tmp_path: Path
-) -> None:
-    one, two = prompts(2)
-    lines = [
-        line("a", prompt=one, max_tokens=5, seed=7, temperature=0.5, stop="z", n=1, stream=False),
-        line("b", prompt=two, seed=1, user="x", logprobs=None),
-    ]
-    score("language-model", write(tmp_path / "a.jsonl", lines), tmp_path / "out", input_format="openai", request={})
-    found = predictions(tmp_path / "out")
-    requests = [
-        {"prompt": one, "max_tokens": 5, "seed": 7, "temperature": 0.5, "stop": ["z"]},
-        {"prompt": two, "max_tokens": 16, "seed": 1},
-    ]
-    for row, custom_id, body in zip(found, "ab", requests, strict=True):
-        expected = answer_request_sync(models["language-model"], {"model": "tiny-letters", **body})
-        assert row["custom_id"] == custom_id
-        assert {name: row[name] for name in ("text", "tokens", "finish_reason")} == expected["completions"][0]
-        assert row["seed"] == expected["seed"]
-
-
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (line("x", url="/v1/chat/completions", prompt="a"), "url: expected /v1/completions"),
-        (line(None, prompt="a"), "custom_id: expected a text"),
-        (line("x", prompt="a", n=2), "body/n: only 1 is supported, got 2"),
-        (line("x", prompt="a", frequency_penalty=1), "body: 'frequency_penalty' is not supported"),
-        (line("x", prompt="a", temperature="hot"), "request/temperature"),
-        (line("x"), "request/prompt"),
-        ({"custom_id": "x", "url": "/v1/completions", "body": []}, "body: expected an object"),
+        (line("x", url="/v1/embeddings", input="a"), "url: expected /v1/completions or /v1/chat/completions"),
+        (line(None, prompt="a"), "custom_id: expected a text, got None"),
+        ({"custom_id": "x", "url": "/v1/completions", "body": []}, "body: expected an object, got []"),
+        ({**line("x"), "method": "GET"}, "method: expected POST, got 'GET'"),
+        ([], "expected a JSON object"),
     ],
 )
-def test_unsupported_request_is_rejected_with_a_reason(
-    bad: dict[str, Any], reason: str, score: Score, tmp_path: Path
+def test_a_line_that_is_no_request_is_one_fault(bad: Any, reason: str, read: Read, tmp_path: Path) -> None:
+    found = read(write(tmp_path / "a.jsonl", [line("a", prompt="a"), bad]), input_format="openai")
+    assert [bool(fault) for _, _, fault in found] == [False, True]
+    assert str(found[1][2]).startswith(reason)
+    assert found[0][1] == {"custom_id": "a", "url": "/v1/completions", "body": {"model": "tiny-letters", "prompt": "a"}}
+
+
+@pytest.mark.parametrize("files", [1, 2])
+@pytest.mark.parametrize("block", [40, 1 << 20])
+def test_an_id_that_is_given_twice_is_refused_before_the_first_row(
+    files: int, block: int, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = [line("good", prompt="a", max_tokens=1), bad]
-    source = write(tmp_path / "a.jsonl", lines)
-    score("language-model", source, tmp_path / "out", input_format="openai", request={})
-    assert [row["custom_id"] for row in predictions(tmp_path / "out")] == ["good"]
-    assert rejects(tmp_path / "out")[0]["reason"].startswith(reason)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", block)
+    lines = [line(f"r{i}", prompt="a") for i in range(5)]
+    sources = [write(tmp_path / "a.jsonl", [*lines, {"custom_id": 1}, {"custom_id": 1}])]
+    if files == 2:
+        sources.append(write(tmp_path / "b.jsonl", [line("new", prompt="a"), line("r3", prompt="b")]))
+        place = "b.jsonl, line 2: custom_id 'r3' was given already, at a.jsonl, line 4"
+    else:
+        write(tmp_path / "a.jsonl", [*lines, line("r3", prompt="b")])
+        place = "a.jsonl, line 6: custom_id 'r3' was given already, at a.jsonl, line 4"
+    with pytest.raises(ScoringError, match=place):
+        score("language-model", sources, tmp_path / "out", request={})
+    assert not (tmp_path / "out").exists()
+
+
+def test_json_lines_with_the_keys_of_a_batch_are_one(score: Score, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [line("a", prompt="ab", max_tokens=2)])
+    score("language-model", source, tmp_path / "out", request={})
+    [part] = (tmp_path / "out" / "predictions").glob("*.jsonl")
+    assert json.loads(part.read_text())["response"]["body"]["object"] == "text_completion"
+
+
+def test_another_format_that_is_named_is_used(score: Score, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [{**line("a"), "prompt": "ab"}])
+    score("language-model", source, tmp_path / "out", input_format="jsonl", request={"max_tokens": 2})
+    assert list((tmp_path / "out" / "predictions").glob("*.parquet"))
+
+
+def test_other_models_refuse_a_batch(score: Score, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [line("a", prompt="ab")])
+    with pytest.raises(ScoringError, match="generates no texts"):
+        score("text-classifier", source, tmp_path / "out")
