@@ -1,37 +1,54 @@
-"""python -m service.scoring --model NAME[@VERSION] --input PATH... --output DIR
+"""python -m service.scoring --model NAME[@VERSION] --input PATH... --output DIR, or status DIR
 
 Exit codes: 0, done, at most --max-rejects rejected; 3, done, more rejected; 1, failed: fix the cause, then run it
-again to resume; 2, invalid command line; 130, interrupted: run it again to resume.
+again to resume; 2, invalid command line; 130, interrupted, and 143, terminated: run it again to resume.
 """
 
 import argparse
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, get_args
 
 from service.errors import BundleError, DeviceError
 from service.scoring.job import Format, ScoringError, SinkFormat
-from service.scoring.run import Result, score
+from service.scoring.result import Result
+from service.scoring.run import GRACE_S, score
+from service.scoring.watch import status
+from service.scoring.watch.reporter import Display
 
-EXIT_REJECTED, EXIT_FAILED, EXIT_INTERRUPTED = 3, 1, 130
+EXIT_REJECTED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 1, 130, 143
 
 
 def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["status"]:
+        return status.main(arguments[1:])
     options = vars(_parser().parse_args(arguments))
     as_json, max_rejects = options.pop("json"), options.pop("max_rejects")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     options |= {"columns": dict(options["columns"]), "request": dict(options["request"])}
+    terminated = threading.Event()
+    previous = signal.signal(signal.SIGTERM, lambda *_: terminated.set())
     try:
-        result = score(**options, progress=sys.stderr.isatty() and not as_json)
+        display: Display = "bar" if sys.stderr.isatty() and not as_json else "lines"
+        result = score(**options, check=False, display=display, cancel=terminated)
     except (ScoringError, BundleError, DeviceError) as error:
         return _report_failures([str(error)], as_json=as_json)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes the job", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    if result.summary is None and not result.failures and terminated.is_set():
+        dropped = f", {result.dropped} shards in progress were dropped" if result.dropped else ""
+        print(f"terminated after {result.computed:,} rows{dropped}; the same command resumes the job", file=sys.stderr)
+        return EXIT_TERMINATED
     if result.summary is None:
         return _report_failures(list(result.failures), as_json=as_json, computed=result.computed)
     if as_json:
@@ -110,6 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", type=int, metavar="N", help="score only the first N rows")
     rejects_help = "exit code 3 if more than this share of rows is rejected (0)"
     add("--max-rejects", type=_share, default=0.0, metavar="SHARE", help=rejects_help)
+    grace_help = "after SIGTERM, time for the shards in progress"
+    add("--grace-s", type=float, default=GRACE_S, metavar="SECONDS", help=grace_help)
+    add("--metrics-file", metavar="PATH", help="write the progress as Prometheus metrics to a file PATH.prom")
+    add("--pushgateway", metavar="URL", help="push the progress to a Prometheus Pushgateway")
     add("--json", action="store_true", help="print the result as JSON")
     return parser
 

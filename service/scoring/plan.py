@@ -57,6 +57,10 @@ class ReadError(ScoringError):
     """A file that cannot be read to its end. The shards planned before the error stay valid."""
 
 
+class ChangedError(ReadError):
+    """A file that was changed after it was planned, which makes the plan itself invalid."""
+
+
 READ_ERRORS = (OSError, EOFError, ValueError, pa.ArrowException, tarfile.TarError, csv.Error, ReadError)
 
 

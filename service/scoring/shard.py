@@ -5,6 +5,7 @@ Invariant: what a shard commits depends on the shard and the job alone.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from service.scoring.output.join import join_predictions
 from service.scoring.output.ledger import Ledger, Record, sha256_of
 from service.scoring.output.rejects import RejectFile
 from service.scoring.output.sinks import Sink
-from service.scoring.plan import READ_ERRORS, ReadError, Shard, format_error, read_spec
+from service.scoring.plan import READ_ERRORS, ChangedError, ReadError, Shard, format_error, read_spec
 from service.scoring.prefetch import prefetch
 from service.scoring.scorers import scorer_type
 from service.scoring.sources import SOURCES
@@ -106,12 +107,21 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
 
 
 def _read_rows(context: Context, shard: Shard) -> Iterator[Rows]:
-    """Read the rows of a shard. Raises ReadError if the file cannot be read or has changed since it was planned."""
+    """Read the rows of a shard. Raises ReadError if the file cannot be read, ChangedError if it is not as planned."""
     try:
         for rows in context.source(shard.file).read(shard.span):
             yield rows.numbered_below(shard.span.first_row + shard.span.rows)
-        if current_fingerprint(shard.file) != shard.file.fingerprint:
-            raise ReadError("the file was changed while it was being scored")
+        _check_unchanged(shard)
+    except ChangedError:
+        context.close_source()
+        raise
     except READ_ERRORS as error:
         context.close_source()
+        with suppress(OSError):
+            _check_unchanged(shard)
         raise ReadError(f"{shard.title}: {format_error(error)}") from error
+
+
+def _check_unchanged(shard: Shard) -> None:
+    if current_fingerprint(shard.file) != shard.file.fingerprint:
+        raise ChangedError(f"{shard.file.name}: the file was changed while the job ran")

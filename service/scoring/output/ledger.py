@@ -166,6 +166,24 @@ class Ledger:
         (self._folder / "done.json").unlink(missing_ok=True)
         (self._folder / "work").mkdir(exist_ok=True)
 
+    def has_finished(self) -> bool:
+        """Whether the job was finished, with whatever input."""
+        return (self._folder / "done.json").exists()
+
+    def read_job(self) -> dict[str, Any] | None:
+        """The job that the folder belongs to, or None."""
+        path = self._folder / "job.json"
+        return self._read_json(path) if path.exists() else None
+
+    def save_progress(self, name: str, content: Mapping[str, Any]) -> None:
+        """Replace the progress of one process. It is dropped when the job is finished."""
+        path = self._folder / "work" / f"{name}.progress"
+        self._write_aside(path, _to_json(dict(content))).replace(path)
+
+    def read_progress(self) -> list[dict[str, Any]]:
+        """The progress of each process that has worked on the job since it was finished last."""
+        return [self._read_json(path) for path in sorted((self._folder / "work").glob("*.progress"))]
+
     def close(self) -> None:
         if self._lock_fd is not None:
             os.close(self._lock_fd)

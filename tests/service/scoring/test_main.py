@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.scoring import run
+from service.scoring import execution
 from service.scoring.__main__ import main
 from tests.service.scoring.conftest import predictions, run_here
 from tests.service.scoring.inputs import texts, write_jsonl
@@ -16,7 +16,7 @@ Command = Callable[..., int]
 
 @pytest.fixture
 def command(served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.setitem(run.ENGINES, "local", run_here)
+    monkeypatch.setitem(execution.ENGINES, "local", run_here)
     monkeypatch.setenv("EKIBEN_BUNDLES", str(served_bundles))
     rows = [*texts(18), None, None]
     write_jsonl(tmp_path / "in.jsonl", {"id": range(20), "body": rows})

@@ -9,7 +9,7 @@ import pytest
 
 from service.engine.runner import untimed_runner
 from service.engine.sessions.model import Model
-from service.scoring import run
+from service.scoring import execution, run
 from service.scoring.job import ScoringError
 from service.scoring.model import load_bundle
 from service.tasks.openai.chat import ChatRequest, read_chat
@@ -62,7 +62,7 @@ def test_each_request_gets_the_answer_of_its_route(score: Score, models: dict[st
 
 
 def test_chats_are_answered(served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(run.ENGINES, "here", run_here)
+    monkeypatch.setitem(execution.ENGINES, "here", run_here)
     folder = served_bundles / CHAT / (served_bundles / CHAT / "current").read_text().strip()
     messages = [{"role": "user", "content": "ab"}]
     lines = [
