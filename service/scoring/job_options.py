@@ -1,17 +1,22 @@
 """Resolves the options of a job: columns, defaults, and the fields of the task's request."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from service.errors import EkibenError
 from service.manifest import Manifest
-from service.scoring.input.fields import map_columns
+from service.scoring.input.fields import check_header, fields_of, map_columns
 from service.scoring.input.files import InputFile
-from service.scoring.job import Job, ScoringError
-from service.scoring.plan import format_error
+from service.scoring.input.schema import CommonSchema
+from service.scoring.job import Dialect, Job, ScoringError, encode_schema
+from service.scoring.output.kept import check_writable
+from service.scoring.plan import READ_ERRORS, format_error
 from service.scoring.sources import SOURCES
+from service.scoring.sources.lines import JsonSource, json_schema
 from service.tasks import TASKS
 from service.tasks.body import parse_request
 from service.tasks.predict import accepted_fields
@@ -27,6 +32,8 @@ SHARD_ROWS = {
     "tensors -> tensors": 256,
 }
 SEQUENCE_SHARD_ROWS = 4096
+# Files whose columns are read at once before the first row.
+SCHEMA_THREADS = 8
 TEXT_FIELDS = frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs", "seed"})
 
 
@@ -50,27 +57,43 @@ def resolve_job(
     shard_rows: int | None,
     **options: Any,
 ) -> Job:
-    """Fill in the defaults of a job and check its options against the first file. Raises ScoringError."""
+    """Fill in the defaults of a job and check its options against every file. Raises ScoringError."""
     _check_request(manifest, request)
-    first, file_columns = _first_with_columns(files, header=options["header"])
+    dialect = Dialect(**{name: options[name] for name in Dialect.model_fields if name in options})
+    first, schema, others = _first_with_columns(files, dialect)
     if first.format == "openai" and id_column is None:
         id_column = "custom_id"
     if first.format == "openai" and options["sink"] == "jsonl" and keep:
         raise ScoringError("--keep: OpenAI's output has no place for columns; choose --output-format parquet or csv")
+    if options.get("escape_formulas") and options["sink"] != "csv":
+        raise ScoringError("--escape-formulas: only --output-format csv has formulas")
     copied = [*([id_column] if id_column else []), *keep]
+    named = [*columns.values(), *(name for name in copied if name != "*")]
+    if first.format == "jsonl":
+        schema = _with_later_keys(files, dialect, schema, named)
     for name in copied:
-        if name not in {*file_columns, *first.partitions, "*"} and first.format != "jsonl":
-            raise ScoringError(f"no column {name!r} in {first.name}; available: {', '.join(map(repr, file_columns))}")
+        if name not in {*schema.names, *first.partitions, "*"}:
+            raise ScoringError(f"no column {name!r} in {first.name}; available: {', '.join(map(repr, schema.names))}")
+    mapped = map_columns(manifest, columns, schema.names, reserved=copied, sparse=first.format == "jsonl")
+    if first.format == "csv" and dialect.header and schema.names:
+        check_header(manifest, first, schema.names, named)
+    unfed = [field.name for field in fields_of(manifest) if field.name not in mapped]
+    later, unreadable = _read_schemas(others, dialect)
+    schemas = [(first, schema), *later]
+    kept = _kept_schema(schemas, id_column=id_column, keep=keep, feeding=mapped, unfed=unfed)
+    check_writable(kept, options["sink"])
     try:
         return Job(
             model=manifest.name,
             version=manifest.version,
             input_format=first.format,
-            columns=map_columns(manifest, columns, file_columns, reserved=copied, sparse=first.format == "jsonl"),
+            columns=mapped,
             id_column=id_column,
             keep=keep,
             request=request,
             shard_rows=shard_rows or SHARD_ROWS.get(manifest.pair, SEQUENCE_SHARD_ROWS),
+            kept_schema=encode_schema(kept) if kept.names else "",
+            unreadable=unreadable,
             **options,
         )
     except ValidationError as error:
@@ -78,16 +101,85 @@ def resolve_job(
         raise ScoringError(f"option {fault['loc'][0]}: {fault['msg']}, got {fault['input']!r}") from error
 
 
-def _first_with_columns(files: Sequence[InputFile], *, header: bool) -> tuple[InputFile, tuple[str, ...]]:
-    """The first file that is not empty, and its columns; the first file if all are empty."""
-    for file in files:
+def _first_with_columns(
+    files: Sequence[InputFile], dialect: Dialect
+) -> tuple[InputFile, pa.Schema, Sequence[InputFile]]:
+    """The first file that is not empty, its columns, and the files after it; the first file if all are empty."""
+    for i, file in enumerate(files):
         try:
-            columns = SOURCES[file.format].columns(file, header=header)
+            schema = SOURCES[file.format].schema(file, dialect)
         except (OSError, EOFError, ValueError) as error:
             raise ScoringError(f"{file.name}: {format_error(error)}") from error
-        if columns:
-            return file, columns
-    return files[0], ()
+        if schema.names:
+            return file, schema, files[i + 1 :]
+    return files[0], pa.schema([]), ()
+
+
+def _with_later_keys(
+    files: Sequence[InputFile], dialect: Dialect, schema: pa.Schema, named: Sequence[str]
+) -> pa.Schema:
+    """The keys of the first objects, and those of later ones that the job names; reads on until each was seen."""
+    absent = [name for name in named if name not in schema.names]
+    found = list[str]()
+    for file in files:
+        if not absent:
+            break
+        try:
+            left = JsonSource.absent_keys(file, dialect, absent)
+        except READ_ERRORS:
+            # The plan names a file that cannot be read; until then nothing says that the key is not in it.
+            left = []
+        found += [name for name in absent if name not in left]
+        absent = left
+    return json_schema([*schema.names, *found])
+
+
+def _kept_schema(
+    schemas: Sequence[tuple[InputFile, pa.Schema]],
+    *,
+    id_column: str | None,
+    keep: tuple[str, ...],
+    feeding: Mapping[str, str],
+    unfed: Sequence[str],
+) -> pa.Schema:
+    """The id and the copied columns, in types that hold the values of every file.
+
+    Raises ScoringError that names file and column if there are none, and for model columns of different kinds.
+    """
+    first, schema = schemas[0]
+    names = [name for name in schema.names if name in keep or (keep == ("*",) and name not in feeding.values())]
+    names += [name for name in first.partitions if (name in keep or keep == ("*",)) and name not in names]
+    names = list(dict.fromkeys([*([id_column] if id_column else []), *names]))
+    if first.format in {"jsonl", "openai"}:
+        return pa.schema([_json_or_partition(name, schema) for name in names])
+    common = CommonSchema(names, sorted(set(feeding.values())), unfed=unfed, is_closed=keep == ("*",))
+    for file, found in schemas:
+        if found.names:
+            common.add(file, found)
+    return common.kept()
+
+
+def _json_or_partition(name: str, schema: pa.Schema) -> pa.Field:
+    return schema.field(name) if name in schema.names else pa.field(name, pa.string())
+
+
+def _read_schemas(
+    files: Sequence[InputFile], dialect: Dialect
+) -> tuple[list[tuple[InputFile, pa.Schema]], dict[str, str]]:
+    """The schema of each file that can be read, and why the others cannot be read, by name."""
+
+    def read(file: InputFile) -> pa.Schema | str:
+        try:
+            return SOURCES[file.format].schema(file, dialect)
+        except READ_ERRORS as error:
+            return f"{file.name}: {format_error(error)}"
+
+    with ThreadPoolExecutor(SCHEMA_THREADS) as threads:
+        found = list(zip(files, threads.map(read, files), strict=True))
+    return (
+        [(file, schema) for file, schema in found if not isinstance(schema, str)],
+        {file.name: reason for file, reason in found if isinstance(reason, str)},
+    )
 
 
 def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ then it holds whole shards of that job only, and calling `score` again resumes t
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,7 +16,9 @@ from typing import Any, Literal
 from service.engine.sessions.device import DeviceSetting, resolve_device
 from service.scoring.engines.engine import EngineResult
 from service.scoring.engines.local import run_local
-from service.scoring.input.files import InputFile, list_files
+from service.scoring.input.files import InputFile
+from service.scoring.input.passed_over import count_passed_over
+from service.scoring.input.tables import list_inputs
 from service.scoring.job import Format, Job, ScoringError, SinkFormat
 from service.scoring.job_options import resolve_job
 from service.scoring.model import read_manifest, resolve_version
@@ -60,6 +63,11 @@ def score(
     id_column: str | None = None,
     keep: Sequence[str] = (),
     header: bool = True,
+    delimiter: str | None = None,
+    quote: str | None = None,
+    escape: str | None = None,
+    encoding: str | None = None,
+    escape_formulas: bool = False,
     request: Mapping[str, Any] | None = None,
     shard_rows: int | None = None,
     limit: int | None = None,
@@ -76,7 +84,7 @@ def score(
             raise ScoringError(f"--{option} {number}: expected at least 1")
     name, version = resolve_version(model, Path(bundles))
     manifest = read_manifest(Path(bundles), name, version)
-    files = list_files([str(path) for path in inputs], output=Path(output), input_format=input_format)
+    files = list_inputs([str(path) for path in inputs], output=Path(output), input_format=input_format)
     job = resolve_job(
         manifest,
         files,
@@ -88,6 +96,11 @@ def score(
         id_column=id_column,
         keep=tuple(keep),
         header=header,
+        delimiter=delimiter,
+        quote=quote,
+        escape=escape,
+        encoding=encoding,
+        escape_formulas=escape_formulas,
         request=dict(request or {}),
         shard_rows=shard_rows,
         limit=limit,
@@ -101,7 +114,8 @@ def score(
                 summary = json.loads((job.output / "summary.json").read_bytes())
                 return Result(summary=summary, failures=(), computed=0, seconds=time.monotonic() - started)
             ledger.resume()
-            planned = _PlannedTotals()
+            passed_over = count_passed_over(job.inputs, files, output=job.output)
+            planned = _PlannedTotals(passed_over=passed_over)
             with closing(ProgressBar(f"{name} {version}", visible=progress)) as bar:
                 pending = _pending_shards(job, files, ledger, bar, planned)
                 with prefetch(pending, PREFETCHED_SHARDS, join_timeout_s=PLANNER_JOIN_TIMEOUT_S) as shards:
@@ -109,7 +123,7 @@ def score(
             failures, seconds = (*planned.read_errors, *result.failures), time.monotonic() - started
             if failures or result.stopped:
                 return Result(summary=None, failures=failures, computed=bar.rows, seconds=seconds)
-            summary = summarize(job, manifest, len(files), ledger.records())
+            summary = summarize(job, manifest, len(files), ledger.records(), planned.passed_over)
             planned.check_complete(job, summary)
             timing = {"rows": bar.rows, "seconds": seconds, "rows_per_s": bar.rows / seconds}
             documents = {"summary.json": encode(summary), "timing.json": encode(timing)}
@@ -127,6 +141,7 @@ class _PlannedTotals:
     shards: int = 0
     rows: int = 0
     complete: bool = False
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def check_complete(self, job: Job, summary: Mapping[str, Any]) -> None:
         """Raise ScoringError unless the summary covers everything that was planned."""
@@ -149,6 +164,7 @@ def _pending_shards(
             planned.read_errors.append(str(item))
         elif not isinstance(item, Shard):
             ledger.check_planned(item)
+            planned.passed_over.update(item.passed_over)
         else:
             planned.shards, planned.rows = planned.shards + 1, planned.rows + item.span.rows
             if ledger.committed(item) is None:

@@ -8,6 +8,7 @@ from service.scoring.sources.images import FolderSource, TarSource
 from service.scoring.sources.lines import JsonSource, TextSource
 from service.scoring.sources.openai import OpenAiSource
 from service.scoring.sources.parquet import ParquetSource
+from service.scoring.sources.tables import DeltaSource, IcebergSource
 
 SOURCES: dict[Format, type[Source]] = {
     "parquet": ParquetSource,
@@ -19,4 +20,6 @@ SOURCES: dict[Format, type[Source]] = {
     "safetensors": ArraySource,
     "images": FolderSource,
     "tar": TarSource,
+    "delta": DeltaSource,
+    "iceberg": IcebergSource,
 }

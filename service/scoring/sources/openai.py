@@ -6,8 +6,11 @@ A field of the body is either honoured or rejected, never ignored; only `model` 
 
 from typing import Any
 
+import pyarrow as pa
+
 from service.scoring.input.files import InputFile
-from service.scoring.sources.lines import JsonSource
+from service.scoring.job import Dialect
+from service.scoring.sources.lines import JsonSource, json_schema
 
 ENDPOINT = "/v1/completions"
 MAX_TOKENS = 16
@@ -20,8 +23,13 @@ NEUTRAL = {"model", "user"}
 
 class OpenAiSource(JsonSource):
     @staticmethod
-    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
-        return ("custom_id", *FIELDS)
+    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:  # noqa: ARG004
+        return json_schema(("custom_id", *FIELDS))
+
+    def _exact(self, line: bytes) -> dict[str, Any]:
+        content = super()._exact(line)
+        body = content.get("body")
+        return {**content, **(_request(body) if isinstance(body, dict) else {})}
 
     def _parse(self, line: bytes) -> tuple[Any, str | None]:
         content, fault = super()._parse(line)
