@@ -29,7 +29,7 @@ class ScoringError(Exception):
 RUNTIME = {"onnxruntime": onnxruntime.__version__, "pyarrow": pa.__version__}
 
 
-class Dialect(BaseModel):
+class TextOptions(BaseModel):
     """How files of text are to be understood, as far as the job says so; a file decides what is None.
 
     An empty `quote` or `escape` means that the files have none.
@@ -49,11 +49,11 @@ class Job(BaseModel):
 
     `columns` maps fields of the task to columns of the input. `keep` lists the input columns that are copied to the
     output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column
-    names; with `delimiter`, `quote`, `escape` and `encoding` it makes the `dialect`. `escape_formulas` puts an
+    names; with `delimiter`, `quote`, `escape` and `encoding` it makes `text_options`. `escape_formulas` puts an
     apostrophe before texts of a CSV output that a spreadsheet would run. `request` holds the fields of the task's
     request that apply to every row, such as top_k or max_tokens.
 
-    `kept_schema` is the schema of the id and the copied columns, for all files alike (`encode_schema`). `unreadable`
+    `copied_schema` is the schema of the id and the copied columns, for all files alike (`encode_schema`). `unreadable`
     says why the columns of a file could not be read; a run leaves such a file out.
     """
 
@@ -75,7 +75,7 @@ class Job(BaseModel):
     escape: str | None = None
     encoding: str | None = None
     escape_formulas: bool = False
-    kept_schema: str = ""
+    copied_schema: str = ""
     unreadable: dict[str, str] = {}
     request: dict[str, Any]
     shard_rows: int = Field(ge=1)
@@ -85,18 +85,20 @@ class Job(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The JSON values that two runs must share to belong to one job."""
-        content = self.model_dump(mode="json", exclude={"bundles", "output", "inputs", "kept_schema", "unreadable"})
+        content = self.model_dump(mode="json", exclude={"bundles", "output", "inputs", "copied_schema", "unreadable"})
         return {**content, "output_version": OUTPUT_VERSION}
 
     @property
-    def dialect(self) -> Dialect:
-        return Dialect(**{name: getattr(self, name) for name in Dialect.model_fields})
+    def text_options(self) -> TextOptions:
+        return TextOptions(**{name: getattr(self, name) for name in TextOptions.model_fields})
 
     @functools.cached_property
-    def kept(self) -> pa.Schema:
+    def copied(self) -> pa.Schema:
         """The id and the copied columns, in the order of the output."""
         return (
-            pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.kept_schema))) if self.kept_schema else pa.schema([])
+            pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.copied_schema)))
+            if self.copied_schema
+            else pa.schema([])
         )
 
 

@@ -12,8 +12,8 @@ from service.manifest import Manifest
 from service.scoring.input.fields import check_header, fields_of, map_columns
 from service.scoring.input.files import InputFile
 from service.scoring.input.schema import CommonSchema
-from service.scoring.job import Dialect, Job, ScoringError, encode_schema
-from service.scoring.output.kept import check_writable
+from service.scoring.job import Job, ScoringError, TextOptions, encode_schema
+from service.scoring.output.copied import check_writable
 from service.scoring.plan import READ_ERRORS, format_error
 from service.scoring.sources import SOURCES
 from service.scoring.sources.lines import JsonSource, json_schema
@@ -59,8 +59,8 @@ def resolve_job(
 ) -> Job:
     """Fill in the defaults of a job and check its options against every file. Raises ScoringError."""
     _check_request(manifest, request)
-    dialect = Dialect(**{name: options[name] for name in Dialect.model_fields if name in options})
-    first, schema, others = _first_with_columns(files, dialect)
+    text_options = TextOptions(**{name: options[name] for name in TextOptions.model_fields if name in options})
+    first, schema, others = _first_with_columns(files, text_options)
     if first.format == "openai" and id_column is None:
         id_column = "custom_id"
     if first.format == "openai" and options["sink"] == "jsonl" and keep:
@@ -70,18 +70,18 @@ def resolve_job(
     copied = [*([id_column] if id_column else []), *keep]
     named = [*columns.values(), *(name for name in copied if name != "*")]
     if first.format == "jsonl":
-        schema = _with_later_keys(files, dialect, schema, named)
+        schema = _with_later_keys(files, text_options, schema, named)
     for name in copied:
         if name not in {*schema.names, *first.partitions, "*"}:
             raise ScoringError(f"no column {name!r} in {first.name}; available: {', '.join(map(repr, schema.names))}")
     mapped = map_columns(manifest, columns, schema.names, reserved=copied, sparse=first.format == "jsonl")
-    if first.format == "csv" and dialect.header and schema.names:
+    if first.format == "csv" and text_options.header and schema.names:
         check_header(manifest, first, schema.names, named)
     unfed = [field.name for field in fields_of(manifest) if field.name not in mapped]
-    later, unreadable = _read_schemas(others, dialect)
-    schemas = [(first, schema), *later]
-    kept = _kept_schema(schemas, id_column=id_column, keep=keep, feeding=mapped, unfed=unfed)
-    check_writable(kept, options["sink"])
+    following, unreadable = _read_schemas(others, text_options)
+    schemas = [(first, schema), *following]
+    copied = _copied_schema(schemas, id_column=id_column, keep=keep, feeding=mapped, unfed=unfed)
+    check_writable(copied, options["sink"])
     try:
         return Job(
             model=manifest.name,
@@ -92,7 +92,7 @@ def resolve_job(
             keep=keep,
             request=request,
             shard_rows=shard_rows or SHARD_ROWS.get(manifest.pair, SEQUENCE_SHARD_ROWS),
-            kept_schema=encode_schema(kept) if kept.names else "",
+            copied_schema=encode_schema(copied) if copied.names else "",
             unreadable=unreadable,
             **options,
         )
@@ -102,12 +102,12 @@ def resolve_job(
 
 
 def _first_with_columns(
-    files: Sequence[InputFile], dialect: Dialect
+    files: Sequence[InputFile], text_options: TextOptions
 ) -> tuple[InputFile, pa.Schema, Sequence[InputFile]]:
     """The first file that is not empty, its columns, and the files after it; the first file if all are empty."""
     for i, file in enumerate(files):
         try:
-            schema = SOURCES[file.format].schema(file, dialect)
+            schema = SOURCES[file.format].schema(file, text_options)
         except (OSError, EOFError, ValueError) as error:
             raise ScoringError(f"{file.name}: {format_error(error)}") from error
         if schema.names:
@@ -116,7 +116,7 @@ def _first_with_columns(
 
 
 def _with_later_keys(
-    files: Sequence[InputFile], dialect: Dialect, schema: pa.Schema, named: Sequence[str]
+    files: Sequence[InputFile], text_options: TextOptions, schema: pa.Schema, named: Sequence[str]
 ) -> pa.Schema:
     """The keys of the first objects, and those of later ones that the job names; reads on until each was seen."""
     absent = [name for name in named if name not in schema.names]
@@ -125,7 +125,7 @@ def _with_later_keys(
         if not absent:
             break
         try:
-            left = JsonSource.absent_keys(file, dialect, absent)
+            left = JsonSource.absent_keys(file, text_options, absent)
         except READ_ERRORS:
             # The plan names a file that cannot be read; until then nothing says that the key is not in it.
             left = []
@@ -134,7 +134,7 @@ def _with_later_keys(
     return json_schema([*schema.names, *found])
 
 
-def _kept_schema(
+def _copied_schema(
     schemas: Sequence[tuple[InputFile, pa.Schema]],
     *,
     id_column: str | None,
@@ -156,7 +156,7 @@ def _kept_schema(
     for file, found in schemas:
         if found.names:
             common.add(file, found)
-    return common.kept()
+    return common.copied()
 
 
 def _json_or_partition(name: str, schema: pa.Schema) -> pa.Field:
@@ -164,13 +164,13 @@ def _json_or_partition(name: str, schema: pa.Schema) -> pa.Field:
 
 
 def _read_schemas(
-    files: Sequence[InputFile], dialect: Dialect
+    files: Sequence[InputFile], text_options: TextOptions
 ) -> tuple[list[tuple[InputFile, pa.Schema]], dict[str, str]]:
     """The schema of each file that can be read, and why the others cannot be read, by name."""
 
     def read(file: InputFile) -> pa.Schema | str:
         try:
-            return SOURCES[file.format].schema(file, dialect)
+            return SOURCES[file.format].schema(file, text_options)
         except READ_ERRORS as error:
             return f"{file.name}: {format_error(error)}"
 

@@ -80,11 +80,11 @@ def columns_to_read(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
 def read_spec(job: Job, file: InputFile) -> ReadSpec:
     """Return the columns to read. Raises ScoringError if one is missing, ReadError if the file cannot be read."""
     try:
-        columns = tuple(SOURCES[file.format].schema(file, job.dialect).names)
+        columns = tuple(SOURCES[file.format].schema(file, job.text_options).names)
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error
-    kept = job.kept.names
-    needed = [*job.columns.values(), *(name for name in kept if name not in file.partitions)]
+    copied = job.copied.names
+    needed = [*job.columns.values(), *(name for name in copied if name not in file.partitions)]
     # Any object of a JSON Lines file may lack any key, so the first objects do not decide.
     if file.format == "jsonl":
         columns = tuple(dict.fromkeys([*columns, *needed]))
@@ -92,8 +92,8 @@ def read_spec(job: Job, file: InputFile) -> ReadSpec:
         check_columns(file, columns, needed)
     return ReadSpec(
         columns=columns_to_read(job, columns),
-        dialect=job.dialect,
-        kept=frozenset(kept),
+        text_options=job.text_options,
+        copied=frozenset(copied),
         closed=job.keep == ("*",) and file.format == "jsonl",
     )
 
@@ -123,7 +123,7 @@ def _plan_file(job: Job, file: InputFile, file_number: int, left: int, passed_ov
     if file.name in job.unreadable:
         raise ReadError(job.unreadable[file.name])
     spec = read_spec(job, file)
-    identity = json.dumps([job.identity(), spec.columns, job.kept_schema], sort_keys=True)
+    identity = json.dumps([job.identity(), spec.columns, job.copied_schema], sort_keys=True)
     try:
         with closing(SOURCES[file.format](file, spec)) as source:
             for number, whole in enumerate(source.spans(shard_rows=job.shard_rows)):

@@ -14,8 +14,8 @@ from service.scoring.input.rows import Rows, Source
 from service.scoring.job import Job
 from service.scoring.model import load_bundle
 from service.scoring.output.completions import completion_lines
+from service.scoring.output.copied import with_copied
 from service.scoring.output.join import join_predictions
-from service.scoring.output.kept import kept_rows
 from service.scoring.output.ledger import Ledger, Record, sha256_of
 from service.scoring.output.rejects import RejectFile
 from service.scoring.output.sinks import Sink
@@ -114,7 +114,7 @@ def _read_rows(context: Context, shard: Shard) -> Iterator[Rows]:
     try:
         for rows in context.source(shard.file).read(shard.span):
             within = rows.numbered_below(shard.span.first_row + shard.span.rows)
-            yield kept_rows(context.job, shard.file, within)
+            yield with_copied(context.job, shard.file, within)
         if current_fingerprint(shard.file) != shard.file.fingerprint:
             raise ReadError("the file was changed while it was being scored")
     except READ_ERRORS as error:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from service.scoring.input.files import InputFile
-from service.scoring.job import Dialect
+from service.scoring.job import TextOptions
 
 # Rows that are in memory together; texts are sorted by length within them.
 CHUNK_ROWS = 8192
@@ -49,7 +49,7 @@ class Rows:
     """Some rows of a span, in order. `faults` maps an index to why that row could not be read; its values are None.
 
     `json_texts` holds values of JSON rows that are to be copied, as JSON texts whose numbers are as they were written.
-    `kept` holds the columns of the job's kept schema, in the form of its output.
+    `copied` holds the columns of the job's kept schema, in the form of its output.
     """
 
     numbers: Sequence[int]
@@ -57,7 +57,7 @@ class Rows:
     faults: Mapping[int, str] = field(default_factory=dict)
     lines: Sequence[int] | None = None
     json_texts: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
-    kept: Mapping[str, pa.Array] = field(default_factory=dict)
+    copied: Mapping[str, pa.Array] = field(default_factory=dict)
 
     def numbered_below(self, end: int) -> "Rows":
         """The rows numbered below `end`."""
@@ -78,13 +78,13 @@ class Rows:
 class ReadSpec:
     """The part of a file to read: these columns, and how files of text are understood.
 
-    `kept` names the columns that are copied to the output. With `closed`, a JSON row may have no other key than these
+    `copied` names the columns that are copied to the output. With `closed`, a JSON row may have no other key than these
     columns, because all of its keys are to be copied.
     """
 
     columns: tuple[str, ...]
-    dialect: Dialect = field(default_factory=Dialect)
-    kept: frozenset[str] = frozenset()
+    text_options: TextOptions = field(default_factory=TextOptions)
+    copied: frozenset[str] = frozenset()
     closed: bool = False
 
 
@@ -94,7 +94,7 @@ class Source(Protocol):
     def __init__(self, file: InputFile, spec: ReadSpec) -> None: ...
 
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:
         """The names and types of the columns, read from as little of the file as possible; empty if the file is."""
         ...
 

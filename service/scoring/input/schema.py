@@ -21,16 +21,16 @@ class CommonSchema:
     of the model would be ignored, because the first file lacks it, so no file may have one.
     """
 
-    def __init__(self, kept: Sequence[str], feeding: Sequence[str], *, unfed: Sequence[str], is_closed: bool) -> None:
-        self._names, self._feeding, self._unfed, self._is_closed = kept, feeding, unfed, is_closed
-        self._kept: dict[str, tuple[pa.DataType, InputFile]] = {}
+    def __init__(self, copied: Sequence[str], feeding: Sequence[str], *, unfed: Sequence[str], is_closed: bool) -> None:
+        self._names, self._feeding, self._unfed, self._is_closed = copied, feeding, unfed, is_closed
+        self._copied: dict[str, tuple[pa.DataType, InputFile]] = {}
         self._fed: dict[str, tuple[pa.DataType, InputFile]] = {}
         self._first: InputFile | None = None
 
     def add(self, file: InputFile, schema: pa.Schema) -> None:
         """Widen the types to those of another file. Raises ScoringError that names file and column."""
         partitions = {name: pa.string() for name in file.partitions}
-        found = {**partitions, **{field.name: plain_type(field.type) for field in schema}}
+        found = {**partitions, **{field.name: unwrapped_type(field.type) for field in schema}}
         self._first = self._first or file
         for name in found if self._is_closed else ():
             if name not in {*self._names, *self._feeding}:
@@ -44,7 +44,7 @@ class CommonSchema:
                     f"{file.name}: column {name!r} is a field of the model, and {self._first.name} has no such column: "
                     "score these files in jobs of their own"
                 )
-        for names, common, exact in ((self._names, self._kept, True), (self._feeding, self._fed, False)):
+        for names, common, exact in ((self._names, self._copied, True), (self._feeding, self._fed, False)):
             for name in names:
                 if name not in found:
                     available = ", ".join(map(repr, schema.names))
@@ -64,7 +64,7 @@ class CommonSchema:
         exact: bool,
     ) -> None:
         before, origin = common.setdefault(name, (kind, file))
-        both = common_type(before, kind) if exact else before if _alike(before, kind, exact=False) else None
+        both = common_type(before, kind) if exact else before if _same_kind(before, kind, exact=False) else None
         if both is None and exact:
             raise ScoringError(
                 f"{file.name}: column {name!r} is {kind}, in {origin.name} it is {before}, and no type holds both "
@@ -75,8 +75,10 @@ class CommonSchema:
         if both != before:
             common[name] = (both, file)
 
-    def kept(self) -> pa.Schema:
-        return pa.schema([(name, self._kept[name][0] if name in self._kept else pa.string()) for name in self._names])
+    def copied(self) -> pa.Schema:
+        return pa.schema(
+            [(name, self._copied[name][0] if name in self._copied else pa.string()) for name in self._names]
+        )
 
 
 def leaf_types(kind: pa.DataType) -> Iterator[pa.DataType]:
@@ -88,7 +90,7 @@ def leaf_types(kind: pa.DataType) -> Iterator[pa.DataType]:
         yield from leaf_types(kind.field(i).type)
 
 
-def plain(column: pa.Array) -> pa.Array:
+def unwrapped(column: pa.Array) -> pa.Array:
     """Remove what Arrow wraps values in: extension types, dictionaries, views; half floats become floats."""
     if isinstance(column, pa.ExtensionArray):
         if str(column.type) == "extension<arrow.uuid>":
@@ -98,22 +100,22 @@ def plain(column: pa.Array) -> pa.Array:
         column = column.dictionary_decode()
     if types.is_run_end_encoded(column.type):
         column = pa.compute.run_end_decode(column)
-    kind = plain_type(column.type)
+    kind = unwrapped_type(column.type)
     return column if kind == column.type else column.cast(kind)
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a column after `plain`."""
+def unwrapped_type(kind: pa.DataType) -> pa.DataType:
+    """The type of a column after `unwrapped`."""
     if isinstance(kind, pa.BaseExtensionType):
-        return pa.string() if str(kind) == "extension<arrow.uuid>" else plain_type(kind.storage_type)
-    return with_leaves(kind, _plain_leaf)
+        return pa.string() if str(kind) == "extension<arrow.uuid>" else unwrapped_type(kind.storage_type)
+    return with_leaves(kind, _unwrapped_leaf)
 
 
-def _plain_leaf(kind: pa.DataType) -> pa.DataType:
+def _unwrapped_leaf(kind: pa.DataType) -> pa.DataType:
     if isinstance(kind, pa.BaseExtensionType):
-        return _plain_leaf(kind.storage_type)
+        return _unwrapped_leaf(kind.storage_type)
     if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
-        return _plain_leaf(kind.value_type)
+        return _unwrapped_leaf(kind.value_type)
     if types.is_float16(kind):
         return pa.float32()
     # Views and large texts hold what texts hold, and not every reader knows views.
@@ -150,7 +152,7 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return one
     if types.is_null(one):
         return other
-    if not _alike(one, other, exact=True):
+    if not _same_kind(one, other, exact=True):
         return None
     try:
         schemas = [pa.schema([("column", kind)]) for kind in (one, other)]
@@ -159,7 +161,7 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
         return None
 
 
-def _alike(one: pa.DataType, other: pa.DataType, *, exact: bool) -> bool:
+def _same_kind(one: pa.DataType, other: pa.DataType, *, exact: bool) -> bool:
     """Whether two types are of one kind, at every level. Unless `exact`, whole numbers and floats are of one kind."""
     if types.is_null(one) or types.is_null(other):
         return True
@@ -168,7 +170,7 @@ def _alike(one: pa.DataType, other: pa.DataType, *, exact: bool) -> bool:
     if types.is_struct(one) and [field.name for field in one] != [field.name for field in other]:
         return False
     pairs = zip(_fields(one), _fields(other), strict=True)
-    return all(_alike(a, b, exact=exact) for a, b in pairs)
+    return all(_same_kind(a, b, exact=exact) for a, b in pairs)
 
 
 def _fields(kind: pa.DataType) -> list[pa.DataType]:

@@ -27,14 +27,17 @@ HUDI = (
 
 def list_inputs(inputs: Sequence[str], *, output: Path, input_format: Format | None) -> list[InputFile]:
     """List every file and the live files of every table. Raises ScoringError as `list_files` does."""
+    # A table may have a new version, or be another one, since this process listed it.
+    open_delta.cache_clear()
+    open_iceberg.cache_clear()
     files, others = list[InputFile](), list[str]()
     for text in inputs:
-        plain, version = split_version(text)
-        found = table_files(plain, version)
+        place, version = split_version(text)
+        found = table_files(place, version)
         if found is None and version is not None:
             raise ScoringError(f"--input {text}: ?version= is for Delta and Iceberg tables, and this is none")
         if found is None:
-            others.append(plain)
+            others.append(place)
         files += found or ()
     if others:
         files += replace_tables(others, list_files(others, output=output, input_format=input_format))

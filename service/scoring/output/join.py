@@ -13,7 +13,7 @@ from pyarrow import types
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import Rows
 from service.scoring.job import Job
-from service.scoring.output.kept import as_json
+from service.scoring.output.copied import as_json
 from service.scoring.scorers.scorer import ScoredRows
 from service.scoring.sources.lines import JSON_TEXT
 
@@ -25,8 +25,8 @@ def join_predictions(job: Job, file: InputFile, rows: Rows, scored: ScoredRows) 
     columns: list[Any] = [pa.repeat(pa.scalar(file.name, pa.string()), len(indexes)), pa.array(numbers)]
     fields = [pa.field("file", pa.string()), pa.field("row", pa.int64())]
     taken = {"file", "row", *scored.columns}
-    for field in job.kept:
-        values = rows.kept[field.name]
+    for field in job.copied:
+        values = rows.copied[field.name]
         columns.append(values if len(indexes) == len(rows.numbers) else values.take(pa.array(indexes)))
         name = free_name(field.name, taken)
         taken.add(name)
@@ -50,4 +50,4 @@ def row_ids(job: Job, rows: Rows, indexes: Sequence[int]) -> list[Any]:
     """The ids of some rows, as JSON has them; None for each if the job has no id column."""
     if job.id_column is None:
         return [None] * len(indexes)
-    return as_json(rows.kept[job.id_column], job.kept.field(job.id_column), indexes)
+    return as_json(rows.copied[job.id_column], job.copied.field(job.id_column), indexes)

@@ -17,7 +17,7 @@ from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
-from service.scoring.job import Dialect, ScoringError
+from service.scoring.job import ScoringError, TextOptions
 from service.scoring.sources.stream import BLOCK_BYTES, Stream
 
 MAX_HEADER_BYTES = 1 << 20
@@ -57,7 +57,7 @@ class ArraySource:
         self._row_bytes = max(sum(tensor.row_bytes for tensor in self._tensors.values()), 1)
 
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:  # noqa: ARG004
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
         return pa.schema([(name, tensor.row_type) for name, tensor in _tensors(file).items()])
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:

@@ -19,8 +19,8 @@ from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
-from service.scoring.job import Dialect, ScoringError
-from service.scoring.sources.dialect import BACKSLASH, CsvDialect, resolve_dialect
+from service.scoring.job import ScoringError, TextOptions
+from service.scoring.sources.csv_dialect import BACKSLASH, CsvDialect, resolve_dialect
 from service.scoring.sources.encoding import BOM, HINT, read_sample
 from service.scoring.sources.lines import TOO_LONG
 from service.scoring.sources.stream import Stream, StreamSource, blocks
@@ -38,15 +38,15 @@ class _Records:
     """
 
     def __init__(
-        self, stream: Stream, dialect: CsvDialect, *, stop: int | None, line: int, hashed: bool = False
+        self, stream: Stream, csv_dialect: CsvDialect, *, stop: int | None, line: int, hashed: bool = False
     ) -> None:
         self.position, self.line = stream.position, line
         self.hash = xxh3_128()
         self._hashed, self._ended = hashed, False
-        self._stream, self._stop, self._dialect = stream, stop, dialect
+        self._stream, self._stop, self._csv_dialect = stream, stop, csv_dialect
         # The lines of the record being parsed, if a backslash stands before a quote in one of them.
         self._lines_of_record, self._has_backslash = list[str](), False
-        self._reader = dialect.reader(self._lines())
+        self._reader = csv_dialect.reader(self._lines())
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | str]]:
         """Yield the first line of each record and its fields, or its fault. Empty lines are not records."""
@@ -72,7 +72,7 @@ class _Records:
         """The fields, or a fault if they would be others with a backslash that escapes a quote."""
         if isinstance(fields, str):
             return f"{fields}; {BACKSLASH}"
-        escaped, error = replace(self._dialect, escape="\\").parse(self._lines_of_record)
+        escaped, error = replace(self._csv_dialect, escape="\\").parse(self._lines_of_record)
         is_cut = error is not None and "unexpected end" in error
         return BACKSLASH if is_cut or (error is None and escaped != [fields]) else fields
 
@@ -87,12 +87,12 @@ class _Records:
 
     def _lines(self) -> Iterator[str]:
         escaped_quote = None
-        if self._dialect.escape is None and self._dialect.quote:
-            escaped_quote = "\\" + self._dialect.quote
+        if self._csv_dialect.escape is None and self._csv_dialect.quote:
+            escaped_quote = "\\" + self._csv_dialect.quote
         for block in blocks(self._stream, stop=self._stop):
             if not block.content:
                 self._advance(block.size, block.size.to_bytes(8, "little"))
-                yield f'"{TOO_LONG}"\n' if self._dialect.quote == '"' else f"{TOO_LONG}\n"
+                yield f'"{TOO_LONG}"\n' if self._csv_dialect.quote == '"' else f"{TOO_LONG}\n"
                 continue
             content = block.content
             if self.position == 0 and content.startswith(BOM):
@@ -116,22 +116,22 @@ class _Records:
 
 class CsvSource(StreamSource):
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
-        self._dialect, self._header, encoding = _open(file, spec.dialect)
+        self._csv_dialect, self._header, encoding = _open(file, spec.text_options)
         super().__init__(file, spec, encoding=encoding)
-        self._names = _names(file, self._header, has_header=spec.dialect.header)
+        self._names = _names(file, self._header, has_header=spec.text_options.header)
         self._positions = {name: self._names.index(name) for name in spec.columns}
 
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:
-        _, first, _ = _open(file, dialect)
-        return pa.schema([(name, pa.string()) for name in _names(file, first, has_header=dialect.header)])
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:
+        _, first, _ = _open(file, text_options)
+        return pa.schema([(name, pa.string()) for name in _names(file, first, has_header=text_options.header)])
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
         # The columns give every record its meaning, so every digest covers them.
         layout = json.dumps(self._names).encode()
-        records = _Records(self._stream, self._dialect, stop=None, line=1, hashed=True)
+        records = _Records(self._stream, self._csv_dialect, stop=None, line=1, hashed=True)
         iterator = iter(records)
-        for _ in range(self._dialect.preamble + (1 if self._spec.dialect.header else 0)):
+        for _ in range(self._csv_dialect.preamble + (1 if self._spec.text_options.header else 0)):
             next(iterator, None)
         first_row = 0
         while True:
@@ -155,7 +155,7 @@ class CsvSource(StreamSource):
 
     def read(self, span: Span) -> Iterator[Rows]:
         self._stream.seek(span.start)
-        records = _Records(self._stream, self._dialect, stop=span.stop, line=span.first_line)
+        records = _Records(self._stream, self._csv_dialect, stop=span.stop, line=span.first_line)
         number, lines, buffered, start = span.first_row, list[int](), list[list[str] | str](), records.position
         for line, fields in records:
             lines.append(line)
@@ -174,7 +174,7 @@ class CsvSource(StreamSource):
                 faults[i] = fields
             elif len(fields) != len(self._names):
                 faults[i] = f"expected {len(self._names)} fields, got {len(fields)}"
-            elif fields == self._header and self._spec.dialect.header:
+            elif fields == self._header and self._spec.text_options.header:
                 faults[i] = "repeats the header"
             else:
                 for name, position in self._positions.items():
@@ -185,10 +185,10 @@ class CsvSource(StreamSource):
         return Rows(numbers=range(number, number + len(records)), columns=columns, faults=faults, lines=lines)
 
 
-def _open(file: InputFile, dialect: Dialect) -> tuple[CsvDialect, list[str], str | None]:
+def _open(file: InputFile, text_options: TextOptions) -> tuple[CsvDialect, list[str], str | None]:
     """The dialect of a file, its first record as Latin-1 (no fields if it has none), and its encoding."""
-    sample = read_sample(file, dialect)
-    resolved = resolve_dialect(file, sample.content, dialect)
+    sample = read_sample(file, text_options)
+    resolved = resolve_dialect(file, sample.content, text_options)
     with closing(Stream(file, sample.encoding)) as stream:
         records = iter(_Records(stream, resolved, stop=None, line=1))
         for _ in range(resolved.preamble):

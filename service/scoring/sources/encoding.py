@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from service.scoring.input.files import InputFile
-from service.scoring.job import Dialect, ScoringError
+from service.scoring.job import ScoringError, TextOptions
 from service.scoring.sources.stream import Stream
 
 BOM = codecs.BOM_UTF8
@@ -30,16 +30,16 @@ class Sample:
     encoding: str | None
 
 
-def text_encoding(file: InputFile, dialect: Dialect) -> str | None:
+def text_encoding(file: InputFile, text_options: TextOptions) -> str | None:
     """The encoding of a file; None for UTF-8. Raises ScoringError if the job names one that does not exist."""
-    if dialect.encoding is None:
+    if text_options.encoding is None:
         with closing(Stream(file)) as stream:
             return _marked_encoding(stream.read(MARK_BYTES))
     try:
-        name = codecs.lookup(dialect.encoding).name
+        name = codecs.lookup(text_options.encoding).name
         "".encode(name)
     except LookupError as error:
-        raise ScoringError(f"--encoding {dialect.encoding}: no such encoding of text") from error
+        raise ScoringError(f"--encoding {text_options.encoding}: no such encoding of text") from error
     return None if name in {"utf-8", "utf-8-sig", "ascii"} else name
 
 
@@ -47,23 +47,23 @@ def _marked_encoding(start: bytes) -> str | None:
     return next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
 
 
-def read_sample(file: InputFile, dialect: Dialect) -> Sample:
+def read_sample(file: InputFile, text_options: TextOptions) -> Sample:
     """Read the first lines of a file. Raises ScoringError if they are in another encoding."""
-    encoding = text_encoding(file, dialect) if dialect.encoding is not None else None
+    encoding = text_encoding(file, text_options) if text_options.encoding is not None else None
     with closing(Stream(file, encoding)) as stream:
         content = stream.read(SAMPLE_BYTES)
-    if dialect.encoding is None and (encoding := _marked_encoding(content)) is not None:
+    if text_options.encoding is None and (encoding := _marked_encoding(content)) is not None:
         with closing(Stream(file, encoding)) as stream:
             content = stream.read(SAMPLE_BYTES)
     # A file that is not longer than a sample may lack the end of its last line.
     if len(content) == SAMPLE_BYTES:
         content = content[: content.rfind(b"\n") + 1]
     content = content.removeprefix(BOM)
-    if dialect.encoding is None and (b"\n\0" in content or b"\0\n" in content):
+    if text_options.encoding is None and (b"\n\0" in content or b"\0\n" in content):
         raise ScoringError(f"{file.name}: looks like UTF-16 without a byte order mark: {HINT}")
     if b"\n" not in content and content.count(b"\r") > 1:
         raise ScoringError(f"{file.name}: its lines end with CR alone, expected LF or CRLF: convert it first")
-    if dialect.encoding is None and not content.isascii():
+    if text_options.encoding is None and not content.isascii():
         _check_utf8(file, content.split(b"\n"))
     return Sample(content=content, encoding=encoding)
 

@@ -19,7 +19,7 @@ from xxhash import xxh3_128
 from service.scoring.input.files import InputFile, is_image_name, walk
 from service.scoring.input.passed_over import other_kind
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span
-from service.scoring.job import Dialect
+from service.scoring.job import TextOptions
 from service.scoring.sources.stream import Stream, StreamSource
 
 TOO_LARGE = f"expected an image of at most {MAX_ROW_BYTES} bytes, got a larger file"
@@ -45,7 +45,7 @@ class FolderSource:
         self._root = Path(file.uri)
 
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:  # noqa: ARG004
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
         return pa.schema([("name", pa.string()), ("image", pa.binary())])
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
@@ -65,8 +65,8 @@ class TarSource(StreamSource):
         self.passed_over = Counter[str]()
 
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:
-        return FolderSource.schema(file, dialect)
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:
+        return FolderSource.schema(file, text_options)
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
         return _spans(_members(self._stream, 0, self.passed_over), shard_rows, with_names=False)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, ReadSpec, Rows, Span
-from service.scoring.job import Dialect
+from service.scoring.job import TextOptions
 from service.scoring.sources.encoding import BOM, read_sample, text_encoding
 from service.scoring.sources.stream import Stream, StreamSource, blocks, line_spans
 
@@ -29,11 +29,11 @@ class TextSource(StreamSource):
     """A line is a text. A subclass parses it in `_parse` and makes columns of the values in `_columns`."""
 
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
-        super().__init__(file, spec, encoding=text_encoding(file, spec.dialect))
+        super().__init__(file, spec, encoding=text_encoding(file, spec.text_options))
 
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:
-        read_sample(file, dialect)
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:
+        read_sample(file, text_options)
         return pa.schema([("text", pa.string())])
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
@@ -87,21 +87,21 @@ class TextSource(StreamSource):
 
 class JsonSource(TextSource):
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:
         """The keys of the first objects; later objects may have others."""
         names: dict[str, None] = {}
-        for content in _objects(read_sample(file, dialect).content):
+        for content in _objects(read_sample(file, text_options).content):
             names |= dict.fromkeys(content)
         if not names:
             # The first line may be longer than a sample.
-            names = next((dict.fromkeys(content) for content in _all_objects(file, dialect)), {})
+            names = next((dict.fromkeys(content) for content in _all_objects(file, text_options)), {})
         return json_schema(names)
 
     @staticmethod
-    def absent_keys(file: InputFile, dialect: Dialect, keys: Sequence[str]) -> list[str]:
+    def absent_keys(file: InputFile, text_options: TextOptions, keys: Sequence[str]) -> list[str]:
         """The keys that no object of the file has; reads the file until each of them was seen."""
         left = list(keys)
-        for content in _all_objects(file, dialect):
+        for content in _all_objects(file, text_options):
             left = [key for key in left if key not in content]
             if not left:
                 break
@@ -131,20 +131,20 @@ class JsonSource(TextSource):
         return {name: [value.get(name) if value else None for value in values] for name in self._spec.columns}
 
     def _json_texts(self, values: list[Any], lines: list[bytes]) -> JsonTexts:
-        names = [name for name in self._spec.columns if name in self._spec.kept]
+        names = [name for name in self._spec.columns if name in self._spec.copied]
         texts: dict[str, list[str | None]] = {name: [None] * len(values) for name in names}
         faults: dict[int, str] = {}
         for i, value in enumerate(values if names else ()):
-            kept = {name: value[name] for name in names if value and value.get(name) is not None}
+            copied = {name: value[name] for name in names if value and value.get(name) is not None}
             # Numbers with a fraction or beyond 64 bits lose digits, as may those inside of lists and objects; -0 is 0.
-            if any(isinstance(item, float | list | dict) or item == 0 for item in kept.values()):
+            if any(isinstance(item, float | list | dict) or item == 0 for item in copied.values()):
                 try:
                     exact = self._exact(lines[i])
                 except RecursionError:
                     faults[i] = TOO_DEEP
                     continue
-                kept = {name: exact[name] for name in kept}
-            for name, item in kept.items():
+                copied = {name: exact[name] for name in copied}
+            for name, item in copied.items():
                 texts[name][i] = orjson.dumps(item).decode()
         return texts, faults
 
@@ -169,8 +169,8 @@ def _objects(content: bytes) -> Iterator[dict[str, Any]]:
             yield value
 
 
-def _all_objects(file: InputFile, dialect: Dialect) -> Iterator[dict[str, Any]]:
-    with closing(Stream(file, text_encoding(file, dialect))) as stream:
+def _all_objects(file: InputFile, text_options: TextOptions) -> Iterator[dict[str, Any]]:
+    with closing(Stream(file, text_encoding(file, text_options))) as stream:
         for block in blocks(stream):
             yield from _objects(block.content.removeprefix(BOM))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from service.scoring.input.files import InputFile
-from service.scoring.job import Dialect
+from service.scoring.job import TextOptions
 from service.scoring.sources.lines import JsonSource, json_schema
 
 ENDPOINT = "/v1/completions"
@@ -23,7 +23,7 @@ NEUTRAL = {"model", "user"}
 
 class OpenAiSource(JsonSource):
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:  # noqa: ARG004
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
         return json_schema(("custom_id", *FIELDS))
 
     def _exact(self, line: bytes) -> dict[str, Any]:

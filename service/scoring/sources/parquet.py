@@ -14,7 +14,7 @@ from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile, file_system
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
-from service.scoring.job import Dialect, ScoringError
+from service.scoring.job import ScoringError, TextOptions
 
 # Small enough for the cache of a core.
 BUFFER_BYTES = 1 << 18
@@ -31,7 +31,7 @@ class ParquetSource:
         self._rest: pa.RecordBatch | None = None
 
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:  # noqa: ARG004
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
         with _open(file) as parquet:
             return unique_names(file, parquet.schema_arrow)
 

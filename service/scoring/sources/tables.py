@@ -17,7 +17,7 @@ from service.scoring.input.delta import DeltaFile, DeltaSnapshot, open_delta
 from service.scoring.input.files import InputFile, file_system
 from service.scoring.input.iceberg import open_iceberg
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
-from service.scoring.job import Dialect, ScoringError
+from service.scoring.job import ScoringError, TextOptions
 from service.scoring.sources.parquet import BUFFER_BYTES, unique_names, valid_rows
 
 
@@ -26,7 +26,7 @@ class TableSource:
 
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._file, self._spec = file, spec
-        table = self.schema(file, spec.dialect)
+        table = self.schema(file, spec.text_options)
         self._schema = pa.schema([table.field(name) for name in spec.columns])
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._rest: pa.RecordBatch | None = None
@@ -34,7 +34,7 @@ class TableSource:
         self._next_row: float = np.inf
 
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:
         raise NotImplementedError
 
     def _live_batches(self) -> Iterator[pa.RecordBatch]:
@@ -47,8 +47,9 @@ class TableSource:
 
         def span() -> Span:
             digest = xxh3_128(layout)
-            # One batch, so that the digest does not depend on how the rows were divided.
-            for batch in pa.Table.from_batches(parts, self._schema).combine_chunks().to_batches():
+            # A copy in one batch has these rows alone in its buffers, however they were divided.
+            copy = pa.Table.from_batches(parts, self._schema).take(pa.array(range(rows), pa.int64())).combine_chunks()
+            for batch in copy.to_batches():
                 digest.update(batch.serialize())
             stop = first_row + rows
             return Span(first_row=first_row, rows=rows, start=first_row, stop=stop, digest=digest.hexdigest())
@@ -89,7 +90,7 @@ class TableSource:
 
 class DeltaSource(TableSource):
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:  # noqa: ARG004
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
         return unique_names(file, _delta(file)[0].schema)
 
     def _live_batches(self) -> Iterator[pa.RecordBatch]:
@@ -133,7 +134,7 @@ class DeltaSource(TableSource):
 
 class IcebergSource(TableSource):
     @staticmethod
-    def schema(file: InputFile, dialect: Dialect) -> pa.Schema:  # noqa: ARG004
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
         return unique_names(file, open_iceberg(*_table(file)).schema)
 
     def _live_batches(self) -> Iterator[pa.RecordBatch]:

@@ -9,8 +9,8 @@ import pytest
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import Rows
 from service.scoring.job import encode_schema
+from service.scoring.output.copied import with_copied
 from service.scoring.output.join import free_name, join_predictions, row_ids
-from service.scoring.output.kept import kept_rows
 from service.scoring.scorers.scorer import ScoredRows
 from tests.service.scoring.test_job import job_of
 
@@ -39,8 +39,8 @@ TYPES = {
 
 def join(tmp_path: Any, *names: str, **options: Any) -> list[dict[str, Any]]:
     schema = encode_schema(pa.schema([(name, TYPES[name]) for name in names]))
-    job = job_of(tmp_path, kept_schema=schema, **options)
-    rows = kept_rows(job, FILE, Rows(numbers=[4, 5, 6], columns=COLUMNS, faults={}))
+    job = job_of(tmp_path, copied_schema=schema, **options)
+    rows = with_copied(job, FILE, Rows(numbers=[4, 5, 6], columns=COLUMNS, faults={}))
     found: list[dict[str, Any]] = join_predictions(job, FILE, rows, SCORED).to_pylist()
     return found
 
@@ -63,8 +63,8 @@ def test_star_copies_all_columns_but_the_model_input(tmp_path: Any) -> None:
 @pytest.mark.parametrize(("id_column", "expected"), [(None, [None, None]), ("id", [8, 9]), ("text", ["y", "z"])])
 def test_row_ids_returns_the_ids_of_some_rows(id_column: str | None, expected: list[Any], tmp_path: Any) -> None:
     schema = encode_schema(pa.schema([(id_column, TYPES[id_column])])) if id_column else ""
-    job = job_of(tmp_path, id_column=id_column, kept_schema=schema)
-    rows = kept_rows(job, FILE, Rows(numbers=[4, 5, 6], columns=COLUMNS))
+    job = job_of(tmp_path, id_column=id_column, copied_schema=schema)
+    rows = with_copied(job, FILE, Rows(numbers=[4, 5, 6], columns=COLUMNS))
     assert row_ids(job, rows, [1, 2]) == expected
 
 

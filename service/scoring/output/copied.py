@@ -19,7 +19,7 @@ from pyarrow import types
 
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import Column, Rows
-from service.scoring.input.schema import leaf_types, plain, with_leaves
+from service.scoring.input.schema import leaf_types, unwrapped, with_leaves
 from service.scoring.job import Job, ScoringError, SinkFormat
 from service.scoring.sources.lines import JSON_TEXT
 
@@ -29,23 +29,23 @@ NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 OUT_OF_RANGE = "<value out of range"
 
 
-def kept_rows(job: Job, file: InputFile, rows: Rows) -> Rows:
-    """The rows with their `kept` columns, and faults for rows with a value that the output cannot hold."""
-    kept, faults = dict[str, pa.Array](), dict(rows.faults)
-    for field in job.kept:
+def with_copied(job: Job, file: InputFile, rows: Rows) -> Rows:
+    """The rows with their `copied` columns, and faults for rows with a value that the output cannot hold."""
+    copied, faults = dict[str, pa.Array](), dict(rows.faults)
+    for field in job.copied:
         column = _column(field, file, rows)
         values, invalid = _to_type(column, field.type)
         if field.metadata != JSON_TEXT:
             values, inexact = to_output(values, job.sink)
             invalid = {**inexact, **invalid}
-        kept[field.name] = values
+        copied[field.name] = values
         faults = {**{i: f"column {field.name!r}: {reason}" for i, reason in invalid.items()}, **faults}
-    return replace(rows, kept=kept, faults=faults)
+    return replace(rows, copied=copied, faults=faults)
 
 
-def check_writable(kept: pa.Schema, sink: SinkFormat) -> None:
+def check_writable(copied: pa.Schema, sink: SinkFormat) -> None:
     """Raise ScoringError for a column whose type the output cannot hold."""
-    for field in kept:
+    for field in copied:
         try:
             if any(types.is_interval(leaf) or types.is_union(leaf) for leaf in leaf_types(field.type)):
                 raise pa.ArrowNotImplementedError("it has no form there")
@@ -68,9 +68,9 @@ def _column(field: pa.Field, file: InputFile, rows: Rows) -> pa.Array:
 def to_arrow(column: Column, kind: pa.DataType) -> pa.Array:
     """A column of a source as an Arrow array; texts and bytes have the type `kind`."""
     if isinstance(column, pa.Array):
-        return plain(column)
+        return unwrapped(column)
     if isinstance(column, np.ndarray):
-        return plain(_to_lists(column))
+        return unwrapped(_to_lists(column))
     return pa.array(column, kind)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from service.scoring.input.files import InputFile
-from service.scoring.job import Dialect, ScoringError
+from service.scoring.job import ScoringError, TextOptions
 
 DELIMITERS = (",", ";", "\t", "|")
 # The first line that Excel writes and reads to name the delimiter.
@@ -34,7 +34,7 @@ class CsvDialect:
 
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
         if self.quote and self.escape:
-            lines = unescape(lines, self)
+            lines = Unescaped(lines, self)
         if not self.quote:
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE, strict=True)
         return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote, strict=True)
@@ -49,61 +49,65 @@ class CsvDialect:
         return records, None
 
 
-def resolve_dialect(file: InputFile, sample: bytes, dialect: Dialect) -> CsvDialect:
+def resolve_dialect(file: InputFile, sample: bytes, text_options: TextOptions) -> CsvDialect:
     """The dialect of a file whose first lines are the sample. Raises ScoringError if it looks like another one."""
-    for option, value in (("delimiter", dialect.delimiter), ("quote", dialect.quote), ("escape", dialect.escape)):
+    for option, value in (
+        ("delimiter", text_options.delimiter),
+        ("quote", text_options.quote),
+        ("escape", text_options.escape),
+    ):
         is_character = value is not None and len(value) == 1 and value.isascii() and value not in "\r\n"
         if value is not None and not is_character and (value or option == "delimiter"):
             raise ScoringError(f"--{option} {value!r}: expected one ASCII character")
     # The lines end with LF alone, as the reader of the file cuts them.
     lines = [line + "\n" for line in sample.decode("latin-1").removesuffix("\n").split("\n")]
     by_suffix = "\t" if ".tsv" in file.name.lower() else ","
-    delimiter, separator = dialect.delimiter or by_suffix, SEPARATOR_LINE.fullmatch(lines[0])
+    delimiter, separator = text_options.delimiter or by_suffix, SEPARATOR_LINE.fullmatch(lines[0])
     if separator:
-        if dialect.delimiter not in {None, separator[1]}:
-            raise ScoringError(f"--delimiter {dialect.delimiter!r}: {file.name} begins with {lines[0].strip()!r}")
+        if text_options.delimiter not in {None, separator[1]}:
+            raise ScoringError(f"--delimiter {text_options.delimiter!r}: {file.name} begins with {lines[0].strip()!r}")
         delimiter, lines = separator[1], lines[1:]
-    quote = '"' if dialect.quote is None else dialect.quote
+    quote = '"' if text_options.quote is None else text_options.quote
     preamble = 1 if separator else 0
-    resolved = CsvDialect(delimiter=delimiter, quote=quote, escape=dialect.escape, preamble=preamble)
-    if dialect.escape is None:
+    resolved = CsvDialect(delimiter=delimiter, quote=quote, escape=text_options.escape, preamble=preamble)
+    if text_options.escape is None:
         resolved = _resolve_escape(file, lines, resolved)
-    if dialect.delimiter is None and not separator:
+    if text_options.delimiter is None and not separator:
         _check_delimiter(file, lines, resolved)
-    if dialect.quote is None:
+    if text_options.quote is None:
         _check_quote(file, resolved.parse(lines)[0])
     return resolved
 
 
-def _resolve_escape(file: InputFile, lines: Sequence[str], dialect: CsvDialect) -> CsvDialect:
+def _resolve_escape(file: InputFile, lines: Sequence[str], csv_dialect: CsvDialect) -> CsvDialect:
     """Whether a backslash escapes a quote: no if the file is valid only without, refused if only with, or with both."""
-    if not dialect.quote or not any("\\" + dialect.quote in line for line in lines):
-        return dialect
-    escaping = replace(dialect, escape="\\")
-    is_plain, is_escaped = (_width(dialect, lines) > 0, _width(escaping, lines) > 0)
+    if not csv_dialect.quote or not any("\\" + csv_dialect.quote in line for line in lines):
+        return csv_dialect
+    escaping = replace(csv_dialect, escape="\\")
+    is_plain, is_escaped = (_width(csv_dialect, lines) > 0, _width(escaping, lines) > 0)
     if is_plain and not is_escaped:
-        return replace(dialect, escape="")
-    if (is_escaped and not is_plain) or (is_plain and dialect.parse(lines)[0] != escaping.parse(lines)[0]):
+        return replace(csv_dialect, escape="")
+    if (is_escaped and not is_plain) or (is_plain and csv_dialect.parse(lines)[0] != escaping.parse(lines)[0]):
         raise ScoringError(f"{file.name}: {BACKSLASH}")
-    return dialect
+    return csv_dialect
 
 
-def _check_delimiter(file: InputFile, lines: Sequence[str], dialect: CsvDialect) -> None:
+def _check_delimiter(file: InputFile, lines: Sequence[str], csv_dialect: CsvDialect) -> None:
     """Refuse a file that another delimiter divides into equal records, and this one does not."""
-    if _width(dialect, lines) > 1:
+    if _width(csv_dialect, lines) > 1:
         return
     for other in DELIMITERS:
-        width = _width(replace(dialect, delimiter=other), lines) if other in lines[0] else 0
-        if other != dialect.delimiter and width > 1:
+        width = _width(replace(csv_dialect, delimiter=other), lines) if other in lines[0] else 0
+        if other != csv_dialect.delimiter and width > 1:
             raise ScoringError(
                 f"{file.name}: looks as if {other!r} divides it into {width} columns: say --delimiter {other!r}, "
-                f"or --delimiter {dialect.delimiter!r} if that is right"
+                f"or --delimiter {csv_dialect.delimiter!r} if that is right"
             )
 
 
-def _width(dialect: CsvDialect, lines: Sequence[str]) -> int:
+def _width(csv_dialect: CsvDialect, lines: Sequence[str]) -> int:
     """The number of fields that all complete records have; 0 if they differ or cannot be parsed."""
-    records, error = dialect.parse(lines)
+    records, error = csv_dialect.parse(lines)
     widths = {len(record) for record in records if record}
     # The last lines of a sample may end inside quotes.
     if len(widths) != 1 or (error is not None and "unexpected end" not in error):
@@ -127,29 +131,37 @@ def _check_quote(file: InputFile, records: list[list[str]]) -> None:
             )
 
 
-def unescape(lines: Iterator[str], dialect: CsvDialect) -> Iterator[str]:
-    """Double the escaped quotes of each line; as in Spark, only quotes and escapes inside quotes are escaped."""
-    quote, escape = re.escape(dialect.quote), re.escape(dialect.escape or "")
-    opening = re.compile(rf"(?:^|{re.escape(dialect.delimiter)}){quote}")
-    inside = re.compile(rf"{escape}[{quote}{escape}]|{quote}{quote}|{quote}")
-    is_quoted = False
-    for line in lines:
-        parts, i = list[str](), 0
-        if not is_quoted and (first := opening.match(line)):
-            parts, i, is_quoted = [first.group()], first.end(), True
-        while i < len(line):
-            found = (inside if is_quoted else opening).search(line, max(i, 0))
+class Unescaped(Iterator[str]):
+    """Lines with doubled quotes for escaped ones; as in Spark, only quotes and escapes inside quotes are escaped.
+
+    An escaped quote outside of quotes is an error of its record; what it stands for differs between programs.
+    """
+
+    def __init__(self, lines: Iterator[str], csv_dialect: CsvDialect) -> None:
+        quote, escape = re.escape(csv_dialect.quote), re.escape(csv_dialect.escape or "")
+        self._lines, self._quote, self._is_quoted = lines, csv_dialect.quote, False
+        self._opening = re.compile(rf"(?:^|{re.escape(csv_dialect.delimiter)}){quote}|{escape}{quote}")
+        self._inside = re.compile(rf"{escape}[{quote}{escape}]|{quote}{quote}|{quote}")
+        self._escaped_quote = f"{csv_dialect.escape}{csv_dialect.quote}"
+
+    def __next__(self) -> str:
+        line, parts, position = next(self._lines), list[str](), 0
+        while position < len(line):
+            found = (self._inside if self._is_quoted else self._opening).search(line, position)
             if found is None:
-                parts.append(line[i:])
                 break
             token = found.group()
-            parts.append(line[i : found.start()])
-            if not is_quoted:
-                is_quoted = True
-            elif token == dialect.quote:
-                is_quoted = False
-            elif token != dialect.quote * 2:
-                token = dialect.quote * 2 if token[1] == dialect.quote else token[1]
+            parts.append(line[position : found.start()])
+            position = found.end()
+            if not self._is_quoted:
+                if token == self._escaped_quote:
+                    raise csv.Error("an escaped quote outside of quotes")
+                self._is_quoted = True
+            elif token == self._quote:
+                self._is_quoted = False
+            elif token == self._escaped_quote:
+                token = self._quote * 2
+            elif token != self._quote * 2:
+                token = token[1]
             parts.append(token)
-            i = found.end()
-        yield "".join(parts)
+        return "".join([*parts, line[position:]])
