@@ -68,14 +68,19 @@ def resolve_job(
     if options.get("escape_formulas") and options["sink"] != "csv":
         raise ScoringError("--escape-formulas: only --output-format csv has formulas")
     copied = [*([id_column] if id_column else []), *keep]
-    named = [*columns.values(), *(name for name in copied if name != "*")]
+    _check_formats(first, text_options)
+    named = [*columns.values(), *(name for name in copied if name not in {"*", *first.partitions})]
     if first.format == "jsonl":
         schema = _with_later_keys(files, text_options, schema, named)
     for name in copied:
         if name not in {*schema.names, *first.partitions, "*"}:
             raise ScoringError(f"no column {name!r} in {first.name}; available: {', '.join(map(repr, schema.names))}")
-    mapped = map_columns(manifest, columns, schema.names, reserved=copied, sparse=first.format == "jsonl")
-    if first.format == "csv" and text_options.header and schema.names:
+    has_header = first.format == "csv" and text_options.header and bool(schema.names)
+    try:
+        mapped = map_columns(manifest, columns, schema.names, reserved=copied, sparse=first.format == "jsonl")
+    except ScoringError as error:
+        raise ScoringError(f"{error}; or --no-header if that is a row" if has_header else str(error)) from error
+    if has_header:
         check_header(manifest, first, schema.names, named)
     unfed = [field.name for field in fields_of(manifest) if field.name not in mapped]
     following, unreadable = _read_schemas(others, text_options)
@@ -101,6 +106,15 @@ def resolve_job(
         raise ScoringError(f"option {fault['loc'][0]}: {fault['msg']}, got {fault['input']!r}") from error
 
 
+def _check_formats(first: InputFile, text_options: TextOptions) -> None:
+    """Raise ScoringError for an option of text that the format does not have."""
+    said = {name for name, value in text_options.model_dump(exclude={"header"}).items() if value is not None}
+    allowed = {"csv": {"delimiter", "quote", "escape", "encoding"}, "jsonl": {"encoding"}, "text": {"encoding"}}
+    unused = sorted(said - allowed.get(first.format, set()))
+    if unused:
+        raise ScoringError(f"--{unused[0]}: files of the format {first.format} have none")
+
+
 def _first_with_columns(
     files: Sequence[InputFile], text_options: TextOptions
 ) -> tuple[InputFile, pa.Schema, Sequence[InputFile]]:
@@ -108,7 +122,7 @@ def _first_with_columns(
     for i, file in enumerate(files):
         try:
             schema = SOURCES[file.format].schema(file, text_options)
-        except (OSError, EOFError, ValueError) as error:
+        except READ_ERRORS as error:
             raise ScoringError(f"{file.name}: {format_error(error)}") from error
         if schema.names:
             return file, schema, files[i + 1 :]
@@ -151,6 +165,11 @@ def _copied_schema(
     names += [name for name in first.partitions if (name in keep or keep == ("*",)) and name not in names]
     names = list(dict.fromkeys([*([id_column] if id_column else []), *names]))
     if first.format in {"jsonl", "openai"}:
+        for file, _ in schemas:
+            differing = sorted(({*first.partitions} & {*names}) - {*file.partitions, *schema.names})
+            differing += sorted({*file.partitions} - {*first.partitions, *names}) if keep == ("*",) else []
+            if differing:
+                raise ScoringError(f"{file.name}: the folders do not say {differing[0]!r} as those of {first.name} do")
         return pa.schema([_json_or_partition(name, schema) for name in names])
     common = CommonSchema(names, sorted(set(feeding.values())), unfed=unfed, is_closed=keep == ("*",))
     for file, found in schemas:

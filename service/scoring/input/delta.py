@@ -75,16 +75,22 @@ def open_delta(root: str, version: int | None) -> DeltaSnapshot:
         asked = "" if version is None else f" has no version {version}:"
         raise ScoringError(f"--input {root}: the Delta table{asked} cannot be read: {error}") from error
     base = table.table_uri.rstrip("/") + "/"
+    names = {
+        field["name"]: field["metadata"].get("delta.columnMapping.physicalName", field["name"]) for field in fields
+    }
+    logical = {physical: name for name, physical in names.items()}
     files = tuple(
-        DeltaFile(uri=_place(base, add["path"]), path=unquote(add["path"]), partition=values, size=add["size_bytes"])
+        DeltaFile(
+            uri=_place(base, add["path"]),
+            path=unquote(add["path"]),
+            partition={logical.get(name, name): value for name, value in values.items()},
+            size=add["size_bytes"],
+        )
         for add, values in sorted(zip(adds, partitions, strict=True), key=lambda pair: pair[0]["path"])
     )
     deleted = {_place(base, uri.removeprefix(base)): rows for uri, rows in deleted.items()}
     if not deleted.keys() <= {file.uri for file in files}:
         raise ScoringError(f"--input {root}: a deletion vector of the Delta table names a file that the table lacks")
-    names = {
-        field["name"]: field["metadata"].get("delta.columnMapping.physicalName", field["name"]) for field in fields
-    }
     return DeltaSnapshot(version=found_version, schema=schema, physical=names, files=files, deleted=deleted)
 
 

@@ -102,7 +102,9 @@ def _root_of(uri: str, kinds: dict[str, str | None]) -> str | None:
     for parent in PurePosixPath(path).parents:
         folder = f"{prefix}{parent}"
         if folder not in kinds:
-            kinds[folder] = _kind_of(folder) if parent.name else None
+            # A question to a store takes time, and no table is a partition of another data set.
+            is_asked = bool(parent.name) and not (scheme and "=" in parent.name)
+            kinds[folder] = _kind_of(folder) if is_asked else None
         if kinds[folder] is not None:
             return folder
     return None

@@ -75,6 +75,10 @@ def resolve_dialect(file: InputFile, sample: bytes, text_options: TextOptions) -
     if text_options.delimiter is None and not separator:
         _check_delimiter(file, lines, resolved)
     if text_options.quote is None:
+        if not _width(resolved, lines) and _width(replace(resolved, quote="'"), lines) > 1:
+            raise ScoringError(
+                f"{file.name}: looks as if apostrophes are its quotes: say --quote \"'\" or --quote '\"'"
+            )
         _check_quote(file, resolved.parse(lines)[0])
     return resolved
 

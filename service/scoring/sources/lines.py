@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, ReadSpec, Rows, Span
-from service.scoring.job import TextOptions
+from service.scoring.job import ScoringError, TextOptions
 from service.scoring.sources.encoding import BOM, read_sample, text_encoding
 from service.scoring.sources.stream import Stream, StreamSource, blocks, line_spans
 
@@ -90,7 +90,12 @@ class JsonSource(TextSource):
     def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:
         """The keys of the first objects; later objects may have others."""
         names: dict[str, None] = {}
-        for content in _objects(read_sample(file, text_options).content):
+        sample = read_sample(file, text_options).content
+        if sample.lstrip().startswith(b"["):
+            raise ScoringError(
+                f"{file.name}: begins with a JSON array, expected an object in each line: convert it first"
+            )
+        for content in _objects(sample):
             names |= dict.fromkeys(content)
         if not names:
             # The first line may be longer than a sample.

@@ -27,7 +27,8 @@ class TableSource:
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._file, self._spec = file, spec
         table = self.schema(file, spec.text_options)
-        self._schema = pa.schema([table.field(name) for name in spec.columns])
+        # A batch without a column has no number of rows.
+        self._schema = pa.schema([table.field(name) for name in spec.columns or table.names[:1]])
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._rest: pa.RecordBatch | None = None
         # The number of the next row; beyond every row until reading begins.
@@ -123,8 +124,8 @@ class DeltaSource(TableSource):
         for field in self._schema:
             physical = stored.get(field.name)
             if physical is None:
-                value = data_file.partition.get(field.name)
-                columns.append(pa.repeat(pa.scalar(None if value is None else value.as_py(), field.type), len(batch)))
+                value = data_file.partition.get(field.name, pa.scalar(None))
+                columns.append(pa.repeat(value.cast(field.type), len(batch)))
             elif physical in batch.schema.names:
                 columns.append(batch.column(physical).cast(field.type))
             else:

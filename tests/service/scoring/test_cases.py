@@ -227,6 +227,19 @@ def test_csv_files_of_common_tools(
     assert [row["text"] for row in predictions(tmp_path / "out")] == QUOTED
 
 
+@pytest.mark.parametrize("option", ["delimiter", "quote", "escape", "encoding"])
+def test_option_that_the_format_does_not_have_is_refused(option: str, score: Score, tmp_path: Path) -> None:
+    source = write_parquet(tmp_path / "a.parquet", {"text": texts(3)})
+    with pytest.raises(ScoringError, match=f"--{option}: files of the format parquet have none"):
+        score("text-classifier", source, tmp_path / "out", **{option: "|"})
+
+
+def test_json_array_is_refused(score: Score, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps([{"text": "the train"}]))
+    with pytest.raises(ScoringError, match=r"a\.jsonl: begins with a JSON array, expected an object in each line"):
+        score("text-classifier", tmp_path / "a.jsonl", tmp_path / "out")
+
+
 # Names.
 
 
@@ -552,3 +565,42 @@ def test_zoned_times_are_read_back_as_the_same_instant(score: Score, tmp_path: P
     score("text-classifier", source, tmp_path / "out", keep=("at",), output_format="jsonl")
     [row] = map(json.loads, Path(parts(tmp_path / "out")[0]).read_text().splitlines())
     assert datetime.fromisoformat(row["at"]) == at
+
+
+def test_json_folders_that_say_other_things_are_refused(score: Score, tmp_path: Path) -> None:
+    for name in ("day=1", "plain"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        write_jsonl(tmp_path / "in" / name / "a.jsonl", {"text": texts(1)})
+    for keep in (("day",), ("*",)):
+        with pytest.raises(ScoringError, match=r"plain/a\.jsonl: the folders do not say 'day'"):
+            score("text-classifier", tmp_path / "in", tmp_path / "out", keep=keep)
+
+
+def test_rows_of_a_table_count_for_a_model_that_reads_no_column(score: Score, tmp_path: Path) -> None:
+    table = write_delta(tmp_path / "t", {"n": range(3)})
+    assert counts(score("image-generator", table, tmp_path / "out")) == (3, 0)
+
+
+def test_unreadable_file_is_named_and_the_job_resumes(score: Score, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "ab":
+        write_parquet(folder / f"{name}.parquet", {"id": range(20), "text": texts(20)})
+    content = (folder / "b.parquet").read_bytes()
+    (folder / "b.parquet").write_bytes(content[:-9])
+    result = score("text-classifier", folder, tmp_path / "out", id_column="id")
+    assert (result.summary, result.computed) == (None, 20)
+    assert result.failures[0].startswith("b.parquet: ")
+    (folder / "b.parquet").write_bytes(content)
+    result = score("text-classifier", folder, tmp_path / "out", id_column="id")
+    assert (counts(result), result.computed) == ((40, 0), 20)
+
+
+@pytest.mark.parametrize("kind", ["<f4", "<i2", "<f2"])
+def test_kept_arrays_are_exact(kind: str, score: Score, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    note = np.arange(6).reshape(3, 2).astype(kind)
+    save_file({"image": images(3), "note": note}, tmp_path / "a.safetensors")
+    score("image-classifier", tmp_path / "a.safetensors", tmp_path / "out", keep=("note",))
+    assert [row["note"] for row in predictions(tmp_path / "out")] == [[0, 1], [2, 3], [4, 5]]

@@ -68,3 +68,10 @@ def test_header_with_wrong_sizes_is_refused(read: Read, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(10))
     with pytest.raises(ScoringError, match="bytes, which does not match its shape"):
         read(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("kind", [">f4", ">i8", "<f2"])
+def test_arrays_of_any_byte_order_are_read(kind: str, read: Read, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(6).reshape(3, 2).astype(kind))
+    found = [values["array"].tolist() for _, values, _ in read(tmp_path / "a.npy", 2)]
+    assert found == [[0, 1], [2, 3], [4, 5]]

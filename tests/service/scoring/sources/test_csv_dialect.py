@@ -44,6 +44,7 @@ def test_plain_files_are_read_as_they_are(content: str) -> None:
         ("id|a|b\n", "a.csv", r"looks as if '\|' divides it into 3 columns"),
         ("id,text\n1,a\n", "a.tsv", "looks as if ',' .* say --delimiter ',', or --delimiter '.t' if that is right"),
         ("id,text\n1,'a'\n2,'b'\n", "a.csv", "every text of column 'text' stands in apostrophes"),
+        ("id,text\n1,'a, b'\n2,'c'\n", "a.csv", "looks as if apostrophes are its quotes: say --quote"),
         ('id,text\n1, "a"\n2, "b"\n', "a.csv", "begins with a space and a quote"),
         ('id,text\n1,"say \\"hi\\""\n', "a.csv", "say --escape"),
         ('id,path\n1,"C:\\\\"\n', "a.csv", "say --escape"),
