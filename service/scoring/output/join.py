@@ -24,11 +24,12 @@ def join_predictions(job: Job, file: InputFile, rows: Rows, scored: ScoredRows) 
     numbers = np.asarray(rows.numbers, np.int64)[indexes]
     columns: list[Any] = [pa.repeat(pa.scalar(file.name, pa.string()), len(indexes)), pa.array(numbers)]
     fields = [pa.field("file", pa.string()), pa.field("row", pa.int64())]
-    taken = {"file", "row", *scored.columns}
+    answered = {"file", "row", *scored.columns}
+    taken = {*answered, *job.copied.names}
     for field in job.copied:
         values = rows.copied[field.name]
         columns.append(values if len(indexes) == len(rows.numbers) else values.take(pa.array(indexes)))
-        name = free_name(field.name, taken)
+        name = free_name(field.name, taken) if field.name in answered else field.name
         taken.add(name)
         # Nested values are JSON texts where the output has no other form for them.
         is_json = field.metadata == JSON_TEXT or (types.is_nested(field.type) and not types.is_nested(values.type))

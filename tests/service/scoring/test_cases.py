@@ -571,9 +571,9 @@ def test_json_folders_that_say_other_things_are_refused(score: Score, tmp_path: 
     for name in ("day=1", "plain"):
         (tmp_path / "in" / name).mkdir(parents=True)
         write_jsonl(tmp_path / "in" / name / "a.jsonl", {"text": texts(1)})
-    for keep in (("day",), ("*",)):
+    for names in (("day",), ("*",)):
         with pytest.raises(ScoringError, match=r"plain/a\.jsonl: the folders do not say 'day'"):
-            score("text-classifier", tmp_path / "in", tmp_path / "out", keep=keep)
+            score("text-classifier", tmp_path / "in", tmp_path / "out", keep=names)
 
 
 def test_rows_of_a_table_count_for_a_model_that_reads_no_column(score: Score, tmp_path: Path) -> None:
@@ -600,7 +600,7 @@ def test_unreadable_file_is_named_and_the_job_resumes(score: Score, tmp_path: Pa
 def test_kept_arrays_are_exact(kind: str, score: Score, tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    note = np.arange(6).reshape(3, 2).astype(kind)
-    save_file({"image": images(3), "note": note}, tmp_path / "a.safetensors")
+    pairs = np.arange(6).reshape(3, 2).astype(kind)
+    save_file({"image": images(3), "note": pairs}, tmp_path / "a.safetensors")
     score("image-classifier", tmp_path / "a.safetensors", tmp_path / "out", keep=("note",))
     assert [row["note"] for row in predictions(tmp_path / "out")] == [[0, 1], [2, 3], [4, 5]]

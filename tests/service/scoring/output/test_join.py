@@ -71,3 +71,13 @@ def test_row_ids_returns_the_ids_of_some_rows(id_column: str | None, expected: l
 def test_name_of_a_copied_column_is_free_at_last() -> None:
     assert free_name("note", {"file", "label"}) == "note"
     assert free_name("label", {"file", "label", "input_label"}) == "input_input_label"
+
+
+def test_renamed_column_takes_no_name_of_another_one(tmp_path: Any) -> None:
+    columns = {"label": pa.array(["truth"]), "input_label": pa.array(["other"])}
+    schema = encode_schema(pa.schema([(name, pa.string()) for name in columns]))
+    job = job_of(tmp_path, copied_schema=schema)
+    rows = with_copied(job, FILE, Rows(numbers=[0], columns=columns))
+    scored = ScoredRows(indexes=[0], columns={"label": pa.array(["p"])}, faults={})
+    [row] = join_predictions(job, FILE, rows, scored).to_pylist()
+    assert row == {"file": "a.csv", "row": 0, "input_input_label": "truth", "input_label": "other", "label": "p"}
