@@ -21,7 +21,7 @@ import pytest
 
 from service.scoring.job import ScoringError
 from service.scoring.run import Result
-from tests.service.scoring.conftest import Score, predictions, rejects
+from tests.service.scoring.conftest import Score, predictions, rejects, tree
 from tests.service.scoring.inputs import images, png, texts, write_csv, write_jsonl, write_parquet
 from tests.service.scoring.lake import Iceberg, delete_rows, write_delta
 
@@ -93,6 +93,24 @@ def test_iceberg_table_is_read_as_its_live_rows(score: Score, tmp_path: Path) ->
     assert sorted(row["key"] for row in predictions(tmp_path / "out")) == [25, 26, 27, 28, 29, 77]
     old = Path(f"{iceberg.path}?version={snapshot.snapshot_id}")
     assert counts(score("text-classifier", old, tmp_path / "old", id_column="id")) == (ROWS, 0)
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_interrupted_job_of_a_table_ends_with_equal_bytes(form: str, score: Score, tmp_path: Path) -> None:
+    options = {"configuration": {"delta.enableDeletionVectors": "true"}}
+    table = write_delta(tmp_path / "t", {"id": range(ROWS), "text": texts(ROWS)}, **options)
+    delete_rows(table, 0, [3, 11])
+    for name in ("whole", "resumed"):
+        score("text-classifier", table, tmp_path / name, id_column="id", shard_rows=5, output_format=form)
+    # As after a kill: some shards are committed, two are not.
+    output = tmp_path / "resumed"
+    (output / "_ledger" / "done.json").unlink()
+    for number in (0, 3):
+        (output / "_ledger" / "shards" / f"00000-{number:06d}.json").unlink()
+        (output / "predictions" / f"part-00000-{number:06d}.{form}").unlink()
+    again = score("text-classifier", table, output, id_column="id", shard_rows=5, output_format=form)
+    assert again.computed == 10
+    assert tree(output) == tree(tmp_path / "whole")
 
 
 def test_hudi_table_is_refused(score: Score, tmp_path: Path) -> None:
