@@ -25,6 +25,9 @@ from service.scoring.sources.lines import JSON_TEXT
 
 # What Hive and Spark call a folder of rows without a value.
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+# The most digits of a decimal of 128 bits, and the days of the years 1 to 9999 from 1970 on.
+MAX_DECIMAL_DIGITS = 38
+FIRST_DAY, LAST_DAY = -719162, 2932896
 # How Arrow writes a time that it cannot render.
 OUT_OF_RANGE = "<value out of range"
 
@@ -94,16 +97,49 @@ def _to_type(column: pa.Array, kind: pa.DataType) -> tuple[pa.Array, dict[int, s
 def to_output(column: pa.Array, sink: SinkFormat) -> tuple[pa.Array, dict[int, str]]:
     """The values in the form of an output, and why some rows have none."""
     kind = column.type
-    if sink == "parquet" or types.is_null(kind) or types.is_boolean(kind) or types.is_integer(kind) or _is_text(kind):
+    if sink == "parquet":
+        return _to_parquet(column)
+    if types.is_null(kind) or types.is_boolean(kind) or types.is_integer(kind) or _is_text(kind):
         return column, {}
     if types.is_floating(kind):
         return column, _not_finite(column) if sink == "jsonl" else {}
     if _is_binary(kind):
         return pa.array([None if v is None else base64.b64encode(v).decode() for v in column.to_pylist()]), {}
+    if types.is_nested(kind):
+        return _json(_leaf_texts(column.cast(_without_maps(kind))))
     texts = _leaf_texts(column)
-    if not types.is_nested(kind):
-        return texts, _out_of_range(texts)
-    return _json(texts)
+    return texts, _out_of_range(texts)
+
+
+def _to_parquet(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+    """The column of Arrow, as a text if not every reader of Parquet has its type.
+
+    Python's times have microseconds, and its dates end with the year 9999; few readers have decimals of 39 digits.
+    """
+    kind = column.type
+    if kind == pa.time64("ns") or (types.is_decimal(kind) and kind.precision > MAX_DECIMAL_DIGITS):
+        return _leaf_texts(column), {}
+    if types.is_date(kind):
+        days = column.cast(pa.date32()).cast(pa.int32())
+        is_date = pc.and_(pc.greater_equal(days, FIRST_DAY), pc.less_equal(days, LAST_DAY))
+        return column, _faults(pc.invert(is_date), _NO_DATE)
+    return column, {}
+
+
+def _without_maps(kind: pa.DataType) -> pa.DataType:
+    """A type with lists of key and value in place of maps, because JSON has no lists of pairs of two types."""
+    if types.is_map(kind):
+        key, value = kind.key_field, kind.item_field
+        pair = [key.with_type(_without_maps(key.type)), value.with_type(_without_maps(value.type))]
+        return pa.list_(pa.struct([pair[0].with_name("key"), pair[1].with_name("value")]))
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_without_maps(field.type)) for field in kind])
+    if types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_maps(kind.value_type)), kind.list_size)
+    if types.is_list(kind) or types.is_large_list(kind):
+        make = pa.list_ if types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_without_maps(kind.value_type)))
+    return kind
 
 
 def _json(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
@@ -116,6 +152,7 @@ def _json(column: pa.Array) -> tuple[pa.Array, dict[int, str]]:
 
 
 _TOO_FAR = "the time is too far away to be written as a text: use --output-format parquet"
+_NO_DATE = "few readers of Parquet have dates before the year 1 or beyond 9999: use --output-format csv or jsonl"
 _NOT_JSON = "JSON has no NaN and no infinity: use --output-format parquet"
 
 
@@ -132,13 +169,17 @@ def _is_finite(value: Any) -> bool:
 
 
 def _not_finite(column: pa.Array) -> dict[int, str]:
-    finite = pc.fill_null(pc.is_finite(column), True)
-    return {int(i): _NOT_JSON for i in np.flatnonzero(~finite.to_numpy(zero_copy_only=False))}
+    return _faults(pc.invert(pc.is_finite(column)), _NOT_JSON)
 
 
 def _out_of_range(texts: pa.Array) -> dict[int, str]:
-    bad = pc.fill_null(pc.starts_with(texts, OUT_OF_RANGE), False)
-    return {int(i): _TOO_FAR for i in np.flatnonzero(bad.to_numpy(zero_copy_only=False))}
+    return _faults(pc.starts_with(texts, OUT_OF_RANGE), _TOO_FAR)
+
+
+def _faults(bad: pa.Array, reason: str) -> dict[int, str]:
+    """The reason for each row that is bad; null is not."""
+    is_bad = pc.fill_null(bad, False)
+    return {int(i): reason for i in np.flatnonzero(is_bad.to_numpy(zero_copy_only=False))}
 
 
 def _leaf_texts(column: pa.Array) -> pa.Array:

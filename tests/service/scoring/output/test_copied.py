@@ -83,3 +83,11 @@ def test_type_without_a_form_is_refused() -> None:
     with pytest.raises(ScoringError, match=r"--keep x: a column month_day_nano_interval cannot be written"):
         check_writable(pa.schema([("x", pa.month_day_nano_interval())]), "parquet")
     check_writable(pa.schema([("x", pa.list_(pa.struct([("a", pa.decimal128(5, 2))])))]), "csv")
+
+
+@pytest.mark.parametrize("sink", ["csv", "jsonl"])
+def test_maps_are_lists_of_key_and_value(sink: Any) -> None:
+    kind = pa.map_(pa.string(), pa.timestamp("ns"))
+    texts, faults = to_output(pa.array([{"m": [("a", 1)]}, None], pa.struct([("m", kind)])), sink)
+    assert texts.to_pylist() == ['{"m":[{"key":"a","value":"1970-01-01 00:00:00.000000001"}]}', None]
+    assert faults == {}
