@@ -137,8 +137,8 @@ def _without_maps(kind: pa.DataType) -> pa.DataType:
     if types.is_fixed_size_list(kind):
         return pa.list_(kind.value_field.with_type(_without_maps(kind.value_type)), kind.list_size)
     if types.is_list(kind) or types.is_large_list(kind):
-        make = pa.list_ if types.is_list(kind) else pa.large_list
-        return make(kind.value_field.with_type(_without_maps(kind.value_type)))
+        list_of = pa.list_ if types.is_list(kind) else pa.large_list
+        return list_of(kind.value_field.with_type(_without_maps(kind.value_type)))
     return kind
 
 
