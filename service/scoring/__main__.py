@@ -88,6 +88,10 @@ def _request_field(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _character(text: str) -> str:
+    return "\t" if text in {"\\t", "tab"} else text
+
+
 def _share(text: str) -> float:
     try:
         share = float(text)
@@ -121,6 +125,15 @@ def _parser() -> argparse.ArgumentParser:
     repeated("--keep", metavar="COLUMN", help="a column to copy to every prediction; * for all")
     header_help = "CSV: the first line is data; the columns are named 0, 1, ..."
     add("--no-header", dest="header", action="store_false", help=header_help)
+    delimiter_help = "CSV: between fields; by default a comma, or a tab in .tsv, and what a line `sep=` says"
+    add("--delimiter", type=_character, metavar="CHAR", help=delimiter_help)
+    add("--quote", type=_character, metavar="CHAR", help="CSV: around fields; '' for none; by default \"")
+    escape_help = "CSV: before a quote inside of quotes; '' for none; by default, quotes are doubled"
+    add("--escape", type=_character, metavar="CHAR", help=escape_help)
+    encoding_help = "CSV, text, JSON Lines: by default UTF-8, or what a byte order mark says"
+    add("--encoding", metavar="NAME", help=encoding_help)
+    formulas_help = "CSV output: an apostrophe before texts that a spreadsheet would run as a formula"
+    add("--escape-formulas", action="store_true", help=formulas_help)
     set_help = "a field of every request, such as top_k=3"
     repeated("--set", dest="request", type=_request_field, metavar="NAME=VALUE", help=set_help)
     add("--shard-rows", type=int, metavar="N", help="rows per shard, the unit that is scored and committed")

@@ -6,6 +6,7 @@ whole shards of that job only.
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,8 @@ from service.manifest import Manifest
 from service.scoring.engines.engine import Cancellation, EngineContext, EngineResult
 from service.scoring.engines.local import run_local
 from service.scoring.input.files import InputFile
-from service.scoring.job import Job, ScoringError
+from service.scoring.input.passed_over import count_passed_over
+from service.scoring.job import LINE_FORMATS, Job, ScoringError
 from service.scoring.output.ledger import Ledger
 from service.scoring.output.summary import confidence_histogram, encode, summarize
 from service.scoring.plan import ReadError, Shard, plan
@@ -27,8 +29,6 @@ from service.scoring.watch.reporter import Reporter
 PREFETCHED_SHARDS = 2
 # How long a stopped job waits for the planner.
 PLANNER_JOIN_TIMEOUT_S = 1.0
-# Formats with lines that are planned but are no rows, such as blank ones.
-LINE_FORMATS = frozenset({"jsonl", "openai", "text", "ts"})
 
 
 def execute(
@@ -43,7 +43,8 @@ def execute(
     cancellation: Cancellation,
 ) -> Result:
     """Score every row that is not committed; the ledger belongs to the job."""
-    started, progress, planned = time.monotonic(), reporter.progress, _PlannedTotals()
+    started, progress = time.monotonic(), reporter.progress
+    planned = _PlannedTotals(passed_over=count_passed_over(job.inputs, files, output=job.output))
     pending = _pending_shards(job, files, ledger, progress, planned)
     context = EngineContext(progress=progress, message=reporter.message, cancellation=cancellation)
     with reporter, prefetch(pending, PREFETCHED_SHARDS, join_timeout_s=PLANNER_JOIN_TIMEOUT_S) as shards:
@@ -53,7 +54,7 @@ def execute(
     reached: dict[str, Any] = {"output": job.output, "sink": job.sink, "computed": progress.rows, "seconds": seconds}
     if failures or outcome.stopped:
         return Result(**reached, summary=None, failures=failures, dropped=outcome.dropped)
-    summary = summarize(job, manifest, len(files), ledger.records())
+    summary = summarize(job, manifest, len(files), ledger.records(), planned.passed_over)
     planned.check_complete(job, summary)
     timing = {"rows": progress.rows, "seconds": seconds, "rows_per_s": progress.rows / seconds}
     documents = {"summary.json": encode(summary), "timing.json": encode(timing)}
@@ -78,6 +79,7 @@ class _PlannedTotals:
     shards: int = 0
     rows: int = 0
     complete: bool = False
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def check_complete(self, job: Job, summary: Mapping[str, Any]) -> None:
         """Raise ScoringError unless the summary covers everything that was planned."""
@@ -99,6 +101,7 @@ def _pending_shards(
             planned.read_errors.append(str(item))
         elif not isinstance(item, Shard):
             ledger.check_planned(item)
+            planned.passed_over.update(item.passed_over)
         else:
             planned.shards, planned.rows = planned.shards + 1, planned.rows + item.span.rows
             is_committed = ledger.committed(item) is not None

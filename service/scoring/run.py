@@ -15,9 +15,10 @@ from service.engine.sessions.device import DeviceSetting, resolve_device
 from service.manifest import Manifest
 from service.scoring.engines.engine import Cancellation
 from service.scoring.execution import execute, finished_result
-from service.scoring.input.files import InputFile, list_files
-from service.scoring.input.tables import Inputs, input_paths
-from service.scoring.job import Format, Job, ScoringError, SinkFormat
+from service.scoring.input.arrow_table import Inputs, input_paths
+from service.scoring.input.files import InputFile
+from service.scoring.input.tables import list_inputs
+from service.scoring.job import Format, Job, ScoringError, SinkFormat, TextOptions
 from service.scoring.job_options import detect_batch, resolve_job
 from service.scoring.model import read_manifest, resolve_version
 from service.scoring.output.ledger import Ledger
@@ -46,6 +47,11 @@ def score(
     id_column: str | None = None,
     keep: Sequence[str] = (),
     header: bool = True,
+    delimiter: str | None = None,
+    quote: str | None = None,
+    escape: str | None = None,
+    encoding: str | None = None,
+    escape_formulas: bool = False,
     request: Mapping[str, Any] | None = None,
     shard_rows: int | None = None,
     limit: int | None = None,
@@ -83,6 +89,11 @@ def score(
                 id_column=id_column,
                 keep=tuple(keep),
                 header=header,
+                delimiter=delimiter,
+                quote=quote,
+                escape=escape,
+                encoding=encoding,
+                escape_formulas=escape_formulas,
                 request=dict(request or {}),
                 shard_rows=shard_rows,
                 limit=limit,
@@ -125,7 +136,9 @@ def _resolve(
             raise ScoringError(f"--{option} {number}: expected at least 1")
     name, version = resolve_version(model, root)
     manifest = read_manifest(root, name, version)
-    files = detect_batch(list_files(paths, output=output, input_format=input_format), input_format)
+    text_options = TextOptions(**{name: options[name] for name in TextOptions.model_fields})
+    listed = list_inputs(paths, output=output, input_format=input_format)
+    files = detect_batch(listed, input_format, text_options)
     job = resolve_job(
         manifest,
         files,

@@ -14,6 +14,7 @@ from service.scoring.input.rows import Rows, Source
 from service.scoring.job import Job
 from service.scoring.model import load_bundle
 from service.scoring.output.completions import completion_lines
+from service.scoring.output.copied import with_copied
 from service.scoring.output.join import join_predictions
 from service.scoring.output.ledger import Ledger, Record, sha256_of
 from service.scoring.output.rejects import RejectFile
@@ -74,7 +75,7 @@ def score_shard(context: Context, shard: Shard, progress: Callable[[int, int], N
 
 def _score(context: Context, shard: Shard, progress: Callable[[int, int], None]) -> Record:
     job, ledger = context.job, context.ledger
-    sink = Sink(ledger.work_path(shard, job.sink), job.sink)
+    sink = Sink(ledger.work_path(shard, job.sink), job.sink, escape_formulas=job.escape_formulas)
     rejects = RejectFile(ledger.work_path(shard, "rejects"), job, shard)
     # Integers, so that their sums over shards do not depend on the order of shards.
     num_scored, labels, confidence = 0, np.zeros(context.num_labels, np.int64), np.zeros(CONFIDENCE_BINS, np.int64)
@@ -110,7 +111,8 @@ def _read_rows(context: Context, shard: Shard) -> Iterator[Rows]:
     """Read the rows of a shard. Raises ReadError if the file cannot be read, ChangedError if it is not as planned."""
     try:
         for rows in context.source(shard.file).read(shard.span):
-            yield rows.numbered_below(shard.span.first_row + shard.span.rows)
+            within = rows.numbered_below(shard.span.first_row + shard.span.rows)
+            yield with_copied(context.job, shard.file, within)
         _check_unchanged(shard)
     except ChangedError:
         context.close_source()

@@ -35,7 +35,9 @@ FORMATS: dict[Format, tuple[str, ...]] = {
 }
 SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
 # Images in formats that the model does not read are listed too, so that they are rejected with a reason.
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".avif"}
+)
 COMPRESSIONS = {
     ".gz": "gzip",
     ".tgz": "gzip",
@@ -54,6 +56,7 @@ class InputFile:
     """One file, or one folder of images.
 
     `name`: the path relative to what `--input` named, as in the output. `fingerprint` changes when the file is written.
+    `table` names the table and its version (`FOLDER?version=N`) that the file holds rows of; empty if there is none.
     """
 
     uri: str
@@ -62,10 +65,11 @@ class InputFile:
     size: int
     fingerprint: str
     partitions: dict[str, str] = field(default_factory=dict)
+    table: str = ""
 
     @property
     def compression(self) -> str | None:
-        if self.format in {"images", "parquet", "arrow", "orc"}:
+        if self.format in {"images", "parquet", "arrow", "orc", "delta", "iceberg"}:
             return None
         return COMPRESSIONS.get(PurePosixPath(self.uri).suffix.lower())
 

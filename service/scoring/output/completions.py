@@ -13,8 +13,9 @@ from service.scoring.input.files import InputFile
 from service.scoring.input.rows import Rows
 from service.scoring.job import Job, digest
 from service.scoring.output.join import row_ids
-from service.scoring.output.sinks import JSON_TEXT, to_json
+from service.scoring.output.sinks import to_json
 from service.scoring.scorers.scorer import ScoredRows
+from service.scoring.sources.lines import JSON_TEXT
 
 TEXT = pa.string()
 JSON_FIELDS = [pa.field(name, TEXT, metadata=JSON_TEXT) for name in ("custom_id", "response")]

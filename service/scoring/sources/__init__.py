@@ -9,6 +9,7 @@ from service.scoring.sources.images import FolderSource, TarSource
 from service.scoring.sources.lines import JsonSource, TextSource
 from service.scoring.sources.openai import OpenAiSource
 from service.scoring.sources.parquet import ParquetSource
+from service.scoring.sources.tables import DeltaSource, IcebergSource
 from service.scoring.sources.ts import TsSource
 from service.scoring.sources.webdataset import WebDatasetSource
 
@@ -27,4 +28,6 @@ SOURCES: dict[Format, type[Source]] = {
     "arrow": ArrowSource,
     "orc": OrcSource,
     "ts": TsSource,
+    "delta": DeltaSource,
+    "iceberg": IcebergSource,
 }

@@ -14,7 +14,8 @@ from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile, file_system
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
-from service.scoring.job import ScoringError
+from service.scoring.job import TextOptions
+from service.scoring.sources.parquet import unique_names, valid_rows
 
 FILE_MAGIC = b"ARROW1"
 
@@ -25,14 +26,13 @@ class BatchSource:
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._file, self._spec = file, spec
         self._number, self._batch = -1, None  # the batch that was read last
-        self._schema: pa.Schema = self._open()
-        _check_names(file, self._schema)
+        self._schema: pa.Schema = unique_names(file, self._open())
 
     @classmethod
-    def columns(cls, file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG003
+    def schema(cls, file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG003
         source = cls(file, ReadSpec(columns=()))
         try:
-            return tuple(source._schema.names)
+            return source._schema
         finally:
             source.close()
 
@@ -70,8 +70,7 @@ class BatchSource:
             step = max(1, min(CHUNK_ROWS, CHUNK_BYTES * part.num_rows // max(part.nbytes, 1)))
             for begin in range(0, part.num_rows, step):
                 chunk = part.slice(begin, step)
-                columns = dict(zip(chunk.schema.names, chunk.columns, strict=True))
-                yield Rows(numbers=range(number, number + chunk.num_rows), columns=columns)
+                yield valid_rows(range(number, number + chunk.num_rows), chunk)
                 number, left = number + chunk.num_rows, left - chunk.num_rows
         if left:
             raise EOFError(f"ends {left} rows too early")
@@ -145,12 +144,6 @@ class OrcSource(BatchSource):
     def close(self) -> None:
         super().close()
         self._raw.close()
-
-
-def _check_names(file: InputFile, schema: pa.Schema) -> None:
-    repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
-    if repeated:
-        raise ScoringError(f"{file.name}: the schema names {', '.join(map(repr, repeated))} more than once")
 
 
 def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:

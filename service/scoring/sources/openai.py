@@ -8,11 +8,13 @@ from contextlib import closing
 from typing import Any
 
 import orjson
+import pyarrow as pa
 from xxhash import xxh3_128_digest
 
 from service.scoring.input.files import InputFile
-from service.scoring.job import ScoringError
-from service.scoring.sources.lines import BOM, JsonSource
+from service.scoring.job import ScoringError, TextOptions
+from service.scoring.sources.encoding import BOM, text_encoding
+from service.scoring.sources.lines import JsonSource, json_schema
 from service.scoring.sources.stream import Stream, blocks
 from service.tasks.openai.routes import CHAT_ROUTE, COMPLETION_ROUTE
 
@@ -22,8 +24,8 @@ ROUTES = (COMPLETION_ROUTE, CHAT_ROUTE)
 
 class OpenAiSource(JsonSource):
     @staticmethod
-    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
-        return COLUMNS
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
+        return json_schema(COLUMNS)
 
     def _parse(self, line: bytes) -> tuple[Any, str | None]:
         content, fault = super()._parse(line)
@@ -31,16 +33,16 @@ class OpenAiSource(JsonSource):
 
 
 def is_batch(columns: Iterable[str]) -> bool:
-    """Whether the keys of the first line of a JSON Lines file are those of a batch."""
+    """Whether the keys of the first lines of a JSON Lines file are those of a batch."""
     return set(COLUMNS) <= set(columns)
 
 
-def check_custom_ids(files: Iterable[InputFile]) -> None:
+def check_custom_ids(files: Iterable[InputFile], text_options: TextOptions) -> None:
     """Read a whole batch. Raises ScoringError that names the lines of a `custom_id` that is given twice."""
     seen: dict[bytes, tuple[str, int]] = {}
     for file in files:
         number = 0
-        with closing(Stream(file)) as stream:
+        with closing(Stream(file, text_encoding(file, text_options))) as stream:
             for block in blocks(stream):
                 lines = block.content.removeprefix(BOM).removesuffix(b"\n").split(b"\n") if block.content else [b""]
                 for line in lines:

@@ -7,10 +7,13 @@ number. Series may differ in length; one with a missing value (`?` or NaN) is on
 from contextlib import closing
 from typing import Any
 
+import pyarrow as pa
+
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import ReadSpec
-from service.scoring.job import ScoringError
-from service.scoring.sources.lines import BOM, TextSource
+from service.scoring.job import ScoringError, TextOptions
+from service.scoring.sources.encoding import BOM, text_encoding
+from service.scoring.sources.lines import TextSource
 from service.scoring.sources.stream import Stream, blocks
 
 MAX_HEADER_LINES = 10_000
@@ -19,11 +22,12 @@ MAX_HEADER_LINES = 10_000
 class TsSource(TextSource):
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         super().__init__(file, spec)
-        self._has_labels = _has_labels(file)
+        self._has_labels = _has_labels(file, spec.text_options)
 
     @staticmethod
-    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
-        return ("sequence", "label") if _has_labels(file) else ("sequence",)
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:
+        label = [("label", pa.string())] if _has_labels(file, text_options) else []
+        return pa.schema([("sequence", pa.list_(pa.list_(pa.float64()))), *label])
 
     def _is_row(self, line: bytes) -> bool:
         return bool(line.strip()) and not line.lstrip().startswith((b"@", b"#", b"%"))
@@ -50,10 +54,10 @@ class TsSource(TextSource):
         return {name: [value and value[name] for value in values] for name in self._spec.columns}
 
 
-def _has_labels(file: InputFile) -> bool:
+def _has_labels(file: InputFile, text_options: TextOptions) -> bool:
     """Whether series have class labels. Raises ScoringError for a header without data, or with time stamps."""
     has_labels = False
-    with closing(Stream(file)) as stream:
+    with closing(Stream(file, text_encoding(file, text_options))) as stream:
         lines = (line for block in blocks(stream) for line in block.content.removeprefix(BOM).split(b"\n"))
         for _, line in zip(range(MAX_HEADER_LINES), lines, strict=False):
             words = line.decode("utf-8", "replace").lower().split()

@@ -176,7 +176,7 @@ def test_truncated_gzip_is_reported_and_the_repaired_job_resumes(score: Score, t
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
 
 
-@pytest.mark.parametrize("failing", range(3, 12))
+@pytest.mark.parametrize("failing", range(4, 16))
 def test_read_error_is_reported_leaves_nothing_partial_and_the_job_resumes(
     failing: int, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,3 +87,10 @@ def test_a_broken_idx_file_is_refused(content: bytes, read: Read, tmp_path: Path
     (tmp_path / "a.idx").write_bytes(content)
     with pytest.raises(ScoringError, match="not a idx file"):
         read(tmp_path / "a.idx")
+
+
+@pytest.mark.parametrize("kind", [">f4", ">i8", "<f2"])
+def test_arrays_of_any_byte_order_are_read(kind: str, read: Read, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(6).reshape(3, 2).astype(kind))
+    found = [values["array"].tolist() for _, values, _ in read(tmp_path / "a.npy", 2)]
+    assert found == [[0, 1], [2, 3], [4, 5]]

@@ -112,5 +112,5 @@ def test_a_file_of_another_format_is_an_error(name: str, content: bytes, read: R
 
 def test_a_name_given_twice_is_refused(read: Read, tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
-    with pytest.raises(ScoringError, match="'a' more than once"):
+    with pytest.raises(ScoringError, match="more than one column 'a'"):
         read(write(tmp_path / "a.arrow", table))
