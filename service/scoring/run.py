@@ -4,7 +4,6 @@ Invariant: when `score` returns without failures, the output holds every row of 
 then it holds whole shards of that job only, and calling `score` again resumes the job.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,11 +21,12 @@ from service.scoring.input.tables import list_inputs
 from service.scoring.job import Format, Job, ScoringError, SinkFormat
 from service.scoring.job_options import resolve_job
 from service.scoring.model import read_manifest, resolve_version
-from service.scoring.output.ledger import Ledger
+from service.scoring.output.ledger import Ledger, open_folder
 from service.scoring.output.summary import confidence_histogram, encode, summarize
 from service.scoring.plan import ReadError, Shard, format_error, plan
 from service.scoring.prefetch import prefetch
 from service.scoring.progress import ProgressBar
+from service.scoring.storage.location import exact_location, parse_location
 
 # Few, so that a worker finds the bytes of a shard still in the cache after the planner has hashed them.
 PREFETCHED_SHARDS = 2
@@ -71,26 +71,30 @@ def score(
     request: Mapping[str, Any] | None = None,
     shard_rows: int | None = None,
     limit: int | None = None,
+    verify: bool = False,
     progress: bool = False,
 ) -> Result:
     """Score the rows of some files with the model NAME or NAME@VERSION and write the predictions to a folder.
 
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
+    `verify` compares the files of a job that was run before by their hashes, not only by their sizes.
     Raises ScoringError if the job cannot start or the folder holds another job.
     """
     started = time.monotonic()
     for option, number in (("workers", workers), ("shard-rows", shard_rows)):
         if number is not None and number < 1:
             raise ScoringError(f"--{option} {number}: expected at least 1")
+    place = parse_location(str(output), option="--output")
+    open_folder(place).close()
     name, version = resolve_version(model, Path(bundles))
     manifest = read_manifest(Path(bundles), name, version)
-    files = list_inputs([str(path) for path in inputs], output=Path(output), input_format=input_format)
+    files = list_inputs([str(path) for path in inputs], output=output, input_format=input_format)
     job = resolve_job(
         manifest,
         files,
         bundles=Path(bundles).absolute(),
         inputs=tuple(str(path) for path in inputs),
-        output=Path(output).absolute(),
+        output=place.uri,
         sink=output_format,
         columns=dict(columns or {}),
         id_column=id_column,
@@ -105,16 +109,16 @@ def score(
         shard_rows=shard_rows,
         limit=limit,
         device=resolve_device(device),
+        verify=verify,
     )
     try:
-        with closing(Ledger(job.output)) as ledger:
+        with closing(Ledger(job.output, verify=verify)) as ledger:
             ledger.open_job(job, [file.name for file in files])
             fingerprints = {file.name: file.fingerprint for file in files}
             if ledger.is_finished(fingerprints):
-                summary = json.loads((job.output / "summary.json").read_bytes())
-                return Result(summary=summary, failures=(), computed=0, seconds=time.monotonic() - started)
+                return Result(summary=ledger.summary(), failures=(), computed=0, seconds=time.monotonic() - started)
             ledger.resume()
-            passed_over = count_passed_over(job.inputs, files, output=job.output)
+            passed_over = count_passed_over(job.inputs, files, output=Path(place.path))
             planned = _PlannedTotals(passed_over=passed_over)
             with closing(ProgressBar(f"{name} {version}", visible=progress)) as bar:
                 pending = _pending_shards(job, files, ledger, bar, planned)
@@ -130,7 +134,7 @@ def score(
             ledger.finish({**documents, "confidence.png": confidence_histogram(summary)}, fingerprints)
             return Result(summary=summary, failures=(), computed=bar.rows, seconds=seconds)
     except OSError as error:
-        raise ScoringError(f"--output {job.output}: {format_error(error)}") from error
+        raise ScoringError(f"--output {place}: {format_error(error)}") from error
 
 
 @dataclass(kw_only=True)
@@ -150,8 +154,9 @@ class _PlannedTotals:
         rows_match = fewest_rows <= summary["rows"] <= self.rows
         if not (self.complete and rows_match and summary["shards"] == self.shards):
             raise ScoringError(
-                f"the job is not done: {job.output} holds {summary['shards']} of {self.shards} planned shards and "
-                f"{summary['rows']} of {self.rows} planned rows{'' if self.complete else '; the plan is incomplete'}"
+                f"the job is not done: {exact_location(job.output)} holds {summary['shards']} of {self.shards} planned "
+                f"shards and {summary['rows']} of {self.rows} planned rows"
+                f"{'' if self.complete else '; the plan is incomplete'}"
             )
 
 
