@@ -82,8 +82,13 @@ class ObjectServer:
 
     def tree(self, prefix: str) -> dict[str, bytes]:
         """The content of every object below a prefix but timing.json."""
-        names = [key.removeprefix(f"{prefix}/") for key in self.keys() if key.startswith(f"{prefix}/")]
-        return {name: self.read(f"{prefix}/{name}") for name in names if name != "timing.json"}
+        files = {}
+        for name in [key.removeprefix(f"{prefix}/") for key in self.list_keys() if key.startswith(f"{prefix}/")]:
+            # A process may delete its claim meanwhile.
+            with contextlib.suppress(self.client.exceptions.NoSuchKey):
+                files[name] = self.read(f"{prefix}/{name}")
+        files.pop("timing.json", None)
+        return files
 
     def read(self, key: str) -> bytes:
         content: bytes = self.client.get_object(Bucket="data", Key=key)["Body"].read()
@@ -93,12 +98,12 @@ class ObjectServer:
         for key in keys:
             self.client.delete_object(Bucket="data", Key=key)
 
-    def keys(self) -> list[str]:
+    def list_keys(self) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket="data")
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
     def empty(self) -> None:
-        self.delete(*self.keys())
+        self.delete(*self.list_keys())
 
     def faults(self, query: str = "") -> None:
         request = urllib.request.Request(f"{self.endpoint}/__faults?{query}", method="POST", data=b"")

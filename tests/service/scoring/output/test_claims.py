@@ -50,9 +50,9 @@ def test_a_claim_is_exclusive_until_it_is_released(claimant: Make, server: Objec
     first.release("a")
     assert second.try_claim("a")
     first.release("a")
-    assert server.keys() == ["claims/a.json", "claims/b.json"]
+    assert server.list_keys() == ["claims/a.json", "claims/b.json"]
     second.close()
-    assert server.keys() == []
+    assert server.list_keys() == []
 
 
 def test_one_of_many_gets_a_claim(claimant: Make) -> None:

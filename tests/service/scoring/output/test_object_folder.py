@@ -24,12 +24,12 @@ def test_a_store_without_conditional_writes_is_refused(server: ObjectServer) -> 
     server.faults("conditions=ignored")
     with pytest.raises(ScoringError, match=r"^--output s3://data/out: the store ignores the conditions of writes"):
         folder_at(server).prepare()
-    assert server.keys() == []
+    assert server.list_keys() == []
 
 
 def test_preparing_leaves_no_probe(server: ObjectServer) -> None:
     folder_at(server).prepare()
-    assert server.keys() == []
+    assert server.list_keys() == []
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -47,7 +47,7 @@ def test_a_whole_bucket_can_be_the_output(server: ObjectServer) -> None:
     folder = folder_at(server, "")
     folder.prepare()
     folder.write("predictions/a", b"1")
-    assert server.keys() == ["predictions/a"]
+    assert server.list_keys() == ["predictions/a"]
     assert folder.sizes() == folder.sizes("predictions/") == {"predictions/a": 1}
 
 
@@ -81,7 +81,7 @@ def test_a_failed_upload_is_removed(server: ObjectServer, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="s3://data/out/predictions/a: "):
         folder.publish({"predictions/a": written})
     server.faults()
-    assert server.keys() == []
+    assert server.list_keys() == []
     assert server.client.list_multipart_uploads(Bucket="data").get("Uploads", []) == []
 
 
