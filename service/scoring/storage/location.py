@@ -137,10 +137,12 @@ def parse_location(text: str, *, option: str) -> Location:
 
 
 def exact_location(uri: str) -> Location:
-    """The place whose `uri` this is."""
+    """The place whose `uri` this is; a URI that a user wrote without options will do as well."""
     match = SCHEME.match(uri)
     if match is None:
         return _local(uri)
+    if "?" not in uri:
+        return parse_location(uri, option="--input")
     rest, _, query = uri[match.end() :].rpartition("?")
     root, _, path = rest.partition("/")
     options = tuple(parse_qsl(query, keep_blank_values=True))

@@ -96,6 +96,21 @@ def test_an_object_that_changes_between_plan_and_shard_is_named(
     assert any("a.txt" in failure and "changed" in failure for failure in result.failures)
 
 
+def test_two_coordinators_share_an_output_and_score_no_row_twice(
+    served_bundles: Path, score: Score, server: ObjectServer
+) -> None:
+    server.put("in/a.txt", "".join(f"{text}\n" for text in texts(640)).encode())
+    score("text-classifier", server.uri("in"), server.uri("here"))
+    command = [sys.executable, "-m", "service.scoring", "--model", NAMES["text-classifier"], "--device", "cpu"]
+    command += ["--bundles", str(served_bundles), "--workers", "1", "--shard-rows", "16", "--json"]
+    command += ["--input", server.uri("in"), "--output", server.uri("out")]
+    jobs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    results = [json.loads(job.communicate(timeout=240)[0]) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0]
+    assert sum(result["computed"] for result in results) == 640
+    assert server.tree("out") == server.tree("here")
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [

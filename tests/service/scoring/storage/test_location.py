@@ -102,6 +102,11 @@ def test_a_uri_is_exact(path: str, options: dict[str, str]) -> None:
     assert exact_location(location.uri) == location
 
 
+@pytest.mark.parametrize("text", ["/data/a b", "file:///data/a%20b", "s3://b/a b"])
+def test_a_text_without_options_is_exact_too(text: str) -> None:
+    assert exact_location(text) == parse(text)
+
+
 def test_a_place_holds_what_lies_in_it() -> None:
     assert parse("s3://b/out").holds(parse("s3://b/out/x"))
     assert parse("s3://b/out").holds(parse("s3://b/out"))
