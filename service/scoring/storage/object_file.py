@@ -4,6 +4,7 @@ Blocks are aligned, and the last ones stay in memory, so reading several columns
 fetch a byte twice. Invariant: all bytes of an open file are of one version; a changed object is an error.
 """
 
+import contextlib
 import io
 from collections import OrderedDict
 from typing import Any, cast
@@ -119,11 +120,12 @@ class ObjectFileSystem(pafs.FileSystemHandler):
         return files + [pafs.FileInfo(path, pafs.FileType.Directory) for path in listed["common_prefixes"]]
 
     def _info(self, path: str) -> pafs.FileInfo:
-        try:
-            with store_errors(str(self._location.with_path(path))):
-                return pafs.FileInfo(path, pafs.FileType.File, size=open_store(self._location).head(path)["size"])
-        except FileNotFoundError:
-            return pafs.FileInfo(path, pafs.FileType.NotFound)
+        store = open_store(self._location)
+        with store_errors(str(self._location.with_path(path))):
+            with contextlib.suppress(FileNotFoundError):
+                return pafs.FileInfo(path, pafs.FileType.File, size=store.head(path)["size"])
+            is_folder = any(store.list(path, chunk_size=1))
+        return pafs.FileInfo(path, pafs.FileType.Directory if is_folder else pafs.FileType.NotFound)
 
     def _read_only(self, *_: object, **__: object) -> Any:
         raise NotImplementedError(f"{self._location}: this file system is for reading")

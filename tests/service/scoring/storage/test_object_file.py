@@ -76,7 +76,8 @@ def test_pyarrow_reads_columns_through_it(server: ObjectServer, monkeypatch: pyt
         batches = list(file.iter_batches(batch_size=700, use_threads=False))
     assert pa.Table.from_batches(batches) == table
     assert [info.path for info in system.get_file_info(pafs.FileSelector("in"))] == ["in/t.parquet"]
-    assert system.get_file_info("none").type == pafs.FileType.NotFound
+    types = [info.type for info in system.get_file_info(["in", "in/t.parquet", "none", "in/t"])]
+    assert types == [pafs.FileType.Directory, pafs.FileType.File, pafs.FileType.NotFound, pafs.FileType.NotFound]
     assert system == pafs.PyFileSystem(ObjectFileSystem(location))
     with pytest.raises(NotImplementedError, match="for reading"):
         system.delete_file("in/t.parquet")
