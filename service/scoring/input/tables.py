@@ -94,10 +94,11 @@ def replace_tables(inputs: Sequence[str], files: Iterable[InputFile]) -> Iterato
         if root is None:
             yield file
         elif not any(root == folder or root.startswith(folder.rstrip("/") + "/") for folder in folders):
-            raise ScoringError(f"--input {file.uri}: belongs to the table {root}, pass that folder as --input")
+            place = exact_location(file.uri)
+            raise ScoringError(f"--input {place}: belongs to the table {root}, pass that folder as --input")
         elif root not in seen:
             seen.add(root)
-            name = PurePosixPath(file.uri).relative_to(root).as_posix()
+            name = PurePosixPath(str(exact_location(file.uri))).relative_to(root).as_posix()
             prefix = file.name.removesuffix(name).rstrip("/") or PurePosixPath(root).name
             yield from _files_of(root, None, prefix) or ()
 
@@ -218,4 +219,5 @@ def _with_fingerprint(file: InputFile) -> InputFile:
     try:
         return replace(file, fingerprint=current_fingerprint(file))
     except OSError as error:
-        raise ScoringError(f"--input {file.uri}: a data file of the table is not there: {error.strerror}") from error
+        place = exact_location(file.uri)
+        raise ScoringError(f"--input {place}: a data file of the table is not there: {error.strerror}") from error

@@ -16,7 +16,7 @@ from typing import IO, cast
 import pyarrow as pa
 from xxhash import xxh3_128
 
-from service.scoring.input.files import InputFile, is_image_name, list_images, read_image
+from service.scoring.input.files import InputFile, list_images, read_image
 from service.scoring.input.passed_over import other_kind
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import TextOptions
