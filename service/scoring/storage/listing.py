@@ -1,5 +1,6 @@
 """Finds the files that a path, folder, pattern or URI names, with the same meaning in every kind of store."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from glob import escape
@@ -32,9 +33,13 @@ def open_tree(location: Location) -> Tree:
         case "file":
             return LocalTree()
         case "hdfs":
-            return HadoopTree(location)
+            return _open_hadoop(location)
         case _:
             return ObjectTree(location)
+
+
+# A connection to a cluster takes seconds.
+_open_hadoop = functools.lru_cache(maxsize=8)(HadoopTree)
 
 
 def list_input(text: str, *, excluded: Location | None) -> Listing:
