@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import pyarrow.fs as pafs
 
 from service.scoring.job import Format, ScoringError
-from service.scoring.storage.listing import Listing, list_input, open_tree
+from service.scoring.storage.listing import Listing, input_error, list_input, open_tree
 from service.scoring.storage.location import exact_location, parse_location
 from service.scoring.storage.pattern import Pattern, is_hidden
 
@@ -76,7 +76,7 @@ def list_files(inputs: Sequence[str], *, output: str | Path, input_format: Forma
                     raise ScoringError(f"--input {text}: the images of {listing.folder} are named by two inputs")
                 files[file.uri] = file
         except OSError as error:
-            raise ScoringError(f"--input {listing.folder}: {error.strerror or error}") from error
+            raise input_error(listing.folder, error) from error
     formats = {file.format: file for file in files.values()}
     if len(formats) > 1:
         examples = ", ".join(f"{name} ({formats[name].name})" for name in sorted(formats))

@@ -53,10 +53,15 @@ def list_input(text: str, *, excluded: Location | None) -> Listing:
         if listing is None and location.kind != "file" and unquote(location.path) != location.path:
             listing = _list(location.with_path(unquote(location.path)), excluded)
     except OSError as error:
-        raise ScoringError(f"--input {location}: {error.strerror or error}") from error
+        raise input_error(location, error) from error
     if listing is None and location.kind == "http":
         raise ScoringError(f"--input {location}: there is no such file, and HTTP has no folders")
     return listing or Listing(folder=location, files=iter(()))
+
+
+def input_error(location: Location, error: OSError) -> ScoringError:
+    """An error of reading a place, which the error of a store names already."""
+    return ScoringError(f"--input {location}: {error.strerror}" if error.strerror else f"--input {error}")
 
 
 def _list(location: Location, excluded: Location | None) -> Listing | None:

@@ -16,6 +16,8 @@ from service.scoring.storage.location import Location
 
 # Variables that a store reads.
 PREFIXES = ("AWS_", "GOOGLE_", "AZURE_")
+# Where a machine of a cloud asks for its identity, which is the last resort.
+METADATA_ADDRESS = "169.254.169.254"
 MAX_RETRIES = 8
 RETRY_TIMEOUT = timedelta(seconds=60)
 FIRST_BACKOFF, MAX_BACKOFF = timedelta(milliseconds=100), timedelta(seconds=5)
@@ -97,4 +99,6 @@ def _one_line(error: Exception) -> str:
     text = str(error).strip()
     answer = re.search(r"<Code>([^<]+)</Code>\s*<Message>([^<]+)</Message>", text)
     line = f"{answer[2]} ({answer[1]})" if answer else text.partition("\n")[0]
+    if METADATA_ADDRESS in line:
+        return f"no credentials: set them in the environment, or give the option anonymous=true ({line})"
     return re.sub(r"((?:sig|[Ss]ignature|X-Amz-[A-Za-z-]+)=)[^&\s\"]+", r"\1***", line)

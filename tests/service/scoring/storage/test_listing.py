@@ -138,7 +138,7 @@ def test_a_remote_input_without_files_is_an_error(path: str, message: str, serve
 
 
 def test_a_bucket_that_is_not_there_is_reported(server: ObjectServer) -> None:
-    with pytest.raises(ScoringError, match=r"--input s3://nosuch/x: .*bucket does not exist \(NoSuchBucket\)"):
+    with pytest.raises(ScoringError, match=r"^--input s3://nosuch/x: [^:]*bucket does not exist \(NoSuchBucket\)"):
         list_files([server.uri("x", bucket="nosuch")], output=Path("/nowhere"), input_format=None)
 
 

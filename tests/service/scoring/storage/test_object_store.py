@@ -55,6 +55,11 @@ def test_what_the_store_answered_is_the_message() -> None:
         raise GenericError("GET http://h/x?sig=secret&a=1\nDebug: secret")
 
 
+def test_missing_credentials_are_named() -> None:
+    with pytest.raises(OSError, match=r"^p: no credentials: set them in the environment"), store_errors("p"):
+        raise ValueError("Error performing PUT http://169.254.169.254/latest")
+
+
 def test_options_of_each_kind_open_a_store() -> None:
     def config(text: str) -> dict[str, str]:
         return dict(open_store(parse_location(text, option="--input")).config)
