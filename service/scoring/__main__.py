@@ -19,6 +19,7 @@ from service.errors import BundleError, DeviceError
 from service.scoring.job import Format, ScoringError, SinkFormat
 from service.scoring.result import Result
 from service.scoring.run import GRACE_S, score
+from service.scoring.storage.location import parse_location
 from service.scoring.watch import status
 from service.scoring.watch.reporter import Display
 
@@ -69,8 +70,10 @@ def _report_failures(failures: list[str], *, as_json: bool, computed: int = 0) -
 def _result_line(result: Result, summary: Mapping[str, Any], output: str) -> str:
     rate = result.computed / max(result.seconds, 1e-9)
     done = f"{result.computed:,} rows in {result.seconds:.1f} s ({rate:,.0f}/s)" if result.computed else "nothing to do"
+    # Options of a URI may be credentials.
+    place = str(parse_location(output, option="--output")) if "://" in output else output
     counts = f"{summary['scored']:,} scored, {summary['rejected']:,} rejected"
-    return f"{output}: {done}; {counts} by {summary['model']} {summary['version']}"
+    return f"{place}: {done}; {counts} by {summary['model']} {summary['version']}"
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -107,9 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service.scoring", description="Score files, each row once.")
     add = parser.add_argument
     add("--model", required=True, metavar="NAME[@VERSION]")
-    input_help = "files, folders, globs or URIs (s3://, gs://, hdfs://)"
+    input_help = "files, folders, globs or URIs (s3://, gs://, az://, hdfs://, https://)"
     add("--input", dest="inputs", required=True, nargs="+", metavar="PATH", help=input_help)
-    add("--output", required=True, metavar="DIR", help="a folder for this job alone; the same command resumes the job")
+    output_help = "a folder or URI for this job alone; the same command resumes the job"
+    add("--output", required=True, metavar="DIR", help=output_help)
     add("--bundles", default=os.environ.get("EKIBEN_BUNDLES", "bundles"), metavar="DIR")
     add("--engine", choices=("local", "ray"), default="local")
     add("--workers", type=int, metavar="N", help="processes; by default one per core or GPU")
@@ -138,6 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     repeated("--set", dest="request", type=_request_field, metavar="NAME=VALUE", help=set_help)
     add("--shard-rows", type=int, metavar="N", help="rows per shard, the unit that is scored and committed")
     add("--limit", type=int, metavar="N", help="score only the first N rows")
+    verify_help = "compare the files of a finished job by their hashes, not only by their sizes"
+    add("--verify", action="store_true", help=verify_help)
     rejects_help = "exit code 3 if more than this share of rows is rejected (0)"
     add("--max-rejects", type=_share, default=0.0, metavar="SHARE", help=rejects_help)
     grace_help = "after SIGTERM, time for the shards in progress"

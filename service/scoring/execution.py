@@ -4,7 +4,6 @@ Invariant: a result without failures covers every row of the input, scored or re
 whole shards of that job only.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from service.scoring.plan import ReadError, Shard, plan
 from service.scoring.prefetch import prefetch
 from service.scoring.progress import Progress
 from service.scoring.result import Result
+from service.scoring.storage.location import exact_location
 from service.scoring.watch.reporter import Reporter
 
 # Few, so that a worker finds the bytes of a shard still in the cache after the planner has hashed them.
@@ -44,14 +44,14 @@ def execute(
 ) -> Result:
     """Score every row that is not committed; the ledger belongs to the job."""
     started, progress = time.monotonic(), reporter.progress
-    planned = _PlannedTotals(passed_over=count_passed_over(job.inputs, files, output=job.output))
+    planned = _PlannedTotals(passed_over=count_passed_over(job.inputs, files, output=exact_location(job.output)))
     pending = _pending_shards(job, files, ledger, progress, planned)
     context = EngineContext(progress=progress, message=reporter.message, cancellation=cancellation)
     with reporter, prefetch(pending, PREFETCHED_SHARDS, join_timeout_s=PLANNER_JOIN_TIMEOUT_S) as shards:
         outcome = ENGINES[engine](job, shards, workers=workers, context=context)
     seconds = time.monotonic() - started
     failures = (*planned.read_errors, *outcome.failures)
-    reached: dict[str, Any] = {"output": job.output, "sink": job.sink, "computed": progress.rows, "seconds": seconds}
+    reached: dict[str, Any] = {"uri": job.output, "sink": job.sink, "computed": progress.rows, "seconds": seconds}
     if failures or outcome.stopped:
         return Result(**reached, summary=None, failures=failures, dropped=outcome.dropped)
     summary = summarize(job, manifest, len(files), ledger.records(), planned.passed_over)
@@ -67,8 +67,7 @@ def finished_result(job: Job, files: Sequence[InputFile], ledger: Ledger) -> Res
     """Return the result of a job that was finished before with this input, or None."""
     if not ledger.is_finished({file.name: file.fingerprint for file in files}):
         return None
-    summary = json.loads((job.output / "summary.json").read_bytes())
-    return Result(output=job.output, sink=job.sink, summary=summary)
+    return Result(uri=job.output, sink=job.sink, summary=ledger.summary())
 
 
 @dataclass(kw_only=True)
@@ -87,8 +86,9 @@ class _PlannedTotals:
         rows_match = fewest_rows <= summary["rows"] <= self.rows
         if not (self.complete and rows_match and summary["shards"] == self.shards):
             raise ScoringError(
-                f"the job is not done: {job.output} holds {summary['shards']} of {self.shards} planned shards and "
-                f"{summary['rows']} of {self.rows} planned rows{'' if self.complete else '; the plan is incomplete'}"
+                f"the job is not done: {exact_location(job.output)} holds {summary['shards']} of {self.shards} planned "
+                f"shards and {summary['rows']} of {self.rows} planned rows"
+                f"{'' if self.complete else '; the plan is incomplete'}"
             )
 
 

@@ -7,11 +7,11 @@ import base64
 import functools
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import onnxruntime
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.engine.sessions.device import Device
 
@@ -56,7 +56,8 @@ class Job(BaseModel):
     output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column
     names; with `delimiter`, `quote`, `escape` and `encoding` it makes `text_options`. `escape_formulas` puts an
     apostrophe before texts of a CSV output that a spreadsheet would run. `request` holds the fields of the task's
-    request that apply to every row, such as top_k or max_tokens.
+    request that apply to every row, such as top_k or max_tokens. `output` is the URI of a location with its options, or
+    an absolute path. `verify`: files of the output are compared by hash.
 
     `copied_schema` is the schema of the id and the copied columns, for all files alike (`encode_schema`). `unreadable`
     says why the columns of a file could not be read; a run leaves such a file out.
@@ -68,7 +69,7 @@ class Job(BaseModel):
     version: str = Field(pattern="^[0-9a-f]{12}$")
     bundles: Path
     inputs: tuple[str, ...]
-    output: Path
+    output: Annotated[str, BeforeValidator(str)]
     input_format: Format
     sink: SinkFormat
     columns: dict[str, str]
@@ -86,6 +87,7 @@ class Job(BaseModel):
     shard_rows: int = Field(ge=1)
     limit: int | None = Field(ge=0)
     device: Device
+    verify: bool = False
     runtime: dict[str, str] = RUNTIME
 
     @property
@@ -95,7 +97,8 @@ class Job(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The JSON values that two runs must share to belong to one job."""
-        content = self.model_dump(mode="json", exclude={"bundles", "output", "inputs", "copied_schema", "unreadable"})
+        excluded = {"bundles", "output", "inputs", "verify", "copied_schema", "unreadable"}
+        content = self.model_dump(mode="json", exclude=excluded)
         return {**content, "output_version": OUTPUT_VERSION}
 
     @property

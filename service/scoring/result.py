@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as pads
 
+from service.scoring.input.files import file_system
 from service.scoring.job import ScoringError, SinkFormat
+from service.scoring.output.ledger import open_folder
+from service.scoring.storage.location import exact_location
 
 DATASET_FORMATS: Mapping[SinkFormat, str] = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
 # Options of the command whose parameter has another name.
@@ -18,13 +21,14 @@ PARAMETERS = {"input": "inputs", "id": "id_column", "column": "columns", "set": 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a job has written to `output`, in the format `sink`.
+    """What a job has written, in the format `sink`.
 
     `summary` is None if the job did not finish; `computed` counts the rows that the call scored or rejected. `dropped`
-    shards were being scored when a cancelled job had used up its time.
+    shards were being scored when a cancelled job had used up its time. `uri` may hold credentials: it is a
+    `Location.uri`.
     """
 
-    output: Path
+    uri: str = field(repr=False)
     sink: SinkFormat
     summary: Mapping[str, Any] | None
     failures: tuple[str, ...] = ()
@@ -37,21 +41,36 @@ class Result:
         return self.summary["rejected"] / max(self.summary["rows"], 1) if self.summary else 0.0
 
     @property
-    def predictions(self) -> list[Path]:
-        """The files of predictions, in order."""
-        return sorted((self.output / "predictions").glob(f"part-*.{self.sink}"))
+    def output(self) -> str:
+        """The folder as a local path, or a URI without options."""
+        return str(exact_location(self.uri))
 
     @property
-    def rejects(self) -> list[Path]:
+    def predictions(self) -> list[str]:
+        """The files of predictions, in order: local paths, or URIs without options."""
+        return self._places("predictions")
+
+    @property
+    def rejects(self) -> list[str]:
         """The files of rejected rows, in order; those of an OpenAI batch are its error files."""
-        return sorted(path for folder in ("rejects", "errors") for path in (self.output / folder).glob("part-*.jsonl"))
+        return self._places("rejects") + self._places("errors")
 
     def to_table(self) -> pa.Table:
         """Return all predictions in order; an empty table if there are none."""
-        if not self.predictions:
+        names = self._names("predictions")
+        if not names:
             return pa.table({})
-        files = [str(path) for path in self.predictions]
-        return pads.dataset(files, format=DATASET_FORMATS[self.sink]).to_table()
+        system, folder = file_system(self.uri)
+        files = [f"{folder}/{name}" if folder else name for name in names]
+        return pads.dataset(files, filesystem=system, format=DATASET_FORMATS[self.sink]).to_table()
+
+    def _places(self, folder: str) -> list[str]:
+        return [str(exact_location(self.uri).child(name)) for name in self._names(folder)]
+
+    def _names(self, folder: str) -> list[str]:
+        """The parts in a folder, by their paths below the output."""
+        with closing(open_folder(exact_location(self.uri))) as output:
+            return sorted(output.sizes(f"{folder}/"))
 
 
 class JobFailedError(ScoringError):

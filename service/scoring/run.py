@@ -21,10 +21,11 @@ from service.scoring.input.tables import list_inputs
 from service.scoring.job import Format, Job, ScoringError, SinkFormat, TextOptions
 from service.scoring.job_options import detect_batch, resolve_job
 from service.scoring.model import read_manifest, resolve_version
-from service.scoring.output.ledger import Ledger
+from service.scoring.output.ledger import Ledger, open_folder
 from service.scoring.plan import format_error
 from service.scoring.progress import Progress
 from service.scoring.result import Result, check_result, in_python
+from service.scoring.storage.location import exact_location, parse_location
 from service.scoring.watch.exporter import Pushgateway, TextFile
 from service.scoring.watch.reporter import Display, Report, Reporter
 from service.scoring.watch.status import ProgressFile
@@ -55,6 +56,7 @@ def score(
     request: Mapping[str, Any] | None = None,
     shard_rows: int | None = None,
     limit: int | None = None,
+    verify: bool = False,
     max_rejects: float = 0.0,
     check: bool = True,
     display: Display = "none",
@@ -68,9 +70,10 @@ def score(
 
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
     `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
-    EKIBEN_BUNDLES, else `bundles`. `on_progress` is called twice a second. When `cancel` is set the job ends: shards
-    that are being scored have `grace_s` seconds to be committed. `metrics_file` and `pushgateway` (a URL) receive the
-    progress as Prometheus metrics.
+    EKIBEN_BUNDLES, else `bundles`. `verify` compares the files of a job that was run before by their hashes, not only
+    by their sizes. `on_progress` is called twice a second. When `cancel` is set the job ends: shards that are being
+    scored have `grace_s` seconds to be committed. `metrics_file` and `pushgateway` (a URL) receive the progress as
+    Prometheus metrics.
 
     Raises ScoringError if the job cannot start or the folder holds another job. With `check`, raises JobFailedError if
     the job fails, is cancelled, or rejects more than the share `max_rejects` of its rows.
@@ -83,7 +86,7 @@ def score(
                 paths,
                 root,
                 input_format=input_format,
-                output=Path(output),
+                output=output,
                 output_format=output_format,
                 columns=dict(columns or {}),
                 id_column=id_column,
@@ -97,6 +100,7 @@ def score(
                 request=dict(request or {}),
                 shard_rows=shard_rows,
                 limit=limit,
+                verify=verify,
                 device=resolve_device(device),
                 workers=workers,
             )
@@ -124,7 +128,7 @@ def _resolve(
     root: Path,
     *,
     input_format: Format | None,
-    output: Path,
+    output: str | Path,
     output_format: SinkFormat | None,
     shard_rows: int | None,
     workers: int | None,
@@ -134,6 +138,8 @@ def _resolve(
     for option, number in (("workers", workers), ("shard-rows", shard_rows)):
         if number is not None and number < 1:
             raise ScoringError(f"--{option} {number}: expected at least 1")
+    place = parse_location(str(output), option="--output")
+    open_folder(place).close()
     name, version = resolve_version(model, root)
     manifest = read_manifest(root, name, version)
     text_options = TextOptions(**{name: options[name] for name in TextOptions.model_fields})
@@ -144,7 +150,7 @@ def _resolve(
         files,
         bundles=root.absolute(),
         inputs=tuple(paths),
-        output=output.absolute(),
+        output=place.uri,
         sink=output_format or ("jsonl" if files[0].format == "openai" else "parquet"),
         shard_rows=shard_rows,
         **options,
@@ -163,7 +169,7 @@ def _run(
     workers: int | None,
 ) -> Result:
     try:
-        with closing(Ledger(job.output)) as ledger:
+        with closing(Ledger(job.output, verify=job.verify)) as ledger:
             ledger.open_job(job, [file.name for file in files])
             if (finished := finished_result(job, files, ledger)) is not None:
                 return finished
@@ -179,11 +185,11 @@ def _run(
                 cancellation=cancellation,
             )
     except OSError as error:
-        raise ScoringError(f"--output {job.output}: {format_error(error)}") from error
+        raise ScoringError(f"--output {exact_location(job.output)}: {format_error(error)}") from error
 
 
 def _exporters(job: Job, metrics_file: str | Path | None, pushgateway: str | None) -> list[Report]:
-    labels = {"model": job.model, "output": str(job.output)}
+    labels = {"model": job.model, "output": str(exact_location(job.output))}
     exporters: list[Report] = []
     if metrics_file is not None:
         exporters.append(TextFile(Path(metrics_file), **labels))

@@ -16,7 +16,8 @@ from service.scoring.model import load_bundle
 from service.scoring.output.completions import completion_lines
 from service.scoring.output.copied import with_copied
 from service.scoring.output.join import join_predictions
-from service.scoring.output.ledger import Ledger, Record, sha256_of
+from service.scoring.output.ledger import Ledger, Record
+from service.scoring.output.local_folder import sha256_of
 from service.scoring.output.rejects import RejectFile
 from service.scoring.output.sinks import Sink
 from service.scoring.plan import READ_ERRORS, ChangedError, ReadError, Shard, format_error, read_spec
@@ -33,7 +34,7 @@ class Context:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.ledger = Ledger(job.output)
+        self.ledger = Ledger(job.output, verify=job.verify)
         self.model = load_bundle(job.bundles / job.model / job.version, job.device)
         self.scorer = scorer_type(self.model.manifest, job.input_format)(self.model, job.columns, job.request)
         self.num_labels = len(self.model.manifest.labels)
@@ -102,6 +103,7 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
         labels=labels.tolist(),
         confidence=confidence.tolist(),
         parts={name: sha256_of(path) for name, path in parts.items()},
+        sizes={name: path.stat().st_size for name, path in parts.items()},
     )
     ledger.commit(shard, record, parts)
     return record

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from service.scoring.input.files import InputFile, is_image_name
+from service.scoring.storage.location import Location, parse_location
 
 HIDDEN = "hidden"
 NO_SUFFIX = "no suffix"
@@ -23,19 +24,22 @@ def suffix_of(name: str) -> str:
     return PurePosixPath(name).suffix.lower() or NO_SUFFIX
 
 
-def count_passed_over(inputs: Sequence[str], files: Sequence[InputFile], *, output: Path) -> Counter[str]:
+def count_passed_over(inputs: Sequence[str], files: Sequence[InputFile], *, output: Location) -> Counter[str]:
     """Count the files below the local folders among the inputs that are not scored, by suffix."""
     counts = Counter[str]()
+    excluded = os.path.realpath(output.path) if output.kind == "file" else None
     scored = {file.uri for file in files}
     tables = {file.table.partition("?")[0].partition("/metadata/")[0] for file in files if file.table}
     has_images = any(file.format == "images" for file in files)
-    for folder in {os.path.realpath(text) for text in inputs if os.path.isdir(text)}:  # noqa: PTH112 - takes any text
+    places = [parse_location(text, option="--input") for text in inputs]
+    local = [place.path for place in places if place.kind == "file" and Path(place.path).is_dir()]
+    for folder in {os.path.realpath(path): path for path in local}.values():
         for parent, folders, names in os.walk(folder):
-            places = [os.path.join(parent, name) for name in folders]  # noqa: PTH118 - as os.walk has them
+            folder_places = [os.path.join(parent, name) for name in folders]  # noqa: PTH118 - as os.walk has them
             folders[:] = [
                 name
-                for name, place in zip(folders, places, strict=True)
-                if place not in tables and os.path.realpath(place) != str(output.resolve())
+                for name, place in zip(folders, folder_places, strict=True)
+                if place not in tables and os.path.realpath(place) != excluded
             ]
             is_table = parent in tables
             for name in () if is_table else names:

@@ -18,6 +18,8 @@ from service.scoring.input.delta import open_delta
 from service.scoring.input.files import InputFile, current_fingerprint, file_system, list_files
 from service.scoring.input.iceberg import METADATA, current_metadata, open_iceberg
 from service.scoring.job import Format, ScoringError
+from service.scoring.storage.location import Location, exact_location, parse_location
+from service.scoring.storage.pattern import WILDCARDS
 
 VERSION = re.compile(r"[?&]version=(-?\d+)(?=&|$)")
 HUDI = (
@@ -25,7 +27,7 @@ HUDI = (
 )
 
 
-def list_inputs(inputs: Sequence[str], *, output: Path, input_format: Format | None) -> list[InputFile]:
+def list_inputs(inputs: Sequence[str], *, output: str | Path, input_format: Format | None) -> list[InputFile]:
     """List every file and the live files of every table. Raises ScoringError as `list_files` does."""
     # A table may have a new version, or be another one, since this process listed it.
     open_delta.cache_clear()
@@ -49,7 +51,11 @@ def list_inputs(inputs: Sequence[str], *, output: Path, input_format: Format | N
         raise ScoringError(f"--input {inputs[0]}: the table has no rows")
     by_uri = {file.uri: file for file in files}
     names = Counter(file.name for file in by_uri.values())
-    return [file if names[file.name] == 1 else replace(file, name=uri) for uri, file in sorted(by_uri.items())]
+    places = {uri: str(exact_location(uri)) for uri in by_uri}
+    return [
+        file if names[file.name] == 1 else replace(file, name=places[uri])
+        for uri, file in sorted(by_uri.items(), key=lambda item: (places[item[0]], item[0]))
+    ]
 
 
 def split_version(text: str) -> tuple[str, int | None]:
@@ -63,9 +69,13 @@ def split_version(text: str) -> tuple[str, int | None]:
 
 def table_files(text: str, version: int | None) -> list[InputFile] | None:
     """The live data files of the table that an input names; None if it names no table."""
-    if _has_wildcard(text):
+    location = parse_location(text, option="--input")
+    if WILDCARDS.search(location.path):
         return None
-    place = text.partition("?")[0].rstrip("/") or "/"
+    if location.options:
+        _check_store(location, _kind_of(location.uri))
+        return None
+    place = str(location)
     if METADATA.fullmatch(PurePosixPath(place).name):
         return _iceberg_files(place, version, PurePosixPath(place).parent.parent.name)
     return _files_of(_absolute(place), version, PurePosixPath(_absolute(place)).name)
@@ -77,37 +87,43 @@ def replace_tables(inputs: Sequence[str], files: Iterable[InputFile]) -> Iterato
     Raises ScoringError if an input names data files of a table one by one.
     """
     kinds, seen = dict[str, str | None](), set[str]()
-    folders = [_absolute(text.partition("?")[0].rstrip("/") or "/") for text in inputs if not _has_wildcard(text)]
+    places = [parse_location(text, option="--input") for text in inputs]
+    folders = [_absolute(str(place)) for place in places if not WILDCARDS.search(place.path)]
     for file in files:
         root = None if file.format == "images" else _root_of(file.uri, kinds)
         if root is None:
             yield file
         elif not any(root == folder or root.startswith(folder.rstrip("/") + "/") for folder in folders):
-            raise ScoringError(f"--input {file.uri}: belongs to the table {root}, pass that folder as --input")
+            place = exact_location(file.uri)
+            raise ScoringError(f"--input {place}: belongs to the table {root}, pass that folder as --input")
         elif root not in seen:
             seen.add(root)
-            name = PurePosixPath(file.uri).relative_to(root).as_posix()
+            name = PurePosixPath(str(exact_location(file.uri))).relative_to(root).as_posix()
             prefix = file.name.removesuffix(name).rstrip("/") or PurePosixPath(root).name
             yield from _files_of(root, None, prefix) or ()
 
 
-def _has_wildcard(text: str) -> bool:
-    return any(character in text.partition("?")[0] for character in "*[")
-
-
 def _root_of(uri: str, kinds: dict[str, str | None]) -> str | None:
     """The folder of the table that a file belongs to; `kinds` remembers what each folder is."""
-    scheme, _, path = uri.rpartition("://")
-    prefix = f"{scheme}://" if scheme else ""
-    for parent in PurePosixPath(path).parents:
-        folder = f"{prefix}{parent}"
-        if folder not in kinds:
+    location = exact_location(uri)
+    for parent in PurePosixPath(location.path).parents:
+        folder = location.with_path(str(parent))
+        if folder.uri not in kinds:
             # A question to a store takes time, and no table is a partition of another data set.
-            is_asked = bool(parent.name) and not (scheme and "=" in parent.name)
-            kinds[folder] = _kind_of(folder) if is_asked else None
-        if kinds[folder] is not None:
-            return folder
+            is_asked = bool(parent.name) and (location.kind == "file" or "=" not in parent.name)
+            kinds[folder.uri] = _kind_of(folder.uri) if is_asked else None
+            _check_store(folder, kinds[folder.uri])
+        if kinds[folder.uri] is not None:
+            return str(folder)
     return None
+
+
+def _check_store(folder: Location, kind: str | None) -> None:
+    """Raise ScoringError for a table in a store with options, which the readers of tables do not get."""
+    if folder.options and kind is not None:
+        raise ScoringError(
+            f"--input {folder}: a table ({kind}) takes the options of its store from the environment, not from the URI"
+        )
 
 
 def _kind_of(folder: str) -> str | None:
@@ -203,4 +219,5 @@ def _with_fingerprint(file: InputFile) -> InputFile:
     try:
         return replace(file, fingerprint=current_fingerprint(file))
     except OSError as error:
-        raise ScoringError(f"--input {file.uri}: a data file of the table is not there: {error.strerror}") from error
+        place = exact_location(file.uri)
+        raise ScoringError(f"--input {place}: a data file of the table is not there: {error.strerror}") from error

@@ -6,17 +6,17 @@ is unpacked, and no link is followed.
 """
 
 import tarfile
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import IO, cast
 
 import pyarrow as pa
 from xxhash import xxh3_128
 
-from service.scoring.input.files import InputFile, is_image_name, walk
+from service.scoring.input.files import InputFile, list_images, read_image
 from service.scoring.input.passed_over import other_kind
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import TextOptions
@@ -25,6 +25,8 @@ from service.scoring.sources.stream import Stream, StreamSource
 TOO_LARGE = f"expected an image of at most {MAX_ROW_BYTES} bytes, got a larger file"
 # The shard of a folder lists the names of its files.
 MAX_NAMES = 4096
+# Images of a remote folder that are read at a time.
+READERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +44,17 @@ class _ImageFile:
 
 class FolderSource:
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:  # noqa: ARG002
-        self._root = Path(file.uri)
+        self._file = file
 
     @staticmethod
     def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
         return pa.schema([("name", pa.string()), ("image", pa.binary())])
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
-        names = (path.relative_to(self._root).as_posix() for path in walk(self._root) if is_image_name(path.name))
-        return _spans((_read(self._root, name) for name in names), min(shard_rows, MAX_NAMES), with_names=True)
+        return _spans(_read_all(self._file, list_images(self._file)), min(shard_rows, MAX_NAMES), with_names=True)
 
     def read(self, span: Span) -> Iterator[Rows]:
-        return _chunks((_read(self._root, name) for name in span.names), span)
+        return _chunks(_read_all(self._file, span.names), span)
 
     def close(self) -> None:
         """No file stays open."""
@@ -102,10 +103,23 @@ def _other_kind(member: tarfile.TarInfo) -> str | None:
     return other_kind(member.name)
 
 
-def _read(root: Path, name: str) -> _ImageFile:
-    with (root / name).open("rb") as file:
-        content = file.read(MAX_ROW_BYTES + 1)
-    return _ImageFile(name=name, content=content if len(content) <= MAX_ROW_BYTES else None)
+def _read_all(file: InputFile, names: Iterable[str]) -> Iterator[_ImageFile]:
+    """Read images in order; from a remote folder several at a time, because each is a request."""
+
+    def read(name: str) -> _ImageFile:
+        return _ImageFile(name=name, content=read_image(file, name, MAX_ROW_BYTES))
+
+    if "://" not in file.uri:
+        yield from map(read, names)
+        return
+    with ThreadPoolExecutor(READERS, thread_name_prefix="images") as pool:
+        pending = deque[Future[_ImageFile]]()
+        for name in names:
+            pending.append(pool.submit(read, name))
+            if len(pending) == READERS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _spans(images: Iterator[_ImageFile], shard_rows: int, *, with_names: bool) -> Iterator[Span]:

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from service.scoring.job import ScoringError
 from service.scoring.output.ledger import Ledger
 from service.scoring.progress import Snapshot
+from service.scoring.storage.location import parse_location
 
 # A process that has not written its progress for so long is not running any more.
 STALE_S = 60.0
@@ -36,9 +38,16 @@ class ProgressFile:
         self._ledger.save_progress(self._name, content)
 
 
-def read_status(output: Path) -> dict[str, Any] | None:
-    """Return the state of a job, its model, committed rows, and the processes that run it; None if there is no job."""
-    ledger = Ledger(output)
+def read_status(output: str | Path) -> dict[str, Any] | None:
+    """Return the state of a job, its model, committed rows, and the processes that run it; None if there is no job.
+
+    `output` is a path or a `Location.uri`.
+    """
+    with closing(Ledger(output)) as ledger:
+        return _read(ledger)
+
+
+def _read(ledger: Ledger) -> dict[str, Any] | None:
     job = ledger.read_job()
     if job is None:
         return None
@@ -67,14 +76,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the state as JSON")
     args = parser.parse_args(arguments)
     try:
-        status = read_status(Path(args.output))
-    except ScoringError as error:
+        output = parse_location(args.output, option="OUTPUT")
+        status = read_status(output.uri)
+    except (ScoringError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return EXIT_STOPPED
     if status is None:
-        print(f"{args.output}: no scoring job is there", file=sys.stderr)
+        print(f"{output}: no scoring job is there", file=sys.stderr)
         return EXIT_NO_JOB
-    print(json.dumps(status) if args.json else _describe(args.output, status))
+    print(json.dumps(status) if args.json else _describe(str(output), status))
     return EXIT_STOPPED if status["state"] == "stopped" else 0
 
 

@@ -12,6 +12,7 @@ from service.scoring.input.tables import list_inputs, split_version
 from service.scoring.job import ScoringError
 from tests.service.scoring.inputs import write_parquet
 from tests.service.scoring.lake import Iceberg, write_delta
+from tests.service.scoring.object_server import ObjectServer
 
 
 def listed(*inputs: object) -> list[InputFile]:
@@ -96,3 +97,20 @@ def test_table_without_rows_is_an_error(tmp_path: Path) -> None:
     DeltaTable(table).delete()
     with pytest.raises(ScoringError, match="the table has no rows"):
         listed(table)
+
+
+def test_a_remote_table_is_read_by_the_environment_and_refused_with_options(
+    server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = write_delta(tmp_path / "t", {"id": range(3)})
+    expected = [file.name for file in listed(table)]
+    server.upload(Path(table), "lake/t")
+    for form in ("lake/t", "lake/t/", "lake/t/**", "lake", "lake/*", "lake/t/*.parquet"):
+        with pytest.raises(ScoringError, match=r"s3://data/lake/t: a table \(delta\) takes the options .* environment"):
+            listed(server.uri(form))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    for form in ("lake/t", "lake/t/", "lake"):
+        assert [file.name for file in listed(f"s3://data/{form}")] == expected
+    with pytest.raises(ScoringError, match=r"\.parquet: belongs to the table s3://data/lake/t, pass that folder"):
+        listed("s3://data/lake/t/*.parquet")

@@ -14,7 +14,15 @@ from tests.service.scoring.test_job import job_of
 
 def record(scored: int, rejected: int, labels: list[int], confidence: list[int]) -> Record:
     return Record(
-        key="k", file="a", first_row=0, scored=scored, rejected=rejected, labels=labels, confidence=confidence, parts={}
+        key="k",
+        file="a",
+        first_row=0,
+        scored=scored,
+        rejected=rejected,
+        labels=labels,
+        confidence=confidence,
+        parts={},
+        sizes={},
     )
 
 

@@ -92,7 +92,7 @@ def test_progress_of_a_dead_or_silent_process_does_not_count(
     monkeypatch.setattr(module, "STALE_S", -1.0)
     assert state() == "stopped"
     monkeypatch.undo()
-    [path] = (output / "_ledger" / "work").glob("*.progress")
+    [path] = (output / "_ledger" / "progress").iterdir()
     content = json.loads(path.read_bytes())
     path.write_text(json.dumps({**content, "pid": 1 << 22}))
     assert state() == "stopped"
