@@ -2,17 +2,24 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from service.scoring.job import ScoringError
+from service.scoring.output.ledger import Ledger
+from service.scoring.progress import Progress
+from service.scoring.watch import status
 from tests.service.bundles import NAMES
 from tests.service.scoring.conftest import Score, tree
 from tests.service.scoring.inputs import FORMATS, images, texts, write_csv, write_folder, write_text
 from tests.service.scoring.object_server import ROOT, ObjectServer
+from tests.service.scoring.sources.test_openai import line, write
 from tests.service.scoring.test_run import MakeInput
 
 INPUT = {"_ledger/done.json", "_ledger/lock"}
@@ -112,8 +119,102 @@ def test_two_coordinators_share_an_output_and_score_no_row_twice(
     jobs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     results = [json.loads(job.communicate(timeout=240)[0]) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0]
-    assert sum(result["computed"] for result in results) == 640
+    computed = [result["computed"] for result in results]
+    assert sum(computed) == 640
+    assert min(computed) > 640 / 4
     assert server.tree("out") == server.tree("here")
+
+
+@pytest.mark.parametrize("grace_s", [20.0, 0.0])
+def test_a_terminated_job_says_so_and_resumes_to_the_same_bytes(
+    grace_s: float, served_bundles: Path, score: Score, server: ObjectServer
+) -> None:
+    server.put("in/a.txt", "".join(f"{text}\n" for text in texts(1600)).encode())
+    score("text-classifier", server.uri("in"), server.uri("here"))
+    command = [sys.executable, "-m", "service.scoring", "--model", NAMES["text-classifier"], "--device", "cpu"]
+    command += ["--bundles", str(served_bundles), "--workers", "2", "--shard-rows", "16", "--grace-s", str(grace_s)]
+    command += ["--input", server.uri("in"), "--output", server.uri("out")]
+    job = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while job.poll() is None and len(committed(server)) < 3:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    _, errors = job.communicate(timeout=120)
+    assert job.returncode == 143, errors
+    assert "terminated after" in errors
+    assert server.endpoint not in errors
+    if grace_s:
+        assert "dropped" not in errors
+    place = server.uri("out")
+    assert status.main([place]) == 1
+    done = sum(json.loads(server.read(key))["scored"] for key in committed(server))
+    assert 0 < done < 1600
+    assert score("text-classifier", server.uri("in"), place).computed == 1600 - done
+    assert status.main([place]) == 0
+    assert server.tree("out") == server.tree("here")
+
+
+def committed(server: ObjectServer) -> list[str]:
+    return [key for key in server.list_keys() if key.startswith("out/_ledger/shards/")]
+
+
+def test_status_and_the_progress_of_a_job_are_read_from_the_store(
+    score: Score, server: ObjectServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.put("in/a.txt", "".join(f"{text}\n" for text in texts(40)).encode())
+    place = server.uri("out")
+    assert status.main([place]) == 2
+    assert capsys.readouterr().err == "s3://data/out: no scoring job is there\n"
+    score("text-classifier", server.uri("in"), place)
+    assert status.main([place]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("s3://data/out: finished, tiny-texts ")
+    assert lines[1:] == ["rows       40 of 40 committed in 3 shards", "rejected   0"]
+    assert not [key for key in server.list_keys() if "/progress/" in key]
+    with closing(Ledger(place)) as ledger:
+        ledger.resume()
+        progress = Progress()
+        progress.workers = 3
+        status.ProgressFile(ledger)(progress.snapshot())
+    assert status.main([place, "--json"]) == 0
+    state = json.loads(capsys.readouterr().out)
+    assert (state["state"], state["workers"], len(state["processes"])) == ("running", 3, 1)
+    server.delete("out/_ledger/shards/00000-000001.json")
+    server.delete(*[key for key in server.list_keys() if "/progress/" in key])
+    assert status.main([place, "--json"]) == 1
+    state = json.loads(capsys.readouterr().out)
+    assert (state["state"], state["rows"], state["shards"]) == ("stopped", 24, 2)
+    assert status.main([server.uri("out", bucket="nosuch")]) == 1
+    assert "bucket does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sink", ["parquet", "csv", "jsonl"])
+def test_a_result_gives_the_places_and_a_table(sink: str, score: Score, server: ObjectServer) -> None:
+    rows = [*({"text": text} for text in texts(39)), {"text": None}]
+    server.put("in/a.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+    result = score("text-classifier", server.uri("in"), server.uri("out dir"), output_format=sink)
+    assert result.output == "s3://data/out dir"
+    names = [f"s3://data/out dir/predictions/part-00000-00000{i}.{sink}" for i in range(3)]
+    assert result.predictions == names
+    assert result.rejects == ["s3://data/out dir/rejects/part-00000-000002.jsonl"]
+    assert result.to_table()["row"].to_pylist() == list(range(39))
+    assert server.endpoint not in repr(result)
+
+
+def test_an_openai_batch_is_answered_in_the_store(score: Score, server: ObjectServer, tmp_path: Path) -> None:
+    lines = [line(f"r{i}", prompt=f"ab{i}", max_tokens=3, seed=i) for i in range(20)]
+    lines[7]["body"]["temperature"] = "hot"
+    source = write(tmp_path / "a.jsonl", lines)
+    server.put("in/a.jsonl", source.read_bytes())
+    score("language-model", source, tmp_path / "out", request={})
+    result = score("language-model", server.uri("in"), server.uri("out"), request={})
+    assert result.summary is not None
+    assert (result.summary["scored"], result.summary["rejected"]) == (19, 1)
+    assert without_input(server.tree("out")) == without_input(tree(tmp_path / "out"))
+    assert result.rejects == ["s3://data/out/errors/part-00000-000000.jsonl"]
+    # An error file is a file of the job like any other.
+    server.delete("out/errors/part-00000-000000.jsonl")
+    assert score("language-model", server.uri("in"), server.uri("out"), request={}).failures == ()
+    assert without_input(server.tree("out")) == without_input(tree(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
