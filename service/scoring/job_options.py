@@ -17,8 +17,8 @@ from service.scoring.job import LINE_FORMATS, Format, Job, ScoringError, TextOpt
 from service.scoring.output.copied import check_writable
 from service.scoring.plan import READ_ERRORS, format_error
 from service.scoring.sources import SOURCES
-from service.scoring.sources.lines import JsonSource, json_schema
-from service.scoring.sources.openai import check_custom_ids, is_batch
+from service.scoring.sources.text.lines import JsonSource, json_schema
+from service.scoring.sources.text.openai import check_custom_ids, is_batch
 from service.tasks import TASKS
 from service.tasks.body import parse_request
 from service.tasks.openai.completions import CompletionRequest

@@ -15,7 +15,7 @@ from service.scoring.job import Job, digest
 from service.scoring.output.join import row_ids
 from service.scoring.output.sinks import to_json
 from service.scoring.scorers.scorer import ScoredRows
-from service.scoring.sources.lines import JSON_TEXT
+from service.scoring.sources.text.lines import JSON_TEXT
 
 TEXT = pa.string()
 JSON_FIELDS = [pa.field(name, TEXT, metadata=JSON_TEXT) for name in ("custom_id", "response")]

@@ -21,7 +21,7 @@ from service.scoring.input.files import InputFile
 from service.scoring.input.rows import Column, Rows
 from service.scoring.input.schema import leaf_types, unwrapped, with_leaves
 from service.scoring.job import Job, ScoringError, SinkFormat
-from service.scoring.sources.lines import JSON_TEXT
+from service.scoring.sources.text.lines import JSON_TEXT
 
 # What Hive and Spark call a folder of rows without a value.
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"

@@ -15,7 +15,7 @@ from service.scoring.input.rows import Rows
 from service.scoring.job import Job
 from service.scoring.output.copied import as_json
 from service.scoring.scorers.scorer import ScoredRows
-from service.scoring.sources.lines import JSON_TEXT
+from service.scoring.sources.text.lines import JSON_TEXT
 
 
 def join_predictions(job: Job, file: InputFile, rows: Rows, scored: ScoredRows) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from service.scoring.job import SinkFormat
-from service.scoring.sources.lines import JSON_TEXT
+from service.scoring.sources.text.lines import JSON_TEXT
 
 BLOCK_ROWS = 16384
 # The first characters of what a spreadsheet runs, unless the text is a number.

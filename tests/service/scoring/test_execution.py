@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from service.scoring.execution import LINE_FORMATS, finished_result
+from service.scoring.execution import finished_result
 from service.scoring.input.files import list_files
 from service.scoring.input.rows import ReadSpec
+from service.scoring.job import LINE_FORMATS, TextOptions
 from service.scoring.output.ledger import Ledger
 from service.scoring.sources import SOURCES
 from tests.service.scoring.conftest import Score
 from tests.service.scoring.inputs import texts, write_text
-from tests.service.scoring.sources.test_openai import line, write
-from tests.service.scoring.sources.test_ts import HEADER
+from tests.service.scoring.sources.text.test_openai import line, write
+from tests.service.scoring.sources.text.test_ts import HEADER
 from tests.service.scoring.test_job import job_of
 
 CONTENTS = {"text": "a\n\nb\n", "jsonl": '{"text": "a"}\n\n{"text": "b"}\n', "ts": HEADER + "1:2:a\n\n3:4:b\n"}
@@ -28,7 +29,8 @@ def test_formats_whose_plan_counts_lines_are_known(name: str, tmp_path: Path) ->
     else:
         path.write_text(CONTENTS[name])
     [file] = list_files([str(path)], output=tmp_path / "out", input_format=name)  # type: ignore[arg-type]
-    source = SOURCES[file.format](file, ReadSpec(columns=SOURCES[file.format].columns(file, header=True)))
+    names = SOURCES[file.format].schema(file, TextOptions()).names
+    source = SOURCES[file.format](file, ReadSpec(columns=tuple(names)))
     spans = list(source.spans(shard_rows=100))
     rows = [number for span in spans for part in source.read(span) for number in part.numbers]
     assert sum(span.rows for span in spans) > len(rows) == 2

@@ -83,8 +83,8 @@ def test_errors_of_score_name_parameters(score: Score, tmp_path: Path) -> None:
 def test_a_table_is_an_input(score: Score, tmp_path: Path) -> None:
     table = pa.table({"text": texts(30), "n": range(30)})
     first = score("text-classifier", table, tmp_path / "a", keep=["n"], check=True)
-    pieces = pa.concat_tables([table.slice(i, 7) for i in range(0, 30, 7)])
-    again = score("text-classifier", pieces, tmp_path / "a", keep=["n"], check=True)
+    chunked = pa.concat_tables([table.slice(i, 7) for i in range(0, 30, 7)])
+    again = score("text-classifier", chunked, tmp_path / "a", keep=["n"], check=True)
     assert (first.computed, again.computed) == (30, 0)
     assert first.to_table()["n"].to_pylist() == list(range(30))
     assert set(first.to_table()["file"].to_pylist()) == {"table.arrow"}

@@ -29,8 +29,8 @@ from tests.service.scoring.inputs import (
     write_parquet,
     write_tar,
 )
-from tests.service.scoring.sources.test_openai import line as openai_line
-from tests.service.scoring.sources.test_openai import write as write_openai
+from tests.service.scoring.sources.text.test_openai import line as openai_line
+from tests.service.scoring.sources.text.test_openai import write as write_openai
 
 # One row in this many is bad.
 EVERY = 100

@@ -92,5 +92,5 @@ def test_a_cluster_reads_and_writes_an_object_store(
         [sys.executable, "-c", ON_RAY, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
     assert job.returncode == 0, job.stderr[-3000:]
-    assert len(server.tree("out")) == 22
+    assert len(server.tree("out")) == 24
     assert server.tree("out") == server.tree("here")

@@ -10,7 +10,7 @@ import pytest
 from service.scoring.job import ScoringError
 from tests.service.scoring.conftest import Score, tree
 from tests.service.scoring.inputs import prompts
-from tests.service.scoring.sources.test_openai import line, write
+from tests.service.scoring.sources.text.test_openai import line, write
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:

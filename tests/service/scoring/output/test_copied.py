@@ -11,7 +11,7 @@ from service.scoring.input.files import InputFile
 from service.scoring.input.rows import Rows
 from service.scoring.job import ScoringError, encode_schema
 from service.scoring.output.copied import as_json, check_writable, to_output, with_copied
-from service.scoring.sources.lines import JSON_TEXT
+from service.scoring.sources.text.lines import JSON_TEXT
 from tests.service.scoring.test_job import job_of
 
 PARTITIONS = {"day": "monday", "none": "__HIVE_DEFAULT_PARTITION__"}

@@ -19,7 +19,7 @@ from tests.service.chat_bundle import NAME as CHAT
 from tests.service.scoring.conftest import Score, predictions, run_here
 from tests.service.scoring.inputs import prompts
 from tests.service.scoring.output.test_completions import lines_of
-from tests.service.scoring.sources.test_openai import line, write
+from tests.service.scoring.sources.text.test_openai import line, write
 
 
 def answer(model: Model, url: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import pyarrow as pa
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import ReadSpec
 from service.scoring.job import ScoringError, TextOptions
-from service.scoring.sources.encoding import BOM, text_encoding
-from service.scoring.sources.lines import TextSource
 from service.scoring.sources.stream import Stream, blocks
+from service.scoring.sources.text.encoding import BOM, text_encoding
+from service.scoring.sources.text.lines import TextSource
 
 MAX_HEADER_LINES = 10_000
 

@@ -13,9 +13,9 @@ from xxhash import xxh3_128_digest
 
 from service.scoring.input.files import InputFile
 from service.scoring.job import ScoringError, TextOptions
-from service.scoring.sources.encoding import BOM, text_encoding
-from service.scoring.sources.lines import JsonSource, json_schema
 from service.scoring.sources.stream import Stream, blocks
+from service.scoring.sources.text.encoding import BOM, text_encoding
+from service.scoring.sources.text.lines import JsonSource, json_schema
 from service.tasks.openai.routes import CHAT_ROUTE, COMPLETION_ROUTE
 
 COLUMNS = ("custom_id", "url", "body")

@@ -20,10 +20,10 @@ from xxhash import xxh3_128
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import ScoringError, TextOptions
-from service.scoring.sources.csv_dialect import BACKSLASH, CsvDialect, resolve_dialect
-from service.scoring.sources.encoding import BOM, HINT, read_sample
-from service.scoring.sources.lines import TOO_LONG
 from service.scoring.sources.stream import Stream, StreamSource, blocks
+from service.scoring.sources.text.csv_dialect import BACKSLASH, CsvDialect, resolve_dialect
+from service.scoring.sources.text.encoding import BOM, HINT, read_sample
+from service.scoring.sources.text.lines import TOO_LONG
 
 # The most that a quote which is never closed can swallow.
 MAX_FIELD_CHARS = 1 << 20

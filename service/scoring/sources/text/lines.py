@@ -14,8 +14,8 @@ import pyarrow as pa
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import ScoringError, TextOptions
-from service.scoring.sources.encoding import BOM, read_sample, text_encoding
 from service.scoring.sources.stream import Stream, StreamSource, blocks, line_spans
+from service.scoring.sources.text.encoding import BOM, read_sample, text_encoding
 
 TOO_LONG = f"expected a line of at most {MAX_ROW_BYTES} bytes, got a longer one"
 TOO_DEEP = "not JSON: nested too deeply"

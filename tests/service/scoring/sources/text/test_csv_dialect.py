@@ -6,7 +6,7 @@ import pytest
 
 from service.scoring.input.files import InputFile
 from service.scoring.job import ScoringError, TextOptions
-from service.scoring.sources.csv_dialect import CsvDialect, Unescaped, resolve_dialect
+from service.scoring.sources.text.csv_dialect import CsvDialect, Unescaped, resolve_dialect
 
 RFC = CsvDialect(delimiter=",", quote='"', escape=None)
 

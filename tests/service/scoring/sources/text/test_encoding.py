@@ -8,7 +8,7 @@ import pytest
 
 from service.scoring.input.files import list_files
 from service.scoring.job import ScoringError, TextOptions
-from service.scoring.sources.encoding import SAMPLE_BYTES, read_sample, text_encoding
+from service.scoring.sources.text.encoding import SAMPLE_BYTES, read_sample, text_encoding
 from tests.service.scoring.sources.conftest import Read
 
 
