@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from service.scoring.output.copied import check_writable
 from service.scoring.plan import READ_ERRORS, format_error
 from service.scoring.sources import SOURCES
 from service.scoring.sources.text.lines import JsonSource, json_schema
-from service.scoring.sources.text.openai import check_custom_ids, is_batch
+from service.scoring.sources.text.openai import SeenIds, check_custom_ids, is_batch
 from service.tasks import TASKS
 from service.tasks.body import parse_request
 from service.tasks.openai.completions import CompletionRequest
@@ -226,7 +227,11 @@ def detect_batch(
         if is_batch(schema.names):
             files = [replace(file, format="openai") for file in files]
     if files[0].format == "openai":
-        check_custom_ids(files, text_options)
+        seen: SeenIds = {}
+        for file in files:
+            # The plan names a file that cannot be read.
+            with suppress(*READ_ERRORS):
+                check_custom_ids(file, text_options, seen)
     return files
 
 

@@ -5,7 +5,7 @@ Columns: these three. Invariant: no two lines of a batch have one `custom_id`, s
 
 from collections.abc import Iterable
 from contextlib import closing
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 import pyarrow as pa
@@ -20,6 +20,8 @@ from service.tasks.openai.routes import CHAT_ROUTE, COMPLETION_ROUTE
 
 COLUMNS = ("custom_id", "url", "body")
 ROUTES = (COMPLETION_ROUTE, CHAT_ROUTE)
+# The hash of each `custom_id` so far, with its file and line.
+SeenIds: TypeAlias = dict[bytes, tuple[str, int]]
 
 
 class OpenAiSource(JsonSource):
@@ -37,20 +39,18 @@ def is_batch(columns: Iterable[str]) -> bool:
     return set(COLUMNS) <= set(columns)
 
 
-def check_custom_ids(files: Iterable[InputFile], text_options: TextOptions) -> None:
-    """Read a whole batch. Raises ScoringError that names the lines of a `custom_id` that is given twice."""
-    seen: dict[bytes, tuple[str, int]] = {}
-    for file in files:
-        number = 0
-        with closing(Stream(file, text_encoding(file, text_options))) as stream:
-            for block in blocks(stream):
-                lines = block.content.removeprefix(BOM).removesuffix(b"\n").split(b"\n") if block.content else [b""]
-                for line in lines:
-                    number += 1
-                    _check_custom_id(line, file.name, number, seen)
+def check_custom_ids(file: InputFile, text_options: TextOptions, seen: SeenIds) -> None:
+    """Read a file of a batch. Raises ScoringError that names the lines of a `custom_id` that is given twice."""
+    number = 0
+    with closing(Stream(file, text_encoding(file, text_options))) as stream:
+        for block in blocks(stream):
+            lines = block.content.removeprefix(BOM).removesuffix(b"\n").split(b"\n") if block.content else [b""]
+            for line in lines:
+                number += 1
+                _check_custom_id(line, file.name, number, seen)
 
 
-def _check_custom_id(line: bytes, file: str, number: int, seen: dict[bytes, tuple[str, int]]) -> None:
+def _check_custom_id(line: bytes, file: str, number: int, seen: SeenIds) -> None:
     try:
         content = orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from pyarrow import feather, orc
 from service.scoring.input.files import list_files
 from service.scoring.job import ScoringError
 from service.scoring.sources import arrow
+from tests.service.scoring.conftest import Score
+from tests.service.scoring.inputs import texts
 from tests.service.scoring.sources.conftest import Read, read_all, spans_of
 
 NAMES = ("a.arrow", "a.arrows", "a.orc")
@@ -114,3 +117,23 @@ def test_a_name_given_twice_is_refused(read: Read, tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     with pytest.raises(ScoringError, match="more than one column 'a'"):
         read(write(tmp_path / "a.arrow", table))
+
+
+@pytest.mark.parametrize("name", ["a.arrow", "a.arrows"])
+def test_a_text_that_is_not_utf8_is_one_fault(name: str, read: Read, tmp_path: Path) -> None:
+    column = pa.array([b"a", b"\xff", b"c"], pa.binary()).view(pa.string())
+    found = read(write(tmp_path / name, pa.table({"text": column})))
+    assert [(values["text"], fault) for _, values, fault in found] == [
+        ("a", None), (None, "column 'text': a text that is not UTF-8"), ("c", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["{}.arrow", "{}.orc"])
+def test_copied_columns_of_all_files_have_one_type(name: str, score: Score, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i, kind in enumerate((pa.int32(), pa.int64())):
+        table = pa.table({"text": texts(5), "n": pa.array(range(5), kind)})
+        write(tmp_path / "in" / name.format(i), table)
+    result = score("text-classifier", tmp_path / "in", tmp_path / "out", keep=("n",))
+    assert result.failures == ()
+    assert {pq.read_schema(path).field("n").type for path in result.predictions} == {pa.int64()}

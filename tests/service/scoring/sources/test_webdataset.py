@@ -10,6 +10,8 @@ import pytest
 
 from service.scoring.input.rows import MAX_ROW_BYTES
 from service.scoring.job import ScoringError
+from tests.service.scoring.conftest import Score
+from tests.service.scoring.inputs import images, png
 from tests.service.scoring.sources.conftest import Read, read_all, spans_of
 
 
@@ -103,3 +105,33 @@ def test_a_truncated_archive_is_an_error(read: Read, tmp_path: Path) -> None:
 def test_a_first_sample_with_a_fault_names_it(read: Read, tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match="sample 'a': two files for 'image'"):
         read(write(tmp_path / "a.tar", [("a.jpg", b"x"), ("a.png", b"x")]), input_format="webdataset")
+
+
+def test_columns_are_texts_or_bytes_as_in_the_first_sample(read: Read, tmp_path: Path) -> None:
+    files = [("0.jpg", b"\xff\xd8"), ("0.cls", b"a"), ("0.raw", b"\xff"), ("1.jpg", b"\xff\xd8")]
+    files += [("1.cls", b"\xff"), ("1.raw", b"b")]
+    found = read(write(tmp_path / "a.tar", files), input_format="webdataset")
+    assert [(values["cls"], values["raw"], fault) for _, values, fault in found] == [
+        ("a", b"\xff", None),
+        (None, b"b", "sample '1': cls is not UTF-8, as in the first sample"),
+    ]
+
+
+@pytest.mark.parametrize("sink", ["parquet", "csv", "jsonl"])
+def test_a_job_copies_the_files_of_samples_and_counts_the_others(sink: str, score: Score, tmp_path: Path) -> None:
+    files = [file for i, image in enumerate(images(20)) for file in ((f"{i}.png", png(image)), (f"{i}.cls", b"c"))]
+    path = write(tmp_path / "a.tar", [("._x.png", b"x"), ("README", b"x"), *files])
+    result = score(
+        "image-classifier",
+        path,
+        tmp_path / "out",
+        input_format="webdataset",
+        output_format=sink,
+        id_column="key",
+        keep=("cls",),
+    )
+    assert result.summary is not None
+    assert (result.summary["scored"], result.summary["passed_over"]) == (20, {"hidden": 1, "no suffix": 1})
+    table = result.to_table()
+    assert [str(key) for key in table["key"].to_pylist()] == [str(i) for i in range(20)]
+    assert set(table["cls"].to_pylist()) == {"c"}

@@ -1,5 +1,6 @@
 """Lines of an OpenAI batch: found by their keys, and refused when two have one id."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,31 @@ def test_other_models_refuse_a_batch(score: Score, tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", [line("a", prompt="ab")])
     with pytest.raises(ScoringError, match="generates no texts"):
         score("text-classifier", source, tmp_path / "out")
+
+
+def test_columns_cannot_be_named(score: Score, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", [line("a", prompt="ab")])
+    with pytest.raises(ScoringError, match="--column prompt: the requests of an OpenAI batch name their fields"):
+        score("language-model", source, tmp_path / "out", columns={"prompt": "text"}, request={})
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("utf-16", None), ("utf-8-sig", None), ("cp1252", "cp1252")])
+def test_other_encodings_are_read(encoding: str, said: str | None, score: Score, tmp_path: Path) -> None:
+    lines = [line(f"\u00e4{i}", prompt="ab", max_tokens=2) for i in range(3)]
+    source = tmp_path / "a.jsonl"
+    source.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines), encoding=encoding)
+    result = score("language-model", source, tmp_path / "out", encoding=said, request={})
+    assert result.to_table()["custom_id"].to_pylist() == ["\u00e40", "\u00e41", "\u00e42"]
+    source.write_text(source.read_text(encoding=encoding) + json.dumps(line("\u00e41")) + "\n", encoding=encoding)
+    with pytest.raises(ScoringError, match=r"line 4: custom_id '\u00e41' was given already, at a\.jsonl, line 2"):
+        score("language-model", source, tmp_path / "again", encoding=said, request={})
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_answered(score: Score, tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [line("a", prompt="ab", max_tokens=2)])
+    content = gzip.compress("".join(json.dumps(line(f"b{i}", prompt="ab")) + "\n" for i in range(5000)).encode())
+    (tmp_path / "b.jsonl.gz").write_bytes(content[:-100])
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"]
+    result = score("language-model", files, tmp_path / "out", request={}, shard_rows=5000)
+    assert [failure.partition(":")[0] for failure in result.failures] == ["b.jsonl.gz"]
+    assert len(result.predictions) == 1

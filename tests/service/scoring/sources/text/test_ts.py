@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.scoring.job import ScoringError
+from tests.service.scoring.conftest import Score
+from tests.service.scoring.inputs import series
 from tests.service.scoring.sources.conftest import Read, spans_of
 
 HEADER = "#comment\n@problemName p\n@timeStamps false\n@univariate false\n@classLabel true a b\n@data\n"
@@ -69,3 +71,21 @@ def test_the_digest_covers_the_values(tmp_path: Path) -> None:
     (tmp_path / "a.ts").write_text(HEADER + "1:2:a\n")
     (tmp_path / "b.ts").write_text(HEADER + "1:3:a\n")
     assert spans_of(tmp_path / "a.ts", 9)[0].digest != spans_of(tmp_path / "b.ts", 9)[0].digest
+
+
+def test_other_encodings_are_read(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_text(HEADER + "1,2:3,4:\u00e4\n", encoding="utf-16")
+    (tmp_path / "b.ts").write_text(HEADER + "1,2:3,4:\u00e4\n", encoding="cp1252")
+    expected = [(6, {"sequence": [[1.0, 3.0], [2.0, 4.0]], "label": "\u00e4"}, None)]
+    assert read(tmp_path / "a.ts") == read(tmp_path / "b.ts", encoding="cp1252") == expected
+
+
+@pytest.mark.parametrize("sink", ["parquet", "csv", "jsonl"])
+def test_a_job_copies_labels(sink: str, score: Score, tmp_path: Path) -> None:
+    rows = [":".join(",".join(map(str, channel)) for channel in zip(*item, strict=True)) for item in series(20)]
+    (tmp_path / "a.ts").write_text(HEADER + "".join(f"{row}:c{i % 3}\n" for i, row in enumerate(rows)))
+    result = score("series-classifier", tmp_path / "a.ts", tmp_path / "out", output_format=sink, keep=("label",))
+    assert result.summary is not None
+    assert (result.summary["scored"], result.summary["rejected"]) == (20, 0)
+    table = result.to_table()
+    assert table["input_label"].to_pylist() == [f"c{i % 3}" for i in range(20)]
