@@ -43,6 +43,9 @@ def list_inputs(inputs: Sequence[str], *, output: str | Path, input_format: Form
         files += found or ()
     if others:
         files += replace_tables(others, list_files(others, output=output, input_format=input_format))
+    for file in files:
+        if file.format in {"delta", "iceberg"} and not file.table:
+            raise ScoringError(f"--input {exact_location(file.uri)}: belongs to no table, so it has another format")
     formats = {file.format: file for file in files}
     if len(formats) > 1:
         examples = ", ".join(f"{name} ({formats[name].name})" for name in sorted(formats))

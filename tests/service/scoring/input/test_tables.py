@@ -114,3 +114,11 @@ def test_a_remote_table_is_read_by_the_environment_and_refused_with_options(
         assert [file.name for file in listed(f"s3://data/{form}")] == expected
     with pytest.raises(ScoringError, match=r"\.parquet: belongs to the table s3://data/lake/t, pass that folder"):
         listed("s3://data/lake/t/*.parquet")
+
+
+@pytest.mark.parametrize("name", ["delta", "iceberg"])
+def test_a_file_of_no_table_is_not_read_as_one(name: str, tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", {"id": range(3)})
+    for text in (path, tmp_path):
+        with pytest.raises(ScoringError, match=r"a\.parquet: belongs to no table"):
+            list_inputs([str(text)], output=Path("/nowhere"), input_format=name)  # type: ignore[arg-type]
