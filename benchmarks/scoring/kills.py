@@ -1,11 +1,12 @@
 """Kills scoring jobs at random moments and checks that their output equals that of an uninterrupted job.
 
-    python -m benchmarks.scoring.kills [--kills 200] [--seed 0]
+    python -m benchmarks.scoring.kills [--kills 200] [--seed 0] [--only local s3 ray]
 
-Each job scores one format with real processes. At a random moment its coordinator, one of its workers, or all of them
-get SIGKILL. The same command runs and is killed several times, then runs to its end. The checks after each kill: every
-visible part is complete, and no more shards are partly written than there are workers. The checks at the end: the
-output equals that of an uninterrupted job byte for byte, and the last run computed only the missing rows.
+Each job scores one format with real processes, into a folder or into an object store (an S3 server in a process of its
+own, which holds the input too), or on a cluster of Ray. At a random moment its coordinator, one of its workers, or all
+of them get SIGKILL. The same command runs and is killed several times, then runs to its end. The checks after each
+kill: every visible part is complete, and no more shards are partly written than there are workers. The checks at the
+end: the output equals that of an uninterrupted job byte for byte, and the last run computed only the missing rows.
 """
 
 import argparse
@@ -19,28 +20,71 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
 from benchmarks.scoring.tiny_bundles import write_tiny_bundles
 from tests.service.bundles import NAMES
 from tests.service.scoring.inputs import FORMATS
+from tests.service.scoring.object_server import ObjectServer, object_server
 
 ROOT = Path(__file__).parents[2]
 WORKERS = 2
 ROWS = {"language-model": 120, "image-generator": 400}
 SINKS = ("parquet", "csv", "jsonl")
 KILLS_PER_JOB = 5
+# Where jobs run and write, in turn. A cluster of Ray takes ten seconds to start.
+TARGETS = ("local", "s3", "local", "s3", "ray", "local", "s3", "local")
+
+
+class Output(Protocol):
+    """Where a job writes. `read_all`: the content of every file but timing.json."""
+
+    place: str
+
+    def read_all(self) -> dict[str, bytes]: ...
+
+    def remove(self) -> None: ...
+
+
+class LocalOutput:
+    """A local folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.place = folder, str(folder)
+
+    def read_all(self) -> dict[str, bytes]:
+        return tree(self._folder)
+
+    def remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class RemoteOutput:
+    """A prefix of the bucket `data`."""
+
+    def __init__(self, server: ObjectServer, prefix: str) -> None:
+        self._server, self._prefix, self.place = server, prefix, server.uri(prefix)
+
+    def read_all(self) -> dict[str, bytes]:
+        return self._server.tree(self._prefix)
+
+    def remove(self) -> None:
+        self._server.delete(*(key for key in self._server.list_keys() if key.startswith(f"{self._prefix}/")))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One job: its command, and the output and duration of an uninterrupted run."""
+    """One job: its command, where it writes, and the output and duration of an uninterrupted run."""
 
     name: str
     command: list[str]
+    output: Output
     expected: dict[str, bytes]
     seconds: float
 
@@ -49,52 +93,82 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring.kills", description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=sorted(set(TARGETS)), default=list(TARGETS), metavar="TARGET")
     args = parser.parse_args()
     rng = random.Random(args.seed)
-    with tempfile.TemporaryDirectory(prefix="ekiben-kills-") as name:
-        folder = Path(name)
+    targets = cycle(target for target in TARGETS if target in args.only)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ekiben-kills-")))
+        server = stack.enter_context(object_server())
         bundles = folder / "bundles"
         write_tiny_bundles(bundles)
         done, victims, started = 0, Counter[str](), time.monotonic()
         formats = sorted(FORMATS)
         while done < args.kills:
-            job_number = done // KILLS_PER_JOB
+            job_number, target = done // KILLS_PER_JOB, next(targets)
             input_format, sink = formats[job_number % len(formats)], SINKS[job_number % len(SINKS)]
-            case = _prepare(folder / input_format, input_format, sink, bundles)
-            done += kill_repeatedly(case, folder / "out", min(KILLS_PER_JOB, args.kills - done), rng, victims)
-            print(f"{done:4} kills  {input_format} -> {sink}: bytes equal", flush=True)
+            case = _prepare(folder / "job", input_format, sink, bundles=bundles, target=target, server=server)
+            done += kill_repeatedly(case, min(KILLS_PER_JOB, args.kills - done), rng, victims)
+            print(f"{done:4} kills  {case.name}: bytes equal", flush=True)
         spread = ", ".join(f"{count} of {victim}" for victim, count in sorted(victims.items()))
         seconds = time.monotonic() - started
         print(f"{done} kills ({spread}) in {seconds:.0f} s: every final output equal, no partial file visible")
 
 
-def _prepare(folder: Path, input_format: str, sink: str, bundles: Path) -> Case:
+def _prepare(folder: Path, input_format: str, sink: str, *, bundles: Path, target: str, server: ObjectServer) -> Case:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    server.empty()
     family, write = FORMATS[input_format]
     source = write(folder, ROWS.get(family, 1200))
+    # Every second job of Ray writes into the object store.
+    is_remote = target == "s3" or (target == "ray" and sink != "csv")
+    if is_remote:
+        if source.is_dir():
+            server.upload(source, f"in/{source.name}")
+        else:
+            server.put(f"in/{source.name}", source.read_bytes())
     shard_rows = 8 if family in ROWS else 40
     command = [
         *(sys.executable, "-m", "service.scoring", "--model", NAMES[family], "--bundles", str(bundles)),
-        *("--input", str(source), "--output-format", sink, "--shard-rows", str(shard_rows)),
+        *("--input", server.uri(f"in/{source.name}") if is_remote else str(source)),
+        *("--output-format", sink, "--shard-rows", str(shard_rows), "--engine", "ray" if target == "ray" else "local"),
         *("--workers", str(WORKERS), "--device", "cpu", "--json"),
         *(("--set", "max_tokens=5") if family == "language-model" else ()),
     ]
-    output = folder / "uninterrupted"
+
+    def output(name: str) -> Output:
+        return RemoteOutput(server, name) if is_remote else LocalOutput(folder / name)
+
+    uninterrupted = output("uninterrupted")
     started = time.monotonic()
-    subprocess.run([*command, "--output", str(output)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    _run_to_end([*command, "--output", uninterrupted.place])
+    place = "S3" if is_remote else "folder"
     return Case(
-        name=f"{input_format} -> {sink}", command=command, expected=tree(output), seconds=time.monotonic() - started
+        name=f"{input_format} -> {sink}, {target} -> {place}",
+        command=command,
+        output=output("out"),
+        expected=uninterrupted.read_all(),
+        seconds=time.monotonic() - started,
     )
 
 
-def kill_repeatedly(case: Case, output: Path, kills: int, rng: random.Random, victims: Counter[str]) -> int:
+def _run_to_end(command: list[str]) -> int:
+    """Run a job; return how many rows it computed."""
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\nexit code {done.returncode}\n{done.stderr[-3000:]}")
+    # Ray writes lines of its own before.
+    return int(json.loads(done.stdout.strip().rpartition("\n")[2])["computed"])
+
+
+def kill_repeatedly(case: Case, kills: int, rng: random.Random, victims: Counter[str]) -> int:
     """Kill the job up to `kills` times, then let it end; return how many kills hit a running job."""
-    shutil.rmtree(output, ignore_errors=True)
+    case.output.remove()
     hit = 0
     while hit < kills:
         job = subprocess.Popen(
-            [*case.command, "--output", str(output)],
+            [*case.command, "--output", case.output.place],
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -104,19 +178,16 @@ def kill_repeatedly(case: Case, output: Path, kills: int, rng: random.Random, vi
         victim = rng.choice(["the coordinator", "a worker", "all"])
         if not _kill(job, victim, rng):
             # The job had already ended, so the next kill needs a new job.
-            shutil.rmtree(output, ignore_errors=True)
+            case.output.remove()
             continue
         hit += 1
         victims[victim] += 1
-        _check_visible(case, output)
-    num_missing = _missing_rows(case, output)
-    last = subprocess.run(
-        [*case.command, "--output", str(output)], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-    )
-    computed = json.loads(last.stdout)["computed"]
+        _check_visible(case)
+    num_missing = _missing_rows(case)
+    computed = _run_to_end([*case.command, "--output", case.output.place])
     if computed > num_missing:
         sys.exit(f"{case.name}: {num_missing} rows were missing, but the last run computed {computed}")
-    _compare(case, tree(output))
+    _compare(case, case.output.read_all())
     return hit
 
 
@@ -124,12 +195,18 @@ def _kill(job: "subprocess.Popen[bytes]", victim: str, rng: random.Random) -> bo
     """Send SIGKILL; return whether the job was running. A job that lost a worker must still finish."""
     if job.poll() is not None:
         return False
-    workers = psutil.Process(job.pid).children()
+    everything: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        everything = psutil.Process(job.pid).children(recursive=True)
+    # The processes of Ray that score are called after their task; the others are its servers.
+    is_ray = any("raylet" in _name(process) for process in everything)
+    workers = [process for process in everything if not is_ray or _name(process).startswith("ray::")]
     if victim == "a worker":
         if not workers:
             victim = "the coordinator"
         else:
-            rng.choice(workers).kill()
+            with suppress(psutil.NoSuchProcess):
+                rng.choice(workers).kill()
             if job.wait() != 0:
                 sys.exit(f"the job did not survive the loss of a worker: exit code {job.returncode}")
             return True
@@ -138,29 +215,44 @@ def _kill(job: "subprocess.Popen[bytes]", victim: str, rng: random.Random) -> bo
     else:
         job.kill()
     job.wait()
-    if victim == "all" or rng.random() < 0.5:
+    if victim == "all" or is_ray:
+        # The servers of Ray have sessions of their own, and nothing else ends them at once.
+        for process in everything:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    if victim == "all" or is_ray or rng.random() < 0.5:
         # In the other cases the next run starts beside workers that have lost their coordinator.
-        psutil.wait_procs(workers)
+        psutil.wait_procs(everything)
     return True
 
 
-def _check_visible(case: Case, output: Path) -> None:
+def _name(process: psutil.Process) -> str:
+    """The command of a process; empty if it has ended."""
+    with suppress(psutil.NoSuchProcess, IndexError):
+        return str(process.cmdline()[0])
+    return ""
+
+
+def _check_visible(case: Case) -> None:
     """Exit unless every visible part is complete and no more shards are partly written than there are workers."""
-    for name, content in tree(output).items():
+    files = case.output.read_all()
+    for name, content in files.items():
         if name.startswith(("predictions/", "rejects/")) and case.expected.get(name) != content:
             sys.exit(f"{case.name}: {name} is visible but not complete")
-    work = output / "_ledger" / "work"
-    records = {path.stem for path in (output / "_ledger" / "shards").glob("*.json")}
-    partial = {path.name.partition(".")[0] for path in work.glob("*")} - records if work.exists() else set()
+    records = {Path(name).stem for name in files if name.startswith("_ledger/shards/")}
+    unfinished = {
+        Path(name).name.partition(".")[0] for name in files if name.startswith(("_ledger/work/", "_ledger/claims/"))
+    }
     # Workers of a killed coordinator may still run beside those of the next run.
-    if len(partial) > 2 * WORKERS:
-        sys.exit(f"{case.name}: {len(partial)} shards are partly written, but there are {WORKERS} workers")
+    if len(unfinished - records) > 2 * WORKERS:
+        sys.exit(f"{case.name}: {len(unfinished - records)} shards are partly written, but there are {WORKERS} workers")
 
 
-def _missing_rows(case: Case, output: Path) -> int:
+def _missing_rows(case: Case) -> int:
     total = json.loads(case.expected["summary.json"])["rows"]
-    records = [json.loads(path.read_bytes()) for path in (output / "_ledger" / "shards").glob("*.json")]
-    return total - sum(record["scored"] + record["rejected"] for record in records)
+    files = case.output.read_all()
+    records = [json.loads(content) for name, content in files.items() if name.startswith("_ledger/shards/")]
+    return int(total - sum(record["scored"] + record["rejected"] for record in records))
 
 
 def tree(output: Path) -> dict[str, bytes]:

@@ -1,37 +1,55 @@
-"""python -m service.scoring --model NAME[@VERSION] --input PATH... --output DIR
+"""python -m service.scoring --model NAME[@VERSION] --input PATH... --output DIR, or status DIR
 
 Exit codes: 0, done, at most --max-rejects rejected; 3, done, more rejected; 1, failed: fix the cause, then run it
-again to resume; 2, invalid command line; 130, interrupted: run it again to resume.
+again to resume; 2, invalid command line; 130, interrupted, and 143, terminated: run it again to resume.
 """
 
 import argparse
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, get_args
 
 from service.errors import BundleError, DeviceError
 from service.scoring.job import Format, ScoringError, SinkFormat
-from service.scoring.run import Result, score
+from service.scoring.result import Result
+from service.scoring.run import GRACE_S, score
+from service.scoring.storage.location import parse_location
+from service.scoring.watch import status
+from service.scoring.watch.reporter import Display
 
-EXIT_REJECTED, EXIT_FAILED, EXIT_INTERRUPTED = 3, 1, 130
+EXIT_REJECTED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 1, 130, 143
 
 
 def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["status"]:
+        return status.main(arguments[1:])
     options = vars(_parser().parse_args(arguments))
     as_json, max_rejects = options.pop("json"), options.pop("max_rejects")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     options |= {"columns": dict(options["columns"]), "request": dict(options["request"])}
+    terminated = threading.Event()
+    previous = signal.signal(signal.SIGTERM, lambda *_: terminated.set())
     try:
-        result = score(**options, progress=sys.stderr.isatty() and not as_json)
+        display: Display = "bar" if sys.stderr.isatty() and not as_json else "lines"
+        result = score(**options, check=False, display=display, cancel=terminated)
     except (ScoringError, BundleError, DeviceError) as error:
         return _report_failures([str(error)], as_json=as_json)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes the job", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    if result.summary is None and not result.failures and terminated.is_set():
+        dropped = f", {result.dropped} shards in progress were dropped" if result.dropped else ""
+        print(f"terminated after {result.computed:,} rows{dropped}; the same command resumes the job", file=sys.stderr)
+        return EXIT_TERMINATED
     if result.summary is None:
         return _report_failures(list(result.failures), as_json=as_json, computed=result.computed)
     if as_json:
@@ -52,8 +70,10 @@ def _report_failures(failures: list[str], *, as_json: bool, computed: int = 0) -
 def _result_line(result: Result, summary: Mapping[str, Any], output: str) -> str:
     rate = result.computed / max(result.seconds, 1e-9)
     done = f"{result.computed:,} rows in {result.seconds:.1f} s ({rate:,.0f}/s)" if result.computed else "nothing to do"
+    # Options of a URI may be credentials.
+    place = str(parse_location(output, option="--output")) if "://" in output else output
     counts = f"{summary['scored']:,} scored, {summary['rejected']:,} rejected"
-    return f"{output}: {done}; {counts} by {summary['model']} {summary['version']}"
+    return f"{place}: {done}; {counts} by {summary['model']} {summary['version']}"
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -71,6 +91,10 @@ def _request_field(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _character(text: str) -> str:
+    return "\t" if text in {"\\t", "tab"} else text
+
+
 def _share(text: str) -> float:
     try:
         share = float(text)
@@ -86,15 +110,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service.scoring", description="Score files, each row once.")
     add = parser.add_argument
     add("--model", required=True, metavar="NAME[@VERSION]")
-    input_help = "files, folders, globs or URIs (s3://, gs://, hdfs://)"
+    input_help = "files, folders, globs or URIs (s3://, gs://, az://, hdfs://, https://)"
     add("--input", dest="inputs", required=True, nargs="+", metavar="PATH", help=input_help)
-    add("--output", required=True, metavar="DIR", help="a folder for this job alone; the same command resumes the job")
+    output_help = "a folder or URI for this job alone; the same command resumes the job"
+    add("--output", required=True, metavar="DIR", help=output_help)
     add("--bundles", default=os.environ.get("EKIBEN_BUNDLES", "bundles"), metavar="DIR")
     add("--engine", choices=("local", "ray"), default="local")
     add("--workers", type=int, metavar="N", help="processes; by default one per core or GPU")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--input-format", choices=get_args(Format), help="by default, the suffix of the files decides")
-    add("--output-format", choices=get_args(SinkFormat), default="parquet")
+    output_help = "by default parquet; jsonl for an OpenAI batch, in OpenAI's format"
+    add("--output-format", choices=get_args(SinkFormat), help=output_help)
     repeated = partial(add, action="append", default=[])
     column_help = "the column that feeds a field of the model"
     repeated("--column", dest="columns", type=_pair, metavar="FIELD=COLUMN", help=column_help)
@@ -103,12 +129,27 @@ def _parser() -> argparse.ArgumentParser:
     repeated("--keep", metavar="COLUMN", help="a column to copy to every prediction; * for all")
     header_help = "CSV: the first line is data; the columns are named 0, 1, ..."
     add("--no-header", dest="header", action="store_false", help=header_help)
+    delimiter_help = "CSV: between fields; by default a comma, or a tab in .tsv, and what a line `sep=` says"
+    add("--delimiter", type=_character, metavar="CHAR", help=delimiter_help)
+    add("--quote", type=_character, metavar="CHAR", help="CSV: around fields; '' for none; by default \"")
+    escape_help = "CSV: before a quote inside of quotes; '' for none; by default, quotes are doubled"
+    add("--escape", type=_character, metavar="CHAR", help=escape_help)
+    encoding_help = "CSV, text, JSON Lines: by default UTF-8, or what a byte order mark says"
+    add("--encoding", metavar="NAME", help=encoding_help)
+    formulas_help = "CSV output: an apostrophe before texts that a spreadsheet would run as a formula"
+    add("--escape-formulas", action="store_true", help=formulas_help)
     set_help = "a field of every request, such as top_k=3"
     repeated("--set", dest="request", type=_request_field, metavar="NAME=VALUE", help=set_help)
     add("--shard-rows", type=int, metavar="N", help="rows per shard, the unit that is scored and committed")
     add("--limit", type=int, metavar="N", help="score only the first N rows")
+    verify_help = "compare the files of a finished job by their hashes, not only by their sizes"
+    add("--verify", action="store_true", help=verify_help)
     rejects_help = "exit code 3 if more than this share of rows is rejected (0)"
     add("--max-rejects", type=_share, default=0.0, metavar="SHARE", help=rejects_help)
+    grace_help = "after SIGTERM, time for the shards in progress"
+    add("--grace-s", type=float, default=GRACE_S, metavar="SECONDS", help=grace_help)
+    add("--metrics-file", metavar="PATH", help="write the progress as Prometheus metrics to a file PATH.prom")
+    add("--pushgateway", metavar="URL", help="push the progress to a Prometheus Pushgateway")
     add("--json", action="store_true", help="print the result as JSON")
     return parser
 

@@ -3,20 +3,27 @@
 Invariant: jobs of equal identity and input write equal bytes, on any number of workers, even if killed and resumed.
 """
 
+import base64
+import functools
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import onnxruntime
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.engine.sessions.device import Device
 
-Format = Literal["parquet", "csv", "jsonl", "openai", "text", "npy", "safetensors", "images", "tar"]
+Format = Literal[
+    "parquet", "csv", "jsonl", "openai", "text", "npy", "idx", "safetensors", "images", "tar", "webdataset",
+    "arrow", "orc", "ts", "delta", "iceberg",
+]  # fmt: skip
+# Formats with lines that are planned but are no rows, such as blank ones.
+LINE_FORMATS: frozenset[Format] = frozenset({"jsonl", "openai", "text", "ts"})
 SinkFormat = Literal["parquet", "csv", "jsonl"]
 # The layout and meaning of what is written, shard boundaries included.
-OUTPUT_VERSION = 6
+OUTPUT_VERSION = 7
 
 
 class ScoringError(Exception):
@@ -27,12 +34,33 @@ class ScoringError(Exception):
 RUNTIME = {"onnxruntime": onnxruntime.__version__, "pyarrow": pa.__version__}
 
 
+class TextOptions(BaseModel):
+    """How files of text are to be understood, as far as the job says so; a file decides what is None.
+
+    An empty `quote` or `escape` means that the files have none.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    header: bool = True
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+    encoding: str | None = None
+
+
 class Job(BaseModel):
     """The options of a job after every default has been resolved.
 
     `columns` maps fields of the task to columns of the input. `keep` lists the input columns that are copied to the
-    output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column names.
-    `request` holds the fields of the task's request that apply to every row, such as top_k or max_tokens.
+    output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column
+    names; with `delimiter`, `quote`, `escape` and `encoding` it makes `text_options`. `escape_formulas` puts an
+    apostrophe before texts of a CSV output that a spreadsheet would run. `request` holds the fields of the task's
+    request that apply to every row, such as top_k or max_tokens. `output` is the URI of a location with its options, or
+    an absolute path. `verify`: files of the output are compared by hash.
+
+    `copied_schema` is the schema of the id and the copied columns, for all files alike (`encode_schema`). `unreadable`
+    says why the columns of a file could not be read; a run leaves such a file out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,23 +69,55 @@ class Job(BaseModel):
     version: str = Field(pattern="^[0-9a-f]{12}$")
     bundles: Path
     inputs: tuple[str, ...]
-    output: Path
+    output: Annotated[str, BeforeValidator(str)]
     input_format: Format
     sink: SinkFormat
     columns: dict[str, str]
     id_column: str | None
     keep: tuple[str, ...]
     header: bool
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+    encoding: str | None = None
+    escape_formulas: bool = False
+    copied_schema: str = ""
+    unreadable: dict[str, str] = {}
     request: dict[str, Any]
     shard_rows: int = Field(ge=1)
     limit: int | None = Field(ge=0)
     device: Device
+    verify: bool = False
     runtime: dict[str, str] = RUNTIME
+
+    @property
+    def answers_as_openai(self) -> bool:
+        """Whether the output is that of an OpenAI batch."""
+        return self.input_format == "openai" and self.sink == "jsonl"
 
     def identity(self) -> dict[str, Any]:
         """The JSON values that two runs must share to belong to one job."""
-        content = self.model_dump(mode="json", exclude={"bundles", "output", "inputs"})
+        excluded = {"bundles", "output", "inputs", "verify", "copied_schema", "unreadable"}
+        content = self.model_dump(mode="json", exclude=excluded)
         return {**content, "output_version": OUTPUT_VERSION}
+
+    @property
+    def text_options(self) -> TextOptions:
+        return TextOptions(**{name: getattr(self, name) for name in TextOptions.model_fields})
+
+    @functools.cached_property
+    def copied(self) -> pa.Schema:
+        """The id and the copied columns, in the order of the output."""
+        return (
+            pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.copied_schema)))
+            if self.copied_schema
+            else pa.schema([])
+        )
+
+
+def encode_schema(schema: pa.Schema) -> str:
+    """A schema as a text that JSON can hold."""
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
 def digest(*parts: str) -> str:

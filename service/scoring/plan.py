@@ -8,9 +8,10 @@ import csv
 import json
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -57,6 +58,10 @@ class ReadError(ScoringError):
     """A file that cannot be read to its end. The shards planned before the error stay valid."""
 
 
+class ChangedError(ReadError):
+    """A file that was changed after it was planned, which makes the plan itself invalid."""
+
+
 READ_ERRORS = (OSError, EOFError, ValueError, pa.ArrowException, tarfile.TarError, csv.Error, ReadError)
 
 
@@ -67,6 +72,7 @@ class PlannedFile:
     file_number: int
     file: InputFile
     shards: int
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 def columns_to_read(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
@@ -78,26 +84,31 @@ def columns_to_read(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
 def read_spec(job: Job, file: InputFile) -> ReadSpec:
     """Return the columns to read. Raises ScoringError if one is missing, ReadError if the file cannot be read."""
     try:
-        columns = SOURCES[file.format].columns(file, header=job.header)
+        columns = tuple(SOURCES[file.format].schema(file, job.text_options).names)
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error
-    needed = [*job.columns.values(), *filter(None, [job.id_column])]
-    copied = [name for name in job.keep if name != "*"]
-    # Any object of a JSON Lines file may lack any key, so the first object does not decide.
+    copied = job.copied.names
+    needed = [*job.columns.values(), *(name for name in copied if name not in file.partitions)]
+    # Any object of a JSON Lines file may lack any key, so the first objects do not decide.
     if file.format == "jsonl":
-        columns = tuple(dict.fromkeys([*columns, *needed, *copied]))
+        columns = tuple(dict.fromkeys([*columns, *needed]))
     if columns:
-        check_columns(file, columns, [*needed, *(name for name in copied if name not in file.partitions)])
-    return ReadSpec(columns=columns_to_read(job, columns), header=job.header)
+        check_columns(file, columns, needed)
+    return ReadSpec(
+        columns=columns_to_read(job, columns),
+        text_options=job.text_options,
+        copied=frozenset(copied),
+        closed=job.keep == ("*",) and file.format == "jsonl",
+    )
 
 
 def plan(job: Job, files: Sequence[InputFile]) -> Iterator[Shard | PlannedFile | ReadError]:
     """Yield the shards of each file, then a PlannedFile, or a ReadError if the rest of the file cannot be read."""
     left = sys.maxsize if job.limit is None else job.limit
     for file_number, file in enumerate(files):
-        count = 0
+        count, passed_over = 0, Counter[str]()
         try:
-            for shard in _plan_file(job, file, file_number, left):
+            for shard in _plan_file(job, file, file_number, left, passed_over):
                 count, left = count + 1, left - shard.span.rows
                 yield shard
         except ReadError as error:
@@ -106,14 +117,17 @@ def plan(job: Job, files: Sequence[InputFile]) -> Iterator[Shard | PlannedFile |
             if job.limit is not None:
                 return
         else:
-            yield PlannedFile(file_number=file_number, file=file, shards=count)
+            yield PlannedFile(file_number=file_number, file=file, shards=count, passed_over=passed_over)
 
 
-def _plan_file(job: Job, file: InputFile, file_number: int, left: int) -> Iterator[Shard]:
+def _plan_file(job: Job, file: InputFile, file_number: int, left: int, passed_over: Counter[str]) -> Iterator[Shard]:
     if not left:
         return
+    # Its columns took no part in the schema of the job, so it is left to the next run, even if it can be read by now.
+    if file.name in job.unreadable:
+        raise ReadError(job.unreadable[file.name])
     spec = read_spec(job, file)
-    identity = json.dumps([job.identity(), spec.columns], sort_keys=True)
+    identity = json.dumps([job.identity(), spec.columns, job.copied_schema], sort_keys=True)
     try:
         with closing(SOURCES[file.format](file, spec)) as source:
             for number, whole in enumerate(source.spans(shard_rows=job.shard_rows)):
@@ -124,6 +138,7 @@ def _plan_file(job: Job, file: InputFile, file_number: int, left: int) -> Iterat
                 left -= span.rows
                 if not left:
                     return
+            passed_over.update(getattr(source, "passed_over", {}))
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error
 

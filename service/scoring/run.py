@@ -1,170 +1,198 @@
-"""Batch scoring as a Python function: files in, predictions out, each row exactly once.
+"""Batch scoring as a Python function: files or a table in, predictions out, each row exactly once.
 
 Invariant: when `score` returns without failures, the output holds every row of the input, scored or rejected. Until
 then it holds whole shards of that job only, and calling `score` again resumes the job.
 """
 
-import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from service.engine.sessions.device import DeviceSetting, resolve_device
-from service.scoring.engines.engine import EngineResult
-from service.scoring.engines.local import run_local
-from service.scoring.input.files import InputFile, list_files
-from service.scoring.job import Format, Job, ScoringError, SinkFormat
-from service.scoring.job_options import resolve_job
+from service.manifest import Manifest
+from service.scoring.engines.engine import Cancellation
+from service.scoring.execution import execute, finished_result
+from service.scoring.input.arrow_table import Inputs, input_paths
+from service.scoring.input.files import InputFile
+from service.scoring.input.tables import list_inputs
+from service.scoring.job import Format, Job, ScoringError, SinkFormat, TextOptions
+from service.scoring.job_options import detect_batch, resolve_job
 from service.scoring.model import read_manifest, resolve_version
-from service.scoring.output.ledger import Ledger
-from service.scoring.output.summary import confidence_histogram, encode, summarize
-from service.scoring.plan import ReadError, Shard, format_error, plan
-from service.scoring.prefetch import prefetch
-from service.scoring.progress import ProgressBar
+from service.scoring.output.ledger import Ledger, open_folder
+from service.scoring.plan import format_error
+from service.scoring.progress import Progress
+from service.scoring.result import Result, check_result, in_python
+from service.scoring.storage.location import exact_location, parse_location
+from service.scoring.watch.exporter import Pushgateway, TextFile
+from service.scoring.watch.reporter import Display, Report, Reporter
+from service.scoring.watch.status import ProgressFile
 
-# Few, so that a worker finds the bytes of a shard still in the cache after the planner has hashed them.
-PREFETCHED_SHARDS = 2
-# How long a stopped job waits for the planner.
-PLANNER_JOIN_TIMEOUT_S = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """`summary` is None if the job did not finish; `computed` counts the rows that the call scored or rejected."""
-
-    summary: Mapping[str, Any] | None
-    failures: tuple[str, ...]
-    computed: int
-    seconds: float
-
-    @property
-    def reject_share(self) -> float:
-        return self.summary["rejected"] / max(self.summary["rows"], 1) if self.summary else 0.0
+GRACE_S = 20.0
 
 
 def score(
     model: str,
-    inputs: Sequence[str | Path],
+    inputs: Inputs,
     output: str | Path,
     *,
-    bundles: str | Path = "bundles",
+    bundles: str | Path | None = None,
     engine: Literal["local", "ray"] = "local",
     workers: int | None = None,
     device: DeviceSetting = "auto",
     input_format: Format | None = None,
-    output_format: SinkFormat = "parquet",
+    output_format: SinkFormat | None = None,
     columns: Mapping[str, str] | None = None,
     id_column: str | None = None,
     keep: Sequence[str] = (),
     header: bool = True,
+    delimiter: str | None = None,
+    quote: str | None = None,
+    escape: str | None = None,
+    encoding: str | None = None,
+    escape_formulas: bool = False,
     request: Mapping[str, Any] | None = None,
     shard_rows: int | None = None,
     limit: int | None = None,
-    progress: bool = False,
+    verify: bool = False,
+    max_rejects: float = 0.0,
+    check: bool = True,
+    display: Display = "none",
+    on_progress: Report | None = None,
+    cancel: threading.Event | None = None,
+    grace_s: float = GRACE_S,
+    metrics_file: str | Path | None = None,
+    pushgateway: str | None = None,
 ) -> Result:
-    """Score the rows of some files with the model NAME or NAME@VERSION and write the predictions to a folder.
+    """Score the rows of some files, or of a pyarrow Table, with the model NAME or NAME@VERSION into a folder.
 
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
-    Raises ScoringError if the job cannot start or the folder holds another job.
+    `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
+    EKIBEN_BUNDLES, else `bundles`. `verify` compares the files of a job that was run before by their hashes, not only
+    by their sizes. `on_progress` is called twice a second. When `cancel` is set the job ends: shards that are being
+    scored have `grace_s` seconds to be committed. `metrics_file` and `pushgateway` (a URL) receive the progress as
+    Prometheus metrics.
+
+    Raises ScoringError if the job cannot start or the folder holds another job. With `check`, raises JobFailedError if
+    the job fails, is cancelled, or rejects more than the share `max_rejects` of its rows.
     """
-    started = time.monotonic()
+    root = Path(bundles or os.environ.get("EKIBEN_BUNDLES") or "bundles")
+    try:
+        with input_paths(inputs) as paths:
+            job, manifest, files = _resolve(
+                model,
+                paths,
+                root,
+                input_format=input_format,
+                output=output,
+                output_format=output_format,
+                columns=dict(columns or {}),
+                id_column=id_column,
+                keep=tuple(keep),
+                header=header,
+                delimiter=delimiter,
+                quote=quote,
+                escape=escape,
+                encoding=encoding,
+                escape_formulas=escape_formulas,
+                request=dict(request or {}),
+                shard_rows=shard_rows,
+                limit=limit,
+                verify=verify,
+                device=resolve_device(device),
+                workers=workers,
+            )
+            exporters = _exporters(job, metrics_file, pushgateway)
+            cancellation = Cancellation(cancel or threading.Event(), grace_s)
+
+            def watch(ledger: Ledger) -> Reporter:
+                reports: list[Report] = [ProgressFile(ledger), *exporters]
+                title = f"{job.model} {job.version}"
+                return Reporter(title, Progress(), display=display, reports=reports, on_progress=on_progress)
+
+            result = _run(job, manifest, files, watch, cancellation=cancellation, engine=engine, workers=workers)
+        if check:
+            check_result(result, max_rejects)
+        return result
+    except ScoringError as error:
+        if check:
+            error.args = (in_python(str(error)),)
+        raise
+
+
+def _resolve(
+    model: str,
+    paths: list[str],
+    root: Path,
+    *,
+    input_format: Format | None,
+    output: str | Path,
+    output_format: SinkFormat | None,
+    shard_rows: int | None,
+    workers: int | None,
+    **options: Any,
+) -> tuple[Job, Manifest, Sequence[InputFile]]:
+    """Return the job with every default, the manifest of its model, and the files of its input."""
     for option, number in (("workers", workers), ("shard-rows", shard_rows)):
         if number is not None and number < 1:
             raise ScoringError(f"--{option} {number}: expected at least 1")
-    name, version = resolve_version(model, Path(bundles))
-    manifest = read_manifest(Path(bundles), name, version)
-    files = list_files([str(path) for path in inputs], output=Path(output), input_format=input_format)
+    place = parse_location(str(output), option="--output")
+    open_folder(place).close()
+    name, version = resolve_version(model, root)
+    manifest = read_manifest(root, name, version)
+    text_options = TextOptions(**{name: options[name] for name in TextOptions.model_fields})
+    listed = list_inputs(paths, output=output, input_format=input_format)
+    files = detect_batch(listed, input_format, text_options)
     job = resolve_job(
         manifest,
         files,
-        bundles=Path(bundles).absolute(),
-        inputs=tuple(str(path) for path in inputs),
-        output=Path(output).absolute(),
-        sink=output_format,
-        columns=dict(columns or {}),
-        id_column=id_column,
-        keep=tuple(keep),
-        header=header,
-        request=dict(request or {}),
+        bundles=root.absolute(),
+        inputs=tuple(paths),
+        output=place.uri,
+        sink=output_format or ("jsonl" if files[0].format == "openai" else "parquet"),
         shard_rows=shard_rows,
-        limit=limit,
-        device=resolve_device(device),
+        **options,
     )
+    return job, manifest, files
+
+
+def _run(
+    job: Job,
+    manifest: Manifest,
+    files: Sequence[InputFile],
+    watch: Callable[[Ledger], Reporter],
+    *,
+    cancellation: Cancellation,
+    engine: str,
+    workers: int | None,
+) -> Result:
     try:
-        with closing(Ledger(job.output)) as ledger:
+        with closing(Ledger(job.output, verify=job.verify)) as ledger:
             ledger.open_job(job, [file.name for file in files])
-            fingerprints = {file.name: file.fingerprint for file in files}
-            if ledger.is_finished(fingerprints):
-                summary = json.loads((job.output / "summary.json").read_bytes())
-                return Result(summary=summary, failures=(), computed=0, seconds=time.monotonic() - started)
+            if (finished := finished_result(job, files, ledger)) is not None:
+                return finished
             ledger.resume()
-            planned = _PlannedTotals()
-            with closing(ProgressBar(f"{name} {version}", visible=progress)) as bar:
-                pending = _pending_shards(job, files, ledger, bar, planned)
-                with prefetch(pending, PREFETCHED_SHARDS, join_timeout_s=PLANNER_JOIN_TIMEOUT_S) as shards:
-                    result = ENGINES[engine](job, shards, workers=workers, report=bar)
-            failures, seconds = (*planned.read_errors, *result.failures), time.monotonic() - started
-            if failures or result.stopped:
-                return Result(summary=None, failures=failures, computed=bar.rows, seconds=seconds)
-            summary = summarize(job, manifest, len(files), ledger.records())
-            planned.check_complete(job, summary)
-            timing = {"rows": bar.rows, "seconds": seconds, "rows_per_s": bar.rows / seconds}
-            documents = {"summary.json": encode(summary), "timing.json": encode(timing)}
-            ledger.finish({**documents, "confidence.png": confidence_histogram(summary)}, fingerprints)
-            return Result(summary=summary, failures=(), computed=bar.rows, seconds=seconds)
-    except OSError as error:
-        raise ScoringError(f"--output {job.output}: {format_error(error)}") from error
-
-
-@dataclass(kw_only=True)
-class _PlannedTotals:
-    """The totals of the plan so far, and the files that could not be read. `complete`: the plan reached its end."""
-
-    read_errors: list[str] = field(default_factory=list)
-    shards: int = 0
-    rows: int = 0
-    complete: bool = False
-
-    def check_complete(self, job: Job, summary: Mapping[str, Any]) -> None:
-        """Raise ScoringError unless the summary covers everything that was planned."""
-        # Blank lines are planned, but they are not rows.
-        fewest_rows = 0 if job.input_format in {"jsonl", "openai", "text"} else self.rows
-        rows_match = fewest_rows <= summary["rows"] <= self.rows
-        if not (self.complete and rows_match and summary["shards"] == self.shards):
-            raise ScoringError(
-                f"the job is not done: {job.output} holds {summary['shards']} of {self.shards} planned shards and "
-                f"{summary['rows']} of {self.rows} planned rows{'' if self.complete else '; the plan is incomplete'}"
+            return execute(
+                job,
+                manifest,
+                files,
+                ledger,
+                engine=engine,
+                workers=workers,
+                reporter=watch(ledger),
+                cancellation=cancellation,
             )
+    except OSError as error:
+        raise ScoringError(f"--output {exact_location(job.output)}: {format_error(error)}") from error
 
 
-def _pending_shards(
-    job: Job, files: Sequence[InputFile], ledger: Ledger, bar: ProgressBar, planned: _PlannedTotals
-) -> Iterator[Shard | None]:
-    """Yield each shard of the plan that is not committed, and None for one that is; count everything in `planned`."""
-    for item in plan(job, files):
-        if isinstance(item, ReadError):
-            planned.read_errors.append(str(item))
-        elif not isinstance(item, Shard):
-            ledger.check_planned(item)
-        else:
-            planned.shards, planned.rows = planned.shards + 1, planned.rows + item.span.rows
-            if ledger.committed(item) is None:
-                bar.add_planned(item.span.rows)
-                yield item
-            else:
-                yield None
-    planned.complete = True
-
-
-def _run_ray(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressBar) -> EngineResult:
-    try:
-        from service.scoring.engines.ray import run_ray  # noqa: PLC0415 - ray is an extra
-    except ModuleNotFoundError as error:
-        raise ScoringError(f"--engine ray needs the dependency group `ray`: {error}") from error
-    return run_ray(job, shards, workers=workers, report=report)
-
-
-ENGINES: dict[str, Callable[..., EngineResult]] = {"local": run_local, "ray": _run_ray}
+def _exporters(job: Job, metrics_file: str | Path | None, pushgateway: str | None) -> list[Report]:
+    labels = {"model": job.model, "output": str(exact_location(job.output))}
+    exporters: list[Report] = []
+    if metrics_file is not None:
+        exporters.append(TextFile(Path(metrics_file), **labels))
+    if pushgateway is not None:
+        exporters.append(Pushgateway(pushgateway, **labels))
+    return exporters

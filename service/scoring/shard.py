@@ -5,7 +5,7 @@ Invariant: what a shard commits depends on the shard and the job alone.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from contextlib import suppress
 
 import numpy as np
 
@@ -14,11 +14,13 @@ from service.scoring.input.rows import Rows, Source
 from service.scoring.job import Job
 from service.scoring.model import load_bundle
 from service.scoring.output.completions import completion_lines
+from service.scoring.output.copied import with_copied
 from service.scoring.output.join import join_predictions
-from service.scoring.output.ledger import Ledger, Record, sha256_of
+from service.scoring.output.ledger import Ledger, Record
+from service.scoring.output.local_folder import sha256_of
 from service.scoring.output.rejects import RejectFile
 from service.scoring.output.sinks import Sink
-from service.scoring.plan import READ_ERRORS, ReadError, Shard, format_error, read_spec
+from service.scoring.plan import READ_ERRORS, ChangedError, ReadError, Shard, format_error, read_spec
 from service.scoring.prefetch import prefetch
 from service.scoring.scorers import scorer_type
 from service.scoring.sources import SOURCES
@@ -32,9 +34,9 @@ class Context:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.ledger = Ledger(job.output)
+        self.ledger = Ledger(job.output, verify=job.verify)
         self.model = load_bundle(job.bundles / job.model / job.version, job.device)
-        self.scorer = scorer_type(self.model.manifest)(self.model, job.columns, job.request)
+        self.scorer = scorer_type(self.model.manifest, job.input_format)(self.model, job.columns, job.request)
         self.num_labels = len(self.model.manifest.labels)
         self._file: InputFile | None = None
         self._source: Source | None = None
@@ -74,13 +76,11 @@ def score_shard(context: Context, shard: Shard, progress: Callable[[int, int], N
 
 def _score(context: Context, shard: Shard, progress: Callable[[int, int], None]) -> Record:
     job, ledger = context.job, context.ledger
-    sink = Sink(ledger.work_path(shard, job.sink), job.sink)
+    sink = Sink(ledger.work_path(shard, job.sink), job.sink, escape_formulas=job.escape_formulas)
     rejects = RejectFile(ledger.work_path(shard, "rejects"), job, shard)
     # Integers, so that their sums over shards do not depend on the order of shards.
     num_scored, labels, confidence = 0, np.zeros(context.num_labels, np.int64), np.zeros(CONFIDENCE_BINS, np.int64)
-    to_table = join_predictions
-    if job.input_format == "openai" and job.sink == "jsonl":
-        to_table = partial(completion_lines, tokenizer=context.model.tokenizer)
+    to_table = completion_lines if job.answers_as_openai else join_predictions
     with rejects, sink, prefetch(_read_rows(context, shard), PREFETCHED_CHUNKS) as chunks:
         for rows in chunks:
             scored = context.scorer.score(rows)
@@ -93,7 +93,7 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
             progress(len(rows.numbers), len(scored.faults))
     parts = {f"predictions/part-{shard.name}.{job.sink}": sink.path} if sink.is_created else {}
     if rejects.count:
-        parts[f"rejects/part-{shard.name}.jsonl"] = rejects.path
+        parts[f"{rejects.folder}/part-{shard.name}.jsonl"] = rejects.path
     record = Record(
         key=shard.key,
         file=shard.file.name,
@@ -103,18 +103,29 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
         labels=labels.tolist(),
         confidence=confidence.tolist(),
         parts={name: sha256_of(path) for name, path in parts.items()},
+        sizes={name: path.stat().st_size for name, path in parts.items()},
     )
     ledger.commit(shard, record, parts)
     return record
 
 
 def _read_rows(context: Context, shard: Shard) -> Iterator[Rows]:
-    """Read the rows of a shard. Raises ReadError if the file cannot be read or has changed since it was planned."""
+    """Read the rows of a shard. Raises ReadError if the file cannot be read, ChangedError if it is not as planned."""
     try:
         for rows in context.source(shard.file).read(shard.span):
-            yield rows.numbered_below(shard.span.first_row + shard.span.rows)
-        if current_fingerprint(shard.file) != shard.file.fingerprint:
-            raise ReadError("the file was changed while it was being scored")
+            within = rows.numbered_below(shard.span.first_row + shard.span.rows)
+            yield with_copied(context.job, shard.file, within)
+        _check_unchanged(shard)
+    except ChangedError:
+        context.close_source()
+        raise
     except READ_ERRORS as error:
         context.close_source()
+        with suppress(OSError):
+            _check_unchanged(shard)
         raise ReadError(f"{shard.title}: {format_error(error)}") from error
+
+
+def _check_unchanged(shard: Shard) -> None:
+    if current_fingerprint(shard.file) != shard.file.fingerprint:
+        raise ChangedError(f"{shard.file.name}: the file was changed while the job ran")

@@ -21,7 +21,7 @@ from export.bundle.writer import write_bundle
 from export.pipeline import export_model
 from service.contract.readers import TableReader
 from service.manifest import Manifest
-from service.scoring import run
+from service.scoring import execution, run
 from tests.e2e.serving import ServerProcess
 from tests.export.conftest import Candidates, Proofs
 from tests.export.sources.onnx_file.graphs import golden, options, written
@@ -183,7 +183,7 @@ def test_a_picture_that_is_no_multiple_is_refused_with_the_axis(server: ServerPr
 def test_scores_are_those_of_the_reference(
     model: Adopted, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(run.ENGINES, "here", run_here)
+    monkeypatch.setitem(execution.ENGINES, "here", run_here)
     rows = _rows(model)
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     name = model.manifest.name

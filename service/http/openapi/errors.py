@@ -12,7 +12,6 @@ from service.errors import EkibenError, Slug
 from service.http.openapi.schemas import TEXT, WHOLE, Schema, array, nullable, record
 from service.http.route import InferenceRoute, Route
 from service.http.wire.errors import (
-    OPENAI_CODES,
     OPENAI_STATUS,
     PROBLEM_JSON,
     STATUS,
@@ -21,6 +20,7 @@ from service.http.wire.errors import (
     problem_response,
 )
 from service.http.wire.messages import JSON, Response
+from service.tasks.openai.error import CODES
 
 ACCESS: frozenset[Slug] = frozenset({"unauthorized", "forbidden", "misdirected", "rate-limited"})
 INFERENCE: frozenset[Slug] = frozenset({
@@ -77,7 +77,7 @@ def _narrow_problem(status: int, codes: list[Slug]) -> Schema:
 
 
 def _narrow_openai(_: int, codes: list[Slug]) -> Schema:
-    names = [OPENAI_CODES.get(code, code) for code in codes]
+    names = [CODES.get(code, code) for code in codes]
     return {"properties": {"error": {"type": "object", "properties": {"code": {"enum": names}}}}}
 
 

@@ -23,6 +23,7 @@ from service.tasks.openai.answer import OpenAIRequest
 from service.tasks.openai.chat import ChatRequest, read_chat
 from service.tasks.openai.completions import CompletionRequest, read_completion
 from service.tasks.openai.fields import OpenAIFields, engine_seed, parse_fields
+from service.tasks.openai.routes import CHAT_ROUTE, COMPLETION_ROUTE
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DONE = b"data: [DONE]\n\n"
@@ -85,8 +86,8 @@ async def _unknown(_: ServiceState, request: HttpRequest) -> Response:
 
 
 ROUTES: tuple[Route, ...] = (
-    _inference_route("/v1/completions", CompletionRequest, read_completion),
-    _inference_route("/v1/chat/completions", ChatRequest, read_chat),
+    _inference_route(COMPLETION_ROUTE, CompletionRequest, read_completion),
+    _inference_route(CHAT_ROUTE, ChatRequest, read_chat),
     ReadRoute(name=MODELS, handle=_list_models, error_format=openai_error_response),
 )
 MODEL = ReadRoute(name="/v1/models/{model}", handle=_show_model, error_format=openai_error_response)

@@ -12,6 +12,7 @@ import orjson
 
 from service.errors import EkibenError, Slug
 from service.http.wire.messages import JSON, Response
+from service.tasks.openai.error import error_object
 
 PROBLEM_JSON = "application/problem+json"
 MAX_CHARS = 1000  # of a sentence or a pointer
@@ -42,12 +43,6 @@ OPENAI_STATUS: Mapping[Slug, HTTPStatus] = {
     "invalid-request": HTTPStatus.BAD_REQUEST,
     "wrong-task": HTTPStatus.BAD_REQUEST,
 }
-# Where OpenAI's API has a code of its own.
-OPENAI_CODES: Mapping[Slug, str] = {
-    "unknown-model": "model_not_found",
-    "unauthorized": "invalid_api_key",
-    "rate-limited": "rate_limit_exceeded",
-}
 
 
 def problem_response(error: EkibenError) -> Response:
@@ -63,14 +58,8 @@ def oip_error_response(error: EkibenError) -> Response:
 def openai_error_response(error: EkibenError) -> Response:
     """Return the error as OpenAI's API does; `param` is the field of the request that it concerns."""
     status = OPENAI_STATUS.get(error.slug) or STATUS[error.slug]
-    pointer = error.faults[0].pointer if error.faults else ""
-    document = {
-        "message": _printable(error.detail),
-        "type": "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error",
-        "param": _printable(pointer.split("/")[1]) if pointer else None,
-        "code": OPENAI_CODES.get(error.slug, error.slug),
-    }
-    return Response(JSON, orjson.dumps({"error": document}), _retry_headers(error, status), status)
+    members = {name: value and _printable(value) for name, value in error_object(error, status).items()}
+    return Response(JSON, orjson.dumps({"error": members}), _retry_headers(error, status), status)
 
 
 def _response(content_type: str, error: EkibenError, first: dict[str, str]) -> Response:

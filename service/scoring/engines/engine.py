@@ -1,19 +1,25 @@
 """Shared by all engines: their result, scoring one shard, and the queue of shards.
 
-An engine scores and commits every shard of an iterator that may still be planning, and calls the progress bar from any
-thread. Invariant: it returns only after everything that it started has ended, and it reports every failure.
+An engine scores and commits every shard of an iterator that may still be planning, and counts rows from any thread.
+Invariant: it returns only after everything that it started has ended, and it reports every failure.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from service.scoring.plan import ReadError, Shard, format_error
+from service.scoring.plan import ChangedError, ReadError, Shard, format_error
+from service.scoring.progress import Progress
 from service.scoring.shard import Context, score_shard
 
-# locked: another process scores the shard. unreadable: its input cannot be read. failed: any other error.
+# locked: another process scores the shard. unreadable: its input cannot be read. failed: any other error, which ends
+# the job.
 ShardStatus = Literal["done", "locked", "unreadable", "failed"]
+
+# How long to wait before asking again for a shard that another process has locked.
+POLL_S = 0.2
 
 # At most this many shards wait for the worker that reads their row group.
 MAX_DEFERRED = 8
@@ -21,16 +27,53 @@ MAX_DEFERRED = 8
 
 @dataclass(kw_only=True)
 class EngineResult:
-    """`failures` name a file or shard each. `stopped`: shards were left unscored because the engine gave up."""
+    """`failures` name a file or shard each. `stopped`: shards were left unscored because the engine gave up.
+
+    `dropped`: shards that were being scored when a cancelled job had used up its time.
+    """
 
     failures: list[str] = field(default_factory=list)
     stopped: bool = False
+    dropped: int = 0
+
+
+class Cancellation:
+    """A request to end a job early, from any thread or a signal handler.
+
+    Shards that are being scored then have `grace_s` seconds to be committed.
+    """
+
+    def __init__(self, event: threading.Event, grace_s: float) -> None:
+        self._event, self._grace_s = event, grace_s
+        self._deadline: float | None = None
+
+    @property
+    def requested(self) -> bool:
+        if self._event.is_set() and self._deadline is None:
+            self._deadline = time.monotonic() + self._grace_s
+        return self._deadline is not None
+
+    @property
+    def expired(self) -> bool:
+        """Whether the time for the shards that are being scored is over."""
+        return self.requested and time.monotonic() >= (self._deadline or 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineContext:
+    """What an engine reports to and asks while it runs: counts, lines for the user, and whether to end early."""
+
+    progress: Progress
+    message: Callable[[str], None]
+    cancellation: Cancellation
 
 
 def try_score(context: Context, shard: Shard, progress: Callable[[int, int], None]) -> tuple[ShardStatus, str]:
     """Score a shard; return its status and, unless it is done or locked, the error message."""
     try:
         record = score_shard(context, shard, progress)
+    except ChangedError as error:
+        return "failed", str(error)
     except ReadError as error:
         return "unreadable", str(error)
     except Exception as error:  # noqa: BLE001 - any error must end the job with a message
@@ -42,27 +85,41 @@ class ShardQueue:
     """Hands out the shards of a plan one by one, to any thread.
 
     The parts of a row group go to one worker as long as the other workers have shards to score: reading the second part
-    of a row group means decoding the first part too.
+    of a row group means decoding the first part too. A shard that another process has locked is handed out again when
+    all others are: it is then committed, or free because that process has died.
     """
 
     def __init__(self, shards: Iterator[Shard]) -> None:
         self._shards, self._lock = shards, threading.Lock()
         self._deferred: list[Shard] = []
         self._positions_in_use: set[tuple[int, int]] = set()
+        self._locked: list[tuple[float, Shard]] = []  # with the time at which to try again
         self.stopped = False
         # An error of the planning itself; the engine raises it again.
         self.error: BaseException | None = None
 
     def next_shard(self, previous: Shard | None = None) -> Shard | None:
         """The next shard for the worker that has finished `previous`; None if there is none or the queue is stopped."""
+        while True:
+            with self._lock:
+                if self.stopped:
+                    return None
+                try:
+                    shard = self._choose(previous)
+                except BaseException as error:  # noqa: BLE001 - raised again by the engine
+                    self.error, self.stopped = error, True
+                    return None
+                if shard is not None or not self._locked:
+                    return shard
+                previous = None
+                if self._locked[0][0] <= time.monotonic():
+                    return self._locked.pop(0)[1]
+            time.sleep(POLL_S / 4)
+
+    def put_back(self, shard: Shard) -> None:
+        """Hand the shard out again later, because another process has locked it."""
         with self._lock:
-            if self.stopped:
-                return None
-            try:
-                return self._choose(previous)
-            except BaseException as error:  # noqa: BLE001 - raised again by the engine
-                self.error, self.stopped = error, True
-                return None
+            self._locked.append((time.monotonic() + POLL_S, shard))
 
     def _choose(self, previous: Shard | None) -> Shard | None:
         if previous is not None:

@@ -11,33 +11,37 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import service
-from service.scoring.engines.engine import EngineResult, ShardQueue
+from service.scoring.engines.engine import EngineContext, EngineResult, ShardQueue
 from service.scoring.job import Job
 from service.scoring.plan import Shard
-from service.scoring.progress import ProgressBar
 
 MAX_ATTEMPTS = 3
-# How long to wait before asking again for a shard that another process has locked.
-POLL_S = 0.2
+JOIN_S = 0.1
 
 
-def run_local(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressBar) -> EngineResult:
-    """Score every shard."""
+def run_local(job: Job, shards: Iterator[Shard], *, workers: int | None, context: EngineContext) -> EngineResult:
+    """Score every shard, unless the job is cancelled."""
     queue, result = ShardQueue(shards), EngineResult()
     count = workers or (len(_visible_gpus()) if job.device == "cuda" else available_cores())
     allowed = sorted(os.sched_getaffinity(0))
     pinned = allowed if job.device == "cpu" and count == len(allowed) else [None] * count
-    drivers = [_WorkerDriver(job, queue, result, report, number=n, core=core) for n, core in enumerate(pinned)]
+    drivers = [_WorkerDriver(job, queue, result, context, number=n, core=core) for n, core in enumerate(pinned)]
+    context.progress.workers = count
     for driver in drivers:
         driver.start()
     try:
+        while running := [driver for driver in drivers if driver.is_alive()]:
+            running[0].join(JOIN_S)
+            if context.cancellation.requested:
+                queue.stopped = True
+            if context.cancellation.expired:
+                result.dropped += sum(driver.drop() for driver in drivers)
         for driver in drivers:
             driver.join()
     except BaseException:
@@ -55,10 +59,18 @@ class _WorkerDriver(threading.Thread):
     """Drives one worker process, and its replacements if it dies."""
 
     def __init__(
-        self, job: Job, queue: ShardQueue, result: EngineResult, report: ProgressBar, *, number: int, core: int | None
+        self,
+        job: Job,
+        queue: ShardQueue,
+        result: EngineResult,
+        context: EngineContext,
+        *,
+        number: int,
+        core: int | None,
     ) -> None:
         super().__init__(name=f"driver-{number}", daemon=True)
-        self._job, self._queue, self._result, self._report = job, queue, result, report
+        self._job, self._queue, self._result, self._context = job, queue, result, context
+        self._is_dropped = False
         self._number, self._core = number, core
         # None, or a subprocess.Popen[str] with both pipes.
         self._process: Any = None
@@ -79,25 +91,39 @@ class _WorkerDriver(threading.Thread):
             self._process.kill()
             self._process.wait()
 
+    def drop(self) -> bool:
+        """Kill the worker; whether that drops a shard. Called again, it does nothing."""
+        if self._is_dropped or not self.is_alive():
+            return False
+        self._is_dropped = True
+        self.kill()
+        return True
+
     def _score(self, shard: Shard) -> None:
-        deaths = 0
-        while not self._queue.stopped:
+        """Have the worker score the shard; replace a worker that dies of it, a few times."""
+        event: Mapping[str, Any] = {}
+        for _ in range(MAX_ATTEMPTS):
             event = self._send(shard)
-            match event.get("event"):
-                case "done":
-                    return
-                case "locked":
-                    time.sleep(POLL_S)
-                case "unreadable":
-                    self._result.failures.append(event["detail"])
-                    return
-                case "died" if (deaths := deaths + 1) == MAX_ATTEMPTS:
-                    self._fail(f"{shard.title}: {MAX_ATTEMPTS} workers died scoring it (the last {event['detail']})")
-                case "died":
-                    self._report.message(f"{shard.title}: the worker {event['detail']}; scoring it again")
-                    self._start_worker()
-                case _:
-                    self._fail(event["detail"])
+            if event["event"] != "died":
+                self._settle(shard, event)
+                return
+            if self._is_dropped or self._queue.stopped:
+                return
+            self._context.message(f"{shard.title}: the worker {event['detail']}; scoring it again")
+            if not self._start_worker():
+                return
+        self._fail(f"{shard.title}: {MAX_ATTEMPTS} workers died scoring it (the last {event['detail']})")
+
+    def _settle(self, shard: Shard, event: Mapping[str, Any]) -> None:
+        match event["event"]:
+            case "done":
+                pass
+            case "locked":
+                self._queue.put_back(shard)
+            case "unreadable":
+                self._result.failures.append(event["detail"])
+            case _:
+                self._fail(event["detail"])
 
     def _send(self, shard: Shard) -> Mapping[str, Any]:
         """Send a shard to the worker and report its progress; return the event that ends it."""
@@ -105,12 +131,12 @@ class _WorkerDriver(threading.Thread):
         event = self._next_event(json.dumps(asdict(shard)) + "\n")
         while event["event"] == "progress":
             rows, rejects = rows + event["rows"], rejects + event["rejects"]
-            self._report.add_done(event["rows"], event["rejects"])
+            self._context.progress.add_done(event["rows"], event["rejects"])
             event = self._next_event()
         if event["event"] == "done":
-            self._report.add_done(event["rows"], event["rejects"])
+            self._context.progress.add_done(event["rows"], event["rejects"])
         else:
-            self._report.add_done(-rows, -rejects)
+            self._context.progress.add_done(-rows, -rejects)
         return event
 
     def _next_event(self, message: str = "") -> Mapping[str, Any]:
@@ -134,7 +160,7 @@ class _WorkerDriver(threading.Thread):
             event = self._spawn()
             if event["event"] != "died" or self._queue.stopped:
                 break
-        if event["event"] != "ready":
+        if event["event"] != "ready" and not self._is_dropped:
             self._fail(f"a worker cannot start: {event['detail']}")
         return event["event"] == "ready"
 

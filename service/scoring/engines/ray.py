@@ -4,6 +4,7 @@ Every node must see the output folder at the same path. Ray runs a task again if
 harmless. Ray decides how many nodes there are.
 """
 
+import contextlib
 import functools
 import itertools
 import os
@@ -15,21 +16,19 @@ from typing import Any
 import ray
 
 import service
-from service.scoring.engines.engine import EngineResult, ShardStatus, try_score
+from service.scoring.engines.engine import POLL_S, EngineContext, EngineResult, ShardStatus, try_score
 from service.scoring.job import Job
 from service.scoring.plan import Shard
-from service.scoring.progress import ProgressBar
 from service.scoring.shard import Context
 
 # Shards in flight per worker, so that an autoscaler sees shards that wait.
 IN_FLIGHT = 2
-POLL_S = 0.2
 # Status, error message, rows and rejected rows of one shard.
 ShardReport = tuple[ShardStatus, str, int, int]
 Submit = Callable[[Shard], Any]
 
 
-def run_ray(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressBar) -> EngineResult:
+def run_ray(job: Job, shards: Iterator[Shard], *, workers: int | None, context: EngineContext) -> EngineResult:
     """Score every shard on the cluster of RAY_ADDRESS, or on a cluster of this machine alone."""
     started = not ray.is_initialized()
     if started:
@@ -40,7 +39,8 @@ def run_ray(job: Job, shards: Iterator[Shard], *, workers: int | None, report: P
     try:
         prepare = _submit_to_actors if job.device == "cuda" else _submit_task
         submit, count = prepare(job.model_dump_json(), workers)
-        return _score_all(submit, IN_FLIGHT * count, shards, report)
+        context.progress.workers = count
+        return _score_all(submit, IN_FLIGHT * count, shards, context)
     finally:
         if started:
             ray.shutdown()
@@ -77,25 +77,40 @@ def _context(job: str) -> Context:
     return Context(Job.model_validate_json(job))
 
 
-def _score_all(submit: Submit, limit: int, shards: Iterator[Shard], report: ProgressBar) -> EngineResult:
+def _score_all(submit: Submit, limit: int, shards: Iterator[Shard], context: EngineContext) -> EngineResult:
     result = EngineResult()
     in_flight = {submit(shard): shard for shard in itertools.islice(shards, limit)}
-    while in_flight:
-        [ready], _ = ray.wait(list(in_flight), num_returns=1)
+    locked: list[Shard] = []
+    while in_flight or (locked and not result.stopped):
+        result.stopped = result.stopped or context.cancellation.requested
+        if context.cancellation.expired:
+            result.dropped = len(in_flight)
+            for task in in_flight:
+                with contextlib.suppress(ValueError):  # a method of an actor, which ends with the cluster
+                    ray.cancel(task, force=True)
+            break
+        if not in_flight:
+            time.sleep(POLL_S)
+            in_flight = {submit(shard): shard for shard in locked}
+            locked = []
+            continue
+        done, _ = ray.wait(list(in_flight), num_returns=1, timeout=POLL_S)
+        if not done:
+            continue
+        [ready] = done
         shard = in_flight.pop(ready)
         try:
             status, detail, rows, rejects = ray.get(ready)
         except ray.exceptions.RayError as error:
             status, detail = "failed", f"{shard.title}: {str(error).strip().splitlines()[-1]}"
-        if status == "locked":
-            time.sleep(POLL_S)
-            in_flight[submit(shard)] = shard
-            continue
-        if status == "done":
-            report.add_done(rows, rejects)
-        else:
-            result.failures.append(detail)
-            result.stopped = result.stopped or status == "failed"
+        match status:
+            case "locked":
+                locked.append(shard)
+            case "done":
+                context.progress.add_done(rows, rejects)
+            case _:
+                result.failures += [detail] if detail not in result.failures else []
+                result.stopped = result.stopped or status == "failed"
         if not result.stopped:
             in_flight |= {submit(shard): shard for shard in itertools.islice(shards, 1)}
     return result

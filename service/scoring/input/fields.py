@@ -4,7 +4,7 @@ A field takes the column that the job names for it, else a column of its own nam
 these applies, the error lists the columns.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.contract.readers import SeriesReader, TableReader, TensorsReader
@@ -84,6 +84,11 @@ def map_columns(
     is_only = sum(field.required for field in fields.values()) == 1
     for field in fields.values():
         defaults = [name for name in (field.name, *field.aliases) if name in columns]
+        if field.name not in mapped and len(defaults) > 1 and field.name not in columns:
+            raise ScoringError(
+                f"cannot tell which column holds the {field.name}: pass --column {field.name}=NAME; "
+                f"columns: {', '.join(map(repr, columns))}"
+            )
         if field.name not in mapped and defaults:
             mapped[field.name] = defaults[0]
         if field.name not in mapped and field.required:
@@ -97,6 +102,18 @@ def map_columns(
         if sparse and field.name not in mapped and field.sparse:
             mapped[field.name] = field.name
     return mapped
+
+
+def check_header(manifest: Manifest, file: InputFile, columns: Sequence[str], named: Container[str]) -> None:
+    """Raise ScoringError unless the job or the model names a column: else the first line may be a row."""
+    names = {name for field in fields_of(manifest) for name in (field.name, *field.aliases)}
+    if not any(column in names or column in named for column in columns):
+        field = fields_of(manifest)[0].name
+        first = ", ".join(map(repr, columns))
+        raise ScoringError(
+            f"{file.name}: the first line names no column that the model reads: pass --column {field}=NAME if it is "
+            f"the header, or --no-header if it is a row; the line is {first:.200}"
+        )
 
 
 def check_columns(file: InputFile, columns: Sequence[str], needed: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from service.scoring.input.files import InputFile
+from service.scoring.job import TextOptions
 
 # Rows that are in memory together; texts are sorted by length within them.
 CHUNK_ROWS = 8192
@@ -45,12 +46,18 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Some rows of a span, in order. `faults` maps an index to why that row could not be read; its values are None."""
+    """Some rows of a span, in order. `faults` maps an index to why that row could not be read; its values are None.
+
+    `json_texts` holds values of JSON rows that are to be copied, as JSON texts whose numbers are as they were written.
+    `copied` holds the columns of the job's kept schema, in the form of its output.
+    """
 
     numbers: Sequence[int]
     columns: Mapping[str, Column]
     faults: Mapping[int, str] = field(default_factory=dict)
     lines: Sequence[int] | None = None
+    json_texts: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    copied: Mapping[str, pa.Array] = field(default_factory=dict)
 
     def numbered_below(self, end: int) -> "Rows":
         """The rows numbered below `end`."""
@@ -63,15 +70,22 @@ class Rows:
             columns={name: column[:count] for name, column in self.columns.items()},
             faults={i: fault for i, fault in self.faults.items() if i < count},
             lines=None if self.lines is None else self.lines[:count],
+            json_texts={name: texts[:count] for name, texts in self.json_texts.items()},
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSpec:
-    """The part of a file to read: these columns, and for CSV whether its first line holds their names."""
+    """The part of a file to read: these columns, and how files of text are understood.
+
+    `copied` names the columns that are copied to the output. With `closed`, a JSON row may have no other key than these
+    columns, because all of its keys are to be copied.
+    """
 
     columns: tuple[str, ...]
-    header: bool = True
+    text_options: TextOptions = field(default_factory=TextOptions)
+    copied: frozenset[str] = frozenset()
+    closed: bool = False
 
 
 class Source(Protocol):
@@ -80,8 +94,8 @@ class Source(Protocol):
     def __init__(self, file: InputFile, spec: ReadSpec) -> None: ...
 
     @staticmethod
-    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:
-        """The names of the columns, read from as little of the file as possible."""
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:
+        """The names and types of the columns, read from as little of the file as possible; empty if the file is."""
         ...
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:

@@ -2,40 +2,47 @@
 
 OUT/predictions/part-FFFFF-NNNNNN.*   the predictions of shard N of file F
 OUT/rejects/part-FFFFF-NNNNNN.jsonl   its rejected rows, if any
+OUT/errors/part-FFFFF-NNNNNN.jsonl    in place of them, the error file of an OpenAI batch
 OUT/_ledger/job.json                  the job that this folder belongs to
 OUT/_ledger/shards/FFFFF-NNNNNN.json  the record of a shard; the shard is committed when the record exists
-OUT/_ledger/lock                      one byte per shard, locked by the process that scores it
+OUT/_ledger/progress/HOST-PID.json    the progress of a process that works on the job
+OUT/_ledger/done.json                 the input and all files of a finished job, with their sizes and hashes
 
-Invariants: a file becomes visible only when it is complete (written under another name, then renamed). The rename of
-its record, which comes last, commits a shard. A lock is released when its process dies. A folder holds one job: another
-model, option or input is refused.
+Invariants: a file becomes visible only when it is complete. The record, which is written last, commits a shard. A lock
+is released when its process dies. A folder holds one job: another model, option or input is refused.
 
-A commit does not wait for the disk. When the job resumes, files that a power cut damaged do not match the hashes in
-their record, and their shard is scored again. Everything is on the disk before the job counts as finished.
+When a job resumes, files that were lost or damaged do not match their record, and their shard is scored again.
+Everything is on the disk before the job counts as finished.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from service.scoring.job import Job, ScoringError
+from service.scoring.output.folder import LEDGER, PARTS, PROGRESS_FOLDER, OutputFolder
+from service.scoring.output.local_folder import LocalFolder
+from service.scoring.output.object_folder import ObjectFolder
 from service.scoring.plan import PlannedFile, Shard
+from service.scoring.storage.location import Location, exact_location
 
-FOLDER = "_ledger"
-FINISH_BYTE = (1 << 62) - 1
+JOB, DONE, SHARDS = f"{LEDGER}/job.json", f"{LEDGER}/done.json", f"{LEDGER}/shards/"
+PROGRESS = f"{PROGRESS_FOLDER}/"
+# The one file that differs between two runs, so that only its presence is checked.
+TIMING = "timing.json"
+FINISH = "finish"
+POLL_S = 0.2
 REMEDY = "choose another --output or delete that folder"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A committed shard: its input, its counts, and `parts`: paths below the output folder with their sha256."""
+    """A committed shard: its input, its counts, and the sha256 and bytes of its parts by path below the output."""
 
     key: str
     file: str
@@ -45,39 +52,55 @@ class Record:
     labels: list[int]
     confidence: list[int]
     parts: dict[str, str]
+    sizes: dict[str, int]
+
+
+def open_folder(location: Location) -> OutputFolder:
+    """Raises ScoringError if the kind of place cannot be written to."""
+    match location.kind:
+        case "file":
+            return LocalFolder(Path(location.path))
+        case "s3" | "gs" | "az":
+            return ObjectFolder(location)
+        case _:
+            raise ScoringError(
+                f"--output {location}: {location.scheme} is for input only, write to a folder or a bucket"
+            )
 
 
 class Ledger:
-    def __init__(self, output: Path) -> None:
-        self.output = output
-        self._folder = output / FOLDER
-        self._lock_fd: int | None = None
+    """`output` is a `Location.uri`. `verify`: files are compared by their hashes also where sizes are enough."""
+
+    def __init__(self, output: str | Path, *, verify: bool = False) -> None:
+        self.output = exact_location(str(output))
+        self._folder, self._verify = open_folder(self.output), verify
+        self._damaged: list[str] = []
+        # The largest number of a shard of each file that had a record when the job resumed.
+        self._last_shards: dict[int, int] | None = None
 
     def open_job(self, job: Job, inputs: list[str]) -> None:
         """Claim the folder for this job, or check that it already belongs to it. Raises ScoringError otherwise."""
-        path = self._folder / "job.json"
         expected = json.loads(json.dumps({"inputs": inputs, **job.identity()}))
-        if not path.exists():
-            try:
-                self.output.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError):
-                raise ScoringError(f"--output {self.output} is not a folder") from None
-            others = [entry.name for entry in os.scandir(self.output) if entry.name != FOLDER]
-            if others:
-                raise ScoringError(f"--output {self.output} is not empty ({others[0]}) and holds no scoring job")
-            for folder in ("shards", "work"):
-                (self._folder / folder).mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                self._create_file(path, _to_json(expected))
-        actual = self._read_json(path)
-        if actual != expected:
-            names = sorted(n for n in actual.keys() | expected.keys() if actual.get(n) != expected.get(n))
-            changed = "; ".join(f"{n} was {actual.get(n)!r}, is {expected.get(n)!r}" for n in names)
-            raise ScoringError(f"{self.output} belongs to another job ({changed}): {REMEDY}")
+        content = _to_json(expected)
+        actual = self._read_optional(JOB)
+        if actual is None:
+            self._folder.prepare()
+            self._folder.create(JOB, content)
+            actual = self._folder.read(JOB)
+        if actual == content:
+            return
+        stored = self._parse(JOB, actual)
+        if stored == expected:
+            # Damage that does not change the meaning.
+            self._folder.write(JOB, content)
+            return
+        names = sorted(n for n in stored.keys() | expected.keys() if stored.get(n) != expected.get(n))
+        changed = "; ".join(f"{n} was {stored.get(n)!r}, is {expected.get(n)!r}" for n in names)
+        raise ScoringError(f"{self.output} belongs to another job ({changed}): {REMEDY}")
 
     def committed(self, shard: Shard) -> Record | None:
         """The record of a shard whose files are intact, else None. Raises ScoringError if the shard has changed."""
-        record = self._read_record(self._record_path(shard))
+        record = _parse_record(self._read_optional(_record_name(shard)))
         if record is None:
             return None
         if record.key != shard.key:
@@ -85,150 +108,181 @@ class Ledger:
                 f"the input changed: {shard.title} no longer matches its record in {self.output} ({record.file} from "
                 f"row {record.first_row}): {REMEDY}"
             )
-        with contextlib.suppress(FileNotFoundError):
-            if all(sha256_of(self.output / part) == digest for part, digest in record.parts.items()):
-                return record
-        return None
+        for name, digest in record.parts.items():
+            size = record.sizes.get(name, -1)
+            if not self._folder.is_intact(name, size=size, sha256=digest, verify=self._verify):
+                return None
+        return record
 
     def try_lock(self, shard: Shard) -> bool:
         """Lock the shard; False if another process holds its lock."""
-        try:
-            fcntl.lockf(self._lock_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _lock_byte(shard))
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
+        return self._folder.try_lock(shard.name)
 
     def unlock(self, shard: Shard) -> None:
-        fcntl.lockf(self._lock_file(), fcntl.LOCK_UN, 1, _lock_byte(shard))
+        self._folder.unlock(shard.name)
 
     def work_path(self, shard: Shard, suffix: str) -> Path:
         """A path that only the process with the shard's lock writes to, and that no process reads."""
-        return self._folder / "work" / f"{shard.name}.{suffix}"
+        return self._folder.work_path(f"{shard.name}.{suffix}")
 
     def commit(self, shard: Shard, record: Record, parts: Mapping[str, Path]) -> None:
-        """Rename the parts (path below the output folder -> written file) into place, then write the record."""
-        for name, written in parts.items():
-            target = self.output / name
-            target.parent.mkdir(exist_ok=True)
-            written.replace(target)
-        path = self._record_path(shard)
-        self._write_aside(path, _to_json(asdict(record))).replace(path)
+        """Make the parts (path below the output folder -> written file) visible, then write the record."""
+        self._folder.publish(parts)
+        self._folder.commit(_record_name(shard), _to_json(asdict(record)))
 
     def records(self) -> Iterator[Record]:
         """Every committed shard, in order."""
-        for path in sorted((self._folder / "shards").glob("*.json")):
-            record = self._read_record(path)
+        self._folder.preload(SHARDS)
+        names = sorted(self._folder.sizes(SHARDS))
+        for name, content in zip(names, self._folder.read_all(names), strict=True):
+            record = _parse_record(content)
             if record is None:
-                raise ScoringError(f"{path} was damaged while the job ran: the same command repairs it")
+                raise ScoringError(
+                    f"{self.output.child(name)} was damaged while the job ran: the same command repairs it"
+                )
             yield record
 
     def check_planned(self, planned: PlannedFile) -> None:
-        """Raise ScoringError if records exist for more shards than the file has."""
-        stems = (path.stem for path in (self._folder / "shards").glob(f"{planned.file_number:05d}-*.json"))
-        if any(int(stem.partition("-")[2]) >= planned.shards for stem in stems):
+        """Raise ScoringError if records existed for more shards than the file has."""
+        if self._last_shards is None:
+            self._last_shards = {}
+            for name in sorted(self._folder.sizes(SHARDS)):
+                file_number, _, number = Path(name).stem.partition("-")
+                self._last_shards[int(file_number)] = int(number)
+        if self._last_shards.get(planned.file_number, -1) >= planned.shards:
             raise ScoringError(
                 f"the input changed: {planned.file.name} is shorter than what was scored into {self.output}: "
                 "choose another --output, or delete it"
             )
 
     def finish(self, files: Mapping[str, bytes], fingerprints: Mapping[str, str]) -> None:
-        """Write the files about the whole job, then the fingerprints that mark it finished; one process at a time."""
-        fcntl.lockf(self._lock_file(), fcntl.LOCK_EX, 1, FINISH_BYTE)
+        """Write the files about the whole job, then what marks it finished; one process at a time."""
+        while not self._folder.try_lock(FINISH):
+            time.sleep(POLL_S)
         try:
             if not self.is_finished(fingerprints):
                 for name, content in files.items():
-                    self._write_aside(self.output / name, content).replace(self.output / name)
-                self._sync_output()
-                written = self._write_aside(self._folder / "done.json", _to_json(dict(fingerprints)))
-                _sync(written)
-                written.replace(self._folder / "done.json")
-                shutil.rmtree(self._folder / "work", ignore_errors=True)
+                    self._folder.write(name, content)
+                done = {"input": dict(fingerprints), "files": self._file_digests(files)}
+                self._folder.sync()
+                self._folder.write(DONE, _to_json(done), sync=True)
+                self._folder.clear_work()
         finally:
-            fcntl.lockf(self._lock_file(), fcntl.LOCK_UN, 1, FINISH_BYTE)
-
-    def _sync_output(self) -> None:
-        """Wait until every visible file is on the disk."""
-        for folder in (self.output, self._folder / "shards", self.output / "predictions", self.output / "rejects"):
-            if folder.exists():
-                for path in [*(path for path in folder.iterdir() if path.is_file()), folder]:
-                    _sync(path)
+            self._folder.unlock(FINISH)
 
     def is_finished(self, fingerprints: Mapping[str, str]) -> bool:
-        """Whether the job was finished with exactly this input."""
-        path = self._folder / "done.json"
-        if not path.exists() or self._read_json(path) != dict(fingerprints):
+        """Whether the job was finished with exactly this input, and its files are still there.
+
+        Sizes are compared, and the hashes of the few files about the whole job; with `verify` the hashes of all files.
+        """
+        try:
+            done = json.loads(self._read_optional(DONE) or b"null")
+            expected = {name: (int(size), str(digest)) for name, (size, digest) in done["files"].items()}
+            is_same_input = done["input"] == dict(fingerprints)
+        except (ValueError, TypeError, KeyError, AttributeError):
             return False
-        shutil.rmtree(self._folder / "work", ignore_errors=True)
+        sizes = self._folder.sizes()
+        self._damaged = [name for name, file in expected.items() if not self._matches(name, *file, sizes)]
+        if not is_same_input or self._damaged:
+            return False
+        self._folder.clear_work()
         return True
 
+    def summary(self) -> dict[str, Any]:
+        """The summary of a finished job."""
+        summary: dict[str, Any] = json.loads(self._folder.read("summary.json"))
+        return summary
+
     def resume(self) -> None:
-        """Mark the job as unfinished and create the folder for its work files."""
-        (self._folder / "done.json").unlink(missing_ok=True)
-        (self._folder / "work").mkdir(exist_ok=True)
+        """Mark the job as unfinished; records that `is_finished` found damaged count as missing."""
+        self._folder.delete(DONE)
+        for name in self._damaged:
+            if name.startswith(SHARDS):
+                self._folder.delete(name)
+        self._folder.preload(SHARDS)
+
+    def has_finished(self) -> bool:
+        """Whether the job was finished, with whatever input."""
+        return self._read_optional(DONE) is not None
+
+    def read_job(self) -> dict[str, Any] | None:
+        """The job that the folder belongs to, or None."""
+        content = self._read_optional(JOB)
+        return None if content is None else self._parse(JOB, content)
+
+    def save_progress(self, name: str, content: Mapping[str, Any]) -> None:
+        """Replace the progress of one process. It is dropped when the job is finished."""
+        self._folder.write(f"{PROGRESS}{name}.json", _to_json(dict(content)))
+
+    def read_progress(self) -> list[dict[str, Any]]:
+        """The progress of each process that has worked on the job since it was finished last."""
+        try:
+            names = sorted(self._folder.sizes(PROGRESS))
+        except FileNotFoundError:  # the job is being finished
+            return []
+        contents = zip(names, self._folder.read_all(names), strict=True)
+        return [self._parse(name, content) for name, content in contents if content is not None]
 
     def close(self) -> None:
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        self._folder.close()
 
-    def _lock_file(self) -> int:
-        """The lock file, opened once: a process that closes any handle of a file loses all its locks on it."""
-        if self._lock_fd is None:
-            self._lock_fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        return self._lock_fd
+    def _file_digests(self, files: Mapping[str, bytes]) -> dict[str, tuple[int, str]]:
+        """The size and sha256 of every file of the job; the parts are taken from the records."""
+        self._folder.preload(SHARDS)
+        names = sorted(self._folder.sizes(SHARDS))
+        contents = zip(names, self._folder.read_all(names), strict=True)
+        documents = {JOB: self._folder.read(JOB), **files, **{name: content or b"" for name, content in contents}}
+        digests = {name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in documents.items()}
+        if TIMING in digests:
+            digests[TIMING] = (0, "")
+        for name in names:
+            if record := _parse_record(documents[name]):
+                digests |= {part: (record.sizes[part], digest) for part, digest in record.parts.items()}
+        return digests
 
-    def _record_path(self, shard: Shard) -> Path:
-        return self._folder / "shards" / f"{shard.name}.json"
+    def _matches(self, name: str, size: int, digest: str, sizes: Mapping[str, int]) -> bool:
+        if name == TIMING:
+            return self._has_timing()
+        if sizes.get(name) != size:
+            return False
+        is_counted = name.startswith((SHARDS, *(f"{folder}/" for folder in PARTS)))
+        with contextlib.suppress(FileNotFoundError):
+            return (is_counted and not self._verify) or self._folder.sha256(name) == digest
+        return False
 
-    def _create_file(self, path: Path, content: bytes) -> None:
-        """Write a file that must not exist yet, and wait until it is on the disk: the job cannot resume without it."""
-        written = self._write_aside(path, content)
+    def _has_timing(self) -> bool:
         try:
-            _sync(written)
-            os.link(written, path)
-            _sync(path.parent)
-        finally:
-            written.unlink()
+            return isinstance(json.loads(self._read_optional(TIMING) or b""), dict)
+        except ValueError:
+            return False
 
-    def _write_aside(self, path: Path, content: bytes) -> Path:
-        """Write to a file in the work folder, to be renamed to `path`."""
-        written = self._folder / "work" / f"{path.name}.{os.getpid()}"
+    def _read_optional(self, name: str) -> bytes | None:
         try:
-            written.write_bytes(content)
-        except OSError:
-            written.unlink(missing_ok=True)
-            raise
-        return written
-
-    def _read_record(self, path: Path) -> Record | None:
-        """None if the record does not exist or is damaged."""
-        try:
-            return Record(**json.loads(path.read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):
+            return self._folder.read(name)
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def _read_json(self, path: Path) -> Any:
+    def _parse(self, name: str, content: bytes) -> dict[str, Any]:
         try:
-            return json.loads(path.read_bytes())
+            parsed = json.loads(content)
+            if not isinstance(parsed, dict):
+                raise ValueError("expected an object")
         except ValueError as error:
-            raise ScoringError(f"{path} is damaged: {error}; delete {self.output} and start again") from error
+            message = f"{self.output.child(name)} is damaged: {error}; delete {self.output} and start again"
+            raise ScoringError(message) from error
+        return parsed
 
 
-def _lock_byte(shard: Shard) -> int:
-    return (shard.file_number << 32) + shard.number
+def _record_name(shard: Shard) -> str:
+    return f"{SHARDS}{shard.name}.json"
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _parse_record(content: bytes | None) -> Record | None:
+    """None if the record does not exist or is damaged."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return None if content is None else Record(**json.loads(content))
+    except (ValueError, TypeError):
+        return None
 
 
 def _to_json(content: Any) -> bytes:

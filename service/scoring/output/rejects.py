@@ -7,6 +7,7 @@ from typing import IO
 
 from service.scoring.input.rows import Rows
 from service.scoring.job import Job
+from service.scoring.output.completions import error_line
 from service.scoring.output.join import row_ids
 from service.scoring.output.sinks import to_json
 from service.scoring.plan import Shard
@@ -22,10 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class RejectFile(AbstractContextManager["RejectFile"]):
-    """JSON Lines with the position and the reason of each rejected row; no file if there are none."""
+    """JSON Lines with the position and the reason of each rejected row; no file if there are none.
+
+    Those of an OpenAI batch are in the format of its error file, and in the folder `errors`.
+    """
 
     def __init__(self, path: Path, job: Job, shard: Shard) -> None:
         self.path, self.count = path, 0
+        self.folder = "errors" if job.answers_as_openai else "rejects"
         self._job, self._shard = job, shard
         self._title = f"shard {shard.name}: {loggable(shard.file.name)}"
         self._file: IO[bytes] | None = None
@@ -36,7 +41,7 @@ class RejectFile(AbstractContextManager["RejectFile"]):
             self._file.close()
         unlisted = self.count - LOGGED_ROWS
         if unlisted > 0 and error is None:
-            path = f"rejects/part-{self._shard.name}.jsonl"
+            path = f"{self.folder}/part-{self._shard.name}.jsonl"
             log.warning("%s: %d more rejected, see %s", self._title, unlisted, path)
 
     def write(self, rows: Rows, scored: ScoredRows) -> None:
@@ -50,7 +55,10 @@ class RejectFile(AbstractContextManager["RejectFile"]):
             if self._file is None:
                 self._file = self.path.open("wb")
             reason = scored.faults[i].encode("utf-8", "backslashreplace").decode()
-            self._file.write(to_json({**entry, "reason": reason}) + b"\n")
+            line = {**entry, "reason": reason}
+            if self._job.answers_as_openai:
+                line = error_line(self._shard.file, rows, i, row_id, scored)
+            self._file.write(to_json(line) + b"\n")
             self.count += 1
             if self.count <= LOGGED_ROWS:
                 log.warning("%s, row %d: %s", self._title, rows.numbers[i], loggable(scored.faults[i]))

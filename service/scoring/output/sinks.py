@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import re
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,21 +10,24 @@ from typing import IO, Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from service.scoring.job import SinkFormat
+from service.scoring.sources.text.lines import JSON_TEXT
 
-# Marks a column of texts that each are a JSON value.
-JSON_TEXT = {b"ekiben": b"json"}
 BLOCK_ROWS = 16384
+# The first characters of what a spreadsheet runs, unless the text is a number.
+FORMULA = re.compile(r"^[=+\-@\t\r]")
+NUMBER = r"^[+\-]?[0-9]*\.?[0-9]+([eE][+\-]?[0-9]+)?$"
 
 
 class Sink(contextlib.AbstractContextManager["Sink"]):
     """A file that a thread of its own writes, so that the model does not wait. The first table creates it."""
 
-    def __init__(self, path: Path, sink_format: SinkFormat) -> None:
-        self.path, self._format = path, sink_format
+    def __init__(self, path: Path, sink_format: SinkFormat, *, escape_formulas: bool = False) -> None:
+        self.path, self._format, self._escape_formulas = path, sink_format, escape_formulas
         self.is_created = False
         # The writer and its file while they are open.
         self._opened: list[Any] = []
@@ -49,7 +53,8 @@ class Sink(contextlib.AbstractContextManager["Sink"]):
     def write(self, table: pa.Table) -> None:
         if not self.is_created:
             file = self.path.open("wb")
-            self._opened = [WRITERS[self._format](file, table.schema), file]
+            writer = EscapingCsvWriter if self._escape_formulas else WRITERS[self._format]
+            self._opened = [writer(file, table.schema), file]
             self.is_created = True
         self._buffered.append(table)
         if sum(buffered.num_rows for buffered in self._buffered) >= BLOCK_ROWS:
@@ -87,11 +92,31 @@ class CsvWriter:
     """Nested values become JSON texts, bytes become base64."""
 
     def __init__(self, file: IO[bytes], schema: pa.Schema) -> None:
-        self._writer = pacsv.CSVWriter(file, _flatten(_without_metadata(schema).empty_table()).schema)
+        self._writer = pacsv.CSVWriter(file, self._cells(_without_metadata(schema).empty_table()).schema)
         self.close = self._writer.close
 
     def write(self, table: pa.Table) -> None:
-        self._writer.write_table(_flatten(_unquote_json_texts(table)))
+        self._writer.write_table(self._cells(_unquote_json_texts(table)))
+
+    def _cells(self, table: pa.Table) -> pa.Table:
+        return _flatten(table)
+
+
+class EscapingCsvWriter(CsvWriter):
+    """Puts an apostrophe before each text and name that a spreadsheet would run as a formula."""
+
+    def _cells(self, table: pa.Table) -> pa.Table:
+        table = _flatten(table)
+        names = [f"'{name}" if FORMULA.match(name) else name for name in table.schema.names]
+        for i, field in enumerate(table.schema):
+            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+                texts = table.column(i)
+                is_formula = pc.match_substring_regex(texts, FORMULA.pattern)
+                is_number = pc.match_substring_regex(texts, NUMBER)
+                escaped = pc.binary_join_element_wise(pa.scalar("'", field.type), texts, pa.scalar("", field.type))
+                texts = pc.if_else(pc.and_(is_formula, pc.invert(is_number)), escaped, texts)
+                table = table.set_column(i, field, texts)
+        return table.rename_columns(names)
 
 
 class JsonWriter:

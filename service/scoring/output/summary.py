@@ -15,7 +15,9 @@ WIDTH, HEIGHT, MARGIN = 640, 320, 40
 AXIS_COLOR, BAR_COLOR, BACKGROUND_COLOR = (40, 40, 40), (61, 118, 184), (255, 255, 255)
 
 
-def summarize(job: Job, manifest: Manifest, files: int, records: Iterable[Record]) -> dict[str, Any]:
+def summarize(
+    job: Job, manifest: Manifest, files: int, records: Iterable[Record], passed_over: Mapping[str, int]
+) -> dict[str, Any]:
     """Counts of rows, labels and confidences, and the model with its parity and invariance."""
     shards = list(records)
     labels: tuple[str, ...] = manifest.labels
@@ -26,6 +28,7 @@ def summarize(job: Job, manifest: Manifest, files: int, records: Iterable[Record
         "model": manifest.name,
         "version": manifest.version,
         "files": files,
+        "passed_over": dict(sorted(passed_over.items())),
         "shards": len(shards),
         "rows": scored + rejected,
         "scored": scored,

@@ -28,13 +28,17 @@ Positions: TypeAlias = slice | npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRows:
-    """The scored rows, and why each other row was rejected. The summary counts `labels` and `confidence`."""
+    """The scored rows, and why each other row was rejected. The summary counts `labels` and `confidence`.
+
+    `errors` are the responses of OpenAI's routes to rows of a batch that they refuse.
+    """
 
     indexes: Indexes
     columns: Mapping[str, pa.Array]
     faults: Mapping[int, str]
     labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     confidence: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    errors: Mapping[int, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

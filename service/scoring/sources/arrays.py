@@ -1,4 +1,4 @@
-"""Tensors on disk: `.npy` (one array) and safetensors (tensors with equal numbers of rows). A row is a first index.
+"""Tensors on disk: `.npy` and IDX (one array), safetensors (tensors with equal numbers of rows). A row is an index.
 
 Rows are read when needed. Nothing is unpickled or mapped into memory, so a truncated file is an error, not a crash.
 """
@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
-from service.scoring.job import ScoringError
+from service.scoring.job import ScoringError, TextOptions
 from service.scoring.sources.stream import BLOCK_BYTES, Stream
 
 MAX_HEADER_BYTES = 1 << 20
+IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+# Wider numbers are of the machine that wrote them.
+MAX_ITEM_BYTES = 8
 SAFETENSORS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
     "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?",
@@ -38,6 +42,14 @@ class _Tensor:
     def row_bytes(self) -> int:
         return prod(self.shape[1:]) * self.dtype.itemsize
 
+    @property
+    def row_type(self) -> pa.DataType:
+        """The type of a row: a number, or nested lists of fixed sizes."""
+        kind = pa.from_numpy_dtype(self.dtype.newbyteorder("="))
+        for size in reversed(self.shape[1:]):
+            kind = pa.list_(kind, size)
+        return kind
+
 
 class ArraySource:
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
@@ -46,8 +58,8 @@ class ArraySource:
         self._row_bytes = max(sum(tensor.row_bytes for tensor in self._tensors.values()), 1)
 
     @staticmethod
-    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
-        return tuple(_tensors(file))
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
+        return pa.schema([(name, tensor.row_type) for name, tensor in _tensors(file).items()])
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
         layout = json.dumps([(name, tensor.dtype.str, tensor.shape[1:]) for name, tensor in self._tensors.items()])
@@ -81,13 +93,14 @@ class ArraySource:
     def _read_column(self, name: str, first: int, count: int) -> npt.NDArray[Any]:
         tensor = self._tensors[name]
         content = self._stream_at(name, first).read_exactly(count * tensor.row_bytes)
-        return np.frombuffer(content, tensor.dtype).reshape(count, *tensor.shape[1:])
+        rows = np.frombuffer(content, tensor.dtype).reshape(count, *tensor.shape[1:])
+        return rows.astype(tensor.dtype.newbyteorder("="), copy=False)
 
 
 def _tensors(file: InputFile) -> dict[str, _Tensor]:
     with closing(Stream(file)) as stream:
         try:
-            return _npy(stream) if file.format == "npy" else _safetensors(stream)
+            return READERS[file.format](stream)
         except (ValueError, KeyError, TypeError, EOFError) as error:
             raise ScoringError(f"{file.name}: not a {file.format} file: {error}") from error
 
@@ -98,9 +111,20 @@ def _npy(stream: Stream) -> dict[str, _Tensor]:
     shape, fortran, dtype = read(stream)  # type: ignore[arg-type]
     if fortran and len(shape) > 1:
         raise ValueError("the array is in Fortran order, expected C order (numpy.ascontiguousarray)")
-    if dtype.hasobject or dtype.kind not in "biuf" or not shape:
+    if dtype.hasobject or dtype.kind not in "biuf" or dtype.itemsize > MAX_ITEM_BYTES or not shape:
         raise ValueError(f"expected an array of numbers with rows, got {dtype} {list(shape)}")
     return {"array": _Tensor(dtype=dtype, shape=shape, offset=stream.position)}
+
+
+def _idx(stream: Stream) -> dict[str, _Tensor]:
+    """The format of the MNIST files: two zeros, a type, the number of axes, and their sizes, all big-endian."""
+    zeros, kind, num_axes = stream.read_exactly(2), stream.read_exactly(1)[0], stream.read_exactly(1)[0]
+    if zeros != bytes(2) or kind not in IDX_TYPES or not num_axes:
+        raise ValueError(
+            f"expected two zero bytes, a known type and axes, got {(zeros + bytes([kind, num_axes])).hex()}"
+        )
+    shape = tuple(int.from_bytes(stream.read_exactly(4), "big") for _ in range(num_axes))
+    return {"array": _Tensor(dtype=np.dtype(IDX_TYPES[kind]), shape=shape, offset=stream.position)}
 
 
 def _safetensors(stream: Stream) -> dict[str, _Tensor]:
@@ -122,3 +146,6 @@ def _safetensors(stream: Stream) -> dict[str, _Tensor]:
     if len(rows) != 1:
         raise ValueError(f"expected tensors with one number of rows, got {sorted(rows)}")
     return {name: tensor for name, tensor in tensors.items() if tensor.shape}
+
+
+READERS = {"npy": _npy, "idx": _idx, "safetensors": _safetensors}

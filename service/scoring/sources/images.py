@@ -1,25 +1,32 @@
 """Image files: folders, and tar archives, compressed or not. A row is an image.
 
-Columns: `name`, the path in the folder or archive, and `image`, the bytes of the file. Other files are skipped. Names
-are only names: nothing is unpacked, and no link is followed.
+Columns: `name`, the path in the folder or archive, and `image`, the bytes of the file. Other files are passed over and
+counted: hidden names and those that begin with "_" too, such as macOS adds to an archive. Names are only names: nothing
+is unpacked, and no link is followed.
 """
 
 import tarfile
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import IO, cast
 
+import pyarrow as pa
 from xxhash import xxh3_128
 
-from service.scoring.input.files import InputFile, is_image_name, walk
+from service.scoring.input.files import InputFile, list_images, read_image
+from service.scoring.input.passed_over import other_kind
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span
+from service.scoring.job import TextOptions
 from service.scoring.sources.stream import Stream, StreamSource
 
 TOO_LARGE = f"expected an image of at most {MAX_ROW_BYTES} bytes, got a larger file"
 # The shard of a folder lists the names of its files.
 MAX_NAMES = 4096
+# Images of a remote folder that are read at a time.
+READERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,45 +44,50 @@ class _ImageFile:
 
 class FolderSource:
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:  # noqa: ARG002
-        self._root = Path(file.uri)
+        self._file = file
 
     @staticmethod
-    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
-        return ("name", "image")
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
+        return pa.schema([("name", pa.string()), ("image", pa.binary())])
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
-        names = (path.relative_to(self._root).as_posix() for path in walk(self._root) if is_image_name(path.name))
-        return _spans((_read(self._root, name) for name in names), min(shard_rows, MAX_NAMES), with_names=True)
+        return _spans(_read_all(self._file, list_images(self._file)), min(shard_rows, MAX_NAMES), with_names=True)
 
     def read(self, span: Span) -> Iterator[Rows]:
-        return _chunks((_read(self._root, name) for name in span.names), span)
+        return _chunks(_read_all(self._file, span.names), span)
 
     def close(self) -> None:
         """No file stays open."""
 
 
 class TarSource(StreamSource):
+    def __init__(self, file: InputFile, spec: ReadSpec) -> None:
+        super().__init__(file, spec)
+        self.passed_over = Counter[str]()
+
     @staticmethod
-    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:
-        return FolderSource.columns(file, header=header)
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:
+        return FolderSource.schema(file, text_options)
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
-        return _spans(_members(self._stream, 0), shard_rows, with_names=False)
+        return _spans(_members(self._stream, 0, self.passed_over), shard_rows, with_names=False)
 
     def read(self, span: Span) -> Iterator[Rows]:
         self._stream.seek(span.start)
-        return _chunks(islice(_members(self._stream, span.start), span.rows), span)
+        return _chunks(islice(_members(self._stream, span.start, Counter()), span.rows), span)
 
 
-def _members(stream: Stream, start: int) -> Iterator[_ImageFile]:
-    """The images of an archive from the member at `start` on."""
+def _members(stream: Stream, start: int, passed_over: Counter[str]) -> Iterator[_ImageFile]:
+    """The images of an archive from the member at `start` on; counts the others by their suffix."""
     # A compressed stream cannot seek back cheaply, so tarfile must not read beyond the member it returns.
     bufsize = tarfile.RECORDSIZE if stream.file.compression is None else tarfile.BLOCKSIZE
     with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=bufsize, errorlevel=2) as archive:
         for member in archive:
             # Otherwise tarfile keeps every member in memory.
             archive.members = []  # type: ignore[attr-defined]
-            if not member.isreg() or not is_image_name(member.name):
+            if not member.isdir() and (kind := _other_kind(member)):
+                passed_over[kind] += 1
+            if not member.isreg() or _other_kind(member):
                 continue
             opened = archive.extractfile(member) if member.size <= MAX_ROW_BYTES else None
             content = opened.read() if opened else None
@@ -84,10 +96,30 @@ def _members(stream: Stream, start: int) -> Iterator[_ImageFile]:
             yield _ImageFile(name=member.name, content=content, start=start + member.offset)
 
 
-def _read(root: Path, name: str) -> _ImageFile:
-    with (root / name).open("rb") as file:
-        content = file.read(MAX_ROW_BYTES + 1)
-    return _ImageFile(name=name, content=content if len(content) <= MAX_ROW_BYTES else None)
+def _other_kind(member: tarfile.TarInfo) -> str | None:
+    """What the summary counts a member as that is no image; None for an image."""
+    if not member.isreg():
+        return "link or device"
+    return other_kind(member.name)
+
+
+def _read_all(file: InputFile, names: Iterable[str]) -> Iterator[_ImageFile]:
+    """Read images in order; from a remote folder several at a time, because each is a request."""
+
+    def read(name: str) -> _ImageFile:
+        return _ImageFile(name=name, content=read_image(file, name, MAX_ROW_BYTES))
+
+    if "://" not in file.uri:
+        yield from map(read, names)
+        return
+    with ThreadPoolExecutor(READERS, thread_name_prefix="images") as pool:
+        pending = deque[Future[_ImageFile]]()
+        for name in names:
+            pending.append(pool.submit(read, name))
+            if len(pending) == READERS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _spans(images: Iterator[_ImageFile], shard_rows: int, *, with_names: bool) -> Iterator[Span]:

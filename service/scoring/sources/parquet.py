@@ -1,10 +1,11 @@
 """Parquet: a shard is whole row groups, or a part of one that is large.
 
-Only columns that the job reads are read and hashed, page by page, so memory does not grow with the row group's size.
+Only columns that the job reads are read and hashed, page by page, so memory does not grow with the row group's size. A
+row with a text that is not UTF-8 is one fault.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile, file_system
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
+from service.scoring.job import ScoringError, TextOptions
 
 # Small enough for the cache of a core.
 BUFFER_BYTES = 1 << 18
@@ -29,9 +31,9 @@ class ParquetSource:
         self._rest: pa.RecordBatch | None = None
 
     @staticmethod
-    def columns(file: InputFile, *, header: bool) -> tuple[str, ...]:  # noqa: ARG004
+    def schema(file: InputFile, text_options: TextOptions) -> pa.Schema:  # noqa: ARG004
         with _open(file) as parquet:
-            return tuple(parquet.schema_arrow.names)
+            return unique_names(file, parquet.schema_arrow)
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
         system, path = file_system(self._file.uri)
@@ -83,9 +85,7 @@ class ParquetSource:
             number, left = number + skipped + taken, left - taken
             self._rows_read += skipped + taken
             if taken:
-                part = batch.slice(skipped, taken)
-                columns = dict(zip(part.schema.names, part.columns, strict=True))
-                yield Rows(numbers=range(number - taken, number), columns=columns)
+                yield valid_rows(range(number - taken, number), batch.slice(skipped, taken))
 
     def close(self) -> None:
         self._parquet.close()
@@ -116,6 +116,40 @@ class _Group:
                 group_hash.update(buffer[:size])
                 left -= size
         return group_hash.hexdigest()
+
+
+def unique_names(file: InputFile, schema: pa.Schema) -> pa.Schema:
+    """The schema of a file. Raises ScoringError if it names a column twice."""
+    repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if repeated:
+        raise ScoringError(
+            f"{file.name}: has more than one column {', '.join(map(repr, repeated))}: rename or drop one"
+        )
+    return schema.remove_metadata()
+
+
+def valid_rows(numbers: Sequence[int], batch: pa.RecordBatch) -> Rows:
+    """The rows of a batch; those with a text that is not UTF-8 are faults, and the values of that column are null."""
+    columns, faults = dict[str, Any](), dict[int, str]()
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        columns[name] = column
+        invalid = _invalid(column)
+        if invalid:
+            faults |= dict.fromkeys(invalid, f"column {name!r}: a text that is not UTF-8")
+            columns[name] = column.take(pa.array([None if i in invalid else i for i in range(len(column))], pa.int64()))
+    return Rows(numbers=numbers, columns=columns, faults=faults)
+
+
+def _invalid(column: pa.Array) -> set[int]:
+    """The rows whose values do not conform to the type."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        if len(column) == 1:
+            return {0}
+        half = len(column) // 2
+        return _invalid(column.slice(0, half)) | {half + i for i in _invalid(column.slice(half))}
+    return set()
 
 
 def _open(file: InputFile) -> pq.ParquetFile:

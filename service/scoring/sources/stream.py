@@ -1,9 +1,11 @@
 """Reads a file from any position, decompressed, as bytes or as lines.
 
-Positions count decompressed bytes. Seeking forward in a compressed file reads up to the position; seeking back opens
-the file again. A line longer than MAX_ROW_BYTES is skipped without being held in memory, and marked.
+Positions count decompressed bytes, of UTF-8 if the file has another encoding. Seeking forward in a compressed or
+encoded file reads up to the position; seeking back opens the file again. A line longer than MAX_ROW_BYTES is skipped
+without being held in memory, and marked.
 """
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +16,17 @@ from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile, file_system
 from service.scoring.input.rows import MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Span
+from service.scoring.sources.xz import XzStream
 
 BLOCK_BYTES = 1 << 20
 
 
 class Stream:
-    """An open file; `position` is that of the next byte."""
+    """An open file; `position` is that of the next byte. Text in an `encoding` is read as UTF-8."""
 
-    def __init__(self, file: InputFile) -> None:
+    def __init__(self, file: InputFile, encoding: str | None = None) -> None:
         self.file = file
+        self._encoding = encoding
         self._system, self._path = file_system(file.uri)
         self._raw: Any = None
         self.position = 0
@@ -30,7 +34,7 @@ class Stream:
     def seek(self, position: int) -> None:
         if self._raw is None or position < self.position:
             self._open()
-        if position != self.position and self.file.compression is None:
+        if position != self.position and self.file.compression is None and self._encoding is None:
             self._raw.seek(position)
             self.position = position
         while self.position < position:
@@ -65,15 +69,43 @@ class Stream:
             self._raw = self._system.open_input_file(self._path)
         else:
             compressed = self._system.open_input_stream(self._path, compression=None)
-            self._raw = pa.CompressedInputStream(compressed, self.file.compression)
+            if self.file.compression == "xz":  # which Arrow does not know
+                self._raw = XzStream(compressed)
+            else:
+                self._raw = pa.CompressedInputStream(compressed, self.file.compression)
+        if self._encoding is not None:
+            self._raw = _Transcoder(self._raw, self._encoding)
         self.position = 0
+
+
+class _Transcoder:
+    """Reads text of any encoding as UTF-8. What cannot be decoded becomes the byte 0xff, which is not UTF-8."""
+
+    def __init__(self, raw: Any, encoding: str) -> None:
+        self._raw, self._rest, self._ended = raw, b"", False
+        self._decoder = codecs.getincrementaldecoder(encoding)(UNDECODABLE)
+
+    def read(self, size: int) -> bytes:
+        while not self._rest and not self._ended:
+            part = self._raw.read(BLOCK_BYTES)
+            self._ended = not part
+            self._rest = self._decoder.decode(part, final=self._ended).encode("utf-8", "surrogateescape")
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+UNDECODABLE = "ekiben-undecodable"
+codecs.register_error(UNDECODABLE, lambda error: ("\udcff", error.end))  # type: ignore[attr-defined]
 
 
 class StreamSource:
     """The base of the sources that read one stream."""
 
-    def __init__(self, file: InputFile, spec: ReadSpec) -> None:
-        self._stream, self._spec = Stream(file), spec
+    def __init__(self, file: InputFile, spec: ReadSpec, *, encoding: str | None = None) -> None:
+        self._stream, self._spec = Stream(file, encoding), spec
 
     def close(self) -> None:
         self._stream.close()

@@ -10,46 +10,52 @@ import pyarrow.dataset
 import pytest
 
 from service.engine.sessions.model import Model
-from service.scoring import run
-from service.scoring.engines.engine import EngineResult, try_score
+from service.scoring import execution, run
+from service.scoring.engines.engine import EngineContext, EngineResult, try_score
 from service.scoring.job import Job
 from service.scoring.plan import Shard
-from service.scoring.progress import ProgressBar
-from service.scoring.run import Result
+from service.scoring.result import Result
 from service.scoring.shard import Context
 from tests.service.bundles import NAMES
 from tests.service.scoring.inputs import FORMATS
+from tests.service.scoring.object_server import ObjectServer, object_server
 
 Score = Callable[..., Result]
 _contexts: dict[str, Context] = {}
 
 
-def run_here(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressBar) -> EngineResult:
+def run_here(job: Job, shards: Iterator[Shard], *, workers: int | None, context: EngineContext) -> EngineResult:
     """An engine without worker processes."""
     outcome = EngineResult()
-    context = Context(job)
+    worker = Context(job)
     for shard in shards:
-        status, detail = try_score(context, shard, report.add_done)
+        status, detail = try_score(worker, shard, context.progress.add_done)
         if status != "done":
             outcome.failures.append(detail)
         if status == "failed":
             outcome.stopped = True
             break
-    context.close()
+    worker.close()
     return outcome
 
 
 @pytest.fixture
 def score(served_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
     """score(family, input, output, **options)."""
-    monkeypatch.setitem(run.ENGINES, "here", run_here)
+    monkeypatch.setitem(execution.ENGINES, "here", run_here)
 
-    def score(family: str, source: Path | list[Path], output: Path, **options: Any) -> Result:
-        sources = source if isinstance(source, list) else [source]
-        options = {"engine": "here", "bundles": served_bundles, "device": "cpu", "shard_rows": 16, **options}
+    def score(family: str, source: Any, output: Path, **options: Any) -> Result:
+        options = {
+            "engine": "here",
+            "bundles": served_bundles,
+            "device": "cpu",
+            "shard_rows": 16,
+            "check": False,
+            **options,
+        }
         if family == "language-model" and "request" not in options:
             options["request"] = {"max_tokens": 5}
-        return run.score(NAMES[family], sources, output, **options)
+        return run.score(NAMES[family], source, output, **options)
 
     return score
 
@@ -73,6 +79,21 @@ def models(served_bundles: Path) -> dict[str, Model]:
         family: load_bundle(served_bundles / name / (served_bundles / name / "current").read_text().strip(), "cpu")
         for family, name in NAMES.items()
     }
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[ObjectServer]:
+    with object_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: ObjectServer) -> Iterator[ObjectServer]:
+    """An S3 server whose bucket `data` is empty and that has no faults."""
+    shared_server.faults()
+    shared_server.empty()
+    yield shared_server
+    shared_server.faults()
 
 
 def predictions(output: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import lzma
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from pyarrow import feather, orc
 from safetensors.numpy import save_file
 
 from tests.service.bundles import LETTERS, NAMES, WORDS
@@ -131,6 +133,8 @@ def _write(path: Path, content: bytes) -> Path:
             content = gzip.compress(content, mtime=0)
         case ".zst":
             content = pa.compress(content, codec="zstd", asbytes=True)
+        case ".xz":
+            content = lzma.compress(content)
     path.write_bytes(content)
     return path
 
@@ -193,9 +197,44 @@ FORMATS: dict[str, tuple[str, Callable[[Path, int], Path]]] = {
     "folder": ("image-classifier", lambda to, n: write_folder(to / "pictures", images(n))),
     "tar": ("image-classifier", lambda to, n: write_tar(to / "pictures.tar", images(n))),
     "tar-gzip": ("image-classifier", lambda to, n: write_tar(to / "pictures.tgz", images(n))),
+    "idx": ("image-classifier", lambda to, n: _idx(to / "images-idx3-ubyte.gz", images(n))),
+    "feather": (
+        "text-classifier",
+        lambda to, n: _feather(to / "texts.feather", {"id": range(n), "text": texts(n)}),
+    ),
+    "arrow-stream": (
+        "image-classifier",
+        lambda to, n: _stream(
+            to / "data.arrow", {"image": [{"bytes": png(image), "path": None} for image in images(n)]}
+        ),
+    ),
+    "orc": ("series-classifier", lambda to, n: _orc(to / "series.orc", {"series": arrow_series(series(n))})),
+    "csv-xz": ("text-classifier", lambda to, n: write_csv(to / "texts.csv.xz", {"id": range(n), "text": texts(n)})),
     "prompts": ("language-model", lambda to, n: write_jsonl(to / "prompts.jsonl", {"prompt": prompts(n)})),
     "seeds": ("image-generator", lambda to, n: write_csv(to / "seeds.csv", {"seed": range(n)})),
 }
+
+
+def _idx(path: Path, array: npt.NDArray[np.uint8]) -> Path:
+    return _write(path, bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes())
+
+
+def _feather(path: Path, columns: Mapping[str, Any]) -> Path:
+    feather.write_feather(pa.table(dict(columns)), str(path), chunksize=7)
+    return path
+
+
+def _stream(path: Path, columns: Mapping[str, Any]) -> Path:
+    """As `save_to_disk` of Hugging Face writes it."""
+    table = pa.table(dict(columns))
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=7)
+    return path
+
+
+def _orc(path: Path, columns: Mapping[str, Any]) -> Path:
+    orc.write_table(pa.table(dict(columns)), path)
+    return path
 
 
 def _npy(path: Path, array: npt.NDArray[Any]) -> Path:

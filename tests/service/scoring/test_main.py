@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.scoring import run
+from service.scoring import execution
 from service.scoring.__main__ import main
 from tests.service.scoring.conftest import predictions, run_here
 from tests.service.scoring.inputs import texts, write_jsonl
@@ -16,7 +16,7 @@ Command = Callable[..., int]
 
 @pytest.fixture
 def command(served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.setitem(run.ENGINES, "local", run_here)
+    monkeypatch.setitem(execution.ENGINES, "local", run_here)
     monkeypatch.setenv("EKIBEN_BUNDLES", str(served_bundles))
     rows = [*texts(18), None, None]
     write_jsonl(tmp_path / "in.jsonl", {"id": range(20), "body": rows})
@@ -104,3 +104,23 @@ def test_unique_version_prefix_is_enough(command: Command, served_bundles: Path,
     version = (served_bundles / "tiny-texts" / "current").read_text()[:6]
     assert command("--column", "text=body", "--max-rejects", "1", "--limit", "5", model=f"tiny-texts@{version}") == 0
     assert len(predictions(tmp_path / "out")) == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments"),
+    [
+        ("id\ttext\n1\tthe train, late\n", ("--delimiter", "tab")),
+        ("id\ttext\n1\tthe train, late\n", ("--delimiter", "\\t")),
+        ("id;text\n1;'the; train'\n", ("--delimiter", ";", "--quote", "'")),
+        ('id,text\n1,"the \\"train\\""\n', ("--escape", "\\")),
+        ('id,text\n1,"C:\\"\n', ("--escape", "")),
+        ("id,text\n1,\x80uro\n", ("--encoding", "cp1252")),
+        ("1,the train\n", ("--no-header", "--column", "text=1")),
+    ],
+)
+def test_dialects_of_csv_are_options(
+    content: str, arguments: tuple[str, ...], command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_bytes(content.encode("latin-1"))
+    assert command(*arguments, "--output-format", "csv", "--escape-formulas", source="in.csv") == 0
+    assert "1 scored, 0 rejected" in capsys.readouterr().out

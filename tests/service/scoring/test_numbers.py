@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.scoring import run
+from service.scoring import execution, run
 from service.scoring.run import Result
 from tests.service.bundles import FAMILIES, NAMES
 from tests.service.poisoned import (
@@ -41,12 +41,13 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def job(bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """job(name, input, **options) scores an input."""
-    monkeypatch.setitem(run.ENGINES, "here", run_here)
+    monkeypatch.setitem(execution.ENGINES, "here", run_here)
 
     def job(name: str, source: Path, **options: Any) -> Result:
         return run.score(
-            name, [source], tmp_path / "out", engine="here", bundles=bundles, device="cpu", shard_rows=4, **options
-        )
+            name, [source], tmp_path / "out", engine="here", bundles=bundles, device="cpu", shard_rows=4, check=False,
+            **options,
+        )  # fmt: skip
 
     return job
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.scoring import run
+from service.scoring import execution, run
 from service.tasks.readers import READERS
 from service.tasks.replay import answer_request_sync
 from tests.service.pairs import ALL_PAIRS, load_pair, request_body, write_with_requests
@@ -77,8 +77,8 @@ def assert_equal(found: Any, expected: Any) -> None:
 
 
 def score(name: str, root: Path, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
-    monkeypatch.setitem(run.ENGINES, "here", run_here)
-    return run.score(name, [source], output, engine="here", bundles=root, device="cpu", **options)
+    monkeypatch.setitem(execution.ENGINES, "here", run_here)
+    return run.score(name, [source], output, engine="here", bundles=root, device="cpu", check=False, **options)
 
 
 @pytest.mark.parametrize("name", ALL_PAIRS)

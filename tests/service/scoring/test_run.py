@@ -14,12 +14,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from service.engine.sessions.model import Model
-from service.scoring import run
-from service.scoring.engines.engine import EngineResult
+from service.scoring import execution
+from service.scoring.engines.engine import EngineContext, EngineResult
 from service.scoring.input.rows import Rows
 from service.scoring.job import Job, ScoringError
 from service.scoring.plan import Shard
-from service.scoring.progress import ProgressBar
 from service.tasks.replay import answer_request_sync
 from tests.service.scoring.conftest import Score, predictions, run_here, tree
 from tests.service.scoring.inputs import FORMATS, images, items, requests, texts, write_csv, write_jsonl, write_parquet
@@ -247,11 +246,11 @@ def test_number_below_one_is_refused(
 def test_job_fails_if_an_engine_skips_shards(
     left: int, make_input: MakeInput, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def skipping(job: Job, shards: Iterator[Shard], *, workers: int | None, report: ProgressBar) -> EngineResult:
-        return run_here(job, islice(shards, left), workers=workers, report=report)
+    def skipping(job: Job, shards: Iterator[Shard], *, workers: int | None, context: EngineContext) -> EngineResult:
+        return run_here(job, islice(shards, left), workers=workers, context=context)
 
     family, source = make_input("csv", 400)
-    monkeypatch.setitem(run.ENGINES, "skipping", skipping)
+    monkeypatch.setitem(execution.ENGINES, "skipping", skipping)
     found = f"holds {left} of .* planned shards and {left * 16} of .* planned rows"
     with pytest.raises(ScoringError, match=f"the job is not done: .* {found}"):
         score(family, source, tmp_path / "out", engine="skipping")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from service.scoring.engines import engine
-from service.scoring.engines.engine import ShardQueue, try_score
-from service.scoring.plan import ReadError, Shard
+from service.scoring.engines.engine import Cancellation, ShardQueue, try_score
+from service.scoring.plan import ChangedError, ReadError, Shard
 from tests.service.scoring.output.test_ledger import shard_of
 
 
@@ -127,3 +127,44 @@ def test_shard_locked_by_another_process_has_status_locked(tmp_path: Path) -> No
         ledger = Taken()
 
     assert try_score(Context(), shard_of(0), lambda rows, rejects: None) == ("locked", "")  # type: ignore[arg-type]
+
+
+def test_a_locked_shard_is_handed_out_again_after_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "POLL_S", 0.05)
+    queue = ShardQueue(shard_of(i) for i in range(3))
+    first = queue.next_shard()
+    assert first is not None
+    queue.put_back(first)
+    rest = [queue.next_shard(), queue.next_shard()]
+    assert [shard and shard.number for shard in rest] == [1, 2]
+    assert queue.next_shard() == first
+    assert queue.next_shard() is None
+
+
+def test_a_stopped_queue_does_not_wait_for_locked_shards() -> None:
+    queue = ShardQueue(shard_of(i) for i in range(1))
+    shard = queue.next_shard()
+    assert shard is not None
+    queue.put_back(shard)
+    queue.stopped = True
+    assert queue.next_shard() is None
+
+
+@pytest.mark.parametrize("grace_s", [0.0, 60.0])
+def test_a_cancellation_expires_after_its_grace(grace_s: float) -> None:
+    event = threading.Event()
+    cancellation = Cancellation(event, grace_s)
+    assert not cancellation.requested
+    assert not cancellation.expired
+    event.set()
+    assert cancellation.requested
+    assert cancellation.expired == (grace_s == 0)
+
+
+def test_a_changed_file_fails_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def score_shard(*_: Any) -> None:
+        raise ChangedError("a.csv: the file was changed while the job ran")
+
+    monkeypatch.setattr(engine, "score_shard", score_shard)
+    found = try_score(None, shard_of(0), lambda rows, rejects: None)  # type: ignore[arg-type]
+    assert found == ("failed", "a.csv: the file was changed while the job ran")

@@ -5,8 +5,10 @@ import errno
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +17,10 @@ import psutil
 import pytest
 
 from service.scoring import run
+from service.scoring.engines.engine import Cancellation, EngineContext
 from service.scoring.engines.local import available_cores, run_local
 from service.scoring.job import ScoringError
-from service.scoring.progress import ProgressBar
+from service.scoring.progress import Progress
 from tests.service.bundles import NAMES
 from tests.service.scoring.conftest import Score, predictions, tree
 from tests.service.scoring.test_job import job_of
@@ -32,6 +35,12 @@ def command(family: str, source: Path, output: Path, bundles: Path, *more: str) 
         *("--input", str(source), "--output", str(output), "--shard-rows", "16", "--workers", "2", "--device", "cpu"),
         *more,
     ]
+
+
+def context_of(cancel: threading.Event | None = None, *, grace_s: float = 20.0) -> EngineContext:
+    return EngineContext(
+        progress=Progress(), message=print, cancellation=Cancellation(cancel or threading.Event(), grace_s)
+    )
 
 
 def wait_for_parts(output: Path, job: "subprocess.Popen[bytes]", count: int) -> None:
@@ -87,14 +96,14 @@ def test_workers_are_pinned_if_there_is_one_per_core(
     other_children = psutil.Process().children()
     affinity: dict[int, list[int]] = {}
 
-    def add_done(bar: ProgressBar, rows: int, rejects: int) -> None:
+    def add_done(progress: Progress, rows: int, rejects: int) -> None:
         for worker in psutil.Process().children():
             # A worker ends as soon as it has no more to do.
             with contextlib.suppress(psutil.NoSuchProcess):
                 if worker not in other_children:
                     affinity[worker.pid] = worker.cpu_affinity()  # type: ignore[assignment]
 
-    monkeypatch.setattr(ProgressBar, "add_done", add_done)
+    monkeypatch.setattr(Progress, "add_done", add_done)
     count = len(allowed) + more
     run.score(
         NAMES[family], [source], tmp_path / "out", bundles=served_bundles, device="cpu", workers=count, shard_rows=16
@@ -140,6 +149,69 @@ def test_two_jobs_on_one_folder_share_the_work(
     assert len(predictions(tmp_path / "out")) == 800
 
 
+def test_two_coordinators_each_score_a_good_part_and_no_row_twice(
+    make_input: MakeInput, served_bundles: Path, tmp_path: Path
+) -> None:
+    family, source = make_input("text", 16 * 400)
+    both = [
+        subprocess.Popen(
+            command(family, source, tmp_path / "out", served_bundles, "--workers", "1", "--json"),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    computed = [json.loads(job.communicate(timeout=120)[0])["computed"] for job in both]
+    assert sum(computed) == 16 * 400
+    assert min(computed) > 16 * 400 / 4
+
+
+@pytest.mark.parametrize("grace_s", [20.0, 0.0])
+def test_a_terminated_job_says_so_and_resumes_to_the_same_bytes(
+    grace_s: float, make_input: MakeInput, score: Score, served_bundles: Path, tmp_path: Path
+) -> None:
+    family, source = make_input("text-gzip", 6400)
+    output = tmp_path / "out"
+    job = subprocess.Popen(
+        command(family, source, output, served_bundles, "--grace-s", str(grace_s)),
+        cwd=ROOT,
+        stdout=-3,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_parts(output, job, 5)  # type: ignore[arg-type]
+    job.send_signal(signal.SIGTERM)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 143, errors
+    assert "terminated after" in errors
+    assert "the same command resumes the job" in errors
+    if grace_s:
+        assert "dropped" not in errors
+    done = sum(json.loads(path.read_bytes())["scored"] for path in (output / "_ledger" / "shards").glob("*.json"))
+    assert 0 < done < 6400
+    assert score(family, source, output).computed == 6400 - done
+    score(family, source, tmp_path / "here")
+    assert tree(output) == tree(tmp_path / "here")
+
+
+def test_input_that_changes_ends_the_job_at_once_with_one_line(
+    make_input: MakeInput, served_bundles: Path, tmp_path: Path
+) -> None:
+    family, source = make_input("text", 16 * 600)
+    output = tmp_path / "out"
+    job = subprocess.Popen(
+        command(family, source, output, served_bundles), cwd=ROOT, stdout=-3, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_parts(output, job, 5)  # type: ignore[arg-type]
+    with source.open("a") as file:
+        file.write("one more\n")
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 1
+    assert errors.splitlines() == [f"failed: {source.name}: the file was changed while the job ran"]
+    assert len(list((output / "_ledger" / "shards").glob("*.json"))) < 500
+
+
 def test_missing_version_is_refused(make_input: MakeInput, score: Score, served_bundles: Path, tmp_path: Path) -> None:
     _, source = make_input("csv", 3)
     with pytest.raises(ScoringError, match="expected one version, found none"):
@@ -148,7 +220,7 @@ def test_missing_version_is_refused(make_input: MakeInput, score: Score, served_
 
 def test_worker_that_cannot_start_fails_the_job(served_bundles: Path, tmp_path: Path) -> None:
     job = job_of(tmp_path / "out", bundles=tmp_path / "nowhere")
-    outcome = run_local(job, iter(()), workers=1, report=ProgressBar("", visible=False))
+    outcome = run_local(job, iter(()), workers=1, context=context_of())
     assert outcome.stopped
     assert outcome.failures[0].startswith("a worker cannot start: tiny-texts/")
 

@@ -11,6 +11,7 @@ import pytest
 from tests.service.bundles import NAMES
 from tests.service.scoring.conftest import Score, tree
 from tests.service.scoring.inputs import texts, write_text
+from tests.service.scoring.object_server import ObjectServer
 
 pytest.importorskip("ray")
 
@@ -68,3 +69,28 @@ def test_lost_node_changes_no_output(score: Score, served_bundles: Path, tmp_pat
     # The result is in a file because Ray writes to standard output too.
     assert (tmp_path / "out.result").read_text() == "0 2 1"
     assert tree(tmp_path / "out") == tree(tmp_path / "here")
+
+
+ON_RAY = """
+import sys
+from service.scoring.run import score
+
+model, bundles, source, output = sys.argv[1:]
+result = score(model, [source], output, bundles=bundles, engine="ray", workers=2, device="cpu", shard_rows=16)
+sys.exit(str(result.failures) if result.failures else 0)
+"""
+
+
+def test_a_cluster_reads_and_writes_an_object_store(
+    score: Score, served_bundles: Path, server: ObjectServer, tmp_path: Path
+) -> None:
+    source = write_text(tmp_path / "a.txt", texts(160))
+    server.put("in/a.txt", source.read_bytes())
+    score("text-classifier", server.uri("in"), server.uri("here"))
+    arguments = [NAMES["text-classifier"], str(served_bundles), server.uri("in"), server.uri("out")]
+    job = subprocess.run(
+        [sys.executable, "-c", ON_RAY, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert job.returncode == 0, job.stderr[-3000:]
+    assert len(server.tree("out")) == 24
+    assert server.tree("out") == server.tree("here")

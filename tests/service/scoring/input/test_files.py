@@ -35,7 +35,7 @@ def test_folder_yields_its_data_files_in_order(tmp_path: Path) -> None:
 def test_globs_and_file_urls_are_expanded(tmp_path: Path) -> None:
     touch(tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "sub" / "c.csv", tmp_path / "d.jsonl")
     assert names(f"{tmp_path}/*.csv") == ["a.csv", "b.csv"]
-    assert names(f"{tmp_path}/**/*.csv") == ["a.csv", "b.csv", "c.csv"]
+    assert names(f"{tmp_path}/**/*.csv") == ["a.csv", "b.csv", "sub/c.csv"]
     assert names(f"file://{tmp_path}/sub") == ["c.csv"]
     assert names(f"file://{tmp_path}/*.csv") == ["a.csv", "b.csv"]
 

@@ -1,70 +1,55 @@
-"""An OpenAI batch is answered in OpenAI's format."""
+"""Each line of an OpenAI batch is answered once, in OpenAI's format: with a response, or in the error file."""
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service.engine.sessions.model import Model
 from service.scoring.job import ScoringError
-from service.tasks.replay import answer_request_sync
-from tests.service.scoring.conftest import Score, rejects, tree
+from tests.service.scoring.conftest import Score, tree
 from tests.service.scoring.inputs import prompts
-from tests.service.scoring.sources.test_openai import line, write
+from tests.service.scoring.sources.text.test_openai import line, write
 
 
-def test_each_line_is_answered_in_openai_format(score: Score, models: dict[str, Model], tmp_path: Path) -> None:
-    one, two = prompts(2)
-    lines = [
-        line("a", prompt=one, max_tokens=5, seed=7, logprobs=1),
-        line("no", prompt=one, n=2),
-        line("b", prompt=two, max_tokens=3, seed=1),
-    ]
-    source = write(tmp_path / "a.jsonl", lines)
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for part in sorted(folder.glob("*.jsonl")) for text in part.read_text().splitlines()]
+
+
+def test_every_line_is_answered_once_and_two_runs_write_equal_bytes(score: Score, tmp_path: Path) -> None:
+    some = [line(f"r{i}", prompt=prompt, max_tokens=3, seed=i) for i, prompt in enumerate(prompts(40))]
+    some[7]["body"]["temperature"] = "hot"
+    some[21] = line("r21", url="/v1/chat/completions", messages=[{"role": "user", "content": "a"}])
+    some[33]["url"] = "/v1/embeddings"
+    source = write(tmp_path / "a.jsonl", some)
+    with source.open("a") as file:
+        file.write("{not json}\n\n")
     for name in ("out", "again"):
-        score("language-model", source, tmp_path / name, input_format="openai", output_format="jsonl", request={})
+        result = score("language-model", source, tmp_path / name, request={})
+        assert result.failures == ()
+    assert result.summary is not None
+    assert (result.summary["scored"], result.summary["rejected"]) == (37, 4)
     assert tree(tmp_path / "out") == tree(tmp_path / "again")
-    [part] = (tmp_path / "out" / "predictions").iterdir()
-    found = [json.loads(text) for text in part.read_text().splitlines()]
-    assert [row["custom_id"] for row in found] == ["a", "b"]
-    assert len({row["id"] for row in found}) == 2
-    for row, (prompt, count, seed) in zip(found, [(one, 5, 7), (two, 3, 1)], strict=True):
-        request = {"model": "tiny-letters", "prompt": prompt, "max_tokens": count, "seed": seed, "logprobs": True}
-        [expected] = answer_request_sync(models["language-model"], request)["completions"]
-        assert row.keys() == {"id", "custom_id", "response", "error"}
-        assert (row["error"], row["response"]["status_code"]) == (None, 200)
-        body = row["response"]["body"]
-        assert (body["object"], body["model"]) == ("text_completion", "tiny-letters")
-        [choice] = body["choices"]
-        assert (choice["text"], choice["finish_reason"]) == (expected["text"], expected["finish_reason"])
-        tokenizer = models["language-model"].tokenizer
-        assert tokenizer is not None
-        prompt_tokens = len(tokenizer.encode(prompt).ids)
-        assert (prompt_tokens, expected["tokens"]) > (0, 0)
-        assert body["usage"] == {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": expected["tokens"],
-            "total_tokens": prompt_tokens + expected["tokens"],
-        }
-        if seed == 1:
-            assert choice["logprobs"] is None
-            continue
-        assert choice["logprobs"]["token_logprobs"] == [entry["logprob"] for entry in expected["logprobs"]]
-        starts = choice["logprobs"]["text_offset"]
-        for token, start in zip(choice["logprobs"]["tokens"], starts, strict=True):
-            assert choice["text"][start:].startswith(token)
-    assert [row["custom_id"] for row in rejects(tmp_path / "out")] == ["no"]
+    answers, errors = lines_of(tmp_path / "out" / "predictions"), lines_of(tmp_path / "out" / "errors")
+    assert Counter(row["custom_id"] for row in answers + errors) == Counter({f"r{i}": 1 for i in range(40)} | {None: 1})
+    assert len({row["id"] for row in answers + errors}) == 41
+    assert all(row.keys() == {"id", "custom_id", "response", "error"} for row in answers + errors)
+    assert all(row["error"] is None and row["response"]["status_code"] == 200 for row in answers)
+    assert {row["response"]["body"]["created"] for row in answers} == {0}
+    by_id = {row["custom_id"]: row for row in errors}
+    assert by_id["r7"]["response"]["status_code"] == 400
+    assert by_id["r7"]["response"]["body"]["error"]["param"] == "temperature"
+    assert by_id["r21"]["response"]["body"]["error"]["code"] == "wrong-task"  # the model has no chat template
+    assert by_id["r33"]["response"] is None
+    assert by_id["r33"]["error"]["message"].startswith("url: expected")
+    assert by_id[None]["error"] == {
+        "code": "invalid_request", "message": by_id[None]["error"]["message"], "line": 41,
+    }  # fmt: skip
+    assert not (tmp_path / "out" / "rejects").exists() or not list((tmp_path / "out" / "rejects").iterdir())
 
 
 def test_copied_columns_are_refused_in_openai_format(score: Score, tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", [line("a", prompt="a")])
     with pytest.raises(ScoringError, match="--keep: OpenAI's output has no place"):
-        score(
-            "language-model",
-            source,
-            tmp_path / "out",
-            input_format="openai",
-            output_format="jsonl",
-            keep=["prompt"],
-            request={},
-        )
+        score("language-model", source, tmp_path / "out", keep=["url"], request={})

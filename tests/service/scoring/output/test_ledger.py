@@ -14,7 +14,8 @@ import pytest
 from service.scoring.input.files import InputFile
 from service.scoring.input.rows import Span
 from service.scoring.job import ScoringError
-from service.scoring.output.ledger import Ledger, Record, sha256_of
+from service.scoring.output.ledger import Ledger, Record
+from service.scoring.output.local_folder import sha256_of
 from service.scoring.plan import PlannedFile, Shard
 from tests.service.scoring.test_job import job_of
 
@@ -28,8 +29,19 @@ def shard_of(number: int = 0, key: str = "k") -> Shard:
 
 
 def record_of(shard: Shard, **changed: Any) -> Record:
-    fields = {"scored": 4, "rejected": 0, "labels": [1, 3], "confidence": [4], "parts": {}}
+    fields = {
+        "scored": 4,
+        "rejected": 0,
+        "labels": [1, 3],
+        "confidence": [4],
+        "parts": {},
+        "sizes": dict.fromkeys(changed.get("parts", {}), 4),
+    }
     return Record(**{"key": shard.key, "file": FILE.name, "first_row": shard.span.first_row, **fields, **changed})
+
+
+def folder(ledger: Ledger) -> Path:
+    return Path(ledger.output.path)
 
 
 @pytest.fixture
@@ -47,9 +59,9 @@ def test_commit_makes_the_parts_visible_and_stores_the_record(ledger: Ledger) ->
     assert ledger.committed(shard) is None
     record = record_of(shard, parts={"predictions/part-a.csv": sha256_of(written)})
     ledger.commit(shard, record, {"predictions/part-a.csv": written})
-    assert (ledger.output / "predictions" / "part-a.csv").read_text() == "row\n"
+    assert (folder(ledger) / "predictions" / "part-a.csv").read_text() == "row\n"
     assert not written.exists()
-    assert Ledger(ledger.output).committed(shard) == record
+    assert Ledger(folder(ledger)).committed(shard) == record
     assert list(ledger.records()) == [record]
 
 
@@ -76,7 +88,7 @@ def test_shard_lock_is_exclusive_and_ends_with_its_process(ledger: Ledger) -> No
         "ledger = Ledger(pathlib.Path(sys.argv[1])); print(ledger.try_lock(shard_of(5)), flush=True); input()"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", code, str(ledger.output), str(ROOT)],
+        [sys.executable, "-c", code, str(folder(ledger)), str(ROOT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -103,7 +115,7 @@ def can_lock_elsewhere(ledger: Ledger, number: int) -> bool:
         "from tests.service.scoring.output.test_ledger import shard_of\n"
         "print(Ledger(pathlib.Path(sys.argv[1])).try_lock(shard_of(int(sys.argv[3]))))"
     )
-    command = [sys.executable, "-c", code, str(ledger.output), str(ROOT), str(number)]
+    command = [sys.executable, "-c", code, str(folder(ledger)), str(ROOT), str(number)]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout == "True\n"
 
 
@@ -129,10 +141,10 @@ def test_shards_of_different_files_have_different_locks(ledger: Ledger) -> None:
 def test_a_finished_job_is_not_written_again(ledger: Ledger) -> None:
     ledger.finish({"summary.json": b"first"}, {"in.csv": "1"})
     ledger.finish({"summary.json": b"second"}, {"in.csv": "1"})
-    assert (ledger.output / "summary.json").read_bytes() == b"first"
+    assert (folder(ledger) / "summary.json").read_bytes() == b"first"
     ledger.resume()
     ledger.finish({"summary.json": b"third"}, {"in.csv": "1"})
-    assert (ledger.output / "summary.json").read_bytes() == b"third"
+    assert (folder(ledger) / "summary.json").read_bytes() == b"third"
     ledger.close()
 
 
@@ -148,24 +160,24 @@ def test_output_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_error_for_another_job_names_the_changed_option(ledger: Ledger) -> None:
     with pytest.raises(ScoringError, match=re.escape("version was '000000000000', is '111111111111'")):
-        ledger.open_job(job_of(ledger.output, version="1" * 12), ["in.csv"])
-    ledger.open_job(job_of(ledger.output), ["in.csv"])
+        ledger.open_job(job_of(folder(ledger), version="1" * 12), ["in.csv"])
+    ledger.open_job(job_of(folder(ledger)), ["in.csv"])
 
 
 def test_error_for_another_job_names_both_values_of_each_changed_option(ledger: Ledger) -> None:
-    path = ledger.output / "_ledger" / "job.json"
+    path = folder(ledger) / "_ledger" / "job.json"
     stored = json.loads(path.read_text())
     del stored["sink"]
     path.write_text(json.dumps({**stored, "limit": 2, "other": 4}))
     message = "(limit was 2, is 3; other was 4, is None; sink was None, is 'parquet')"
     with pytest.raises(ScoringError, match=re.escape(message)):
-        ledger.open_job(job_of(ledger.output, limit=3), ["in.csv"])
+        ledger.open_job(job_of(folder(ledger), limit=3), ["in.csv"])
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "k"}'])
 def test_damaged_record_counts_as_missing(content: str, ledger: Ledger) -> None:
     ledger.commit(shard_of(), record_of(shard_of()), {})
-    (ledger.output / "_ledger" / "shards" / "00000-000000.json").write_text(content)
+    (folder(ledger) / "_ledger" / "shards" / "00000-000000.json").write_text(content)
     assert ledger.committed(shard_of()) is None
     with pytest.raises(ScoringError, match=r"00000-000000.json was damaged"):
         list(ledger.records())
@@ -176,14 +188,14 @@ def test_damaged_part_invalidates_its_record(ledger: Ledger) -> None:
     written.write_text("row\n")
     record = record_of(shard_of(), parts={"predictions/a.csv": sha256_of(written)})
     ledger.commit(shard_of(), record, {"predictions/a.csv": written})
-    (ledger.output / "predictions" / "a.csv").write_text("")
+    (folder(ledger) / "predictions" / "a.csv").write_text("")
     assert ledger.committed(shard_of()) is None
 
 
 def test_damaged_job_file_is_reported(ledger: Ledger) -> None:
-    (ledger.output / "_ledger" / "job.json").write_text("{")
+    (folder(ledger) / "_ledger" / "job.json").write_text("{")
     with pytest.raises(ScoringError, match=r"job.json is damaged"):
-        ledger.open_job(job_of(ledger.output), ["in.csv"])
+        ledger.open_job(job_of(folder(ledger)), ["in.csv"])
 
 
 def test_visible_files_are_synced_before_the_job_is_finished(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,10 +207,10 @@ def test_visible_files_are_synced_before_the_job_is_finished(ledger: Ledger, mon
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
     ledger.finish({"summary.json": b"{}"}, {"in.csv": "1"})
-    displayed = [path for path in ledger.output.rglob("*") if path.name not in {"lock", "job.json", "_ledger"}]
+    displayed = [path for path in folder(ledger).rglob("*") if path.name not in {"lock", "job.json", "_ledger"}]
     assert {path.name for path in displayed if path.stat().st_ino not in synced} == set()
     assert len(displayed) == 8
-    assert (ledger.output / "_ledger" / "done.json").stat().st_ino == synced[-1]
+    assert (folder(ledger) / "_ledger" / "done.json").stat().st_ino == synced[-1]
     ledger.close()
 
 
@@ -208,7 +220,7 @@ def test_finish_removes_work_files_and_resume_undoes_it(ledger: Ledger) -> None:
     ledger.finish({"summary.json": b"{}"}, {"in.csv": "1"})
     assert ledger.is_finished({"in.csv": "1"})
     assert not ledger.is_finished({"in.csv": "2"})
-    assert sorted(path.name for path in (ledger.output / "_ledger").iterdir()) == [
+    assert sorted(path.name for path in (folder(ledger) / "_ledger").iterdir()) == [
         "done.json",
         "job.json",
         "lock",

@@ -42,11 +42,12 @@ def test_first_rejects_of_a_shard_are_logged_and_the_others_counted(
 def test_log_lines_fit_in_one_write_to_a_pipe(score: Score, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     line = {"custom_id": "x", "url": "/v1/completions", "body": {"prompt": "a", "n": "\U0001f642" * 1000}}
     source = tmp_path / ("\U0001f642" * 60 + ".jsonl")
-    source.write_text(f"{json.dumps(line)}\n" * (LOGGED_ROWS + 1))
-    score("language-model", source, tmp_path / "out", input_format="openai", request={})
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == LOGGED_ROWS + 1
-    assert max(len(f"{line}\n".encode()) for line in lines) <= PIPE_BUF
+    lines = [{**line, "custom_id": str(i)} for i in range(LOGGED_ROWS + 1)]
+    source.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    score("language-model", source, tmp_path / "out", output_format="parquet", request={})
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == LOGGED_ROWS + 1
+    assert max(len(f"{message}\n".encode()) for message in messages) <= PIPE_BUF
     longest = loggable("\U0001f642" * 1000)
     assert len(f"shard 00000-000000: {longest}, row {10**12}: {longest}\n".encode()) <= PIPE_BUF
 
@@ -54,15 +55,21 @@ def test_log_lines_fit_in_one_write_to_a_pipe(score: Score, tmp_path: Path, capl
 def test_input_cannot_forge_log_lines(score: Score, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = ["evil\nshard 00000-000000: all is well \x1b[2J", "é" * 1_000_000]
     lines = [
-        {"custom_id": "x", "url": "/v1/completions", "body": {"prompt": "a", name: 1}, "note": "fine"} for name in names
+        {"custom_id": name[:9], "url": "/v1/completions", "body": {"prompt": "a", name: 1}, "note": "fine"}
+        for name in names
     ]
     source = tmp_path / "a\x1b[2J\n.jsonl"
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    score("language-model", source, tmp_path / "out", input_format="openai", request={})
-    assert [row["reason"][:12] for row in rejects(tmp_path / "out")] == ["body: 'evil\\", "body: 'ééééé"]
-    assert [record.getMessage() for record in caplog.records] == [
-        r"shard 00000-000000: a\x1b[2J\n.jsonl, row 0: body: 'evil\nshard 00000-000000: all is well \ is not supported",
-        f"shard 00000-000000: a\\x1b[2J\\n.jsonl, row 1: body: '{'é' * 39} is not supported",
+    score("language-model", source, tmp_path / "out", output_format="parquet", request={})
+    assert [row["reason"][:12] for row in rejects(tmp_path / "out")] == ["body/evil\nsh", "body/ééééééé"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        loggable(
+            "shard 00000-000000: a\x1b[2J\n.jsonl, row 0: "
+            "body/evil\nshard 00000-000000: all is well \x1b[2J: unknown field; "
+        )
+        + messages[0].partition("unknown field; ")[2],
+        f"shard 00000-000000: a\\x1b[2J\\n.jsonl, row 1: body/{'é' * (LOGGED_CHARS - 6)}…",
     ]
 
 

@@ -36,13 +36,13 @@ def test_rows_of_different_shapes_share_no_batch() -> None:
 def test_every_model_has_a_scorer(family: str, models: dict[str, Model]) -> None:
     manifest = models[family].manifest
     expected = GenerateScorer if manifest.task == "generate" else SCORERS[manifest.reader.kind]
-    assert scorer_type(manifest) is expected
+    assert scorer_type(manifest, "jsonl") is expected
 
 
 def test_rows_with_outputs_that_are_not_finite_are_rejected(models: dict[str, Model]) -> None:
     model = models["image-classifier"]
     given = images(5)
-    scorer = scorer_type(model.manifest)(model, {"image": "image"}, {"top_k": 2})
+    scorer = scorer_type(model.manifest, "jsonl")(model, {"image": "image"}, {"top_k": 2})
     whole = scorer.score(Rows(numbers=range(5), columns={"image": given}))
     scorer._output_check.bad_rows = lambda outputs, inputs: {3: "logits"}  # type: ignore[method-assign]
     scored = scorer.score(Rows(numbers=range(5), columns={"image": given}))

@@ -10,6 +10,7 @@ import pytest
 
 from service.scoring.input.files import list_files
 from service.scoring.input.rows import ReadSpec, Span
+from service.scoring.job import TextOptions
 from service.scoring.sources import SOURCES
 
 Read = Callable[..., list[tuple[int, dict[str, Any], str | None]]]
@@ -18,7 +19,8 @@ Read = Callable[..., list[tuple[int, dict[str, Any], str | None]]]
 def spans_of(path: Path, shard_rows: int, *, header: bool = True, input_format: Any = None) -> list[Span]:
     [file] = list_files([str(path)], output=Path("/nowhere"), input_format=input_format)
     source = SOURCES[file.format]
-    spec = ReadSpec(columns=source.columns(file, header=header), header=header)
+    text_options = TextOptions(header=header)
+    spec = ReadSpec(columns=tuple(source.schema(file, text_options).names), text_options=text_options)
     with closing(source(file, spec)) as opened:
         return list(opened.spans(shard_rows=shard_rows))
 
@@ -29,10 +31,11 @@ def read() -> Read:
     return read_all
 
 
-def read_all(path: Path, shard_rows: int = 7, *, header: bool = True, input_format: Any = None, seed: int = 0) -> Any:
+def read_all(path: Path, shard_rows: int = 7, *, input_format: Any = None, seed: int = 0, **text_options: Any) -> Any:
     [file] = list_files([str(path)], output=Path("/nowhere"), input_format=input_format)
     source = SOURCES[file.format]
-    spec = ReadSpec(columns=source.columns(file, header=header), header=header)
+    text_options = TextOptions(**text_options)
+    spec = ReadSpec(columns=tuple(source.schema(file, text_options).names), text_options=text_options)
     with closing(source(file, spec)) as planned:
         spans = list(planned.spans(shard_rows=shard_rows))
     random.Random(seed).shuffle(spans)

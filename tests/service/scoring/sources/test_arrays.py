@@ -1,5 +1,6 @@
 """`.npy` and safetensors files, valid and invalid."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -68,3 +69,28 @@ def test_header_with_wrong_sizes_is_refused(read: Read, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(10))
     with pytest.raises(ScoringError, match="bytes, which does not match its shape"):
         read(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a.idx", "t10k-images-idx3-ubyte", "t10k-images-idx3-ubyte.gz"])
+@pytest.mark.parametrize(("kind", "dtype"), [(8, "u1"), (9, "i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")])
+def test_idx_yields_its_rows(name: str, kind: int, dtype: str, read: Read, tmp_path: Path) -> None:
+    array = np.arange(40 * 6).reshape(40, 2, 3).astype(dtype)
+    content = bytes([0, 0, kind, 3]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    found = [values["array"] for _, values, _ in read(tmp_path / name, 7)]
+    assert np.array_equal(found, array)
+    assert all(row.dtype.isnative for row in found)
+
+
+@pytest.mark.parametrize("content", [b"\0\0\x08", b"\0\1\x08\1" + bytes(4), b"\0\0\x07\1" + bytes(4), b"\0\0\x08\0"])
+def test_a_broken_idx_file_is_refused(content: bytes, read: Read, tmp_path: Path) -> None:
+    (tmp_path / "a.idx").write_bytes(content)
+    with pytest.raises(ScoringError, match="not a idx file"):
+        read(tmp_path / "a.idx")
+
+
+@pytest.mark.parametrize("kind", [">f4", ">i8", "<f2"])
+def test_arrays_of_any_byte_order_are_read(kind: str, read: Read, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(6).reshape(3, 2).astype(kind))
+    found = [values["array"].tolist() for _, values, _ in read(tmp_path / "a.npy", 2)]
+    assert found == [[0, 1], [2, 3], [4, 5]]

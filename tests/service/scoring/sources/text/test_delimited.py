@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.scoring.job import ScoringError
-from service.scoring.sources import delimited
+from service.scoring.sources.text import delimited
 from tests.service.scoring.sources.conftest import Read, read_all, spans_of
 
 HEADER = b"id,text\n"
