@@ -172,6 +172,7 @@ def test_two_lengths_and_trailers_are_where_the_hosts_differ(host: ServerProcess
 )
 def test_a_slash_at_the_end_changes_nothing_and_redirects_nobody(path: str, host: ServerProcess) -> None:
     assert ask(host.port, "GET", path)[0] == ask(host.port, "GET", path[:-1])[0] == 200
+    assert ask(host.port, "GET", f"{path}/")[0] == 404  # of two slashes, one is part of the path
 
 
 def test_an_answer_is_packed_where_its_client_asks_for_it(host: ServerProcess) -> None:

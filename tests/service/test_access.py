@@ -48,7 +48,7 @@ class Started:
 def started(command: tuple[str, ...], bundles: Path, folder: Path) -> Iterator[Started]:
     path = folder / "keys"
     keys = write_keys(path, **KEYS)
-    settings = {"EKIBEN_KEYS": str(path), "EKIBEN_CORS_ORIGINS": ORIGIN}
+    settings = {"EKIBEN_KEYS": str(path), "EKIBEN_CORS_ORIGINS": ORIGIN, "EKIBEN_ACCESS_LOG": "1"}
     with running_server(command, bundles, folder, **settings) as process:
         yield Started(process, path, keys)
 
@@ -229,6 +229,17 @@ def test_no_form_of_a_head_leads_past_the_check(case: str, host: Started) -> Non
     assert b"tiny-images" not in got
     assert re.match(rb"HTTP/1\.[01] (401|400|403|431) ", got) or got == b"", got[:200]
     assert b"100 Continue" not in got
+
+
+@pytest.mark.parametrize("header", [b"content-length: 9", b"transfer-encoding: chunked"])
+def test_a_refused_client_that_holds_its_body_back_holds_no_connection(header: bytes, host: Started) -> None:
+    head = b"POST /classify HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + header + b"\r\n\r\n"
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", host.port), timeout=10) as client:
+            client.sendall(head)
+            assert client.recv(65536).startswith(b"HTTP/1.1 401 ")
+            while client.recv(65536):  # a time-out fails the test
+                pass
 
 
 def test_each_request_of_a_connection_needs_a_key(host: Started) -> None:

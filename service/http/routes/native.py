@@ -148,7 +148,7 @@ async def _list_models(state: ServiceState, _: HttpRequest) -> Response:
 
 
 async def _show_model(state: ServiceState, request: HttpRequest) -> Response:
-    name = request.path.removeprefix("/models/").rstrip("/")
+    name = request.path.removeprefix("/models/")
     description = state.repository.describe_model(name)
     with suppress(EkibenError):  # it is not READY
         manifest = state.repository.get(name).manifest
@@ -161,7 +161,6 @@ ROUTES: tuple[Route, ...] = (
     *(_inference_route(task) for task in ENDPOINTS),
     InferenceRoute(name="/generate/stream", handle=_stream),
     ReadRoute(name="/models", handle=_list_models),
-    ReadRoute(name="/models/", handle=_list_models),
 )
 MODEL = ReadRoute(name="/models/{model}", handle=_show_model)
 

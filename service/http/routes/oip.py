@@ -156,7 +156,7 @@ def _inference(name: str, handle: InferenceHandler) -> InferenceRoute:
 
 
 ROUTES: tuple[Route, ...] = (
-    *(_read(name, _server_metadata) for name in ("/v2", "/v2/")),
+    _read("/v2", _server_metadata),
     _read(ALL_STATISTICS, _statistics),
     *oip_control.ROUTES,
 )

@@ -95,7 +95,11 @@ def _read(model: Model, content: Any) -> tuple[str | None, bool, GenerateRequest
         parameters = {}
     if not isinstance(parameters, dict):
         raise type_fault("/parameters", "an object", parameters)
-    fields = {name: value for name, value in parameters.items() if value not in NEUTRAL.get(name, ())}
+    fields = {
+        name: value
+        for name, value in parameters.items()
+        if value is not None and not any(value is neutral for neutral in NEUTRAL.get(name, ()))
+    }
     with_details = fields.pop("details", False)
     if not isinstance(with_details, bool):
         raise type_fault("/parameters/details", "true or false", with_details)

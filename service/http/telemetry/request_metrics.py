@@ -65,9 +65,11 @@ class RequestMetrics(ResponseMetrics):
         context = request.context
         model, version = ("", "") if context is None else (context.model, context.version)
         self.record(route, status, seconds, model, version)
-        if request.observation is not None:
+        # An observation refers to its request, whose body and connection would otherwise outlive it as a cycle.
+        observation, request.observation = request.observation, None
+        if observation is not None:
             trace = request.trace
             if trace is not None and trace.is_sampled:
                 self.exemplars[route, bin_of(seconds)] = Exemplar(trace.trace_id, seconds, time.time())
             outcome = Outcome(status, seconds, model, version, response)
-            end_all(self.observers, request.observation, outcome)
+            end_all(self.observers, observation, outcome)

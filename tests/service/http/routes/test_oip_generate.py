@@ -48,6 +48,11 @@ def test_parameters_of_other_clients_that_change_nothing_are_accepted(client: Te
     assert client.post(PATH, json=body).json() == client.post(PATH, json=BODY).json()
 
 
+def test_a_parameter_that_is_null_counts_as_absent(client: TestClient) -> None:
+    body = {**BODY, "parameters": {**BODY["parameters"], "stream": None, "details": None, "top_k": None}}
+    assert client.post(PATH, json=body).json() == client.post(PATH, json=BODY).json()
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
@@ -64,6 +69,9 @@ def test_parameters_of_other_clients_that_change_nothing_are_accepted(client: Te
         ({"text_input": "a", "parameters": {"details": 1}}, "/parameters/details"),
         ({"text_input": "a", "parameters": {"stop": [""]}}, "/parameters/stop/0"),
         ({"text_input": "a", "parameters": {"exclude_input_in_output": False}}, "/parameters/exclude_input_in_output"),
+        ({"text_input": "a", "parameters": {"exclude_input_in_output": 1.0}}, "/parameters/exclude_input_in_output"),
+        ({"text_input": "a", "parameters": {"stream": 1}}, "/parameters/stream"),
+        ({"text_input": "a", "parameters": {"stream": 0}}, "/parameters/stream"),
     ],
     ids=str,
 )

@@ -1,6 +1,8 @@
 """Responses are counted by route and status."""
 
+from service.http.telemetry.access_log import AccessLog
 from service.http.telemetry.request_metrics import RequestMetrics
+from tests.service.http.telemetry.observed import observation
 
 
 def test_responses_and_durations_are_recorded_by_route() -> None:
@@ -23,3 +25,13 @@ def test_requests_of_a_model_are_counted_by_its_version() -> None:
         ("m", "v"): {("/classify", 200): 1},
         ("m", "w"): {("/classify", 200): 1},
     }
+
+
+def test_a_request_that_has_ended_is_in_no_cycle_with_what_observed_it() -> None:
+    """Its body and its connection are free without a run of the garbage collector."""
+    metrics = RequestMetrics((AccessLog(0.0, ()),))
+    request = observation().request
+    metrics.begin(request, "/classify")
+    assert request.observation.request is request
+    metrics.end(request, "/classify", 200, 0.25)
+    assert request.observation is None
