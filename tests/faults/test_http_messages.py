@@ -241,7 +241,7 @@ def test_unfinished_heads_silence_nobody_and_idle_connections_live_for_a_minute(
             stack.enter_context(socket.create_connection(("127.0.0.1", host.port), timeout=10)) for _ in range(400)
         ]
         for client in heads:
-            client.sendall(head()[:20])
+            client.sendall(head()[:-4])  # more of the last value may come
         began = time.monotonic()
         assert ask(host.port, "GET", "/livez")[0] == 200
         assert time.monotonic() - began < 1
