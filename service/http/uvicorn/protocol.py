@@ -16,6 +16,7 @@ from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import EkibenError
+from service.http.identity.request_id import identify
 from service.http.router import find_route
 from service.http.wire.errors import problem_response
 
@@ -129,10 +130,12 @@ class HttpProtocol(HttpToolsProtocol):
     def _send_refusal(self, error: EkibenError) -> None:
         route = find_route(self.url.partition(b"?")[0].decode("latin-1")) if self.scope is not None else None
         response = problem_response(error) if route is None else route.error_format(error)
+        _, _, reply_headers = identify("", "")  # those of the request may be broken
         head = [
             f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
             f"content-type: {response.content_type}",
             f"content-length: {len(response.body)}",
+            *(f"{name}: {value}" for name, value in reply_headers),
             "connection: close",
         ]
         self.transport.write("\r\n".join([*head, "\r\n"]).encode() + response.body)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -123,6 +124,7 @@ def test_a_head_that_cannot_be_accepted_is_answered_with_a_problem(
     received = talk(port, head + b"\r\n")
     assert b"\r\ncontent-type: application/problem+json\r\n" in received
     assert b"\r\nconnection: close\r\n" in received
+    assert len(re.findall(rb"\r\nx-request-id: [0-9a-f]{16}\r\n", received)) == 1
     ((got, problem),) = answers(received)
     assert (got, problem["status"], problem["code"]) == (status, status, code)
 
