@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -38,6 +39,10 @@ def install(keep_alive_s: float, on_port: Callable[[int], None]) -> None:
 class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, keep_alive_s: float, on_port: Callable[[int], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if isinstance(self.app, ProxyHeadersMiddleware):
+            # It believes X-Forwarded-For of everyone on this machine, and hides the address of the connection, which
+            # limits and the watch of connections count by. EKIBEN_TRUSTED_PROXIES says whose header counts.
+            self.app = self.app.app
         self.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]  # any number of seconds
         self._on_port = on_port
         self._head_bytes = 0
