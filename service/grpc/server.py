@@ -145,7 +145,8 @@ class GrpcServer:
             key_permit.release()
             if context is not None:
                 context.permit.release()
-            state.request_metrics.record(f"/{SERVICE}/{name}", status, time.perf_counter() - started_at)
+            model, version = ("", "") if context is None else (context.model, context.version)
+            state.request_metrics.record(f"/{SERVICE}/{name}", status, time.perf_counter() - started_at, model, version)
         raise AssertionError("an aborted call raises")
 
     def _open(self, name: str, method: Method, call: Any) -> RequestContext:

@@ -77,6 +77,8 @@ class ConnectionWatch:
                 self.close_overdue(time.monotonic())
             except OSError as error:  # such as no descriptor left for the list of descriptors
                 log.warning("connections cannot be watched: %s", error)
+            except Exception:  # the thread must outlast what nobody foresaw
+                log.exception("connections cannot be watched")
             duration_s = time.perf_counter() - started_at
 
     def close_overdue(self, now: float) -> None:
@@ -173,9 +175,13 @@ def _unmapped(packed: bytes) -> bytes:
     return packed[12:] if packed[:12] == b"\0" * 10 + b"\xff\xff" else packed
 
 
-def _packed(client: str) -> Address:
+def _packed(client: str) -> Address | None:
+    """Return the address of HOST:PORT, or None if there is none: a host forgets that of a client that has gone."""
     host, _, port = client.rpartition(":")
-    return _unmapped(ip_address(host.strip("[]")).packed), int(port)
+    try:
+        return _unmapped(ip_address(host.strip("[]")).packed), int(port)
+    except ValueError:
+        return None
 
 
 def _close(connection: Connection) -> None:

@@ -16,5 +16,6 @@ def cacheable_response(request: HttpRequest, content_type: str, body: bytes, tag
     headers = [("etag", tag), ("cache-control", "no-cache")]
     known = {each.strip().removeprefix("W/") for each in request.header("if-none-match").split(",")}
     if known & {tag.removeprefix("W/"), "*"}:
+        headers.append(("vary", "accept-encoding"))  # as the body has it, which may be compressed
         return Response(content_type, b"", headers, int(HTTPStatus.NOT_MODIFIED))
     return Response(content_type, body, headers)

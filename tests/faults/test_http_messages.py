@@ -175,6 +175,17 @@ def test_a_slash_at_the_end_changes_nothing_and_redirects_nobody(path: str, host
     assert ask(host.port, "GET", f"{path}/")[0] == 404  # of two slashes, one is part of the path
 
 
+@pytest.mark.parametrize("path", ["/openapi.json", "/overview.css"])
+def test_an_answer_that_the_client_has_tells_no_length(path: str, host: ServerProcess) -> None:
+    """A cache would take it for the length of the body that it has."""
+    tag = ask(host.port, "GET", path)[1]["etag"]
+    for method in ("GET", "HEAD"):
+        status, headers, body = ask(host.port, method, path, if_none_match=tag)
+        assert (status, body, headers["etag"]) == (304, b"", tag)
+        assert "content-length" not in headers
+        assert "transfer-encoding" not in headers
+
+
 def test_an_answer_is_packed_where_its_client_asks_for_it(host: ServerProcess) -> None:
     status, headers, body = ask(host.port, "GET", "/models/tiny-images", accept_encoding="gzip;q=0.5, br")
     assert (status, headers["content-encoding"], headers["vary"]) == (200, "gzip", "accept-encoding")

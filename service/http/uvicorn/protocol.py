@@ -12,10 +12,12 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import EkibenError
+from service.http.identity.request_id import identify
 from service.http.router import find_route
 from service.http.wire.errors import problem_response
 
@@ -37,6 +39,10 @@ def install(keep_alive_s: float, on_port: Callable[[int], None]) -> None:
 class HttpProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, keep_alive_s: float, on_port: Callable[[int], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if isinstance(self.app, ProxyHeadersMiddleware):
+            # It believes X-Forwarded-For of everyone on this machine, and hides the address of the connection, which
+            # limits and the watch of connections count by. EKIBEN_TRUSTED_PROXIES says whose header counts.
+            self.app = self.app.app
         self.timeout_keep_alive = keep_alive_s  # type: ignore[assignment]  # any number of seconds
         self._on_port = on_port
         self._head_bytes = 0
@@ -129,10 +135,12 @@ class HttpProtocol(HttpToolsProtocol):
     def _send_refusal(self, error: EkibenError) -> None:
         route = find_route(self.url.partition(b"?")[0].decode("latin-1")) if self.scope is not None else None
         response = problem_response(error) if route is None else route.error_format(error)
+        _, _, reply_headers = identify("", "")  # those of the request may be broken
         head = [
             f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
             f"content-type: {response.content_type}",
             f"content-length: {len(response.body)}",
+            *(f"{name}: {value}" for name, value in reply_headers),
             "connection: close",
         ]
         self.transport.write("\r\n".join([*head, "\r\n"]).encode() + response.body)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from service.engine.context import Permit, RequestContext
@@ -121,9 +122,11 @@ class AsgiRequest:
 async def send_response(
     send: Send, response: Response, reply_headers: Sequence[tuple[str, str]] = (), *, with_body: bool = True
 ) -> None:
+    # Of a 304, it would be the length of the body that the client has (RFC 9110, 8.6).
+    length = [] if response.status == HTTPStatus.NOT_MODIFIED else [(b"content-length", b"%d" % len(response.body))]
     headers = [
         (b"content-type", response.content_type.encode()),
-        (b"content-length", b"%d" % len(response.body)),
+        *length,
         *((name.encode(), value.encode("latin-1")) for name, value in (*response.headers, *reply_headers)),
     ]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

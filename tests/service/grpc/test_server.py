@@ -157,6 +157,22 @@ def test_health_is_that_of_the_service(channel: grpc.Channel) -> None:
     assert caught.value.code() == Code.NOT_FOUND  # type: ignore[attr-defined]
 
 
+def test_calls_are_counted_by_the_model_that_answered(ports: tuple[ServerProcess, int], channel: grpc.Channel) -> None:
+    family, name = FAMILIES[0], NAMES[FAMILIES[0]]
+    series = f'ekiben_http_requests_total{{model="{name}",route="/{SERVICE}/ModelInfer",status="%d"'
+    answered, refused = counted(ports[0], series % 200), counted(ports[0], series % 422)
+    fields = {
+        "model_name": name,
+        "inputs": [entry(key, value) for key, value in example_inputs(family).items()],
+        "raw_input_contents": [value.tobytes() for value in example_inputs(family).values()],
+    }
+    infer(channel, **fields)
+    with pytest.raises(grpc.RpcError):
+        infer(channel, **{**fields, "inputs": []})
+    wait_until(lambda: counted(ports[0], series % 200) == answered + 1)
+    wait_until(lambda: counted(ports[0], series % 422) == refused + 1)
+
+
 def test_workers_share_the_port_and_their_metrics(ports: tuple[ServerProcess, int]) -> None:
     host, port = ports
     family = f'ekiben_http_requests_total{{route="/{SERVICE}/ServerMetadata"'

@@ -112,6 +112,17 @@ def test_the_time_of_a_head_begins_anew_after_an_answer(server: Server) -> None:
         answering.detach()
 
 
+@pytest.mark.parametrize("client", [":0", "evil:0", ""])
+def test_a_client_without_an_address_stops_nothing(client: str, server: Server) -> None:
+    head = server.connect(b"GET /")
+    watching = watch(server)
+    watching._clients_in_flight = lambda: [client]
+    began = time.monotonic()
+    watching.close_overdue(began)
+    watching.close_overdue(began + HEAD_TIMEOUT_S + 1)
+    assert is_closed(head)
+
+
 def test_an_idle_connection_is_closed_after_the_time_that_is_set(server: Server) -> None:
     silent, answered, busy = server.connect(), server.connect(b"GET", b"200"), server.connect()
     time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from service.http.uvicorn.protocol import MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGE
 
 KEEP_ALIVE_S = 0.5
 UPGRADES = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAAB\r\n"
+CLIENTS: list[Any] = []  # of the requests
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """Answer with what was seen of the request, after a moment."""
+    CLIENTS.append(scope["client"])
     body, more = b"", True
     while more:
         message = await receive()
@@ -123,6 +126,7 @@ def test_a_head_that_cannot_be_accepted_is_answered_with_a_problem(
     received = talk(port, head + b"\r\n")
     assert b"\r\ncontent-type: application/problem+json\r\n" in received
     assert b"\r\nconnection: close\r\n" in received
+    assert len(re.findall(rb"\r\nx-request-id: [0-9a-f]{16}\r\n", received)) == 1
     ((got, problem),) = answers(received)
     assert (got, problem["status"], problem["code"]) == (status, status, code)
 
@@ -150,3 +154,12 @@ def test_an_idle_connection_is_closed_after_the_time_that_is_set(port: int) -> N
 def test_the_port_is_told(port: int, ports: list[int]) -> None:
     talk(port, b"GET\0\r\n\r\n")
     assert set(ports) == {port}
+
+
+@pytest.mark.parametrize("forwarded", [b"192.0.2.1", b"evil"])
+def test_the_client_is_that_of_the_connection_whatever_a_header_says(port: int, forwarded: bytes) -> None:
+    head = b"GET /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-forwarded-for: " + forwarded + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(head)
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        assert CLIENTS[-1] == client.getsockname()
