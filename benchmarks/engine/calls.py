@@ -68,9 +68,15 @@ class Service:
             warm_up(self._models[name].session, self.runner)
         headers = [(key.lower().encode(), value.encode()) for key, value in asked["headers"].items()]
         body = base64.b64decode(asked["body"])
-        headers.append((b"content-length", str(len(body)).encode()))
-        scope = {"type": "http", "method": "POST", "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1)}
-        self._requests[asked["add"]] = PostedRequest({**scope, "path": asked["path"]}, body)
+        headers += [(b"host", b"localhost"), (b"content-length", str(len(body)).encode())]
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "query_string": b"",
+            "client": ("127.0.0.1", 1),
+        }
+        self._requests[asked["add"]] = PostedRequest({**scope, "headers": headers, "path": asked["path"]}, body)
 
     def _load(self, name: str, *, as_tensors: bool) -> Model:
         folder = self._bundles / name.removesuffix("-tensors")

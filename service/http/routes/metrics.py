@@ -22,6 +22,8 @@ from service.http.telemetry.request_metrics import RequestMetrics, ResponseMetri
 from service.http.telemetry.triton import triton_samples
 from service.http.wire.messages import HttpRequest, Response
 
+STARTED_AT = time.time() - time.monotonic()  # Unix time of the origin of `time.monotonic`
+
 
 def collect_samples(state: ServiceState) -> Samples:
     """Return the samples of this process."""
@@ -83,8 +85,8 @@ def _engine_samples(counters: Counters) -> Samples:
         samples["ekiben_engine_refused", "_total", (*labels, ("reason", reason))] = count
     samples["ekiben_engine_queue_items", "", labels] = counters.queued_items
     if counters.last_request_at:
-        last_request = time.time() - (time.monotonic() - counters.last_request_at)
-        samples["ekiben_engine_last_request_timestamp_seconds", "", labels] = round(last_request, 3)
+        last_request = round(STARTED_AT + counters.last_request_at, 3)
+        samples["ekiben_engine_last_request_timestamp_seconds", "", labels] = last_request
     for outcome, durations in ("success", counters.succeeded), ("fail", counters.failed):
         labelled = (*labels, ("outcome", outcome))
         samples["ekiben_engine_request_seconds", "_count", labelled] = durations.count
