@@ -37,6 +37,11 @@ from service.http.router import Router
 from service.http.telemetry.request_metrics import RequestMetrics
 from service.tuning import tune_gc
 
+try:
+    from service.http.body_budget import BodyBudget
+except ImportError:  # a checkout from before there was one
+    BodyBudget = None  # type: ignore[assignment,misc]
+
 
 @dataclass(frozen=True)
 class PostedRequest:
@@ -58,6 +63,7 @@ class Service:
             draining=False,
             request_metrics=RequestMetrics(),
             multiprocess_metrics=None,
+            bodies=BodyBudget(256 << 20, 16 << 20, ()) if BodyBudget is not None else None,
         )
         self._router = Router(None, state=lambda: state)  # type: ignore[arg-type]
 
