@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 
 from service.scoring.input.files import file_system
 from service.scoring.job import ScoringError, SinkFormat
@@ -57,6 +56,8 @@ class Result:
 
     def to_table(self) -> pa.Table:
         """Return all predictions in order; an empty table if there are none."""
+        import pyarrow.dataset as pads  # noqa: PLC0415 - slow to import, and few jobs need it
+
         names = self._names("predictions")
         if not names:
             return pa.table({})
