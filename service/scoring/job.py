@@ -95,6 +95,12 @@ class Job(BaseModel):
         """Whether the output is that of an OpenAI batch."""
         return self.input_format == "openai" and self.sink == "jsonl"
 
+    @property
+    def named_columns(self) -> tuple[str, ...]:
+        """The columns that the job names one by one; a name may be a path into a nested column."""
+        names = [*self.columns.values(), *([self.id_column] if self.id_column else []), *self.keep]
+        return tuple(name for name in dict.fromkeys(names) if name != "*")
+
     def identity(self) -> dict[str, Any]:
         """The JSON values that two runs must share to belong to one job."""
         excluded = {"bundles", "output", "inputs", "verify", "copied_schema", "unreadable"}

@@ -13,6 +13,7 @@ from service.errors import EkibenError
 from service.manifest import Manifest
 from service.scoring.input.fields import check_header, fields_of, map_columns
 from service.scoring.input.files import InputFile
+from service.scoring.input.nested import with_paths
 from service.scoring.input.schema import CommonSchema
 from service.scoring.job import LINE_FORMATS, Format, Job, ScoringError, TextOptions, encode_schema
 from service.scoring.output.copied import check_writable
@@ -80,6 +81,7 @@ def resolve_job(
     copied = [*([id_column] if id_column else []), *keep]
     _check_formats(first, text_options)
     named = [*columns.values(), *(name for name in copied if name not in {"*", *first.partitions})]
+    schema = with_paths(schema, named)
     if first.format == "jsonl":
         schema = _with_later_keys(files, text_options, schema, named)
     for name in copied:
@@ -98,7 +100,7 @@ def resolve_job(
         check_header(manifest, first, schema.names, named)
     unfed = [field.name for field in fields_of(manifest) if field.name not in mapped]
     following, unreadable = _read_schemas(others, text_options)
-    schemas = [(first, schema), *following]
+    schemas = [(first, schema), *((file, with_paths(found, named)) for file, found in following)]
     copied = _copied_schema(schemas, id_column=id_column, keep=keep, feeding=mapped, unfed=unfed)
     check_writable(copied, options["sink"])
     try:

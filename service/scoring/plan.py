@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from service.scoring.input.fields import check_columns
 from service.scoring.input.files import InputFile
+from service.scoring.input.nested import with_paths
 from service.scoring.input.rows import ReadSpec, Span
 from service.scoring.job import Job, ScoringError, digest
 from service.scoring.sources import SOURCES
@@ -77,17 +78,16 @@ class PlannedFile:
 
 def columns_to_read(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
     """The columns of a file that the job reads, in the file's order."""
-    needed = {*job.columns.values(), job.id_column, *job.keep}
-    return tuple(name for name in columns if name in needed or job.keep == ("*",))
+    return tuple(name for name in columns if name in job.named_columns or job.keep == ("*",))
 
 
 def read_spec(job: Job, file: InputFile) -> ReadSpec:
     """Return the columns to read. Raises ScoringError if one is missing, ReadError if the file cannot be read."""
     try:
-        columns = tuple(SOURCES[file.format].schema(file, job.text_options).names)
+        schema = SOURCES[file.format].schema(file, job.text_options)
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error
-    copied = job.copied.names
+    columns, copied = tuple(with_paths(schema, job.named_columns).names), job.copied.names
     needed = [*job.columns.values(), *(name for name in copied if name not in file.partitions)]
     # Any object of a JSON Lines file may lack any key, so the first objects do not decide.
     if file.format == "jsonl":
