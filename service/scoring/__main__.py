@@ -112,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, metavar="NAME[@VERSION]")
     input_help = "files, folders, globs or URIs (s3://, gs://, az://, hdfs://, https://)"
     add("--input", dest="inputs", required=True, nargs="+", metavar="PATH", help=input_help)
+    query_help = "the query whose result is scored; --input is sqlite:///PATH or postgresql://HOST/DATABASE"
+    add("--query", metavar="SQL", help=query_help)
     output_help = "a folder or URI for this job alone; the same command resumes the job"
     add("--output", required=True, metavar="DIR", help=output_help)
     add("--bundles", default=os.environ.get("EKIBEN_BUNDLES", "bundles"), metavar="DIR")

@@ -52,8 +52,9 @@ class TextOptions(BaseModel):
 class Job(BaseModel):
     """The options of a job after every default has been resolved.
 
-    `columns` maps fields of the task to columns of the input. `keep` lists the input columns that are copied to the
-    output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column
+    `query` names the database without credentials, and the query whose stored result is the input; empty if there is
+    none. `columns` maps fields of the task to columns of the input. `keep` lists the input columns that are copied to
+    the output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column
     names; with `delimiter`, `quote`, `escape` and `encoding` it makes `text_options`. `escape_formulas` puts an
     apostrophe before texts of a CSV output that a spreadsheet would run. `request` holds the fields of the task's
     request that apply to every row, such as top_k or max_tokens. `output` is the URI of a location with its options, or
@@ -70,6 +71,7 @@ class Job(BaseModel):
     bundles: Path
     inputs: tuple[str, ...]
     output: Annotated[str, BeforeValidator(str)]
+    query: str = ""
     input_format: Format
     sink: SinkFormat
     columns: dict[str, str]
