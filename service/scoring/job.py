@@ -60,6 +60,8 @@ class Job(BaseModel):
     request that apply to every row, such as top_k or max_tokens. `output` is the URI of a location with its options, or
     an absolute path. `verify`: files of the output are compared by hash.
 
+    Rows outside of `sample`, a share, and rows that do not fulfil `where` are left out.
+
     `copied_schema` is the schema of the id and the copied columns, for all files alike (`encode_schema`). `unreadable`
     says why the columns of a file could not be read; a run leaves such a file out.
     """
@@ -88,6 +90,9 @@ class Job(BaseModel):
     request: dict[str, Any]
     shard_rows: int = Field(ge=1)
     limit: int | None = Field(ge=0)
+    where: str | None = None
+    sample: float | None = Field(default=None, gt=0, le=1)
+    sample_seed: int = 0
     device: Device
     verify: bool = False
     runtime: dict[str, str] = RUNTIME

@@ -59,6 +59,9 @@ def score(
     request: Mapping[str, Any] | None = None,
     shard_rows: int | None = None,
     limit: int | None = None,
+    where: str | None = None,
+    sample: float | None = None,
+    sample_seed: int = 0,
     verify: bool = False,
     max_rejects: float = 0.0,
     check: bool = True,
@@ -71,7 +74,8 @@ def score(
 ) -> Result:
     """Score the rows of some files, or of a pyarrow Table, with the model NAME or NAME@VERSION into a folder.
 
-    `query` asks the database that `inputs` names.
+    `query` asks the database that `inputs` names. `where`, a condition on input columns, and `sample`, a share of the
+    rows, leave the others out.
 
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
     `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
@@ -106,6 +110,9 @@ def score(
                 request=dict(request or {}),
                 shard_rows=shard_rows,
                 limit=limit,
+                where=where,
+                sample=sample,
+                sample_seed=sample_seed,
                 verify=verify,
                 device=resolve_device(device),
                 workers=workers,

@@ -55,6 +55,8 @@ class Record:
     confidence: list[int]
     parts: dict[str, str]
     sizes: dict[str, int]
+    # Rows that --where and --sample left out.
+    filtered: int = 0
 
 
 def open_folder(location: Location) -> OutputFolder:
