@@ -91,14 +91,14 @@ def parse_query(inputs: Sequence[str], sql: str | None) -> Query | None:
     if found[0] == "sqlite":
         return _sqlite(place, head, options, sql)
     settings = dict(parse_qsl(options))
-    shown = [f"{name}={settings[name]}" for name in ("host", "port", "dbname") if name in settings]
+    address = [f"{name}={settings[name]}" for name in ("host", "port", "dbname") if name in settings]
     user, _, password = head.rpartition("@")[0].partition(":")
     hidden = [password, *(value for name, value in settings.items() if "password" in name)]
     secrets = {text for value in hidden for text in (value, unquote(value)) if text}
     return Query(
         module=DRIVERS[found[0]],
         uri=inputs[0],
-        place=place.replace("postgres://", "postgresql://") + (f"?{'&'.join(shown)}" if shown else ""),
+        place=place.replace("postgres://", "postgresql://") + (f"?{'&'.join(address)}" if address else ""),
         sql=sql,
         secrets=tuple(sorted(secrets | ({f"{user}:{password}"} if password else set()), key=len, reverse=True)),
     )

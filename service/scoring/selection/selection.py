@@ -28,9 +28,9 @@ def select(job: Job, file: InputFile, rows: Rows) -> Rows:
         current = rows
         fulfilled, faults = condition.evaluate(lambda name: _column(file, current, name))
         faults = {**faults, **rows.faults}
-        kept = np.array(pc.fill_null(fulfilled, False).to_numpy(zero_copy_only=False), np.bool_)
-        kept[list(faults)] = True
-        rows = _taken(replace(rows, faults=faults), np.flatnonzero(kept))
+        is_selected = np.array(pc.fill_null(fulfilled, False).to_numpy(zero_copy_only=False), np.bool_)
+        is_selected[list(faults)] = True
+        rows = _taken(replace(rows, faults=faults), np.flatnonzero(is_selected))
     return replace(rows, left_out=count - len(rows.numbers))
 
 
