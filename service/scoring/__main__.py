@@ -112,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, metavar="NAME[@VERSION]")
     input_help = "files, folders, globs or URIs (s3://, gs://, az://, hdfs://, https://)"
     add("--input", dest="inputs", required=True, nargs="+", metavar="PATH", help=input_help)
+    query_help = "the query whose result is scored; --input is sqlite:///PATH or postgresql://HOST/DATABASE"
+    add("--query", metavar="SQL", help=query_help)
     output_help = "a folder or URI for this job alone; the same command resumes the job"
     add("--output", required=True, metavar="DIR", help=output_help)
     add("--bundles", default=os.environ.get("EKIBEN_BUNDLES", "bundles"), metavar="DIR")
@@ -142,6 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     repeated("--set", dest="request", type=_request_field, metavar="NAME=VALUE", help=set_help)
     add("--shard-rows", type=int, metavar="N", help="rows per shard, the unit that is scored and committed")
     add("--limit", type=int, metavar="N", help="score only the first N rows")
+    add("--where", metavar="CONDITION", help="score the rows that fulfil it: \"age > 30 and city == 'Rome'\"")
+    add("--sample", type=float, metavar="SHARE", help="score this share of the rows, chosen by a hash of file and row")
+    add("--sample-seed", type=int, default=0, metavar="N", help="another seed is another sample")
     verify_help = "compare the files of a finished job by their hashes, not only by their sizes"
     add("--verify", action="store_true", help=verify_help)
     rejects_help = "exit code 3 if more than this share of rows is rejected (0)"

@@ -83,7 +83,7 @@ class _PlannedTotals:
     def check_complete(self, job: Job, summary: Mapping[str, Any]) -> None:
         """Raise ScoringError unless the summary covers everything that was planned."""
         fewest_rows = 0 if job.input_format in LINE_FORMATS else self.rows
-        rows_match = fewest_rows <= summary["rows"] <= self.rows
+        rows_match = fewest_rows <= summary["rows"] + summary["filtered"] <= self.rows
         if not (self.complete and rows_match and summary["shards"] == self.shards):
             raise ScoringError(
                 f"the job is not done: {exact_location(job.output)} holds {summary['shards']} of {self.shards} planned "

@@ -52,12 +52,15 @@ class TextOptions(BaseModel):
 class Job(BaseModel):
     """The options of a job after every default has been resolved.
 
-    `columns` maps fields of the task to columns of the input. `keep` lists the input columns that are copied to the
-    output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column
+    `query` names the database without credentials, and the query whose stored result is the input; empty if there is
+    none. `columns` maps fields of the task to columns of the input. `keep` lists the input columns that are copied to
+    the output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column
     names; with `delimiter`, `quote`, `escape` and `encoding` it makes `text_options`. `escape_formulas` puts an
     apostrophe before texts of a CSV output that a spreadsheet would run. `request` holds the fields of the task's
     request that apply to every row, such as top_k or max_tokens. `output` is the URI of a location with its options, or
     an absolute path. `verify`: files of the output are compared by hash.
+
+    Rows outside of `sample`, a share, and rows that do not fulfil `where` are left out.
 
     `copied_schema` is the schema of the id and the copied columns, for all files alike (`encode_schema`). `unreadable`
     says why the columns of a file could not be read; a run leaves such a file out.
@@ -70,6 +73,7 @@ class Job(BaseModel):
     bundles: Path
     inputs: tuple[str, ...]
     output: Annotated[str, BeforeValidator(str)]
+    query: str = ""
     input_format: Format
     sink: SinkFormat
     columns: dict[str, str]
@@ -86,6 +90,9 @@ class Job(BaseModel):
     request: dict[str, Any]
     shard_rows: int = Field(ge=1)
     limit: int | None = Field(ge=0)
+    where: str | None = None
+    sample: float | None = Field(default=None, gt=0, le=1)
+    sample_seed: int = 0
     device: Device
     verify: bool = False
     runtime: dict[str, str] = RUNTIME
@@ -94,6 +101,12 @@ class Job(BaseModel):
     def answers_as_openai(self) -> bool:
         """Whether the output is that of an OpenAI batch."""
         return self.input_format == "openai" and self.sink == "jsonl"
+
+    @property
+    def named_columns(self) -> tuple[str, ...]:
+        """The columns that the job names one by one; a name may be a path into a nested column."""
+        names = [*self.columns.values(), *([self.id_column] if self.id_column else []), *self.keep]
+        return tuple(name for name in dict.fromkeys(names) if name != "*")
 
     def identity(self) -> dict[str, Any]:
         """The JSON values that two runs must share to belong to one job."""

@@ -11,12 +11,14 @@ from pydantic import ValidationError
 
 from service.errors import EkibenError
 from service.manifest import Manifest
-from service.scoring.input.fields import check_header, fields_of, map_columns
+from service.scoring.input.fields import check_columns, check_header, fields_of, map_columns
 from service.scoring.input.files import InputFile
+from service.scoring.input.nested import with_paths
 from service.scoring.input.schema import CommonSchema
 from service.scoring.job import LINE_FORMATS, Format, Job, ScoringError, TextOptions, encode_schema
 from service.scoring.output.copied import check_writable
 from service.scoring.plan import READ_ERRORS, format_error
+from service.scoring.selection.condition import Condition, condition_of
 from service.scoring.sources import SOURCES
 from service.scoring.sources.text.lines import JsonSource, json_schema
 from service.scoring.sources.text.openai import SeenIds, check_custom_ids, is_batch
@@ -79,10 +81,15 @@ def resolve_job(
         raise ScoringError("--escape-formulas: only --output-format csv has formulas")
     copied = [*([id_column] if id_column else []), *keep]
     _check_formats(first, text_options)
-    named = [*columns.values(), *(name for name in copied if name not in {"*", *first.partitions})]
+    condition = condition_of(options.get("where"))
+    filtering = [] if condition is None else condition.columns
+    if answers_batch and (condition is not None or options.get("sample") is not None):
+        raise ScoringError("--where, --sample: every line of an OpenAI batch is answered")
+    named = [*columns.values(), *(name for name in (*copied, *filtering) if name not in {"*", *first.partitions})]
+    schema = with_paths(schema, named)
     if first.format == "jsonl":
         schema = _with_later_keys(files, text_options, schema, named)
-    for name in copied:
+    for name in (*copied, *filtering):
         if name not in {*schema.names, *first.partitions, "*"}:
             raise ScoringError(f"no column {name!r} in {first.name}; available: {', '.join(map(repr, schema.names))}")
     has_header = first.format == "csv" and text_options.header and bool(schema.names)
@@ -98,7 +105,9 @@ def resolve_job(
         check_header(manifest, first, schema.names, named)
     unfed = [field.name for field in fields_of(manifest) if field.name not in mapped]
     following, unreadable = _read_schemas(others, text_options)
-    schemas = [(first, schema), *following]
+    schemas = [(first, schema), *((file, with_paths(found, named)) for file, found in following)]
+    if condition is not None:
+        _check_condition(condition, schemas)
     copied = _copied_schema(schemas, id_column=id_column, keep=keep, feeding=mapped, unfed=unfed)
     check_writable(copied, options["sink"])
     try:
@@ -190,6 +199,18 @@ def _copied_schema(
         if found.names:
             common.add(file, found)
     return common.copied()
+
+
+def _check_condition(condition: Condition, schemas: Sequence[tuple[InputFile, pa.Schema]]) -> None:
+    """Raise ScoringError for a file whose columns cannot be compared. Each JSON value has a type of its own."""
+    for file, schema in schemas:
+        if schema.names and file.format != "jsonl":
+            kinds = {
+                **dict.fromkeys(file.partitions, pa.string()),
+                **dict(zip(schema.names, schema.types, strict=True)),
+            }
+            check_columns(file, list(kinds), condition.columns)
+            condition.check(kinds)
 
 
 def _json_or_partition(name: str, schema: pa.Schema) -> pa.Field:

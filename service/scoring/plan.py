@@ -18,8 +18,10 @@ import pyarrow as pa
 
 from service.scoring.input.fields import check_columns
 from service.scoring.input.files import InputFile
+from service.scoring.input.nested import with_paths
 from service.scoring.input.rows import ReadSpec, Span
 from service.scoring.job import Job, ScoringError, digest
+from service.scoring.selection.condition import condition_columns
 from service.scoring.sources import SOURCES
 
 
@@ -75,20 +77,26 @@ class PlannedFile:
     passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
+def _named(job: Job) -> tuple[str, ...]:
+    return (*job.named_columns, *condition_columns(job.where))
+
+
 def columns_to_read(job: Job, columns: Sequence[str]) -> tuple[str, ...]:
     """The columns of a file that the job reads, in the file's order."""
-    needed = {*job.columns.values(), job.id_column, *job.keep}
-    return tuple(name for name in columns if name in needed or job.keep == ("*",))
+    return tuple(name for name in columns if name in _named(job) or job.keep == ("*",))
 
 
 def read_spec(job: Job, file: InputFile) -> ReadSpec:
     """Return the columns to read. Raises ScoringError if one is missing, ReadError if the file cannot be read."""
     try:
-        columns = tuple(SOURCES[file.format].schema(file, job.text_options).names)
+        schema = SOURCES[file.format].schema(file, job.text_options)
     except READ_ERRORS as error:
         raise ReadError(f"{file.name}: {format_error(error)}") from error
-    copied = job.copied.names
-    needed = [*job.columns.values(), *(name for name in copied if name not in file.partitions)]
+    columns, copied = tuple(with_paths(schema, _named(job)).names), job.copied.names
+    needed = [
+        *job.columns.values(),
+        *(name for name in (*copied, *condition_columns(job.where)) if name not in file.partitions),
+    ]
     # Any object of a JSON Lines file may lack any key, so the first objects do not decide.
     if file.format == "jsonl":
         columns = tuple(dict.fromkeys([*columns, *needed]))

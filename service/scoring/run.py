@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ from service.manifest import Manifest
 from service.scoring.engines.engine import Cancellation
 from service.scoring.execution import execute, finished_result
 from service.scoring.input.arrow_table import Inputs, input_paths
-from service.scoring.input.files import InputFile
+from service.scoring.input.files import InputFile, current_fingerprint
+from service.scoring.input.query import NAME, Query, parse_query
 from service.scoring.input.tables import list_inputs
 from service.scoring.job import Format, Job, ScoringError, SinkFormat, TextOptions
 from service.scoring.job_options import detect_batch, resolve_job
@@ -25,7 +27,7 @@ from service.scoring.output.ledger import Ledger, open_folder
 from service.scoring.plan import format_error
 from service.scoring.progress import Progress
 from service.scoring.result import Result, check_result, in_python
-from service.scoring.storage.location import exact_location, parse_location
+from service.scoring.storage.location import Location, exact_location, parse_location
 from service.scoring.watch.exporter import Pushgateway, TextFile
 from service.scoring.watch.reporter import Display, Report, Reporter
 from service.scoring.watch.status import ProgressFile
@@ -38,6 +40,7 @@ def score(
     inputs: Inputs,
     output: str | Path,
     *,
+    query: str | None = None,
     bundles: str | Path | None = None,
     engine: Literal["local", "ray"] = "local",
     workers: int | None = None,
@@ -56,6 +59,9 @@ def score(
     request: Mapping[str, Any] | None = None,
     shard_rows: int | None = None,
     limit: int | None = None,
+    where: str | None = None,
+    sample: float | None = None,
+    sample_seed: int = 0,
     verify: bool = False,
     max_rejects: float = 0.0,
     check: bool = True,
@@ -67,6 +73,9 @@ def score(
     pushgateway: str | None = None,
 ) -> Result:
     """Score the rows of some files, or of a pyarrow Table, with the model NAME or NAME@VERSION into a folder.
+
+    `query` asks the database that `inputs` names. `where`, a condition on input columns, and `sample`, a share of the
+    rows, leave the others out.
 
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
     `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
@@ -87,6 +96,7 @@ def score(
                 root,
                 input_format=input_format,
                 output=output,
+                query=query,
                 output_format=output_format,
                 columns=dict(columns or {}),
                 id_column=id_column,
@@ -100,6 +110,9 @@ def score(
                 request=dict(request or {}),
                 shard_rows=shard_rows,
                 limit=limit,
+                where=where,
+                sample=sample,
+                sample_seed=sample_seed,
                 verify=verify,
                 device=resolve_device(device),
                 workers=workers,
@@ -129,6 +142,7 @@ def _resolve(
     *,
     input_format: Format | None,
     output: str | Path,
+    query: str | None,
     output_format: SinkFormat | None,
     shard_rows: int | None,
     workers: int | None,
@@ -140,22 +154,39 @@ def _resolve(
             raise ScoringError(f"--{option} {number}: expected at least 1")
     place = parse_location(str(output), option="--output")
     open_folder(place).close()
+    asked = parse_query(paths, query)
     name, version = resolve_version(model, root)
     manifest = read_manifest(root, name, version)
     text_options = TextOptions(**{name: options[name] for name in TextOptions.model_fields})
-    listed = list_inputs(paths, output=output, input_format=input_format)
+    listed = (
+        list_inputs(paths, output=output, input_format=input_format)
+        if asked is None
+        else [_query_result(asked, place, verify=options["verify"])]
+    )
     files = detect_batch(listed, input_format, text_options)
     job = resolve_job(
         manifest,
         files,
         bundles=root.absolute(),
-        inputs=tuple(paths),
+        inputs=tuple(paths) if asked is None else (),
+        query="" if asked is None else asked.identity,
         output=place.uri,
         sink=output_format or ("jsonl" if files[0].format == "openai" else "parquet"),
         shard_rows=shard_rows,
         **options,
     )
     return job, manifest, files
+
+
+def _query_result(query: Query, output: Location, *, verify: bool) -> InputFile:
+    """The stored result of the query; asks the database if there is none."""
+    try:
+        with closing(Ledger(output.uri, verify=verify)) as ledger:
+            result = ledger.query_result(query.identity, query.write)
+        file = InputFile(uri=result.uri, name=NAME, format="arrow", size=0, fingerprint="")
+        return replace(file, fingerprint=current_fingerprint(file))
+    except OSError as error:
+        raise ScoringError(f"--output {output}: {format_error(error)}") from error
 
 
 def _run(

@@ -23,6 +23,7 @@ from service.scoring.output.sinks import Sink
 from service.scoring.plan import READ_ERRORS, ChangedError, ReadError, Shard, format_error, read_spec
 from service.scoring.prefetch import prefetch
 from service.scoring.scorers import scorer_type
+from service.scoring.selection.selection import select
 from service.scoring.sources import SOURCES
 
 CONFIDENCE_BINS = 20
@@ -79,10 +80,15 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
     sink = Sink(ledger.work_path(shard, job.sink), job.sink, escape_formulas=job.escape_formulas)
     rejects = RejectFile(ledger.work_path(shard, "rejects"), job, shard)
     # Integers, so that their sums over shards do not depend on the order of shards.
+    num_filtered = 0
     num_scored, labels, confidence = 0, np.zeros(context.num_labels, np.int64), np.zeros(CONFIDENCE_BINS, np.int64)
     to_table = completion_lines if job.answers_as_openai else join_predictions
     with rejects, sink, prefetch(_read_rows(context, shard), PREFETCHED_CHUNKS) as chunks:
         for rows in chunks:
+            num_filtered += rows.left_out
+            if not len(rows.numbers):
+                progress(rows.left_out, 0)
+                continue
             scored = context.scorer.score(rows)
             sink.write(to_table(job, shard.file, rows, scored))
             rejects.write(rows, scored)
@@ -90,7 +96,7 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
             bins = np.minimum((scored.confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
             labels += np.bincount(scored.labels, minlength=len(labels))
             confidence += np.bincount(bins, minlength=CONFIDENCE_BINS)
-            progress(len(rows.numbers), len(scored.faults))
+            progress(len(rows.numbers) + rows.left_out, len(scored.faults))
     parts = {f"predictions/part-{shard.name}.{job.sink}": sink.path} if sink.is_created else {}
     if rejects.count:
         parts[f"{rejects.folder}/part-{shard.name}.jsonl"] = rejects.path
@@ -100,6 +106,7 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
         first_row=shard.span.first_row,
         scored=num_scored,
         rejected=rejects.count,
+        filtered=num_filtered,
         labels=labels.tolist(),
         confidence=confidence.tolist(),
         parts={name: sha256_of(path) for name, path in parts.items()},
@@ -111,9 +118,12 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
 
 def _read_rows(context: Context, shard: Shard) -> Iterator[Rows]:
     """Read the rows of a shard. Raises ReadError if the file cannot be read, ChangedError if it is not as planned."""
+    is_filtered = context.job.where is not None or context.job.sample is not None
     try:
         for rows in context.source(shard.file).read(shard.span):
             within = rows.numbered_below(shard.span.first_row + shard.span.rows)
+            if is_filtered:
+                within = select(context.job, shard.file, within)
             yield with_copied(context.job, shard.file, within)
         _check_unchanged(shard)
     except ChangedError:

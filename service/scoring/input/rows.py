@@ -49,7 +49,8 @@ class Rows:
     """Some rows of a span, in order. `faults` maps an index to why that row could not be read; its values are None.
 
     `json_texts` holds values of JSON rows that are to be copied, as JSON texts whose numbers are as they were written.
-    `copied` holds the columns of the job's kept schema, in the form of its output.
+    `copied` holds the columns of the job's kept schema, in the form of its output. `left_out` counts further rows,
+    which are not to be scored.
     """
 
     numbers: Sequence[int]
@@ -58,6 +59,7 @@ class Rows:
     lines: Sequence[int] | None = None
     json_texts: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
     copied: Mapping[str, pa.Array] = field(default_factory=dict)
+    left_out: int = 0
 
     def numbered_below(self, end: int) -> "Rows":
         """The rows numbered below `end`."""

@@ -4,6 +4,7 @@ OUT/predictions/part-FFFFF-NNNNNN.*   the predictions of shard N of file F
 OUT/rejects/part-FFFFF-NNNNNN.jsonl   its rejected rows, if any
 OUT/errors/part-FFFFF-NNNNNN.jsonl    in place of them, the error file of an OpenAI batch
 OUT/_ledger/job.json                  the job that this folder belongs to
+OUT/_ledger/query-*.arrow             the result of the query that is the input, and query.json, which names it
 OUT/_ledger/shards/FFFFF-NNNNNN.json  the record of a shard; the shard is committed when the record exists
 OUT/_ledger/progress/HOST-PID.json    the progress of a process that works on the job
 OUT/_ledger/done.json                 the input and all files of a finished job, with their sizes and hashes
@@ -19,20 +20,21 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from service.scoring.job import Job, ScoringError
 from service.scoring.output.folder import LEDGER, PARTS, PROGRESS_FOLDER, OutputFolder
-from service.scoring.output.local_folder import LocalFolder
+from service.scoring.output.local_folder import LocalFolder, sha256_of
 from service.scoring.output.object_folder import ObjectFolder
 from service.scoring.plan import PlannedFile, Shard
 from service.scoring.storage.location import Location, exact_location
 
 JOB, DONE, SHARDS = f"{LEDGER}/job.json", f"{LEDGER}/done.json", f"{LEDGER}/shards/"
 PROGRESS = f"{PROGRESS_FOLDER}/"
+QUERY = f"{LEDGER}/query.json"
 # The one file that differs between two runs, so that only its presence is checked.
 TIMING = "timing.json"
 FINISH = "finish"
@@ -53,6 +55,8 @@ class Record:
     confidence: list[int]
     parts: dict[str, str]
     sizes: dict[str, int]
+    # Rows that --where and --sample left out.
+    filtered: int = 0
 
 
 def open_folder(location: Location) -> OutputFolder:
@@ -97,6 +101,42 @@ class Ledger:
         names = sorted(n for n in stored.keys() | expected.keys() if stored.get(n) != expected.get(n))
         changed = "; ".join(f"{n} was {stored.get(n)!r}, is {expected.get(n)!r}" for n in names)
         raise ScoringError(f"{self.output} belongs to another job ({changed}): {REMEDY}")
+
+    def query_result(self, query: str, write: Callable[[Path], None]) -> Location:
+        """The stored result of a query, which `write` asks for unless it was stored before; one process at a time.
+
+        Raises ScoringError if the folder belongs to another query or to a job without one, or if the result is lost.
+        """
+        stored = self._read_optional(QUERY)
+        if stored is None:
+            if self._read_optional(JOB) is not None:
+                raise ScoringError(f"{self.output} belongs to another job (without --query): {REMEDY}")
+            self._folder.prepare()
+            while not self._folder.try_lock(FINISH):
+                time.sleep(POLL_S)
+            try:
+                stored = self._read_optional(QUERY) or self._store_query(query, write)
+            finally:
+                self._folder.unlock(FINISH)
+        content = self._parse(QUERY, stored)
+        if content["query"] != query:
+            raise ScoringError(
+                f"{self.output} belongs to another job (query was {content['query']!r}, is {query!r}): {REMEDY}"
+            )
+        file, size, digest = content["file"], content["size"], content["sha256"]
+        if not self._folder.is_intact(file, size=size, sha256=digest, verify=self._verify):
+            raise ScoringError(f"{self.output.child(file)}, the stored result of the query, is damaged: {REMEDY}")
+        return self.output.child(file)
+
+    def _store_query(self, query: str, write: Callable[[Path], None]) -> bytes:
+        path = self._folder.work_path(f"{FINISH}.query")
+        write(path)
+        digest, size = sha256_of(path), path.stat().st_size
+        # Locks of a store may be lost, so that two processes store two results; the first record decides.
+        name = f"{LEDGER}/query-{digest[:32]}.arrow"
+        self._folder.publish({name: path})
+        self._folder.create(QUERY, _to_json({"query": query, "file": name, "size": size, "sha256": digest}))
+        return self._folder.read(QUERY)
 
     def committed(self, shard: Shard) -> Record | None:
         """The record of a shard whose files are intact, else None. Raises ScoringError if the shard has changed."""

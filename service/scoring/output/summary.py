@@ -33,14 +33,27 @@ def summarize(
         "rows": scored + rejected,
         "scored": scored,
         "rejected": rejected,
+        "filtered": sum(record.filtered for record in shards),
         "labels": dict(zip(labels, counts, strict=True)) if counts else dict.fromkeys(labels, 0),
         "confidence": confidence,
         "parity": {name: tolerance.model_dump(mode="json") for name, tolerance in manifest.tolerance.items()},
         "invariance": manifest.invariance.model_dump(mode="json"),
         "device": job.device,
         "runtime": job.runtime,
-        "options": {"columns": job.columns, "id": job.id_column, "keep": list(job.keep), **job.request},
+        "options": {
+            "columns": job.columns,
+            "id": job.id_column,
+            "keep": list(job.keep),
+            **_selection(job),
+            **job.request,
+        },
     }
+
+
+def _selection(job: Job) -> dict[str, Any]:
+    where = {"where": job.where} if job.where is not None else {}
+    sample = {} if job.sample is None else {"sample": job.sample, "sample_seed": job.sample_seed}
+    return {**where, **sample}
 
 
 def encode(summary: Mapping[str, Any]) -> bytes:

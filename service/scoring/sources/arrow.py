@@ -13,6 +13,7 @@ from pyarrow import orc
 from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile, file_system
+from service.scoring.input.nested import field_of, outer_names, pick
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import TextOptions
 from service.scoring.sources.parquet import unique_names, valid_rows
@@ -37,7 +38,7 @@ class BatchSource:
             source.close()
 
     def spans(self, *, shard_rows: int) -> Iterator[Span]:
-        layout = json.dumps([str(self._schema.field(name)) for name in self._spec.columns]).encode()
+        layout = json.dumps([str(field_of(self._schema, name)) for name in self._spec.columns]).encode()
         first_row, start, rows, size, digest = 0, 0, 0, 0, xxh3_128(layout)
         number = 0
         while (batch := self._read(number)) is not None:
@@ -82,7 +83,7 @@ class BatchSource:
         """The columns to read of a batch; None behind the last one. Consecutive calls for one batch decode it once."""
         if number != self._number:
             batch = self._read_batch(number)
-            self._batch = None if batch is None else _without_views(batch.select(list(self._spec.columns)))
+            self._batch = None if batch is None else _without_views(pick(batch, self._spec.columns))
             self._number = number
         return self._batch
 
@@ -139,7 +140,7 @@ class OrcSource(BatchSource):
     def _read_batch(self, number: int) -> pa.RecordBatch | None:
         if number >= self._orc.nstripes:
             return None
-        return self._orc.read_stripe(number, columns=list(self._spec.columns))
+        return self._orc.read_stripe(number, columns=outer_names(self._schema, self._spec.columns))
 
     def close(self) -> None:
         super().close()

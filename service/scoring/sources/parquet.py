@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile, file_system
+from service.scoring.input.nested import field_of, pick
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import ScoringError, TextOptions
 
@@ -24,6 +25,7 @@ class ParquetSource:
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._file, self._spec = file, spec
         self._parquet = _open(file)
+        self._has_paths = not set(spec.columns) <= set(self._parquet.schema_arrow.names)
         self._batches: Iterator[pa.RecordBatch] = iter(())
         # The row groups being read, the rows of them that were read, and the rest of a batch that spans share.
         self._groups = (-1, -1)
@@ -40,7 +42,9 @@ class ParquetSource:
         with system.open_input_file(path) as raw:
             groups = [self._group(i) for i in range(self._parquet.metadata.num_row_groups)]
             schema = self._parquet.schema_arrow
-            layout = json.dumps([str(field) for field in schema if field.name in self._spec.columns]).encode()
+            names = [name for name in schema.names if name in self._spec.columns]
+            names += [name for name in self._spec.columns if name not in names]
+            layout = json.dumps([str(field_of(schema, name)) for name in names]).encode()
             first_row = i = 0
             while i < len(groups):
                 start, taken, size = i, 0, 0
@@ -85,10 +89,13 @@ class ParquetSource:
             number, left = number + skipped + taken, left - taken
             self._rows_read += skipped + taken
             if taken:
-                yield valid_rows(range(number - taken, number), batch.slice(skipped, taken))
+                yield valid_rows(range(number - taken, number), self._pick(batch.slice(skipped, taken)))
 
     def close(self) -> None:
         self._parquet.close()
+
+    def _pick(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return pick(batch, self._spec.columns) if self._has_paths else batch
 
     def _group(self, number: int) -> "_Group":
         return _Group(self._parquet.metadata.row_group(number), self._spec)
@@ -100,7 +107,7 @@ class _Group:
     def __init__(self, metadata: Any, spec: ReadSpec) -> None:
         self.rows: int = metadata.num_rows
         every = (metadata.column(i) for i in range(metadata.num_columns))
-        columns = [c for c in every if {c.path_in_schema, c.path_in_schema.split(".")[0]} & set(spec.columns)]
+        columns = [c for c in every if _holds(c.path_in_schema, spec.columns)]
         self.size = sum(column.total_uncompressed_size for column in columns)
         self._ranges = [(c.dictionary_page_offset or c.data_page_offset, c.total_compressed_size) for c in columns]
 
@@ -116,6 +123,11 @@ class _Group:
                 group_hash.update(buffer[:size])
                 left -= size
         return group_hash.hexdigest()
+
+
+def _holds(path: str, names: Sequence[str]) -> bool:
+    """Whether a leaf of the file is one of these columns, or inside of one."""
+    return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
 def unique_names(file: InputFile, schema: pa.Schema) -> pa.Schema:

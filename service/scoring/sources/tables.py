@@ -16,6 +16,7 @@ from xxhash import xxh3_128
 from service.scoring.input.delta import DeltaFile, DeltaSnapshot, open_delta
 from service.scoring.input.files import InputFile, file_system
 from service.scoring.input.iceberg import open_iceberg
+from service.scoring.input.nested import outer_names, pick
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import ScoringError, TextOptions
 from service.scoring.sources.parquet import BUFFER_BYTES, unique_names, valid_rows
@@ -28,7 +29,8 @@ class TableSource:
         self._file, self._spec = file, spec
         table = self.schema(file, spec.text_options)
         # A batch without a column has no number of rows.
-        self._schema = pa.schema([table.field(name) for name in spec.columns or table.names[:1]])
+        self._schema = pa.schema([table.field(name) for name in outer_names(table, spec.columns) or table.names[:1]])
+        self._columns = spec.columns or self._schema.names
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._rest: pa.RecordBatch | None = None
         # The number of the next row; beyond every row until reading begins.
@@ -82,7 +84,7 @@ class TableSource:
             self._next_row += skipped + count
             self._rest = batch.slice(skipped + count) if skipped + count < batch.num_rows else None
             if count:
-                yield valid_rows(range(number, number + count), batch.slice(skipped, count))
+                yield valid_rows(range(number, number + count), pick(batch.slice(skipped, count), self._columns))
             number, left = number + count, left - count
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 
 from service.scoring.input.files import InputFile
+from service.scoring.input.nested import has_path, json_value
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import ScoringError, TextOptions
 from service.scoring.sources.stream import Stream, StreamSource, blocks, line_spans
@@ -110,7 +111,7 @@ class JsonSource(TextSource):
         """The keys that no object of the file has; reads the file until each of them was seen."""
         left = list(keys)
         for content in _all_objects(file, text_options):
-            left = [key for key in left if key not in content]
+            left = [key for key in left if not has_path(content, key)]
             if not left:
                 break
         return left
@@ -136,14 +137,19 @@ class JsonSource(TextSource):
         return content, None
 
     def _columns(self, values: list[Any]) -> dict[str, list[Any]]:
-        return {name: [value.get(name) if value else None for value in values] for name in self._spec.columns}
+        return {
+            name: [json_value(value, name) if value else None for value in values]
+            if "." in name
+            else [value.get(name) if value else None for value in values]
+            for name in self._spec.columns
+        }
 
     def _json_texts(self, values: list[Any], lines: list[bytes]) -> JsonTexts:
         names = [name for name in self._spec.columns if name in self._spec.copied]
         texts: dict[str, list[str | None]] = {name: [None] * len(values) for name in names}
         faults: dict[int, str] = {}
         for i, value in enumerate(values if names else ()):
-            copied = {name: value[name] for name in names if value and value.get(name) is not None}
+            copied = {name: item for name in names if value and (item := json_value(value, name)) is not None}
             # Numbers with a fraction or beyond 64 bits lose digits, as may those inside of lists and objects; -0 is 0.
             if any(isinstance(item, float | list | dict) or item == 0 for item in copied.values()):
                 try:
@@ -151,7 +157,7 @@ class JsonSource(TextSource):
                 except RecursionError:
                     faults[i] = TOO_DEEP
                     continue
-                copied = {name: exact[name] for name in copied}
+                copied = {name: json_value(exact, name) for name in copied}
             for name, item in copied.items():
                 texts[name][i] = orjson.dumps(item).decode()
         return texts, faults
