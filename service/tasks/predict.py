@@ -33,6 +33,11 @@ Threshold = Annotated[
 EXAMPLE: JsonObject = {"model": "mnist-cnn", "images": [EXAMPLE_PNG], "top_k": 3}
 
 
+def _given(name: str) -> JsonObject:
+    """The schema of an object with this field, which is absent if it is null."""
+    return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+
+
 class PredictRequest(RequestBody):
     """The items of one model, in the one field that its reader takes, and options of its head."""
 
@@ -69,7 +74,7 @@ class PredictRequest(RequestBody):
     model_config = ConfigDict(
         json_schema_extra={
             "example": EXAMPLE,
-            "oneOf": [{"required": [reader.field]} for reader in READERS.values()],
+            "oneOf": [_given(reader.field) for reader in READERS.values()],
         }
     )
 

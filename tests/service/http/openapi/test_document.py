@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -156,3 +157,20 @@ def test_the_document_that_bentoml_packs_is_the_same_without_models() -> None:
 
 def test_the_version_is_that_of_the_project() -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
+
+
+@pytest.mark.parametrize(
+    ("body", "is_valid"),
+    [
+        ({"texts": ["a"]}, True),
+        ({"texts": ["a"], "images": None, "sequences": None}, True),
+        ({"texts": ["a"], "sequences": [[[0.0]]]}, False),
+        ({"texts": None}, False),
+        ({}, False),
+    ],
+)
+def test_predict_takes_the_field_of_one_reader_and_null_is_absent(body: dict[str, Any], is_valid: bool) -> None:
+    document = build_document(served_routes())
+    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    schema = {**content["schema"], "components": document["components"]}
+    assert jsonschema.Draft202012Validator(schema).is_valid({"model": "m", **body}) is is_valid
