@@ -4,9 +4,9 @@ Invariant: a row's file and number identify it and depend on the file alone; eve
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy.typing as npt
 import pyarrow as pa
@@ -74,6 +74,29 @@ class Rows:
             lines=None if self.lines is None else self.lines[:count],
             json_texts={name: texts[:count] for name, texts in self.json_texts.items()},
         )
+
+
+class Sized(Protocol):
+    @property
+    def size(self) -> int:
+        """The bytes that it takes in memory."""
+        ...
+
+
+Item = TypeVar("Item", bound=Sized)
+
+
+def chunked(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items in order, in lists that reach CHUNK_ROWS items or CHUNK_BYTES, but for the last."""
+    buffered, size = list[Item](), 0
+    for item in items:
+        buffered.append(item)
+        size += item.size
+        if len(buffered) == CHUNK_ROWS or size >= CHUNK_BYTES:
+            yield buffered
+            buffered, size = [], 0
+    if buffered:
+        yield buffered
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile, list_images, read_image
 from service.scoring.input.passed_over import other_kind
-from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span
+from service.scoring.input.rows import MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span, chunked
 from service.scoring.job import TextOptions
 from service.scoring.sources.stream import Stream, StreamSource
 
@@ -145,15 +145,7 @@ def _spans(images: Iterator[_ImageFile], shard_rows: int, *, with_names: bool) -
 
 def _chunks(images: Iterator[_ImageFile], span: Span) -> Iterator[Rows]:
     number = span.first_row
-    while True:
-        buffered, size = list[_ImageFile](), 0
-        for image in images:
-            buffered.append(image)
-            size += image.size
-            if len(buffered) == CHUNK_ROWS or size >= CHUNK_BYTES:
-                break
-        if not buffered:
-            return
+    for buffered in chunked(images):
         names = [image.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for image in buffered]
         yield Rows(
             numbers=range(number, number + len(buffered)),

@@ -18,7 +18,7 @@ from xxhash import xxh3_128
 
 from service.scoring.input.files import InputFile
 from service.scoring.input.passed_over import HIDDEN, NO_SUFFIX, other_kind
-from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span
+from service.scoring.input.rows import MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span, chunked
 from service.scoring.job import ScoringError, TextOptions
 from service.scoring.sources.stream import Stream, StreamSource
 
@@ -76,15 +76,7 @@ class WebDatasetSource(StreamSource):
     def read(self, span: Span) -> Iterator[Rows]:
         self._stream.seek(span.start)
         samples, number = islice(_samples(self._stream, span.start, Counter()), span.rows), span.first_row
-        while True:
-            buffered, size = list[_Sample](), 0
-            for sample in samples:
-                buffered.append(sample)
-                size += sample.size
-                if len(buffered) == CHUNK_ROWS or size >= CHUNK_BYTES:
-                    break
-            if not buffered:
-                return
+        for buffered in chunked(samples):
             yield self._rows(number, buffered)
             number += len(buffered)
 
