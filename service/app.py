@@ -244,7 +244,7 @@ class RoutedService(Service):
 
 def _ssl_config(tls: TlsFiles) -> SSLSchema:
     config: SSLSchema = {"enabled": True, "certfile": str(tls.cert.absolute()), "keyfile": str(tls.key.absolute())}
-    # Of TLS 1.2 those of the other host; the framework's default leaves none that clients accept.
+    # For TLS 1.2, the ciphers of granian; BentoML's default leaves none that clients accept.
     config["ciphers"] = "ECDHE+AESGCM:ECDHE+CHACHA20"
     if tls.client_ca is not None:
         config |= {"ca_certs": str(tls.client_ca.absolute()), "cert_reqs": int(ssl.CERT_REQUIRED)}

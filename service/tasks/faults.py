@@ -10,6 +10,7 @@ from typing import Any
 from service.errors import EkibenError, Fault
 
 MAX_FAULTS = 16
+MAX_CHARS = 1000  # of a sentence or a pointer in an error, which may repeat a value of the request
 MAX_INT_BITS = 128  # of a whole number that is quoted
 
 
@@ -34,6 +35,11 @@ def fault(pointer: str, detail: str) -> EkibenError:
 def json_pointer(*parts: str | int) -> str:
     """Return the JSON Pointer (RFC 6901) of these keys and indices."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def cut(text: str) -> str:
+    """Return at most `MAX_CHARS` of a text for an error."""
+    return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
 
 
 def describe_value(value: Any) -> str:

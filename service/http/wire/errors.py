@@ -12,10 +12,10 @@ import orjson
 
 from service.errors import EkibenError, Slug
 from service.http.wire.messages import JSON, Response
+from service.tasks.faults import cut
 from service.tasks.openai.error import error_object
 
 PROBLEM_JSON = "application/problem+json"
-MAX_CHARS = 1000  # of a sentence or a pointer
 STATUS: Mapping[Slug, HTTPStatus] = {
     "malformed-message": HTTPStatus.BAD_REQUEST,
     "target-too-long": HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -87,5 +87,4 @@ def _retry_headers(error: EkibenError, status: int) -> list[tuple[str, str]]:
 
 def _printable(text: str) -> str:
     """Truncate to `MAX_CHARS` and escape lone surrogates, which JSON can contain but UTF-8 cannot encode."""
-    text = text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
-    return text.encode("utf-8", "backslashreplace").decode()
+    return cut(text).encode("utf-8", "backslashreplace").decode()

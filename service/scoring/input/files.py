@@ -175,7 +175,7 @@ def _input_files(listing: Listing, input_format: Format | None) -> Iterator[Inpu
 
 
 def _partition_folders(folder: str) -> str:
-    """The `key=value` folders at the end of a path, as the start of names."""
+    """The partition folders (`key=value`) at the end of a path, which names of files below it begin with."""
     parts = folder.split("/")
     count = len(parts)
     while count and "=" in parts[count - 1]:

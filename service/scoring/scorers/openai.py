@@ -18,11 +18,11 @@ from service.errors import EkibenError
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import reject_reason
 from service.scoring.scorers.scorer import ScoredRows, Scorer
-from service.tasks.faults import fault
+from service.tasks.faults import MAX_CHARS, fault
 from service.tasks.openai.answer import OpenAIRequest
 from service.tasks.openai.chat import ChatRequest, read_chat
 from service.tasks.openai.completions import CompletionRequest, read_completion
-from service.tasks.openai.error import MAX_CHARS, error_object
+from service.tasks.openai.error import error_object
 from service.tasks.openai.fields import OpenAIFields, engine_seed, parse_fields
 from service.tasks.openai.routes import CHAT_ROUTE, COMPLETION_ROUTE
 

@@ -5,8 +5,7 @@ from http import HTTPStatus
 
 from service.errors import EkibenError, Slug
 from service.tasks.body import JsonObject
-
-MAX_CHARS = 1000  # of a message, which may repeat a value of the request
+from service.tasks.faults import cut
 
 # Where OpenAI's API has a code of its own.
 CODES: Mapping[Slug, str] = {
@@ -20,12 +19,8 @@ def error_object(error: EkibenError, status: int) -> JsonObject:
     """Return the `error` of a response with this status; `param` is the field of the request that it concerns."""
     param = error.faults[0].pointer.split("/")[1:2] if error.faults else []
     return {
-        "message": _cut(error.detail),
+        "message": cut(error.detail),
         "type": "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error",
-        "param": _cut(param[0]) if param else None,
+        "param": cut(param[0]) if param else None,
         "code": CODES.get(error.slug, error.slug),
     }
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"

@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from service.errors import EkibenError, Fault, Slug
-from service.http.wire.errors import MAX_CHARS, STATUS, oip_error_response, problem_response
+from service.http.wire.errors import STATUS, oip_error_response, problem_response
 from service.http.wire.messages import Response
+from service.tasks.faults import MAX_CHARS
 
 
 @pytest.mark.parametrize("slug", typing.get_args(Slug))

@@ -3,7 +3,8 @@
 import pytest
 
 from service.errors import EkibenError, Fault
-from service.tasks.openai.error import MAX_CHARS, error_object
+from service.tasks.faults import MAX_CHARS
+from service.tasks.openai.error import error_object
 
 
 def test_an_error_of_a_field_names_it() -> None:
