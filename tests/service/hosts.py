@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from service.http.telemetry.multiprocess import PUBLISH_INTERVAL_S
 from tests.e2e.serving import ROOT, ServerProcess, environment, start
 from tests.service.requests import request_body
 
@@ -47,6 +48,12 @@ def counted(host: ServerProcess, name: str) -> float:
     assert status == 200
     assert headers["content-type"].startswith("text/plain; version=0.0.4")
     return sum(float(line.rpartition(" ")[2]) for line in text.decode().splitlines() if line.startswith(name))
+
+
+def published_count(host: ServerProcess, name: str) -> float:
+    """Count what was counted before this call: the figures of other workers are up to a publication old."""
+    time.sleep(2 * PUBLISH_INTERVAL_S)
+    return counted(host, name)
 
 
 def counted_or_nothing(host: ServerProcess) -> float:

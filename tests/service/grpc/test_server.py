@@ -24,7 +24,7 @@ from service.http.wire.errors import STATUS
 from service.settings import Settings
 from tests.e2e.serving import ServerProcess, free_port
 from tests.service.bundles import FAMILIES, NAMES, example_inputs
-from tests.service.hosts import GRANIAN, ask, counted, running_server, wait_until
+from tests.service.hosts import GRANIAN, ask, counted, published_count, running_server, wait_until
 from tests.service.key_files import write_keys
 from tests.service.test_tls_files import CA, write_tls
 
@@ -160,7 +160,7 @@ def test_health_is_that_of_the_service(channel: grpc.Channel) -> None:
 def test_calls_are_counted_by_the_model_that_answered(ports: tuple[ServerProcess, int], channel: grpc.Channel) -> None:
     family, name = FAMILIES[0], NAMES[FAMILIES[0]]
     series = f'ekiben_http_requests_total{{model="{name}",route="/{SERVICE}/ModelInfer",status="%d"'
-    answered, refused = counted(ports[0], series % 200), counted(ports[0], series % 422)
+    answered, refused = (published_count(ports[0], series % status) for status in (200, 422))
     fields = {
         "model_name": name,
         "inputs": [entry(key, value) for key, value in example_inputs(family).items()],
@@ -176,7 +176,7 @@ def test_calls_are_counted_by_the_model_that_answered(ports: tuple[ServerProcess
 def test_workers_share_the_port_and_their_metrics(ports: tuple[ServerProcess, int]) -> None:
     host, port = ports
     family = f'ekiben_http_requests_total{{route="/{SERVICE}/ServerMetadata"'
-    before = counted(host, family)
+    before = published_count(host, family)
     for number in range(32):  # a channel of its own each, so that both workers have some
         options = [("grpc.use_local_subchannel_pool", 1), ("ekiben.number", number)]
         with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
