@@ -39,6 +39,7 @@ from service.http.body_budget import BodyBudget
 from service.http.connections import ConnectionWatch
 from service.http.openapi.document import build_document
 from service.http.openapi.schemas import Schema
+from service.http.rollout.traffic import Rollout
 from service.http.router import Router, served_routes
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.observers import open_observers
@@ -123,6 +124,8 @@ class Ekiben:
             poll_s=settings.poll_s,
             health_check_s=settings.heartbeat_s,
             max_parallel_loads=settings.threads,
+            tally_folder=folder,
+            max_difference=settings.max_difference,
         )
         tune_gc()
         self.repository.start()
@@ -224,7 +227,9 @@ class RoutedService(Service):
         self.add_asgi_middleware(ErrorTranslationMiddleware)
         settings = load_settings()
         folder = None if self.inner.is_single else self.inner.host_folder or _folder_of_bentoml()
-        router = Router(super().to_asgi(is_main), state=running, access=access_policy(settings, folder))
+        rollout = Rollout(canary=settings.canary, shadow=settings.shadow, tolerance=settings.difference_tolerance)
+        access = access_policy(settings, folder)
+        router = Router(super().to_asgi(is_main), state=running, access=access, rollout=rollout)
         install(settings.keep_alive_s, watch_connections(router, settings).start)
         return router
 

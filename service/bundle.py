@@ -101,16 +101,16 @@ class Bundle:
         return len(self.model) + (0 if self.data is None else self.data.size)
 
 
-def current_version(folder: Path) -> str:
-    """Return the version that `bundles/NAME/current` names; raises BundleError."""
+def current_version(folder: Path, pointer: str = "current") -> str:
+    """Return the version that `bundles/NAME/current`, or another pointer, names; raises BundleError."""
     try:
-        version = _read_regular_file(folder / "current", f"{folder.name}: `current`", max_bytes=100).decode().strip()
+        version = _read_regular_file(folder / pointer, f"{folder.name}: `{pointer}`", max_bytes=100).decode().strip()
     except FileNotFoundError:
-        raise BundleError(f"{folder.name}: no file `current` in {folder}; export the model first") from None
+        raise BundleError(f"{folder.name}: no file `{pointer}` in {folder}; export the model first") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{folder.name}: cannot read `current`: {error}") from error
+        raise BundleError(f"{folder.name}: cannot read `{pointer}`: {error}") from error
     if not re.fullmatch("[0-9a-f]{12}", version):
-        raise BundleError(f"{folder.name}: `current` holds {version[:40]!r}, expected a version of 12 hex digits")
+        raise BundleError(f"{folder.name}: `{pointer}` holds {version[:40]!r}, expected a version of 12 hex digits")
     return version
 
 

@@ -115,6 +115,14 @@ class Settings(BaseSettings):
     """comma-separated top-level fields of requests and answers that are captured; others, and headers, never are"""
     capture_bytes: int = Field(default=1 << 30, ge=1 << 20)
     """disk space of captured requests; the oldest files are deleted first"""
+    canary: Share = 0.0
+    """share of the requests for a model with a candidate that the candidate answers"""
+    shadow: Share = 1.0
+    """share of the requests for a model with a candidate that both versions answer, to be compared"""
+    max_difference: float = Field(default=0.002, gt=0, lt=1)
+    """share of differing answers that stops a candidate; a quarter of it lets it pass"""
+    difference_tolerance: float = Field(default=0.05, ge=0)
+    """difference of two numbers in answers that counts as none; relative to numbers above 1"""
     drain_s: float = Field(default=1.0, ge=0, le=3600)
     """seconds after SIGTERM during which new requests are refused with a retry hint"""
     grace_s: Seconds = 25.0

@@ -17,6 +17,7 @@ from service.http.access.policy import OPEN, AccessPolicy
 from service.http.client_watch import RequestSupervisor
 from service.http.framework import FRAMEWORK_PATH, REQUEST, FrameworkApp
 from service.http.openapi.route import document_routes
+from service.http.rollout.traffic import Rollout
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.routes import health, metrics, native, oip, oip_control, openai, overview
 from service.http.stream import send_stream
@@ -80,12 +81,19 @@ class Router:
     """An ASGI application. `check_access`, `refuse_early` and `respond` serve other server interfaces."""
 
     def __init__(
-        self, app: App, *, state: Callable[[], ServiceState], access: AccessPolicy = OPEN, body_timeout_s: float = 30.0
+        self,
+        app: App,
+        *,
+        state: Callable[[], ServiceState],
+        access: AccessPolicy = OPEN,
+        rollout: Rollout | None = None,
+        body_timeout_s: float = 30.0,
     ) -> None:
-        """`app` is the framework behind the routes."""
+        """`app` is the framework behind the routes. `rollout` answers requests while there are candidates."""
         self.app: App = FrameworkApp(app, state)
         self.state = state
         self.access = access
+        self._rollout = rollout
         self._supervisor = RequestSupervisor(body_timeout_s)
         self._in_flight: set[HttpRequest] = set()
 
@@ -215,7 +223,10 @@ class Router:
                 body = await unpack_body(request, body, state.max_body_bytes, state.bodies.reserve)
             if request.observation is not None:
                 request.observation.received(body)
-            response = await route.handle(state, request, body, context)
+            if self._rollout is not None and state.repository.has_candidates:
+                response = await self._rollout.answer(state, route, request, body, context)
+            else:
+                response = await route.handle(state, request, body, context)
             if not isinstance(response, StreamedResponse):
                 return response
             scope.stream_until(context.deadline)

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from service.engine.repository.scan import Fingerprint
+from service.engine.repository.scan import CANDIDATE, Fingerprint
 from service.engine.repository.version import Version
 from service.engine.sessions.model import Model
 
@@ -16,9 +16,10 @@ MIN_RETRY_S, MAX_RETRY_S = 5.0, 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """An immutable snapshot of one model; every change returns a new object.
+    """An immutable snapshot of one model or candidate; every change returns a new object.
 
-    `required`: the service is not ready without this model, because it existed at the start or has been READY.
+    `required`: the service is not ready without this model, because it existed at the start or has been READY; a
+    candidate never is.
     `desired`: false between an unload and the next load. `removed`: its folder is gone. `fingerprint`: the files of the
     last attempt to load. `retry_at`: when to load again after a shortage, or after the serving version has failed
     (`time.monotonic`).
@@ -54,7 +55,8 @@ class ModelEntry:
         """Make the READY candidate serve; the version that served before drains."""
         assert self.candidate is not None
         assert self.candidate.model is not None
-        drained = self.start_draining(candidate=None, required=True, retry_at=None, retry_s=MIN_RETRY_S)
+        required = not self.name.endswith(CANDIDATE)
+        drained = self.start_draining(candidate=None, required=required, retry_at=None, retry_s=MIN_RETRY_S)
         return replace(drained, serving=self.candidate)
 
     def start_draining(self, **changes: Any) -> "ModelEntry":

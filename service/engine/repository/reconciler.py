@@ -25,7 +25,7 @@ from service.engine.repository.load_records import MAX_DEATHS, ProofBusyError, r
 from service.engine.repository.loader import Loader, failure_reason
 from service.engine.repository.prover import Prover, SlowProofError
 from service.engine.repository.registry import ModelRegistry
-from service.engine.repository.scan import ScanResult, model_names, scan_model
+from service.engine.repository.scan import CANDIDATE, ScanResult, model_names, place_of, scan_model
 from service.engine.repository.version import Version
 from service.errors import BundleError, DeviceError, EkibenError
 
@@ -78,11 +78,14 @@ class ModelReconciler:
         for name in names:
             entry = self._registry.get(name)
             # A folder without a readable `current` is still being written, except at the start.
-            if (entry is None or entry.removed) and (is_first or scan_model(self._root / name).version is not None):
-                self._registry.add(name, required=is_first)
+            if (entry is None or entry.removed) and (
+                is_first or scan_model(*place_of(self._root, name)).version is not None
+            ):
+                self._registry.add(name, required=is_first and not name.endswith(CANDIDATE))
         for known in self._registry.entries():
             if known.name not in names and not known.removed:
-                log.warning("%s: folder removed; the model is no longer served", known.name)
+                what = "file" if known.name.endswith(CANDIDATE) else "folder"
+                log.warning("%s: %s removed; the model is no longer served", known.name, what)
                 self._registry.update(known.name, lambda e: e.start_draining(candidate=None, removed=True))
                 self._desired.discard(known.name)
         self._follow_requests()
@@ -127,7 +130,7 @@ class ModelReconciler:
             self._tell_others(name, "load")
             self._registry.update(name, lambda e: replace(e, desired=True, fingerprint=None))
             if self._prover is not None:
-                self._prover.records.discard(self._key(name, scan_model(self._root / name)))
+                self._prover.records.discard(self._key(name, scan_model(*place_of(self._root, name))))
             self._load_requested(name)
             entry = self._registry[name]
             version = entry.candidate or entry.display_version
@@ -222,14 +225,14 @@ class ModelReconciler:
             return
         is_serving = entry.model is not None and entry.model.manifest.version == change.version
         # The serving version is loaded again only if its folder is missing, so that the failure is reported.
-        if is_serving and (self._root / name / str(change.version)).is_dir():
+        if is_serving and (place_of(self._root, name)[0] / str(change.version)).is_dir():
             self._registry.update(name, lambda e: replace(e, candidate=None, fingerprint=change.fingerprint))
         else:
             self._load_version(name, change, slot)
 
     def _pending_change(self, name: str) -> ScanResult | None:
         """Return the scan of a model that must be loaded, or None if it is up to date."""
-        entry, found = self._registry[name], scan_model(self._root / name)
+        entry, found = self._registry[name], scan_model(*place_of(self._root, name))
         if entry.removed or not entry.desired:
             return None
         retry = entry.retry_at is not None and time.monotonic() >= entry.retry_at
@@ -265,7 +268,7 @@ class ModelReconciler:
         if change.version is None:
             assert change.problem is not None
             raise change.problem
-        folder = self._root / version.name / change.version
+        folder = place_of(self._root, version.name)[0] / change.version
         if self._prover is None:
             yield from self._loader.stages(version, folder)
             return

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from service.engine.repository.entry import ModelEntry
+from service.engine.repository.scan import CANDIDATE
 from service.errors import EkibenError
 
 
@@ -30,6 +31,7 @@ class ModelRegistry:
         self._ready_when = ready_when
         self._entries: dict[str, ModelEntry] = {}
         self._lock = threading.Lock()
+        self.has_candidates = False
 
     def __getitem__(self, name: str) -> ModelEntry:
         """Return the entry of this model; raises EkibenError unknown-model."""
@@ -54,10 +56,15 @@ class ModelRegistry:
             if entry.removed:
                 entry = replace(entry, removed=False, required=required, fingerprint=None)
                 self._entries = dict(sorted({**self._entries, name: entry}.items()))
+                self._note_candidates()
 
     def remove(self, name: str) -> None:
         with self._lock:
             self._entries.pop(name, None)
+            self._note_candidates()
+
+    def _note_candidates(self) -> None:
+        self.has_candidates = any(name.endswith(CANDIDATE) for name in self._entries)
 
     def update(self, name: str, change: Callable[[ModelEntry], ModelEntry]) -> ModelEntry | None:
         """Replace the entry by `change(entry)` and return the new entry; None if the model was removed meanwhile."""
@@ -69,7 +76,7 @@ class ModelRegistry:
 
     def not_ready_reason(self) -> str | None:
         """Return why the service is not ready, or None when at least one model and every required model is READY."""
-        entries = [entry for entry in self.entries() if not entry.removed]
+        entries = [entry for entry in self.entries() if not entry.removed and not entry.name.endswith(CANDIDATE)]
         if absent := sorted(self._ready_when.names - {entry.name for entry in entries}):
             return "; ".join(f"{name}: no such model folder, but EKIBEN_READY_WHEN names it" for name in absent)
         unavailable = [entry for entry in entries if self._is_required(entry) and entry.model is None]

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from service.engine.process.desired_models import DesiredModels
+from service.engine.repository.entry import ModelEntry
 from service.engine.repository.health_check import HealthCheck
 from service.engine.repository.loader import Loader
 from service.engine.repository.metadata import model_details, model_summary
 from service.engine.repository.prover import Prover
 from service.engine.repository.reconciler import ModelReconciler
 from service.engine.repository.registry import ALL_MODELS, ModelRegistry, ReadyWhen
+from service.engine.repository.scan import CANDIDATE
+from service.engine.rollout.tally import Tally
 from service.engine.sessions.model import Model
 from service.errors import EkibenError
 
@@ -28,7 +31,8 @@ class Repository:
     `poll_s`: interval of scans of the folder. `health_check_s`: interval of health checks of each model.
     `max_parallel_loads`: number of models that are loaded at the same time. `prover`: proves versions in child
     processes before this process opens them; without it, this process runs all checks. `desired`: what workers tell
-    each other of requests to load and unload. `ready_when`: the readiness policy.
+    each other of requests to load and unload. `ready_when`: the readiness policy. `tally_folder`: where workers share
+    how candidates compare. `max_difference`: the share of differing answers that stops a candidate.
     """
 
     def __init__(
@@ -42,6 +46,8 @@ class Repository:
         prover: Prover | None = None,
         desired: DesiredModels | None = None,
         ready_when: ReadyWhen = ALL_MODELS,
+        tally_folder: Path | None = None,
+        max_difference: float = 0.002,
     ) -> None:
         self._device = loader.device
         self._poll_s = poll_s
@@ -56,6 +62,8 @@ class Repository:
             round_s=health_check_s,
             timeout_s=loader.timeout_s,
         )
+        self._tally_folder, self._max_difference = tally_folder, max_difference
+        self._tallies: dict[str, Tally] = {}  # by the name of the model
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -112,16 +120,58 @@ class Repository:
             raise EkibenError("not-ready", entry.display_version.not_ready_reason)
         return model
 
+    def candidate(self, name: str) -> Model | None:
+        """Return the READY candidate of a READY model, unless it is the same version.
+
+        A stateful model has none: a sequence must go on with the version that began it.
+        """
+        serving, entry = self._registry.get(name), self._registry.get(f"{name}{CANDIDATE}")
+        if serving is None or entry is None or serving.model is None or entry.model is None:
+            return None
+        manifest = serving.model.manifest
+        is_stateful = getattr(manifest.reader, "state", None) is not None
+        return None if is_stateful or entry.model.manifest.version == manifest.version else entry.model
+
+    @property
+    def has_candidates(self) -> bool:
+        return self._registry.has_candidates
+
+    def tally(self, serving: Model, candidate: Model) -> Tally:
+        """Return how the answers of these two versions of a model compare."""
+        name, versions = serving.manifest.name, (serving.manifest.version, candidate.manifest.version)
+        tally = self._tallies.get(name)
+        if tally is None or (tally.serving, tally.candidate) != versions:
+            tally = Tally(self._tally_folder, name, *versions, share=self._max_difference)
+            self._tallies[name] = tally
+        return tally
+
     def list_models(self) -> list[dict[str, Any]]:
-        """Return the summary of every model as JSON values."""
-        return [model_summary(entry) for entry in self._registry.entries()]
+        """Return the summary of every model and candidate as JSON values."""
+        return [self._summary(entry) for entry in self._registry.entries()]
 
     def describe_model(self, name: str) -> dict[str, Any]:
         """Return the details of one model as JSON values. Raises EkibenError unknown-model."""
         entry = self._registry[name]
         last = self._health_check.last_result(name, entry.display_version.version)
         health_check = {"every_s": self._health_check.round_s, "passed": last.passed, "last": last.at}
-        return {**model_details(entry), "device": self._device, "heartbeat": health_check}
+        return {**model_details(entry), **self._comparison(entry), "device": self._device, "heartbeat": health_check}
+
+    def _summary(self, entry: ModelEntry) -> dict[str, Any]:
+        return {**model_summary(entry), **self._comparison(entry)}
+
+    def _comparison(self, entry: ModelEntry) -> dict[str, Any]:
+        """How a candidate compares with the serving version; nothing for a model."""
+        name = entry.name.removesuffix(CANDIDATE)
+        if name == entry.name:
+            return {}
+        serving, candidate = self._registry.get(name), self.candidate(name)
+        if serving is None or serving.model is None or candidate is None:
+            return {"comparison": None}
+        return {"comparison": self.tally(serving.model, candidate).describe()}
+
+    def with_candidates(self) -> "Repository":
+        """Return a view of this repository whose `get` returns candidates, as far as they have not been stopped."""
+        return _CandidateView(self)
 
     def _watch(self) -> None:
         while True:
@@ -134,3 +184,14 @@ class Repository:
             except Exception:  # a shortage, such as no memory for a thread, passes
                 log.exception("the folder of bundles could not be watched; the next attempt follows")
                 self._closing.wait(self._poll_s)
+
+
+class _CandidateView(Repository):
+    def __init__(self, repository: Repository) -> None:
+        vars(self).update(vars(repository))
+
+    def get(self, name: str) -> Model:
+        serving, candidate = super().get(name), self.candidate(name)
+        if candidate is None or self.tally(serving, candidate).decision == "stopped":
+            return serving
+        return candidate

@@ -1,6 +1,8 @@
 """Scan the folder of bundles for changes.
 
-Invariant: a scan lists folders and opens no file but `current`. Scans with equal fingerprints saw the same files.
+`NAME/current` names the version of a model that serves, and `NAME/candidate`, if there is one, a version to be compared
+with it, which the registry has under the name NAME@candidate. Invariant: a scan lists folders and opens no file but
+these two. Scans with equal fingerprints saw the same files.
 """
 
 import re
@@ -12,12 +14,14 @@ from service.bundle import current_version
 from service.errors import BundleError
 from service.manifest import MAX_MODEL_NAME, MODEL_DATA, MODEL_NAME
 
+# Ends the name of a candidate; no name of a model has an @.
+CANDIDATE = "@candidate"
 Fingerprint = tuple[tuple[str, int, int, int], ...]  # name, bytes, ctime in ns and inode of each file
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanResult:
-    """The version that a model's `current` names, or the problem with `current`."""
+    """The version that a model's `current` or `candidate` names, or the problem with that file."""
 
     version: str | None
     problem: BundleError | None
@@ -35,18 +39,27 @@ class ScanResult:
 
 
 def model_names(root: Path) -> tuple[list[str], list[str]]:
-    """Return the folders with valid model names and those with invalid ones, except hidden ones; raises OSError."""
+    """Return the names of models and candidates, and the folders whose names are invalid; raises OSError.
+
+    Hidden folders are neither.
+    """
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     names = [name for name in folders if re.fullmatch(MODEL_NAME, name) and len(name) <= MAX_MODEL_NAME]
-    return names, [name for name in folders if name not in names]
+    candidates = [f"{name}{CANDIDATE}" for name in names if (root / name / "candidate").exists()]
+    return sorted(names + candidates), [name for name in folders if name not in names]
 
 
-def scan_model(folder: Path) -> ScanResult:
-    """Scan the folder of one model."""
-    # The fingerprint is taken before `current` is read, so the next scan notices a change that happens in between.
-    fingerprint = _fingerprint([folder / "current"])
+def place_of(root: Path, name: str) -> tuple[Path, str]:
+    """Return the folder of a model or candidate, and the file in it that names the version."""
+    return root / name.removesuffix(CANDIDATE), "candidate" if name.endswith(CANDIDATE) else "current"
+
+
+def scan_model(folder: Path, pointer: str = "current") -> ScanResult:
+    """Scan the folder of a model for the version that a file in it names."""
+    # The fingerprint is taken before the version is read, so the next scan notices a change that happens in between.
+    fingerprint = _fingerprint([folder / pointer])
     try:
-        version = current_version(folder)
+        version = current_version(folder, pointer)
     except BundleError as error:
         return ScanResult(version=None, problem=error, fingerprint=fingerprint)
     # Opening the bundle reports the problem.

@@ -29,6 +29,19 @@ SUMMARY: dict[str, Schema] = {
     "next": nullable(record({"version": nullable(TEXT), "state": {"enum": list(STATES)}, "reason": nullable(TEXT)})),
     "draining": array(TEXT, description="versions that finish their last requests"),
 }
+# Of a candidate, how its answers compare with those of the serving version.
+COMPARISON = record(
+    {
+        "with": {**TEXT, "description": "the serving version"},
+        "compared": WHOLE,
+        "different": WHOLE,
+        "failed": {**WHOLE, "description": "requests that only the serving version answered"},
+        "skipped": WHOLE,
+        "decision": {"enum": ["undecided", "passed", "stopped"]},
+        "examples": array(TEXT, description="what differs, and the ids of the requests"),
+        "here": {"type": "object", "description": "comparisons of this worker, by outcome"},
+    }
+)
 STREAM_END = record(
     {
         "model": TEXT,
@@ -86,7 +99,7 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=("wrong-task",),
     ),
     "/models": Operation(
-        tag=TAG, summary="List the models with their states.", answer={JSON: record({"models": array(record(SUMMARY))})}
+        tag=TAG, summary="List the models with their states.", answer={JSON: record({"models": array(record(SUMMARY, {"comparison": nullable(COMPARISON)}))})}
     ),
     "/models/{model}": Operation(
         tag=TAG,

@@ -1,10 +1,13 @@
 """GET /metrics: the samples of all workers, in the text format of Prometheus or in that of OpenMetrics."""
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client.samples import Exemplar
 
 from service.engine.metrics import Counters, GenerationCounters, Histogram
+from service.engine.repository.scan import CANDIDATE
 from service.http.route import ReadRoute, ServiceState
 from service.http.telemetry.exposition import (
     OPENMETRICS_TYPE,
@@ -35,16 +38,34 @@ def collect_samples(state: ServiceState) -> Samples:
     samples["ekiben_ready_workers", "", ()] = float(not state.draining and state.repository.ready)
     rows = state.repository.list_models()
     for row in rows:
+        name = row["name"].removesuffix(CANDIDATE)
         if row["state"] == "READY":
-            samples["ekiben_model_ready", "", (("model", row["name"]), ("version", row["version"]))] = 1
+            samples["ekiben_model_ready", "", (("model", name), ("version", row["version"]))] = 1
+        if comparison := row.get("comparison"):
+            samples |= _comparison_samples(name, row["version"], comparison)
     # The series of a version end when it is unloaded: their number must not grow with every new version.
-    held = {(row["name"], version) for row in rows for version in (row["version"], *row.get("draining", ()))}
+    held = {
+        (row["name"].removesuffix(CANDIDATE), version)
+        for row in rows
+        for version in (row["version"], *row.get("draining", ()))
+    }
     for counters in state.runner.counters():
         version = counters.model, counters.version
         if version in held:
             samples |= _engine_samples(counters)
             if metrics.has_triton_names:
                 samples |= triton_samples(counters, metrics.models.get(version) or ResponseMetrics())
+    return samples
+
+
+def _comparison_samples(model: str, version: str, comparison: Mapping[str, Any]) -> Samples:
+    """What this worker compared; that a candidate is stopped, every worker says."""
+    labels = ("model", model), ("version", version)
+    samples: Samples = {
+        ("ekiben_candidate_answers", "_total", (*labels, ("outcome", outcome))): count
+        for outcome, count in comparison["here"].items()
+    }
+    samples["ekiben_candidate_stopped", "", labels] = float(comparison["decision"] == "stopped")
     return samples
 
 

@@ -73,6 +73,12 @@ FAMILIES = {
         "histogram", "Time from the first arrival in a batch to its computation.", MODEL
     ),
     "ekiben_engine_compute_seconds": Family("histogram", "Time to compute a batch.", MODEL),
+    "ekiben_candidate_answers": Family(
+        "counter",
+        "Requests that a candidate and the serving version answered, by outcome: same, different, failed or skipped.",
+        (*MODEL, "outcome"),
+    ),
+    "ekiben_candidate_stopped": Family("gauge", "1 if a candidate is stopped because its answers differ.", MODEL),
     "ekiben_prompt_tokens": Family("counter", "Tokens of prompts, with those that the prefix cache held.", MODEL),
     "ekiben_generation_tokens": Family("counter", "Generated tokens.", MODEL),
     "ekiben_time_to_first_token_seconds": Family(
@@ -113,7 +119,7 @@ FAMILIES = {
     "nv_inference_pending_request_count": Family("gauge", "Items in the queue.", MODEL),
 }
 # Gauges of which the largest of all workers counts, instead of their sum.
-LARGEST = frozenset({"ekiben_engine_last_request_timestamp_seconds"})
+LARGEST = frozenset({"ekiben_engine_last_request_timestamp_seconds", "ekiben_candidate_stopped"})
 # The bounds that are shown, as bins of a histogram: few, so that a model has at most 200 series. No request is answered
 # in 256 µs, but a small batch is computed in that time; the last bound is 33.6 s.
 FIRST_BIN, LAST_BIN = 8, 25

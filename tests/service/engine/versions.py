@@ -100,6 +100,40 @@ def graph(number: int) -> bytes:
     return content
 
 
+def differing_graph(darkness: int) -> bytes:
+    """Return the graph of version 0 with the logits negated of images whose first pixel is below `darkness`."""
+    content = f"""<ir_version: 10, opset_import: ["" : {OPSET}]>
+tiny_images (uint8[batch, 4, 4] images) => (float[batch, 3] logits, float[batch, 3] probabilities) {{
+  pixels = Cast <to = 1> (images)
+  flat = Flatten (pixels)
+  usual = Gemm (flat, w, b)
+  first = Gather <axis = 1> (flat, places)
+  is_dark = Less (first, darkness)
+  factor = Cast <to = 1> (is_dark)
+  twice = Mul (factor, minus_two)
+  change = Mul (usual, twice)
+  logits = Add (usual, change)
+  probabilities = Softmax <axis = -1> (logits)
+}}"""
+    model = parser.parse_model(content)
+    constants = {
+        **weights(FAMILY),
+        "places": np.asarray([0]),
+        "darkness": np.asarray(darkness, np.float32),
+        "minus_two": np.asarray(-2, np.float32),
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
+    graph: bytes = model.SerializeToString(deterministic=True)
+    return graph
+
+
+def set_candidate(root: Path, version: str) -> None:
+    """Make `candidate` name this version."""
+    temporary = root / NAME / ".candidate"
+    temporary.write_text(version + "\n")
+    temporary.replace(root / NAME / "candidate")
+
+
 def slow_graph(num_turns: int) -> bytes:
     """Return a graph that computes the right results after a loop of `num_turns` (about 500,000 per second)."""
     model = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {OPSET}]>\ntiny_images {SLOW.strip()}')

@@ -18,7 +18,9 @@ from service.engine.repository.repository import Repository
 from service.engine.sessions.model import Model
 from service.errors import BundleError, EkibenError
 from tests.service.bundles import FAMILIES, NAMES, bundle_files, example_inputs, golden_cases, write_bundle
-from tests.service.engine.versions import NAME, loader, publish, row, wait_until
+from tests.service.engine.versions import NAME, loader, publish, row, set_candidate, wait_until
+
+CANDIDATE = f"{NAME}@candidate"
 
 
 @pytest.fixture
@@ -247,6 +249,44 @@ def test_refresh_loads_a_change(tmp_path: Path) -> None:
     second = publish(tmp_path, 2)
     repository.refresh()
     assert (row(repository)["version"], row(repository)["draining"]) == (second, [])
+
+
+def test_a_candidate_is_beside_the_model_and_changes_nothing_for_it(tmp_path: Path) -> None:
+    second, first = publish(tmp_path, 1), publish(tmp_path, 0)
+    set_candidate(tmp_path, second)
+    repository = Repository(tmp_path, loader())
+    repository.refresh()
+    assert states(repository) == {NAME: "READY", CANDIDATE: "READY"}
+    candidates = repository.with_candidates()
+    assert (repository.get(NAME).manifest.version, candidates.get(NAME).manifest.version) == (first, second)
+    tally = repository.tally(repository.get(NAME), candidates.get(NAME))
+    for _ in range(4):
+        tally.add("different", "x")
+    assert repository.list_models()[1]["comparison"]["decision"] == "stopped"
+    assert repository.describe_model(CANDIDATE)["comparison"]["with"] == first
+    assert candidates.get(NAME).manifest.version == first, "a stopped candidate answers nothing"
+    assert "comparison" not in repository.list_models()[0]
+    set_candidate(tmp_path, "0123456789ab")
+    repository.refresh()
+    assert repository.ready, "a candidate is never required"
+    (tmp_path / NAME / "candidate").unlink()
+    repository.refresh()
+    assert states(repository) == {NAME: "READY"}
+    assert not repository.has_candidates
+
+
+def test_the_version_that_serves_and_stateful_models_have_no_candidate(tmp_path: Path) -> None:
+    set_candidate(tmp_path, publish(tmp_path, 0))
+    stateful = write_bundle(tmp_path, "series-tagger")
+    other = write_bundle(tmp_path, "series-tagger", summary="the same, under another version")
+    (stateful.parent / "current").write_text(stateful.name)
+    (stateful.parent / "candidate").write_text(other.name)
+    repository = Repository(tmp_path, loader())
+    repository.refresh()
+    assert set(states(repository).values()) == {"READY"}
+    assert len(states(repository)) == 4
+    assert [repository.candidate(name) for name in (NAME, NAMES["series-tagger"], "absent")] == [None] * 3
+    assert repository.with_candidates().get(NAMES["series-tagger"]).manifest.version == stateful.name
 
 
 def test_load_and_unload_need_no_start(tmp_path: Path) -> None:

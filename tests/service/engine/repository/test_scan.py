@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.repository.scan import model_names, scan_model
+from service.engine.repository.scan import CANDIDATE, model_names, place_of, scan_model
 from tests.service.bundles import write_bundle
 
 
@@ -16,6 +16,16 @@ def test_model_names_separates_valid_from_invalid_names(tmp_path: Path) -> None:
     assert model_names(tmp_path) == (["a", "b-2", "m" * 64], ["Mine", "lost+found", "m" * 65])
     with pytest.raises(FileNotFoundError):
         model_names(tmp_path / "nowhere")
+
+
+def test_a_file_candidate_names_a_second_version(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path, "image-classifier")
+    name = folder.parent.name
+    assert model_names(tmp_path) == ([name], [])
+    (folder.parent / "candidate").write_text("0123456789ab")
+    assert model_names(tmp_path) == ([name, f"{name}{CANDIDATE}"], [])
+    assert scan_model(*place_of(tmp_path, name)).version == folder.name
+    assert scan_model(*place_of(tmp_path, f"{name}{CANDIDATE}")).version == "0123456789ab"
 
 
 def test_scans_of_unchanged_files_are_equal(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Compares two answers to one request.
+
+Texts, whole numbers and the form must be equal, other numbers within a tolerance. What names the version, and the
+labels below the first, of which unlikely ones change places easily, are left out.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+
+from service.http.wire.messages import JSON, Response
+from service.http.wire.oip_tensors import DATATYPE_OF
+from service.tasks.faults import describe_value
+
+UNCOMPARED = frozenset({"version", "model_version", "top"})
+DTYPES = {datatype: dtype for dtype, datatype in DATATYPE_OF.items() if dtype.kind in "biuf"}
+
+
+def first_difference(serving: Response, candidate: Response, tolerance: float) -> str | None:
+    """Say where the answer of the candidate differs from that of the serving version; None if it does not.
+
+    `tolerance` is the largest difference of two numbers that counts as none, relative to those above 1.
+    """
+    return next(_differences(read_answer(serving), read_answer(candidate), tolerance, ""), None)
+
+
+def read_answer(response: Response) -> Any:
+    """The content of an answer: JSON, and the arrays of the Open Inference Protocol that are sent as bytes."""
+    if response.content_type == JSON:
+        return orjson.loads(response.body)
+    size = int(dict(response.headers)["inference-header-content-length"])
+    document, offset = orjson.loads(response.body[:size]), size
+    for output in document["outputs"]:
+        if num_bytes := output.get("parameters", {}).get("binary_data_size"):
+            content = response.body[offset : offset + num_bytes]
+            dtype = DTYPES.get(output["datatype"])
+            output["data"] = np.frombuffer(content, dtype) if dtype is not None else content
+            output["parameters"], offset = {}, offset + num_bytes
+    return document
+
+
+def _differences(left: Any, right: Any, tolerance: float, pointer: str) -> Iterator[str]:
+    match left, right:
+        case dict(), dict():
+            for key in sorted((left.keys() | right.keys()) - UNCOMPARED):
+                if key in left and key in right:
+                    yield from _differences(left[key], right[key], tolerance, f"{pointer}/{key}")
+                else:
+                    yield f"{pointer}/{key} is in one answer only"
+        case list(), list():
+            if len(left) != len(right):
+                yield f"{pointer} has {len(left)} and {len(right)} values"
+            for number, pair in enumerate(zip(left, right, strict=False)):
+                yield from _differences(*pair, tolerance, f"{pointer}/{number}")
+        case np.ndarray(), np.ndarray():
+            yield from _differences(left.tolist(), right.tolist(), tolerance, pointer)
+        case (float(), int() | float()) | (int(), float()):
+            if not abs(left - right) <= tolerance * max(1.0, abs(left)) and left != right:
+                yield f"{pointer} is {left:g}, the candidate says {right:g}"
+        case _:
+            if left != right:
+                yield f"{pointer} is {describe_value(left)}, the candidate says {describe_value(right)}"

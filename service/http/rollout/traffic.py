@@ -1,0 +1,145 @@
+"""Canary and shadow: a candidate answers a share of the requests, and both versions answer another, to be compared.
+
+Invariant: a client gets one whole answer of one version, which names it, and waits for no comparison. A request that
+the candidate fails is answered by the serving version.
+"""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+
+from service.engine.context import RequestContext
+from service.engine.repository.repository import Repository
+from service.engine.rollout.tally import Outcome, Tally
+from service.engine.runner import Runner
+from service.errors import EkibenError
+from service.http.body_budget import BodyBudget
+from service.http.rollout.comparison import first_difference
+from service.http.route import InferenceRoute, ServiceState
+from service.http.telemetry.multiprocess import MultiprocessMetrics
+from service.http.telemetry.request_metrics import RequestMetrics
+from service.http.wire.messages import HttpRequest, Network, Response, StreamedResponse
+
+# Requests that are being compared at a time; others are skipped, so that comparing takes little memory.
+MAX_COMPARISONS = 4
+# Errors that say nothing of a version.
+PASSING = frozenset({"overloaded", "timeout", "not-ready", "rate-limited"})
+
+log = logging.getLogger(__name__)
+Answer = Response | StreamedResponse
+
+
+@dataclass(kw_only=True)
+class View:
+    """The state of the service with another repository."""
+
+    repository: Repository
+    runner: Runner
+    max_body_bytes: int
+    bodies: BodyBudget
+    trusted_proxies: tuple[Network, ...]
+    draining: bool
+    request_metrics: RequestMetrics
+    multiprocess_metrics: MultiprocessMetrics | None
+
+
+class Rollout:
+    """`canary` and `shadow` are shares of the requests for models with a candidate."""
+
+    def __init__(self, *, canary: float, shadow: float, tolerance: float) -> None:
+        self._canary, self._shadow, self._tolerance = canary, shadow, tolerance
+        self._comparisons: set[asyncio.Task[None]] = set()
+        self._random = random.Random()  # noqa: S311 - a sample
+
+    async def answer(
+        self, state: ServiceState, route: InferenceRoute, request: HttpRequest, body: bytes, context: RequestContext
+    ) -> Answer:
+        """Answer a request with one of the versions, and perhaps begin to compare with the other."""
+        repository = state.repository
+        is_canary, failure = self._random.random() < self._canary, ""
+        try:
+            answer = await route.handle(_with_candidates(state) if is_canary else state, request, body, context)
+        except EkibenError as error:
+            candidate = repository.candidate(context.model) if is_canary and context.model else None
+            if candidate is None or candidate.manifest.version != context.version or error.slug in PASSING:
+                raise
+            failure = f"{error.slug}: {error.detail}"
+        if failure:
+            answer = await route.handle(state, request, body, context)
+        if not context.model or isinstance(answer, StreamedResponse) or self._random.random() >= self._shadow:
+            return answer
+        serving, candidate = repository.get(context.model), repository.candidate(context.model)
+        if candidate is None or serving.manifest.task == "generate":
+            return answer
+        tally = repository.tally(serving, candidate)
+        tally.share()
+        if tally.decision != "undecided":
+            return answer
+        if failure:
+            _count(tally, "failed", request, failure)
+        elif len(self._comparisons) >= MAX_COMPARISONS or state.runner.admission.expects_retries:
+            tally.add("skipped")
+        else:
+            is_canary = context.version == candidate.manifest.version
+            comparison = self._compare(state, route, request, body, answer, tally, is_canary=is_canary)
+            self._comparisons.add(task := asyncio.create_task(comparison))
+            task.add_done_callback(self._comparisons.discard)
+        return answer
+
+    async def _compare(  # noqa: PLR0917 - the parts of one request
+        self,
+        state: ServiceState,
+        route: InferenceRoute,
+        request: HttpRequest,
+        body: bytes,
+        answer: Response,
+        tally: Tally,
+        *,
+        is_canary: bool,
+    ) -> None:
+        """Have the other version answer too, after the requests of clients, and count whether the answers differ."""
+        context = state.runner.new_context(timeout_s=2 * state.runner.limits.timeout_s, route=route.name)
+        try:
+            other = await route.handle(state if is_canary else _with_candidates(state), request, body, context)
+        except EkibenError as error:
+            failed = not is_canary and error.slug not in PASSING
+            return _count(tally, "failed" if failed else "skipped", request, f"{error.slug}: {error.detail}")
+        except Exception:
+            log.exception("%s: a request could not be compared", tally.name)
+            return _count(tally, "skipped", request, "")
+        expected = tally.serving if is_canary else tally.candidate
+        if context.version != expected or isinstance(other, StreamedResponse):
+            return _count(tally, "skipped", request, "")
+        answers = (other, answer) if is_canary else (answer, other)
+        difference = await asyncio.to_thread(first_difference, *answers, self._tolerance)
+        return _count(tally, "different" if difference else "same", request, difference or "")
+
+
+def _with_candidates(state: ServiceState) -> View:
+    return View(
+        repository=state.repository.with_candidates(),
+        runner=state.runner,
+        max_body_bytes=state.max_body_bytes,
+        bodies=state.bodies,
+        trusted_proxies=state.trusted_proxies,
+        draining=state.draining,
+        request_metrics=state.request_metrics,
+        multiprocess_metrics=state.multiprocess_metrics,
+    )
+
+
+def _count(tally: Tally, outcome: Outcome, request: HttpRequest, what: str) -> None:
+    """Count a comparison; the log names what differs, and says when the candidate has passed or is stopped."""
+    before = tally.decision
+    example = "" if outcome in {"same", "skipped"} else f"request {request.id}: {what}"
+    if tally.add(outcome, example):
+        log.warning("%s: candidate %s against %s: %s", tally.name, tally.candidate, tally.serving, example)
+    if tally.decision == before:
+        return
+    counts = tally.describe()
+    numbers = f"{counts['different']} answers of {counts['compared']} differ, {counts['failed']} failed"
+    if tally.decision == "stopped":
+        log.error("%s: candidate %s is stopped: %s", tally.name, tally.candidate, numbers)
+    else:
+        log.info("%s: candidate %s has passed: %s", tally.name, tally.candidate, numbers)

@@ -1,0 +1,83 @@
+"""Answers differ in what matters to a client, wherever it stands."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from service.http.rollout.comparison import first_difference, read_answer
+from service.http.wire.messages import JSON, Response
+
+
+def answer(**prediction: Any) -> Response:
+    content = {"model": "m", "version": "1", "predictions": [{"label": "seven", "probability": 0.9}, prediction]}
+    return Response(JSON, orjson.dumps(content))
+
+
+def binary(*values: np.ndarray, datatypes: tuple[str, ...] = ("FP32", "INT64")) -> Response:
+    """An answer whose outputs are sent as bytes."""
+    outputs = [
+        {"name": f"y{i}", "datatype": datatype, "shape": value.shape, "parameters": {"binary_data_size": value.nbytes}}
+        for i, (value, datatype) in enumerate(zip(values, datatypes, strict=False))
+    ]
+    head = orjson.dumps({"model_name": "m", "model_version": "1", "outputs": outputs})
+    content = b"".join([head, *(value.tobytes() for value in values)])
+    return Response("application/octet-stream", content, [("inference-header-content-length", str(len(head)))])
+
+
+SAME = {
+    "nothing": ({"label": "one"}, {"label": "one"}),
+    "close numbers": ({"probability": 0.91}, {"probability": 0.88}),
+    "close large numbers": ({"value": 1000.0}, {"value": 1049.0}),
+    "whole numbers among others": ({"value": 1.0}, {"value": 1}),
+    "labels below the first": ({"top": [{"label": "a"}]}, {"top": [{"label": "b"}]}),
+    "infinity": ({"value": None}, {"value": None}),
+}
+DIFFERENT = {
+    "a label": ({"label": "one"}, {"label": "two"}, "/predictions/1/label is 'one', the candidate says 'two'"),
+    "a number": ({"probability": 0.91}, {"probability": 0.8}, "/predictions/1/probability is 0.91, the candidate"),
+    "a whole number": ({"tokens": 7}, {"tokens": 8}, "/predictions/1/tokens is 7, the candidate says 8"),
+    "a small number": ({"value": 0.0}, {"value": 0.06}, "/predictions/1/value is 0, the candidate says 0.06"),
+    "a length": ({"steps": [1, 2]}, {"steps": [1]}, "/predictions/1/steps has 2 and 1 values"),
+    "a field": ({"label": "one"}, {}, "/predictions/1/label is in one answer only"),
+    "a field more": ({}, {"label": "one"}, "/predictions/1/label is in one answer only"),
+    "null": ({"value": None}, {"value": 0.0}, "/predictions/1/value is null, the candidate says 0.0"),
+    "a truth": ({"value": True}, {"value": False}, "/predictions/1/value"),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_what_clients_do_not_act_on_is_no_difference(name: str) -> None:
+    left, right = SAME[name]
+    assert first_difference(answer(**left), answer(**right), 0.05) is None
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_a_difference_is_named(name: str) -> None:
+    left, right, expected = DIFFERENT[name]
+    assert expected in (first_difference(answer(**left), answer(**right), 0.05) or "")
+
+
+def test_outputs_that_are_sent_as_bytes_are_compared_as_numbers() -> None:
+    floats, ids = np.array([[0.1, 0.9]], np.float32), np.array([7], np.int64)
+    assert first_difference(binary(floats, ids), binary(floats + 0.01, ids), 0.05) is None
+    assert "/outputs/0/data/0 is 0.1" in (first_difference(binary(floats, ids), binary(floats + 0.1, ids), 0.05) or "")
+    assert "/outputs/1/data/0 is 7" in (first_difference(binary(floats, ids), binary(floats, ids + 1), 0.05) or "")
+    texts = np.frombuffer(b"\1\0\0\0a", np.uint8)
+    left, right = (binary(value, datatypes=("BYTES",)) for value in (texts, texts[::-1].copy()))
+    assert first_difference(left, left, 0.05) is None
+    assert "/outputs/0/data is" in (first_difference(left, right, 0.05) or "")
+
+
+def test_not_a_number_differs_and_infinity_equals_itself() -> None:
+    logits = np.array([-np.inf, 1.0], np.float32)
+    assert first_difference(binary(logits), binary(logits), 0.05) is None
+    assert first_difference(binary(logits), binary(np.array([np.nan, 1.0], np.float32)), 0.05) is not None
+
+
+def test_bytes_and_json_of_one_answer_are_read_apart() -> None:
+    values = np.arange(4, dtype=np.float32)
+    document = read_answer(binary(values, np.array([1, 2])))
+    assert document["outputs"][0]["data"].tolist() == [0, 1, 2, 3]
+    assert document["outputs"][1]["data"].tolist() == [1, 2]

@@ -1,0 +1,143 @@
+"""A candidate answers its share, is compared on real requests, and is stopped for all workers if it differs."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.e2e.serving import SERVE, ServerProcess
+from tests.service.engine.versions import FAMILY, NAME, differing_graph, set_candidate, set_current
+from tests.service.hosts import GRANIAN, JSON, ask, counted, running_server, wait_until
+from tests.service.poisoned import poisoned_graph, poisoned_item, write_whole_bundle
+
+HOSTS = {"granian": ((*GRANIAN, "--workers", "2"), 2), "bentoml": (SERVE, 1)}
+CANDIDATE = f"{NAME}@candidate"
+SEEDS = count()  # of images, so that no two are the same
+
+
+@contextmanager
+def serving(host: str, root: Path, folder: Path, **settings: str) -> Iterator[ServerProcess]:
+    command, num_workers = HOSTS[host]
+    settings = {"EKIBEN_POLL_S": "0.1", **settings}
+    with running_server(command, root, folder, **settings) as started:
+        series = f'ekiben_model_ready{{model="{NAME}"'
+        wait_until(lambda: counted(started, series) == 2 * num_workers)
+        yield started
+
+
+def write_versions(root: Path, differing: bytes) -> tuple[str, str]:
+    """Write the usual version, and a candidate with this graph; return both versions."""
+    candidate = write_whole_bundle(root.parent, FAMILY, NAME, model=differing).name
+    current = write_whole_bundle(root.parent, FAMILY, NAME).name
+    set_candidate(root, candidate)
+    return current, candidate
+
+
+def images(seed: int) -> Any:
+    return np.random.default_rng(seed).integers(0, 256, (1, 4, 4), dtype=np.uint8).tolist()
+
+
+def classify(host: ServerProcess, items: Any) -> dict[str, Any]:
+    status, _, content = ask(host.port, "POST", "/classify", json.dumps({"model": NAME, "images": items}), **JSON)
+    assert status == 200, content
+    answer: dict[str, Any] = json.loads(content)
+    return answer
+
+
+def load(host: ServerProcess, num_requests: int, send: Callable[[ServerProcess, int], str]) -> Counter[str]:
+    with ThreadPoolExecutor(4) as pool:
+        seeds = [next(SEEDS) for _ in range(num_requests)]
+        return Counter(pool.map(lambda seed: send(host, seed), seeds))
+
+
+def version_of(host: ServerProcess, seed: int) -> str:
+    return str(classify(host, images(seed))["version"])
+
+
+def comparison(host: ServerProcess) -> dict[str, Any]:
+    rows = json.loads(ask(host.port, "GET", "/models")[2])["models"]
+    [row] = [row for row in rows if row["name"] == CANDIDATE]
+    found: dict[str, Any] = row["comparison"]
+    return found
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_shadow_that_differs_is_noticed_named_and_stopped(host: str, tmp_path: Path) -> None:
+    """One image of 16 gets another label from the candidate, which no client ever sees."""
+    current, candidate = write_versions(tmp_path / "bundles", differing_graph(16))
+    with serving(host, tmp_path / "bundles", tmp_path, EKIBEN_MAX_DIFFERENCE="0.05") as started:
+
+        def stopped() -> bool:
+            assert set(load(started, 50, version_of)) == {current}
+            return bool(comparison(started)["decision"] == "stopped")
+
+        wait_until(stopped)
+        found = comparison(started)
+        assert found["with"] == current
+        assert found["different"] >= 3
+        assert "/predictions/0/label is '" in found["examples"][0]
+        log = (tmp_path / "log").read_text()
+        assert f"{NAME}: candidate {candidate} is stopped: " in log
+        assert f"{NAME}: candidate {candidate} against {current}: request " in log
+        series = f'ekiben_candidate_stopped{{model="{NAME}",version="{candidate}"}}'
+        wait_until(lambda: counted(started, series) == 1)
+        compared = comparison(started)["compared"]
+        load(started, 50, version_of)
+        assert comparison(started)["compared"] <= compared + 50, "each worker notices within a request"
+        assert ask(started.port, "GET", "/readyz")[0] == 200
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_canary_answers_its_share_until_it_is_stopped(host: str, tmp_path: Path) -> None:
+    current, candidate = write_versions(tmp_path / "bundles", differing_graph(64))
+    settings = {"EKIBEN_CANARY": "0.5", "EKIBEN_MAX_DIFFERENCE": "0.2"}
+    with serving(host, tmp_path / "bundles", tmp_path, **settings) as started:
+        first = load(started, 40, version_of)
+        assert set(first) == {current, candidate}, "by chance once in 2^39 runs"
+        wait_until(lambda: load(started, 50, version_of) == {current: 50})
+        assert comparison(started)["decision"] == "stopped"
+
+
+def test_an_equal_candidate_passes_and_answers_on(tmp_path: Path) -> None:
+    """Another graph, whose answers are those of the serving version, within the tolerance."""
+    current, candidate = write_versions(tmp_path / "bundles", differing_graph(0))
+    settings = {"EKIBEN_CANARY": "0.5", "EKIBEN_MAX_DIFFERENCE": "0.1"}
+    with serving("granian", tmp_path / "bundles", tmp_path, **settings) as started:
+        wait_until(lambda: bool(load(started, 50, version_of)) and comparison(started)["decision"] == "passed")
+        assert comparison(started)["different"] == 0
+        assert set(load(started, 40, version_of)) == {current, candidate}
+        set_current(tmp_path / "bundles", candidate)
+        (tmp_path / "bundles" / NAME / "candidate").unlink()
+        wait_until(lambda: load(started, 20, version_of) == {candidate: 20})
+        wait_until(lambda: CANDIDATE not in ask(started.port, "GET", "/models")[2].decode())
+
+
+def test_a_request_that_the_candidate_fails_is_answered_by_the_serving_version(tmp_path: Path) -> None:
+    root = tmp_path / "bundles"
+    current, candidate = write_versions(root, poisoned_graph("image-classifier"))
+    item = poisoned_item("image-classifier")
+    with serving("granian", root, tmp_path, EKIBEN_CANARY="1", EKIBEN_MAX_DIFFERENCE="0.5") as started:
+        assert classify(started, images(1))["version"] == candidate
+        answers = [classify(started, [item]) for _ in range(40)]
+        assert {answer["version"] for answer in answers} == {current}
+        wait_until(lambda: comparison(started)["decision"] == "stopped")
+        assert comparison(started)["failed"] >= 4
+        assert "not-finite" in comparison(started)["examples"][0]
+
+
+def test_a_candidate_that_cannot_be_loaded_changes_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "bundles"
+    current = write_whole_bundle(tmp_path, FAMILY, NAME).name
+    set_candidate(root, "0123456789ab")
+    with running_server((*GRANIAN,), root, tmp_path, EKIBEN_POLL_S="0.1", EKIBEN_CANARY="1") as started:
+        wait_until(lambda: CANDIDATE in ask(started.port, "GET", "/models")[2].decode())
+        assert ask(started.port, "GET", "/readyz")[0] == 200
+        assert set(load(started, 20, version_of)) == {current}
+        assert comparison(started) is None
