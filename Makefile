@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix
+.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -71,11 +71,21 @@ serve: export ## train and export missing models, then serve on 127.0.0.1:3000
 test: export ## run every test, against real bundles and real servers
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: $(VENV)/.installed ## check format, lint, types and import contracts
+sbom: $(VENV)/.installed ## write an SBOM of each image to build/sbom, and check the licences of what it contains
+	@$(BIN)/python -m deploy.supply_chain --out build/sbom
+
+audit: $(VENV)/.installed ## compare all lock files with the known vulnerabilities (asks the package index)
+	@test -e .venv-audit/.installed || { $(PYTHON) -m venv .venv-audit && \
+	    .venv-audit/bin/pip install -q --disable-pip-version-check "pip-audit>=2.10" && touch .venv-audit/.installed; }
+	@for name in serve gpu ray export; do \
+	    .venv-audit/bin/pip-audit -r constraints/$$name.txt --require-hashes --disable-pip --strict --progress-spinner off; done
+
+check: $(VENV)/.installed ## check format, lint, types, import contracts and licences
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory -s sbom
 
 format: $(VENV)/.installed ## format the sources and apply lint fixes
 	@$(BIN)/ruff format .
