@@ -15,24 +15,35 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix
+.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
+# constraints/dev.txt lists every package but torch with its hashes. torch has builds for CPU and for CUDA under one
+# version, each with dependencies of its own, so pip takes the build that the package index offers, at the pinned version.
 install: $(VENV)/.installed ## install all pinned packages into .venv; other targets do this when they need it
-$(VENV)/.installed: pyproject.toml constraints/dev.txt
+$(VENV)/.installed: pyproject.toml constraints/dev.txt constraints/torch.txt
 	@echo "Installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check "pip>=25.1"
-	@$(BIN)/pip install -q --disable-pip-version-check --group serve --group train --group keras --group ray --group dev -c constraints/dev.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r constraints/dev.txt
+	@$(BIN)/pip install -q --disable-pip-version-check torch -c constraints/torch.txt
+	@$(BIN)/pip check -q --disable-pip-version-check
 	@touch $@
 
-lock: $(VENV)/.installed ## regenerate constraints/ from pyproject.toml
-	@for name in "serve grpc otel" "gpu ray grpc otel" "ray serve tables sql" "dev serve train keras ray"; do \
-	    set -- $$name; file=$$1; \
-	    $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
-	        $$(printf -- '--group %s ' $$name) pyproject.toml -o constraints/$$file.txt; done
+LOCK := $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-header --no-annotate
+DEV_GROUPS := --group dev --group serve --group train --group keras --group ray
+lock: $(VENV)/.installed ## regenerate constraints/ from pyproject.toml, with hashes
+	@trap 'rm -f constraints/.all.txt' EXIT; cat constraints/dev.txt constraints/torch.txt > constraints/.all.txt; \
+	    $(LOCK) $(DEV_GROUPS) pyproject.toml -o constraints/.all.txt > /dev/null; \
+	    grep -E '^(torch|triton|cuda-.*|nvidia-(cu|nccl|nv).*)==' constraints/.all.txt > constraints/torch.txt
+	@lock() { $(LOCK) --generate-hashes "$${@:2}" pyproject.toml -o "constraints/$$1.txt" > /dev/null; }; \
+	    others="-c constraints/torch.txt $$(sed 's/==.*//; s/^/--no-emit-package /' constraints/torch.txt | xargs)"; \
+	    lock serve --group serve --group grpc --group otel; \
+	    lock gpu --group gpu --group ray --group grpc --group otel; \
+	    lock ray --group ray --group serve --group tables --group sql; \
+	    lock export --group serve --group train --group hf --group keras $$others; \
+	    lock dev $(DEV_GROUPS) $$others
 
 # On two cores, two models with one thread each train faster than one model with two threads.
 JOBS ?= $(shell nproc)
@@ -60,11 +71,21 @@ serve: export ## train and export missing models, then serve on 127.0.0.1:3000
 test: export ## run every test, against real bundles and real servers
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: $(VENV)/.installed ## check format, lint, types and import contracts
+sbom: $(VENV)/.installed ## write an SBOM of each image to build/sbom, and check the licences of what it contains
+	@$(BIN)/python -m deploy.supply_chain --out build/sbom
+
+audit: $(VENV)/.installed ## compare all lock files with the known vulnerabilities (asks the package index)
+	@test -e .venv-audit/.installed || { $(PYTHON) -m venv .venv-audit && \
+	    .venv-audit/bin/pip install -q --disable-pip-version-check "pip-audit>=2.10" && touch .venv-audit/.installed; }
+	@for name in serve gpu ray export; do \
+	    .venv-audit/bin/pip-audit -r constraints/$$name.txt --require-hashes --disable-pip --strict --progress-spinner off; done
+
+check: $(VENV)/.installed ## check format, lint, types, import contracts and licences
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory -s sbom
 
 format: $(VENV)/.installed ## format the sources and apply lint fixes
 	@$(BIN)/ruff format .

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
     path.relative_to(ROOT)
-    for package in ("training", "export", "service", "ekiben")
+    for package in ("training", "export", "service", "ekiben", "deploy")
     for path in (ROOT / package).rglob("*.py")
     if path.name != "__init__.py"
 )

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(
     path.relative_to(ROOT)
-    for package in ("training", "export", "service", "ekiben", "benchmarks", "tests")
+    for package in ("training", "export", "service", "ekiben", "deploy", "benchmarks", "tests")
     for path in (ROOT / package).rglob("*.py")
 )
 WORDS = """
