@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_args
 
@@ -129,17 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     id_help = "a column that identifies a row; copied to every prediction and reject"
     add("--id", dest="id_column", metavar="COLUMN", help=id_help)
     repeated("--keep", metavar="COLUMN", help="a column to copy to every prediction; * for all")
-    header_help = "CSV: the first line is data; the columns are named 0, 1, ..."
-    add("--no-header", dest="header", action="store_false", help=header_help)
-    delimiter_help = "CSV: between fields; by default a comma, or a tab in .tsv, and what a line `sep=` says"
-    add("--delimiter", type=_character, metavar="CHAR", help=delimiter_help)
-    add("--quote", type=_character, metavar="CHAR", help="CSV: around fields; '' for none; by default \"")
-    escape_help = "CSV: before a quote inside of quotes; '' for none; by default, quotes are doubled"
-    add("--escape", type=_character, metavar="CHAR", help=escape_help)
-    encoding_help = "CSV, text, JSON Lines: by default UTF-8, or what a byte order mark says"
-    add("--encoding", metavar="NAME", help=encoding_help)
-    formulas_help = "CSV output: an apostrophe before texts that a spreadsheet would run as a formula"
-    add("--escape-formulas", action="store_true", help=formulas_help)
+    partition_help = "predictions in folders COLUMN=value, of an input column or the predicted label; may be repeated"
+    repeated("--partition-by", metavar="COLUMN", help=partition_help)
+    _add_csv_options(add)
     set_help = "a field of every request, such as top_k=3"
     repeated("--set", dest="request", type=_request_field, metavar="NAME=VALUE", help=set_help)
     add("--shard-rows", type=int, metavar="N", help="rows per shard, the unit that is scored and committed")
@@ -157,6 +149,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--pushgateway", metavar="URL", help="push the progress to a Prometheus Pushgateway")
     add("--json", action="store_true", help="print the result as JSON")
     return parser
+
+
+def _add_csv_options(add: Callable[..., Any]) -> None:
+    header_help = "CSV: the first line is data; the columns are named 0, 1, ..."
+    add("--no-header", dest="header", action="store_false", help=header_help)
+    delimiter_help = "CSV: between fields; by default a comma, or a tab in .tsv, and what a line `sep=` says"
+    add("--delimiter", type=_character, metavar="CHAR", help=delimiter_help)
+    add("--quote", type=_character, metavar="CHAR", help="CSV: around fields; '' for none; by default \"")
+    escape_help = "CSV: before a quote inside of quotes; '' for none; by default, quotes are doubled"
+    add("--escape", type=_character, metavar="CHAR", help=escape_help)
+    encoding_help = "CSV, text, JSON Lines: by default UTF-8, or what a byte order mark says"
+    add("--encoding", metavar="NAME", help=encoding_help)
+    formulas_help = "CSV output: an apostrophe before texts that a spreadsheet would run as a formula"
+    add("--escape-formulas", action="store_true", help=formulas_help)
 
 
 if __name__ == "__main__":

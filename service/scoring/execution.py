@@ -17,6 +17,7 @@ from service.scoring.input.files import InputFile
 from service.scoring.input.passed_over import count_passed_over
 from service.scoring.job import LINE_FORMATS, Job, ScoringError
 from service.scoring.output.ledger import Ledger
+from service.scoring.output.partitions.sink import partition_types
 from service.scoring.output.summary import confidence_histogram, encode, summarize
 from service.scoring.plan import ReadError, Shard, plan
 from service.scoring.prefetch import prefetch
@@ -52,6 +53,7 @@ def execute(
     seconds = time.monotonic() - started
     failures = (*planned.read_errors, *outcome.failures)
     reached: dict[str, Any] = {"uri": job.output, "sink": job.sink, "computed": progress.rows, "seconds": seconds}
+    reached["partitions"] = partition_types(job)
     if failures or outcome.stopped:
         return Result(**reached, summary=None, failures=failures, dropped=outcome.dropped)
     summary = summarize(job, manifest, len(files), ledger.records(), planned.passed_over)
@@ -67,7 +69,7 @@ def finished_result(job: Job, files: Sequence[InputFile], ledger: Ledger) -> Res
     """Return the result of a job that was finished before with this input, or None."""
     if not ledger.is_finished({file.name: file.fingerprint for file in files}):
         return None
-    return Result(uri=job.output, sink=job.sink, summary=ledger.summary())
+    return Result(uri=job.output, sink=job.sink, partitions=partition_types(job), summary=ledger.summary())
 
 
 @dataclass(kw_only=True)

@@ -56,7 +56,8 @@ class Job(BaseModel):
     none. `columns` maps fields of the task to columns of the input. `keep` lists the input columns that are copied to
     the output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column
     names; with `delimiter`, `quote`, `escape` and `encoding` it makes `text_options`. `escape_formulas` puts an
-    apostrophe before texts of a CSV output that a spreadsheet would run. `request` holds the fields of the task's
+    apostrophe before texts of a CSV output that a spreadsheet would run. `partition_by` names copied columns, or the
+    predicted `label`, whose values are folders of the predictions. `request` holds the fields of the task's
     request that apply to every row, such as top_k or max_tokens. `output` is the URI of a location with its options, or
     an absolute path. `verify`: files of the output are compared by hash.
 
@@ -85,6 +86,7 @@ class Job(BaseModel):
     escape: str | None = None
     encoding: str | None = None
     escape_formulas: bool = False
+    partition_by: tuple[str, ...] = ()
     copied_schema: str = ""
     unreadable: dict[str, str] = {}
     request: dict[str, Any]
@@ -111,6 +113,8 @@ class Job(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The JSON values that two runs must share to belong to one job."""
         excluded = {"bundles", "output", "inputs", "verify", "copied_schema", "unreadable"}
+        # Left out if unused, so that the outputs of earlier releases stay resumable.
+        excluded |= {name for name in ("partition_by",) if not getattr(self, name)}
         content = self.model_dump(mode="json", exclude=excluded)
         return {**content, "output_version": OUTPUT_VERSION}
 

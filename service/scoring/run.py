@@ -50,6 +50,7 @@ def score(
     columns: Mapping[str, str] | None = None,
     id_column: str | None = None,
     keep: Sequence[str] = (),
+    partition_by: Sequence[str] = (),
     header: bool = True,
     delimiter: str | None = None,
     quote: str | None = None,
@@ -75,7 +76,7 @@ def score(
     """Score the rows of some files, or of a pyarrow Table, with the model NAME or NAME@VERSION into a folder.
 
     `query` asks the database that `inputs` names. `where`, a condition on input columns, and `sample`, a share of the
-    rows, leave the others out.
+    rows, leave the others out. `partition_by` puts the predictions into folders of the values of columns.
 
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
     `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
@@ -101,6 +102,7 @@ def score(
                 columns=dict(columns or {}),
                 id_column=id_column,
                 keep=tuple(keep),
+                partition_by=tuple(partition_by),
                 header=header,
                 delimiter=delimiter,
                 quote=quote,

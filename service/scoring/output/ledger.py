@@ -1,6 +1,6 @@
 """Records which shards are committed and locked; the only code that makes output visible.
 
-OUT/predictions/part-FFFFF-NNNNNN.*   the predictions of shard N of file F
+OUT/predictions/part-FFFFF-NNNNNN.*   the predictions of shard N of file F; partitions are folders below `predictions`
 OUT/rejects/part-FFFFF-NNNNNN.jsonl   its rejected rows, if any
 OUT/errors/part-FFFFF-NNNNNN.jsonl    in place of them, the error file of an OpenAI batch
 OUT/_ledger/job.json                  the job that this folder belongs to

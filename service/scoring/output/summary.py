@@ -44,6 +44,7 @@ def summarize(
             "columns": job.columns,
             "id": job.id_column,
             "keep": list(job.keep),
+            **({"partition_by": list(job.partition_by)} if job.partition_by else {}),
             **_selection(job),
             **job.request,
         },
