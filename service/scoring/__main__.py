@@ -1,6 +1,7 @@
 """python -m service.scoring --model NAME[@VERSION] --input PATH... --output DIR, or status DIR
 
-Exit codes: 0, done, at most --max-rejects rejected; 3, done, more rejected; 1, failed: fix the cause, then run it
+Exit codes: 0, done, at most --max-rejects rejected; 3, done, more rejected; 4, done, but files have changed since they
+were scored (--new-only); 1, failed: fix the cause, then run it
 again to resume; 2, invalid command line; 130, interrupted, and 143, terminated: run it again to resume.
 """
 
@@ -17,13 +18,16 @@ from typing import Any, get_args
 
 from service.errors import BundleError, DeviceError
 from service.scoring.job import Format, ScoringError, SinkFormat
+from service.scoring.output.rejects import loggable
 from service.scoring.result import Result
 from service.scoring.run import GRACE_S, score
 from service.scoring.storage.location import parse_location
 from service.scoring.watch import status
 from service.scoring.watch.reporter import Display
 
-EXIT_REJECTED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 1, 130, 143
+EXIT_REJECTED, EXIT_CHANGED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 4, 1, 130, 143
+# Files that are named on standard error; the summary has all of them.
+NAMED_FILES = 20
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +60,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps({**result.summary, "computed": result.computed, "seconds": round(result.seconds, 3)}))
     else:
         print(_result_line(result, result.summary, options["output"]))
-    return EXIT_REJECTED if result.reject_share > max_rejects else 0
+    _report_changes(result.summary.get("input_changes", {}))
+    changed = EXIT_CHANGED if result.changed and not options["ignore_changed"] else 0
+    return EXIT_REJECTED if result.reject_share > max_rejects else changed
+
+
+def _report_changes(changes: Mapping[str, list[str]]) -> None:
+    reasons = {"changed": "was changed after it was scored", "deleted": "was deleted after it was scored"}
+    for kind, reason in reasons.items():
+        names = changes.get(kind, [])
+        for name in names[:NAMED_FILES]:
+            print(f"{loggable(name)}: {reason}; its predictions stay as they are", file=sys.stderr)
+        if len(names) > NAMED_FILES:
+            print(f"{len(names) - NAMED_FILES:,} more: {reason}, see summary.json", file=sys.stderr)
 
 
 def _report_failures(failures: list[str], *, as_json: bool, computed: int = 0) -> int:
@@ -139,6 +155,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--where", metavar="CONDITION", help="score the rows that fulfil it: \"age > 30 and city == 'Rome'\"")
     add("--sample", type=float, metavar="SHARE", help="score this share of the rows, chosen by a hash of file and row")
     add("--sample-seed", type=int, default=0, metavar="N", help="another seed is another sample")
+    new_help = "the input grows: score the files that are new; name those that were changed or deleted"
+    add("--new-only", action="store_true", help=new_help)
+    changed_help = "exit code 0, not 4, if files have changed since --new-only scored them"
+    add("--ignore-changed", action="store_true", help=changed_help)
     verify_help = "compare the files of a finished job by their hashes, not only by their sizes"
     add("--verify", action="store_true", help=verify_help)
     rejects_help = "exit code 3 if more than this share of rows is rejected (0)"

@@ -61,7 +61,8 @@ class Job(BaseModel):
     request that apply to every row, such as top_k or max_tokens. `output` is the URI of a location with its options, or
     an absolute path. `verify`: files of the output are compared by hash.
 
-    Rows outside of `sample`, a share, and rows that do not fulfil `where` are left out.
+    With `new_only` the input grows, and files that are scored are not read again. Rows outside of `sample`, a share,
+    and rows that do not fulfil `where` are left out.
 
     `copied_schema` is the schema of the id and the copied columns, for all files alike (`encode_schema`). `unreadable`
     says why the columns of a file could not be read; a run leaves such a file out.
@@ -87,6 +88,7 @@ class Job(BaseModel):
     encoding: str | None = None
     escape_formulas: bool = False
     partition_by: tuple[str, ...] = ()
+    new_only: bool = False
     copied_schema: str = ""
     unreadable: dict[str, str] = {}
     request: dict[str, Any]
@@ -114,7 +116,7 @@ class Job(BaseModel):
         """The JSON values that two runs must share to belong to one job."""
         excluded = {"bundles", "output", "inputs", "verify", "copied_schema", "unreadable"}
         # Left out if unused, so that the outputs of earlier releases stay resumable.
-        excluded |= {name for name in ("partition_by",) if not getattr(self, name)}
+        excluded |= {name for name in ("partition_by", "new_only") if not getattr(self, name)}
         content = self.model_dump(mode="json", exclude=excluded)
         return {**content, "output_version": OUTPUT_VERSION}
 

@@ -42,6 +42,11 @@ class Result:
         return self.summary["rejected"] / max(self.summary["rows"], 1) if self.summary else 0.0
 
     @property
+    def changed(self) -> list[str]:
+        """The files that have changed since they were scored, of an input that grows."""
+        return list(self.summary.get("input_changes", {}).get("changed", ())) if self.summary else []
+
+    @property
     def output(self) -> str:
         """The folder as a local path, or a URI without options."""
         return str(exact_location(self.uri))
@@ -90,8 +95,10 @@ class JobFailedError(ScoringError):
         self.result = result
 
 
-def check_result(result: Result, max_rejects: float) -> None:
-    """Raise JobFailedError unless the job is finished and at most the share `max_rejects` of its rows was rejected."""
+def check_result(result: Result, max_rejects: float, *, ignore_changed: bool = False) -> None:
+    """Raise JobFailedError unless the job is finished, at most the share `max_rejects` of its rows was rejected, and no
+    file has changed since it was scored.
+    """
     if result.failures:
         raise JobFailedError("; ".join(result.failures), result)
     if result.summary is None:
@@ -99,6 +106,8 @@ def check_result(result: Result, max_rejects: float) -> None:
     if result.reject_share > max_rejects:
         counts = f"{result.summary['rejected']:,} of {result.summary['rows']:,} rows were rejected"
         raise JobFailedError(f"{counts}, more than max_rejects={max_rejects:g} allows: see {result.output}", result)
+    if result.changed and not ignore_changed:
+        raise JobFailedError(f"{', '.join(result.changed)}: changed after being scored, see ignore_changed", result)
 
 
 def in_python(message: str) -> str:

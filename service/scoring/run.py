@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from service.engine.sessions.device import DeviceSetting, resolve_device
 from service.manifest import Manifest
 from service.scoring.engines.engine import Cancellation
@@ -23,6 +25,7 @@ from service.scoring.input.tables import list_inputs
 from service.scoring.job import Format, Job, ScoringError, SinkFormat, TextOptions
 from service.scoring.job_options import detect_batch, resolve_job
 from service.scoring.model import read_manifest, resolve_version
+from service.scoring.output.growth.registry import InputRegistry, check_growing
 from service.scoring.output.ledger import Ledger, open_folder
 from service.scoring.plan import format_error
 from service.scoring.progress import Progress
@@ -63,6 +66,8 @@ def score(
     where: str | None = None,
     sample: float | None = None,
     sample_seed: int = 0,
+    new_only: bool = False,
+    ignore_changed: bool = False,
     verify: bool = False,
     max_rejects: float = 0.0,
     check: bool = True,
@@ -78,6 +83,8 @@ def score(
     `query` asks the database that `inputs` names. `where`, a condition on input columns, and `sample`, a share of the
     rows, leave the others out. `partition_by` puts the predictions into folders of the values of columns.
 
+    `new_only`: the folder of the input grows, and each call scores what is new.
+
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
     `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
     EKIBEN_BUNDLES, else `bundles`. `verify` compares the files of a job that was run before by their hashes, not only
@@ -86,8 +93,11 @@ def score(
     Prometheus metrics.
 
     Raises ScoringError if the job cannot start or the folder holds another job. With `check`, raises JobFailedError if
-    the job fails, is cancelled, or rejects more than the share `max_rejects` of its rows.
+    the job fails, is cancelled, rejects more than the share `max_rejects` of its rows, or if files have changed since
+    they were scored, unless `ignore_changed`.
     """
+    if new_only and isinstance(inputs, pa.Table):
+        raise ScoringError("new_only: a Table does not grow: write it to a folder")
     root = Path(bundles or os.environ.get("EKIBEN_BUNDLES") or "bundles")
     try:
         with input_paths(inputs) as paths:
@@ -115,6 +125,7 @@ def score(
                 where=where,
                 sample=sample,
                 sample_seed=sample_seed,
+                new_only=new_only,
                 verify=verify,
                 device=resolve_device(device),
                 workers=workers,
@@ -129,7 +140,7 @@ def score(
 
             result = _run(job, manifest, files, watch, cancellation=cancellation, engine=engine, workers=workers)
         if check:
-            check_result(result, max_rejects)
+            check_result(result, max_rejects, ignore_changed=ignore_changed)
         return result
     except ScoringError as error:
         if check:
@@ -165,7 +176,10 @@ def _resolve(
         if asked is None
         else [_query_result(asked, place, verify=options["verify"])]
     )
-    files = detect_batch(listed, input_format, text_options)
+    registry = _read_registry(place, asked) if options["new_only"] else None
+    files = detect_batch(listed if registry is None else registry.unscored(listed), input_format, text_options)
+    if registry is not None:
+        check_growing([*files, *listed], limit=options["limit"])
     job = resolve_job(
         manifest,
         files,
@@ -177,7 +191,17 @@ def _resolve(
         shard_rows=shard_rows,
         **options,
     )
-    return job, manifest, files
+    return (job, manifest, files) if registry is None else (registry.with_schema(job), manifest, listed)
+
+
+def _read_registry(output: Location, query: Query | None) -> InputRegistry:
+    if query is not None:
+        raise ScoringError("--new-only: a query is asked once for each --output")
+    try:
+        with closing(Ledger(output.uri)) as ledger:
+            return InputRegistry(ledger)
+    except OSError as error:
+        raise ScoringError(f"--output {output}: {format_error(error)}") from error
 
 
 def _query_result(query: Query, output: Location, *, verify: bool) -> InputFile:
@@ -203,10 +227,13 @@ def _run(
 ) -> Result:
     try:
         with closing(Ledger(job.output, verify=job.verify)) as ledger:
-            ledger.open_job(job, [file.name for file in files])
+            ledger.open_job(job, None if job.new_only else [file.name for file in files])
             if (finished := finished_result(job, files, ledger)) is not None:
                 return finished
             ledger.resume()
+            registry = InputRegistry(ledger) if job.new_only else None
+            if registry is not None:
+                registry.update(job, files)
             return execute(
                 job,
                 manifest,
@@ -216,6 +243,7 @@ def _run(
                 workers=workers,
                 reporter=watch(ledger),
                 cancellation=cancellation,
+                registry=registry,
             )
     except OSError as error:
         raise ScoringError(f"--output {exact_location(job.output)}: {format_error(error)}") from error
