@@ -155,6 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--where", metavar="CONDITION", help="score the rows that fulfil it: \"age > 30 and city == 'Rome'\"")
     add("--sample", type=float, metavar="SHARE", help="score this share of the rows, chosen by a hash of file and row")
     add("--sample-seed", type=int, default=0, metavar="N", help="another seed is another sample")
+    append_help = "append the predictions: the path or URI of a Delta table, or CATALOG.NAMESPACE.TABLE of Iceberg"
+    add("--append-to", metavar="TABLE", help=append_help)
     new_help = "the input grows: score the files that are new; name those that were changed or deleted"
     add("--new-only", action="store_true", help=new_help)
     changed_help = "exit code 0, not 4, if files have changed since --new-only scored them"

@@ -20,6 +20,7 @@ from service.scoring.output.growth.registry import InputRegistry
 from service.scoring.output.ledger import Ledger
 from service.scoring.output.partitions.sink import partition_types
 from service.scoring.output.summary import confidence_histogram, encode, summarize
+from service.scoring.output.tables.append import append_predictions
 from service.scoring.plan import ReadError, Shard, plan
 from service.scoring.prefetch import prefetch
 from service.scoring.progress import Progress
@@ -71,6 +72,9 @@ def execute(
     documents = {"summary.json": encode(summary), "timing.json": encode(timing)}
     if registry is not None:
         documents |= registry.documents()
+    if job.append_to is not None:
+        increments = None if registry is None else registry.increments
+        documents |= append_predictions(job, manifest, ledger, increments, reporter.message)
     fingerprints = {file.name: file.fingerprint for file in files}
     ledger.finish({**documents, "confidence.png": confidence_histogram(summary)}, fingerprints)
     return Result(**reached, summary=summary)

@@ -27,6 +27,7 @@ from service.scoring.job_options import detect_batch, resolve_job
 from service.scoring.model import read_manifest, resolve_version
 from service.scoring.output.growth.registry import InputRegistry, check_growing
 from service.scoring.output.ledger import Ledger, open_folder
+from service.scoring.output.tables.append import check_table, parse_table
 from service.scoring.plan import format_error
 from service.scoring.progress import Progress
 from service.scoring.result import Result, check_result, in_python
@@ -66,6 +67,7 @@ def score(
     where: str | None = None,
     sample: float | None = None,
     sample_seed: int = 0,
+    append_to: str | Path | None = None,
     new_only: bool = False,
     ignore_changed: bool = False,
     verify: bool = False,
@@ -81,9 +83,9 @@ def score(
     """Score the rows of some files, or of a pyarrow Table, with the model NAME or NAME@VERSION into a folder.
 
     `query` asks the database that `inputs` names. `where`, a condition on input columns, and `sample`, a share of the
-    rows, leave the others out. `partition_by` puts the predictions into folders of the values of columns.
-
-    `new_only`: the folder of the input grows, and each call scores what is new.
+    rows, leave the others out. `partition_by` puts the predictions into folders of the values of columns. `append_to`
+    is a Delta or Iceberg table that the predictions are appended to. `new_only`: the folder of the input grows, and
+    each call scores what is new.
 
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
     `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
@@ -125,6 +127,7 @@ def score(
                 where=where,
                 sample=sample,
                 sample_seed=sample_seed,
+                append_to=None if append_to is None else str(append_to),
                 new_only=new_only,
                 verify=verify,
                 device=resolve_device(device),
@@ -157,6 +160,7 @@ def _resolve(
     output: str | Path,
     query: str | None,
     output_format: SinkFormat | None,
+    append_to: str | None,
     shard_rows: int | None,
     workers: int | None,
     **options: Any,
@@ -187,6 +191,7 @@ def _resolve(
         inputs=tuple(paths) if asked is None else (),
         query="" if asked is None else asked.identity,
         output=place.uri,
+        append_to=None if append_to is None else parse_table(append_to, output=place.uri),
         sink=output_format or ("jsonl" if files[0].format == "openai" else "parquet"),
         shard_rows=shard_rows,
         **options,
@@ -227,6 +232,8 @@ def _run(
 ) -> Result:
     try:
         with closing(Ledger(job.output, verify=job.verify)) as ledger:
+            if job.append_to is not None and not ledger.has_finished():
+                check_table(job, manifest)
             ledger.open_job(job, None if job.new_only else [file.name for file in files])
             if (finished := finished_result(job, files, ledger)) is not None:
                 return finished

@@ -7,6 +7,7 @@ OUT/_ledger/job.json                  the job that this folder belongs to
 OUT/_ledger/query-*.arrow             the result of the query that is the input, and query.json, which names it
 OUT/_ledger/shards/FFFFF-NNNNNN.json  the record of a shard; the shard is committed when the record exists
 OUT/_ledger/inputs-*.json, scored.json  the files of an input that grows, see `growth.registry`
+OUT/_ledger/appended-*.json           what was appended to a table, see `tables.append`
 OUT/_ledger/progress/HOST-PID.json    the progress of a process that works on the job
 OUT/_ledger/done.json                 the input and all files of a finished job, with their sizes and hashes
 
@@ -88,7 +89,9 @@ class Ledger:
 
         `inputs` names the files; None if they grow.
         """
-        named = {} if inputs is None else {"inputs": inputs}
+        named: dict[str, Any] = {} if inputs is None else {"inputs": inputs}
+        if job.append_to is not None:
+            named["append_to"] = job.table_place
         expected = json.loads(json.dumps({**named, **job.identity()}))
         content = to_json(expected)
         actual = self._read_optional(JOB)
@@ -117,12 +120,8 @@ class Ledger:
             if self._read_optional(JOB) is not None:
                 raise ScoringError(f"{self.output} belongs to another job (without --query): {REMEDY}")
             self._folder.prepare()
-            while not self._folder.try_lock(FINISH):
-                time.sleep(POLL_S)
-            try:
+            with self.exclusive():
                 stored = self._read_optional(QUERY) or self._store_query(query, write)
-            finally:
-                self._folder.unlock(FINISH)
         content = self._parse(QUERY, stored)
         if content["query"] != query:
             raise ScoringError(
@@ -197,6 +196,23 @@ class Ledger:
         """Write a JSON file of the ledger unless it exists; whether it has this content now."""
         return self._folder.create(name, to_json(content))
 
+    def write_document(self, name: str, content: Mapping[str, Any]) -> None:
+        self._folder.write(name, to_json(content), sync=True)
+
+    def holds_document(self, name: str, content: Mapping[str, Any]) -> bool:
+        """Whether a JSON file of the ledger has exactly this content."""
+        return self._read_optional(name) == to_json(content)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One process at a time; in a store a process that pauses for long may lose it."""
+        while not self._folder.try_lock(FINISH):
+            time.sleep(POLL_S)
+        try:
+            yield
+        finally:
+            self._folder.unlock(FINISH)
+
     def try_lock(self, shard: Shard) -> bool:
         """Lock the shard; False if another process holds its lock."""
         return self._folder.try_lock(shard.name)
@@ -240,9 +256,7 @@ class Ledger:
 
     def finish(self, files: Mapping[str, bytes], fingerprints: Mapping[str, str]) -> None:
         """Write the files about the whole job, then what marks it finished; one process at a time."""
-        while not self._folder.try_lock(FINISH):
-            time.sleep(POLL_S)
-        try:
+        with self.exclusive():
             if not self.is_finished(fingerprints):
                 for name, content in files.items():
                     self._folder.write(name, content)
@@ -250,8 +264,6 @@ class Ledger:
                 self._folder.sync()
                 self._folder.write(DONE, to_json(done), sync=True)
                 self._folder.clear_work()
-        finally:
-            self._folder.unlock(FINISH)
 
     def is_finished(self, fingerprints: Mapping[str, str]) -> bool:
         """Whether the job was finished with exactly this input, and its files are still there.

@@ -35,11 +35,15 @@ class ScoredFile:
 
 
 class InputRegistry:
-    """`names` by number; `scored` by name. `copied_schema` is that of the first run, or None before it."""
+    """`names` by number, as `increments` of runs; `scored` by name.
+
+    `copied_schema` is that of the first run, or None before it.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self.names: list[str] = []
+        self.increments: list[list[str]] = []
         self.copied_schema: str | None = None
         self._num_lists = 0
         self._read_names()
@@ -155,6 +159,7 @@ class InputRegistry:
             if content.get("sha256") != digest(*content.get("files", ()), content.get("copied_schema", "")):
                 raise ScoringError(f"{self._ledger.output.child(name)} is damaged: choose another --output")
             self.names += content["files"]
+            self.increments.append(content["files"])
             self.copied_schema = content["copied_schema"] if self.copied_schema is None else self.copied_schema
         self._num_lists += len(found)
         return bool(found)
