@@ -1,6 +1,7 @@
 """python -m service.scoring --model NAME[@VERSION] --input PATH... --output DIR, or status DIR
 
-Exit codes: 0, done, at most --max-rejects rejected; 3, done, more rejected; 1, failed: fix the cause, then run it
+Exit codes: 0, done, at most --max-rejects rejected; 3, done, more rejected; 4, done, but files have changed since they
+were scored (--new-only); 1, failed: fix the cause, then run it
 again to resume; 2, invalid command line; 130, interrupted, and 143, terminated: run it again to resume.
 """
 
@@ -11,19 +12,22 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_args
 
 from service.errors import BundleError, DeviceError
 from service.scoring.job import Format, ScoringError, SinkFormat
+from service.scoring.output.rejects import loggable
 from service.scoring.result import Result
 from service.scoring.run import GRACE_S, score
 from service.scoring.storage.location import parse_location
 from service.scoring.watch import status
 from service.scoring.watch.reporter import Display
 
-EXIT_REJECTED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 1, 130, 143
+EXIT_REJECTED, EXIT_CHANGED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 4, 1, 130, 143
+# Files that are named on standard error; the summary has all of them.
+NAMED_FILES = 20
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +60,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps({**result.summary, "computed": result.computed, "seconds": round(result.seconds, 3)}))
     else:
         print(_result_line(result, result.summary, options["output"]))
-    return EXIT_REJECTED if result.reject_share > max_rejects else 0
+    _report_changes(result.summary.get("input_changes", {}))
+    changed = EXIT_CHANGED if result.changed and not options["ignore_changed"] else 0
+    return EXIT_REJECTED if result.reject_share > max_rejects else changed
+
+
+def _report_changes(changes: Mapping[str, list[str]]) -> None:
+    reasons = {"changed": "was changed after it was scored", "deleted": "was deleted after it was scored"}
+    for kind, reason in reasons.items():
+        names = changes.get(kind, [])
+        for name in names[:NAMED_FILES]:
+            print(f"{loggable(name)}: {reason}; its predictions stay as they are", file=sys.stderr)
+        if len(names) > NAMED_FILES:
+            print(f"{len(names) - NAMED_FILES:,} more: {reason}, see summary.json", file=sys.stderr)
 
 
 def _report_failures(failures: list[str], *, as_json: bool, computed: int = 0) -> int:
@@ -129,6 +145,35 @@ def _parser() -> argparse.ArgumentParser:
     id_help = "a column that identifies a row; copied to every prediction and reject"
     add("--id", dest="id_column", metavar="COLUMN", help=id_help)
     repeated("--keep", metavar="COLUMN", help="a column to copy to every prediction; * for all")
+    partition_help = "predictions in folders COLUMN=value, of an input column or the predicted label; may be repeated"
+    repeated("--partition-by", metavar="COLUMN", help=partition_help)
+    _add_csv_options(add)
+    set_help = "a field of every request, such as top_k=3"
+    repeated("--set", dest="request", type=_request_field, metavar="NAME=VALUE", help=set_help)
+    add("--shard-rows", type=int, metavar="N", help="rows per shard, the unit that is scored and committed")
+    add("--limit", type=int, metavar="N", help="score only the first N rows")
+    add("--where", metavar="CONDITION", help="score the rows that fulfil it: \"age > 30 and city == 'Rome'\"")
+    add("--sample", type=float, metavar="SHARE", help="score this share of the rows, chosen by a hash of file and row")
+    add("--sample-seed", type=int, default=0, metavar="N", help="another seed is another sample")
+    append_help = "append the predictions: the path or URI of a Delta table, or CATALOG.NAMESPACE.TABLE of Iceberg"
+    add("--append-to", metavar="TABLE", help=append_help)
+    new_help = "the input grows: score the files that are new; name those that were changed or deleted"
+    add("--new-only", action="store_true", help=new_help)
+    changed_help = "exit code 0, not 4, if files have changed since --new-only scored them"
+    add("--ignore-changed", action="store_true", help=changed_help)
+    verify_help = "compare the files of a finished job by their hashes, not only by their sizes"
+    add("--verify", action="store_true", help=verify_help)
+    rejects_help = "exit code 3 if more than this share of rows is rejected (0)"
+    add("--max-rejects", type=_share, default=0.0, metavar="SHARE", help=rejects_help)
+    grace_help = "after SIGTERM, time for the shards in progress"
+    add("--grace-s", type=float, default=GRACE_S, metavar="SECONDS", help=grace_help)
+    add("--metrics-file", metavar="PATH", help="write the progress as Prometheus metrics to a file PATH.prom")
+    add("--pushgateway", metavar="URL", help="push the progress to a Prometheus Pushgateway")
+    add("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def _add_csv_options(add: Callable[..., Any]) -> None:
     header_help = "CSV: the first line is data; the columns are named 0, 1, ..."
     add("--no-header", dest="header", action="store_false", help=header_help)
     delimiter_help = "CSV: between fields; by default a comma, or a tab in .tsv, and what a line `sep=` says"
@@ -140,23 +185,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--encoding", metavar="NAME", help=encoding_help)
     formulas_help = "CSV output: an apostrophe before texts that a spreadsheet would run as a formula"
     add("--escape-formulas", action="store_true", help=formulas_help)
-    set_help = "a field of every request, such as top_k=3"
-    repeated("--set", dest="request", type=_request_field, metavar="NAME=VALUE", help=set_help)
-    add("--shard-rows", type=int, metavar="N", help="rows per shard, the unit that is scored and committed")
-    add("--limit", type=int, metavar="N", help="score only the first N rows")
-    add("--where", metavar="CONDITION", help="score the rows that fulfil it: \"age > 30 and city == 'Rome'\"")
-    add("--sample", type=float, metavar="SHARE", help="score this share of the rows, chosen by a hash of file and row")
-    add("--sample-seed", type=int, default=0, metavar="N", help="another seed is another sample")
-    verify_help = "compare the files of a finished job by their hashes, not only by their sizes"
-    add("--verify", action="store_true", help=verify_help)
-    rejects_help = "exit code 3 if more than this share of rows is rejected (0)"
-    add("--max-rejects", type=_share, default=0.0, metavar="SHARE", help=rejects_help)
-    grace_help = "after SIGTERM, time for the shards in progress"
-    add("--grace-s", type=float, default=GRACE_S, metavar="SECONDS", help=grace_help)
-    add("--metrics-file", metavar="PATH", help="write the progress as Prometheus metrics to a file PATH.prom")
-    add("--pushgateway", metavar="URL", help="push the progress to a Prometheus Pushgateway")
-    add("--json", action="store_true", help="print the result as JSON")
-    return parser
 
 
 if __name__ == "__main__":

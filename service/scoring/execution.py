@@ -16,8 +16,11 @@ from service.scoring.engines.local import run_local
 from service.scoring.input.files import InputFile
 from service.scoring.input.passed_over import count_passed_over
 from service.scoring.job import LINE_FORMATS, Job, ScoringError
+from service.scoring.output.growth.registry import InputRegistry
 from service.scoring.output.ledger import Ledger
+from service.scoring.output.partitions.sink import partition_types
 from service.scoring.output.summary import confidence_histogram, encode, summarize
+from service.scoring.output.tables.append import append_predictions
 from service.scoring.plan import ReadError, Shard, plan
 from service.scoring.prefetch import prefetch
 from service.scoring.progress import Progress
@@ -41,10 +44,13 @@ def execute(
     workers: int | None,
     reporter: Reporter,
     cancellation: Cancellation,
+    registry: InputRegistry | None = None,
 ) -> Result:
-    """Score every row that is not committed; the ledger belongs to the job."""
+    """Score every row that is not committed; the ledger belongs to the job. `registry` holds an input that grows."""
     started, progress = time.monotonic(), reporter.progress
-    planned = _PlannedTotals(passed_over=count_passed_over(job.inputs, files, output=exact_location(job.output)))
+    passed_over = count_passed_over(job.inputs, files, output=exact_location(job.output))
+    planned = _PlannedTotals(passed_over=passed_over, registry=registry)
+    planned.add_scored(progress)
     pending = _pending_shards(job, files, ledger, progress, planned)
     context = EngineContext(progress=progress, message=reporter.message, cancellation=cancellation)
     with reporter, prefetch(pending, PREFETCHED_SHARDS, join_timeout_s=PLANNER_JOIN_TIMEOUT_S) as shards:
@@ -52,12 +58,23 @@ def execute(
     seconds = time.monotonic() - started
     failures = (*planned.read_errors, *outcome.failures)
     reached: dict[str, Any] = {"uri": job.output, "sink": job.sink, "computed": progress.rows, "seconds": seconds}
+    reached["partitions"] = partition_types(job)
     if failures or outcome.stopped:
         return Result(**reached, summary=None, failures=failures, dropped=outcome.dropped)
-    summary = summarize(job, manifest, len(files), ledger.records(), planned.passed_over)
+    if registry is not None:
+        registry.check_alone()
+    num_files = len(files) if registry is None else len(registry.scored)
+    summary = summarize(job, manifest, num_files, ledger.records(), planned.passed_over)
     planned.check_complete(job, summary)
+    if registry is not None:
+        summary["input_changes"] = {"changed": registry.changed, "deleted": registry.deleted}
     timing = {"rows": progress.rows, "seconds": seconds, "rows_per_s": progress.rows / seconds}
     documents = {"summary.json": encode(summary), "timing.json": encode(timing)}
+    if registry is not None:
+        documents |= registry.documents()
+    if job.append_to is not None:
+        increments = None if registry is None else registry.increments
+        documents |= append_predictions(job, manifest, ledger, increments, reporter.message)
     fingerprints = {file.name: file.fingerprint for file in files}
     ledger.finish({**documents, "confidence.png": confidence_histogram(summary)}, fingerprints)
     return Result(**reached, summary=summary)
@@ -67,18 +84,30 @@ def finished_result(job: Job, files: Sequence[InputFile], ledger: Ledger) -> Res
     """Return the result of a job that was finished before with this input, or None."""
     if not ledger.is_finished({file.name: file.fingerprint for file in files}):
         return None
-    return Result(uri=job.output, sink=job.sink, summary=ledger.summary())
+    return Result(uri=job.output, sink=job.sink, partitions=partition_types(job), summary=ledger.summary())
 
 
 @dataclass(kw_only=True)
 class _PlannedTotals:
-    """The totals of the plan so far, and the files that could not be read. `complete`: the plan reached its end."""
+    """The totals of the plan so far, and the files that could not be read. `complete`: the plan reached its end.
+
+    `registry` holds an input that grows.
+    """
 
     read_errors: list[str] = field(default_factory=list)
     shards: int = 0
     rows: int = 0
     complete: bool = False
     passed_over: Counter[str] = field(default_factory=Counter)
+    registry: InputRegistry | None = None
+
+    def add_scored(self, progress: Progress) -> None:
+        """Count the files of an input that grows that are scored already."""
+        if self.registry is not None:
+            self.passed_over += self.registry.passed_over
+            for entry in self.registry.scored.values():
+                self.shards, self.rows = self.shards + entry.shards, self.rows + entry.rows
+                progress.add_planned(entry.rows, committed=True)
 
     def check_complete(self, job: Job, summary: Mapping[str, Any]) -> None:
         """Raise ScoringError unless the summary covers everything that was planned."""
@@ -96,12 +125,17 @@ def _pending_shards(
     job: Job, files: Sequence[InputFile], ledger: Ledger, progress: Progress, planned: _PlannedTotals
 ) -> Iterator[Shard | None]:
     """Yield each shard of the plan that is not committed, and None for one that is; count everything in `planned`."""
-    for item in plan(job, files):
+    registry, before = planned.registry, planned.rows
+    items = plan(job, files) if registry is None else plan(job, registry.pending, registry.numbers)
+    for item in items:
         if isinstance(item, ReadError):
             planned.read_errors.append(str(item))
         elif not isinstance(item, Shard):
             ledger.check_planned(item)
             planned.passed_over.update(item.passed_over)
+            if registry is not None:
+                registry.add_scored(item, planned.rows - before)
+            before = planned.rows
         else:
             planned.shards, planned.rows = planned.shards + 1, planned.rows + item.span.rows
             is_committed = ledger.committed(item) is not None

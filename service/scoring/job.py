@@ -56,11 +56,14 @@ class Job(BaseModel):
     none. `columns` maps fields of the task to columns of the input. `keep` lists the input columns that are copied to
     the output; `("*",)` means all but those that feed the model. `header` says whether a CSV file starts with column
     names; with `delimiter`, `quote`, `escape` and `encoding` it makes `text_options`. `escape_formulas` puts an
-    apostrophe before texts of a CSV output that a spreadsheet would run. `request` holds the fields of the task's
+    apostrophe before texts of a CSV output that a spreadsheet would run. `partition_by` names copied columns, or the
+    predicted `label`, whose values are folders of the predictions. `request` holds the fields of the task's
     request that apply to every row, such as top_k or max_tokens. `output` is the URI of a location with its options, or
-    an absolute path. `verify`: files of the output are compared by hash.
+    an absolute path. `append_to` is a Delta table in the same form, or CATALOG.NAMESPACE.TABLE of Iceberg.
+    `verify`: files of the output are compared by hash.
 
-    Rows outside of `sample`, a share, and rows that do not fulfil `where` are left out.
+    With `new_only` the input grows, and files that are scored are not read again. Rows outside of `sample`, a share,
+    and rows that do not fulfil `where` are left out.
 
     `copied_schema` is the schema of the id and the copied columns, for all files alike (`encode_schema`). `unreadable`
     says why the columns of a file could not be read; a run leaves such a file out.
@@ -85,6 +88,9 @@ class Job(BaseModel):
     escape: str | None = None
     encoding: str | None = None
     escape_formulas: bool = False
+    partition_by: tuple[str, ...] = ()
+    new_only: bool = False
+    append_to: str | None = None
     copied_schema: str = ""
     unreadable: dict[str, str] = {}
     request: dict[str, Any]
@@ -108,9 +114,16 @@ class Job(BaseModel):
         names = [*self.columns.values(), *([self.id_column] if self.id_column else []), *self.keep]
         return tuple(name for name in dict.fromkeys(names) if name != "*")
 
+    @property
+    def table_place(self) -> str | None:
+        """The table that the predictions are appended to, without the options of its store."""
+        return self.append_to.partition("?")[0] if self.append_to and "://" in self.append_to else self.append_to
+
     def identity(self) -> dict[str, Any]:
         """The JSON values that two runs must share to belong to one job."""
-        excluded = {"bundles", "output", "inputs", "verify", "copied_schema", "unreadable"}
+        excluded = {"bundles", "output", "append_to", "inputs", "verify", "copied_schema", "unreadable"}
+        # Left out if unused, so that the outputs of earlier releases stay resumable.
+        excluded |= {name for name in ("partition_by", "new_only") if not getattr(self, name)}
         content = self.model_dump(mode="json", exclude=excluded)
         return {**content, "output_version": OUTPUT_VERSION}
 

@@ -17,6 +17,7 @@ from service.scoring.input.nested import with_paths
 from service.scoring.input.schema import CommonSchema
 from service.scoring.job import LINE_FORMATS, Format, Job, ScoringError, TextOptions, encode_schema
 from service.scoring.output.copied import check_writable
+from service.scoring.output.partitions.values import check_partitions, with_partition_columns
 from service.scoring.plan import READ_ERRORS, format_error
 from service.scoring.selection.condition import Condition, condition_of
 from service.scoring.sources import SOURCES
@@ -62,6 +63,7 @@ def resolve_job(
     columns: dict[str, str],
     id_column: str | None,
     keep: tuple[str, ...],
+    partition_by: tuple[str, ...] = (),
     request: dict[str, Any],
     shard_rows: int | None,
     **options: Any,
@@ -75,8 +77,11 @@ def resolve_job(
         id_column = id_column or "custom_id"
     else:
         _check_request(manifest, request)
+    keep = with_partition_columns(manifest, keep, partition_by)
     if answers_batch and options["sink"] == "jsonl" and keep:
-        raise ScoringError("--keep: OpenAI's output has no place for columns; choose --output-format parquet or csv")
+        raise ScoringError(
+            "--keep, --partition-by: OpenAI's output has no place for columns; choose --output-format parquet or csv"
+        )
     if options.get("escape_formulas") and options["sink"] != "csv":
         raise ScoringError("--escape-formulas: only --output-format csv has formulas")
     copied = [*([id_column] if id_column else []), *keep]
@@ -110,6 +115,7 @@ def resolve_job(
         _check_condition(condition, schemas)
     copied = _copied_schema(schemas, id_column=id_column, keep=keep, feeding=mapped, unfed=unfed)
     check_writable(copied, options["sink"])
+    check_partitions(manifest, copied, partition_by)
     try:
         return Job(
             model=manifest.name,
@@ -118,6 +124,7 @@ def resolve_job(
             columns=mapped,
             id_column=id_column,
             keep=keep,
+            partition_by=partition_by,
             request=request,
             shard_rows=shard_rows or SHARD_ROWS.get(manifest.pair, SEQUENCE_SHARD_ROWS),
             copied_schema=encode_schema(copied) if copied.names else "",

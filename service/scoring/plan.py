@@ -110,10 +110,16 @@ def read_spec(job: Job, file: InputFile) -> ReadSpec:
     )
 
 
-def plan(job: Job, files: Sequence[InputFile]) -> Iterator[Shard | PlannedFile | ReadError]:
-    """Yield the shards of each file, then a PlannedFile, or a ReadError if the rest of the file cannot be read."""
+def plan(
+    job: Job, files: Sequence[InputFile], numbers: Mapping[str, int] | None = None
+) -> Iterator[Shard | PlannedFile | ReadError]:
+    """Yield the shards of each file, then a PlannedFile, or a ReadError if the rest of the file cannot be read.
+
+    Files are numbered in order unless `numbers` has those of their names.
+    """
     left = sys.maxsize if job.limit is None else job.limit
-    for file_number, file in enumerate(files):
+    for place, file in enumerate(files):
+        file_number = place if numbers is None else numbers[file.name]
         count, passed_over = 0, Counter[str]()
         try:
             for shard in _plan_file(job, file, file_number, left, passed_over):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -13,7 +14,6 @@ from service.scoring.job import ScoringError, SinkFormat
 from service.scoring.output.ledger import open_folder
 from service.scoring.storage.location import exact_location
 
-DATASET_FORMATS: Mapping[SinkFormat, str] = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
 # Options of the command whose parameter has another name.
 PARAMETERS = {"input": "inputs", "id": "id_column", "column": "columns", "set": "request", "no-header": "header"}
 
@@ -23,12 +23,14 @@ class Result:
     """What a job has written, in the format `sink`.
 
     `summary` is None if the job did not finish; `computed` counts the rows that the call scored or rejected. `dropped`
-    shards were being scored when a cancelled job had used up its time. `uri` may hold credentials: it is a
+    shards were being scored when a cancelled job had used up its time. `partitions` are the types of the columns that
+    the folders of the predictions hold. `uri` may hold credentials: it is a
     `Location.uri`.
     """
 
     uri: str = field(repr=False)
     sink: SinkFormat
+    partitions: tuple[pa.DataType, ...] = ()
     summary: Mapping[str, Any] | None
     failures: tuple[str, ...] = ()
     computed: int = 0
@@ -38,6 +40,11 @@ class Result:
     @property
     def reject_share(self) -> float:
         return self.summary["rejected"] / max(self.summary["rows"], 1) if self.summary else 0.0
+
+    @property
+    def changed(self) -> list[str]:
+        """The files that have changed since they were scored, of an input that grows."""
+        return list(self.summary.get("input_changes", {}).get("changed", ())) if self.summary else []
 
     @property
     def output(self) -> str:
@@ -55,7 +62,7 @@ class Result:
         return self._places("rejects") + self._places("errors")
 
     def to_table(self) -> pa.Table:
-        """Return all predictions in order; an empty table if there are none."""
+        """Return all predictions in order, by partition if there are any; an empty table if there are none."""
         import pyarrow.dataset as pads  # noqa: PLC0415 - slow to import, and few jobs need it
 
         names = self._names("predictions")
@@ -63,7 +70,13 @@ class Result:
             return pa.table({})
         system, folder = file_system(self.uri)
         files = [f"{folder}/{name}" if folder else name for name in names]
-        return pads.dataset(files, filesystem=system, format=DATASET_FORMATS[self.sink]).to_table()
+        options = pads.FileSystemFactoryOptions(partition_base_dir=f"{folder}/predictions" if folder else "predictions")
+        if self.partitions:
+            columns = [unquote(level.partition("=")[0]) for level in names[0].split("/")[1:-1]]
+            schema = pa.schema(list(zip(columns, self.partitions, strict=True)))
+            options.partitioning = pads.partitioning(schema, flavor="hive")
+        formats = {"parquet": pads.ParquetFileFormat, "csv": pads.CsvFileFormat, "jsonl": pads.JsonFileFormat}
+        return pads.FileSystemDatasetFactory(system, files, formats[self.sink](), options).finish().to_table()
 
     def _places(self, folder: str) -> list[str]:
         return [str(exact_location(self.uri).child(name)) for name in self._names(folder)]
@@ -82,8 +95,10 @@ class JobFailedError(ScoringError):
         self.result = result
 
 
-def check_result(result: Result, max_rejects: float) -> None:
-    """Raise JobFailedError unless the job is finished and at most the share `max_rejects` of its rows was rejected."""
+def check_result(result: Result, max_rejects: float, *, ignore_changed: bool = False) -> None:
+    """Raise JobFailedError unless the job is finished, at most the share `max_rejects` of its rows was rejected, and no
+    file has changed since it was scored.
+    """
     if result.failures:
         raise JobFailedError("; ".join(result.failures), result)
     if result.summary is None:
@@ -91,6 +106,8 @@ def check_result(result: Result, max_rejects: float) -> None:
     if result.reject_share > max_rejects:
         counts = f"{result.summary['rejected']:,} of {result.summary['rows']:,} rows were rejected"
         raise JobFailedError(f"{counts}, more than max_rejects={max_rejects:g} allows: see {result.output}", result)
+    if result.changed and not ignore_changed:
+        raise JobFailedError(f"{', '.join(result.changed)}: changed after being scored, see ignore_changed", result)
 
 
 def in_python(message: str) -> str:

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from service.engine.sessions.device import DeviceSetting, resolve_device
 from service.manifest import Manifest
 from service.scoring.engines.engine import Cancellation
@@ -23,7 +25,9 @@ from service.scoring.input.tables import list_inputs
 from service.scoring.job import Format, Job, ScoringError, SinkFormat, TextOptions
 from service.scoring.job_options import detect_batch, resolve_job
 from service.scoring.model import read_manifest, resolve_version
+from service.scoring.output.growth.registry import InputRegistry, check_growing
 from service.scoring.output.ledger import Ledger, open_folder
+from service.scoring.output.tables.append import check_table, parse_table
 from service.scoring.plan import format_error
 from service.scoring.progress import Progress
 from service.scoring.result import Result, check_result, in_python
@@ -50,6 +54,7 @@ def score(
     columns: Mapping[str, str] | None = None,
     id_column: str | None = None,
     keep: Sequence[str] = (),
+    partition_by: Sequence[str] = (),
     header: bool = True,
     delimiter: str | None = None,
     quote: str | None = None,
@@ -62,6 +67,9 @@ def score(
     where: str | None = None,
     sample: float | None = None,
     sample_seed: int = 0,
+    append_to: str | Path | None = None,
+    new_only: bool = False,
+    ignore_changed: bool = False,
     verify: bool = False,
     max_rejects: float = 0.0,
     check: bool = True,
@@ -75,7 +83,9 @@ def score(
     """Score the rows of some files, or of a pyarrow Table, with the model NAME or NAME@VERSION into a folder.
 
     `query` asks the database that `inputs` names. `where`, a condition on input columns, and `sample`, a share of the
-    rows, leave the others out.
+    rows, leave the others out. `partition_by` puts the predictions into folders of the values of columns. `append_to`
+    is a Delta or Iceberg table that the predictions are appended to. `new_only`: the folder of the input grows, and
+    each call scores what is new.
 
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
     `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
@@ -85,8 +95,11 @@ def score(
     Prometheus metrics.
 
     Raises ScoringError if the job cannot start or the folder holds another job. With `check`, raises JobFailedError if
-    the job fails, is cancelled, or rejects more than the share `max_rejects` of its rows.
+    the job fails, is cancelled, rejects more than the share `max_rejects` of its rows, or if files have changed since
+    they were scored, unless `ignore_changed`.
     """
+    if new_only and isinstance(inputs, pa.Table):
+        raise ScoringError("new_only: a Table does not grow: write it to a folder")
     root = Path(bundles or os.environ.get("EKIBEN_BUNDLES") or "bundles")
     try:
         with input_paths(inputs) as paths:
@@ -101,6 +114,7 @@ def score(
                 columns=dict(columns or {}),
                 id_column=id_column,
                 keep=tuple(keep),
+                partition_by=tuple(partition_by),
                 header=header,
                 delimiter=delimiter,
                 quote=quote,
@@ -113,6 +127,8 @@ def score(
                 where=where,
                 sample=sample,
                 sample_seed=sample_seed,
+                append_to=None if append_to is None else str(append_to),
+                new_only=new_only,
                 verify=verify,
                 device=resolve_device(device),
                 workers=workers,
@@ -127,7 +143,7 @@ def score(
 
             result = _run(job, manifest, files, watch, cancellation=cancellation, engine=engine, workers=workers)
         if check:
-            check_result(result, max_rejects)
+            check_result(result, max_rejects, ignore_changed=ignore_changed)
         return result
     except ScoringError as error:
         if check:
@@ -144,6 +160,7 @@ def _resolve(
     output: str | Path,
     query: str | None,
     output_format: SinkFormat | None,
+    append_to: str | None,
     shard_rows: int | None,
     workers: int | None,
     **options: Any,
@@ -163,7 +180,10 @@ def _resolve(
         if asked is None
         else [_query_result(asked, place, verify=options["verify"])]
     )
-    files = detect_batch(listed, input_format, text_options)
+    registry = _read_registry(place, asked) if options["new_only"] else None
+    files = detect_batch(listed if registry is None else registry.unscored(listed), input_format, text_options)
+    if registry is not None:
+        check_growing([*files, *listed], limit=options["limit"])
     job = resolve_job(
         manifest,
         files,
@@ -171,11 +191,22 @@ def _resolve(
         inputs=tuple(paths) if asked is None else (),
         query="" if asked is None else asked.identity,
         output=place.uri,
+        append_to=None if append_to is None else parse_table(append_to, output=place.uri),
         sink=output_format or ("jsonl" if files[0].format == "openai" else "parquet"),
         shard_rows=shard_rows,
         **options,
     )
-    return job, manifest, files
+    return (job, manifest, files) if registry is None else (registry.with_schema(job), manifest, listed)
+
+
+def _read_registry(output: Location, query: Query | None) -> InputRegistry:
+    if query is not None:
+        raise ScoringError("--new-only: a query is asked once for each --output")
+    try:
+        with closing(Ledger(output.uri)) as ledger:
+            return InputRegistry(ledger)
+    except OSError as error:
+        raise ScoringError(f"--output {output}: {format_error(error)}") from error
 
 
 def _query_result(query: Query, output: Location, *, verify: bool) -> InputFile:
@@ -201,10 +232,15 @@ def _run(
 ) -> Result:
     try:
         with closing(Ledger(job.output, verify=job.verify)) as ledger:
-            ledger.open_job(job, [file.name for file in files])
+            if job.append_to is not None and not ledger.has_finished():
+                check_table(job, manifest)
+            ledger.open_job(job, None if job.new_only else [file.name for file in files])
             if (finished := finished_result(job, files, ledger)) is not None:
                 return finished
             ledger.resume()
+            registry = InputRegistry(ledger) if job.new_only else None
+            if registry is not None:
+                registry.update(job, files)
             return execute(
                 job,
                 manifest,
@@ -214,6 +250,7 @@ def _run(
                 workers=workers,
                 reporter=watch(ledger),
                 cancellation=cancellation,
+                registry=registry,
             )
     except OSError as error:
         raise ScoringError(f"--output {exact_location(job.output)}: {format_error(error)}") from error

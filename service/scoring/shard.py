@@ -18,8 +18,8 @@ from service.scoring.output.copied import with_copied
 from service.scoring.output.join import join_predictions
 from service.scoring.output.ledger import Ledger, Record
 from service.scoring.output.local_folder import sha256_of
+from service.scoring.output.partitions.sink import open_sink
 from service.scoring.output.rejects import RejectFile
-from service.scoring.output.sinks import Sink
 from service.scoring.plan import READ_ERRORS, ChangedError, ReadError, Shard, format_error, read_spec
 from service.scoring.prefetch import prefetch
 from service.scoring.scorers import scorer_type
@@ -77,7 +77,7 @@ def score_shard(context: Context, shard: Shard, progress: Callable[[int, int], N
 
 def _score(context: Context, shard: Shard, progress: Callable[[int, int], None]) -> Record:
     job, ledger = context.job, context.ledger
-    sink = Sink(ledger.work_path(shard, job.sink), job.sink, escape_formulas=job.escape_formulas)
+    sink = open_sink(job, ledger, shard)
     rejects = RejectFile(ledger.work_path(shard, "rejects"), job, shard)
     # Integers, so that their sums over shards do not depend on the order of shards.
     num_filtered = 0
@@ -97,7 +97,7 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
             labels += np.bincount(scored.labels, minlength=len(labels))
             confidence += np.bincount(bins, minlength=CONFIDENCE_BINS)
             progress(len(rows.numbers) + rows.left_out, len(scored.faults))
-    parts = {f"predictions/part-{shard.name}.{job.sink}": sink.path} if sink.is_created else {}
+    parts = sink.parts(f"part-{shard.name}.{job.sink}")
     if rejects.count:
         parts[f"{rejects.folder}/part-{shard.name}.jsonl"] = rejects.path
     record = Record(

@@ -21,10 +21,9 @@ from service.scoring.input.files import InputFile
 from service.scoring.input.rows import Column, Rows
 from service.scoring.input.schema import leaf_types, unwrapped, with_leaves
 from service.scoring.job import Job, ScoringError, SinkFormat
+from service.scoring.output.partitions.values import NULL_PARTITION, value_faults
 from service.scoring.sources.text.lines import JSON_TEXT
 
-# What Hive and Spark call a folder of rows without a value.
-NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 # The most digits of a decimal of 128 bits, and the days of the years 1 to 9999 from 1970 on.
 MAX_DECIMAL_DIGITS = 38
 FIRST_DAY, LAST_DAY = -719162, 2932896
@@ -41,6 +40,8 @@ def with_copied(job: Job, file: InputFile, rows: Rows) -> Rows:
         if field.metadata != JSON_TEXT:
             values, inexact = to_output(values, job.sink)
             invalid = {**inexact, **invalid}
+        if field.name in job.partition_by:
+            invalid = {**value_faults(values, field, field.name), **invalid}
         copied[field.name] = values
         faults = {**{i: f"column {field.name!r}: {reason}" for i, reason in invalid.items()}, **faults}
     return replace(rows, copied=copied, faults=faults)

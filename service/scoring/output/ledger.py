@@ -1,11 +1,13 @@
 """Records which shards are committed and locked; the only code that makes output visible.
 
-OUT/predictions/part-FFFFF-NNNNNN.*   the predictions of shard N of file F
+OUT/predictions/part-FFFFF-NNNNNN.*   the predictions of shard N of file F; partitions are folders below `predictions`
 OUT/rejects/part-FFFFF-NNNNNN.jsonl   its rejected rows, if any
 OUT/errors/part-FFFFF-NNNNNN.jsonl    in place of them, the error file of an OpenAI batch
 OUT/_ledger/job.json                  the job that this folder belongs to
 OUT/_ledger/query-*.arrow             the result of the query that is the input, and query.json, which names it
 OUT/_ledger/shards/FFFFF-NNNNNN.json  the record of a shard; the shard is committed when the record exists
+OUT/_ledger/inputs-*.json, scored.json  the files of an input that grows, see `growth.registry`
+OUT/_ledger/appended-*.json           what was appended to a table, see `tables.append`
 OUT/_ledger/progress/HOST-PID.json    the progress of a process that works on the job
 OUT/_ledger/done.json                 the input and all files of a finished job, with their sizes and hashes
 
@@ -82,10 +84,16 @@ class Ledger:
         # The largest number of a shard of each file that had a record when the job resumed.
         self._last_shards: dict[int, int] | None = None
 
-    def open_job(self, job: Job, inputs: list[str]) -> None:
-        """Claim the folder for this job, or check that it already belongs to it. Raises ScoringError otherwise."""
-        expected = json.loads(json.dumps({"inputs": inputs, **job.identity()}))
-        content = _to_json(expected)
+    def open_job(self, job: Job, inputs: list[str] | None) -> None:
+        """Claim the folder for this job, or check that it already belongs to it. Raises ScoringError otherwise.
+
+        `inputs` names the files; None if they grow.
+        """
+        named: dict[str, Any] = {} if inputs is None else {"inputs": inputs}
+        if job.append_to is not None:
+            named["append_to"] = job.table_place
+        expected = json.loads(json.dumps({**named, **job.identity()}))
+        content = to_json(expected)
         actual = self._read_optional(JOB)
         if actual is None:
             self._folder.prepare()
@@ -112,12 +120,8 @@ class Ledger:
             if self._read_optional(JOB) is not None:
                 raise ScoringError(f"{self.output} belongs to another job (without --query): {REMEDY}")
             self._folder.prepare()
-            while not self._folder.try_lock(FINISH):
-                time.sleep(POLL_S)
-            try:
+            with self.exclusive():
                 stored = self._read_optional(QUERY) or self._store_query(query, write)
-            finally:
-                self._folder.unlock(FINISH)
         content = self._parse(QUERY, stored)
         if content["query"] != query:
             raise ScoringError(
@@ -135,7 +139,7 @@ class Ledger:
         # Locks of a store may be lost, so that two processes store two results; the first record decides.
         name = f"{LEDGER}/query-{digest[:32]}.arrow"
         self._folder.publish({name: path})
-        self._folder.create(QUERY, _to_json({"query": query, "file": name, "size": size, "sha256": digest}))
+        self._folder.create(QUERY, to_json({"query": query, "file": name, "size": size, "sha256": digest}))
         return self._folder.read(QUERY)
 
     def committed(self, shard: Shard) -> Record | None:
@@ -154,6 +158,61 @@ class Ledger:
                 return None
         return record
 
+    def has_record(self, shard: Shard) -> bool:
+        """Whether exactly this shard is recorded."""
+        record = _parse_record(self._read_optional(_record_name(shard)))
+        return record is not None and record.key == shard.key
+
+    def part_sizes(self) -> Mapping[str, int]:
+        """The sizes of all files of the output."""
+        return self._folder.sizes()
+
+    def file_numbers(self) -> set[int]:
+        """The numbers of the files that have records."""
+        return {int(Path(name).stem.partition("-")[0]) for name in self._folder.sizes(SHARDS)}
+
+    def holds_shards(self, file_number: int, shards: int, sizes: Mapping[str, int]) -> bool:
+        """Whether the first shards of a file are recorded and their parts have their sizes, with `verify` their hashes.
+
+        Only for shards that a finished job has synced to the disk.
+        """
+        for number in range(shards):
+            record = _parse_record(self._read_optional(f"{SHARDS}{file_number:05d}-{number:06d}.json"))
+            if record is None:
+                return False
+            for name, digest in record.parts.items():
+                if sizes.get(name) != record.sizes[name]:
+                    return False
+                if self._verify and self._folder.sha256(name) != digest:
+                    return False
+        return True
+
+    def read_document(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the ledger; None if there is none. Raises ScoringError if it is damaged."""
+        content = self._read_optional(name)
+        return None if content is None else self._parse(name, content)
+
+    def create_document(self, name: str, content: Mapping[str, Any]) -> bool:
+        """Write a JSON file of the ledger unless it exists; whether it has this content now."""
+        return self._folder.create(name, to_json(content))
+
+    def write_document(self, name: str, content: Mapping[str, Any]) -> None:
+        self._folder.write(name, to_json(content), sync=True)
+
+    def holds_document(self, name: str, content: Mapping[str, Any]) -> bool:
+        """Whether a JSON file of the ledger has exactly this content."""
+        return self._read_optional(name) == to_json(content)
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One process at a time; in a store a process that pauses for long may lose it."""
+        while not self._folder.try_lock(FINISH):
+            time.sleep(POLL_S)
+        try:
+            yield
+        finally:
+            self._folder.unlock(FINISH)
+
     def try_lock(self, shard: Shard) -> bool:
         """Lock the shard; False if another process holds its lock."""
         return self._folder.try_lock(shard.name)
@@ -168,7 +227,7 @@ class Ledger:
     def commit(self, shard: Shard, record: Record, parts: Mapping[str, Path]) -> None:
         """Make the parts (path below the output folder -> written file) visible, then write the record."""
         self._folder.publish(parts)
-        self._folder.commit(_record_name(shard), _to_json(asdict(record)))
+        self._folder.commit(_record_name(shard), to_json(asdict(record)))
 
     def records(self) -> Iterator[Record]:
         """Every committed shard, in order."""
@@ -197,18 +256,14 @@ class Ledger:
 
     def finish(self, files: Mapping[str, bytes], fingerprints: Mapping[str, str]) -> None:
         """Write the files about the whole job, then what marks it finished; one process at a time."""
-        while not self._folder.try_lock(FINISH):
-            time.sleep(POLL_S)
-        try:
+        with self.exclusive():
             if not self.is_finished(fingerprints):
                 for name, content in files.items():
                     self._folder.write(name, content)
                 done = {"input": dict(fingerprints), "files": self._file_digests(files)}
                 self._folder.sync()
-                self._folder.write(DONE, _to_json(done), sync=True)
+                self._folder.write(DONE, to_json(done), sync=True)
                 self._folder.clear_work()
-        finally:
-            self._folder.unlock(FINISH)
 
     def is_finished(self, fingerprints: Mapping[str, str]) -> bool:
         """Whether the job was finished with exactly this input, and its files are still there.
@@ -252,7 +307,7 @@ class Ledger:
 
     def save_progress(self, name: str, content: Mapping[str, Any]) -> None:
         """Replace the progress of one process. It is dropped when the job is finished."""
-        self._folder.write(f"{PROGRESS}{name}.json", _to_json(dict(content)))
+        self._folder.write(f"{PROGRESS}{name}.json", to_json(dict(content)))
 
     def read_progress(self) -> list[dict[str, Any]]:
         """The progress of each process that has worked on the job since it was finished last."""
@@ -325,5 +380,5 @@ def _parse_record(content: bytes | None) -> Record | None:
         return None
 
 
-def _to_json(content: Any) -> bytes:
+def to_json(content: Any) -> bytes:
     return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")

@@ -80,8 +80,8 @@ class LocalFolder:
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         folders = [prefix] if prefix else ["", LEDGER, *SUBFOLDERS]
-        paths = [self._path / folder for folder in folders]
-        entries = [entry for path in paths if path.is_dir() for entry in os.scandir(path) if entry.is_file()]
+        paths = [path for folder in folders for path in self._folders(folder.rstrip("/"))]
+        entries = [entry for path in paths for entry in os.scandir(path) if entry.is_file()]
         return {Path(entry.path).relative_to(self._path).as_posix(): entry.stat().st_size for entry in entries}
 
     def sha256(self, name: str) -> str:
@@ -112,10 +112,9 @@ class LocalFolder:
         fcntl.lockf(self._lock_file(), fcntl.LOCK_UN, 1, _lock_byte(name))
 
     def sync(self) -> None:
-        for folder in (self._path, *(self._path / name for name in SUBFOLDERS)):
-            if folder.exists():
-                for path in [*(path for path in folder.iterdir() if path.is_file()), folder]:
-                    _sync(path)
+        for folder in (self._path, *(path for name in SUBFOLDERS for path in self._folders(name))):
+            for path in [*(path for path in folder.iterdir() if path.is_file()), folder]:
+                _sync(path)
 
     def close(self) -> None:
         if self._lock_fd is not None:
@@ -124,8 +123,15 @@ class LocalFolder:
 
     def _move(self, written: Path, name: str) -> None:
         target = self._path / name
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         written.replace(target)
+
+    def _folders(self, name: str) -> list[Path]:
+        """The folder and, if it holds parts, the folders of partitions below it; none if it does not exist."""
+        folder = self._path / name
+        if name not in PARTS:
+            return [folder] if folder.is_dir() else []
+        return [Path(path) for path, _, _ in os.walk(folder)]
 
     def _lock_file(self) -> int:
         """The lock file, opened once: a process that closes any handle of a file loses all its locks on it."""

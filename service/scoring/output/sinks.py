@@ -27,7 +27,8 @@ class Sink(contextlib.AbstractContextManager["Sink"]):
     """A file that a thread of its own writes, so that the model does not wait. The first table creates it."""
 
     def __init__(self, path: Path, sink_format: SinkFormat, *, escape_formulas: bool = False) -> None:
-        self.path, self._format, self._escape_formulas = path, sink_format, escape_formulas
+        self.path = path
+        self._writer = EscapingCsvWriter if escape_formulas else WRITERS[sink_format]
         self.is_created = False
         # The writer and its file while they are open.
         self._opened: list[Any] = []
@@ -52,13 +53,20 @@ class Sink(contextlib.AbstractContextManager["Sink"]):
 
     def write(self, table: pa.Table) -> None:
         if not self.is_created:
-            file = self.path.open("wb")
-            writer = EscapingCsvWriter if self._escape_formulas else WRITERS[self._format]
-            self._opened = [writer(file, table.schema), file]
+            self._opened = self._open(table.schema)
             self.is_created = True
         self._buffered.append(table)
         if sum(buffered.num_rows for buffered in self._buffered) >= BLOCK_ROWS:
             self._flush()
+
+    def parts(self, name: str) -> dict[str, Path]:
+        """The written files by their paths below the output, if they are called `name`."""
+        return {f"predictions/{name}": self.path} if self.is_created else {}
+
+    def _open(self, schema: pa.Schema) -> list[Any]:
+        """A writer, and its file, to be closed in this order."""
+        file = self.path.open("wb")
+        return [self._writer(file, schema), file]
 
     def _flush(self) -> None:
         self._wait()

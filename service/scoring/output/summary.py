@@ -44,6 +44,8 @@ def summarize(
             "columns": job.columns,
             "id": job.id_column,
             "keep": list(job.keep),
+            **({"partition_by": list(job.partition_by)} if job.partition_by else {}),
+            **({} if job.append_to is None else {"append_to": job.table_place}),
             **_selection(job),
             **job.request,
         },

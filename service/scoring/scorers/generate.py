@@ -47,9 +47,7 @@ class GenerateScorer(Scorer):
         for group in self._groups(bodies, faults):
             self._answer_group(group, bodies, answers, faults)
         indexes = sorted(answers)
-        schema = TEXT_SCHEMA if self._is_language_model else IMAGE_SCHEMA
-        if self._is_language_model and (self._request.get("logprobs") or "logprobs" in self._columns):
-            schema = schema.append(LOGPROBS)
+        schema = generated_schema(self._columns, self._request, is_language_model=self._is_language_model)
         columns = {field.name: pa.array([answers[i].get(field.name) for i in indexes], field.type) for field in schema}
         return ScoredRows(indexes=indexes, columns=columns, faults=faults)
 
@@ -111,6 +109,13 @@ class GenerateScorer(Scorer):
                 answers[i] = {"seed": answer["seed"], **answer["completions"][position]}
             else:
                 answers[i] = {"seed": answer["seed"], "image": base64.b64decode(answer["images"][position])}
+
+
+def generated_schema(columns: Mapping[str, str], request: Mapping[str, Any], *, is_language_model: bool) -> pa.Schema:
+    """The columns of the answers of a model that generates."""
+    if not is_language_model:
+        return IMAGE_SCHEMA
+    return TEXT_SCHEMA.append(LOGPROBS) if request.get("logprobs") or "logprobs" in columns else TEXT_SCHEMA
 
 
 def _parse_field(value: Any) -> Any:

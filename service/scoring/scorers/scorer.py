@@ -16,6 +16,7 @@ from service.bundle import Tensors
 from service.engine.batching.outputs import OutputCheck
 from service.engine.sessions.model import Model
 from service.errors import not_finite_item
+from service.manifest import Manifest
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.columns import HEADS, Outputs
 from service.tasks.codecs.texts import TokenizedText
@@ -101,13 +102,7 @@ class Scorer:
         """
         specs = {spec.name: spec for spec in self._manifest.outputs}
         count = len(items.indexes)
-        fixed = {name: tuple(axis for axis in specs[name].row_shape if isinstance(axis, int)) for name in names}
-        outputs: dict[str, Any] = {
-            name: np.empty((count, *fixed[name]), specs[name].numpy_dtype)
-            if len(fixed[name]) == len(specs[name].row_shape)
-            else [None] * count
-            for name in names
-        }
+        outputs = empty_outputs(self._manifest, names, count)
         not_finite: dict[int, str] = {}
         computed = self._output_check.computed(names)
         for positions, inputs in items.batches:
@@ -123,6 +118,18 @@ class Scorer:
                 for i, place in enumerate(places.tolist()):
                     outputs[name][place] = values[name][i, : inputs["lengths"][i]] if is_cut else values[name][i]
         return outputs, not_finite
+
+
+def empty_outputs(manifest: Manifest, names: Sequence[str], count: int) -> dict[str, Any]:
+    """Room for the outputs of some rows: an array if all of them have one shape, else a list."""
+    specs = {spec.name: spec for spec in manifest.outputs}
+    fixed = {name: tuple(axis for axis in specs[name].row_shape if isinstance(axis, int)) for name in names}
+    return {
+        name: np.empty((count, *fixed[name]), specs[name].numpy_dtype)
+        if len(fixed[name]) == len(specs[name].row_shape)
+        else [None] * count
+        for name in names
+    }
 
 
 def batches_of(name: str, rows: npt.NDArray[Any]) -> Iterator[tuple[slice, Tensors]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from service.scoring import execution, run
 from service.tasks.readers import READERS
@@ -100,6 +101,18 @@ def test_scores_are_the_answers_of_the_service(
     assert [row["row"] for row in found] == [number for number in range(len(lines)) if number != 20 * len(rows)]
     for row, answer in zip(found, expected, strict=True):
         assert_equal(row, expected_columns(answer))
+
+
+@pytest.mark.parametrize("name", ALL_PAIRS)
+def test_predictions_of_every_pair_are_appended_to_a_table(
+    name: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows_of(name)))
+    score(name, root, source, tmp_path / "out", monkeypatch, append_to=tmp_path / "table")
+    appended = DeltaTable(tmp_path / "table").to_pyarrow_dataset().to_table().sort_by("row").to_pylist()
+    for row, prediction in zip(appended, predictions(tmp_path / "out"), strict=True):
+        assert_equal(row, prediction)
 
 
 def test_a_table_reads_csv_and_parquet_alike(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,5 +51,5 @@ def test_every_line_is_answered_once_and_two_runs_write_equal_bytes(score: Score
 
 def test_copied_columns_are_refused_in_openai_format(score: Score, tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", [line("a", prompt="a")])
-    with pytest.raises(ScoringError, match="--keep: OpenAI's output has no place"):
+    with pytest.raises(ScoringError, match="--keep, --partition-by: OpenAI's output has no place"):
         score("language-model", source, tmp_path / "out", keep=["url"], request={})
