@@ -7,27 +7,21 @@ then it holds whole shards of that job only, and calling `score` again resumes t
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from service.engine.sessions.device import DeviceSetting, resolve_device
-from service.manifest import Manifest
 from service.scoring.engines.engine import Cancellation
-from service.scoring.execution import execute, finished_result
+from service.scoring.execution import OpenJob, execute, finished_result
 from service.scoring.input.arrow_table import Inputs, input_paths
-from service.scoring.input.files import InputFile, current_fingerprint
-from service.scoring.input.query import NAME, Query, parse_query
-from service.scoring.input.tables import list_inputs
-from service.scoring.job import Format, Job, ScoringError, SinkFormat, TextOptions
-from service.scoring.job_options import detect_batch, resolve_job
-from service.scoring.model import read_manifest, resolve_version
-from service.scoring.output.ledger import Ledger, open_folder
+from service.scoring.job import Format, ScoringError, SinkFormat
+from service.scoring.output.ledger import Ledger
+from service.scoring.passes.resolution import ResolvedJob, resolve_jobs
 from service.scoring.plan import format_error
 from service.scoring.progress import Progress
 from service.scoring.result import Result, check_result, in_python
-from service.scoring.storage.location import Location, exact_location, parse_location
+from service.scoring.storage.location import exact_location, parse_location
 from service.scoring.watch.exporter import Pushgateway, TextFile
 from service.scoring.watch.reporter import Display, Report, Reporter
 from service.scoring.watch.status import ProgressFile
@@ -35,8 +29,54 @@ from service.scoring.watch.status import ProgressFile
 GRACE_S = 20.0
 
 
+class Options(TypedDict, total=False):
+    """The options of `score`."""
+
+    query: str | None
+    bundles: str | Path | None
+    engine: Literal["local", "ray"]
+    workers: int | None
+    device: DeviceSetting
+    input_format: Format | None
+    output_format: SinkFormat | None
+    columns: Mapping[str, str] | None
+    id_column: str | None
+    keep: Sequence[str]
+    header: bool
+    delimiter: str | None
+    quote: str | None
+    escape: str | None
+    encoding: str | None
+    escape_formulas: bool
+    request: Mapping[str, Any] | None
+    shard_rows: int | None
+    limit: int | None
+    where: str | None
+    sample: float | None
+    sample_seed: int
+    verify: bool
+    max_rejects: float
+    check: bool
+    display: Display
+    on_progress: Report | None
+    cancel: threading.Event | None
+    grace_s: float
+    metrics_file: str | Path | None
+    pushgateway: str | None
+
+
+@overload
+def score(model: str, inputs: Inputs, output: str | Path, **options: Unpack[Options]) -> Result: ...
+
+
+@overload
 def score(
-    model: str,
+    model: list[str] | tuple[str, ...], inputs: Inputs, output: str | Path, **options: Unpack[Options]
+) -> dict[str, Result]: ...
+
+
+def score(
+    model: str | list[str] | tuple[str, ...],
     inputs: Inputs,
     output: str | Path,
     *,
@@ -71,8 +111,11 @@ def score(
     grace_s: float = GRACE_S,
     metrics_file: str | Path | None = None,
     pushgateway: str | None = None,
-) -> Result:
+) -> Result | dict[str, Result]:
     """Score the rows of some files, or of a pyarrow Table, with the model NAME or NAME@VERSION into a folder.
+
+    A list of models is scored in one pass over the input, each into the folder NAME below `output` (NAME@VERSION if a
+    name comes twice); the results have these names.
 
     `query` asks the database that `inputs` names. `where`, a condition on input columns, and `sample`, a share of the
     rows, leave the others out.
@@ -90,7 +133,7 @@ def score(
     root = Path(bundles or os.environ.get("EKIBEN_BUNDLES") or "bundles")
     try:
         with input_paths(inputs) as paths:
-            job, manifest, files = _resolve(
+            jobs = resolve_jobs(
                 model,
                 paths,
                 root,
@@ -117,110 +160,67 @@ def score(
                 device=resolve_device(device),
                 workers=workers,
             )
-            exporters = _exporters(job, metrics_file, pushgateway)
+            place = parse_location(str(output), option="--output").uri
+            exporters = _exporters(", ".join(one.name for one in jobs), place, metrics_file, pushgateway)
             cancellation = Cancellation(cancel or threading.Event(), grace_s)
 
-            def watch(ledger: Ledger) -> Reporter:
-                reports: list[Report] = [ProgressFile(ledger), *exporters]
-                title = f"{job.model} {job.version}"
+            def watch(ledgers: Sequence[Ledger]) -> Reporter:
+                reports: list[Report] = [*map(ProgressFile, ledgers), *exporters]
+                title = ", ".join(f"{one.job.model} {one.job.version}" for one in jobs)
                 return Reporter(title, Progress(), display=display, reports=reports, on_progress=on_progress)
 
-            result = _run(job, manifest, files, watch, cancellation=cancellation, engine=engine, workers=workers)
-        if check:
-            check_result(result, max_rejects)
-        return result
+            results = _run(jobs, place, watch, cancellation=cancellation, engine=engine, workers=workers)
+        for one, result in zip(jobs, results, strict=True) if check else ():
+            check_result(result, max_rejects, name="" if isinstance(model, str) else one.name)
+        if isinstance(model, str):
+            return results[0]
+        return {one.name: result for one, result in zip(jobs, results, strict=True)}
     except ScoringError as error:
         if check:
             error.args = (in_python(str(error)),)
         raise
 
 
-def _resolve(
-    model: str,
-    paths: list[str],
-    root: Path,
-    *,
-    input_format: Format | None,
-    output: str | Path,
-    query: str | None,
-    output_format: SinkFormat | None,
-    shard_rows: int | None,
-    workers: int | None,
-    **options: Any,
-) -> tuple[Job, Manifest, Sequence[InputFile]]:
-    """Return the job with every default, the manifest of its model, and the files of its input."""
-    for option, number in (("workers", workers), ("shard-rows", shard_rows)):
-        if number is not None and number < 1:
-            raise ScoringError(f"--{option} {number}: expected at least 1")
-    place = parse_location(str(output), option="--output")
-    open_folder(place).close()
-    asked = parse_query(paths, query)
-    name, version = resolve_version(model, root)
-    manifest = read_manifest(root, name, version)
-    text_options = TextOptions(**{name: options[name] for name in TextOptions.model_fields})
-    listed = (
-        list_inputs(paths, output=output, input_format=input_format)
-        if asked is None
-        else [_query_result(asked, place, verify=options["verify"])]
-    )
-    files = detect_batch(listed, input_format, text_options)
-    job = resolve_job(
-        manifest,
-        files,
-        bundles=root.absolute(),
-        inputs=tuple(paths) if asked is None else (),
-        query="" if asked is None else asked.identity,
-        output=place.uri,
-        sink=output_format or ("jsonl" if files[0].format == "openai" else "parquet"),
-        shard_rows=shard_rows,
-        **options,
-    )
-    return job, manifest, files
-
-
-def _query_result(query: Query, output: Location, *, verify: bool) -> InputFile:
-    """The stored result of the query; asks the database if there is none."""
-    try:
-        with closing(Ledger(output.uri, verify=verify)) as ledger:
-            result = ledger.query_result(query.identity, query.write)
-        file = InputFile(uri=result.uri, name=NAME, format="arrow", size=0, fingerprint="")
-        return replace(file, fingerprint=current_fingerprint(file))
-    except OSError as error:
-        raise ScoringError(f"--output {output}: {format_error(error)}") from error
-
-
 def _run(
-    job: Job,
-    manifest: Manifest,
-    files: Sequence[InputFile],
-    watch: Callable[[Ledger], Reporter],
+    resolved: Sequence[ResolvedJob],
+    place: str,
+    watch: Callable[[Sequence[Ledger]], Reporter],
     *,
     cancellation: Cancellation,
     engine: str,
     workers: int | None,
-) -> Result:
+) -> list[Result]:
+    """Return the result of each job; those that were finished before have one already."""
     try:
-        with closing(Ledger(job.output, verify=job.verify)) as ledger:
-            ledger.open_job(job, [file.name for file in files])
-            if (finished := finished_result(job, files, ledger)) is not None:
-                return finished
-            ledger.resume()
-            return execute(
-                job,
-                manifest,
-                files,
-                ledger,
-                engine=engine,
-                workers=workers,
-                reporter=watch(ledger),
-                cancellation=cancellation,
+        with ExitStack() as ledgers:
+            opened: list[OpenJob] = []
+            for one in resolved:
+                ledger = ledgers.enter_context(closing(Ledger(one.job.output, verify=one.job.verify)))
+                ledger.open_job(one.job, [file.name for file in one.files])
+                opened.append(OpenJob(job=one.job, manifest=one.manifest, files=one.files, ledger=ledger))
+            results = [finished_result(run.job, run.files, run.ledger) for run in opened]
+            unfinished = [run for run, result in zip(opened, results, strict=True) if result is None]
+            for run in unfinished:
+                run.ledger.resume()
+            if not unfinished:
+                return [result for result in results if result is not None]
+            executed = iter(
+                execute(
+                    unfinished,
+                    place=place,
+                    engine=engine,
+                    workers=workers,
+                    reporter=watch([run.ledger for run in unfinished]),
+                    cancellation=cancellation,
+                )
             )
+            return [result or next(executed) for result in results]
     except OSError as error:
-        raise ScoringError(f"--output {exact_location(job.output)}: {format_error(error)}") from error
+        raise ScoringError(f"--output {exact_location(place)}: {format_error(error)}") from error
 
 
-def _exporters(job: Job, metrics_file: str | Path | None, pushgateway: str | None) -> list[Report]:
-    labels = {"model": job.model, "output": str(exact_location(job.output))}
+def _exporters(models: str, place: str, metrics_file: str | Path | None, pushgateway: str | None) -> list[Report]:
+    labels = {"model": models, "output": str(exact_location(place))}
     exporters: list[Report] = []
     if metrics_file is not None:
         exporters.append(TextFile(Path(metrics_file), **labels))
