@@ -1,4 +1,4 @@
-"""python -m service.scoring --model NAME[@VERSION] --input PATH... --output DIR, or status DIR
+"""python -m service.scoring --model NAME[@VERSION]... --input PATH... --output DIR, or status DIR
 
 Exit codes: 0, done, at most --max-rejects rejected; 3, done, more rejected; 4, done, but files have changed since they
 were scored (--new-only); 1, failed: fix the cause, then run it
@@ -38,11 +38,14 @@ def main(arguments: list[str] | None = None) -> int:
     as_json, max_rejects = options.pop("json"), options.pop("max_rejects")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     options |= {"columns": dict(options["columns"]), "request": dict(options["request"])}
+    models = options.pop("models")
     terminated = threading.Event()
     previous = signal.signal(signal.SIGTERM, lambda *_: terminated.set())
     try:
         display: Display = "bar" if sys.stderr.isatty() and not as_json else "lines"
-        result = score(**options, check=False, display=display, cancel=terminated)
+        options |= {"check": False, "display": display, "cancel": terminated}
+        # One model writes to the output, several write to folders below it.
+        results: dict[str, Result] = score(models, **options) if len(models) > 1 else {"": score(*models, **options)}
     except (ScoringError, BundleError, DeviceError) as error:
         return _report_failures([str(error)], as_json=as_json)
     except KeyboardInterrupt:
@@ -50,19 +53,30 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, previous)
-    if result.summary is None and not result.failures and terminated.is_set():
-        dropped = f", {result.dropped} shards in progress were dropped" if result.dropped else ""
-        print(f"terminated after {result.computed:,} rows{dropped}; the same command resumes the job", file=sys.stderr)
+    finished = {name: result.summary for name, result in results.items() if result.summary is not None}
+    failures = list(dict.fromkeys(failure for result in results.values() for failure in result.failures))
+    computed = max(result.computed for result in results.values())
+    if len(finished) < len(results) and not failures and terminated.is_set():
+        dropped = max(result.dropped for result in results.values())
+        text = f", {dropped} shards in progress were dropped" if dropped else ""
+        print(f"terminated after {computed:,} rows{text}; the same command resumes the job", file=sys.stderr)
         return EXIT_TERMINATED
-    if result.summary is None:
-        return _report_failures(list(result.failures), as_json=as_json, computed=result.computed)
+    if len(finished) < len(results):
+        return _report_failures(failures, as_json=as_json, computed=computed)
     if as_json:
-        print(json.dumps({**result.summary, "computed": result.computed, "seconds": round(result.seconds, 3)}))
+        documents = {
+            name: {**summary, "computed": results[name].computed, "seconds": round(results[name].seconds, 3)}
+            for name, summary in finished.items()
+        }
+        print(json.dumps(documents.get("", {"models": documents})))
     else:
-        print(_result_line(result, result.summary, options["output"]))
-    _report_changes(result.summary.get("input_changes", {}))
-    changed = EXIT_CHANGED if result.changed and not options["ignore_changed"] else 0
-    return EXIT_REJECTED if result.reject_share > max_rejects else changed
+        for name, summary in finished.items():
+            print(_result_line(results[name], summary, results[name].output if name else options["output"]))
+    for summary in finished.values():
+        _report_changes(summary.get("input_changes", {}))
+    has_changed = any(result.changed for result in results.values()) and not options["ignore_changed"]
+    is_rejected = any(result.reject_share > max_rejects for result in results.values())
+    return EXIT_REJECTED if is_rejected else EXIT_CHANGED if has_changed else 0
 
 
 def _report_changes(changes: Mapping[str, list[str]]) -> None:
@@ -122,10 +136,17 @@ def _share(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The destinations of the options are the parameters of `score`, except for json and max_rejects."""
+    """The destinations of the options are the parameters of `score`, except for models, json and max_rejects."""
     parser = argparse.ArgumentParser(prog="python -m service.scoring", description="Score files, each row once.")
     add = parser.add_argument
-    add("--model", required=True, metavar="NAME[@VERSION]")
+    add(
+        "--model",
+        dest="models",
+        required=True,
+        action="append",
+        metavar="NAME[@VERSION]",
+        help="again for several models in one pass over the input, each with its output in DIR/NAME",
+    )
     input_help = "files, folders, globs or URIs (s3://, gs://, az://, hdfs://, https://)"
     add("--input", dest="inputs", required=True, nargs="+", metavar="PATH", help=input_help)
     query_help = "the query whose result is scored; --input is sqlite:///PATH or postgresql://HOST/DATABASE"

@@ -1,13 +1,13 @@
-"""Runs a job: plans it, has an engine score what is missing, and finishes it.
+"""Runs the jobs of a pass: plans them, has an engine score what is missing, and finishes them.
 
-Invariant: a result without failures covers every row of the input, scored or rejected. Until then the output holds
-whole shards of that job only.
+Invariant: a result without failures covers every row of the input, scored or rejected. Until then an output holds whole
+shards of its job only.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from service.manifest import Manifest
@@ -21,7 +21,8 @@ from service.scoring.output.ledger import Ledger
 from service.scoring.output.partitions.sink import partition_types
 from service.scoring.output.summary import confidence_histogram, encode, summarize
 from service.scoring.output.tables.append import append_predictions
-from service.scoring.plan import ReadError, Shard, plan
+from service.scoring.passes.pass_plan import plan_pass
+from service.scoring.plan import ReadError, SharedShard
 from service.scoring.prefetch import prefetch
 from service.scoring.progress import Progress
 from service.scoring.result import Result
@@ -34,50 +35,80 @@ PREFETCHED_SHARDS = 2
 PLANNER_JOIN_TIMEOUT_S = 1.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenJob:
+    """A job whose output is open. `registry` holds an input that grows; the job is then the only one of its pass."""
+
+    job: Job
+    manifest: Manifest
+    files: Sequence[InputFile]
+    ledger: Ledger
+    registry: InputRegistry | None = None
+
+
 def execute(
-    job: Job,
-    manifest: Manifest,
-    files: Sequence[InputFile],
-    ledger: Ledger,
+    jobs: Sequence[OpenJob],
     *,
+    place: str,
     engine: str,
     workers: int | None,
     reporter: Reporter,
     cancellation: Cancellation,
-    registry: InputRegistry | None = None,
-) -> Result:
-    """Score every row that is not committed; the ledger belongs to the job. `registry` holds an input that grows."""
-    started, progress = time.monotonic(), reporter.progress
-    passed_over = count_passed_over(job.inputs, files, output=exact_location(job.output))
-    planned = _PlannedTotals(passed_over=passed_over, registry=registry)
-    planned.add_scored(progress)
-    pending = _pending_shards(job, files, ledger, progress, planned)
+) -> list[Result]:
+    """Score every row that is not committed. `place` holds the outputs of all jobs, and is no input.
+
+    The files of the first job, which are equal to those of the others, are read.
+    """
+    files = jobs[0].files
+    started, progress, shared = time.monotonic(), reporter.progress, [one.job for one in jobs]
+    passed_over = count_passed_over(shared[0].inputs, files, output=exact_location(place))
+    planned = [_PlannedTotals(passed_over=Counter(passed_over), registry=one.registry) for one in jobs]
+    for totals in planned:
+        totals.add_scored(progress)
+    read_errors = list[str]()
+    pending = _pending_shards(jobs, files, progress, planned, read_errors)
     context = EngineContext(progress=progress, message=reporter.message, cancellation=cancellation)
     with reporter, prefetch(pending, PREFETCHED_SHARDS, join_timeout_s=PLANNER_JOIN_TIMEOUT_S) as shards:
-        outcome = ENGINES[engine](job, shards, workers=workers, context=context)
+        outcome = ENGINES[engine](shared, shards, workers=workers, context=context)
     seconds = time.monotonic() - started
-    failures = (*planned.read_errors, *outcome.failures)
-    reached: dict[str, Any] = {"uri": job.output, "sink": job.sink, "computed": progress.rows, "seconds": seconds}
-    reached["partitions"] = partition_types(job)
-    if failures or outcome.stopped:
-        return Result(**reached, summary=None, failures=failures, dropped=outcome.dropped)
+    failures = (*read_errors, *outcome.failures)
+    results = []
+    for number, (one, totals) in enumerate(zip(jobs, planned, strict=True)):
+        result = Result(
+            uri=one.job.output,
+            sink=one.job.sink,
+            partitions=partition_types(one.job),
+            summary=None,
+            failures=failures,
+            computed=outcome.computed[number],
+            seconds=seconds,
+            dropped=outcome.dropped,
+        )
+        is_complete = not failures and not outcome.stopped
+        results.append(_finish(one, result, totals, reporter.message) if is_complete else result)
+    return results
+
+
+def _finish(one: OpenJob, result: Result, planned: "_PlannedTotals", message: Callable[[str], None]) -> Result:
+    """Write what a finished job has, once its records cover its plan."""
+    job, ledger, registry, seconds = one.job, one.ledger, one.registry, result.seconds
     if registry is not None:
         registry.check_alone()
-    num_files = len(files) if registry is None else len(registry.scored)
-    summary = summarize(job, manifest, num_files, ledger.records(), planned.passed_over)
+    num_files = len(one.files) if registry is None else len(registry.scored)
+    summary = summarize(job, one.manifest, num_files, ledger.records(), planned.passed_over)
     planned.check_complete(job, summary)
     if registry is not None:
         summary["input_changes"] = {"changed": registry.changed, "deleted": registry.deleted}
-    timing = {"rows": progress.rows, "seconds": seconds, "rows_per_s": progress.rows / seconds}
+    timing = {"rows": result.computed, "seconds": seconds, "rows_per_s": result.computed / seconds}
     documents = {"summary.json": encode(summary), "timing.json": encode(timing)}
     if registry is not None:
         documents |= registry.documents()
     if job.append_to is not None:
         increments = None if registry is None else registry.increments
-        documents |= append_predictions(job, manifest, ledger, increments, reporter.message)
-    fingerprints = {file.name: file.fingerprint for file in files}
+        documents |= append_predictions(job, one.manifest, ledger, increments, message)
+    fingerprints = {file.name: file.fingerprint for file in one.files}
     ledger.finish({**documents, "confidence.png": confidence_histogram(summary)}, fingerprints)
-    return Result(**reached, summary=summary)
+    return replace(result, summary=summary)
 
 
 def finished_result(job: Job, files: Sequence[InputFile], ledger: Ledger) -> Result | None:
@@ -89,12 +120,11 @@ def finished_result(job: Job, files: Sequence[InputFile], ledger: Ledger) -> Res
 
 @dataclass(kw_only=True)
 class _PlannedTotals:
-    """The totals of the plan so far, and the files that could not be read. `complete`: the plan reached its end.
+    """The totals of the plan of a job so far. `complete`: the plan reached its end.
 
     `registry` holds an input that grows.
     """
 
-    read_errors: list[str] = field(default_factory=list)
     shards: int = 0
     rows: int = 0
     complete: bool = False
@@ -122,35 +152,50 @@ class _PlannedTotals:
 
 
 def _pending_shards(
-    job: Job, files: Sequence[InputFile], ledger: Ledger, progress: Progress, planned: _PlannedTotals
-) -> Iterator[Shard | None]:
-    """Yield each shard of the plan that is not committed, and None for one that is; count everything in `planned`."""
-    registry, before = planned.registry, planned.rows
-    items = plan(job, files) if registry is None else plan(job, registry.pending, registry.numbers)
-    for item in items:
+    jobs: Sequence[OpenJob],
+    files: Sequence[InputFile],
+    progress: Progress,
+    planned: Sequence[_PlannedTotals],
+    read_errors: list[str],
+) -> Iterator[SharedShard | None]:
+    """Yield the shards of the plan for the jobs that have not committed them; None for one that all of them have.
+
+    Counts everything in `planned`, and collects why files could not be read.
+    """
+    registry = jobs[0].registry
+    before, numbers = planned[0].rows, None if registry is None else registry.numbers
+    for item in plan_pass([one.job for one in jobs], files if registry is None else registry.pending, numbers):
         if isinstance(item, ReadError):
-            planned.read_errors.append(str(item))
-        elif not isinstance(item, Shard):
-            ledger.check_planned(item)
-            planned.passed_over.update(item.passed_over)
+            read_errors += [str(item)] if str(item) not in read_errors else []
+        elif not isinstance(item, SharedShard):
+            for number in item.jobs:
+                jobs[number].ledger.check_planned(item)
+                planned[number].passed_over.update(item.passed_over)
             if registry is not None:
-                registry.add_scored(item, planned.rows - before)
-            before = planned.rows
+                registry.add_scored(item, planned[0].rows - before)
+            before = planned[0].rows
         else:
-            planned.shards, planned.rows = planned.shards + 1, planned.rows + item.span.rows
-            is_committed = ledger.committed(item) is not None
-            progress.add_planned(item.span.rows, committed=is_committed)
-            yield None if is_committed else item
-    planned.complete = True
+            for number in item.shards:
+                planned[number].shards += 1
+                planned[number].rows += item.first.span.rows
+            absent = {
+                number: shard for number, shard in item.shards.items() if jobs[number].ledger.committed(shard) is None
+            }
+            progress.add_planned(item.first.span.rows, committed=not absent)
+            yield SharedShard(shards=absent) if absent else None
+    for totals in planned:
+        totals.complete = True
     progress.end_plan()
 
 
-def _run_ray(job: Job, shards: Iterator[Shard], *, workers: int | None, context: EngineContext) -> EngineResult:
+def _run_ray(
+    jobs: Sequence[Job], shards: Iterator[SharedShard], *, workers: int | None, context: EngineContext
+) -> EngineResult:
     try:
         from service.scoring.engines.ray import run_ray  # noqa: PLC0415 - ray is an extra
     except ModuleNotFoundError as error:
         raise ScoringError(f"--engine ray needs the dependency group `ray`: {error}") from error
-    return run_ray(job, shards, workers=workers, context=context)
+    return run_ray(jobs, shards, workers=workers, context=context)
 
 
 ENGINES: dict[str, Callable[..., EngineResult]] = {"local": run_local, "ray": _run_ray}

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import onnxruntime
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from service.engine.sessions.device import Device
 
@@ -139,6 +139,9 @@ class Job(BaseModel):
             if self.copied_schema
             else pa.schema([])
         )
+
+
+JOBS = TypeAdapter(tuple[Job, ...])
 
 
 def encode_schema(schema: pa.Schema) -> str:

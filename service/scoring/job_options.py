@@ -47,6 +47,10 @@ SCHEMA_THREADS = 8
 TEXT_FIELDS = frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "logprobs", "seed"})
 
 
+def default_shard_rows(manifest: Manifest) -> int:
+    return SHARD_ROWS.get(manifest.pair, SEQUENCE_SHARD_ROWS)
+
+
 def request_fields(manifest: Manifest) -> frozenset[str]:
     """The options of a job: those of the task's request that are the same for all rows."""
     if manifest.task == "generate":
@@ -126,7 +130,7 @@ def resolve_job(
             keep=keep,
             partition_by=partition_by,
             request=request,
-            shard_rows=shard_rows or SHARD_ROWS.get(manifest.pair, SEQUENCE_SHARD_ROWS),
+            shard_rows=shard_rows or default_shard_rows(manifest),
             copied_schema=encode_schema(copied) if copied.names else "",
             unreadable=unreadable,
             **options,

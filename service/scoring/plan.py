@@ -1,7 +1,8 @@
-"""Cuts the input of a job into shards: the units that are scored and committed.
+"""Cuts the input of jobs that read the same columns into shards: the units that are scored and committed.
 
-Invariant: the plan follows from the input and the options alone. A shard's key covers the bytes of its rows, their
-layout and position, the bundle's version and every option, so a record under that key describes exactly this shard.
+Invariant: the plan of a job follows from the input and its options alone, not from the other jobs. A shard's key covers
+the bytes of its rows, their layout and position, the bundle's version and every option, so a record under that key
+describes exactly this shard.
 """
 
 import csv
@@ -11,8 +12,8 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -56,6 +57,24 @@ class Shard:
         return cls(**{**content, "file": InputFile(**content["file"]), "span": Span(**content["span"])})
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharedShard:
+    """The same rows as shards of one or several jobs, by the numbers of the jobs."""
+
+    shards: Mapping[int, Shard]
+
+    @property
+    def first(self) -> Shard:
+        return next(iter(self.shards.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        return {str(number): asdict(shard) for number, shard in self.shards.items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "SharedShard":
+        return cls(shards={int(number): Shard.from_json(shard) for number, shard in content.items()})
+
+
 class ReadError(ScoringError):
     """A file that cannot be read to its end. The shards planned before the error stay valid."""
 
@@ -69,8 +88,9 @@ READ_ERRORS = (OSError, EOFError, ValueError, pa.ArrowException, tarfile.TarErro
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedFile:
-    """A file that was read to its end and cut into `shards` shards."""
+    """A file that was read to its end and cut into `shards` shards of each of the `jobs`."""
 
+    jobs: tuple[int, ...]
     file_number: int
     file: InputFile
     shards: int
@@ -110,45 +130,71 @@ def read_spec(job: Job, file: InputFile) -> ReadSpec:
     )
 
 
+Planned: TypeAlias = SharedShard | PlannedFile | ReadError
+
+
+def reading_of(job: Job) -> tuple[Any, ...]:
+    """What decides the columns that a job reads and copies; equal for jobs of a pass that can share what they read."""
+    return tuple(job.columns.values()), job.id_column, job.keep, job.copied_schema
+
+
 def plan(
-    job: Job, files: Sequence[InputFile], numbers: Mapping[str, int] | None = None
-) -> Iterator[Shard | PlannedFile | ReadError]:
+    jobs: Mapping[int, Job], files: Sequence[InputFile], numbers: Mapping[str, int] | None = None
+) -> Iterator[Planned]:
     """Yield the shards of each file, then a PlannedFile, or a ReadError if the rest of the file cannot be read.
 
-    Files are numbered in order unless `numbers` has those of their names.
+    `reading_of` is the same for all jobs, which `jobs` has by their numbers. Files are numbered in order unless
+    `numbers` has those of their names.
     """
-    left = sys.maxsize if job.limit is None else job.limit
+    limit = next(iter(jobs.values())).limit
+    left = sys.maxsize if limit is None else limit
     for place, file in enumerate(files):
         file_number = place if numbers is None else numbers[file.name]
         count, passed_over = 0, Counter[str]()
         try:
-            for shard in _plan_file(job, file, file_number, left, passed_over):
-                count, left = count + 1, left - shard.span.rows
+            for shard in _plan_file(jobs, file, file_number, left, passed_over):
+                count, left = count + 1, left - shard.first.span.rows
                 yield shard
         except ReadError as error:
             yield error
             # The rows that the file would have taken from the limit are unknown.
-            if job.limit is not None:
+            if limit is not None:
                 return
         else:
-            yield PlannedFile(file_number=file_number, file=file, shards=count, passed_over=passed_over)
+            yield PlannedFile(
+                jobs=tuple(jobs), file_number=file_number, file=file, shards=count, passed_over=passed_over
+            )
 
 
-def _plan_file(job: Job, file: InputFile, file_number: int, left: int, passed_over: Counter[str]) -> Iterator[Shard]:
+def _plan_file(
+    jobs: Mapping[int, Job], file: InputFile, file_number: int, left: int, passed_over: Counter[str]
+) -> Iterator[SharedShard]:
     if not left:
         return
+    job = next(iter(jobs.values()))
     # Its columns took no part in the schema of the job, so it is left to the next run, even if it can be read by now.
     if file.name in job.unreadable:
         raise ReadError(job.unreadable[file.name])
     spec = read_spec(job, file)
-    identity = json.dumps([job.identity(), spec.columns, job.copied_schema], sort_keys=True)
+    identities = {
+        number: json.dumps([one.identity(), spec.columns, one.copied_schema], sort_keys=True)
+        for number, one in jobs.items()
+    }
     try:
         with closing(SOURCES[file.format](file, spec)) as source:
             for number, whole in enumerate(source.spans(shard_rows=job.shard_rows)):
                 span = replace(whole, rows=min(whole.rows, left))
                 position = (span.first_row, span.rows, span.skip, span.first_line)
-                key = digest(identity, file.name, *map(str, position), span.digest)
-                yield Shard(file_number=file_number, number=number, key=key, file=file, span=span)
+                keys = {
+                    of: digest(identity, file.name, *map(str, position), span.digest)
+                    for of, identity in identities.items()
+                }
+                yield SharedShard(
+                    shards={
+                        of: Shard(file_number=file_number, number=number, key=key, file=file, span=span)
+                        for of, key in keys.items()
+                    }
+                )
                 left -= span.rows
                 if not left:
                     return

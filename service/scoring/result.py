@@ -95,19 +95,28 @@ class JobFailedError(ScoringError):
         self.result = result
 
 
-def check_result(result: Result, max_rejects: float, *, ignore_changed: bool = False) -> None:
+def check_result(result: Result, max_rejects: float, *, ignore_changed: bool = False, name: str = "") -> None:
     """Raise JobFailedError unless the job is finished, at most the share `max_rejects` of its rows was rejected, and no
     file has changed since it was scored.
+
+    `name` is that of the job among those of several models.
     """
+    title = f"{name}: " if name else ""
     if result.failures:
         raise JobFailedError("; ".join(result.failures), result)
     if result.summary is None:
-        raise JobFailedError(f"cancelled, {result.dropped} shards dropped; the same call resumes the job", result)
+        raise JobFailedError(
+            f"{title}cancelled, {result.dropped} shards dropped; the same call resumes the job", result
+        )
     if result.reject_share > max_rejects:
         counts = f"{result.summary['rejected']:,} of {result.summary['rows']:,} rows were rejected"
-        raise JobFailedError(f"{counts}, more than max_rejects={max_rejects:g} allows: see {result.output}", result)
+        raise JobFailedError(
+            f"{title}{counts}, more than max_rejects={max_rejects:g} allows: see {result.output}", result
+        )
     if result.changed and not ignore_changed:
-        raise JobFailedError(f"{', '.join(result.changed)}: changed after being scored, see ignore_changed", result)
+        raise JobFailedError(
+            f"{title}{', '.join(result.changed)}: changed after being scored, see ignore_changed", result
+        )
 
 
 def in_python(message: str) -> str:

@@ -7,31 +7,26 @@ then it holds whole shards of that job only, and calling `score` again resumes t
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import pyarrow as pa
 
 from service.engine.sessions.device import DeviceSetting, resolve_device
-from service.manifest import Manifest
 from service.scoring.engines.engine import Cancellation
-from service.scoring.execution import execute, finished_result
+from service.scoring.execution import OpenJob, execute, finished_result
 from service.scoring.input.arrow_table import Inputs, input_paths
-from service.scoring.input.files import InputFile, current_fingerprint
-from service.scoring.input.query import NAME, Query, parse_query
-from service.scoring.input.tables import list_inputs
-from service.scoring.job import Format, Job, ScoringError, SinkFormat, TextOptions
-from service.scoring.job_options import detect_batch, resolve_job
-from service.scoring.model import read_manifest, resolve_version
-from service.scoring.output.growth.registry import InputRegistry, check_growing
-from service.scoring.output.ledger import Ledger, open_folder
-from service.scoring.output.tables.append import check_table, parse_table
+from service.scoring.job import Format, ScoringError, SinkFormat
+from service.scoring.output.growth.registry import InputRegistry
+from service.scoring.output.ledger import Ledger
+from service.scoring.output.tables.append import check_table
+from service.scoring.passes.resolution import ResolvedJob, resolve_jobs
 from service.scoring.plan import format_error
 from service.scoring.progress import Progress
 from service.scoring.result import Result, check_result, in_python
-from service.scoring.storage.location import Location, exact_location, parse_location
+from service.scoring.storage.location import exact_location, parse_location
 from service.scoring.watch.exporter import Pushgateway, TextFile
 from service.scoring.watch.reporter import Display, Report, Reporter
 from service.scoring.watch.status import ProgressFile
@@ -39,8 +34,58 @@ from service.scoring.watch.status import ProgressFile
 GRACE_S = 20.0
 
 
+class Options(TypedDict, total=False):
+    """The options of `score`."""
+
+    query: str | None
+    bundles: str | Path | None
+    engine: Literal["local", "ray"]
+    workers: int | None
+    device: DeviceSetting
+    input_format: Format | None
+    output_format: SinkFormat | None
+    columns: Mapping[str, str] | None
+    id_column: str | None
+    keep: Sequence[str]
+    partition_by: Sequence[str]
+    header: bool
+    delimiter: str | None
+    quote: str | None
+    escape: str | None
+    encoding: str | None
+    escape_formulas: bool
+    request: Mapping[str, Any] | None
+    shard_rows: int | None
+    limit: int | None
+    where: str | None
+    sample: float | None
+    sample_seed: int
+    append_to: str | Path | None
+    new_only: bool
+    ignore_changed: bool
+    verify: bool
+    max_rejects: float
+    check: bool
+    display: Display
+    on_progress: Report | None
+    cancel: threading.Event | None
+    grace_s: float
+    metrics_file: str | Path | None
+    pushgateway: str | None
+
+
+@overload
+def score(model: str, inputs: Inputs, output: str | Path, **options: Unpack[Options]) -> Result: ...
+
+
+@overload
 def score(
-    model: str,
+    model: list[str] | tuple[str, ...], inputs: Inputs, output: str | Path, **options: Unpack[Options]
+) -> dict[str, Result]: ...
+
+
+def score(
+    model: str | list[str] | tuple[str, ...],
     inputs: Inputs,
     output: str | Path,
     *,
@@ -79,8 +124,11 @@ def score(
     grace_s: float = GRACE_S,
     metrics_file: str | Path | None = None,
     pushgateway: str | None = None,
-) -> Result:
+) -> Result | dict[str, Result]:
     """Score the rows of some files, or of a pyarrow Table, with the model NAME or NAME@VERSION into a folder.
+
+    A list of models is scored in one pass over the input, each into the folder NAME below `output` (NAME@VERSION if a
+    name comes twice); the results have these names.
 
     `query` asks the database that `inputs` names. `where`, a condition on input columns, and `sample`, a share of the
     rows, leave the others out. `partition_by` puts the predictions into folders of the values of columns. `append_to`
@@ -103,7 +151,7 @@ def score(
     root = Path(bundles or os.environ.get("EKIBEN_BUNDLES") or "bundles")
     try:
         with input_paths(inputs) as paths:
-            job, manifest, files = _resolve(
+            jobs = resolve_jobs(
                 model,
                 paths,
                 root,
@@ -133,131 +181,81 @@ def score(
                 device=resolve_device(device),
                 workers=workers,
             )
-            exporters = _exporters(job, metrics_file, pushgateway)
+            place = parse_location(str(output), option="--output").uri
+            exporters = _exporters(", ".join(one.name for one in jobs), place, metrics_file, pushgateway)
             cancellation = Cancellation(cancel or threading.Event(), grace_s)
 
-            def watch(ledger: Ledger) -> Reporter:
-                reports: list[Report] = [ProgressFile(ledger), *exporters]
-                title = f"{job.model} {job.version}"
+            def watch(ledgers: Sequence[Ledger]) -> Reporter:
+                reports: list[Report] = [*map(ProgressFile, ledgers), *exporters]
+                title = ", ".join(f"{one.job.model} {one.job.version}" for one in jobs)
                 return Reporter(title, Progress(), display=display, reports=reports, on_progress=on_progress)
 
-            result = _run(job, manifest, files, watch, cancellation=cancellation, engine=engine, workers=workers)
-        if check:
-            check_result(result, max_rejects, ignore_changed=ignore_changed)
-        return result
+            results = _run(jobs, place, watch, cancellation=cancellation, engine=engine, workers=workers)
+        for one, result in zip(jobs, results, strict=True) if check else ():
+            check_result(
+                result, max_rejects, ignore_changed=ignore_changed, name="" if isinstance(model, str) else one.name
+            )
+        if isinstance(model, str):
+            return results[0]
+        return {one.name: result for one, result in zip(jobs, results, strict=True)}
     except ScoringError as error:
         if check:
             error.args = (in_python(str(error)),)
         raise
 
 
-def _resolve(
-    model: str,
-    paths: list[str],
-    root: Path,
-    *,
-    input_format: Format | None,
-    output: str | Path,
-    query: str | None,
-    output_format: SinkFormat | None,
-    append_to: str | None,
-    shard_rows: int | None,
-    workers: int | None,
-    **options: Any,
-) -> tuple[Job, Manifest, Sequence[InputFile]]:
-    """Return the job with every default, the manifest of its model, and the files of its input."""
-    for option, number in (("workers", workers), ("shard-rows", shard_rows)):
-        if number is not None and number < 1:
-            raise ScoringError(f"--{option} {number}: expected at least 1")
-    place = parse_location(str(output), option="--output")
-    open_folder(place).close()
-    asked = parse_query(paths, query)
-    name, version = resolve_version(model, root)
-    manifest = read_manifest(root, name, version)
-    text_options = TextOptions(**{name: options[name] for name in TextOptions.model_fields})
-    listed = (
-        list_inputs(paths, output=output, input_format=input_format)
-        if asked is None
-        else [_query_result(asked, place, verify=options["verify"])]
-    )
-    registry = _read_registry(place, asked) if options["new_only"] else None
-    files = detect_batch(listed if registry is None else registry.unscored(listed), input_format, text_options)
-    if registry is not None:
-        check_growing([*files, *listed], limit=options["limit"])
-    job = resolve_job(
-        manifest,
-        files,
-        bundles=root.absolute(),
-        inputs=tuple(paths) if asked is None else (),
-        query="" if asked is None else asked.identity,
-        output=place.uri,
-        append_to=None if append_to is None else parse_table(append_to, output=place.uri),
-        sink=output_format or ("jsonl" if files[0].format == "openai" else "parquet"),
-        shard_rows=shard_rows,
-        **options,
-    )
-    return (job, manifest, files) if registry is None else (registry.with_schema(job), manifest, listed)
-
-
-def _read_registry(output: Location, query: Query | None) -> InputRegistry:
-    if query is not None:
-        raise ScoringError("--new-only: a query is asked once for each --output")
-    try:
-        with closing(Ledger(output.uri)) as ledger:
-            return InputRegistry(ledger)
-    except OSError as error:
-        raise ScoringError(f"--output {output}: {format_error(error)}") from error
-
-
-def _query_result(query: Query, output: Location, *, verify: bool) -> InputFile:
-    """The stored result of the query; asks the database if there is none."""
-    try:
-        with closing(Ledger(output.uri, verify=verify)) as ledger:
-            result = ledger.query_result(query.identity, query.write)
-        file = InputFile(uri=result.uri, name=NAME, format="arrow", size=0, fingerprint="")
-        return replace(file, fingerprint=current_fingerprint(file))
-    except OSError as error:
-        raise ScoringError(f"--output {output}: {format_error(error)}") from error
-
-
 def _run(
-    job: Job,
-    manifest: Manifest,
-    files: Sequence[InputFile],
-    watch: Callable[[Ledger], Reporter],
+    resolved: Sequence[ResolvedJob],
+    place: str,
+    watch: Callable[[Sequence[Ledger]], Reporter],
     *,
     cancellation: Cancellation,
     engine: str,
     workers: int | None,
-) -> Result:
+) -> list[Result]:
+    """Return the result of each job; those that were finished before have one already."""
     try:
-        with closing(Ledger(job.output, verify=job.verify)) as ledger:
-            if job.append_to is not None and not ledger.has_finished():
-                check_table(job, manifest)
-            ledger.open_job(job, None if job.new_only else [file.name for file in files])
-            if (finished := finished_result(job, files, ledger)) is not None:
-                return finished
-            ledger.resume()
-            registry = InputRegistry(ledger) if job.new_only else None
-            if registry is not None:
-                registry.update(job, files)
-            return execute(
-                job,
-                manifest,
-                files,
-                ledger,
-                engine=engine,
-                workers=workers,
-                reporter=watch(ledger),
-                cancellation=cancellation,
-                registry=registry,
+        with ExitStack() as ledgers:
+            opened: list[OpenJob] = []
+            for one in resolved:
+                ledger = ledgers.enter_context(closing(Ledger(one.job.output, verify=one.job.verify)))
+                if one.job.append_to is not None and not ledger.has_finished():
+                    check_table(one.job, one.manifest)
+                ledger.open_job(one.job, None if one.job.new_only else [file.name for file in one.files])
+                opened.append(OpenJob(job=one.job, manifest=one.manifest, files=one.files, ledger=ledger))
+            results = [finished_result(run.job, run.files, run.ledger) for run in opened]
+            unfinished = [run for run, result in zip(opened, results, strict=True) if result is None]
+            for run in unfinished:
+                run.ledger.resume()
+            unfinished = [_with_registry(run) for run in unfinished]
+            if not unfinished:
+                return [result for result in results if result is not None]
+            executed = iter(
+                execute(
+                    unfinished,
+                    place=place,
+                    engine=engine,
+                    workers=workers,
+                    reporter=watch([run.ledger for run in unfinished]),
+                    cancellation=cancellation,
+                )
             )
+            return [result or next(executed) for result in results]
     except OSError as error:
-        raise ScoringError(f"--output {exact_location(job.output)}: {format_error(error)}") from error
+        raise ScoringError(f"--output {exact_location(place)}: {format_error(error)}") from error
 
 
-def _exporters(job: Job, metrics_file: str | Path | None, pushgateway: str | None) -> list[Report]:
-    labels = {"model": job.model, "output": str(exact_location(job.output))}
+def _with_registry(run: OpenJob) -> OpenJob:
+    """The job with the registry of its files, if its input grows."""
+    if not run.job.new_only:
+        return run
+    registry = InputRegistry(run.ledger)
+    registry.update(run.job, run.files)
+    return replace(run, registry=registry)
+
+
+def _exporters(models: str, place: str, metrics_file: str | Path | None, pushgateway: str | None) -> list[Report]:
+    labels = {"model": models, "output": str(exact_location(place))}
     exporters: list[Report] = []
     if metrics_file is not None:
         exporters.append(TextFile(Path(metrics_file), **labels))

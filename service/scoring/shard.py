@@ -1,11 +1,13 @@
-"""Scores one shard, from reading its rows to the commit; every engine calls this function.
+"""Scores one shard, from reading its rows to the commit; every engine calls `score_shard`.
 
-One thread reads ahead of the model and another writes behind it, so that a worker spends its time in the model.
-Invariant: what a shard commits depends on the shard and the job alone.
+One thread reads ahead of the models and another of each job writes behind them, so that a worker spends its time in the
+models. What jobs have in common is read, filtered and decoded once.
+Invariant: what a job commits for a shard depends on the shard and that job alone.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import Any
 
 import numpy as np
 
@@ -20,18 +22,43 @@ from service.scoring.output.ledger import Ledger, Record
 from service.scoring.output.local_folder import sha256_of
 from service.scoring.output.partitions.sink import open_sink
 from service.scoring.output.rejects import RejectFile
-from service.scoring.plan import READ_ERRORS, ChangedError, ReadError, Shard, format_error, read_spec
+from service.scoring.plan import (
+    READ_ERRORS,
+    ChangedError,
+    ReadError,
+    Shard,
+    SharedShard,
+    format_error,
+    read_spec,
+    reading_of,
+)
 from service.scoring.prefetch import prefetch
 from service.scoring.scorers import scorer_type
+from service.scoring.scorers.scorer import Items
 from service.scoring.selection.selection import select
 from service.scoring.sources import SOURCES
 
 CONFIDENCE_BINS = 20
 PREFETCHED_CHUNKS = 2
+# Rows and rejected rows that are done.
+CountRows = Callable[[int, int], None]
 
 
-class Context:
-    """A worker's state between the shards of a job: the model, the ledger and the open input file."""
+def title_of(job: Job) -> str:
+    """The job as messages name it that concern one of several."""
+    return f"{job.model} {job.version}"
+
+
+class ModelError(Exception):
+    """An error of one of several models."""
+
+    def __init__(self, job: Job, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.model, self.reason = title_of(job), reason
+
+
+class JobContext:
+    """A worker's state for one job: the model, and the ledger of its output."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -39,98 +66,170 @@ class Context:
         self.model = load_bundle(job.bundles / job.model / job.version, job.device)
         self.scorer = scorer_type(self.model.manifest, job.input_format)(self.model, job.columns, job.request)
         self.num_labels = len(self.model.manifest.labels)
-        self._file: InputFile | None = None
-        self._source: Source | None = None
-
-    def source(self, file: InputFile) -> Source:
-        """The open file; that of the previous shard if it is the same file."""
-        if self._source is None or self._file != file:
-            self.close_source()
-            self._source = SOURCES[file.format](file, read_spec(self.job, file))
-            self._file = file
-        return self._source
-
-    def close_source(self) -> None:
-        if self._source is not None:
-            self._source.close()
-            self._source = None
 
     def close(self) -> None:
-        self.close_source()
         self.scorer.close()
         self.ledger.close()
 
 
-def score_shard(context: Context, shard: Shard, progress: Callable[[int, int], None]) -> Record | None:
-    """Score and commit a shard; return None if another process holds its lock.
+class Context:
+    """A worker's state between the shards of a pass: that of each job, and the input file, open for each reading."""
 
-    `progress(rows, rejects)` is called after each chunk. Raises ReadError that names file and rows if the input cannot
-    be read, OSError if the output cannot be written; nothing is committed then.
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = [JobContext(job) for job in jobs]
+        self._file: InputFile | None = None
+        self._sources: dict[tuple[Any, ...], Source] = {}
+
+    def source(self, job: Job, file: InputFile) -> Source:
+        """The open file; that of the previous shard if it is the same file."""
+        if self._file != file:
+            self.close_sources()
+            self._file = file
+        reading = reading_of(job)
+        if reading not in self._sources:
+            self._sources[reading] = SOURCES[file.format](file, read_spec(job, file))
+        return self._sources[reading]
+
+    def close_sources(self) -> None:
+        while self._sources:
+            self._sources.popitem()[1].close()
+
+    def close(self) -> None:
+        self.close_sources()
+        for job in self.jobs:
+            job.close()
+
+
+def score_shard(context: Context, shard: SharedShard, progress: CountRows) -> dict[int, int] | None:
+    """Score and commit a shard for each job that has not committed it, and return the rows that this took by job.
+
+    Returns None if another process holds a lock. `progress(rows, rejects)` is called after each chunk. Raises ReadError
+    that names file and rows if the input cannot be read, OSError if the output cannot be written, and if there are
+    several jobs, ModelError for the error of one. The jobs without a record have committed nothing of the shard then.
     """
-    if not context.ledger.try_lock(shard):
-        return None
-    try:
-        return context.ledger.committed(shard) or _score(context, shard, progress)
-    finally:
-        context.ledger.unlock(shard)
+    with ExitStack() as locks:
+        for number, one in shard.shards.items():
+            ledger = context.jobs[number].ledger
+            if not ledger.try_lock(one):
+                return None
+            locks.callback(ledger.unlock, one)
+        absent = {
+            number: one for number, one in shard.shards.items() if context.jobs[number].ledger.committed(one) is None
+        }
+        return _score(context, absent, progress)
 
 
-def _score(context: Context, shard: Shard, progress: Callable[[int, int], None]) -> Record:
-    job, ledger = context.job, context.ledger
-    sink = open_sink(job, ledger, shard)
-    rejects = RejectFile(ledger.work_path(shard, "rejects"), job, shard)
-    # Integers, so that their sums over shards do not depend on the order of shards.
-    num_filtered = 0
-    num_scored, labels, confidence = 0, np.zeros(context.num_labels, np.int64), np.zeros(CONFIDENCE_BINS, np.int64)
-    to_table = completion_lines if job.answers_as_openai else join_predictions
-    with rejects, sink, prefetch(_read_rows(context, shard), PREFETCHED_CHUNKS) as chunks:
-        for rows in chunks:
-            num_filtered += rows.left_out
-            if not len(rows.numbers):
-                progress(rows.left_out, 0)
-                continue
-            scored = context.scorer.score(rows)
-            sink.write(to_table(job, shard.file, rows, scored))
-            rejects.write(rows, scored)
-            num_scored += len(scored.indexes)
-            bins = np.minimum((scored.confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
-            labels += np.bincount(scored.labels, minlength=len(labels))
-            confidence += np.bincount(bins, minlength=CONFIDENCE_BINS)
-            progress(len(rows.numbers) + rows.left_out, len(scored.faults))
-    parts = sink.parts(f"part-{shard.name}.{job.sink}")
-    if rejects.count:
-        parts[f"{rejects.folder}/part-{shard.name}.jsonl"] = rejects.path
-    record = Record(
-        key=shard.key,
-        file=shard.file.name,
-        first_row=shard.span.first_row,
-        scored=num_scored,
-        rejected=rejects.count,
-        filtered=num_filtered,
-        labels=labels.tolist(),
-        confidence=confidence.tolist(),
-        parts={name: sha256_of(path) for name, path in parts.items()},
-        sizes={name: path.stat().st_size for name, path in parts.items()},
-    )
-    ledger.commit(shard, record, parts)
-    return record
+def _score(context: Context, shards: Mapping[int, Shard], progress: CountRows) -> dict[int, int]:
+    by_reading: dict[tuple[Any, ...], list[int]] = {}
+    for number in shards:
+        by_reading.setdefault(reading_of(context.jobs[number].job), []).append(number)
+    rejected = set[int]()
+    with ExitStack() as stack:
+        writers = {
+            number: stack.enter_context(_ShardWriter(context.jobs[number], shard, is_shared=len(context.jobs) > 1))
+            for number, shard in shards.items()
+        }
+        for group in by_reading.values():
+            is_first = group[0] == min(shards)
+            job, shard = context.jobs[group[0]].job, shards[group[0]]
+            with prefetch(_read_rows(context, job, shard), PREFETCHED_CHUNKS) as chunks:
+                for rows in chunks:
+                    before, read = len(rejected), dict[str, Items]()
+                    for number in group:
+                        rejected.update(int(rows.numbers[i]) for i in writers[number].add(rows, read))
+                    count = len(rows.numbers) + rows.left_out if is_first else 0
+                    progress(count, len(rejected) - before)
+    return {number: writer.commit() for number, writer in writers.items()}
 
 
-def _read_rows(context: Context, shard: Shard) -> Iterator[Rows]:
+class _ShardWriter(AbstractContextManager["_ShardWriter"]):
+    """The parts of a shard of one job, until they are committed."""
+
+    def __init__(self, context: JobContext, shard: Shard, *, is_shared: bool) -> None:
+        job, ledger = context.job, context.ledger
+        self._context, self._shard, self._is_shared = context, shard, is_shared
+        self._sink = open_sink(job, ledger, shard)
+        self._rejects = RejectFile(
+            ledger.work_path(shard, "rejects"), job, shard, model=title_of(job) if is_shared else ""
+        )
+        self._files = ExitStack()
+        self._to_table = completion_lines if job.answers_as_openai else join_predictions
+        # Integers, so that their sums over shards do not depend on the order of shards.
+        self._num_filtered = self._num_scored = 0
+        self._labels = np.zeros(context.num_labels, np.int64)
+        self._confidence = np.zeros(CONFIDENCE_BINS, np.int64)
+
+    def __enter__(self) -> "_ShardWriter":
+        self._files.enter_context(self._rejects)
+        self._files.enter_context(self._sink)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        with self._naming_errors():
+            self._files.__exit__(*error)
+
+    def add(self, rows: Rows, read: MutableMapping[str, Items]) -> Collection[int]:
+        """Score and write rows; return the indexes of those that were rejected."""
+        self._num_filtered += rows.left_out
+        if not len(rows.numbers):
+            return ()
+        with self._naming_errors():
+            scored = self._context.scorer.score(rows, read)
+            self._sink.write(self._to_table(self._context.job, self._shard.file, rows, scored))
+            self._rejects.write(rows, scored)
+        self._num_scored += len(scored.indexes)
+        bins = np.minimum((scored.confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
+        self._labels += np.bincount(scored.labels, minlength=len(self._labels))
+        self._confidence += np.bincount(bins, minlength=CONFIDENCE_BINS)
+        return scored.faults
+
+    def commit(self) -> int:
+        """Commit the shard and return its rows."""
+        job, shard, rejects = self._context.job, self._shard, self._rejects
+        parts = self._sink.parts(f"part-{shard.name}.{job.sink}")
+        if rejects.count:
+            parts[f"{rejects.folder}/part-{shard.name}.jsonl"] = rejects.path
+        record = Record(
+            key=shard.key,
+            file=shard.file.name,
+            first_row=shard.span.first_row,
+            scored=self._num_scored,
+            rejected=rejects.count,
+            filtered=self._num_filtered,
+            labels=self._labels.tolist(),
+            confidence=self._confidence.tolist(),
+            parts={name: sha256_of(path) for name, path in parts.items()},
+            sizes={name: path.stat().st_size for name, path in parts.items()},
+        )
+        with self._naming_errors():
+            self._context.ledger.commit(shard, record, parts)
+        return self._num_scored + rejects.count + self._num_filtered
+
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self._is_shared or isinstance(error, ModelError):
+                raise
+            raise ModelError(self._context.job, error) from error
+
+
+def _read_rows(context: Context, job: Job, shard: Shard) -> Iterator[Rows]:
     """Read the rows of a shard. Raises ReadError if the file cannot be read, ChangedError if it is not as planned."""
-    is_filtered = context.job.where is not None or context.job.sample is not None
+    is_filtered = job.where is not None or job.sample is not None
     try:
-        for rows in context.source(shard.file).read(shard.span):
+        for rows in context.source(job, shard.file).read(shard.span):
             within = rows.numbered_below(shard.span.first_row + shard.span.rows)
             if is_filtered:
-                within = select(context.job, shard.file, within)
-            yield with_copied(context.job, shard.file, within)
+                within = select(job, shard.file, within)
+            yield with_copied(job, shard.file, within)
         _check_unchanged(shard)
     except ChangedError:
-        context.close_source()
+        context.close_sources()
         raise
     except READ_ERRORS as error:
-        context.close_source()
+        context.close_sources()
         with suppress(OSError):
             _check_unchanged(shard)
         raise ReadError(f"{shard.title}: {format_error(error)}") from error

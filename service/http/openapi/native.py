@@ -99,7 +99,9 @@ OPERATIONS: Mapping[str, Operation] = {
         errors=("wrong-task",),
     ),
     "/models": Operation(
-        tag=TAG, summary="List the models with their states.", answer={JSON: record({"models": array(record(SUMMARY, {"comparison": nullable(COMPARISON)}))})}
+        tag=TAG,
+        summary="List the models with their states.",
+        answer={JSON: record({"models": array(record(SUMMARY, {"comparison": nullable(COMPARISON)}))})},
     ),
     "/models/{model}": Operation(
         tag=TAG,

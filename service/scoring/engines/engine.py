@@ -6,13 +6,14 @@ Invariant: it returns only after everything that it started has ended, and it re
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from service.scoring.plan import ChangedError, ReadError, Shard, format_error
+from service.scoring.plan import ChangedError, ReadError, SharedShard, format_error
 from service.scoring.progress import Progress
-from service.scoring.shard import Context, score_shard
+from service.scoring.shard import Context, ModelError, score_shard
 
 # locked: another process scores the shard. unreadable: its input cannot be read. failed: any other error, which ends
 # the job.
@@ -29,9 +30,11 @@ MAX_DEFERRED = 8
 class EngineResult:
     """`failures` name a file or shard each. `stopped`: shards were left unscored because the engine gave up.
 
-    `dropped`: shards that were being scored when a cancelled job had used up its time.
+    `dropped`: shards that were being scored when a cancelled job had used up its time. `computed`: the rows that were
+    scored, rejected or left out for each job, by its number.
     """
 
+    computed: Counter[int] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     stopped: bool = False
     dropped: int = 0
@@ -68,17 +71,32 @@ class EngineContext:
     cancellation: Cancellation
 
 
-def try_score(context: Context, shard: Shard, progress: Callable[[int, int], None]) -> tuple[ShardStatus, str]:
-    """Score a shard; return its status and, unless it is done or locked, the error message."""
+@dataclass(frozen=True, kw_only=True)
+class ShardOutcome:
+    """What became of a shard: `detail` is the error message unless it is done or locked.
+
+    `computed`: the rows that were scored, rejected or left out for each job that had not committed them, by its number.
+    """
+
+    status: ShardStatus
+    detail: str = ""
+    computed: Mapping[int, int] = field(default_factory=dict)
+
+
+def try_score(context: Context, shard: SharedShard, progress: Callable[[int, int], None]) -> ShardOutcome:
+    """Score a shard for each of its jobs."""
+    title = shard.first.title
     try:
-        record = score_shard(context, shard, progress)
+        computed = score_shard(context, shard, progress)
     except ChangedError as error:
-        return "failed", str(error)
+        return ShardOutcome(status="failed", detail=str(error))
     except ReadError as error:
-        return "unreadable", str(error)
+        return ShardOutcome(status="unreadable", detail=str(error))
+    except ModelError as error:
+        return ShardOutcome(status="failed", detail=f"{error.model}: {title}: {format_error(error.reason)}")
     except Exception as error:  # noqa: BLE001 - any error must end the job with a message
-        return "failed", f"{shard.title}: {format_error(error)}"
-    return ("locked", "") if record is None else ("done", "")
+        return ShardOutcome(status="failed", detail=f"{title}: {format_error(error)}")
+    return ShardOutcome(status="locked") if computed is None else ShardOutcome(status="done", computed=computed)
 
 
 class ShardQueue:
@@ -89,16 +107,16 @@ class ShardQueue:
     all others are: it is then committed, or free because that process has died.
     """
 
-    def __init__(self, shards: Iterator[Shard]) -> None:
+    def __init__(self, shards: Iterator[SharedShard]) -> None:
         self._shards, self._lock = shards, threading.Lock()
-        self._deferred: list[Shard] = []
+        self._deferred: list[SharedShard] = []
         self._positions_in_use: set[tuple[int, int]] = set()
-        self._locked: list[tuple[float, Shard]] = []  # with the time at which to try again
+        self._locked: list[tuple[float, SharedShard]] = []  # with the time at which to try again
         self.stopped = False
         # An error of the planning itself; the engine raises it again.
         self.error: BaseException | None = None
 
-    def next_shard(self, previous: Shard | None = None) -> Shard | None:
+    def next_shard(self, previous: SharedShard | None = None) -> SharedShard | None:
         """The next shard for the worker that has finished `previous`; None if there is none or the queue is stopped."""
         while True:
             with self._lock:
@@ -116,30 +134,31 @@ class ShardQueue:
                     return self._locked.pop(0)[1]
             time.sleep(POLL_S / 4)
 
-    def put_back(self, shard: Shard) -> None:
+    def put_back(self, shard: SharedShard) -> None:
         """Hand the shard out again later, because another process has locked it."""
         with self._lock:
             self._locked.append((time.monotonic() + POLL_S, shard))
 
-    def _choose(self, previous: Shard | None) -> Shard | None:
+    def _choose(self, previous: SharedShard | None) -> SharedShard | None:
         if previous is not None:
-            self._positions_in_use.discard(previous.read_position)
-        shard = next((shard for shard in self._deferred if shard.read_position not in self._positions_in_use), None)
+            self._positions_in_use.discard(previous.first.read_position)
+        in_use = self._positions_in_use
+        shard = next((shard for shard in self._deferred if shard.first.read_position not in in_use), None)
         if shard is not None:
             self._deferred.remove(shard)
         else:
             shard = self._next_planned()
         if shard is not None:
-            self._positions_in_use.add(shard.read_position)
+            self._positions_in_use.add(shard.first.read_position)
         return shard
 
-    def _next_planned(self) -> Shard | None:
+    def _next_planned(self) -> SharedShard | None:
         """The next shard of the plan that is not part of a row group in use; else a deferred shard."""
         while len(self._deferred) < MAX_DEFERRED:
             shard = next(self._shards, None)
             if shard is None:
                 break
-            if not shard.span.skip or shard.read_position not in self._positions_in_use:
+            if not shard.first.span.skip or shard.first.read_position not in self._positions_in_use:
                 return shard
             self._deferred.append(shard)
         return self._deferred.pop(0) if self._deferred else None

@@ -11,27 +11,29 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import service
 from service.scoring.engines.engine import EngineContext, EngineResult, ShardQueue
-from service.scoring.job import Job
-from service.scoring.plan import Shard
+from service.scoring.job import JOBS, Job
+from service.scoring.plan import SharedShard
 
 MAX_ATTEMPTS = 3
 JOIN_S = 0.1
 
 
-def run_local(job: Job, shards: Iterator[Shard], *, workers: int | None, context: EngineContext) -> EngineResult:
-    """Score every shard, unless the job is cancelled."""
+def run_local(
+    jobs: Sequence[Job], shards: Iterator[SharedShard], *, workers: int | None, context: EngineContext
+) -> EngineResult:
+    """Score every shard, unless the jobs are cancelled."""
     queue, result = ShardQueue(shards), EngineResult()
-    count = workers or (len(_visible_gpus()) if job.device == "cuda" else available_cores())
+    device = jobs[0].device
+    count = workers or (len(_visible_gpus()) if device == "cuda" else available_cores())
     allowed = sorted(os.sched_getaffinity(0))
-    pinned = allowed if job.device == "cpu" and count == len(allowed) else [None] * count
-    drivers = [_WorkerDriver(job, queue, result, context, number=n, core=core) for n, core in enumerate(pinned)]
+    pinned = allowed if device == "cpu" and count == len(allowed) else [None] * count
+    drivers = [_WorkerDriver(jobs, queue, result, context, number=n, core=core) for n, core in enumerate(pinned)]
     context.progress.workers = count
     for driver in drivers:
         driver.start()
@@ -60,7 +62,7 @@ class _WorkerDriver(threading.Thread):
 
     def __init__(
         self,
-        job: Job,
+        jobs: Sequence[Job],
         queue: ShardQueue,
         result: EngineResult,
         context: EngineContext,
@@ -69,7 +71,7 @@ class _WorkerDriver(threading.Thread):
         core: int | None,
     ) -> None:
         super().__init__(name=f"driver-{number}", daemon=True)
-        self._job, self._queue, self._result, self._context = job, queue, result, context
+        self._jobs, self._queue, self._result, self._context = jobs, queue, result, context
         self._is_dropped = False
         self._number, self._core = number, core
         # None, or a subprocess.Popen[str] with both pipes.
@@ -99,7 +101,7 @@ class _WorkerDriver(threading.Thread):
         self.kill()
         return True
 
-    def _score(self, shard: Shard) -> None:
+    def _score(self, shard: SharedShard) -> None:
         """Have the worker score the shard; replace a worker that dies of it, a few times."""
         event: Mapping[str, Any] = {}
         for _ in range(MAX_ATTEMPTS):
@@ -109,15 +111,15 @@ class _WorkerDriver(threading.Thread):
                 return
             if self._is_dropped or self._queue.stopped:
                 return
-            self._context.message(f"{shard.title}: the worker {event['detail']}; scoring it again")
+            self._context.message(f"{shard.first.title}: the worker {event['detail']}; scoring it again")
             if not self._start_worker():
                 return
-        self._fail(f"{shard.title}: {MAX_ATTEMPTS} workers died scoring it (the last {event['detail']})")
+        self._fail(f"{shard.first.title}: {MAX_ATTEMPTS} workers died scoring it (the last {event['detail']})")
 
-    def _settle(self, shard: Shard, event: Mapping[str, Any]) -> None:
+    def _settle(self, shard: SharedShard, event: Mapping[str, Any]) -> None:
         match event["event"]:
             case "done":
-                pass
+                self._result.computed.update({int(number): rows for number, rows in event["computed"].items()})
             case "locked":
                 self._queue.put_back(shard)
             case "unreadable":
@@ -125,10 +127,10 @@ class _WorkerDriver(threading.Thread):
             case _:
                 self._fail(event["detail"])
 
-    def _send(self, shard: Shard) -> Mapping[str, Any]:
+    def _send(self, shard: SharedShard) -> Mapping[str, Any]:
         """Send a shard to the worker and report its progress; return the event that ends it."""
         rows = rejects = 0
-        event = self._next_event(json.dumps(asdict(shard)) + "\n")
+        event = self._next_event(json.dumps(shard.to_json()) + "\n")
         while event["event"] == "progress":
             rows, rejects = rows + event["rows"], rejects + event["rejects"]
             self._context.progress.add_done(event["rows"], event["rejects"])
@@ -165,7 +167,7 @@ class _WorkerDriver(threading.Thread):
         return event["event"] == "ready"
 
     def _spawn(self) -> Mapping[str, Any]:
-        """Start a process and send it the job; return its first event."""
+        """Start a process and send it the jobs; return its first event."""
         self._close_worker()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "service.scoring.engines.worker"],
@@ -179,7 +181,7 @@ class _WorkerDriver(threading.Thread):
             # Pinning fails if it is forbidden, or the core or process no longer exists: the worker runs on any core.
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(self._process.pid, {self._core})
-        return self._next_event(self._job.model_dump_json() + "\n")
+        return self._next_event(JOBS.dump_json(tuple(self._jobs)).decode() + "\n")
 
     def _close_worker(self) -> None:
         """Close the worker's input, which makes it end, and wait for it."""
@@ -197,7 +199,7 @@ class _WorkerDriver(threading.Thread):
     def _environment(self) -> dict[str, str]:
         paths = [str(Path(service.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
-        if self._job.device == "cuda" and (gpus := _visible_gpus()):
+        if self._jobs[0].device == "cuda" and (gpus := _visible_gpus()):
             variables["CUDA_VISIBLE_DEVICES"] = gpus[self._number % len(gpus)]
         return variables
 

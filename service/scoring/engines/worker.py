@@ -1,8 +1,8 @@
-"""A worker process of the local engine: one session, one shard at a time.
+"""A worker process of the local engine: one session for each model, one shard at a time.
 
-The job and its shards arrive as JSON lines on standard input; events leave as JSON lines on standard output. The worker
-ends when its input ends, which is when the coordinator is done or dead. It still commits the shard that it is scoring;
-that is harmless because a shard's bytes follow from its key.
+The jobs and their shards arrive as JSON lines on standard input; events leave as JSON lines on standard output. The
+worker ends when its input ends, which is when the coordinator is done or dead. It still commits the shard that it is
+scoring; that is harmless because a shard's bytes follow from its key.
 """
 
 import gc
@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from service.scoring.engines.engine import try_score
-from service.scoring.job import Job
-from service.scoring.plan import Shard
+from service.scoring.job import JOBS
+from service.scoring.plan import SharedShard
 from service.scoring.shard import Context
 
 PROGRESS_S = 0.2
@@ -53,7 +53,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     events = EventWriter()
     try:
-        context = Context(Job.model_validate_json(sys.stdin.readline()))
+        context = Context(JOBS.validate_json(sys.stdin.readline()))
     except Exception as error:  # noqa: BLE001 - the coordinator reports it and fails the job
         events.send(event="cannot-start", detail=str(error))
         return
@@ -62,9 +62,8 @@ def main() -> None:
     gc.freeze()
     events.send(event="ready")
     for line in sys.stdin:
-        shard = Shard.from_json(json.loads(line))
-        status, detail = try_score(context, shard, events.progress)
-        events.send(event=status, detail=detail)
+        outcome = try_score(context, SharedShard.from_json(json.loads(line)), events.progress)
+        events.send(event=outcome.status, detail=outcome.detail, computed=outcome.computed)
     context.close()
 
 

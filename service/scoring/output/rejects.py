@@ -25,14 +25,15 @@ log = logging.getLogger(__name__)
 class RejectFile(AbstractContextManager["RejectFile"]):
     """JSON Lines with the position and the reason of each rejected row; no file if there are none.
 
-    Those of an OpenAI batch are in the format of its error file, and in the folder `errors`.
+    Those of an OpenAI batch are in the format of its error file, and in the folder `errors`. Lines of the log begin
+    with `model`, which says for which of several models they are.
     """
 
-    def __init__(self, path: Path, job: Job, shard: Shard) -> None:
+    def __init__(self, path: Path, job: Job, shard: Shard, *, model: str = "") -> None:
         self.path, self.count = path, 0
         self.folder = "errors" if job.answers_as_openai else "rejects"
         self._job, self._shard = job, shard
-        self._title = f"shard {shard.name}: {loggable(shard.file.name)}"
+        self._title = f"{model and f'{model}: '}shard {shard.name}: {loggable(shard.file.name)}"
         self._file: IO[bytes] | None = None
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:

@@ -7,7 +7,7 @@ seed gets the job's seed plus its row number, because equal seeds draw equal ima
 
 import asyncio
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -20,7 +20,7 @@ from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import reject_reason, to_python, unwrap
-from service.scoring.scorers.scorer import ScoredRows, Scorer
+from service.scoring.scorers.scorer import Items, ScoredRows, Scorer
 from service.tasks.body import parse_request
 from service.tasks.faults import fault
 from service.tasks.generate import GenerateRequest, generate
@@ -40,7 +40,7 @@ class GenerateScorer(Scorer):
         self._runner = untimed_runner()
         self._loop = asyncio.new_event_loop()
 
-    def score(self, rows: Rows) -> ScoredRows:
+    def score(self, rows: Rows, read: MutableMapping[str, Items] | None = None) -> ScoredRows:  # noqa: ARG002
         bodies = self._bodies(rows)
         answers: dict[int, dict[str, Any]] = {}
         faults = dict(rows.faults)

@@ -9,7 +9,7 @@ from service.contract.readers import ImageReader
 from service.manifest import Manifest
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import pixel_block, pixels_from_bytes, split_faults, to_python, try_read, unwrap
-from service.scoring.scorers.scorer import Items, Scorer, batches_by_shape, batches_of
+from service.scoring.scorers.scorer import Batches, Items, Scorer, batches_by_shape, batches_of
 from service.tasks.codecs.images import read_image
 from service.tasks.codecs.json_arrays import parse_pixels
 from service.tasks.readers.image import image_reader
@@ -23,12 +23,12 @@ class ImageScorer(Scorer):
         if shape is not None and not rows.faults:
             block = pixel_block(column, shape)
             if block is not None:
-                return Items(indexes=np.arange(len(block)), faults={}, batches=batches_of("images", block))
+                return Items(indexes=np.arange(len(block)), faults={}, batches=Batches(batches_of, "images", block))
         results = [try_read(_read_one, item, manifest) for item in to_python(column)]
         images, indexes, faults = split_faults(results, rows.faults, name)
         if shape is not None and images:
-            return Items(indexes=indexes, faults=faults, batches=batches_of("images", np.stack(images)))
-        batches = batches_by_shape([{"images": image[None]} for image in images])
+            return Items(indexes=indexes, faults=faults, batches=Batches(batches_of, "images", np.stack(images)))
+        batches = Batches(batches_by_shape, [{"images": image[None]} for image in images])
         return Items(indexes=indexes, faults=faults, batches=batches)
 
 

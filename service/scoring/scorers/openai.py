@@ -6,7 +6,7 @@ seed has the job's.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import orjson
@@ -17,7 +17,7 @@ from service.engine.sessions.model import Model
 from service.errors import EkibenError
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import reject_reason
-from service.scoring.scorers.scorer import ScoredRows, Scorer
+from service.scoring.scorers.scorer import Items, ScoredRows, Scorer
 from service.tasks.faults import MAX_CHARS, fault
 from service.tasks.openai.answer import OpenAIRequest
 from service.tasks.openai.chat import ChatRequest, read_chat
@@ -43,7 +43,7 @@ class OpenAIScorer(Scorer):
         self._runner = untimed_runner()
         self._loop = asyncio.new_event_loop()
 
-    def score(self, rows: Rows) -> ScoredRows:
+    def score(self, rows: Rows, read: MutableMapping[str, Items] | None = None) -> ScoredRows:  # noqa: ARG002
         readable = [i for i in range(len(rows.numbers)) if i not in rows.faults]
         urls, bodies = rows.columns[self._columns["url"]], rows.columns[self._columns["body"]]
         results = self._loop.run_until_complete(self._answer_all([(urls[i], bodies[i]) for i in readable]))

@@ -4,8 +4,10 @@ Invariant: every row is in one of the result's `indexes` and `faults`. A column 
 Rows of different shapes are computed in different batches.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +18,7 @@ from service.bundle import Tensors
 from service.engine.batching.outputs import OutputCheck
 from service.engine.sessions.model import Model
 from service.errors import not_finite_item
-from service.manifest import Manifest
+from service.manifest import TOKENIZER, Manifest
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.columns import HEADS, Outputs
 from service.tasks.codecs.texts import TokenizedText
@@ -46,8 +48,9 @@ class ScoredRows:
 class Items:
     """The rows that were read, whose indexes and faults these are.
 
-    `batches` yields tensors of rows of one shape, with their positions among the items. `columns` are further columns
-    of the output, and `texts` the items of a model of texts.
+    `batches` yields tensors of rows of one shape, with their positions among the items, each time it is iterated.
+    `columns` are further columns of the output, and `texts` the items of a model of texts. Several models may compute
+    the same items, so nothing changes them.
     """
 
     indexes: Indexes
@@ -57,6 +60,16 @@ class Items:
     texts: Sequence[TokenizedText] = ()
 
 
+class Batches(Iterable[tuple[Positions, Tensors]]):
+    """Batches that are built anew by every iteration, so that only one of them is in memory."""
+
+    def __init__(self, build: Callable[..., Iterator[tuple[Positions, Tensors]]], *args: Any, **kwargs: Any) -> None:
+        self._build = partial(build, *args, **kwargs)
+
+    def __iter__(self) -> Iterator[tuple[Positions, Tensors]]:
+        return self._build()
+
+
 class Scorer:
     """Scores rows with one model. `columns` maps fields of the task to columns of the input."""
 
@@ -64,10 +77,14 @@ class Scorer:
         self._model, self._columns, self._request = model, columns, request
         self._manifest = model.manifest
         self._output_check = OutputCheck(model.manifest)
+        self._reading = self._describe_reading()
 
-    def score(self, rows: Rows) -> ScoredRows:
-        """Read, compute and answer rows."""
-        items, head = self._read(rows), HEADS[self._manifest.head.kind]
+    def score(self, rows: Rows, read: MutableMapping[str, Items] | None = None) -> ScoredRows:
+        """Read, compute and answer rows. `read` holds the items of these rows that other scorers have read."""
+        read = {} if read is None else read
+        if self._reading not in read:
+            read[self._reading] = self._read(rows)
+        items, head = read[self._reading], HEADS[self._manifest.head.kind]
         outputs, not_finite = self._compute(items, head.outputs(self._manifest))
         indexes, faults, columns, texts = items.indexes, items.faults, items.columns, items.texts
         if not_finite:
@@ -94,6 +111,26 @@ class Scorer:
 
     def _read(self, rows: Rows) -> Items:
         raise NotImplementedError
+
+    def _describe_reading(self) -> str:
+        """Everything that `_read` depends on beside the rows: scorers with equal descriptions read equal items."""
+        manifest = self._manifest
+        return json.dumps(
+            [
+                type(self).__name__,
+                dict(self._columns),
+                self._request.get("truncate"),
+                manifest.model_dump(
+                    mode="json",
+                    include={"reader": True, "inputs": True, "limits": {"max_steps", "axes"}, "domain": True},
+                ),
+                manifest.head.kind == "token-labels",
+                {name: entry.sha256 for name, entry in manifest.files.items() if name == TOKENIZER},
+                # A state is that of one version.
+                manifest.version if getattr(manifest.reader, "state", None) else "",
+            ],
+            sort_keys=True,
+        )
 
     def _compute(self, items: Items, names: Sequence[str]) -> tuple[Outputs, dict[int, str]]:
         """Return the outputs by position, and the positions whose outputs are not finite, with the first such output.
@@ -132,7 +169,7 @@ def empty_outputs(manifest: Manifest, names: Sequence[str], count: int) -> dict[
     }
 
 
-def batches_of(name: str, rows: npt.NDArray[Any]) -> Iterator[tuple[slice, Tensors]]:
+def batches_of(name: str, rows: npt.NDArray[Any]) -> Iterator[tuple[Positions, Tensors]]:
     """Yield consecutive rows of one shape as the input `name`, BATCH_ROWS at a time."""
     for begin in range(0, len(rows), BATCH_ROWS):
         part = slice(begin, begin + BATCH_ROWS)

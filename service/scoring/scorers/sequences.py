@@ -15,7 +15,7 @@ from service.bundle import Tensors
 from service.contract.readers import SeriesReader, State
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import series_arrays, split_faults, to_python, try_read, unwrap
-from service.scoring.scorers.scorer import BATCH_ROWS, Items, Positions, Scorer
+from service.scoring.scorers.scorer import BATCH_ROWS, Batches, Items, Positions, Scorer
 from service.tasks.codecs.series import pad_rows, read_series
 from service.tasks.codecs.states import unpack_state
 from service.tasks.codecs.texts import encode_each
@@ -32,7 +32,7 @@ class TextScorer(Scorer):
         ids = [row.ids for row in read]
         has_tokens = self._manifest.head.kind == "token-labels"
         columns = {} if has_tokens else {"tokens": pa.array([len(row) for row in ids], pa.int32())}
-        batches = _padded_batches("ids", ids, np.int64)
+        batches = Batches(_padded_batches, "ids", ids, np.int64)
         return Items(indexes=indexes, faults=faults, batches=batches, columns=columns, texts=read)
 
 
@@ -47,11 +47,12 @@ class SeriesScorer(Scorer):
         results = [try_read(self._read_one, channels, *row) for row in zip(*columns, strict=True)]
         series, indexes, faults = split_faults(results, rows.faults, column)
         if reader.state is None:
-            batches = _padded_batches("series", series, np.float32, channels)
+            batches = Batches(_padded_batches, "series", series, np.float32, channels)
             return Items(indexes=indexes, faults=faults, batches=batches)
         states, valid, invalid = self._read_states(rows, reader.state, indexes)
         faults |= {indexes[i]: reason for i, reason in invalid.items()}
-        batches = _padded_batches("series", [series[i] for i in valid], np.float32, channels, states=states)
+        valid_series = [series[i] for i in valid]
+        batches = Batches(_padded_batches, "series", valid_series, np.float32, channels, states=states)
         return Items(indexes=[indexes[i] for i in valid], faults=faults, batches=batches)
 
     def _read_one(self, channels: int, row: Any, *length: Any) -> npt.NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """python -m service.scoring status OUTPUT [--json]
 
-The state of a job from its output folder alone: finished, running or stopped, with the progress of each process that
-runs it. Exit codes: 0, finished or running; 1, stopped before its end: the same command resumes it; 2, no job is there.
+The state of a job, or of the jobs of several models below OUTPUT, from the output alone: finished, running or stopped,
+with the progress of each process that runs it. Exit codes: 0, finished or running; 1, one has stopped before its end:
+the same command resumes it; 2, no job is there.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 
 from service.scoring.job import ScoringError
 from service.scoring.output.ledger import Ledger
+from service.scoring.passes.folders import subfolders
 from service.scoring.progress import Snapshot
 from service.scoring.storage.location import parse_location
 
@@ -78,14 +80,19 @@ def main(arguments: list[str]) -> int:
     try:
         output = parse_location(args.output, option="OUTPUT")
         status = read_status(output.uri)
+        places = {"": output} if status is not None else subfolders(output)
+        found = {name: state for name, place in places.items() if (state := status or read_status(place.uri))}
     except (ScoringError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return EXIT_STOPPED
-    if status is None:
+    if not found:
         print(f"{output}: no scoring job is there", file=sys.stderr)
         return EXIT_NO_JOB
-    print(json.dumps(status) if args.json else _describe(str(output), status))
-    return EXIT_STOPPED if status["state"] == "stopped" else 0
+    if args.json:
+        print(json.dumps(found.get("", {"models": found})))
+    else:
+        print("\n".join(_describe(str(places[name]), state) for name, state in found.items()))
+    return EXIT_STOPPED if any(state["state"] == "stopped" for state in found.values()) else 0
 
 
 def _describe(output: str, status: Mapping[str, Any]) -> str:

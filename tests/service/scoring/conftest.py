@@ -1,7 +1,7 @@
 """Fixtures that score the tiny bundles in this process, without worker processes."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from service.engine.sessions.model import Model
 from service.scoring import execution, run
 from service.scoring.engines.engine import EngineContext, EngineResult, try_score
 from service.scoring.job import Job
-from service.scoring.plan import Shard
+from service.scoring.plan import SharedShard
 from service.scoring.result import Result
 from service.scoring.shard import Context
 from tests.service.bundles import NAMES
@@ -24,19 +24,22 @@ Score = Callable[..., Result]
 _contexts: dict[str, Context] = {}
 
 
-def run_here(job: Job, shards: Iterator[Shard], *, workers: int | None, context: EngineContext) -> EngineResult:
+def run_here(
+    jobs: Sequence[Job], shards: Iterator[SharedShard], *, workers: int | None, context: EngineContext
+) -> EngineResult:
     """An engine without worker processes."""
-    outcome = EngineResult()
-    worker = Context(job)
+    result = EngineResult()
+    worker = Context(jobs)
     for shard in shards:
-        status, detail = try_score(worker, shard, context.progress.add_done)
-        if status != "done":
-            outcome.failures.append(detail)
-        if status == "failed":
-            outcome.stopped = True
+        outcome = try_score(worker, shard, context.progress.add_done)
+        result.computed.update(outcome.computed)
+        if outcome.status != "done":
+            result.failures.append(outcome.detail)
+        if outcome.status == "failed":
+            result.stopped = True
             break
     worker.close()
-    return outcome
+    return result
 
 
 @pytest.fixture

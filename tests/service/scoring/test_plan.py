@@ -9,14 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.scoring.input.files import list_files
-from service.scoring.plan import PlannedFile, ReadError, Shard, columns_to_read, format_error, plan
+from service.scoring.plan import PlannedFile, ReadError, Shard, SharedShard, columns_to_read, format_error, plan
 from tests.service.scoring.inputs import texts, write_csv
 from tests.service.scoring.test_job import job_of
 
 
 def planned(tmp_path: Path, **options: object) -> list[Shard | PlannedFile | ReadError]:
     files = list_files([str(tmp_path / "in")], output=Path("/nowhere"), input_format=None)
-    return list(plan(job_of(tmp_path / "out", **options), files))
+    items = plan({0: job_of(tmp_path / "out", **options)}, files)
+    return [item.first if isinstance(item, SharedShard) else item for item in items]
 
 
 @pytest.fixture

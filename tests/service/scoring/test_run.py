@@ -4,7 +4,7 @@ import base64
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from service.scoring import execution
 from service.scoring.engines.engine import EngineContext, EngineResult
 from service.scoring.input.rows import Rows
 from service.scoring.job import Job, ScoringError
-from service.scoring.plan import Shard
+from service.scoring.plan import SharedShard
 from service.tasks.replay import answer_request_sync
 from tests.service.scoring.conftest import Score, predictions, run_here, tree
 from tests.service.scoring.inputs import FORMATS, images, items, requests, texts, write_csv, write_jsonl, write_parquet
@@ -246,8 +246,10 @@ def test_number_below_one_is_refused(
 def test_job_fails_if_an_engine_skips_shards(
     left: int, make_input: MakeInput, score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def skipping(job: Job, shards: Iterator[Shard], *, workers: int | None, context: EngineContext) -> EngineResult:
-        return run_here(job, islice(shards, left), workers=workers, context=context)
+    def skipping(
+        jobs: Sequence[Job], shards: Iterator[SharedShard], *, workers: int | None, context: EngineContext
+    ) -> EngineResult:
+        return run_here(jobs, islice(shards, left), workers=workers, context=context)
 
     family, source = make_input("csv", 400)
     monkeypatch.setitem(execution.ENGINES, "skipping", skipping)

@@ -17,7 +17,7 @@ from service.scoring.input.files import InputFile
 from service.scoring.input.schema import common_type
 from service.scoring.job import Job, ScoringError, digest
 from service.scoring.output.ledger import Ledger, to_json
-from service.scoring.plan import PlannedFile, ReadError, Shard, plan
+from service.scoring.plan import PlannedFile, ReadError, SharedShard, plan
 from service.scoring.storage.location import exact_location
 
 SCORED = "_ledger/scored.json"
@@ -171,9 +171,11 @@ class InputRegistry:
 
     def _compared(self, job: Job, file: InputFile, entry: ScoredFile) -> ScoredFile:
         """The entry of a file that was written again: with equal rows it has not changed."""
-        planned = list(plan(job, [file], self.numbers))
+        planned = list(plan({0: job}, [file], self.numbers))
         is_same = not any(isinstance(item, ReadError) for item in planned) and len(planned) == entry.shards + 1
-        is_same = is_same and all(self._ledger.has_record(item) for item in planned if isinstance(item, Shard))
+        is_same = is_same and all(
+            self._ledger.has_record(item.first) for item in planned if isinstance(item, SharedShard)
+        )
         self.scored[file.name] = (
             replace(entry, fingerprint=file.fingerprint, changed="")
             if is_same

@@ -10,8 +10,14 @@ import pytest
 
 from service.scoring.engines import engine
 from service.scoring.engines.engine import Cancellation, ShardQueue, try_score
-from service.scoring.plan import ChangedError, ReadError, Shard
-from tests.service.scoring.output.test_ledger import shard_of
+from service.scoring.plan import ChangedError, ReadError, SharedShard
+from service.scoring.shard import ModelError
+from tests.service.scoring.output.test_ledger import shard_of as job_shard_of
+from tests.service.scoring.test_job import job_of
+
+
+def shard_of(number: int) -> SharedShard:
+    return SharedShard(shards={0: job_shard_of(number)})
 
 
 def test_each_shard_is_handed_out_once() -> None:
@@ -20,7 +26,7 @@ def test_each_shard_is_handed_out_once() -> None:
 
     def drain() -> None:
         while (shard := queue.next_shard()) is not None:
-            taken.append(shard.number)
+            taken.append(shard.first.number)
 
     threads = [threading.Thread(target=drain) for _ in range(8)]
     for thread in threads:
@@ -30,15 +36,16 @@ def test_each_shard_is_handed_out_once() -> None:
     assert sorted(taken) == list(range(500))
 
 
-def parts_of(groups: list[tuple[int, int]]) -> Iterator[Shard]:
+def parts_of(groups: list[tuple[int, int]]) -> Iterator[SharedShard]:
     """Shards in the order of a plan, given as (row group, part of it)."""
     for number, (group, part) in enumerate(groups):
-        shard = shard_of(number)
-        yield replace(shard, span=replace(shard.span, start=group, skip=part * 4))
+        shard = job_shard_of(number)
+        yield SharedShard(shards={0: replace(shard, span=replace(shard.span, start=group, skip=part * 4))})
 
 
-def parts(*shards: Shard | None) -> list[tuple[int, int]]:
-    return [(shard.span.start, shard.span.skip // 4) for shard in shards if shard is not None]
+def parts(*shards: SharedShard | None) -> list[tuple[int, int]]:
+    spans = [shard.first.span for shard in shards if shard is not None]
+    return [(span.start, span.skip // 4) for span in spans]
 
 
 def test_parts_of_a_row_group_go_to_one_worker() -> None:
@@ -55,7 +62,7 @@ def test_parts_of_a_row_group_go_to_one_worker() -> None:
 def test_queue_plans_no_further_than_the_requested_shard() -> None:
     planned: list[int] = []
 
-    def shards() -> Iterator[Shard]:
+    def shards() -> Iterator[SharedShard]:
         for number in range(3):
             planned.append(number)
             # The shards of a folder of images all start at position 0, and none is a later part of a row group.
@@ -98,11 +105,16 @@ def test_planning_error_stops_the_queue_and_is_stored() -> None:
 @pytest.mark.parametrize(
     ("result", "status", "detail"),
     [
-        (object(), "done", ""),
+        ({0: 4}, "done", ""),
         (None, "locked", ""),
         (ReadError("a.csv: truncated"), "unreadable", "a.csv: truncated"),
         (OSError(28, "No space left on device"), "failed", "rows 0 to 3): OSError: No space left on device"),
         (MemoryError(), "failed", "MemoryError"),
+        (
+            ModelError(job_of(Path("out")), OSError(28, "No space left on device")),
+            "failed",
+            "tiny-texts 000000000000: shard 00000-000000 (in.csv, rows 0 to 3): OSError: No space left on device",
+        ),
     ],
 )
 def test_every_result_maps_to_a_status(result: Any, status: str, detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +125,8 @@ def test_every_result_maps_to_a_status(result: Any, status: str, detail: str, mo
 
     monkeypatch.setattr(engine, "score_shard", score_shard)
     found = try_score(None, shard_of(0), lambda rows, rejects: None)  # type: ignore[arg-type]
-    assert found[0] == status
-    assert detail in found[1]
+    assert found.status == status
+    assert detail in found.detail
 
 
 def test_shard_locked_by_another_process_has_status_locked(tmp_path: Path) -> None:
@@ -123,10 +135,14 @@ def test_shard_locked_by_another_process_has_status_locked(tmp_path: Path) -> No
         def try_lock(shard: Any) -> bool:
             return False
 
-    class Context:
+    class OneJob:
         ledger = Taken()
 
-    assert try_score(Context(), shard_of(0), lambda rows, rejects: None) == ("locked", "")  # type: ignore[arg-type]
+    class Context:
+        jobs = (OneJob(),)
+
+    found = try_score(Context(), shard_of(0), lambda rows, rejects: None)  # type: ignore[arg-type]
+    assert (found.status, found.detail) == ("locked", "")
 
 
 def test_a_locked_shard_is_handed_out_again_after_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +152,7 @@ def test_a_locked_shard_is_handed_out_again_after_all_others(monkeypatch: pytest
     assert first is not None
     queue.put_back(first)
     rest = [queue.next_shard(), queue.next_shard()]
-    assert [shard and shard.number for shard in rest] == [1, 2]
+    assert [shard and shard.first.number for shard in rest] == [1, 2]
     assert queue.next_shard() == first
     assert queue.next_shard() is None
 
@@ -167,4 +183,4 @@ def test_a_changed_file_fails_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(engine, "score_shard", score_shard)
     found = try_score(None, shard_of(0), lambda rows, rejects: None)  # type: ignore[arg-type]
-    assert found == ("failed", "a.csv: the file was changed while the job ran")
+    assert (found.status, found.detail) == ("failed", "a.csv: the file was changed while the job ran")

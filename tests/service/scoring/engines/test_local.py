@@ -220,7 +220,7 @@ def test_missing_version_is_refused(make_input: MakeInput, score: Score, served_
 
 def test_worker_that_cannot_start_fails_the_job(served_bundles: Path, tmp_path: Path) -> None:
     job = job_of(tmp_path / "out", bundles=tmp_path / "nowhere")
-    outcome = run_local(job, iter(()), workers=1, context=context_of())
+    outcome = run_local([job], iter(()), workers=1, context=context_of())
     assert outcome.stopped
     assert outcome.failures[0].startswith("a worker cannot start: tiny-texts/")
 

@@ -94,3 +94,31 @@ def test_a_cluster_reads_and_writes_an_object_store(
     assert job.returncode == 0, job.stderr[-3000:]
     assert len(server.tree("out")) == 24
     assert server.tree("out") == server.tree("here")
+
+
+PASS_ON_RAY = """
+import sys
+from service.scoring.run import score
+
+bundles, source, output = sys.argv[1:]
+options = {"engine": "ray", "workers": 2, "device": "cpu", "shard_rows": 16, "request": {"max_tokens": 2}}
+score(["tiny-texts", "tiny-letters"], [source], output, bundles=bundles, **options)
+"""
+
+
+def test_a_cluster_scores_several_models_in_one_pass(score: Score, served_bundles: Path, tmp_path: Path) -> None:
+    source = write_text(tmp_path / "a.txt", texts(80))
+    requests = {"text-classifier": {}, "language-model": {"max_tokens": 2}}
+    for family, request in requests.items():
+        score(family, source, tmp_path / NAMES[family], request=request)
+    job = subprocess.run(
+        [sys.executable, "-c", PASS_ON_RAY, str(served_bundles), str(source), str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert job.returncode == 0, job.stderr[-3000:]
+    for family in requests:
+        assert tree(tmp_path / "out" / NAMES[family]) == tree(tmp_path / NAMES[family])

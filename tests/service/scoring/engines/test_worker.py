@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from service.scoring.input.files import list_files
+from service.scoring.job import JOBS
 from service.scoring.job_options import resolve_job
 from service.scoring.model import read_manifest, resolve_version
 from service.scoring.output.ledger import Ledger
-from service.scoring.plan import Shard, plan
+from service.scoring.plan import SharedShard, plan
 from tests.service.scoring.inputs import texts, write_csv
 
 ROOT = Path(__file__).parents[4]
@@ -39,8 +39,8 @@ def test_worker_scores_its_shards_and_ends_with_its_input(served_bundles: Path, 
     ledger = Ledger(job.output)
     ledger.open_job(job, ["a.csv"])
     ledger.resume()
-    shards = [shard for shard in plan(job, files) if isinstance(shard, Shard)]
-    lines = [job.model_dump_json(), *(json.dumps(asdict(shard)) for shard in [*shards, shards[0]])]
+    shards = [shard for shard in plan({0: job}, files) if isinstance(shard, SharedShard)]
+    lines = [JOBS.dump_json((job,)).decode(), *(json.dumps(shard.to_json()) for shard in [*shards, shards[0]])]
     worker = subprocess.run(
         [sys.executable, "-m", "service.scoring.engines.worker"],
         cwd=ROOT,
