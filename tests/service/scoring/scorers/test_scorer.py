@@ -1,5 +1,6 @@
 """Batches of rows of one shape, in order."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from service.engine.sessions.model import Model
 from service.scoring.input.rows import Rows
 from service.scoring.scorers import SCORERS, scorer, scorer_type
 from service.scoring.scorers.generate import GenerateScorer
-from service.scoring.scorers.scorer import batches_by_shape, batches_of
+from service.scoring.scorers.scorer import Batches, Items, batches_by_shape, batches_of
+from service.scoring.scorers.sequences import SeriesScorer, TextScorer
 from tests.service.bundles import FAMILIES
-from tests.service.scoring.inputs import images
+from tests.service.scoring.inputs import images, series, texts
 
 
 def test_consecutive_rows_share_batches_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +53,33 @@ def test_rows_with_outputs_that_are_not_finite_are_rejected(models: dict[str, Mo
     assert "logits" in scored.faults[3]
     for name, column in scored.columns.items():
         assert column.to_pylist() == [whole.columns[name].to_pylist()[i] for i in (0, 1, 2, 4)]
+
+
+def test_batches_are_the_same_each_time() -> None:
+    batches = Batches(batches_of, "images", images(30))
+    first, again = list(batches), list(batches)
+    assert len(first) == len(again) == 2
+    assert all(np.array_equal(a["images"], b["images"]) for (_, a), (_, b) in zip(first, again, strict=True))
+
+
+def test_scorers_read_once_what_all_of_them_read_in_one_way(models: dict[str, Model]) -> None:
+    """What one reads differs by column, by an option of the reader, and for states by the version of the model."""
+    model, rows = models["text-classifier"], Rows(numbers=range(3), columns={"a": texts(3), "b": texts(3, seed=1)})
+    read = dict[str, Items]()
+    whole = TextScorer(model, {"text": "a"}, {"top_k": 1}).score(rows, read)
+    again = TextScorer(model, {"text": "a"}, {"top_k": 2}).score(rows, read)
+    assert len(read) == 1
+    assert again.columns["label"] == whole.columns["label"]
+    TextScorer(model, {"text": "a"}, {"truncate": True}).score(rows, read)
+    other = TextScorer(model, {"text": "b"}, {}).score(rows, read)
+    assert len(read) == 3
+    assert other.columns == TextScorer(model, {"text": "b"}, {}).score(rows).columns
+
+
+def test_states_are_read_by_each_version(models: dict[str, Model]) -> None:
+    model, rows = models["series-tagger"], Rows(numbers=range(3), columns={"sequence": series(3)})
+    newer = replace(model, manifest=model.manifest.model_copy(update={"version": "f" * 12}))
+    read = dict[str, Items]()
+    for one in (model, newer, model):
+        SeriesScorer(one, {"sequence": "sequence"}, {}).score(rows, read)
+    assert len(read) == 2
