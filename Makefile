@@ -131,8 +131,9 @@ prove-door: export ## send broken, changed and generated requests and pictures, 
 	@$(BIN)/python -m benchmarks.proof.openapi_cases
 	@$(BIN)/python -m benchmarks.http.connections
 
-prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats
+prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats; score what the tools of data engineers write
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200
+	@$(BIN)/python -m benchmarks.scoring.tools
 
 bench-scoring: export ## compare scoring of a million rows with other methods (minutes)
 	@$(BIN)/python -m benchmarks.scoring
