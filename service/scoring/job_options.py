@@ -74,7 +74,7 @@ def resolve_job(
         _check_batch(manifest, columns, request)
         id_column = id_column or "custom_id"
     else:
-        _check_request(manifest, request)
+        check_request(manifest, request)
     if answers_batch and options["sink"] == "jsonl" and keep:
         raise ScoringError("--keep: OpenAI's output has no place for columns; choose --output-format parquet or csv")
     if options.get("escape_formulas") and options["sink"] != "csv":
@@ -271,7 +271,7 @@ def _check_batch(manifest: Manifest, columns: Mapping[str, str], request: Mappin
         raise ScoringError(f"--set {error.detail.removeprefix('/')}") from error
 
 
-def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:
+def check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:
     """Raise ScoringError for an option that the task's request does not have, or whose value it refuses."""
     fields = request_fields(manifest)
     unknown = sorted(set(request) - fields)
