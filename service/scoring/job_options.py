@@ -39,6 +39,8 @@ SHARD_ROWS = {
     "tensors -> tensors": 256,
 }
 SEQUENCE_SHARD_ROWS = 4096
+# The ids of rows that have a name of their own, unless the job says another column.
+ID_COLUMNS: Mapping[Format, str] = {"openai": "custom_id", "images": "name", "tar": "name", "webdataset": "key"}
 BATCH_COLUMNS = {name: name for name in ("url", "body")}
 BATCH_FIELDS = frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "seed"})
 # Files whose columns are read at once before the first row.
@@ -72,9 +74,9 @@ def resolve_job(
     answers_batch = first.format == "openai"
     if answers_batch:
         _check_batch(manifest, columns, request)
-        id_column = id_column or "custom_id"
     else:
         check_request(manifest, request)
+    id_column = id_column or ID_COLUMNS.get(first.format)
     if answers_batch and options["sink"] == "jsonl" and keep:
         raise ScoringError("--keep: OpenAI's output has no place for columns; choose --output-format parquet or csv")
     if options.get("escape_formulas") and options["sink"] != "csv":
