@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix
+.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -152,8 +152,17 @@ prove-door: export ## send broken, changed and generated requests and pictures, 
 	@$(BIN)/python -m benchmarks.proof.openapi_cases
 	@$(BIN)/python -m benchmarks.http.connections
 
-prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats
+prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, over all formats; score what the tools of data engineers write
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200
+	@$(BIN)/python -m benchmarks.scoring.tools
+
+prove-frameworks: $(VENV)/.installed ## score inside of Ray Data, Spark (needs Java 17), Airflow and Dagster, in environments of their own
+	@for pair in spark:pyspark,pandas airflow:apache-airflow dagster:dagster; do \
+	    name=$${pair%%:*}; test -e .venv-$$name/.installed || { $(PYTHON) -m venv .venv-$$name && \
+	    .venv-$$name/bin/pip install -q --disable-pip-version-check "pip>=25.1" && \
+	    .venv-$$name/bin/pip install -q --disable-pip-version-check $$(tr , ' ' <<< "$${pair#*:}") --group serve --group batch && \
+	    touch .venv-$$name/.installed; }; done
+	@$(BIN)/pytest -q tests/service/scoring/frameworks
 
 bench-scoring: export ## compare scoring of a million rows with other methods (minutes)
 	@$(BIN)/python -m benchmarks.scoring

@@ -1,12 +1,14 @@
 """Kills scoring jobs at random moments and checks that their output equals that of an uninterrupted job.
 
-    python -m benchmarks.scoring.kills [--kills 200] [--seed 0] [--only local s3 ray]
+    python -m benchmarks.scoring.kills [--kills 200] [--seed 0] [--only local local-s3 ray ray-s3]
 
 Each job scores one format with real processes, into a folder or into an object store (an S3 server in a process of its
 own, which holds the input too), or on a cluster of Ray. At a random moment its coordinator, one of its workers, or all
 of them get SIGKILL. The same command runs and is killed several times, then runs to its end. The checks after each
 kill: every visible part is complete, and no more shards are partly written than there are workers. The checks at the
 end: the output equals that of an uninterrupted job byte for byte, and the last run computed only the missing rows.
+The first sixteen jobs score Parquet, CSV, JSON Lines and prompts at every target, the next ones every format in turn.
+Prints a table of the kills by format and target.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import cycle
@@ -38,8 +41,18 @@ WORKERS = 2
 ROWS = {"language-model": 120, "image-generator": 400}
 SINKS = ("parquet", "csv", "jsonl")
 KILLS_PER_JOB = 5
-# Where jobs run and write, in turn. A cluster of Ray takes ten seconds to start.
-TARGETS = ("local", "s3", "local", "s3", "ray", "local", "s3", "local")
+RAY_WORKERS = ("ray::score_on_node", "ray::IDLE")
+# What runs a job and where it writes.
+TARGETS = {
+    "local": "local processes, folder",
+    "local-s3": "local processes, S3",
+    "ray": "Ray, folder",
+    "ray-s3": "Ray, S3",
+}
+# The turns of the targets. A cluster of Ray takes ten seconds to start.
+TURNS = (*("local", "local-s3") * 3, "ray", *("local", "local-s3") * 3, "ray-s3")
+# Formats that are killed at every target.
+EVERYWHERE = ("parquet-pixels", "csv", "jsonl", "prompts")
 
 
 class Output(Protocol):
@@ -93,26 +106,52 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring.kills", description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=sorted(set(TARGETS)), default=list(TARGETS), metavar="TARGET")
+    parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS))
     args = parser.parse_args()
     rng = random.Random(args.seed)
-    targets = cycle(target for target in TARGETS if target in args.only)
+    jobs = _jobs(args.only)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ekiben-kills-")))
         server = stack.enter_context(object_server())
         bundles = folder / "bundles"
         write_tiny_bundles(bundles)
-        done, victims, started = 0, Counter[str](), time.monotonic()
-        formats = sorted(FORMATS)
+        done, victims, kills, started = 0, Counter[str](), Counter[tuple[str, str]](), time.monotonic()
         while done < args.kills:
-            job_number, target = done // KILLS_PER_JOB, next(targets)
-            input_format, sink = formats[job_number % len(formats)], SINKS[job_number % len(SINKS)]
+            input_format, sink, target = next(jobs)
             case = _prepare(folder / "job", input_format, sink, bundles=bundles, target=target, server=server)
-            done += kill_repeatedly(case, min(KILLS_PER_JOB, args.kills - done), rng, victims)
+            hit = kill_repeatedly(case, min(KILLS_PER_JOB, args.kills - done), rng, victims)
+            done += hit
+            kills[_kind(input_format), TARGETS[target]] += hit
             print(f"{done:4} kills  {case.name}: bytes equal", flush=True)
+        print(_table(kills))
         spread = ", ".join(f"{count} of {victim}" for victim, count in sorted(victims.items()))
         seconds = time.monotonic() - started
         print(f"{done} kills ({spread}) in {seconds:.0f} s: every final output equal, no partial file visible")
+
+
+def _jobs(targets: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Format of the input, format of the output and target of each job, without end."""
+    sinks = cycle(SINKS)
+    for input_format in EVERYWHERE:
+        yield from ((input_format, next(sinks), target) for target in TARGETS if target in targets)
+    turns = cycle([target for target in TURNS if target in targets])
+    for input_format in cycle(sorted(FORMATS)):
+        yield input_format, next(sinks), next(turns)
+
+
+def _kind(input_format: str) -> str:
+    """The row of the table that a format belongs to."""
+    if FORMATS[input_format][0] in ROWS:
+        return "generated texts and images"
+    prefixes = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON Lines"}
+    return prefixes.get(input_format.partition("-")[0], "other formats")
+
+
+def _table(kills: Counter[tuple[str, str]]) -> str:
+    """The kills by kind of input and place, in Markdown."""
+    places = sorted({place for _, place in kills})
+    rows = [[kind, *(str(kills[kind, place]) for place in places)] for kind in sorted({kind for kind, _ in kills})]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (["input", *places], ["---", *["---:"] * len(places)], *rows))
 
 
 def _prepare(folder: Path, input_format: str, sink: str, *, bundles: Path, target: str, server: ObjectServer) -> Case:
@@ -121,8 +160,7 @@ def _prepare(folder: Path, input_format: str, sink: str, *, bundles: Path, targe
     server.empty()
     family, write = FORMATS[input_format]
     source = write(folder, ROWS.get(family, 1200))
-    # Every second job of Ray writes into the object store.
-    is_remote = target == "s3" or (target == "ray" and sink != "csv")
+    is_remote = target.endswith("s3")
     if is_remote:
         if source.is_dir():
             server.upload(source, f"in/{source.name}")
@@ -132,7 +170,7 @@ def _prepare(folder: Path, input_format: str, sink: str, *, bundles: Path, targe
     command = [
         *(sys.executable, "-m", "service.scoring", "--model", NAMES[family], "--bundles", str(bundles)),
         *("--input", server.uri(f"in/{source.name}") if is_remote else str(source)),
-        *("--output-format", sink, "--shard-rows", str(shard_rows), "--engine", "ray" if target == "ray" else "local"),
+        *("--output-format", sink, "--shard-rows", str(shard_rows), "--engine", target.partition("-")[0]),
         *("--workers", str(WORKERS), "--device", "cpu", "--json"),
         *(("--set", "max_tokens=5") if family == "language-model" else ()),
     ]
@@ -143,9 +181,8 @@ def _prepare(folder: Path, input_format: str, sink: str, *, bundles: Path, targe
     uninterrupted = output("uninterrupted")
     started = time.monotonic()
     _run_to_end([*command, "--output", uninterrupted.place])
-    place = "S3" if is_remote else "folder"
     return Case(
-        name=f"{input_format} -> {sink}, {target} -> {place}",
+        name=f"{input_format} -> {sink}, {TARGETS[target]}",
         command=command,
         output=output("out"),
         expected=uninterrupted.read_all(),
@@ -165,7 +202,7 @@ def _run_to_end(command: list[str]) -> int:
 def kill_repeatedly(case: Case, kills: int, rng: random.Random, victims: Counter[str]) -> int:
     """Kill the job up to `kills` times, then let it end; return how many kills hit a running job."""
     case.output.remove()
-    hit = 0
+    hit, seconds = 0, case.seconds
     while hit < kills:
         job = subprocess.Popen(
             [*case.command, "--output", case.output.place],
@@ -174,10 +211,12 @@ def kill_repeatedly(case: Case, kills: int, rng: random.Random, victims: Counter
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        time.sleep(rng.uniform(0, case.seconds * 1.1))
-        victim = rng.choice(["the coordinator", "a worker", "all"])
+        victim, began = rng.choice(["the coordinator", "a worker", "all"]), time.monotonic()
+        with suppress(subprocess.TimeoutExpired):
+            job.wait(rng.uniform(0, seconds * 1.1))
         if not _kill(job, victim, rng):
             # The job had already ended, so the next kill needs a new job.
+            seconds = min(seconds, time.monotonic() - began)
             case.output.remove()
             continue
         hit += 1
@@ -198,9 +237,10 @@ def _kill(job: "subprocess.Popen[bytes]", victim: str, rng: random.Random) -> bo
     everything: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):
         everything = psutil.Process(job.pid).children(recursive=True)
-    # The processes of Ray that score are called after their task; the others are its servers.
+    # The processes of Ray that score are called after their task. The others are its servers, and without the agents
+    # a node is lost, which is all of this cluster.
     is_ray = any("raylet" in _name(process) for process in everything)
-    workers = [process for process in everything if not is_ray or _name(process).startswith("ray::")]
+    workers = [process for process in everything if not is_ray or _name(process) in RAY_WORKERS]
     if victim == "a worker":
         if not workers:
             victim = "the coordinator"

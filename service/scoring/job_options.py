@@ -40,6 +40,8 @@ SHARD_ROWS = {
     "tensors -> tensors": 256,
 }
 SEQUENCE_SHARD_ROWS = 4096
+# The ids of rows that have a name of their own, unless the job says another column.
+ID_COLUMNS: Mapping[Format, str] = {"openai": "custom_id", "images": "name", "tar": "name", "webdataset": "key"}
 BATCH_COLUMNS = {name: name for name in ("url", "body")}
 BATCH_FIELDS = frozenset({"max_tokens", "temperature", "top_k", "top_p", "stop", "seed"})
 # Files whose columns are read at once before the first row.
@@ -78,9 +80,9 @@ def resolve_job(
     answers_batch = first.format == "openai"
     if answers_batch:
         _check_batch(manifest, columns, request)
-        id_column = id_column or "custom_id"
     else:
-        _check_request(manifest, request)
+        check_request(manifest, request)
+    id_column = id_column or ID_COLUMNS.get(first.format)
     keep = with_partition_columns(manifest, keep, partition_by)
     if answers_batch and options["sink"] == "jsonl" and keep:
         raise ScoringError(
@@ -282,7 +284,7 @@ def _check_batch(manifest: Manifest, columns: Mapping[str, str], request: Mappin
         raise ScoringError(f"--set {error.detail.removeprefix('/')}") from error
 
 
-def _check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:
+def check_request(manifest: Manifest, request: Mapping[str, Any]) -> None:
     """Raise ScoringError for an option that the task's request does not have, or whose value it refuses."""
     fields = request_fields(manifest)
     unknown = sorted(set(request) - fields)

@@ -49,6 +49,16 @@ COMPRESSIONS = {
     ".xz": "xz",
     ".txz": "xz",
 }
+# JSON Lines where nothing else is data; beside other files it describes them.
+JSON_SUFFIX = ".json"
+# What to do with files of some other formats.
+ADVICE = {
+    **dict.fromkeys((".zip", ".7z", ".rar"), "unpack it"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save it as CSV"),
+    **dict.fromkeys((".avro", ".h5", ".hdf5", ".rds"), "convert it to Parquet"),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "say --input sqlite:///PATH with --query"),
+    **dict.fromkeys((".pkl", ".pickle"), "convert it to Parquet, because a pickle runs code when it is read"),
+}
 # The names of the MNIST files, which have no suffix.
 IDX_ENDINGS = ("-ubyte",)
 
@@ -143,33 +153,45 @@ def read_image(file: InputFile, name: str, max_bytes: int) -> bytes | None:
 
 def _input_files(listing: Listing, input_format: Format | None) -> Iterator[InputFile]:
     """The data files, and one file for all images. Raises ScoringError if there is none."""
-    images_hash, has_images, others, count = hashlib.sha256(), False, 0, 0
+    images_hash, has_images, count = hashlib.sha256(), False, 0
+    others, json_files = set[str](), list[InputFile]()
     prefix = _partition_folders(listing.folder.path)
     for name, status in listing.files:
         file_format = input_format or _format(name)
         if is_image_name(name) and input_format in {None, "images"} and not (listing.is_file and is_hidden(name)):
             has_images = True
             images_hash.update(f"{name}\0{status.fingerprint}\0".encode("utf-8", "surrogateescape"))
+            continue
+        file = InputFile(
+            uri=listing.folder.child(name).uri,
+            name=prefix + name,
+            format=file_format or "jsonl",
+            size=status.size,
+            fingerprint=status.fingerprint,
+            partitions=_partitions(prefix + name),
+        )
+        if file_format is None and _suffix(name) == JSON_SUFFIX:
+            json_files.append(file)
         elif file_format in {None, "images"}:
-            others += 1
-        elif file_format is not None:
+            others.add(_suffix(name))
+        else:
             count += 1
-            yield InputFile(
-                uri=listing.folder.child(name).uri,
-                name=prefix + name,
-                format=file_format,
-                size=status.size,
-                fingerprint=status.fingerprint,
-                partitions=_partitions(prefix + name),
-            )
+            yield file
     if has_images:
         folder = listing.folder
         name = PurePosixPath(folder.path).name or folder.root
         digest = images_hash.hexdigest()
         yield InputFile(uri=folder.uri, name=name, format="images", size=0, fingerprint=digest, pattern=listing.pattern)
+    elif not count and json_files:
+        yield from json_files
     elif not count and others:
-        known = ", ".join(sorted(SUFFIXES))
-        raise ScoringError(f"--input {listing.folder}: no name ends in a known suffix ({known}); say --input-format")
+        known = ", ".join(sorted([*SUFFIXES, JSON_SUFFIX]))
+        found = ", ".join(sorted(suffix or "a name without a suffix" for suffix in others)[:5])
+        advice = next((f"{ADVICE[suffix]}, or " for suffix in sorted(others) if suffix in ADVICE), "")
+        raise ScoringError(
+            f"--input {listing.folder}: no name ends in a known suffix, there is {found}: {advice}say --input-format; "
+            f"the suffixes are {known}"
+        )
     elif not count:
         raise ScoringError(f"--input {listing.folder}: nothing there to score")
 
@@ -185,12 +207,17 @@ def _partition_folders(folder: str) -> str:
 
 def _format(name: str) -> Format | None:
     """The format that the suffixes of a name tell."""
-    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
-    if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-1] not in SUFFIXES:
-        name = name[: -len(suffixes.pop())]
-    if name.lower().endswith(IDX_ENDINGS):
-        return "idx"
-    return SUFFIXES.get(suffixes[-1]) if suffixes else None
+    return "idx" if _uncompressed(name).endswith(IDX_ENDINGS) else SUFFIXES.get(_suffix(name))
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(_uncompressed(name)).suffix
+
+
+def _uncompressed(name: str) -> str:
+    """The name in small letters, without the suffix of a compression."""
+    name, last = name.lower(), PurePosixPath(name.lower()).suffix
+    return name.removesuffix(last) if last in COMPRESSIONS and last not in SUFFIXES else name
 
 
 def _partitions(relative: str) -> dict[str, str]:

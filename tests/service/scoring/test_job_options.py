@@ -1,5 +1,6 @@
 """Defaults and checks of the options of a job."""
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from service.scoring.job import Job, ScoringError
 from service.scoring.job_options import SEQUENCE_SHARD_ROWS, SHARD_ROWS, resolve_job
 from service.scoring.model import read_manifest, resolve_version
 from tests.service.bundles import FAMILIES, NAMES, PAIRS
-from tests.service.scoring.inputs import FIELD, items, write_jsonl
+from tests.service.scoring.conftest import Score, predictions, rejects
+from tests.service.scoring.inputs import FIELD, images, items, write_folder, write_jsonl
 
 OPTIONS: dict[str, Any] = {
     "sink": "jsonl",
@@ -63,3 +65,20 @@ def test_invalid_option_is_reported_by_name(
     (tmp_path / "in.csv").write_text("text\nthe train\n")
     with pytest.raises(ScoringError, match=message):
         resolve(served_bundles, tmp_path / "in.csv", "text-classifier", **options)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_a_picture_is_named_in_predictions_and_rejects(kind: str, score: Score, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "pictures", images(3))
+    (folder / "class0" / "00003.png").write_bytes(b"no picture")
+    (folder / "notes.md").write_text("no picture either")
+    source = folder
+    if kind == "tar":
+        source = tmp_path / "pictures.tar"
+        with tarfile.open(source, "w") as archive:
+            archive.add(folder, arcname="")
+    result = score("image-classifier", source, tmp_path / "out")
+    assert [row["name"] for row in predictions(tmp_path / "out")] == [f"class0/0000{i}.png" for i in range(3)]
+    assert [row["name"] for row in rejects(tmp_path / "out")] == ["class0/00003.png"]
+    assert result.summary is not None
+    assert result.summary["passed_over"] == {".md": 1}

@@ -111,8 +111,9 @@ def test_an_object_that_changes_between_plan_and_shard_is_named(
 def test_two_coordinators_share_an_output_and_score_no_row_twice(
     served_bundles: Path, score: Score, server: ObjectServer
 ) -> None:
-    server.put("in/a.txt", "".join(f"{text}\n" for text in texts(640)).encode())
+    server.put("in/a.txt", "".join(f"{text}\n" for text in texts(960)).encode())
     score("text-classifier", server.uri("in"), server.uri("here"))
+    assert len(committed(server, "here")) == 60
     command = [sys.executable, "-m", "service.scoring", "--model", NAMES["text-classifier"], "--device", "cpu"]
     command += ["--bundles", str(served_bundles), "--workers", "1", "--shard-rows", "16", "--json"]
     command += ["--input", server.uri("in"), "--output", server.uri("out")]
@@ -120,8 +121,8 @@ def test_two_coordinators_share_an_output_and_score_no_row_twice(
     results = [json.loads(job.communicate(timeout=240)[0]) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0]
     computed = [result["computed"] for result in results]
-    assert sum(computed) == 640
-    assert min(computed) > 640 / 4
+    assert sum(computed) == 960
+    assert min(computed) > 960 / 4
     assert server.tree("out") == server.tree("here")
 
 
@@ -153,8 +154,8 @@ def test_a_terminated_job_says_so_and_resumes_to_the_same_bytes(
     assert server.tree("out") == server.tree("here")
 
 
-def committed(server: ObjectServer) -> list[str]:
-    return [key for key in server.list_keys() if key.startswith("out/_ledger/shards/")]
+def committed(server: ObjectServer, output: str = "out") -> list[str]:
+    return [key for key in server.list_keys() if key.startswith(f"{output}/_ledger/shards/")]
 
 
 def test_status_and_the_progress_of_a_job_are_read_from_the_store(

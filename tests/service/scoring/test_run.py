@@ -57,6 +57,9 @@ def test_predictions_equal_the_answers_of_the_service(
     rows = predictions(tmp_path / "out")
     assert [row.pop("row") for row in rows] == list(range(count))
     assert {row.pop("file") for row in rows} == {source.name}
+    if name in {"folder", "tar", "tar-gzip"}:
+        folders = [f"class{i // 20}" if name == "folder" else "pictures" for i in range(count)]
+        assert [row.pop("name") for row in rows] == [f"{folder}/{i:05d}.png" for i, folder in enumerate(folders)]
     assert rows == expected(family, models[family], count)
 
 

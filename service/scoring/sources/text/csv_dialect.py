@@ -21,6 +21,9 @@ BACKSLASH = (
     "a backslash stands before a quote: say --escape '\\' if it escapes the quote (Spark, MySQL), "
     "or --escape '' if it is a character like others"
 )
+# What stands for tabs, line ends, backslashes and nulls where nothing is quoted.
+ESCAPED_TEXT = re.compile(r"\\[tnrN\\]")
+NULL = "\\N"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,7 @@ def resolve_dialect(file: InputFile, sample: bytes, text_options: TextOptions) -
     preamble = 1 if separator else 0
     resolved = CsvDialect(delimiter=delimiter, quote=quote, escape=text_options.escape, preamble=preamble)
     if text_options.escape is None:
+        _check_escaped_text(file, lines, resolved)
         resolved = _resolve_escape(file, lines, resolved)
     if text_options.delimiter is None and not separator:
         _check_delimiter(file, lines, resolved)
@@ -94,6 +98,20 @@ def _resolve_escape(file: InputFile, lines: Sequence[str], csv_dialect: CsvDiale
     if (is_escaped and not is_plain) or (is_plain and csv_dialect.parse(lines)[0] != escaping.parse(lines)[0]):
         raise ScoringError(f"{file.name}: {BACKSLASH}")
     return csv_dialect
+
+
+def _check_escaped_text(file: InputFile, lines: Sequence[str], csv_dialect: CsvDialect) -> None:
+    """Refuse the text format of databases: tabs and line ends as escapes in a file of tabs, or fields that are \\N."""
+    is_quoted = any(f"{csv_dialect.delimiter}{csv_dialect.quote}" in f"{csv_dialect.delimiter}{line}" for line in lines)
+    is_text = csv_dialect.delimiter == "\t" and csv_dialect.quote != "" and not is_quoted
+    for number, line in enumerate(lines, 1 + csv_dialect.preamble):
+        found = ESCAPED_TEXT.search(line) if is_text else None
+        if found or NULL in line.rstrip("\r\n").split(csv_dialect.delimiter):
+            raise ScoringError(
+                f"{file.name}: line {number} has {found.group() if found else NULL}, which PostgreSQL, MySQL and Hive "
+                "write for a character or a null: export CSV with quotes (COPY … CSV HEADER), or say --escape '' if "
+                "the backslash is a character like others"
+            )
 
 
 def _check_delimiter(file: InputFile, lines: Sequence[str], csv_dialect: CsvDialect) -> None:

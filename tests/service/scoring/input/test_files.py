@@ -94,6 +94,31 @@ def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
         names(tmp_path / "data.bin")
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("train.csv.zip", "there is .zip: unpack it, or say --input-format"),
+        ("book.xlsx", "there is .xlsx: save it as CSV, or say"),
+        ("news.db", "there is .db: say --input sqlite:///PATH with --query, or say"),
+        ("README", "there is a name without a suffix: say --input-format"),
+    ],
+)
+def test_the_refusal_names_the_suffix_and_what_to_do(name: str, advice: str, tmp_path: Path) -> None:
+    touch(tmp_path / name)
+    with pytest.raises(ScoringError, match=advice):
+        names(tmp_path)
+
+
+def test_json_is_data_where_nothing_else_is(tmp_path: Path) -> None:
+    """As BigQuery and Spark name JSON Lines; beside other files it describes them."""
+    touch(tmp_path / "a-0.json", tmp_path / "a-1.json.gz", tmp_path / "notes.md")
+    assert names(tmp_path) == names(tmp_path / "*") == ["a-0.json", "a-1.json.gz"]
+    assert {file.format for file in list_files([str(tmp_path)], output=OUT, input_format=None)} == {"jsonl"}
+    touch(tmp_path / "b.csv")
+    assert names(tmp_path) == ["b.csv"]
+    assert names(tmp_path / "*.json*") == ["a-0.json", "a-1.json.gz"]
+
+
 def test_links_to_files_are_read_and_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     touch(tmp_path / "real" / "a.csv")
     (tmp_path / "in").mkdir()

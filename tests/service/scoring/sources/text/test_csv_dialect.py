@@ -28,6 +28,8 @@ def resolve(content: str, *, name: str = "a.csv", **options: Any) -> CsvDialect:
         "id,text\n1,it's\n2,'quoted'\n",
         'text\n"""quoted"""\n"""quoted too"""\n',
         'id,json\n1,"{""a"": ""x\\""y""}"\n',
+        "id,path\n1,C:\\new\n",
+        "id,text\n1,a\\N\n",
     ],
 )
 def test_plain_files_are_read_as_they_are(content: str) -> None:
@@ -48,6 +50,9 @@ def test_plain_files_are_read_as_they_are(content: str) -> None:
         ('id,text\n1, "a"\n2, "b"\n', "a.csv", "begins with a space and a quote"),
         ('id,text\n1,"say \\"hi\\""\n', "a.csv", "say --escape"),
         ('id,path\n1,"C:\\\\"\n', "a.csv", "say --escape"),
+        ("1\ta\\nb\n", "a.tsv", r"line 1 has \\n, which PostgreSQL, .* or say --escape ''"),
+        ("id\ttext\n1\ta\n2\t\\N\n", "a.tsv", r"line 3 has \\N, "),
+        ("id,text\n1,\\N\n", "a.csv", r"line 2 has \\N, "),
     ],
 )
 def test_other_dialects_are_refused_with_the_option(content: str, name: str, message: str) -> None:
