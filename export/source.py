@@ -35,7 +35,7 @@ class Source:
     tokens; for all others the inputs of the graph -> its outputs. `predict_float64` is the same in float64, or None if
     the reference cannot do that. `module` has the graph's inputs and outputs as positional tensors, in order, and is
     traced for the graph and for the account of its weights; None if the graph came as a file. `run` is the training
-    run, if it is one.
+    run, if it is one. `has_data` is false if export made the examples itself.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Source:
     tokenizer: str | None = None
     tokens: tuple[TokenCase, ...] = ()
     run: Run | None = None
+    has_data: bool = True
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -27,8 +27,20 @@ from safetensors.numpy import load as load_safetensors
 from service.contract.heads import LanguageModelHead
 from service.contract.tensors import FrozenModel
 from service.data_files.data_file import DataFile, open_data_file
+from service.drift.distributions import Distributions, parse_distributions
 from service.errors import BundleError
-from service.manifest import GOLDEN, MANIFEST, MODEL, MODEL_DATA, REQUESTS, TOKENIZER, TOKENS, FileEntry, Manifest
+from service.manifest import (
+    DISTRIBUTIONS,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    MODEL_DATA,
+    REQUESTS,
+    TOKENIZER,
+    TOKENS,
+    FileEntry,
+    Manifest,
+)
 from service.operators import check_operators
 from service.signature import MAX_SIGNATURE_BYTES, SIGNATURE, TRUSTED_KEYS, trusted_keys, verify
 
@@ -42,6 +54,7 @@ MAX_FILE_BYTES = {
     REQUESTS: 1 << 26,
     TOKENIZER: 1 << 25,
     TOKENS: 1 << 26,
+    DISTRIBUTIONS: 1 << 16,
 }
 MAX_OTHER_FILE_BYTES = 1 << 24
 # Of all files that are read into memory.
@@ -94,6 +107,7 @@ class Bundle:
     tokenizer: str | None
     tokens: tuple[TokenCase, ...] = ()
     data: DataFile | None = None
+    distributions: Distributions | None = None
 
     @property
     def model_bytes(self) -> int:
@@ -142,6 +156,9 @@ def open_bundle(folder: Path, *, require_signature: bool = True) -> Bundle:
         requests = _parse_lines(contents[REQUESTS], RequestCase, MAX_REQUESTS)
     with _parsing(label, TOKENS):
         tokens = _parse_lines(contents[TOKENS], TokenCase, MAX_TOKEN_CASES) if TOKENS in contents else ()
+    with _parsing(label, DISTRIBUTIONS):
+        content = contents.get(DISTRIBUTIONS)
+        distributions = None if content is None else parse_distributions(content, manifest)
     return Bundle(
         manifest=manifest,
         model=model,
@@ -150,7 +167,18 @@ def open_bundle(folder: Path, *, require_signature: bool = True) -> Bundle:
         tokenizer=tokenizer,
         tokens=tokens,
         data=data,
+        distributions=distributions,
     )
+
+
+def read_distributions(folder: Path, manifest: Manifest) -> Distributions | None:
+    """Return the distributions of a bundle whose manifest was checked, or None if it has none. Raises BundleError."""
+    file = manifest.files.get(DISTRIBUTIONS)
+    if file is None:
+        return None
+    label = f"{manifest.name}/{manifest.version}"
+    with _parsing(label, DISTRIBUTIONS):
+        return parse_distributions(_read_file(folder, label, DISTRIBUTIONS, file), manifest)
 
 
 def first_validation_error(error: ValidationError) -> str:

@@ -23,6 +23,8 @@ MODEL, MANIFEST, CARD, TOKENIZER = "model.onnx", "manifest.json", "card.md", "to
 # The weights of a large graph; a graph of less than 2 GB may hold them itself.
 MODEL_DATA = "model.onnx.data"
 GOLDEN, REQUESTS, TOKENS = "golden.safetensors", "requests.jsonl", "tokens.jsonl"
+# Of the inputs and predictions on held-out data; models that generate have none.
+DISTRIBUTIONS = "distributions.json"
 MODEL_NAME = "^[a-z0-9]+(-[a-z0-9]+)*$"
 MAX_MODEL_NAME = 64
 # Words of the routes of the Open Inference Protocol that stand where the name of a model may stand, or beside it.

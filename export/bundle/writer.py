@@ -15,13 +15,25 @@ from pathlib import Path
 from safetensors.numpy import save as save_arrays
 
 from export.bundle.card import card_files
+from export.bundle.distributions import measure_distributions
 from export.candidate import Candidate
 from export.gates.golden.gate import with_rounding
 from export.gates.proof import Proof
 from service.bundle import Bundle, RequestCase, TokenCase, pack_golden
 from service.bundle import open_bundle as open_signed_bundle
 from service.data_files.data_file import DataFile
-from service.manifest import GOLDEN, MANIFEST, MODEL, MODEL_DATA, REQUESTS, TOKENIZER, TOKENS, FileEntry, Manifest
+from service.manifest import (
+    DISTRIBUTIONS,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    MODEL_DATA,
+    REQUESTS,
+    TOKENIZER,
+    TOKENS,
+    FileEntry,
+    Manifest,
+)
 
 # A new bundle has no signature yet, whatever the environment says.
 open_bundle = partial(open_signed_bundle, require_signature=False)
@@ -37,6 +49,8 @@ def write_bundle(candidate: Candidate, proof: Proof, bundles: Path) -> Bundle:
     }
     if candidate.tokenizer is not None:
         files |= {TOKENIZER: candidate.tokenizer.encode(), TOKENS: _json_lines(proof.tokens)}
+    if (distributions := measure_distributions(candidate)) is not None:
+        files[DISTRIBUTIONS] = distributions.to_json().encode()
     manifest = _final_manifest(candidate, proof, files)
     folder = bundles / manifest.name / manifest.version
     if not folder.exists():

@@ -14,6 +14,7 @@ from service.engine.sessions.session import Session
 from service.tasks.replay import answer_request_sync
 from tests.service.bundles import FAMILIES, bundle_files, write_bundle
 from tests.service.chat_bundle import answered_case, write_chat_bundle
+from tests.service.distributions import distribution_files
 from tests.service.engine.versions import wait_until
 from tests.service.requests import request_body
 
@@ -27,7 +28,7 @@ def served_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         case = RequestCase(
             request=request_body(family), answer=answer_request_sync(_model(bundle), request_body(family))
         )
-        write_bundle(root, family, files=bundle_files(family, requests=[case]))
+        write_bundle(root, family, files=bundle_files(family, requests=[case]) | distribution_files(family))
     write_chat_bundle(root, [answered_case(_model(open_bundle(write_chat_bundle(staging))))])
     return root
 

@@ -30,11 +30,13 @@ from service.bundle import (
     current_version,
     open_bundle,
     pack_golden,
+    read_distributions,
 )
 from service.errors import BundleError
-from service.manifest import GOLDEN, MANIFEST, MAX_FILES, MODEL, REQUESTS, TOKENIZER, TOKENS, Manifest
+from service.manifest import DISTRIBUTIONS, GOLDEN, MANIFEST, MAX_FILES, MODEL, REQUESTS, TOKENIZER, TOKENS, Manifest
 from service.signature import SIGNATURE, TRUSTED_KEYS
 from tests.service.bundles import FAMILIES, bundle_files, golden_cases, manifest_fields, onnx_model, write_bundle
+from tests.service.distributions import distribution_files, distributions
 
 FAMILY = "text-classifier"  # the family with every kind of file
 
@@ -204,9 +206,10 @@ def test_manifest_over_the_size_limit_is_refused(folder: Path) -> None:
 def test_documented_limits_are_those_of_the_reader() -> None:
     """Each row of the table in docs/bundle.md: the file, its bytes, its contents."""
     text = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text()
-    rows = re.findall(r"^\| ([a-z`. ]+) \| (\d+) ([MG])iB \| (.*)\|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| ([a-z`. ]+) \| (\d+) ([KMG])iB \| (.*)\|$", text, re.MULTILINE)
     sizes = {
-        name if " " in name else name.strip("`"): int(size) << {"M": 20, "G": 30}[unit] for name, size, unit, _ in rows
+        name if " " in name else name.strip("`"): int(size) << {"K": 10, "M": 20, "G": 30}[unit]
+        for name, size, unit, _ in rows
     }
     limits = {MANIFEST: MAX_MANIFEST_BYTES, **MAX_FILE_BYTES, MODEL: MAX_FILE_BYTES[MODEL] + 1}
     assert sizes == limits | {
@@ -470,3 +473,31 @@ def test_token_cases_are_read_and_checked(tmp_path: Path) -> None:
     for line in (b'{"text": "a", "ids": []}', b'{"text": "", "ids": [1]}', b'{"text": "a", "ids": [0.5]}', b"{}"):
         files = {**bundle_files(FAMILY), TOKENS: line}
         assert_refused(write_consistent(tmp_path, files=files), "tokens.jsonl: line 1: field")
+
+
+def test_distributions_are_read_if_the_bundle_has_them(folder: Path, tmp_path: Path) -> None:
+    assert open_bundle(folder).distributions is None
+    assert read_distributions(folder, open_bundle(folder).manifest) is None
+    files = bundle_files(FAMILY) | distribution_files(FAMILY)
+    measured = write_consistent(tmp_path / "measured", files=files)
+    bundle = open_bundle(measured)
+    assert bundle.distributions == distributions(FAMILY) == read_distributions(measured, bundle.manifest)
+    (measured / DISTRIBUTIONS).write_bytes(files[DISTRIBUTIONS].replace(b"random", b"arbitr"))
+    with pytest.raises(BundleError, match=r"distributions.json has sha256"):
+        read_distributions(measured, bundle.manifest)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{}", "distributions.json: field 'source'"),
+        (b"nothing", "distributions.json: field ''"),
+        (
+            distributions("image-classifier").to_json().encode(),
+            "inputs has 'brightness', which is no statistic of this",
+        ),
+        (b" " * ((1 << 16) + 1), "distributions.json has 65537 bytes, expected at most 65536"),
+    ],
+)
+def test_distributions_that_do_not_fit_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    assert_refused(write_consistent(tmp_path, files={**bundle_files(FAMILY), DISTRIBUTIONS: content}), message)

@@ -291,6 +291,7 @@ def _common(request: Request, model: PreTrainedModel, origin: examples.Origin) -
         "name": request.name,
         "summary": f"A {type(model).__name__} for {request.task}.",
         "note": origin.note,
+        "has_data": origin.sha256 is not None,
         "provenance": Provenance(
             recipe="hf",
             reference="transformers",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer
 
 from service.bundle import Bundle
+from service.drift.distributions import Distributions
 from service.engine.sessions.session import Session
 from service.engine.sessions.tokenizer import read_tokenizer
 from service.engine.sessions.tokenizer_cost import measure_cost
@@ -20,22 +21,30 @@ from service.manifest import Manifest
 class Model:
     """One version that is ready to compute.
 
-    Texts of at most `max_inline_bytes` in UTF-8 may be tokenized on an event loop.
+    Texts of at most `max_inline_bytes` in UTF-8 may be tokenized on an event loop. `distributions` are those of
+    held-out data, if the bundle has them.
     """
 
     manifest: Manifest
     session: Session
     tokenizer: Tokenizer | None
     max_inline_bytes: int = 0
+    distributions: Distributions | None = None
 
 
 def create_model(bundle: Bundle, session: Session) -> Model:
     """Return the model of a bundle; raises BundleError if its tokenizer is invalid, too slow, or another one."""
-    tokenizer = read_tokenizer(bundle)
+    tokenizer, distributions = read_tokenizer(bundle), bundle.distributions
     if tokenizer is None or bundle.tokenizer is None:
-        return Model(manifest=bundle.manifest, session=session, tokenizer=None)
+        return Model(manifest=bundle.manifest, session=session, tokenizer=None, distributions=distributions)
     try:
         cost = measure_cost(tokenizer, bundle.tokenizer)
     except ValueError as error:
         raise BundleError(f"{bundle.manifest.name}/{bundle.manifest.version}: tokenizer.json: {error}") from error
-    return Model(manifest=bundle.manifest, session=session, tokenizer=tokenizer, max_inline_bytes=cost.max_inline_bytes)
+    return Model(
+        manifest=bundle.manifest,
+        session=session,
+        tokenizer=tokenizer,
+        max_inline_bytes=cost.max_inline_bytes,
+        distributions=distributions,
+    )

@@ -41,8 +41,8 @@ def test_shards_are_numbered_within_their_file(folder: Path) -> None:
 
 def test_files_have_the_numbers_of_their_names(folder: Path) -> None:
     files = list_files([str(folder / "in")], output=Path("/nowhere"), input_format=None)
-    items = list(plan(job_of(folder / "out"), files, {"b.csv": 0, "a.csv": 7}))
-    assert [item.name for item in items if isinstance(item, Shard)] == [
+    items = list(plan({0: job_of(folder / "out")}, files, {"b.csv": 0, "a.csv": 7}))
+    assert [item.first.name for item in items if isinstance(item, SharedShard)] == [
         f"0000{f}-00000{n}" for f in (7, 0) for n in range(3)
     ]
     assert [item.file_number for item in items if isinstance(item, PlannedFile)] == [7, 0]
