@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.bundle import read_distributions
 from service.manifest import Manifest
+from service.scoring.drift.picture import drift_picture
 from service.scoring.engines.engine import Cancellation, EngineContext, EngineResult
 from service.scoring.engines.local import run_local
 from service.scoring.input.files import InputFile
@@ -54,12 +56,16 @@ def execute(
     reached: dict[str, Any] = {"uri": job.output, "sink": job.sink, "computed": progress.rows, "seconds": seconds}
     if failures or outcome.stopped:
         return Result(**reached, summary=None, failures=failures, dropped=outcome.dropped)
-    summary = summarize(job, manifest, len(files), ledger.records(), planned.passed_over)
+    distributions = read_distributions(job.bundles / manifest.name / manifest.version, manifest)
+    summary = summarize(job, manifest, len(files), ledger.records(), planned.passed_over, distributions=distributions)
     planned.check_complete(job, summary)
     timing = {"rows": progress.rows, "seconds": seconds, "rows_per_s": progress.rows / seconds}
     documents = {"summary.json": encode(summary), "timing.json": encode(timing)}
+    pictures = {"confidence.png": confidence_histogram(summary)}
+    if summary["drift"] is not None:
+        pictures["drift.png"] = drift_picture(summary)
     fingerprints = {file.name: file.fingerprint for file in files}
-    ledger.finish({**documents, "confidence.png": confidence_histogram(summary)}, fingerprints)
+    ledger.finish({**documents, **pictures}, fingerprints)
     return Result(**reached, summary=summary)
 
 

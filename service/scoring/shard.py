@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from service.drift.distributions import CONFIDENCE_BINS, Counts, count_confidence
 from service.scoring.input.files import InputFile, current_fingerprint
 from service.scoring.input.rows import Rows, Source
 from service.scoring.job import Job
@@ -26,7 +27,6 @@ from service.scoring.scorers import scorer_type
 from service.scoring.selection.selection import select
 from service.scoring.sources import SOURCES
 
-CONFIDENCE_BINS = 20
 PREFETCHED_CHUNKS = 2
 
 
@@ -82,6 +82,7 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
     # Integers, so that their sums over shards do not depend on the order of shards.
     num_filtered = 0
     num_scored, labels, confidence = 0, np.zeros(context.num_labels, np.int64), np.zeros(CONFIDENCE_BINS, np.int64)
+    drift: dict[str, Counts] = {}
     to_table = completion_lines if job.answers_as_openai else join_predictions
     with rejects, sink, prefetch(_read_rows(context, shard), PREFETCHED_CHUNKS) as chunks:
         for rows in chunks:
@@ -93,9 +94,10 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
             sink.write(to_table(job, shard.file, rows, scored))
             rejects.write(rows, scored)
             num_scored += len(scored.indexes)
-            bins = np.minimum((scored.confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
             labels += np.bincount(scored.labels, minlength=len(labels))
-            confidence += np.bincount(bins, minlength=CONFIDENCE_BINS)
+            confidence += count_confidence(scored.confidence)
+            for name, counts in scored.drift.items():
+                drift[name] = drift.get(name, 0) + counts
             progress(len(rows.numbers) + rows.left_out, len(scored.faults))
     parts = {f"predictions/part-{shard.name}.{job.sink}": sink.path} if sink.is_created else {}
     if rejects.count:
@@ -111,6 +113,7 @@ def _score(context: Context, shard: Shard, progress: Callable[[int, int], None])
         confidence=confidence.tolist(),
         parts={name: sha256_of(path) for name, path in parts.items()},
         sizes={name: path.stat().st_size for name, path in parts.items()},
+        drift={name: counts.tolist() for name, counts in drift.items()},
     )
     ledger.commit(shard, record, parts)
     return record

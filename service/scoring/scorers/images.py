@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.contract.readers import ImageReader
+from service.drift.statistics import image_values
 from service.manifest import Manifest
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import pixel_block, pixels_from_bytes, split_faults, to_python, try_read, unwrap
@@ -23,13 +24,15 @@ class ImageScorer(Scorer):
         if shape is not None and not rows.faults:
             block = pixel_block(column, shape)
             if block is not None:
-                return Items(indexes=np.arange(len(block)), faults={}, batches=batches_of("images", block))
+                drift = self._count_inputs(len(block), lambda part: image_values(block[part]))
+                return Items(indexes=np.arange(len(block)), faults={}, batches=batches_of("images", block), drift=drift)
         results = [try_read(_read_one, item, manifest) for item in to_python(column)]
         images, indexes, faults = split_faults(results, rows.faults, name)
+        drift = self._count_inputs(len(images), lambda part: image_values(images[part]))
         if shape is not None and images:
-            return Items(indexes=indexes, faults=faults, batches=batches_of("images", np.stack(images)))
+            return Items(indexes=indexes, faults=faults, batches=batches_of("images", np.stack(images)), drift=drift)
         batches = batches_by_shape([{"images": image[None]} for image in images])
-        return Items(indexes=indexes, faults=faults, batches=batches)
+        return Items(indexes=indexes, faults=faults, batches=batches, drift=drift)
 
 
 def _read_one(item: Any, manifest: Manifest) -> npt.NDArray[np.uint8]:

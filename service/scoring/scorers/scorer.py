@@ -4,7 +4,7 @@ Invariant: every row is in one of the result's `indexes` and `faults`. A column 
 Rows of different shapes are computed in different batches.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -13,6 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from service.bundle import Tensors
+from service.contract.heads import ValuesHead
+from service.drift.distributions import Counts
+from service.drift.statistics import Values
 from service.engine.batching.outputs import OutputCheck
 from service.engine.sessions.model import Model
 from service.errors import not_finite_item
@@ -22,6 +25,8 @@ from service.tasks.codecs.texts import TokenizedText
 
 # A batch of 24 images fits in a core's cache, and onnxruntime's AVX-512 kernel multiplies 12 rows at a time.
 BATCH_ROWS = 24
+# Of the rows that are read together, at most this many, evenly spaced, are measured for drift.
+MEASURED_ROWS = 1024
 Indexes: TypeAlias = Sequence[int] | npt.NDArray[np.int64]
 Positions: TypeAlias = slice | npt.NDArray[np.int64]
 
@@ -30,6 +35,7 @@ Positions: TypeAlias = slice | npt.NDArray[np.int64]
 class ScoredRows:
     """The scored rows, and why each other row was rejected. The summary counts `labels` and `confidence`.
 
+    `drift` counts the bins of the distributions in the bundle.
     `errors` are the responses of OpenAI's routes to rows of a batch that they refuse.
     """
 
@@ -39,6 +45,7 @@ class ScoredRows:
     labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     confidence: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     errors: Mapping[int, Any] = field(default_factory=dict)
+    drift: Mapping[str, Counts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +53,7 @@ class Items:
     """The rows that were read, whose indexes and faults these are.
 
     `batches` yields tensors of rows of one shape, with their positions among the items. `columns` are further columns
-    of the output, and `texts` the items of a model of texts.
+    of the output, and `texts` the items of a model of texts. `drift` counts the bins of the items.
     """
 
     indexes: Indexes
@@ -54,6 +61,7 @@ class Items:
     batches: Iterable[tuple[Positions, Tensors]]
     columns: Mapping[str, pa.Array] = field(default_factory=dict)
     texts: Sequence[TokenizedText] = ()
+    drift: Mapping[str, Counts] = field(default_factory=dict)
 
 
 class Scorer:
@@ -86,6 +94,7 @@ class Scorer:
             columns={**answer.columns, **columns},
             labels=answer.labels,
             confidence=answer.confidence,
+            drift={**items.drift, **self._count_values(outputs)},
         )
 
     def close(self) -> None:
@@ -93,6 +102,21 @@ class Scorer:
 
     def _read(self, rows: Rows) -> Items:
         raise NotImplementedError
+
+    def _count_inputs(self, count: int, measure: Callable[[slice], Values]) -> Mapping[str, Counts]:
+        """The bins of some of `count` items that were read; `measure` is called for a slice of them."""
+        distributions = self._model.distributions
+        if distributions is None or not count:
+            return {}
+        return distributions.count_inputs(measure(slice(None, None, -(-count // MEASURED_ROWS))))
+
+    def _count_values(self, outputs: Outputs) -> Mapping[str, Counts]:
+        """The bins of the values that a model predicts."""
+        head, distributions = self._manifest.head, self._model.distributions
+        if distributions is None or not isinstance(head, ValuesHead):
+            return {}
+        values_BN = outputs["values"]
+        return distributions.count_predictions({f"value {name}": values_BN[:, i] for i, name in enumerate(head.names)})
 
     def _compute(self, items: Items, names: Sequence[str]) -> tuple[Outputs, dict[int, str]]:
         """Return the outputs by position, and the positions whose outputs are not finite, with the first such output.

@@ -6,6 +6,7 @@ import orjson
 
 from service.bundle import Tensors
 from service.contract.tensors import TensorSpec
+from service.drift.statistics import tensor_values
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import split_faults, to_python, try_read, unwrap
 from service.scoring.scorers.scorer import BATCH_ROWS, Items, Scorer, batches_by_shape
@@ -20,7 +21,8 @@ class TensorsScorer(Scorer):
         read, indexes, faults = split_faults(results, rows.faults, "")
         faults = {i: reason.removeprefix("/") for i, reason in faults.items()}
         max_rows = BATCH_ROWS if self._manifest.is_batched else 1
-        return Items(indexes=indexes, faults=faults, batches=batches_by_shape(read, max_rows=max_rows))
+        drift = self._count_inputs(len(read), lambda part: tensor_values(specs, read[part]))
+        return Items(indexes=indexes, faults=faults, batches=batches_by_shape(read, max_rows=max_rows), drift=drift)
 
     def _read_one(self, row: tuple[Any, ...]) -> Tensors:
         specs = self._manifest.inputs

@@ -1,17 +1,30 @@
 """Batches of rows of one shape, in order."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.contract.readers import TableReader
+from service.drift.distributions import (
+    Distribution,
+    Distributions,
+    input_key,
+    prediction_key,
+    prediction_names,
+)
+from service.drift.statistics import statistic_names
 from service.engine.sessions.model import Model
 from service.scoring.input.rows import Rows
 from service.scoring.scorers import SCORERS, scorer, scorer_type
 from service.scoring.scorers.generate import GenerateScorer
 from service.scoring.scorers.scorer import batches_by_shape, batches_of
 from tests.service.bundles import FAMILIES
+from tests.service.pairs import ALL_PAIRS, load_pair
 from tests.service.scoring.inputs import images
+from tests.service.scoring.test_pairs import rows_of
 
 
 def test_consecutive_rows_share_batches_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +64,26 @@ def test_rows_with_outputs_that_are_not_finite_are_rejected(models: dict[str, Mo
     assert "logits" in scored.faults[3]
     for name, column in scored.columns.items():
         assert column.to_pylist() == [whole.columns[name].to_pylist()[i] for i in (0, 1, 2, 4)]
+
+
+@pytest.mark.parametrize("name", [name for name, pair in ALL_PAIRS.items() if pair.reader["kind"] != "text"])
+def test_every_statistic_of_a_model_is_counted(name: str, tmp_path: Path) -> None:
+    """The items of the request of each pair: the bins of each statistic, and of each value that is predicted."""
+    model = load_pair(tmp_path, name)
+    manifest = model.manifest
+    if manifest.task == "generate":
+        pytest.skip("has no distributions")
+    halves = Distribution(edges=(0.5,), counts=(1, 1))
+    inputs = dict.fromkeys(statistic_names(manifest), halves)
+    if isinstance(manifest.reader, TableReader):
+        sizes = {column.name: len(column.values) for column in manifest.reader.categories}
+        inputs |= {column: Distribution(counts=(1,) * size) for column, size in sizes.items()}
+    values = [prediction for prediction in prediction_names(manifest) if prediction.startswith("value ")]
+    distributions = Distributions(source="made", rows=2, inputs=inputs, predictions=dict.fromkeys(values, halves))
+    given = rows_of(name)
+    columns = {column: [row[column] for row in given] for column in given[0]}
+    scorer = scorer_type(manifest, "jsonl")(replace(model, distributions=distributions), {c: c for c in columns}, {})
+    scored = scorer.score(Rows(numbers=range(len(given)), columns=columns))
+    expected = {input_key(name) for name in inputs} | {prediction_key(value) for value in values}
+    assert set(scored.drift) == expected
+    assert {int(counts.sum()) for counts in scored.drift.values()} <= {len(scored.indexes)}
