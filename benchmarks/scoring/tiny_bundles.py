@@ -8,6 +8,7 @@ from service.engine.sessions.session import Session
 from service.engine.sessions.tokenizer import read_tokenizer
 from service.tasks.replay import answer_request_sync
 from tests.service.bundles import FAMILIES, bundle_files, write_bundle
+from tests.service.distributions import distribution_files
 from tests.service.requests import request_body
 
 
@@ -18,4 +19,4 @@ def write_tiny_bundles(root: Path) -> None:
         session = Session(candidate.model, manifest=candidate.manifest, device="cpu")
         model = Model(manifest=candidate.manifest, session=session, tokenizer=read_tokenizer(candidate))
         case = RequestCase(request=request_body(family), answer=answer_request_sync(model, request_body(family)))
-        write_bundle(root, family, files=bundle_files(family, requests=[case]))
+        write_bundle(root, family, files=bundle_files(family, requests=[case]) | distribution_files(family))

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, get_args
 
 from service.errors import BundleError, DeviceError
+from service.scoring.drift.report import describe_drift
 from service.scoring.job import Format, ScoringError, SinkFormat
 from service.scoring.output.rejects import loggable
 from service.scoring.result import Result
@@ -103,7 +104,8 @@ def _result_line(result: Result, summary: Mapping[str, Any], output: str) -> str
     # Options of a URI may be credentials.
     place = str(parse_location(output, option="--output")) if "://" in output else output
     counts = f"{summary['scored']:,} scored, {summary['rejected']:,} rejected"
-    return f"{place}: {done}; {counts} by {summary['model']} {summary['version']}"
+    drift = describe_drift(summary["drift"])
+    return f"{place}: {done}; {counts} by {summary['model']} {summary['version']}{drift and '; ' + drift}"
 
 
 def _pair(text: str) -> tuple[str, str]:

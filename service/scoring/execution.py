@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from service.bundle import read_distributions
 from service.manifest import Manifest
+from service.scoring.drift.picture import drift_picture
 from service.scoring.engines.engine import Cancellation, EngineContext, EngineResult
 from service.scoring.engines.local import run_local
 from service.scoring.input.files import InputFile
@@ -95,7 +97,10 @@ def _finish(one: OpenJob, result: Result, planned: "_PlannedTotals", message: Ca
     if registry is not None:
         registry.check_alone()
     num_files = len(one.files) if registry is None else len(registry.scored)
-    summary = summarize(job, one.manifest, num_files, ledger.records(), planned.passed_over)
+    distributions = read_distributions(job.bundles / job.model / job.version, one.manifest)
+    summary = summarize(
+        job, one.manifest, num_files, ledger.records(), planned.passed_over, distributions=distributions
+    )
     planned.check_complete(job, summary)
     if registry is not None:
         summary["input_changes"] = {"changed": registry.changed, "deleted": registry.deleted}
@@ -106,8 +111,11 @@ def _finish(one: OpenJob, result: Result, planned: "_PlannedTotals", message: Ca
     if job.append_to is not None:
         increments = None if registry is None else registry.increments
         documents |= append_predictions(job, one.manifest, ledger, increments, message)
+    pictures = {"confidence.png": confidence_histogram(summary)}
+    if summary["drift"] is not None:
+        pictures["drift.png"] = drift_picture(summary)
     fingerprints = {file.name: file.fingerprint for file in one.files}
-    ledger.finish({**documents, "confidence.png": confidence_histogram(summary)}, fingerprints)
+    ledger.finish({**documents, **pictures}, fingerprints)
     return replace(result, summary=summary)
 
 

@@ -23,7 +23,7 @@ Format = Literal[
 LINE_FORMATS: frozenset[Format] = frozenset({"jsonl", "openai", "text", "ts"})
 SinkFormat = Literal["parquet", "csv", "jsonl"]
 # The layout and meaning of what is written, shard boundaries included.
-OUTPUT_VERSION = 7
+OUTPUT_VERSION = 8
 
 
 class ScoringError(Exception):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from service.drift.distributions import CONFIDENCE_BINS, Counts, count_confidence
 from service.scoring.input.files import InputFile, current_fingerprint
 from service.scoring.input.rows import Rows, Source
 from service.scoring.job import Job
@@ -38,7 +39,6 @@ from service.scoring.scorers.scorer import Items
 from service.scoring.selection.selection import select
 from service.scoring.sources import SOURCES
 
-CONFIDENCE_BINS = 20
 PREFETCHED_CHUNKS = 2
 # Rows and rejected rows that are done.
 CountRows = Callable[[int, int], None]
@@ -158,6 +158,7 @@ class _ShardWriter(AbstractContextManager["_ShardWriter"]):
         self._num_filtered = self._num_scored = 0
         self._labels = np.zeros(context.num_labels, np.int64)
         self._confidence = np.zeros(CONFIDENCE_BINS, np.int64)
+        self._drift: dict[str, Counts] = {}
 
     def __enter__(self) -> "_ShardWriter":
         self._files.enter_context(self._rejects)
@@ -178,9 +179,10 @@ class _ShardWriter(AbstractContextManager["_ShardWriter"]):
             self._sink.write(self._to_table(self._context.job, self._shard.file, rows, scored))
             self._rejects.write(rows, scored)
         self._num_scored += len(scored.indexes)
-        bins = np.minimum((scored.confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
         self._labels += np.bincount(scored.labels, minlength=len(self._labels))
-        self._confidence += np.bincount(bins, minlength=CONFIDENCE_BINS)
+        self._confidence += count_confidence(scored.confidence)
+        for name, counts in scored.drift.items():
+            self._drift[name] = self._drift.get(name, 0) + counts
         return scored.faults
 
     def commit(self) -> int:
@@ -200,6 +202,7 @@ class _ShardWriter(AbstractContextManager["_ShardWriter"]):
             confidence=self._confidence.tolist(),
             parts={name: sha256_of(path) for name, path in parts.items()},
             sizes={name: path.stat().st_size for name, path in parts.items()},
+            drift={name: counts.tolist() for name, counts in self._drift.items()},
         )
         with self._naming_errors():
             self._context.ledger.commit(shard, record, parts)

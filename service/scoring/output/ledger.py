@@ -23,7 +23,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class Record:
     sizes: dict[str, int]
     # Rows that --where and --sample left out.
     filtered: int = 0
+    # The bins of each statistic that is compared with the distributions in the bundle.
+    drift: dict[str, list[int]] = field(default_factory=dict)
 
 
 def open_folder(location: Location) -> OutputFolder:

@@ -7,7 +7,9 @@ from typing import Any
 import orjson
 from PIL import Image, ImageDraw
 
+from service.drift.distributions import Distributions
 from service.manifest import Manifest
+from service.scoring.drift.report import drift_report
 from service.scoring.job import Job
 from service.scoring.output.ledger import Record
 
@@ -16,15 +18,21 @@ AXIS_COLOR, BAR_COLOR, BACKGROUND_COLOR = (40, 40, 40), (61, 118, 184), (255, 25
 
 
 def summarize(
-    job: Job, manifest: Manifest, files: int, records: Iterable[Record], passed_over: Mapping[str, int]
+    job: Job,
+    manifest: Manifest,
+    files: int,
+    records: Iterable[Record],
+    passed_over: Mapping[str, int],
+    *,
+    distributions: Distributions | None = None,
 ) -> dict[str, Any]:
-    """Counts of rows, labels and confidences, and the model with its parity and invariance."""
+    """Counts of rows, labels and confidences, their drift, and the model with its parity and invariance."""
     shards = list(records)
     labels: tuple[str, ...] = manifest.labels
     counts = [sum(column) for column in zip(*(record.labels for record in shards), strict=True)]
     confidence = [sum(column) for column in zip(*(record.confidence for record in shards), strict=True)]
     scored, rejected = sum(record.scored for record in shards), sum(record.rejected for record in shards)
-    return {
+    summary = {
         "model": manifest.name,
         "version": manifest.version,
         "files": files,
@@ -50,6 +58,7 @@ def summarize(
             **job.request,
         },
     }
+    return {**summary, **drift_report(manifest, distributions, summary, (record.drift for record in shards))}
 
 
 def _selection(job: Job) -> dict[str, Any]:

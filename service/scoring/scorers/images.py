@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from service.contract.readers import ImageReader
+from service.drift.statistics import image_values
 from service.manifest import Manifest
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import pixel_block, pixels_from_bytes, split_faults, to_python, try_read, unwrap
-from service.scoring.scorers.scorer import Batches, Items, Scorer, batches_by_shape, batches_of
+from service.scoring.scorers.scorer import Batches, Items, Measured, Scorer, batches_by_shape, batches_of
 from service.tasks.codecs.images import read_image
 from service.tasks.codecs.json_arrays import parse_pixels
 from service.tasks.readers.image import image_reader
@@ -23,13 +24,17 @@ class ImageScorer(Scorer):
         if shape is not None and not rows.faults:
             block = pixel_block(column, shape)
             if block is not None:
-                return Items(indexes=np.arange(len(block)), faults={}, batches=Batches(batches_of, "images", block))
+                measured = Measured(len(block), lambda part, _: image_values(block[part]))
+                batches = Batches(batches_of, "images", block)
+                return Items(indexes=np.arange(len(block)), faults={}, batches=batches, measured=measured)
         results = [try_read(_read_one, item, manifest) for item in to_python(column)]
         images, indexes, faults = split_faults(results, rows.faults, name)
+        measured = Measured(len(images), lambda part, _: image_values(images[part]))
         if shape is not None and images:
-            return Items(indexes=indexes, faults=faults, batches=Batches(batches_of, "images", np.stack(images)))
-        batches = Batches(batches_by_shape, [{"images": image[None]} for image in images])
-        return Items(indexes=indexes, faults=faults, batches=batches)
+            batches = Batches(batches_of, "images", np.stack(images))
+        else:
+            batches = Batches(batches_by_shape, [{"images": image[None]} for image in images])
+        return Items(indexes=indexes, faults=faults, batches=batches, measured=measured)
 
 
 def _read_one(item: Any, manifest: Manifest) -> npt.NDArray[np.uint8]:

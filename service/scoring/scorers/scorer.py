@@ -8,13 +8,16 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from service.bundle import Tensors
+from service.contract.heads import ValuesHead
+from service.drift.distributions import Counts, Distributions
+from service.drift.statistics import Values
 from service.engine.batching.outputs import OutputCheck
 from service.engine.sessions.model import Model
 from service.errors import not_finite_item
@@ -25,6 +28,8 @@ from service.tasks.codecs.texts import TokenizedText
 
 # A batch of 24 images fits in a core's cache, and onnxruntime's AVX-512 kernel multiplies 12 rows at a time.
 BATCH_ROWS = 24
+# Of the rows that are read together, at most this many, evenly spaced, are measured for drift.
+MEASURED_ROWS = 1024
 Indexes: TypeAlias = Sequence[int] | npt.NDArray[np.int64]
 Positions: TypeAlias = slice | npt.NDArray[np.int64]
 
@@ -33,6 +38,7 @@ Positions: TypeAlias = slice | npt.NDArray[np.int64]
 class ScoredRows:
     """The scored rows, and why each other row was rejected. The summary counts `labels` and `confidence`.
 
+    `drift` counts the bins of the distributions in the bundle.
     `errors` are the responses of OpenAI's routes to rows of a batch that they refuse.
     """
 
@@ -42,6 +48,14 @@ class ScoredRows:
     labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     confidence: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     errors: Mapping[int, Any] = field(default_factory=dict)
+    drift: Mapping[str, Counts] = field(default_factory=dict)
+
+
+class Measured(NamedTuple):
+    """The statistics of `num_items` items that were read: `measure` gives those of a slice for some distributions."""
+
+    num_items: int
+    measure: Callable[[slice, Distributions], Values]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +63,8 @@ class Items:
     """The rows that were read, whose indexes and faults these are.
 
     `batches` yields tensors of rows of one shape, with their positions among the items, each time it is iterated.
-    `columns` are further columns of the output, and `texts` the items of a model of texts. Several models may compute
-    the same items, so nothing changes them.
+    `columns` are further columns of the output, and `texts` the items of a model of texts; `measured` is what drift is
+    counted of. Several models may compute the same items, so nothing changes them.
     """
 
     indexes: Indexes
@@ -58,6 +72,7 @@ class Items:
     batches: Iterable[tuple[Positions, Tensors]]
     columns: Mapping[str, pa.Array] = field(default_factory=dict)
     texts: Sequence[TokenizedText] = ()
+    measured: Measured | None = None
 
 
 class Batches(Iterable[tuple[Positions, Tensors]]):
@@ -104,6 +119,7 @@ class Scorer:
             columns={**answer.columns, **columns},
             labels=answer.labels,
             confidence=answer.confidence,
+            drift={**self._count_inputs(items.measured), **self._count_values(outputs)},
         )
 
     def close(self) -> None:
@@ -131,6 +147,22 @@ class Scorer:
             ],
             sort_keys=True,
         )
+
+    def _count_inputs(self, measured: Measured | None) -> Mapping[str, Counts]:
+        """The bins of some of the items that were read."""
+        distributions = self._model.distributions
+        if distributions is None or measured is None or not measured.num_items:
+            return {}
+        part = slice(None, None, -(-measured.num_items // MEASURED_ROWS))
+        return distributions.count_inputs(measured.measure(part, distributions))
+
+    def _count_values(self, outputs: Outputs) -> Mapping[str, Counts]:
+        """The bins of the values that a model predicts."""
+        head, distributions = self._manifest.head, self._model.distributions
+        if distributions is None or not isinstance(head, ValuesHead):
+            return {}
+        values_BN = outputs["values"]
+        return distributions.count_predictions({f"value {name}": values_BN[:, i] for i, name in enumerate(head.names)})
 
     def _compute(self, items: Items, names: Sequence[str]) -> tuple[Outputs, dict[int, str]]:
         """Return the outputs by position, and the positions whose outputs are not finite, with the first such output.

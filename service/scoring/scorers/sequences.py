@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from service.bundle import Tensors
 from service.contract.readers import SeriesReader, State
+from service.drift.statistics import series_values, text_values
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import series_arrays, split_faults, to_python, try_read, unwrap
-from service.scoring.scorers.scorer import BATCH_ROWS, Batches, Items, Positions, Scorer
+from service.scoring.scorers.scorer import BATCH_ROWS, Batches, Items, Measured, Positions, Scorer
 from service.tasks.codecs.series import pad_rows, read_series
 from service.tasks.codecs.states import unpack_state
 from service.tasks.codecs.texts import encode_each
@@ -33,7 +34,13 @@ class TextScorer(Scorer):
         has_tokens = self._manifest.head.kind == "token-labels"
         columns = {} if has_tokens else {"tokens": pa.array([len(row) for row in ids], pa.int32())}
         batches = Batches(_padded_batches, "ids", ids, np.int64)
-        return Items(indexes=indexes, faults=faults, batches=batches, columns=columns, texts=read)
+        measured = Measured(
+            len(ids),
+            lambda part, distributions: text_values(
+                ids[part], [row.text for row in read[part]], unknown_id=distributions.unknown_id
+            ),
+        )
+        return Items(indexes=indexes, faults=faults, batches=batches, columns=columns, texts=read, measured=measured)
 
 
 class SeriesScorer(Scorer):
@@ -46,14 +53,15 @@ class SeriesScorer(Scorer):
             columns.append(to_python(unwrap(rows.columns[self._columns["length"]])))
         results = [try_read(self._read_one, channels, *row) for row in zip(*columns, strict=True)]
         series, indexes, faults = split_faults(results, rows.faults, column)
+        measured = Measured(len(series), lambda part, _: series_values(series[part]))
         if reader.state is None:
             batches = Batches(_padded_batches, "series", series, np.float32, channels)
-            return Items(indexes=indexes, faults=faults, batches=batches)
+            return Items(indexes=indexes, faults=faults, batches=batches, measured=measured)
         states, valid, invalid = self._read_states(rows, reader.state, indexes)
         faults |= {indexes[i]: reason for i, reason in invalid.items()}
         valid_series = [series[i] for i in valid]
         batches = Batches(_padded_batches, "series", valid_series, np.float32, channels, states=states)
-        return Items(indexes=[indexes[i] for i in valid], faults=faults, batches=batches)
+        return Items(indexes=[indexes[i] for i in valid], faults=faults, batches=batches, measured=measured)
 
     def _read_one(self, channels: int, row: Any, *length: Any) -> npt.NDArray[np.float32]:
         """Read a series; `length` is the number of valid steps of a padded one."""

@@ -10,10 +10,11 @@ import orjson
 
 from service.bundle import Tensors
 from service.contract.readers import NumberColumn, TableReader
+from service.drift.statistics import table_values
 from service.errors import EkibenError
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import reject_reason, to_python, unwrap
-from service.scoring.scorers.scorer import BATCH_ROWS, Items, Scorer
+from service.scoring.scorers.scorer import BATCH_ROWS, Items, Measured, Scorer
 from service.tasks.readers.table import read_rows
 
 
@@ -41,7 +42,11 @@ class TableScorer(Scorer):
         assert inputs is not None, "the rows that are left were read one by one"
         parts = [slice(begin, begin + BATCH_ROWS) for begin in range(0, len(indexes), BATCH_ROWS)]
         batches = [(part, {name: value[part] for name, value in inputs.items()}) for part in parts]
-        return Items(indexes=indexes, faults=faults, batches=batches)
+        measured = Measured(
+            len(indexes),
+            lambda part, _: table_values(reader, {name: value[part] for name, value in inputs.items()}),
+        )
+        return Items(indexes=indexes, faults=faults, batches=batches, measured=measured)
 
     def _read_all(self, records: Sequence[dict[str, Any]], indexes: Sequence[int]) -> Tensors | None:
         """The tensors of these rows; None if one of them cannot be read."""

@@ -6,9 +6,10 @@ import orjson
 
 from service.bundle import Tensors
 from service.contract.tensors import TensorSpec
+from service.drift.statistics import tensor_values
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import split_faults, to_python, try_read, unwrap
-from service.scoring.scorers.scorer import BATCH_ROWS, Batches, Items, Scorer, batches_by_shape
+from service.scoring.scorers.scorer import BATCH_ROWS, Batches, Items, Measured, Scorer, batches_by_shape
 from service.tasks.readers.tensors import read_item
 
 
@@ -20,7 +21,9 @@ class TensorsScorer(Scorer):
         read, indexes, faults = split_faults(results, rows.faults, "")
         faults = {i: reason.removeprefix("/") for i, reason in faults.items()}
         max_rows = BATCH_ROWS if self._manifest.is_batched else 1
-        return Items(indexes=indexes, faults=faults, batches=Batches(batches_by_shape, read, max_rows=max_rows))
+        measured = Measured(len(read), lambda part, _: tensor_values(specs, read[part]))
+        batches = Batches(batches_by_shape, read, max_rows=max_rows)
+        return Items(indexes=indexes, faults=faults, batches=batches, measured=measured)
 
     def _read_one(self, row: tuple[Any, ...]) -> Tensors:
         specs = self._manifest.inputs

@@ -124,3 +124,15 @@ def test_dialects_of_csv_are_options(
     (tmp_path / "in.csv").write_bytes(content.encode("latin-1"))
     assert command(*arguments, "--output-format", "csv", "--escape-formulas", source="in.csv") == 0
     assert "1 scored, 0 rejected" in capsys.readouterr().out
+
+
+def test_the_last_line_names_a_large_drift(
+    command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "other.jsonl", {"body": ["der Zug kommt am Mittag"] * 300})
+    assert command("--column", "text=body", source="other.jsonl") == 0
+    line = capsys.readouterr().out
+    drift = json.loads((tmp_path / "out" / "summary.json").read_text())["drift"]
+    first, *others = [statistic for statistic in drift["statistics"] if statistic["verdict"] == "large"]
+    assert line.endswith(f"; large drift of {first['name']} (PSI {first['psi']:.2f}), and {len(others)} more\n")
+    assert "input share of unknown tokens" in {statistic["name"] for statistic in (first, *others)}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from service.drift.distributions import input_key, prediction_key
 from service.engine.sessions.model import Model
 from service.scoring import execution
 from service.scoring.engines.engine import EngineContext, EngineResult
@@ -20,6 +21,7 @@ from service.scoring.input.rows import Rows
 from service.scoring.job import Job, ScoringError
 from service.scoring.plan import SharedShard
 from service.tasks.replay import answer_request_sync
+from tests.service.distributions import distributions
 from tests.service.scoring.conftest import Score, predictions, run_here, tree
 from tests.service.scoring.inputs import FORMATS, images, items, requests, texts, write_csv, write_jsonl, write_parquet
 
@@ -330,3 +332,54 @@ def test_summary_counts_labels_and_confidence(make_input: MakeInput, score: Scor
     assert result.summary["confidence"] == bins.tolist()
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == json.loads(json.dumps(result.summary))
     assert (tmp_path / "out" / "confidence.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_summary_compares_every_format_with_the_distributions_in_the_bundle(
+    name: str, make_input: MakeInput, score: Score, tmp_path: Path
+) -> None:
+    family, source = make_input(name, ROWS)
+    generates = family in {"language-model", "image-generator"}
+    result = score(family, source, tmp_path / "out", limit=8 if generates else ROWS)
+    assert result.summary is not None
+    drift = result.summary["drift"]
+    assert (tmp_path / "out" / "drift.png").exists() == (drift is not None)
+    if generates:
+        assert drift is None
+        assert "generates" in result.summary["drift_reason"]
+        return
+    names = {statistic["name"] for statistic in drift["statistics"]}
+    # The tiny bundles were measured without texts.
+    assert names == {input_key(one) for one in distributions(family).inputs} | {
+        prediction_key(one) for one in distributions(family).predictions
+    }
+    assert {statistic["rows"] for statistic in drift["statistics"]} == {ROWS}
+
+
+@pytest.mark.parametrize("shard_rows", [7, 100])
+def test_drift_counts_the_rows_of_all_shards(shard_rows: int, score: Score, tmp_path: Path) -> None:
+    pixels, known = images(ROWS) // 2, distributions("image-classifier")
+    np.save(tmp_path / "a.npy", pixels)
+    result = score("image-classifier", tmp_path / "a.npy", tmp_path / "out", shard_rows=shard_rows)
+    assert result.summary is not None
+    counts = {one["name"]: one["counts"] for one in result.summary["drift"]["statistics"]}
+    # Pictures of 16 pixels are measured whole.
+    mean = pixels.reshape(ROWS, -1).mean(axis=1)
+    expected = np.histogram(mean, bins=[-np.inf, *known.inputs["brightness"].edges, np.inf])[0]
+    assert counts["input brightness"] == expected.tolist()
+    assert counts["predicted label"] == list(result.summary["labels"].values())
+    assert counts["predicted confidence"] == result.summary["confidence"]
+
+
+def test_many_rows_are_measured_evenly(score: Score, tmp_path: Path) -> None:
+    pixels = images(3000)
+    np.save(tmp_path / "a.npy", pixels)
+    result = score("image-classifier", tmp_path / "a.npy", tmp_path / "out", shard_rows=3000)
+    assert result.summary is not None
+    rows = {one["name"]: one["rows"] for one in result.summary["drift"]["statistics"]}
+    assert rows == {
+        "input brightness": 1000,
+        "input contrast": 1000,
+        "predicted label": 3000,
+        "predicted confidence": 3000,
+    }

@@ -1,11 +1,21 @@
 """Batches of rows of one shape, in order."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.contract.readers import TableReader
+from service.drift.distributions import (
+    Distribution,
+    Distributions,
+    input_key,
+    prediction_key,
+    prediction_names,
+)
+from service.drift.statistics import statistic_names
 from service.engine.sessions.model import Model
 from service.scoring.input.rows import Rows
 from service.scoring.scorers import SCORERS, scorer, scorer_type
@@ -13,7 +23,9 @@ from service.scoring.scorers.generate import GenerateScorer
 from service.scoring.scorers.scorer import Batches, Items, batches_by_shape, batches_of
 from service.scoring.scorers.sequences import SeriesScorer, TextScorer
 from tests.service.bundles import FAMILIES
+from tests.service.pairs import ALL_PAIRS, load_pair
 from tests.service.scoring.inputs import images, series, texts
+from tests.service.scoring.test_pairs import rows_of
 
 
 def test_consecutive_rows_share_batches_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,3 +95,26 @@ def test_states_are_read_by_each_version(models: dict[str, Model]) -> None:
     for one in (model, newer, model):
         SeriesScorer(one, {"sequence": "sequence"}, {}).score(rows, read)
     assert len(read) == 2
+
+
+@pytest.mark.parametrize("name", [name for name, pair in ALL_PAIRS.items() if pair.reader["kind"] != "text"])
+def test_every_statistic_of_a_model_is_counted(name: str, tmp_path: Path) -> None:
+    """The items of the request of each pair: the bins of each statistic, and of each value that is predicted."""
+    model = load_pair(tmp_path, name)
+    manifest = model.manifest
+    if manifest.task == "generate":
+        pytest.skip("has no distributions")
+    halves = Distribution(edges=(0.5,), counts=(1, 1))
+    inputs = dict.fromkeys(statistic_names(manifest), halves)
+    if isinstance(manifest.reader, TableReader):
+        sizes = {column.name: len(column.values) for column in manifest.reader.categories}
+        inputs |= {column: Distribution(counts=(1,) * size) for column, size in sizes.items()}
+    values = [prediction for prediction in prediction_names(manifest) if prediction.startswith("value ")]
+    distributions = Distributions(source="made", rows=2, inputs=inputs, predictions=dict.fromkeys(values, halves))
+    given = rows_of(name)
+    columns = {column: [row[column] for row in given] for column in given[0]}
+    scorer = scorer_type(manifest, "jsonl")(replace(model, distributions=distributions), {c: c for c in columns}, {})
+    scored = scorer.score(Rows(numbers=range(len(given)), columns=columns))
+    expected = {input_key(name) for name in inputs} | {prediction_key(value) for value in values}
+    assert set(scored.drift) == expected
+    assert {int(counts.sum()) for counts in scored.drift.values()} <= {len(scored.indexes)}
