@@ -41,6 +41,8 @@ def collect_samples(state: ServiceState) -> Samples:
         name = row["name"].removesuffix(CANDIDATE)
         if row["state"] == "READY":
             samples["ekiben_model_ready", "", (("model", name), ("version", row["version"]))] = 1
+            key = "ekiben_provider_models", "", (("provider", row["provider"]),)
+            samples[key] = samples.get(key, 0) + 1
         if comparison := row.get("comparison"):
             samples |= _comparison_samples(name, row["version"], comparison)
     # The series of a version end when it is unloaded: their number must not grow with every new version.
