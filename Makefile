@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix
+.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix container container-cpu container-gpu prove-container
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -79,6 +79,30 @@ audit: $(VENV)/.installed ## compare all lock files with the known vulnerabiliti
 	    .venv-audit/bin/pip install -q --disable-pip-version-check "pip-audit>=2.10" && touch .venv-audit/.installed; }
 	@for name in serve gpu ray export; do \
 	    .venv-audit/bin/pip-audit -r constraints/$$name.txt --require-hashes --disable-pip --strict --progress-spinner off; done
+
+# The first of these that works builds. SOURCE_DATE_EPOCH is the time of all files, so that a revision has one digest.
+# PIP_CONF: a file of settings of pip, such as a mirror; it is in no layer. TARGET: service, bundled, scoring or export.
+CONTAINER ?= $(shell for engine in docker podman buildah; do $$engine version >/dev/null 2>&1 && echo $$engine && break; done)
+TARGET ?= service
+IMAGE ?= ekiben$(if $(filter-out service,$(TARGET)),-$(TARGET))
+PIP_CONF ?=
+BUILD_FLAGS ?=
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+BUILD_IMAGE = $(or $(CONTAINER),$(error make container needs docker, podman or buildah)) build \
+    $(if $(filter docker,$(CONTAINER)),--output type=docker$(COMMA)rewrite-timestamp=true,--format docker --timestamp $(SOURCE_DATE_EPOCH)) \
+    $(if $(PIP_CONF),--secret id=pip$(COMMA)src=$(PIP_CONF)) $(BUILD_FLAGS) --target $(TARGET) --build-arg VERSION=$(VERSION) \
+    --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown)
+COMMA := ,
+
+container: container-cpu container-gpu ## build the images ekiben and ekiben-gpu; TARGET=scoring builds those for scoring
+container-cpu: ## build deploy/Dockerfile; TARGET=service, bundled, scoring or export
+	@$(BUILD_IMAGE) -t $(IMAGE):$(VERSION) -f deploy/Dockerfile .
+container-gpu: ## build deploy/Dockerfile.gpu; TARGET=service, bundled or scoring
+	@$(BUILD_IMAGE) -t $(IMAGE)-gpu:$(VERSION) -f deploy/Dockerfile.gpu .
+
+prove-container: export ## build the image twice, run it with limits, kill its workers, stop it under load (root, buildah, podman, runc, debootstrap)
+	@$(BIN)/python -m benchmarks.deploy.container
 
 check: $(VENV)/.installed ## check format, lint, types, import contracts and licences
 	@$(BIN)/ruff format --check .

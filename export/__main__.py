@@ -5,7 +5,6 @@ files, and makes the exit status 1.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from export.process import ExportJob, ExportResult, export_all
 from export.sources.arguments import add_inspect_arguments
 from export.sources.registry import WAYS, parse_source
 from export.table import row
+from service.container.limits import available_cores
 
 SUMMARY_WIDTH = 140
 INSPECT = "inspect"
@@ -46,7 +46,7 @@ def _export_runs(words: Sequence[str]) -> int:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run folder, such as runs/mnist-cnn")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"), help="where bundles go (default: bundles)")
     parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="models exported at a time (default: one per core)"
+        "--jobs", type=int, default=available_cores(), help="models exported at a time (default: one per core)"
     )
     options = parser.parse_args(words)
     if options.jobs < 1:

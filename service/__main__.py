@@ -1,4 +1,4 @@
-"""Serve the bundles: python -m service [--host 127.0.0.1] [--port 3000] [--workers 1]
+"""Serve the bundles: python -m service [--host 127.0.0.1] [--port 3000] [--workers 1|auto]
 
 Everything else is set by EKIBEN_* environment variables (docs have the table).
 """
@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from service.container.limits import available_cores
 from service.engine.process.port import claim_port
 
 
@@ -22,10 +23,10 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3000)
     workers_help = (
-        "worker processes, at most one per CPU core (with one per core, each is pinned); "
-        "with several GPUs, each worker has one of those that CUDA_VISIBLE_DEVICES leaves, in turn"
+        "worker processes, at most one per CPU core (with one per core, each is pinned); auto: one per core that the "
+        "container may use; with several GPUs, each worker has one of those that CUDA_VISIBLE_DEVICES leaves, in turn"
     )
-    parser.add_argument("--workers", type=int, default=1, help=workers_help)
+    parser.add_argument("--workers", type=_num_workers, default=1, help=workers_help)
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f"--workers: expected at least 1, got {args.workers}")
@@ -66,6 +67,13 @@ def main() -> None:
     logging.getLogger("service").setLevel(logging.INFO)
     with claim:
         Master(settings, address=args.host, port=args.port, workers=args.workers).run()
+
+
+def _num_workers(text: str) -> int:
+    try:
+        return available_cores() if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number or auto, got {text!r}") from None
 
 
 def _end(*_: Any) -> None:

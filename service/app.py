@@ -56,7 +56,7 @@ from service.tasks.predict import PredictAnswer, PredictRequest
 from service.tasks.replay import replay_requests
 from service.tasks.sequence_predict import SequencePredictAnswer, SequencePredictRequest
 from service.tls_files import TlsFiles
-from service.tuning import tune_gc, tune_malloc
+from service.tuning import max_threads, tune_gc, tune_malloc
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Ekiben:
     """
 
     host_folder: ClassVar[Path | None] = None  # of all workers of the host, set by a worker of `python -m service`
-    is_single: ClassVar[bool] = False  # set there, too: the host has one worker
+    num_workers: ClassVar[int | None] = None  # of the host, set there, too
 
     def __init__(self) -> None:
         zygote = shared_zygote()
@@ -102,8 +102,8 @@ class Ekiben:
             observers, has_triton_names=settings.triton_metrics, revision=settings.revision
         )
         self.multiprocess_metrics: MultiprocessMetrics | None = None
-        # A worker may have one core.
-        self.runner = Runner(threads=min(settings.threads, len(os.sched_getaffinity(0))), limits=settings.limits)
+        # A worker may have one core, or a share of the CPU limit of a container.
+        self.runner = Runner(threads=min(settings.threads, max_threads(self.num_workers or 1)), limits=settings.limits)
         loader = Loader(
             device=resolve_device(settings.device),
             intra_op_threads=settings.intra_op_threads,
@@ -226,7 +226,7 @@ class RoutedService(Service):
         # BentoML's TimeoutMiddleware never responds to an exception that is raised behind it.
         self.add_asgi_middleware(ErrorTranslationMiddleware)
         settings = load_settings()
-        folder = None if self.inner.is_single else self.inner.host_folder or _folder_of_bentoml()
+        folder = None if self.inner.num_workers == 1 else self.inner.host_folder or _folder_of_bentoml()
         rollout = Rollout(canary=settings.canary, shadow=settings.shadow, tolerance=settings.difference_tolerance)
         access = access_policy(settings, folder)
         router = Router(super().to_asgi(is_main), state=running, access=access, rollout=rollout)

@@ -10,6 +10,8 @@ import sys
 import threading
 from contextlib import suppress
 
+from service.container.limits import cpu_limit
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 HOST_NICENESS = 10
 
@@ -18,6 +20,15 @@ def core_of_worker(index: int, num_workers: int) -> int | None:
     """One core each for as many workers as cores, else None: the two threads of a request wake no other core."""
     cores = sorted(os.sched_getaffinity(0))
     return cores[index] if 1 < num_workers == len(cores) else None
+
+
+def max_threads(num_workers: int) -> int:
+    """The threads on which one of so many workers may compute: one for each of its cores, of a CPU limit its share.
+
+    More threads would use up the limit early in each period; the whole container would then stand still until the next.
+    """
+    count, limit = len(os.sched_getaffinity(0)), cpu_limit()
+    return count if limit is None else max(1, min(count, int(limit / num_workers)))
 
 
 def tune_worker(core: int | None) -> None:

@@ -16,6 +16,7 @@ from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.mp import MPServer, WorkerProcess
 
+from service.container.limits import body_budget_problem
 from service.engine.process.identity import shared_folder
 from service.engine.repository.load_records import warn_unshared
 from service.engine.sessions.gpus import gpu_of_worker
@@ -69,10 +70,12 @@ class Master(MPServer):
             parent=os.getpid(),
             settings=self._settings,
             folder=folder,
-            is_single=self.workers == 1,
+            num_workers=self.workers,
             address=self.bind_addr,
             port=self.bind_port,
         )
+        if problem := body_budget_problem(self._settings.body_budget_bytes, self.workers):
+            log.warning(problem)
         if self._settings.tls is not None:
             CertificateWatch(self._settings.tls, self._request_renewal).start()
         try:

@@ -35,7 +35,7 @@ def start_worker(
     parent: int,
     settings: Settings,
     folder: Path | None,
-    is_single: bool,
+    num_workers: int,
     address: str,
     port: int,
     core: int | None,
@@ -55,10 +55,10 @@ def start_worker(
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it at its first call, which comes later
     tune_worker(core)
-    Ekiben.inner.host_folder, Ekiben.inner.is_single = folder, is_single  # type: ignore[attr-defined]
+    Ekiben.inner.host_folder, Ekiben.inner.num_workers = folder, num_workers  # type: ignore[attr-defined]
     router: Router = Ekiben.to_asgi()  # type: ignore[attr-defined]
     pre_admission.install(router)
-    return Worker(router, settings, None if is_single else folder, address=address, port=port, waits=waits)
+    return Worker(router, settings, None if num_workers == 1 else folder, address=address, port=port, waits=waits)
 
 
 class GrpcPort(Protocol):

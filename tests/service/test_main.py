@@ -34,6 +34,7 @@ def test_the_options_are_few() -> None:
     ("arguments", "settings", "said"),
     [
         (("--workers", "0"), {}, "--workers: expected at least 1, got 0"),
+        (("--workers", "many"), {}, "--workers: expected a number or auto, got 'many'"),
         (("--port", "65536"), {}, "--port: expected 1 to 65535, got 65536"),
         (("--port", "0"), {}, "--port: expected 1 to 65535, got 0"),
         (("--host", "here"), {}, "--host here --port 3000: 'here' does not appear to be an IPv4 or IPv6 address"),
@@ -49,6 +50,16 @@ def test_what_cannot_be_is_said(arguments: tuple[str, ...], settings: dict[str, 
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert os.linesep in done.stderr
+
+
+def test_auto_starts_one_worker_per_core(served_bundles: Path, tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:1])
+    try:
+        with running_server((*GRANIAN, "--workers", "auto"), served_bundles, tmp_path) as started:
+            assert len(psutil.Process(started.process.pid).children()) == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @no_gpu_build

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.tuning import HOST_NICENESS, core_of_worker
+from service.tuning import HOST_NICENESS, core_of_worker, max_threads
 from tests.service.hosts import GRANIAN, classify, running_server
 
 
@@ -22,6 +22,18 @@ def test_workers_stay_on_a_core_each_if_there_are_as_many(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(10, 10 + num_cores)))
     assert [core_of_worker(index, num_workers) for index in range(num_workers)] == cores
+
+
+@pytest.mark.parametrize(
+    ("limit", "num_workers", "threads"),
+    [(None, 1, 4), (None, 3, 4), (2.0, 1, 2), (2.0, 2, 1), (3.5, 1, 3), (0.5, 1, 1), (1.0, 4, 1), (64.0, 2, 4)],
+)
+def test_workers_share_the_cpu_limit_of_a_container(
+    limit: float | None, num_workers: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr("service.tuning.cpu_limit", lambda: limit)
+    assert max_threads(num_workers) == threads
 
 
 def run_python(code: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import service
+from service.container.limits import available_cores
 from service.engine.sessions.gpus import visible_gpus
 from service.scoring.engines.engine import EngineContext, EngineResult, ShardQueue
 from service.scoring.job import JOBS, Job
@@ -203,14 +204,3 @@ class _WorkerDriver(threading.Thread):
         if self._jobs[0].device == "cuda" and (gpus := visible_gpus()):
             variables["CUDA_VISIBLE_DEVICES"] = gpus[self._number % len(gpus)]
         return variables
-
-
-def available_cores(cgroup_limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """The number of cores that this process may use, by its affinity and by the limit of its container."""
-    count = len(os.sched_getaffinity(0))
-    try:
-        quota, period = cgroup_limit.read_text().split()
-        return max(1, min(count, int(quota) // int(period)))
-    except (OSError, ValueError):
-        # There is no such file, or it says "max": the container has no limit.
-        return count

@@ -18,7 +18,7 @@ import pytest
 
 from service.scoring import run
 from service.scoring.engines.engine import Cancellation, EngineContext
-from service.scoring.engines.local import available_cores, run_local
+from service.scoring.engines.local import run_local
 from service.scoring.job import ScoringError
 from service.scoring.progress import Progress
 from tests.service.bundles import NAMES
@@ -223,13 +223,3 @@ def test_worker_that_cannot_start_fails_the_job(served_bundles: Path, tmp_path: 
     outcome = run_local([job], iter(()), workers=1, context=context_of())
     assert outcome.stopped
     assert outcome.failures[0].startswith("a worker cannot start: tiny-texts/")
-
-
-@pytest.mark.parametrize(("text", "count"), [("max 100000", 99), ("150000 100000", 1), ("50000 100000", 1), ("", 99)])
-def test_available_cores_respects_the_container_limit(
-    text: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(99)))
-    (tmp_path / "cpu.max").write_text(text)
-    assert available_cores(tmp_path / "cpu.max") == count
-    assert available_cores(tmp_path / "nothing") == 99
