@@ -8,8 +8,8 @@ import yaml
 
 from service.scoring.__main__ import EXIT_FAILED, EXIT_REJECTED, _parser
 
-FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes"
-JOBS = sorted(FOLDER.glob("scoring-job*.yaml"))
+FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes" / "scoring"
+JOBS = sorted(FOLDER.glob("job*.yaml"))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_pod_runs_without_privileges(path: Path) -> None:
 def test_ray_manifest_runs_a_valid_command(tmp_path: Path) -> None:
     import ray
 
-    job = load(FOLDER / "scoring-ray.yaml")
+    job = load(FOLDER / "ray-job.yaml")
     assert job["kind"] == "RayJob"
     words = job["spec"]["entrypoint"].split()
     assert words[:3] == ["python", "-m", "service.scoring"]
@@ -65,4 +65,4 @@ def test_ray_manifest_runs_a_valid_command(tmp_path: Path) -> None:
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == ray.__version__
     groups = job["spec"]["rayClusterSpec"]
     for template in (groups["headGroupSpec"]["template"], groups["workerGroupSpecs"][0]["template"]):
-        assert {volume["name"] for volume in template["spec"]["volumes"]} == {"input", "output"}
+        assert {volume["name"] for volume in template["spec"]["volumes"]} == {"bundles", "input", "output"}
