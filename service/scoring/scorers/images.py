@@ -24,15 +24,20 @@ class ImageScorer(Scorer):
         if shape is not None and not rows.faults:
             block = pixel_block(column, shape)
             if block is not None:
-                drift = self._count_inputs(len(block), lambda part: image_values(block[part]))
-                return Items(indexes=np.arange(len(block)), faults={}, batches=batches_of("images", block), drift=drift)
+                return Items(
+                    indexes=np.arange(len(block)),
+                    faults={},
+                    batches=batches_of("images", block),
+                    measure=lambda part, _: image_values(block[part]),
+                    num_read=len(block),
+                )
         results = [try_read(_read_one, item, manifest) for item in to_python(column)]
         images, indexes, faults = split_faults(results, rows.faults, name)
-        drift = self._count_inputs(len(images), lambda part: image_values(images[part]))
+        measured: dict[str, Any] = {"measure": lambda part, _: image_values(images[part]), "num_read": len(images)}
         if shape is not None and images:
-            return Items(indexes=indexes, faults=faults, batches=batches_of("images", np.stack(images)), drift=drift)
+            return Items(indexes=indexes, faults=faults, batches=batches_of("images", np.stack(images)), **measured)
         batches = batches_by_shape([{"images": image[None]} for image in images])
-        return Items(indexes=indexes, faults=faults, batches=batches, drift=drift)
+        return Items(indexes=indexes, faults=faults, batches=batches, **measured)
 
 
 def _read_one(item: Any, manifest: Manifest) -> npt.NDArray[np.uint8]:

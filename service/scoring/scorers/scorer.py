@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from service.bundle import Tensors
 from service.contract.heads import ValuesHead
-from service.drift.distributions import Counts
+from service.drift.distributions import Counts, Distributions
 from service.drift.statistics import Values
 from service.engine.batching.outputs import OutputCheck
 from service.engine.sessions.model import Model
@@ -53,7 +53,8 @@ class Items:
     """The rows that were read, whose indexes and faults these are.
 
     `batches` yields tensors of rows of one shape, with their positions among the items. `columns` are further columns
-    of the output, and `texts` the items of a model of texts. `drift` counts the bins of the items.
+    of the output, and `texts` the items of a model of texts. `measure` gives the statistics of a slice of `num_read`
+    items for a model with these distributions; several models may share the items.
     """
 
     indexes: Indexes
@@ -61,7 +62,8 @@ class Items:
     batches: Iterable[tuple[Positions, Tensors]]
     columns: Mapping[str, pa.Array] = field(default_factory=dict)
     texts: Sequence[TokenizedText] = ()
-    drift: Mapping[str, Counts] = field(default_factory=dict)
+    measure: Callable[[slice, Distributions], Values] | None = None
+    num_read: int = 0
 
 
 class Scorer:
@@ -94,7 +96,7 @@ class Scorer:
             columns={**answer.columns, **columns},
             labels=answer.labels,
             confidence=answer.confidence,
-            drift={**items.drift, **self._count_values(outputs)},
+            drift={**self._count_inputs(items), **self._count_values(outputs)},
         )
 
     def close(self) -> None:
@@ -103,12 +105,13 @@ class Scorer:
     def _read(self, rows: Rows) -> Items:
         raise NotImplementedError
 
-    def _count_inputs(self, count: int, measure: Callable[[slice], Values]) -> Mapping[str, Counts]:
-        """The bins of some of `count` items that were read; `measure` is called for a slice of them."""
+    def _count_inputs(self, items: Items) -> Mapping[str, Counts]:
+        """The bins of evenly spaced items, of this model."""
         distributions = self._model.distributions
-        if distributions is None or not count:
+        if distributions is None or items.measure is None or not items.num_read:
             return {}
-        return distributions.count_inputs(measure(slice(None, None, -(-count // MEASURED_ROWS))))
+        evenly = slice(None, None, -(-items.num_read // MEASURED_ROWS))
+        return distributions.count_inputs(items.measure(evenly, distributions))
 
     def _count_values(self, outputs: Outputs) -> Mapping[str, Counts]:
         """The bins of the values that a model predicts."""

@@ -5,7 +5,6 @@ Sorting changes no answer, because padding and the other rows of a batch change 
 
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ import pyarrow as pa
 
 from service.bundle import Tensors
 from service.contract.readers import SeriesReader, State
-from service.drift.statistics import series_values, text_values
+from service.drift.distributions import Distributions
+from service.drift.statistics import Values, series_values, text_values
 from service.scoring.input.rows import Rows
 from service.scoring.scorers.cells import series_arrays, split_faults, to_python, try_read, unwrap
 from service.scoring.scorers.scorer import BATCH_ROWS, Items, Positions, Scorer
@@ -35,10 +35,19 @@ class TextScorer(Scorer):
         has_tokens = self._manifest.head.kind == "token-labels"
         columns = {} if has_tokens else {"tokens": pa.array([len(row) for row in ids], pa.int32())}
         batches = _padded_batches("ids", ids, np.int64)
-        distributions = self._model.distributions
-        measure = partial(text_values, unknown_id=None if distributions is None else distributions.unknown_id)
-        drift = self._count_inputs(len(ids), lambda part: measure(ids[part], [row.text for row in read[part]]))
-        return Items(indexes=indexes, faults=faults, batches=batches, columns=columns, texts=read, drift=drift)
+
+        def measure(part: slice, distributions: Distributions) -> Values:
+            return text_values(ids[part], [row.text for row in read[part]], unknown_id=distributions.unknown_id)
+
+        return Items(
+            indexes=indexes,
+            faults=faults,
+            batches=batches,
+            columns=columns,
+            texts=read,
+            measure=measure,
+            num_read=len(read),
+        )
 
 
 class SeriesScorer(Scorer):
@@ -51,14 +60,17 @@ class SeriesScorer(Scorer):
             columns.append(to_python(unwrap(rows.columns[self._columns["length"]])))
         results = [try_read(self._read_one, channels, *row) for row in zip(*columns, strict=True)]
         series, indexes, faults = split_faults(results, rows.faults, column)
-        drift = self._count_inputs(len(series), lambda part: series_values(series[part]))
+        measured: dict[str, Any] = {
+            "measure": lambda part, _: series_values(list(series[part])),
+            "num_read": len(series),
+        }
         if reader.state is None:
             batches = _padded_batches("series", series, np.float32, channels)
-            return Items(indexes=indexes, faults=faults, batches=batches, drift=drift)
+            return Items(indexes=indexes, faults=faults, batches=batches, **measured)
         states, valid, invalid = self._read_states(rows, reader.state, indexes)
         faults |= {indexes[i]: reason for i, reason in invalid.items()}
         batches = _padded_batches("series", [series[i] for i in valid], np.float32, channels, states=states)
-        return Items(indexes=[indexes[i] for i in valid], faults=faults, batches=batches, drift=drift)
+        return Items(indexes=[indexes[i] for i in valid], faults=faults, batches=batches, **measured)
 
     def _read_one(self, channels: int, row: Any, *length: Any) -> npt.NDArray[np.float32]:
         """Read a series; `length` is the number of valid steps of a padded one."""

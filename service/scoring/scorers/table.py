@@ -42,10 +42,13 @@ class TableScorer(Scorer):
         assert inputs is not None, "the rows that are left were read one by one"
         parts = [slice(begin, begin + BATCH_ROWS) for begin in range(0, len(indexes), BATCH_ROWS)]
         batches = [(part, {name: value[part] for name, value in inputs.items()}) for part in parts]
-        drift = self._count_inputs(
-            len(indexes), lambda part: table_values(reader, {name: value[part] for name, value in inputs.items()})
+        return Items(
+            indexes=indexes,
+            faults=faults,
+            batches=batches,
+            measure=lambda part, _: table_values(reader, {name: value[part] for name, value in inputs.items()}),
+            num_read=len(indexes),
         )
-        return Items(indexes=indexes, faults=faults, batches=batches, drift=drift)
 
     def _read_all(self, records: Sequence[dict[str, Any]], indexes: Sequence[int]) -> Tensors | None:
         """The tensors of these rows; None if one of them cannot be read."""

@@ -21,8 +21,13 @@ class TensorsScorer(Scorer):
         read, indexes, faults = split_faults(results, rows.faults, "")
         faults = {i: reason.removeprefix("/") for i, reason in faults.items()}
         max_rows = BATCH_ROWS if self._manifest.is_batched else 1
-        drift = self._count_inputs(len(read), lambda part: tensor_values(specs, read[part]))
-        return Items(indexes=indexes, faults=faults, batches=batches_by_shape(read, max_rows=max_rows), drift=drift)
+        return Items(
+            indexes=indexes,
+            faults=faults,
+            batches=batches_by_shape(read, max_rows=max_rows),
+            measure=lambda part, _: tensor_values(specs, read[part]),
+            num_read=len(read),
+        )
 
     def _read_one(self, row: tuple[Any, ...]) -> Tensors:
         specs = self._manifest.inputs
