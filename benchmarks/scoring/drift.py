@@ -8,7 +8,7 @@ is timed. CPU times are the smallest of all rounds, because other work on the ma
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,11 @@ from benchmarks.scoring.data import texts
 from service.bundle import current_version
 from service.contract.readers import ImageReader, Reader, SeriesReader
 from service.drift.distributions import Counts
-from service.drift.statistics import Values
 from service.engine.sessions.model import Model
 from service.scoring.input.rows import Column, Rows
 from service.scoring.model import load_bundle
 from service.scoring.scorers import SCORERS
-from service.scoring.scorers.scorer import Scorer
+from service.scoring.scorers.scorer import Measured, Scorer
 
 MODELS = ("mnist-mlp", "mnist-cnn", "cifar10-cnn", "vowels-lstm", "news-lstm")
 CHUNK_ROWS = 8192
@@ -68,9 +67,9 @@ class _TimedCounts(Scorer):
         super().__init__(model, {}, {})
         self.seconds = 0.0
 
-    def count_inputs(self, count: int, measure: Callable[[slice], Values]) -> Mapping[str, Counts]:
+    def count_inputs(self, measured: Measured | None) -> Mapping[str, Counts]:
         started = time.process_time()
-        counts = self._count_inputs(count, measure)
+        counts = self._count_inputs(measured)
         self.seconds += time.process_time() - started
         return counts
 

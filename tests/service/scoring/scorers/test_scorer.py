@@ -118,3 +118,19 @@ def test_every_statistic_of_a_model_is_counted(name: str, tmp_path: Path) -> Non
     expected = {input_key(name) for name in inputs} | {prediction_key(value) for value in values}
     assert set(scored.drift) == expected
     assert {int(counts.sum()) for counts in scored.drift.values()} <= {len(scored.indexes)}
+
+
+def test_models_that_share_items_count_their_own_bins(models: dict[str, Model]) -> None:
+    """The statistics of the items are measured for the distributions of each bundle."""
+    model, rows, read = models["image-classifier"], Rows(numbers=range(3), columns={"image": images(3)}), {}
+    counts = []
+    for edges in ((0.5,), (0.25, 0.5, 0.75)):
+        inputs = {"brightness": Distribution(edges=edges, counts=(1,) * (len(edges) + 1))}
+        distributions = Distributions(source="made", rows=2, inputs=inputs, predictions={})
+        scorer = scorer_type(model.manifest, "parquet")(
+            replace(model, distributions=distributions), {"image": "image"}, {}
+        )
+        counts.append(scorer.score(rows, read).drift[input_key("brightness")])
+    assert len(read) == 1
+    assert [len(bins) for bins in counts] == [2, 4]
+    assert [int(bins.sum()) for bins in counts] == [3, 3]
