@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from service.scoring.job import ScoringError
 from tests.service.scoring.conftest import Score, tree
 from tests.service.scoring.inputs import texts, write_jsonl
 from tests.service.scoring.object_server import ObjectServer
+from tests.service.scoring.sources.text.test_openai import line, write
 
 Damage = Callable[[bytes], bytes | None]
 LOST: Damage = lambda content: None  # noqa: E731 - one of three
@@ -66,21 +68,31 @@ def source(tmp_path: Path) -> Path:
     return write_jsonl(tmp_path / "in.jsonl", {"text": rows})
 
 
-@pytest.mark.parametrize(
-    ("damage", "verify"), [(LOST, False), (CUT, False), (FLIPPED, True)], ids=["lost", "cut", "flipped"]
-)
+@pytest.mark.parametrize("sink", ["parquet", "csv", "jsonl", "openai"])
+@pytest.mark.parametrize("damage", [LOST, CUT, FLIPPED], ids=["lost", "cut", "flipped"])
 def test_one_damaged_file_is_repaired_or_refused(
-    damage: Damage, verify: bool, place: Local | Remote, source: Path, score: Score
+    damage: Damage, sink: str, place: Local | Remote, source: Path, score: Score
 ) -> None:
+    """Every file of a finished job in turn, whatever it writes."""
+    verify = damage is FLIPPED
+    options: dict[str, Any] = {"output_format": sink}
+    family = "text-classifier"
+    if sink == "openai":
+        rows = [line(f"r{i}", prompt=f"ab{i}", max_tokens=2) for i in range(40)]
+        for row in rows[::16]:
+            row["body"]["temperature"] = "hot"
+        family, options = "language-model", {"request": {}}
+        source = write(source.parent / "batch.jsonl", rows)
+
     def run() -> bool:
         """Whether the job is finished."""
         with suppress(ScoringError):
-            return score("text-classifier", source, place.output, verify=verify).summary is not None
+            return score(family, source, place.output, verify=verify, **options).summary is not None
         return False
 
     assert run()
     expected = place.tree()
-    assert len([name for name in expected if name.startswith(("predictions/", "rejects/"))]) == 6
+    assert len([name for name in expected if name.startswith(("predictions/", "rejects/", "errors/"))]) == 6
     repaired = set()
     for name in [*(name for name in expected if not name.endswith("/lock")), "timing.json"]:
         place.put(name, damage(place.read(name)))

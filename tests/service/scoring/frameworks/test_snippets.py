@@ -21,6 +21,9 @@ from tests.service.scoring.conftest import Score, predictions
 from tests.service.scoring.inputs import texts, write_parquet
 from tests.service.scoring.object_server import ROOT
 
+# Airflow and Spark take minutes to start on a machine that is busy.
+pytestmark = pytest.mark.timeout(900)
+
 PAGE = ROOT / "docs" / "scoring.md"
 DAY = "2026-01-02"
 REASON = "body: expected a non-empty text, got null"
