@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=3000)
     workers_help = (
         "worker processes, at most one per CPU core (with one per core, each is pinned); "
-        "with several GPUs, start one service per GPU, each with its own CUDA_VISIBLE_DEVICES"
+        "with several GPUs, each worker has one of those that CUDA_VISIBLE_DEVICES leaves, in turn"
     )
     parser.add_argument("--workers", type=int, default=1, help=workers_help)
     args = parser.parse_args()

@@ -18,6 +18,7 @@ from granian.server.mp import MPServer, WorkerProcess
 
 from service.engine.process.identity import shared_folder
 from service.engine.repository.load_records import warn_unshared
+from service.engine.sessions.gpus import gpu_of_worker
 from service.server.renewal import CertificateWatch, listens
 from service.server.worker import DRAIN_SIGNAL, start_worker
 from service.settings import Settings
@@ -85,7 +86,9 @@ class Master(MPServer):
         log.info("SIGHUP ignored: new model versions load automatically; restart to change settings")
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> WorkerProcess:  # type: ignore[override]
-        return super()._spawn_worker(idx, target, partial(callback_loader, core=core_of_worker(idx, self.workers)))
+        gpu = None if self._settings.device == "cpu" else gpu_of_worker(idx)
+        loader = partial(callback_loader, core=core_of_worker(idx, self.workers), gpu=gpu)
+        return super()._spawn_worker(idx, target, loader)
 
     def _serve_loop(self, *spawning: Any) -> None:
         """Replace workers until a signal arrives, then drain them within the grace period; granian ends what is left.

@@ -39,17 +39,21 @@ def start_worker(
     address: str,
     port: int,
     core: int | None,
+    gpu: str | None = None,
     waits: bool = False,
 ) -> Any:
     """Turn this process into a worker; `folder` is shared by all workers of the master, unless there is none.
 
-    `address` is also that of the gRPC port, if the settings have one. A worker that `waits` opens its port when it is
+    `address` is also that of the gRPC port, if the settings have one. `gpu` names the only GPU that the worker may use,
+    or is None if there is no choice. A worker that `waits` opens its port when it is
     ready, because another worker serves until then.
     """
     # A killed master cannot send it.
     signal_on_parent_death(DRAIN_SIGNAL)
     if os.getppid() != parent:
         sys.exit(1)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it at its first call, which comes later
     tune_worker(core)
     Ekiben.inner.host_folder, Ekiben.inner.is_single = folder, is_single  # type: ignore[attr-defined]
     router: Router = Ekiben.to_asgi()  # type: ignore[attr-defined]

@@ -4,14 +4,21 @@ Invariant: "cuda" is returned only after a session has run on the GPU of this ma
 is not enough. "auto" selects the GPU under the same condition and falls back to the CPU.
 """
 
+import contextlib
+import io
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
 
+from service.engine.sessions.cuda_faults import find_cuda_faults, find_library_faults
 from service.errors import DeviceError
+
+log = logging.getLogger(__name__)
 
 Device = Literal["cpu", "cuda"]
 DeviceSetting = Literal["auto", "cpu", "cuda"]
@@ -37,21 +44,46 @@ def resolve_device(setting: DeviceSetting) -> Device:
         if setting != "cpu":
             _run_on_cuda()
             return "cuda"
-    except DeviceError:
+    except DeviceError as error:
         if setting == "cuda":
             raise
+        # A runtime for GPUs that computes on the CPU is a fault of the machine; one for CPUs is somebody's choice.
+        level = logging.WARNING if _is_listed("cuda") else logging.INFO
+        log.log(level, "device 'auto': models run on the CPU, because a session on CUDA is not possible: %s", error)
     return "cpu"
 
 
 def require_provider(device: Device) -> None:
     """Load the device's libraries; raises DeviceError unless this onnxruntime was built for the device."""
-    required, available = PROVIDERS[device][0][0], ort.get_available_providers()
-    if required not in available:
-        raise DeviceError(f"device {device!r} was requested, but this onnxruntime has only {', '.join(available)}")
+    if not _is_listed(device):
+        available = ", ".join(ort.get_available_providers())
+        faults = "; ".join(find_cuda_faults())
+        raise DeviceError(f"device {device!r} was requested, but this onnxruntime has only {available}: {faults}")
     if device == "cuda":
         # Some convolutions ignore the provider option use_tf32.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+        _load_libraries()
+
+
+def _is_listed(device: Device) -> bool:
+    return PROVIDERS[device][0][0] in ort.get_available_providers()
+
+
+@cache
+def _load_libraries() -> None:
+    """Load CUDA's libraries from NVIDIA's packages, once; onnxruntime prints what it does not find."""
+    with contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()
+
+
+@contextlib.contextmanager
+def _silent_onnxruntime() -> Iterator[None]:
+    """Have onnxruntime write nothing to stderr about a provider that it cannot load: the error says it."""
+    ort.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)
 
 
 def _run_on_cuda() -> None:
@@ -60,9 +92,16 @@ def _run_on_cuda() -> None:
     options.log_severity_level = 4
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(PROBE_MODEL, options, providers=[PROVIDERS["cuda"][0]])
+        with _silent_onnxruntime():
+            session = ort.InferenceSession(PROBE_MODEL, options, providers=[PROVIDERS["cuda"][0]])
         session.run(None, {"x": np.zeros(1, np.float32)})
     except Exception as error:  # onnxruntime raises bare subclasses of Exception
-        raise DeviceError(f"device 'cuda' was requested, but a session there fails: {error}") from error
+        reason = "; ".join(find_cuda_faults()) or " ".join(str(error).split())
+        raise DeviceError(f"device 'cuda' was requested, but a session there fails: {reason}") from error
     if session.get_providers()[0] != PROVIDERS["cuda"][0][0]:
-        raise DeviceError(f"device 'cuda' was requested, but the session got {', '.join(session.get_providers())}")
+        reason = "; ".join(find_cuda_faults()) or "onnxruntime names no reason"
+        actual = ", ".join(session.get_providers())
+        raise DeviceError(f"device 'cuda' was requested, but the session got {actual}: {reason}")
+    # The probe does not need cuDNN, and a convolution would fail at its first request.
+    if faults := find_library_faults():
+        raise DeviceError(f"device 'cuda' was requested, but models would fail there: {'; '.join(faults)}")

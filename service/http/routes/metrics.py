@@ -37,6 +37,8 @@ def collect_samples(state: ServiceState) -> Samples:
     for row in rows:
         if row["state"] == "READY":
             samples["ekiben_model_ready", "", (("model", row["name"]), ("version", row["version"]))] = 1
+            key = "ekiben_provider_models", "", (("provider", row["provider"]),)
+            samples[key] = samples.get(key, 0) + 1
     # The series of a version end when it is unloaded: their number must not grow with every new version.
     held = {(row["name"], version) for row in rows for version in (row["version"], *row.get("draining", ()))}
     for counters in state.runner.counters():

@@ -40,6 +40,12 @@ FAMILIES = {
     "ekiben_workers": Family("gauge", "Worker processes that run."),
     "ekiben_ready_workers": Family("gauge", "Worker processes that are ready."),
     "ekiben_model_ready": Family("gauge", "Worker processes in which this version of a model is READY.", MODEL),
+    "ekiben_provider_models": Family(
+        "gauge",
+        "READY models of all workers by what computes them, as their sessions report it: CUDAExecutionProvider or "
+        "CPUExecutionProvider.",
+        ("provider",),
+    ),
     "ekiben_http_requests": Family(
         "counter",
         "Responses by route, model (left out if none was found) and status; 499: the client disconnected first.",

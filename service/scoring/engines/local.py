@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import service
+from service.engine.sessions.gpus import visible_gpus
 from service.scoring.engines.engine import EngineContext, EngineResult, ShardQueue
 from service.scoring.job import Job
 from service.scoring.plan import Shard
@@ -28,7 +29,7 @@ JOIN_S = 0.1
 def run_local(job: Job, shards: Iterator[Shard], *, workers: int | None, context: EngineContext) -> EngineResult:
     """Score every shard, unless the job is cancelled."""
     queue, result = ShardQueue(shards), EngineResult()
-    count = workers or (len(_visible_gpus()) if job.device == "cuda" else available_cores())
+    count = workers or (max(1, len(visible_gpus())) if job.device == "cuda" else available_cores())
     allowed = sorted(os.sched_getaffinity(0))
     pinned = allowed if job.device == "cpu" and count == len(allowed) else [None] * count
     drivers = [_WorkerDriver(job, queue, result, context, number=n, core=core) for n, core in enumerate(pinned)]
@@ -197,7 +198,7 @@ class _WorkerDriver(threading.Thread):
     def _environment(self) -> dict[str, str]:
         paths = [str(Path(service.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TOKENIZERS_PARALLELISM": "false"}
-        if self._job.device == "cuda" and (gpus := _visible_gpus()):
+        if self._job.device == "cuda" and (gpus := visible_gpus()):
             variables["CUDA_VISIBLE_DEVICES"] = gpus[self._number % len(gpus)]
         return variables
 
@@ -211,11 +212,3 @@ def available_cores(cgroup_limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     except (OSError, ValueError):
         # There is no such file, or it says "max": the container has no limit.
         return count
-
-
-def _visible_gpus() -> list[str]:
-    """The numbers of the GPUs, in the form that CUDA_VISIBLE_DEVICES takes."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name]
-    return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")) or ["0"]

@@ -4,6 +4,8 @@ import http.client
 import inspect
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 from granian.server.common import AbstractServer, AbstractWorker
 from granian.server.mp import MPServer, WorkerProcess
 
-from tests.e2e.serving import ROOT, ServerProcess
+from tests.e2e.serving import ROOT, ServerProcess, environment
 from tests.service.hosts import GRANIAN, classify, counted, counted_or_nothing, running_server, wait_until
 
 
@@ -100,3 +102,27 @@ def test_granian_still_has_the_methods_that_are_overridden_and_called() -> None:
     worker = inspect.getsource(AbstractWorker) + inspect.getsource(WorkerProcess)
     for name in ("birth", "idx", "inner", "interrupt_by_parent"):
         assert f"self.{name} = " in worker, name
+
+
+# In a process of its own, because bentoml warns when it is imported.
+GPUS_OF_WORKERS = """
+import sys
+from granian.server.mp import MPServer
+from service.server.master import Master
+from service.server.worker import start_worker
+from service.settings import Settings
+
+MPServer._spawn_worker = lambda _self, _number, _target, loader: loader.keywords["gpu"]
+master = Master.__new__(Master)
+master._settings, master.workers = Settings(device=sys.argv[1]), 3
+print([master._spawn_worker(number, None, start_worker) for number in range(3)])
+"""
+
+
+@pytest.mark.parametrize(("device", "expected"), [("auto", "['3', '5', '3']"), ("cpu", "[None, None, None]")])
+def test_each_worker_has_one_of_the_visible_gpus(device: str, expected: str) -> None:
+    """The same one when it is replaced: a worker is spawned with its number."""
+    command = [sys.executable, "-W", "ignore", "-c", GPUS_OF_WORKERS, device]
+    env = environment(CUDA_VISIBLE_DEVICES="3,5", PYTHONPATH=str(ROOT))
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == expected, done.stderr

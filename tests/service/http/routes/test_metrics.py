@@ -29,7 +29,10 @@ def service_state() -> Any:
     metrics = RequestMetrics()
     metrics.record("/classify", 200, 0.5)
     metrics.in_flight = 1
-    rows = [{"name": "m", "version": "v", "state": "READY"}, {"name": "n", "version": "w", "state": "FAILED"}]
+    rows = [
+        {"name": "m", "version": "v", "state": "READY", "provider": "CPUExecutionProvider"},
+        {"name": "n", "version": "w", "state": "FAILED"},
+    ]
     return SimpleNamespace(
         runner=SimpleNamespace(counters=lambda: [counters]),
         repository=SimpleNamespace(ready=True, list_models=lambda: rows),
@@ -46,6 +49,7 @@ def test_samples_cover_requests_models_and_engine() -> None:
     assert seen["ekiben_ready_workers"] == 1
     assert seen["ekiben_model_ready,m,v"] == 1
     assert "ekiben_model_ready,n,w" not in seen
+    assert seen["ekiben_provider_models,CPUExecutionProvider"] == 1
     assert seen["ekiben_engine_items_total,m,executed,v"] == 4
     assert seen["ekiben_engine_refused_total,m,overloaded,v"] == 2
     assert seen["ekiben_engine_batches_total,inline,m,v"] == 1
@@ -105,11 +109,17 @@ def test_a_model_has_at_most_200_series(is_language_model: bool) -> None:
 def test_series_of_a_version_that_is_unloaded_end_and_those_of_a_draining_one_do_not() -> None:
     state = service_state()
     state.repository = SimpleNamespace(
-        ready=True, list_models=lambda: [{"name": "m", "version": "new", "state": "READY", "draining": ["v"]}]
+        ready=True,
+        list_models=lambda: [
+            {"name": "m", "version": "new", "state": "READY", "provider": "CPUExecutionProvider", "draining": ["v"]}
+        ],
     )
     assert "ekiben_engine_requests_total,m,v" in scrape(collect_samples(state))
     state.repository = SimpleNamespace(
-        ready=True, list_models=lambda: [{"name": "m", "version": "new", "state": "READY", "draining": []}]
+        ready=True,
+        list_models=lambda: [
+            {"name": "m", "version": "new", "state": "READY", "provider": "CPUExecutionProvider", "draining": []}
+        ],
     )
     assert "ekiben_engine_requests_total,m,v" not in scrape(collect_samples(state))
 
