@@ -71,18 +71,18 @@ def _driver_faults(built_for: str) -> list[str]:
 def find_library_faults() -> list[str]:
     """Return what is missing of CUDA's libraries, and the command that installs them."""
     major = _built_for().partition(".")[0]
-    missing = [name for name in LIBRARIES.get(major, ()) if not _loads(name)]
+    absent = [name for name in LIBRARIES.get(major, ()) if not _loads(name)]
     faults = []
     for other in sorted(set(LIBRARIES) - {major}):
         present = [name for name in LIBRARIES[other] if name not in LIBRARIES.get(major, ()) and _is_present(name)]
-        if missing and present:
+        if absent and present:
             faults.append(
                 f"the CUDA libraries have another version: {present[0]} of CUDA {other} is here, and this onnxruntime "
                 f"was built for CUDA {major}"
             )
-    if cudnn := [name for name in missing if "cudnn" in name]:
+    if cudnn := [name for name in absent if "cudnn" in name]:
         faults.append(f"cuDNN is missing: {cudnn[0]} cannot be loaded")
-    if cuda := [name for name in missing if "cudnn" not in name]:
+    if cuda := [name for name in absent if "cudnn" not in name]:
         faults.append(f"CUDA libraries are missing: {', '.join(cuda)} cannot be loaded")
     return [*faults, INSTALL] if faults else []
 
