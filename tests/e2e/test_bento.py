@@ -27,10 +27,14 @@ BENTOML_FILES = {
     "apis/openapi.yaml",
     "apis/schema.json",
     "env/docker/Dockerfile",
+    "env/docker/Dockerfile.template",
     "env/docker/entrypoint.sh",
+    "env/python/install.sh",
     "env/python/requirements.in",
     "env/python/requirements.txt",
+    "env/python/version.txt",
     "src/bentofile.yaml",
+    "src/deploy/finish_environment.py",
 }
 
 
@@ -44,7 +48,7 @@ def project(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("project")
     for name in ("bentofile.yaml", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, project)
-    for name in ("service", "constraints", "training"):
+    for name in ("service", "constraints", "deploy", "training"):
         shutil.copytree(ROOT / name, project / name)
     shutil.copytree(bundles, project / "bundles")
     (project / "runs").mkdir()
@@ -83,6 +87,12 @@ def test_requirements_are_the_pins_and_hashes_of_constraints_serve(bento: Path) 
     required = [word for word in words if word != "\\" and not word.startswith("--hash=sha256:")]
     assert all("==" in requirement for requirement in required)
     assert not [requirement for requirement in required if requirement.startswith(("torch", "onnx=", "onnxscript"))]
+
+
+def test_image_of_the_bento_is_made_like_the_image_with_bundles(bento: Path) -> None:
+    """benchmarks/deploy builds and runs it."""
+    made = (bento / "env" / "docker" / "Dockerfile").read_text()
+    assert made.strip() == (ROOT / "deploy" / "Dockerfile.bento").read_text().strip()
 
 
 @pytest.fixture(scope="module")
