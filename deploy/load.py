@@ -30,8 +30,6 @@ def examples(address: str) -> list[tuple[str, bytes]]:
         requests = json.load(connection.getresponse())["requests"]
         if requests.get("example") is not None:
             bodies.append(("/predict", json.dumps(requests["example"]).encode()))
-        elif requests["routes"] == ["/generate"]:  # a language model
-            bodies.append(("/generate", json.dumps({"model": name, "prompt": "the", "max_tokens": 16}).encode()))
     return bodies
 
 

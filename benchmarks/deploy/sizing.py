@@ -3,7 +3,8 @@
     python -m benchmarks.deploy.sizing [--bundles bundles] [--seconds 3]
 
 Every model is served alone. The memory is the proportional set size of all processes of the service; what a service
-without models takes is subtracted. Load is deploy/load.py with 8 clients. A second worker takes as much again
+without models takes is subtracted. Load is deploy/load.py with 8 clients, which language models
+get none of, because they have no example. A second worker takes as much again
 as the worker does, but for the weights in data files, which workers share.
 """
 
@@ -39,7 +40,9 @@ def measure(bundles: Path, folder: Path, seconds: float) -> tuple[float, float]:
         if not has_models:
             return before, before
         load = [sys.executable, str(ROOT / "deploy" / "load.py"), host.address, "--seconds", str(seconds)]
-        subprocess.run(load, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(load, check=False, capture_output=True, text=True)
+        if done.returncode and "no READY model has an example" not in done.stderr:
+            sys.exit(done.stderr)
         httpx.get(f"{host.address}/readyz", timeout=30).raise_for_status()
         return before, proportional_mb(parent)
 
