@@ -120,17 +120,16 @@ class Repository:
             raise EkibenError("not-ready", entry.display_version.not_ready_reason)
         return model
 
-    def candidate(self, name: str) -> Model | None:
-        """Return the READY candidate of a READY model, unless it is the same version.
+    def compared_versions(self, name: str) -> tuple[Model, Model] | None:
+        """Return the serving version and the candidate if both are READY, unless they are the same version.
 
-        A stateful model has none: a sequence must go on with the version that began it.
+        A stateful model is not compared: a sequence must go on with the version that began it.
         """
-        serving, entry = self._registry.get(name), self._registry.get(f"{name}{CANDIDATE}")
-        if serving is None or entry is None or serving.model is None or entry.model is None:
+        entries = self._registry.get(name), self._registry.get(f"{name}{CANDIDATE}")
+        serving, candidate = (None if entry is None else entry.model for entry in entries)
+        if serving is None or candidate is None or serving.manifest.version == candidate.manifest.version:
             return None
-        manifest = serving.model.manifest
-        is_stateful = getattr(manifest.reader, "state", None) is not None
-        return None if is_stateful or entry.model.manifest.version == manifest.version else entry.model
+        return None if getattr(serving.manifest.reader, "state", None) is not None else (serving, candidate)
 
     @property
     def has_candidates(self) -> bool:
@@ -164,10 +163,8 @@ class Repository:
         name = entry.name.removesuffix(CANDIDATE)
         if name == entry.name:
             return {}
-        serving, candidate = self._registry.get(name), self.candidate(name)
-        if serving is None or serving.model is None or candidate is None:
-            return {"comparison": None}
-        return {"comparison": self.tally(serving.model, candidate).describe()}
+        versions = self.compared_versions(name)
+        return {"comparison": None if versions is None else self.tally(*versions).describe()}
 
     def with_candidates(self) -> "Repository":
         """Return a view of this repository whose `get` returns candidates, as far as they have not been stopped."""
@@ -191,7 +188,7 @@ class _CandidateView(Repository):
         vars(self).update(vars(repository))
 
     def get(self, name: str) -> Model:
-        serving, candidate = super().get(name), self.candidate(name)
-        if candidate is None or self.tally(serving, candidate).decision == "stopped":
-            return serving
-        return candidate
+        versions = self.compared_versions(name)
+        if versions is None or self.tally(*versions).decision == "stopped":
+            return super().get(name)
+        return versions[1]

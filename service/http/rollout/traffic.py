@@ -61,17 +61,18 @@ class Rollout:
         try:
             answer = await route.handle(_with_candidates(state) if is_canary else state, request, body, context)
         except EkibenError as error:
-            candidate = repository.candidate(context.model) if is_canary and context.model else None
-            if candidate is None or candidate.manifest.version != context.version or error.slug in PASSING:
+            versions = repository.compared_versions(context.model) if is_canary else None
+            if versions is None or versions[1].manifest.version != context.version or error.slug in PASSING:
                 raise
             failure = f"{error.slug}: {error.detail}"
         if failure:
             answer = await route.handle(state, request, body, context)
         if not context.model or isinstance(answer, StreamedResponse) or self._random.random() >= self._shadow:
             return answer
-        serving, candidate = repository.get(context.model), repository.candidate(context.model)
-        if candidate is None or serving.manifest.task == "generate":
+        versions = repository.compared_versions(context.model)
+        if versions is None or versions[0].manifest.task == "generate":
             return answer
+        serving, candidate = versions
         tally = repository.tally(serving, candidate)
         tally.share()
         if tally.decision != "undecided":

@@ -285,7 +285,7 @@ def test_the_version_that_serves_and_stateful_models_have_no_candidate(tmp_path:
     repository.refresh()
     assert set(states(repository).values()) == {"READY"}
     assert len(states(repository)) == 4
-    assert [repository.candidate(name) for name in (NAME, NAMES["series-tagger"], "absent")] == [None] * 3
+    assert [repository.compared_versions(name) for name in (NAME, NAMES["series-tagger"], "absent")] == [None] * 3
     assert repository.with_candidates().get(NAMES["series-tagger"]).manifest.version == stateful.name
 
 

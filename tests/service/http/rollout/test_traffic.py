@@ -1,5 +1,6 @@
 """A candidate answers its share, is compared on real requests, and is stopped for all workers if it differs."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -7,13 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.engine.repository.repository import Repository
+from service.engine.runner import Runner
+from service.http.rollout.traffic import Rollout
+from service.http.route import InferenceRoute
+from service.http.wire.messages import Response
 from tests.e2e.serving import SERVE, ServerProcess
-from tests.service.engine.versions import FAMILY, NAME, differing_graph, set_candidate, set_current
+from tests.service.engine.versions import FAMILY, NAME, differing_graph, loader, set_candidate, set_current
 from tests.service.hosts import GRANIAN, JSON, ask, counted, running_server, wait_until
 from tests.service.poisoned import poisoned_graph, poisoned_item, write_whole_bundle
 
@@ -141,3 +148,24 @@ def test_a_candidate_that_cannot_be_loaded_changes_nothing(tmp_path: Path) -> No
         assert ask(started.port, "GET", "/readyz")[0] == 200
         assert set(load(started, 20, version_of)) == {current}
         assert comparison(started) is None
+
+
+def test_an_answer_is_given_although_the_model_is_unloaded_meanwhile(tmp_path: Path) -> None:
+    """Nothing is compared then, and no error takes the place of the answer."""
+    write_versions(tmp_path / "bundles", differing_graph(16))
+    repository = Repository(tmp_path / "bundles", loader())
+    repository.refresh()
+    state: Any = SimpleNamespace(repository=repository, runner=Runner())
+    context = state.runner.new_context()
+    answered = Response("application/json", b"{}")
+
+    async def handle(*_: Any) -> Response:
+        context.model, context.version = NAME, repository.get(NAME).manifest.version
+        repository.unload(NAME)
+        return answered
+
+    request: Any = SimpleNamespace(id="1")
+    rollout = Rollout(canary=0, shadow=1, tolerance=0)
+    route = InferenceRoute(name="/classify", handle=handle)
+    assert asyncio.run(rollout.answer(state, route, request, b"", context)) == answered
+    repository.close()
