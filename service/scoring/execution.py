@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.manifest import Manifest
+from service.scoring.engines.cluster import ClusterOptions
 from service.scoring.engines.engine import Cancellation, EngineContext, EngineResult
 from service.scoring.engines.local import run_local
 from service.scoring.input.files import InputFile
@@ -39,6 +40,7 @@ def execute(
     *,
     engine: str,
     workers: int | None,
+    cluster: ClusterOptions,
     reporter: Reporter,
     cancellation: Cancellation,
 ) -> Result:
@@ -46,7 +48,7 @@ def execute(
     started, progress = time.monotonic(), reporter.progress
     planned = _PlannedTotals(passed_over=count_passed_over(job.inputs, files, output=exact_location(job.output)))
     pending = _pending_shards(job, files, ledger, progress, planned)
-    context = EngineContext(progress=progress, message=reporter.message, cancellation=cancellation)
+    context = EngineContext(progress=progress, message=reporter.message, cancellation=cancellation, cluster=cluster)
     with reporter, prefetch(pending, PREFETCHED_SHARDS, join_timeout_s=PLANNER_JOIN_TIMEOUT_S) as shards:
         outcome = ENGINES[engine](job, shards, workers=workers, context=context)
     seconds = time.monotonic() - started

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from service.engine.sessions.device import DeviceSetting, resolve_device
 from service.manifest import Manifest
+from service.scoring.engines.cluster import cluster_options
 from service.scoring.engines.engine import Cancellation
 from service.scoring.execution import execute, finished_result
 from service.scoring.input.arrow_table import Inputs, input_paths
@@ -43,6 +44,8 @@ def score(
     query: str | None = None,
     bundles: str | Path | None = None,
     engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
+    ray_runtime_env: Mapping[str, Any] | str | Path | None = None,
     workers: int | None = None,
     device: DeviceSetting = "auto",
     input_format: Format | None = None,
@@ -81,14 +84,16 @@ def score(
     `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
     EKIBEN_BUNDLES, else `bundles`. `verify` compares the files of a job that was run before by their hashes, not only
     by their sizes. `on_progress` is called twice a second. When `cancel` is set the job ends: shards that are being
-    scored have `grace_s` seconds to be committed. `metrics_file` and `pushgateway` (a URL) receive the progress as
-    Prometheus metrics.
+    scored have `grace_s` seconds to be committed. The engine ray runs on the cluster of `ray_address` or RAY_ADDRESS,
+    else on one of this machine alone, in the runtime environment `ray_runtime_env`: a mapping, JSON, or a file.
+    `metrics_file` and `pushgateway` (a URL) receive the progress as Prometheus metrics.
 
     Raises ScoringError if the job cannot start or the folder holds another job. With `check`, raises JobFailedError if
     the job fails, is cancelled, or rejects more than the share `max_rejects` of its rows.
     """
     root = Path(bundles or os.environ.get("EKIBEN_BUNDLES") or "bundles")
     try:
+        cluster = cluster_options(engine, ray_address, ray_runtime_env)
         with input_paths(inputs) as paths:
             job, manifest, files = _resolve(
                 model,
@@ -125,7 +130,8 @@ def score(
                 title = f"{job.model} {job.version}"
                 return Reporter(title, Progress(), display=display, reports=reports, on_progress=on_progress)
 
-            result = _run(job, manifest, files, watch, cancellation=cancellation, engine=engine, workers=workers)
+            engine_options: dict[str, Any] = {"engine": engine, "workers": workers, "cluster": cluster}
+            result = _run(job, manifest, files, watch, cancellation=cancellation, **engine_options)
         if check:
             check_result(result, max_rejects)
         return result
@@ -196,8 +202,7 @@ def _run(
     watch: Callable[[Ledger], Reporter],
     *,
     cancellation: Cancellation,
-    engine: str,
-    workers: int | None,
+    **engine_options: Any,
 ) -> Result:
     try:
         with closing(Ledger(job.output, verify=job.verify)) as ledger:
@@ -210,10 +215,9 @@ def _run(
                 manifest,
                 files,
                 ledger,
-                engine=engine,
-                workers=workers,
                 reporter=watch(ledger),
                 cancellation=cancellation,
+                **engine_options,
             )
     except OSError as error:
         raise ScoringError(f"--output {exact_location(job.output)}: {format_error(error)}") from error
