@@ -1,4 +1,4 @@
-"""A Ray cluster that loses one of its two nodes writes the same bytes as one process."""
+"""Ray writes the same bytes as one process: on a cluster that loses a node, and on one that grows."""
 
 import os
 import subprocess
@@ -92,7 +92,7 @@ def test_a_cluster_reads_and_writes_an_object_store(
         [sys.executable, "-c", ON_RAY, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
     assert job.returncode == 0, job.stderr[-3000:]
-    assert len(server.tree("out")) == 24
+    assert len(server.tree("out")) == 25
     assert server.tree("out") == server.tree("here")
 
 
@@ -122,3 +122,50 @@ def test_a_cluster_scores_several_models_in_one_pass(score: Score, served_bundle
     assert job.returncode == 0, job.stderr[-3000:]
     for family in requests:
         assert tree(tmp_path / "out" / NAMES[family]) == tree(tmp_path / NAMES[family])
+
+
+GROWING = """
+import pathlib, sys, threading, time
+import ray
+from ray.cluster_utils import Cluster
+from service.scoring.run import score
+
+model, bundles, source, output = sys.argv[1:]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+ray.init(address=cluster.address, log_to_driver=False)
+counts, results = set(), []
+options = {"bundles": bundles, "engine": "ray", "device": "cpu", "shard_rows": 8, "check": False}
+
+def run():
+    results.append(score(model, [source], output, on_progress=lambda snapshot: counts.add(snapshot.workers), **options))
+
+job = threading.Thread(target=run, daemon=True)
+job.start()
+while not counts:
+    time.sleep(0.1)
+# Shards wait, which is what has an autoscaler add a node.
+cluster.add_node(num_cpus=2)
+job.join()
+pathlib.Path(output + ".result").write_text(f"{len(results[0].failures)} {sorted(counts)}")
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_shards_in_flight_follow_a_cluster_that_grows(score: Score, served_bundles: Path, tmp_path: Path) -> None:
+    """A cluster without a core gets a node of two while the job runs."""
+    source = write_text(tmp_path / "a.txt", texts(240))
+    score("text-classifier", source, tmp_path / "here", shard_rows=8)
+    arguments = [NAMES["text-classifier"], str(served_bundles), str(source), str(tmp_path / "out")]
+    job = subprocess.run(
+        [sys.executable, "-c", GROWING, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert job.returncode == 0, job.stderr[-3000:]
+    assert (tmp_path / "out.result").read_text() == "0 [1, 2]"
+    assert tree(tmp_path / "out") == tree(tmp_path / "here")
