@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_engine_options(add: Callable[..., Any]) -> None:
     add("--engine", choices=("local", "ray"), default="local")
-    address_help = "--engine ray: the cluster; by default RAY_ADDRESS, else one of this machine alone"
+    address_help = "--engine ray: the cluster; by default RAY_ADDRESS, else one of this machine; local starts one"
     add("--ray-address", metavar="ADDRESS", help=address_help)
     env_help = "--engine ray: the runtime environment of its tasks (working_dir, env_vars, pip, ...), as JSON or a file"
     add("--ray-runtime-env", metavar="JSON|FILE", help=env_help)

@@ -54,15 +54,28 @@ def _connect(options: ClusterOptions) -> None:
     # Nodes that are started here inherit the path.
     root = str(Path(service.__file__).parent.parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    is_here = options.address is None and "RAY_ADDRESS" not in os.environ
-    arguments = {"include_dashboard": False} if is_here else {"address": options.address or os.environ["RAY_ADDRESS"]}
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    # What a cluster that is started here has.
+    arguments: dict[str, Any] = {"include_dashboard": False} if address in {None, "", "local"} else {}
     try:
-        ray.init(log_to_driver=False, runtime_env=dict(options.runtime_env) or None, **arguments)
+        ray.init(address or None, log_to_driver=False, runtime_env=dict(options.runtime_env) or None, **arguments)
     except Exception as error:
-        place = "Ray on this machine" if is_here else f"--ray-address {arguments['address']}"
-        raise ScoringError(
-            f"{place}: cannot connect, or the runtime environment is invalid: {format_error(error)}"
-        ) from error
+        place = f"--ray-address {address}" if address else "Ray on this machine"
+        problem = f"cannot connect, or the runtime environment is invalid: {_reason(error)}"
+        raise ScoringError(f"{place}: {problem}{_token_hint(address)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """One line; a server for clients sends a traceback, whose last line is the reason."""
+    first, *others = str(error).strip().splitlines() or [""]
+    return f"{format_error(error)} {others[-1]}" if others and first.endswith(":") else format_error(error)
+
+
+def _token_hint(address: str | None) -> str:
+    """What to do if the cluster has a token: Ray sends none to an address unless RAY_AUTH_MODE says so."""
+    if not address or os.environ.get("RAY_AUTH_MODE") == "token":
+        return ""
+    return "; a cluster that `ray start` has protected by a token needs RAY_AUTH_MODE=token"
 
 
 def _on_nodes(job: Job, options: ClusterOptions) -> Job:
