@@ -171,6 +171,7 @@ def _prepare(folder: Path, input_format: str, sink: str, *, bundles: Path, targe
         *(sys.executable, "-m", "service.scoring", "--model", NAMES[family], "--bundles", str(bundles)),
         *("--input", server.uri(f"in/{source.name}") if is_remote else str(source)),
         *("--output-format", sink, "--shard-rows", str(shard_rows), "--engine", target.partition("-")[0]),
+        *(("--ray-address", "local") if target.startswith("ray") else ()),
         *("--workers", str(WORKERS), "--device", "cpu", "--json"),
         *(("--set", "max_tokens=5") if family == "language-model" else ()),
     ]

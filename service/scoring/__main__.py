@@ -156,9 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     output_help = "a folder or URI for this job alone; the same command resumes the job"
     add("--output", required=True, metavar="DIR", help=output_help)
     add("--bundles", default=os.environ.get("EKIBEN_BUNDLES", "bundles"), metavar="DIR")
-    add("--engine", choices=("local", "ray"), default="local")
-    add("--workers", type=int, metavar="N", help="processes; by default one per core or GPU")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _add_engine_options(add)
     add("--input-format", choices=get_args(Format), help="by default, the suffix of the files decides")
     output_help = "by default parquet; jsonl for an OpenAI batch, in OpenAI's format"
     add("--output-format", choices=get_args(SinkFormat), help=output_help)
@@ -194,6 +192,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--pushgateway", metavar="URL", help="push the progress to a Prometheus Pushgateway")
     add("--json", action="store_true", help="print the result as JSON")
     return parser
+
+
+def _add_engine_options(add: Callable[..., Any]) -> None:
+    add("--engine", choices=("local", "ray"), default="local")
+    address_help = "--engine ray: the cluster; by default RAY_ADDRESS, else one of this machine; local starts one"
+    add("--ray-address", metavar="ADDRESS", help=address_help)
+    env_help = "--engine ray: the runtime environment of its tasks (working_dir, env_vars, pip, ...), as JSON or a file"
+    add("--ray-runtime-env", metavar="JSON|FILE", help=env_help)
+    add("--workers", type=int, metavar="N", help="processes; by default one per core or GPU")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
 def _add_csv_options(add: Callable[..., Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from service.bundle import read_distributions
 from service.manifest import Manifest
 from service.scoring.drift.picture import drift_picture
+from service.scoring.engines.cluster import ClusterOptions
 from service.scoring.engines.engine import Cancellation, EngineContext, EngineResult
 from service.scoring.engines.local import run_local
 from service.scoring.input.files import InputFile
@@ -54,6 +55,7 @@ def execute(
     place: str,
     engine: str,
     workers: int | None,
+    cluster: ClusterOptions,
     reporter: Reporter,
     cancellation: Cancellation,
 ) -> list[Result]:
@@ -69,7 +71,7 @@ def execute(
         totals.add_scored(progress)
     read_errors = list[str]()
     pending = _pending_shards(jobs, files, progress, planned, read_errors)
-    context = EngineContext(progress=progress, message=reporter.message, cancellation=cancellation)
+    context = EngineContext(progress=progress, message=reporter.message, cancellation=cancellation, cluster=cluster)
     with reporter, prefetch(pending, PREFETCHED_SHARDS, join_timeout_s=PLANNER_JOIN_TIMEOUT_S) as shards:
         outcome = ENGINES[engine](shared, shards, workers=workers, context=context)
     seconds = time.monotonic() - started

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import pyarrow as pa
 
 from service.engine.sessions.device import DeviceSetting, resolve_device
+from service.scoring.engines.cluster import cluster_options
 from service.scoring.engines.engine import Cancellation
 from service.scoring.execution import OpenJob, execute, finished_result
 from service.scoring.input.arrow_table import Inputs, input_paths
@@ -40,6 +41,8 @@ class Options(TypedDict, total=False):
     query: str | None
     bundles: str | Path | None
     engine: Literal["local", "ray"]
+    ray_address: str | None
+    ray_runtime_env: Mapping[str, Any] | str | Path | None
     workers: int | None
     device: DeviceSetting
     input_format: Format | None
@@ -92,6 +95,8 @@ def score(
     query: str | None = None,
     bundles: str | Path | None = None,
     engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
+    ray_runtime_env: Mapping[str, Any] | str | Path | None = None,
     workers: int | None = None,
     device: DeviceSetting = "auto",
     input_format: Format | None = None,
@@ -139,8 +144,9 @@ def score(
     `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
     EKIBEN_BUNDLES, else `bundles`. `verify` compares the files of a job that was run before by their hashes, not only
     by their sizes. `on_progress` is called twice a second. When `cancel` is set the job ends: shards that are being
-    scored have `grace_s` seconds to be committed. `metrics_file` and `pushgateway` (a URL) receive the progress as
-    Prometheus metrics.
+    scored have `grace_s` seconds to be committed. The engine ray runs on the cluster of `ray_address` or RAY_ADDRESS,
+    else on one of this machine, in the runtime environment `ray_runtime_env`: a mapping, JSON, or a file.
+    `metrics_file` and `pushgateway` (a URL) receive the progress as Prometheus metrics.
 
     Raises ScoringError if the job cannot start or the folder holds another job. With `check`, raises JobFailedError if
     the job fails, is cancelled, rejects more than the share `max_rejects` of its rows, or if files have changed since
@@ -150,6 +156,7 @@ def score(
         raise ScoringError("new_only: a Table does not grow: write it to a folder")
     root = Path(bundles or os.environ.get("EKIBEN_BUNDLES") or "bundles")
     try:
+        cluster = cluster_options(engine, ray_address, ray_runtime_env)
         with input_paths(inputs) as paths:
             jobs = resolve_jobs(
                 model,
@@ -190,7 +197,8 @@ def score(
                 title = ", ".join(f"{one.job.model} {one.job.version}" for one in jobs)
                 return Reporter(title, Progress(), display=display, reports=reports, on_progress=on_progress)
 
-            results = _run(jobs, place, watch, cancellation=cancellation, engine=engine, workers=workers)
+            engine_options: dict[str, Any] = {"engine": engine, "workers": workers, "cluster": cluster}
+            results = _run(jobs, place, watch, cancellation=cancellation, **engine_options)
         for one, result in zip(jobs, results, strict=True) if check else ():
             check_result(
                 result, max_rejects, ignore_changed=ignore_changed, name="" if isinstance(model, str) else one.name
@@ -210,8 +218,7 @@ def _run(
     watch: Callable[[Sequence[Ledger]], Reporter],
     *,
     cancellation: Cancellation,
-    engine: str,
-    workers: int | None,
+    **engine_options: Any,
 ) -> list[Result]:
     """Return the result of each job; those that were finished before have one already."""
     try:
@@ -234,10 +241,9 @@ def _run(
                 execute(
                     unfinished,
                     place=place,
-                    engine=engine,
-                    workers=workers,
                     reporter=watch([run.ledger for run in unfinished]),
                     cancellation=cancellation,
+                    **engine_options,
                 )
             )
             return [result or next(executed) for result in results]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from service.scoring.engines.cluster import ClusterOptions
 from service.scoring.plan import ChangedError, ReadError, SharedShard, format_error
 from service.scoring.progress import Progress
 from service.scoring.shard import Context, ModelError, score_shard
@@ -64,11 +65,15 @@ class Cancellation:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineContext:
-    """What an engine reports to and asks while it runs: counts, lines for the user, and whether to end early."""
+    """What an engine reports to and asks while it runs: counts, lines for the user, and whether to end early.
+
+    `cluster` is for the Ray engine.
+    """
 
     progress: Progress
     message: Callable[[str], None]
     cancellation: Cancellation
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
