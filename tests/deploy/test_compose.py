@@ -1,10 +1,6 @@
 """The compose file refers to what exists, and is open to this machine only."""
 
-import json
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +8,7 @@ import pytest
 import yaml
 
 from service.settings import load_settings
-from tests.e2e.serving import ROOT, environment, serving
-from tests.service.hosts import GRANIAN
+from tests.e2e.serving import ROOT
 
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -86,17 +81,3 @@ def test_grafana_finds_prometheus_and_the_dashboard() -> None:
     assert str(Path(provider["options"]["path"]) / "dashboard.json") in targets
     home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert targets[home] == "./grafana/dashboard.json"
-
-
-def test_the_load_generator_sends_the_examples_of_the_models(served_bundles: Path, tmp_path: Path) -> None:
-    load = SERVICES["load"]
-    script = DEPLOY / mounts(load)[load["entrypoint"][1]]
-    env = environment(EKIBEN_BUNDLES=str(served_bundles))
-    with serving(GRANIAN, env=env, cwd=ROOT, log=tmp_path / "log") as address:
-        options = [*load["command"][1:-1], "1"]
-        command = [sys.executable, str(script), address, *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, f"{shlex.join(command)}: {done.stderr}"
-    counts = json.loads(done.stdout)
-    assert counts["200"] > 0
-    assert set(counts) <= {"200", "503"}
