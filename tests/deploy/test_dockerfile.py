@@ -144,7 +144,15 @@ def test_the_version_of_the_label_is_that_of_the_project() -> None:
     ],
 )
 def test_make_container_builds_both_files_with_any_engine(engine: str, expected: str) -> None:
-    command = ["make", "-n", "container", f"CONTAINER={engine}", "SOURCE_DATE_EPOCH=7", "TARGET=scoring"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "-n",
+        "container",
+        f"CONTAINER={engine}",
+        "SOURCE_DATE_EPOCH=7",
+        "TARGET=scoring",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     cpu, gpu = done.stdout.splitlines()
     assert cpu.startswith(expected)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from service.scoring.job import ScoringError
@@ -34,6 +34,8 @@ def subfolders(place: Location) -> dict[str, Location]:
         folder = Path(place.path)
         names = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set[str]()
     else:
-        with closing(open_folder(place)) as output:
+        names = set[str]()
+        # A bucket that does not exist holds no job.
+        with closing(open_folder(place)) as output, suppress(FileNotFoundError):
             names = {file.removesuffix(f"/{JOB}") for file in output.sizes() if file.endswith(f"/{JOB}")}
     return {name: place.child(name) for name in sorted(names) if "/" not in name}

@@ -16,6 +16,8 @@ from service.scoring.storage.location import Location
 
 # Variables that a store reads.
 PREFIXES = ("AWS_", "GOOGLE_", "AZURE_")
+# How the answers of stores end that have no such bucket.
+ABSENT = ("(NoSuchBucket)", "(ContainerNotFound)")
 # Where a machine of a cloud asks for its identity, which is the last resort.
 METADATA_ADDRESS = "169.254.169.254"
 MAX_RETRIES = 8
@@ -83,7 +85,7 @@ def _open(
 
 @contextmanager
 def store_errors(place: str) -> Iterator[None]:
-    """Raise OSError that names the place for an error of the store; a missing object is FileNotFoundError."""
+    """Raise OSError that names the place for an error of the store; a missing object or bucket is FileNotFoundError."""
     from obstore.exceptions import BaseError  # noqa: PLC0415 - the store was opened before
 
     try:
@@ -91,7 +93,9 @@ def store_errors(place: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{place}: there is no such object or bucket") from error
     except (BaseError, ValueError) as error:
-        raise OSError(f"{place}: {_one_line(error)}") from error
+        line = _one_line(error)
+        kind = FileNotFoundError if line.endswith(ABSENT) else OSError
+        raise kind(f"{place}: {line}") from error
 
 
 def _one_line(error: Exception) -> str:

@@ -95,6 +95,8 @@ def test_a_shadow_that_differs_is_noticed_named_and_stopped(host: str, tmp_path:
         assert f"{NAME}: candidate {candidate} against {current}: request " in log
         series = f'ekiben_candidate_stopped{{model="{NAME}",version="{candidate}"}}'
         wait_until(lambda: counted(started, series) == 1)
+        labels = f'model="{NAME}",outcome="different",version="{candidate}"'
+        wait_until(lambda: counted(started, f"ekiben_candidate_answers_total{{{labels}}}") >= found["different"])
         compared = comparison(started)["compared"]
         load(started, 50, version_of)
         assert comparison(started)["compared"] <= compared + 50, "each worker notices within a request"

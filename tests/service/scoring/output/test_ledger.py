@@ -76,8 +76,8 @@ def test_record_of_other_content_is_an_error(ledger: Ledger) -> None:
     with pytest.raises(ScoringError, match=r"the input changed: shard 00000-000000"):
         ledger.committed(shard_of(key="other"))
     with pytest.raises(ScoringError, match=r"in\.csv is shorter"):
-        ledger.check_planned(PlannedFile(file_number=0, file=FILE, shards=0))
-    ledger.check_planned(PlannedFile(file_number=0, file=FILE, shards=1))
+        ledger.check_planned(PlannedFile(jobs=(0,), file_number=0, file=FILE, shards=0))
+    ledger.check_planned(PlannedFile(jobs=(0,), file_number=0, file=FILE, shards=1))
 
 
 def test_shard_lock_is_exclusive_and_ends_with_its_process(ledger: Ledger) -> None:
