@@ -21,7 +21,7 @@ from tests.service.hosts import GRANIAN, JSON, ask, counted, wait_until
 from tests.service.poisoned import write_whole_bundle
 
 MAX_REQUESTS = 40_000
-LOOK_EVERY = 100
+ROUND = 100
 
 
 def classify(host: ServerProcess, first_pixel: int) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def run(every: int, canary: str) -> str:
             sent = noticed = exposed = 0
             found = comparison(host)
             while found["decision"] == "undecided" and sent < MAX_REQUESTS:
-                for _ in range(LOOK_EVERY):
+                for _ in range(ROUND):
                     sent += 1
                     differs = bool(every) and random.randrange(every) == 0
                     answer = classify(host, 0 if differs else 255)
