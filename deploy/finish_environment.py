@@ -26,7 +26,7 @@ def remove_unused(packages: Path) -> None:
 
 
 def compile_modules(folder: Path) -> None:
-    """Write the bytecode of every module; a module that cannot be compiled, such as a template, is passed over."""
+    """Compile every module to bytecode; files that do not compile, such as templates, are skipped."""
     compileall.compile_dir(
         folder, maxlevels=100, quiet=2, force=True, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
     )

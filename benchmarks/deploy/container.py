@@ -101,7 +101,7 @@ def workers() -> list[psutil.Process]:
 
 
 def check_inside(trial: Trial) -> dict[str, str]:
-    """Return what the container says of itself, and stop if it is not as it should be."""
+    """Return the user, root file system and limits of the container; exit if it is not isolated, or not ready."""
     for path in REQUESTS:
         trial.ask(path)
     uid, write, cores, memory, present = run_inside(NAME, "python", "-c", PROBE).split("|")

@@ -1,8 +1,8 @@
 """python -m service.scoring --model NAME[@VERSION]... --input PATH... --output DIR, or status DIR
 
 Exit codes: 0, done, at most --max-rejects rejected; 3, done, more rejected; 4, done, but files have changed since they
-were scored (--new-only); 1, failed: fix the cause, then run it
-again to resume; 2, invalid command line; 130, interrupted, and 143, terminated: run it again to resume.
+were scored (--new-only); 1, failed: fix the cause, then run it again to resume; 2, invalid command line; 130,
+interrupted, and 143, terminated: run it again to resume.
 """
 
 import argparse

@@ -24,8 +24,7 @@ class Result:
 
     `summary` is None if the job did not finish; `computed` counts the rows that the call scored or rejected. `dropped`
     shards were being scored when a cancelled job had used up its time. `partitions` are the types of the columns that
-    the folders of the predictions hold. `uri` may hold credentials: it is a
-    `Location.uri`.
+    the folders of the predictions hold. `uri` may hold credentials: it is a `Location.uri`.
     """
 
     uri: str = field(repr=False)

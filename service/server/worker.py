@@ -45,8 +45,8 @@ def start_worker(
     """Turn this process into a worker; `folder` is shared by all workers of the master, unless there is none.
 
     `address` is also that of the gRPC port, if the settings have one. `gpu` names the only GPU that the worker may use,
-    or is None if there is no choice. A worker that `waits` opens its port when it is
-    ready, because another worker serves until then.
+    or is None if there is no choice. A worker that `waits` opens its port when it is ready, because another worker
+    serves until then.
     """
     # A killed master cannot send it.
     signal_on_parent_death(DRAIN_SIGNAL)

@@ -113,7 +113,7 @@ def resolve_jobs(
 def _check_several(
     model: str | Sequence[str], names: Sequence[str], *, is_batch: bool, new_only: bool, append_to: str | None
 ) -> None:
-    """Raise ScoringError for what several models cannot do in one pass."""
+    """Raise ScoringError if there are several models and an option or the input needs a single one."""
     if is_batch and len(names) > 1:
         raise ScoringError(f"--model {names[1]}: an OpenAI batch is answered by one model: name one")
     for option, given in (("--new-only", new_only), ("--append-to", append_to is not None)):

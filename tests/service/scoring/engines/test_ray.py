@@ -62,12 +62,10 @@ def environment() -> Iterator[dict[str, str]]:
         yield environment
 
 
-def test_lost_node_changes_no_output(score: Score, served_bundles: Path, tmp_path: Path) -> None:
-    source = write_text(tmp_path / "a.txt", texts(640))
-    score("text-classifier", source, tmp_path / "here")
-    arguments = [NAMES["text-classifier"], str(served_bundles), str(source), str(tmp_path / "out")]
+def run_script(script: str, arguments: list[str]) -> str:
+    """Run a script that starts a cluster of its own, in a process of its own; return what it printed."""
     job = subprocess.run(
-        [sys.executable, "-c", CLUSTER, *arguments],
+        [sys.executable, "-c", script, *arguments],
         cwd=ROOT,
         # The nodes inherit the path.
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -77,7 +75,15 @@ def test_lost_node_changes_no_output(score: Score, served_bundles: Path, tmp_pat
         check=False,
     )
     assert job.returncode == 0, job.stderr[-3000:]
-    assert "lost" in job.stdout
+    return job.stdout
+
+
+def test_lost_node_changes_no_output(score: Score, served_bundles: Path, tmp_path: Path) -> None:
+    source = write_text(tmp_path / "a.txt", texts(640))
+    score("text-classifier", source, tmp_path / "here")
+    arguments = [NAMES["text-classifier"], str(served_bundles), str(source), str(tmp_path / "out")]
+    printed = run_script(CLUSTER, arguments)
+    assert "lost" in printed
     # The result is in a file because Ray writes to standard output too.
     assert (tmp_path / "out.result").read_text() == "0 2 1"
     assert tree(tmp_path / "out") == tree(tmp_path / "here")
@@ -172,16 +178,7 @@ def test_shards_in_flight_follow_a_cluster_that_grows(score: Score, served_bundl
     source = write_text(tmp_path / "a.txt", texts(240))
     score("text-classifier", source, tmp_path / "here", shard_rows=8)
     arguments = [NAMES["text-classifier"], str(served_bundles), str(source), str(tmp_path / "out")]
-    job = subprocess.run(
-        [sys.executable, "-c", GROWING, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert job.returncode == 0, job.stderr[-3000:]
+    run_script(GROWING, arguments)
     assert (tmp_path / "out.result").read_text() == "0 [1, 2]"
     assert tree(tmp_path / "out") == tree(tmp_path / "here")
 
