@@ -57,6 +57,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the coordinator reports it and fails the job
         events.send(event="cannot-start", detail=str(error))
         return
+    # The first array of Python values imports pandas, if it is installed.
+    pa.array([None])
     # Imported modules are never garbage, so collections need not traverse them.
     gc.collect()
     gc.freeze()

@@ -170,13 +170,13 @@ class Scorer:
         Outputs of one shape are one array; others are a list of arrays, without the steps beyond the length of a row.
         """
         specs = {spec.name: spec for spec in self._manifest.outputs}
-        count = len(items.indexes)
-        outputs = empty_outputs(self._manifest, names, count)
+        all_places = np.arange(len(items.indexes))
+        outputs = empty_outputs(self._manifest, names, len(items.indexes))
         not_finite: dict[int, str] = {}
         computed = self._output_check.computed(names)
         for positions, inputs in items.batches:
             values = self._model.session.run(inputs, computed)
-            places = np.arange(count)[positions]
+            places = all_places[positions]
             bad = self._output_check.bad_rows(values, inputs)
             not_finite |= {int(places[i]): name for i, name in bad.items()}
             for name in names:
