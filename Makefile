@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix container container-cpu container-gpu prove-container prove-deploy
+.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-slo prove-mix container container-cpu container-gpu prove-container prove-deploy
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -198,6 +198,10 @@ bench-scoring: export ## compare scoring of a million rows with other methods (m
 
 prove-tests: $(VENV)/.installed ## change one operator, constant or statement at a time; the tests of its module must fail (hours)
 	@$(BIN)/python -m benchmarks.proof.tests
+
+prove-slo: export ## find the highest rates of this service, Triton and FastAPI within 20 ms; check the benchmark by known delays (minutes)
+	@$(BIN)/python -m benchmarks.slo.known_delays
+	@$(BIN)/python -m benchmarks.slo.compare
 
 prove-models: $(VENV)/.installed ## train every recipe on the real data sets in DATA=FOLDER and check the thresholds
 	@test -d "$(DATA)" || { echo "make prove-models DATA=FOLDER"; exit 2; }
