@@ -35,9 +35,9 @@ LOCK := $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-
 DEV_GROUPS := --group dev --group serve --group train --group keras --group ray
 lock: $(VENV)/.installed ## regenerate constraints/ from pyproject.toml, with hashes
 	@trap 'rm -f constraints/.all.txt' EXIT; cat constraints/dev.txt constraints/torch.txt > constraints/.all.txt; \
-	    $(LOCK) $(DEV_GROUPS) pyproject.toml -o constraints/.all.txt > /dev/null; \
+	    $(LOCK) $(DEV_GROUPS) -o constraints/.all.txt > /dev/null; \
 	    grep -E '^(torch|triton|cuda-.*|nvidia-(cu|nccl|nv).*)==' constraints/.all.txt > constraints/torch.txt
-	@lock() { $(LOCK) --generate-hashes "$${@:2}" pyproject.toml -o "constraints/$$1.txt" > /dev/null; }; \
+	@lock() { $(LOCK) --generate-hashes "$${@:2}" -o "constraints/$$1.txt" > /dev/null; }; \
 	    others="-c constraints/torch.txt $$(sed 's/==.*//; s/^/--no-emit-package /' constraints/torch.txt | xargs)"; \
 	    lock serve --group serve --group grpc --group otel; \
 	    lock gpu --group gpu --group ray --group grpc --group otel; \
