@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix container container-cpu container-gpu prove-container prove-deploy
+.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix container container-cpu container-gpu prove-container prove-deploy prove-install
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -165,6 +165,9 @@ prove-deploy: export ## replace two replicas behind haproxy 20 times under load;
 	@$(BIN)/python -m benchmarks.deploy.rolling_update
 	@$(BIN)/python -m benchmarks.deploy.rolling_update --order retry
 	@$(BIN)/python -m benchmarks.deploy.sizing
+
+prove-install: export ## install the package with pip in a fresh environment, and serve from another folder (minutes)
+	@$(BIN)/python -m benchmarks.deploy.install
 
 prove-clients: export ## run litellm, KServe's and MLServer's clients in environments of their own, and 1,000 clients that disconnect, against both hosts
 	@test -e .venv-clients/.installed || { $(PYTHON) -m venv .venv-clients && \

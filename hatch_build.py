@@ -12,8 +12,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
-# Groups for work on the sources, and the part that `serve` and `gpu` share.
-NO_EXTRAS = {"base", "dev", "docs"}
+# The command's own, groups for work on the sources, and the part that `serve` and `gpu` share.
+NO_EXTRAS = {"cli", "base", "dev", "docs"}
 
 
 def requirements(groups: dict[str, list[Any]], name: str) -> list[str]:
@@ -28,6 +28,7 @@ class GroupsAsExtras(MetadataHookInterface):
     def update(self, metadata: dict[str, Any]) -> None:
         groups = tomllib.loads((Path(self.root) / "pyproject.toml").read_text())["dependency-groups"]
         extras = {name: requirements(groups, name) for name in groups if name not in NO_EXTRAS}
+        metadata["dependencies"] = requirements(groups, "cli")
         metadata["optional-dependencies"] = extras
 
 

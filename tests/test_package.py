@@ -1,34 +1,28 @@
 """The package that pip installs: its files, its extras, and the command that it brings."""
 
 import subprocess
-import sys
 import tomllib
 import zipfile
 from email.message import Message
 from email.parser import BytesParser
-from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parent.parent
+from tests.wheel import ROOT, build_wheel
+
 PACKAGES = ("training", "export", "service", "ekiben")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 GROUPS: dict[str, list[Any]] = PROJECT["dependency-groups"]
-# Groups for work on the sources, and the part that `serve` and `gpu` share.
-NO_EXTRAS = {"base", "dev", "docs"}
-BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+# The command's own, groups for work on the sources, and the part that `serve` and `gpu` share.
+NO_EXTRAS = {"cli", "base", "dev", "docs"}
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-c", BUILD, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return zipfile.ZipFile(folder / done.stdout.split()[-1])
+    return zipfile.ZipFile(build_wheel(tmp_path_factory.mktemp("wheel")))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +71,13 @@ def test_an_extra_installs_what_its_group_installs(extra: str, metadata: Message
         if each.marker is not None and each.marker.evaluate({"extra": extra})
     }
     assert found == {(canonicalize_name(each.name), frozenset(each.extras), each.specifier) for each in unwrap(extra)}
+
+
+def test_the_package_brings_the_command_and_its_completion_alone(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    [name] = [name for name in wheel.namelist() if name.endswith("/entry_points.txt")]
+    assert wheel.read(name).decode() == "[console_scripts]\nekiben = ekiben.__main__:main\n"
+    unconditional = {line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
+    assert unconditional == {str(each) for each in unwrap("cli")}
 
 
 def test_no_public_index_takes_the_package(metadata: Message) -> None:
