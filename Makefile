@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-slo prove-mix container container-cpu container-gpu prove-container prove-deploy
+.PHONY: $(shell grep -oE '^[a-z-]+:' Makefile | tr -d :)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -35,9 +35,9 @@ LOCK := $(BIN)/uv pip compile -q --python-version 3.11 --no-emit-index-url --no-
 DEV_GROUPS := --group dev --group serve --group train --group keras --group ray
 lock: $(VENV)/.installed ## regenerate constraints/ from pyproject.toml, with hashes
 	@trap 'rm -f constraints/.all.txt' EXIT; cat constraints/dev.txt constraints/torch.txt > constraints/.all.txt; \
-	    $(LOCK) $(DEV_GROUPS) pyproject.toml -o constraints/.all.txt > /dev/null; \
+	    $(LOCK) $(DEV_GROUPS) -o constraints/.all.txt > /dev/null; \
 	    grep -E '^(torch|triton|cuda-.*|nvidia-(cu|nccl|nv).*)==' constraints/.all.txt > constraints/torch.txt
-	@lock() { $(LOCK) --generate-hashes "$${@:2}" pyproject.toml -o "constraints/$$1.txt" > /dev/null; }; \
+	@lock() { $(LOCK) --generate-hashes "$${@:2}" -o "constraints/$$1.txt" > /dev/null; }; \
 	    others="-c constraints/torch.txt $$(sed 's/==.*//; s/^/--no-emit-package /' constraints/torch.txt | xargs)"; \
 	    lock serve --group serve --group grpc --group otel; \
 	    lock gpu --group gpu --group ray --group grpc --group otel; \
@@ -165,6 +165,9 @@ prove-deploy: export ## replace two replicas behind haproxy 20 times under load;
 	@$(BIN)/python -m benchmarks.deploy.rolling_update
 	@$(BIN)/python -m benchmarks.deploy.rolling_update --order retry
 	@$(BIN)/python -m benchmarks.deploy.sizing
+
+prove-install: export ## install the package with pip in a fresh environment, and serve from another folder (minutes)
+	@$(BIN)/python -m benchmarks.deploy.install
 
 prove-clients: export ## run litellm, KServe's and MLServer's clients in environments of their own, and 1,000 clients that disconnect, against both hosts
 	@test -e .venv-clients/.installed || { $(PYTHON) -m venv .venv-clients && \

@@ -24,20 +24,22 @@ INSPECT = "inspect"
 # The exit status of a command that SIGINT ended, as shells report it.
 INTERRUPTED = 130
 INSPECT_HELP = "write a first spec.toml of a model"
+ParserClass = type[argparse.ArgumentParser]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, parser_class: ParserClass = argparse.ArgumentParser) -> int:
     """Exit status: 0 every bundle written, 1 some models refused, 2 wrong usage, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     command = words[0] if words else ""
     if command == INSPECT:
-        return _inspect(words[1:])
-    return _export_model(command, words[1:]) if command in WAYS else _export_runs(words)
+        return _inspect(words[1:], parser_class)
+    return _export_model(words, parser_class) if command in WAYS else _export_runs(words, parser_class)
 
 
-def _export_runs(words: Sequence[str]) -> int:
+def runs_parser(parser_class: ParserClass = argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser of the command for runs."""
     listing = "".join(f"\n  {name:8} {way.help}" for name, way in WAYS.items())
-    parser = argparse.ArgumentParser(
+    parser = parser_class(
         prog="python -m export",
         description="Export finished runs, with proof.",
         epilog=f"models from elsewhere, each with --help:{listing}\n  {INSPECT:8} {INSPECT_HELP}",
@@ -48,14 +50,26 @@ def _export_runs(words: Sequence[str]) -> int:
     parser.add_argument(
         "--jobs", type=int, default=available_cores(), help="models exported at a time (default: one per core)"
     )
+    return parser
+
+
+def inspect_parser(parser_class: ParserClass = argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser of the command for a first spec."""
+    parser = parser_class(prog=f"python -m export {INSPECT}", description=f"{INSPECT_HELP.capitalize()}.")
+    add_inspect_arguments(parser)
+    return parser
+
+
+def _export_runs(words: Sequence[str], parser_class: ParserClass) -> int:
+    parser = runs_parser(parser_class)
     options = parser.parse_args(words)
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: expected 1 or more")
     return _export([ExportJob.of_run(folder) for folder in dict.fromkeys(options.runs)], options.bundles, options.jobs)
 
 
-def _export_model(command: str, words: Sequence[str]) -> int:
-    _, _, options = parse_source([command, *words])
+def _export_model(words: Sequence[str], parser_class: ParserClass) -> int:
+    _, command, options = parse_source(words, parser_class)
     job = ExportJob(name=options.name or str(options.model), command=command, options=options)
     return _export([job], options.bundles, 1)
 
@@ -74,10 +88,8 @@ def _export(jobs: Sequence[ExportJob], bundles: Path, num_processes: int) -> int
     return 1 if refused else 0
 
 
-def _inspect(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog=f"python -m export {INSPECT}", description=f"{INSPECT_HELP.capitalize()}.")
-    add_inspect_arguments(parser)
-    options = parser.parse_args(words)
+def _inspect(words: Sequence[str], parser_class: ParserClass) -> int:
+    options = inspect_parser(parser_class).parse_args(words)
     # Only this command needs torch and onnx in the process that reads the command line.
     from export.inspection.report import inspect_file  # noqa: PLC0415
 

@@ -17,12 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ekiben.cli.inspection import command_parser as inspect_parser
+from ekiben.cli.parser import CommandParser
+from export.__main__ import inspect_parser as spec_parser
+from export.__main__ import runs_parser
+from export.sources.registry import WAYS, source_parser
 from export.table import HEADER, manifests, row
+from service.__main__ import command_parser as serve_parser
 from service.http.telemetry.exposition import FAMILIES
 from service.http.wire.errors import STATUS
 from service.manifest import CARD, Manifest
+from service.scoring.__main__ import command_parser as score_parser
+from service.scoring.watch.status import command_parser as status_parser
 from service.settings import settings_table
 from tests.e2e.serving import ROOT, SERVE, environment, serving
+from training.__main__ import parser as train_parser
 
 README = ROOT / "README.md"
 BUNDLES = ROOT / "bundles"
@@ -123,6 +132,41 @@ def _metric(name: str) -> list[str]:
     return [f"`{name}{family.suffix}{labels}`", family.kind, family.text]
 
 
+def command_parsers() -> list[argparse.ArgumentParser]:
+    """The parsers of all commands of `ekiben` that have options."""
+    return [
+        train_parser(CommandParser),
+        runs_parser(CommandParser),
+        *(source_parser(name, CommandParser) for name in WAYS),
+        spec_parser(CommandParser),
+        serve_parser(CommandParser),
+        score_parser(CommandParser),
+        status_parser(CommandParser),
+        inspect_parser(CommandParser),
+    ]
+
+
+def flags_table() -> str:
+    """For each command a heading and a table of what it takes."""
+    return "\n\n".join(
+        f"## {parser.prog}\n\n{markdown(['option', 'meaning'], map(_flag, _arguments(parser)))}"
+        for parser in command_parsers()
+    )
+
+
+def _arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in parser._actions if action.dest != "help"]
+
+
+def _flag(action: argparse.Action) -> list[str]:
+    """What is typed, and what it means."""
+    assert action.help, f"{action.option_strings or action.metavar}: give it a help text"
+    value = "" if action.nargs == 0 else (action.metavar or "|".join(action.choices or ()) or action.dest.upper())
+    words = " ".join(filter(None, [", ".join(action.option_strings), str(value)]))
+    required = "; required" if action.required and action.option_strings else ""
+    return [f"`{words}`".replace("|", "\\|"), f"{action.help}{required}".replace("|", "\\|")]
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
     "parity": parity_table,
@@ -130,6 +174,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "problems": problems_table,
     "settings": settings_table,
     "metrics": metrics_table,
+    "flags": flags_table,
 }
 TRAINED_TABLES = frozenset({"models", "parity", "data"})  # their numbers are those of one training
 

@@ -1,6 +1,7 @@
 """python -m training NAME: train one recipe into a run folder."""
 
 import argparse
+import difflib
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from training.report import write_report
 from training.workers import Workers, join_workers
 
 INTERRUPTED = 130
+ParserClass = type[argparse.ArgumentParser]
 
 
 @contextmanager
@@ -44,8 +46,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def parser() -> argparse.ArgumentParser:
-    arguments = argparse.ArgumentParser(prog="python -m training", description="Train one recipe into a run folder.")
+def parser(parser_class: ParserClass = argparse.ArgumentParser) -> argparse.ArgumentParser:
+    arguments = parser_class(prog="python -m training", description="Train one recipe into a run folder.")
     arguments.add_argument("name", nargs="?", metavar="NAME", help="name of a recipe; --list shows all")
     arguments.add_argument("--list", action="store_true", help="list the recipes and exit")
     arguments.add_argument("--data", metavar="PATH|URL", help="the real data set (default: the embedded one)")
@@ -53,16 +55,22 @@ def parser() -> argparse.ArgumentParser:
     length.add_argument("--steps", type=_positive(int), help="number of training steps (default: the recipe's)")
     length.add_argument("--minutes", type=_positive(float), help="training time, instead of a number of steps")
     arguments.add_argument("--seed", type=int, help="same seed on the same machine gives same weights (default: 0)")
-    arguments.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto")
+    arguments.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), help="where it trains (default: auto, a GPU if there is one)"
+    )
     arguments.add_argument("--threads", type=_positive(int), help="number of CPU threads (default: PyTorch's choice)")
     arguments.add_argument("--out", type=Path, metavar="FOLDER", help="the run folder (default: runs/NAME)")
     arguments.add_argument("--resume", action="store_true", help="resume the run in the folder with its saved plan")
     return arguments
 
 
-def main(argv: Sequence[str] | None = None, recipes: Mapping[str, Recipe] = RECIPES) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    recipes: Mapping[str, Recipe] = RECIPES,
+    parser_class: ParserClass = argparse.ArgumentParser,
+) -> int:
     """Return the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    arguments = parser()
+    arguments = parser(parser_class)
     options = arguments.parse_args(argv)
     if options.list:
         _print_recipes(recipes)
@@ -70,7 +78,9 @@ def main(argv: Sequence[str] | None = None, recipes: Mapping[str, Recipe] = RECI
     if options.name is None:
         arguments.error("a recipe name is required; --list shows all")
     if options.name not in recipes:
-        arguments.error(f"unknown recipe {options.name!r}; known are {', '.join(recipes)}")
+        similar = difflib.get_close_matches(options.name, recipes, n=1)
+        hint = f"; did you mean {similar[0]}?" if similar else ""
+        arguments.error(f"unknown recipe {options.name!r}; known are {', '.join(recipes)}{hint}")
     recipe = recipes[options.name]
     folder: Path = options.out or Path("runs") / recipe.name
     try:

@@ -35,7 +35,7 @@ def add_onnx_arguments(parser: ArgumentParser) -> None:
 
 def add_hf_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="FOLDER", help="a folder written by save_pretrained")
-    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--task", choices=TASKS, required=True, help="what the model does")
     parser.add_argument(
         "--examples",
         type=Path,

@@ -58,14 +58,22 @@ WAYS: Mapping[str, Way] = {
 }
 
 
-def parse_source(words: Sequence[str]) -> tuple[list[str], str, Namespace]:
+def source_parser(command: str, parser_class: type[ArgumentParser] = ArgumentParser) -> ArgumentParser:
+    """The parser of a subcommand."""
+    parser = parser_class(prog=f"python -m export {command}", description=f"Export {WAYS[command].help}.")
+    WAYS[command].add_arguments(parser)
+    return parser
+
+
+def parse_source(
+    words: Sequence[str], parser_class: type[ArgumentParser] = ArgumentParser
+) -> tuple[list[str], str, Namespace]:
     """The words before a subcommand, the subcommand and its options; "" and no options without a subcommand."""
     place = next((place for place, word in enumerate(words) if word in WAYS), len(words))
     if place == len(words):
         return list(words), "", Namespace()
     command = words[place]
-    parser = ArgumentParser(prog=f"python -m export {command}", description=f"Export {WAYS[command].help}.")
-    WAYS[command].add_arguments(parser)
+    parser = source_parser(command, parser_class)
     return list(words[:place]), command, parser.parse_args(list(words[place + 1 :]))
 
 

@@ -29,13 +29,14 @@ from service.scoring.watch.reporter import Display
 EXIT_REJECTED, EXIT_CHANGED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TERMINATED = 3, 4, 1, 130, 143
 # Files that are named on standard error; the summary has all of them.
 NAMED_FILES = 20
+ParserClass = type[argparse.ArgumentParser]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, parser_class: ParserClass = argparse.ArgumentParser) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["status"]:
-        return status.main(arguments[1:])
-    options = vars(_parser().parse_args(arguments))
+        return status.main(arguments[1:], parser_class)
+    options = vars(command_parser(parser_class).parse_args(arguments))
     as_json, max_rejects = options.pop("json"), options.pop("max_rejects")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     options |= {"columns": dict(options["columns"]), "request": dict(options["request"])}
@@ -137,9 +138,9 @@ def _share(text: str) -> float:
     return share
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser(parser_class: ParserClass = argparse.ArgumentParser) -> argparse.ArgumentParser:
     """The destinations of the options are the parameters of `score`, except for models, json and max_rejects."""
-    parser = argparse.ArgumentParser(prog="python -m service.scoring", description="Score files, each row once.")
+    parser = parser_class(prog="python -m service.scoring", description="Score files, each row once.")
     add = parser.add_argument
     add(
         "--model",
@@ -155,7 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--query", metavar="SQL", help=query_help)
     output_help = "a folder or URI for this job alone; the same command resumes the job"
     add("--output", required=True, metavar="DIR", help=output_help)
-    add("--bundles", default=os.environ.get("EKIBEN_BUNDLES", "bundles"), metavar="DIR")
+    bundles_help = "folder of the bundles (default: EKIBEN_BUNDLES, else bundles)"
+    add("--bundles", default=os.environ.get("EKIBEN_BUNDLES", "bundles"), metavar="DIR", help=bundles_help)
     _add_engine_options(add)
     add("--input-format", choices=get_args(Format), help="by default, the suffix of the files decides")
     output_help = "by default parquet; jsonl for an OpenAI batch, in OpenAI's format"
@@ -195,13 +197,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_engine_options(add: Callable[..., Any]) -> None:
-    add("--engine", choices=("local", "ray"), default="local")
+    add("--engine", choices=("local", "ray"), default="local", help="processes of this machine, or a Ray cluster")
     address_help = "--engine ray: the cluster; by default RAY_ADDRESS, else one of this machine; local starts one"
     add("--ray-address", metavar="ADDRESS", help=address_help)
     env_help = "--engine ray: the runtime environment of its tasks (working_dir, env_vars, pip, ...), as JSON or a file"
     add("--ray-runtime-env", metavar="JSON|FILE", help=env_help)
     add("--workers", type=int, metavar="N", help="processes; by default one per core or GPU")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: the GPU if a session runs there")
 
 
 def _add_csv_options(add: Callable[..., Any]) -> None:

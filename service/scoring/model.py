@@ -1,5 +1,6 @@
 """The bundle of a job: found by name and version, verified on the job's device before the first row is scored."""
 
+import difflib
 from pathlib import Path
 
 from service.bundle import current_version, open_bundle
@@ -17,8 +18,12 @@ def resolve_version(reference: str, bundles: Path) -> tuple[str, str]:
     name, _, prefix = reference.partition("@")
     folder = bundles / name
     if not folder.is_dir() or not name:
-        known = ", ".join(sorted(path.parent.name for path in bundles.glob("*/current")))
-        raise ScoringError(f"--model {name}: no such bundle in {bundles}; available: {known or 'none'}")
+        known = sorted(path.parent.name for path in bundles.glob("*/current"))
+        similar = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {similar[0]}? " if similar else ""
+        raise ScoringError(
+            f"--model {name}: no such bundle in {bundles}; {hint}available: {', '.join(known) or 'none'}"
+        )
     if not prefix:
         try:
             return name, current_version(folder)

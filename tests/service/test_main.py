@@ -27,7 +27,7 @@ def test_the_options_are_few() -> None:
     done = run("--help")
     assert done.returncode == 0
     options = {word for word in done.stdout.split() if word.startswith("--")}
-    assert options == {"--help", "--host", "--port", "--workers"}
+    assert options == {"--help", "--host", "--port", "--workers", "--bundles"}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,7 @@ def test_the_options_are_few() -> None:
         (("--workers", "many"), {}, "--workers: expected a number or auto, got 'many'"),
         (("--port", "65536"), {}, "--port: expected 1 to 65535, got 65536"),
         (("--port", "0"), {}, "--port: expected 1 to 65535, got 0"),
+        (("--bundles", "nowhere"), {}, "--bundles: nowhere is not a folder; name the folder that export wrote"),
         (("--host", "here"), {}, "--host here --port 3000: 'here' does not appear to be an IPv4 or IPv6 address"),
         ((), {"EKIBEN_GRACE_S": "never"}, "EKIBEN_GRACE_S='never'"),
         ((), {"EKIBEN_GRACES": "1"}, "no such setting: EKIBEN_GRACES"),

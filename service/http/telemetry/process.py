@@ -3,23 +3,20 @@
 import os
 import platform
 import sys
-import tomllib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from service.container.build import UNKNOWN, own_revision, own_version
 from service.http.telemetry.exposition import Samples
-
-ROOT = Path(__file__).parents[3]
-UNKNOWN = "unknown"
 
 
 @cache
 def build_samples(revision: str) -> Samples:
-    """The sample that names the build; `revision` is that of the sources, if "" that of a checkout of git."""
+    """The sample that names the build; `revision` is that of the sources, if "" the recorded one."""
     versions = tuple((package, _version(package)) for package in ("onnxruntime", "bentoml", "granian"))
-    revision = revision or _checked_out(ROOT / ".git") or UNKNOWN
-    labels = ("version", _own_version()), ("revision", revision), ("python", platform.python_version()), *versions
+    revision = revision or own_revision() or UNKNOWN
+    labels = ("version", own_version()), ("revision", revision), ("python", platform.python_version()), *versions
     return {("ekiben_build", "_info", labels): 1}
 
 
@@ -45,25 +42,3 @@ def _version(package: str) -> str:
         except PackageNotFoundError:
             continue
     return UNKNOWN
-
-
-def _own_version() -> str:
-    try:
-        return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
-    except (OSError, KeyError, ValueError):
-        return UNKNOWN
-
-
-def _checked_out(folder: Path) -> str:
-    """The commit that a git folder has checked out, or ""."""
-    try:
-        head = (folder / "HEAD").read_text().strip()
-        reference = head.removeprefix("ref: ")
-        if reference == head:
-            return head
-        if (folder / reference).is_file():
-            return (folder / reference).read_text().strip()
-        packed = (line.split() for line in (folder / "packed-refs").read_text().splitlines())
-        return next((parts[0] for parts in packed if parts[1:] == [reference]), "")
-    except OSError:
-        return ""

@@ -72,11 +72,16 @@ def _read(ledger: Ledger) -> dict[str, Any] | None:
     }
 
 
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m service.scoring status", description="Show the state of a job.")
-    parser.add_argument("output", metavar="OUTPUT")
+def command_parser(parser_class: type[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """The parser of the command."""
+    parser = parser_class(prog="python -m service.scoring status", description="Show the state of a job.")
+    parser.add_argument("output", metavar="OUTPUT", help="the folder or URI that the job writes to")
     parser.add_argument("--json", action="store_true", help="print the state as JSON")
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str], parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> int:
+    args = command_parser(parser_class).parse_args(arguments)
     try:
         output = parse_location(args.output, option="OUTPUT")
         status = read_status(output.uri)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.scoring.__main__ import EXIT_FAILED, EXIT_REJECTED, _parser
+from service.scoring.__main__ import EXIT_FAILED, EXIT_REJECTED, command_parser
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes" / "scoring"
 JOBS = sorted(FOLDER.glob("job*.yaml"))
@@ -23,7 +23,7 @@ def test_job_manifest_runs_a_valid_command(path: Path) -> None:
     assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
     [container] = job["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "-m", "service.scoring"]
-    arguments = _parser().parse_args(container["args"])
+    arguments = command_parser().parse_args(container["args"])
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert arguments.inputs[0] in mounts
     assert str(Path(arguments.output).parent) in mounts
@@ -61,7 +61,7 @@ def test_ray_manifest_runs_a_valid_command(tmp_path: Path) -> None:
     assert job["kind"] == "RayJob"
     words = job["spec"]["entrypoint"].split()
     assert words[:3] == ["python", "-m", "service.scoring"]
-    assert _parser().parse_args(words[3:]).engine == "ray"
+    assert command_parser().parse_args(words[3:]).engine == "ray"
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == ray.__version__
     groups = job["spec"]["rayClusterSpec"]
     for template in (groups["headGroupSpec"]["template"], groups["workerGroupSpecs"][0]["template"]):
