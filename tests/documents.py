@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ekiben.bench.__main__ import command_parser as bench_parser
 from ekiben.cli.inspection import command_parser as inspect_parser
 from ekiben.cli.parser import CommandParser
 from export.__main__ import inspect_parser as spec_parser
@@ -142,6 +143,7 @@ def command_parsers() -> list[argparse.ArgumentParser]:
         serve_parser(CommandParser),
         score_parser(CommandParser),
         status_parser(CommandParser),
+        bench_parser(CommandParser),
         inspect_parser(CommandParser),
     ]
 

@@ -16,10 +16,10 @@ from benchmarks.peers.check import check, wait_until_ready
 from benchmarks.peers.processes import PeerError, Server
 from benchmarks.peers.registry import PEERS
 from benchmarks.peers.workloads import NUM_ITEMS, load_workload
-from benchmarks.slo.assessment import Assessment, assess
-from benchmarks.slo.report import describe, plot, summarise, table, write_json
-from benchmarks.slo.runs import Scenario, Target
-from benchmarks.slo.samples import Samples, http_request
+from ekiben.bench.assessment import Assessment, assess
+from ekiben.bench.report import describe, plot, summarise, table, write_json
+from ekiben.bench.runs import Scenario, Target
+from ekiben.bench.samples import Samples, http_request
 
 TITLES = {"ekiben": "Ekiben", "triton": "Triton, Python backend", "fastapi": "FastAPI and onnxruntime, by hand"}
 CAPACITY = Path(__file__).parents[2] / "docs" / "capacity.md"

@@ -40,10 +40,10 @@ class Server:
                     self._send(writer, 200, METADATA)
                     continue
                 self._count += 1
+                failed = self._fail_every and self._count % self._fail_every == 0
                 if self._count == self._stall_after:
                     time.sleep(self._stall_s)
                 await asyncio.sleep(due - loop.time())
-                failed = self._fail_every and self._count % self._fail_every == 0
                 self._send(writer, 503 if failed else 200, {} if failed else ANSWER)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.slo.runs import Run, Scenario, Target, measure
-from benchmarks.slo.samples import load_samples
+from ekiben.bench.runs import Run, Scenario, Target, measure
+from ekiben.bench.samples import load_samples
 
 DELAYS_MS = (20, 50, 100, 200)
 RATE = 100

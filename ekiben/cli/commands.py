@@ -2,8 +2,6 @@
 
 import importlib
 import importlib.util
-import runpy
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +36,11 @@ COMMANDS = {
         summary="answer requests over HTTP, and gRPC if set", module="service.__main__", extras=("serve",)
     ),
     "score": Command(summary="score files in batches", module="service.scoring.__main__", extras=("serve", "batch")),
-    "bench": Command(summary="measure a service under load (in a checkout)", module="benchmarks.slo", extras=()),
+    "bench": Command(
+        summary="find the highest rate at which a service is fast enough",
+        module="ekiben.bench.__main__",
+        extras=("bench",),
+    ),
     "inspect": Command(
         summary="show a bundle: contract, proof, signature; or what a model file holds",
         module="ekiben.cli.inspection",
@@ -52,19 +54,12 @@ def run_command(name: str, words: Sequence[str]) -> int:
     command = COMMANDS[name]
     check_origin(command.module.partition(".")[0])
     try:
-        if command.extras:
-            return importlib.import_module(command.module).main(list(words), parser_class=CommandParser) or 0
-        # A benchmark is no part of the package: it is run as `python -m` runs it.
-        if importlib.util.find_spec(command.module) is None:
-            raise ModuleNotFoundError(name=command.module)
-        sys.argv[1:] = words
-        runpy.run_module(command.module, run_name="__main__", alter_sys=True)
+        return importlib.import_module(command.module).main(list(words), parser_class=CommandParser) or 0
     except ModuleNotFoundError as error:
         absent = (error.name or "").partition(".")[0]
         if absent in PACKAGES:
             raise
         raise CommandError(_how_to_install(absent, command)) from error
-    return 0
 
 
 def check_origin(package: str) -> None:
@@ -83,8 +78,6 @@ def check_origin(package: str) -> None:
 
 
 def _how_to_install(absent: str, command: Command) -> str:
-    if not command.extras:
-        return f"{command.module} is missing; it runs in a checkout, as `python -m ekiben` from the checkout's folder"
     if (ROOT / "pyproject.toml").is_file():
         groups = " ".join(f"--group {extra}" for extra in command.extras)
         return f"the package {absent} is missing; pip install {groups}, in {ROOT}"

@@ -13,6 +13,7 @@ PROGRAMS = {
     "python -m service": "ekiben serve",
     "python -m export": "ekiben export",
     "python -m training": "ekiben train",
+    "python -m benchmarks.slo": "ekiben bench",
 }
 EXAMPLES = {
     "ekiben train": [
@@ -33,6 +34,10 @@ EXAMPLES = {
         "ekiben score --model news-lstm --input texts.csv --output scored",
         "ekiben score --model mnist-cnn --input 's3://bucket/digits/*.parquet' --output s3://bucket/scored",
         "ekiben score status scored",
+    ],
+    "ekiben bench": [
+        "ekiben bench --url http://127.0.0.1:3000 --model mnist-cnn --p99-ms 20",
+        "ekiben bench --url http://127.0.0.1:3000 --model mnist-cnn --scenario all --data test.safetensors",
     ],
     "ekiben inspect": [
         "ekiben inspect mnist-cnn",

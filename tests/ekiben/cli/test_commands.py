@@ -60,7 +60,7 @@ def test_another_package_of_the_name_is_not_run(tmp_path: Path) -> None:
 
 
 def test_packages_beside_the_command_are_run() -> None:
-    for package in ("training", "export", "service", "ekiben", "benchmarks"):
+    for package in ("training", "export", "service", "ekiben"):
         check_origin(package)
 
 
@@ -72,17 +72,3 @@ def test_a_command_returns_the_status_of_its_stage(capsys: pytest.CaptureFixture
         run_command("serve", ["--port", "0"])
     assert stopped.value.code == 2
     assert "ekiben serve: error: --port: expected 1 to 65535, got 0" in capsys.readouterr().err
-
-
-def test_a_benchmark_is_run_in_a_checkout_or_said_to_be_absent(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bench = commands.Command(summary="", module="sample_bench", extras=())
-    monkeypatch.setitem(COMMANDS, "bench", bench)
-    monkeypatch.setattr(sys, "argv", ["ekiben", "bench"])
-    with pytest.raises(CommandError, match=r"^sample_bench is missing; it runs in a checkout"):
-        run_command("bench", [])
-    (tmp_path / "sample_bench.py").write_text("import sys\nprint(__name__, sys.argv[1:])\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert run_command("bench", ["--url", "here"]) == 0
-    assert capsys.readouterr().out == "__main__ ['--url', 'here']\n"

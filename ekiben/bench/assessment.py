@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.slo.runs import CLIENT_LIMIT, Run, Scenario, Target, measure
-from benchmarks.slo.search import best_of, find_highest_rate
+from ekiben.bench.runs import CLIENT_LIMIT, Run, Scenario, Target, measure
+from ekiben.bench.search import best_of, find_highest_rate
 
 # The first run opens connections and fills caches, and gives the rate at which the search begins.
 FIRST_RUN_S = 2.0

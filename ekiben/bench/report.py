@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.slo.assessment import Assessment
-from benchmarks.slo.runs import Run
+from ekiben.bench.assessment import Assessment
+from ekiben.bench.runs import Run
 
 
 def describe(run: Run) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 import mlperf_loadgen as loadgen
 
-from benchmarks.slo.client import Answer, Client, Query
-from benchmarks.slo.samples import Samples
+from ekiben.bench.client import Answer, Client, Query
+from ekiben.bench.samples import Samples
 
 # LoadGen cannot judge a 99th percentile by fewer queries.
 MIN_QUERIES = 662

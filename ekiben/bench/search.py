@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from benchmarks.slo.runs import Run
+from ekiben.bench.runs import Run
 
 # The search ends when the rate that holds and the one that does not are this close.
 RESOLUTION = 1.05

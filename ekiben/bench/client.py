@@ -87,6 +87,8 @@ class Client:
                 connection.send(self._waiting.popleft())
             else:
                 self._idle.append(connection)
+        else:
+            self._open_more()
 
     def closed(self, connection: "_Connection") -> None:
         self._open.discard(connection)
@@ -99,23 +101,27 @@ class Client:
                 self._idle.pop().send(query)
                 continue
             self._waiting.append(query)
-            if len(self._open) + self._num_opening < self._connections:
-                self._num_opening += 1
-                task = self._loop.create_task(self._connect())
-                self._opening.add(task)
-                task.add_done_callback(self._opening.discard)
+            self._open_more()
+
+    def _open_more(self) -> None:
+        """Open a connection for a query that waits, if there may be another one."""
+        if self._num_opening < len(self._waiting) and len(self._open) + self._num_opening < self._connections:
+            self._num_opening += 1
+            task = self._loop.create_task(self._connect())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
 
     async def _connect(self) -> None:
         host, port = self._address
         try:
             opening = self._loop.create_connection(lambda: _Connection(self, self._loop), host, port, ssl=self._ssl)
             _, connection = await asyncio.wait_for(opening, TIMEOUT_S)
-        except OSError as error:
+        except OSError:
             self._num_opening -= 1
             if not self._open and not self._num_opening:
                 # Nothing is left that could send what waits.
                 while self._waiting:
-                    self._fail_first(f"cannot connect: {error.strerror or type(error).__name__}")
+                    self._fail_first("cannot connect")
             return
         self._num_opening -= 1
         self._open.add(connection)
