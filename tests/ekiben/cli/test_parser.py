@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 
 import pytest
 
+from ekiben.bench.__main__ import command_parser as bench_parser
 from ekiben.cli.commands import COMMANDS
 from ekiben.cli.parser import EXAMPLES, PROGRAMS, CommandParser
 from export.__main__ import inspect_parser, runs_parser
@@ -19,6 +20,7 @@ STAGES = {
     "ekiben export inspect": inspect_parser,
     "ekiben serve": serve_parser,
     "ekiben score": score_parser,
+    "ekiben bench": bench_parser,
     "ekiben score status": status_parser,
     **{f"ekiben export {name}": lambda kind, name=name: source_parser(name, kind) for name in WAYS},
 }
