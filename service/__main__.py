@@ -62,7 +62,7 @@ def main(
     from service.engine.sessions.device import resolve_device  # noqa: PLC0415
     from service.errors import DeviceError  # noqa: PLC0415
     from service.grpc.port import grpc_problem  # noqa: PLC0415
-    from service.server.master import Master  # noqa: PLC0415
+    from service.server.first_proofs import start_proofs  # noqa: PLC0415
     from service.settings import SettingsError, load_settings  # noqa: PLC0415
 
     try:
@@ -84,6 +84,9 @@ def main(
     logging.basicConfig(level=logging.WARNING, format=line, datefmt="%Y-%m-%dT%H:%M:%S%z", force=True)
     logging.getLogger("service").setLevel(logging.INFO)
     with claim:
+        start_proofs(settings)
+        from service.server.master import Master  # noqa: PLC0415 - it imports the application, for seconds
+
         Master(settings, address=args.host, port=args.port, workers=args.workers).run()
 
 

@@ -29,7 +29,7 @@ import psutil
 
 from benchmarks.connection import Connection
 from service.bundle import current_version
-from service.engine.repository.loader import Loader, Proof
+from service.engine.repository.loader import Loader
 from service.engine.repository.prover import run_checks
 from service.engine.repository.version import Version
 from service.engine.runner import Runner
@@ -108,7 +108,7 @@ def measure_phases(bundles: Path) -> dict[str, float]:
             names.append(f"child: {stage}")
             times.append(time.process_time())
 
-        proof = Proof(digest=run_checks(loader, path, begin), device="cpu")
+        proof = run_checks(loader, path, begin)
         names += [f"worker: {phase}" for phase in WORKER_PHASES]
         times.append(time.process_time())
         times += [time.process_time() for _ in loader.stages(version, path, proof)]

@@ -2,14 +2,11 @@
 
 import argparse
 import sys
-import tomllib
 from pathlib import Path
 
 from deploy.supply_chain.images import LOCK_FILES, packages_of
 from deploy.supply_chain.licences import find_problems, read_licences
-from deploy.supply_chain.sbom import write_sbom
-
-ROOT = Path(__file__).parents[2]
+from deploy.supply_chain.listing import sbom_of
 
 
 def main() -> None:
@@ -24,12 +21,11 @@ def main() -> None:
         problem for image, packages in images.items() for problem in find_problems(image, packages, licences)
     ]:
         sys.exit("\n".join(problems))
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     args.out.mkdir(parents=True, exist_ok=True)
     rows: dict[tuple[str, str], list[str]] = {}
     for image, packages in images.items():
         path = args.out / f"{image}.cdx.json"
-        path.write_text(write_sbom(image, packages, licences.packages, version=version))
+        path.write_text(sbom_of(image))
         print(f"{path}: {len(packages)} packages")
         for package in packages:
             rows.setdefault((package.name, package.version), []).append(image)

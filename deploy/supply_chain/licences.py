@@ -3,17 +3,16 @@
 Invariant: a package passes only if a reviewed line names its licence and the file allows that licence in the image.
 """
 
+import functools
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from license_expression import get_spdx_licensing
+from typing import Any
 
 from deploy.supply_chain.lock_file import Package
 
 LICENCES_FILE = Path(__file__).parents[1] / "licences.toml"
-SPDX = get_spdx_licensing()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +53,20 @@ def find_problems(image: str, packages: Iterable[Package], licences: Licences) -
 
 def _refused(expression: str, image: str, licences: Licences) -> str | None:
     """Return the first licence that is needed and not allowed: all parts of AND, one part of OR."""
-    tree = SPDX.parse(expression, validate=False)
-    if isinstance(tree, SPDX.OR):
+    spdx = _spdx()
+    tree = spdx.parse(expression, validate=False)
+    if isinstance(tree, spdx.OR):
         refusals = [_refused(part.render(), image, licences) for part in tree.args]
         return None if None in refusals else refusals[0]
-    if isinstance(tree, SPDX.AND):
+    if isinstance(tree, spdx.AND):
         return next(filter(None, (_refused(part.render(), image, licences) for part in tree.args)), None)
     images = licences.allowed.get(tree.render(), frozenset())
     return None if images is None or image in images else tree.render()
+
+
+@functools.cache
+def _spdx() -> Any:
+    """Return the parser of expressions; images, which only read the list, are built without its package."""
+    from license_expression import get_spdx_licensing  # noqa: PLC0415
+
+    return get_spdx_licensing()

@@ -1,14 +1,18 @@
 """The commands and variables of the manifests start a service whose probes answer as the manifests ask."""
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.deploy.manifests import KUBERNETES, load
 from tests.e2e.serving import ROOT, environment, start
 from tests.service.bundles import NAMES
+from tests.service.fetch.registry_server import registry_server
 from tests.service.hosts import GRANIAN, ask, wait_until
 from tests.service.key_files import write_keys
 
@@ -63,6 +67,22 @@ def test_the_runtime_of_kserve_is_not_ready_without_the_model_of_its_name(served
         status, _, answer = ask(host.port, "GET", container["readinessProbe"]["httpGet"]["path"])
         assert status == 503
         assert b"another-model" in answer
+
+
+def test_the_init_container_fetches_bundles_for_the_service(served_bundles: Path, tmp_path: Path) -> None:
+    component = yaml.safe_load((KUBERNETES / "components/bundles-fetch/kustomization.yaml").read_text())
+    [container] = yaml.safe_load(component["patches"][0]["patch"])[0]["value"]
+    values = {entry["name"]: entry["value"] for entry in container["env"]}
+    version = (served_bundles / MODEL / "current").read_text().strip()
+    program, *module = container["command"]
+    assert program == "python"
+    with registry_server() as registry:
+        place = registry.place(registry.push_folder(served_bundles / MODEL / version))
+        placeholder, _, _ = container["args"][0].rpartition("@sha256:")
+        assert placeholder.startswith("oci://")
+        env = environment(**{name: str(tmp_path) for name, value in values.items() if value == "/bundles"})
+        subprocess.run([sys.executable, *module, place], cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL)
+    assert (tmp_path / MODEL / "current").read_text().strip() == version
 
 
 def test_the_gpu_overlay_demands_a_gpu() -> None:

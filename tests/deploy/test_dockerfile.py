@@ -2,10 +2,15 @@
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from deploy.supply_chain.images import LOCK_FILES
+from deploy.supply_chain.listing import sbom_of
 
 ROOT = Path(__file__).parents[2]
 CPU, GPU = ROOT / "deploy/Dockerfile", ROOT / "deploy/Dockerfile.gpu"
@@ -72,14 +77,35 @@ def test_packages_are_installed_with_the_hashes_of_the_lock_files(file: Path) ->
     text = file.read_text()
     installs = re.findall(r"\$\{INSTALL\} (.*)", text)
     for install in installs:
-        if install == "torch -c /tmp/torch.txt":  # docs/decisions/0005 says why it has no hash
+        if install == "torch -c /tmp/constraints/torch.txt":  # docs/decisions/0005 says why it has no hash
             assert file == CPU
             continue
-        lock = re.fullmatch(r"--no-deps --require-hashes -r /tmp/([a-z]+)\.txt", install)
+        lock = re.fullmatch(r"--no-deps --require-hashes -r /tmp/constraints/([a-z]+)\.txt", install)
         assert lock, install
         assert (ROOT / "constraints" / f"{lock[1]}.txt").is_file()
     assert len(installs) == {CPU: 4, GPU: 1}[file]
     assert "--only-binary=:all:" in text
+
+
+@pytest.mark.parametrize(("file", "target"), IMAGES)
+def test_an_image_carries_and_names_the_list_of_what_its_lock_file_installs(file: Path, target: str) -> None:
+    labels = " ".join(rest for word, rest in instructions(file, target) if word == "LABEL")
+    assert "ekiben.sbom=/app/sbom.json" in labels
+    (building,) = {name for _, rest in instructions(file, target) for name in re.findall(r"--from=(\S+) /app", rest)}
+    runs = [rest for word, rest in stages(file)[building][1] if word == "RUN"]
+    (image,) = [found[1] for run in runs if (found := re.fullmatch(r"\$\{LIST\} (\w+) > /app/sbom.json", run))]
+    assert f"/tmp/constraints/{LOCK_FILES[image]}" in " ".join(runs)
+
+
+def test_the_builder_lists_packages_without_any_package(tmp_path: Path) -> None:
+    """The files that the Dockerfile copies are enough, and the list is the one that `make sbom` writes."""
+    for name in ("deploy/__init__.py", "deploy/licences.toml", "deploy/supply_chain", "pyproject.toml", "constraints"):
+        place = tmp_path / name
+        place.parent.mkdir(exist_ok=True)
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, place)
+    command = [sys.executable, "-S", "-m", "deploy.supply_chain.listing", "serve"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == sbom_of("serve")
 
 
 @pytest.mark.parametrize(("file", "target"), [(CPU, "service"), (CPU, "scoring"), (GPU, "service"), (GPU, "scoring")])

@@ -84,6 +84,10 @@ def test_every_source_of_bundles_builds(component: Path, tmp_path: Path) -> None
     assert "bundles" in {volume["name"] for volume in pod["volumes"]}
     [mount] = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "bundles"]
     assert mount == {"name": "bundles", "mountPath": "/bundles", "readOnly": True}
+    for container in pod.get("initContainers", ()):
+        assert container["image"] == pod["containers"][0]["image"]
+        assert container["securityContext"] == pod["containers"][0]["securityContext"]
+        assert {mount["name"] for mount in container["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
 
 
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=str)

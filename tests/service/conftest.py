@@ -17,6 +17,7 @@ from tests.service.chat_bundle import answered_case, write_chat_bundle
 from tests.service.distributions import distribution_files
 from tests.service.engine.versions import wait_until
 from tests.service.requests import request_body
+from tests.service.scoring.object_server import ObjectServer, object_server
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +57,18 @@ def client(served_bundles: Path) -> Iterator[TestClient]:
         with TestClient(app, raise_server_exceptions=False) as client:
             wait_until(lambda: client.get("/readyz").status_code == 200)
             yield client
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[ObjectServer]:
+    with object_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: ObjectServer) -> Iterator[ObjectServer]:
+    """An S3 server whose bucket `data` is empty and that has no faults."""
+    shared_server.faults()
+    shared_server.empty()
+    yield shared_server
+    shared_server.faults()

@@ -27,10 +27,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The result of the checks in a child process: `digest` of what was proven there, or the reason of a failure."""
+    """The result of the checks in a child process: `digest` of what was proven there, or the reason of a failure.
+
+    `max_inline_bytes` is what the child has measured of the tokenizer, see `Model`.
+    """
 
     digest: str | None = None
     failure: str | None = None
+    max_inline_bytes: int | None = None
 
 
 class ProofBusyError(RuntimeError):

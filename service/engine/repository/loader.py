@@ -32,10 +32,11 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """The bytes that passed every check on a device, in a child process."""
+    """The bytes that passed every check on a device, in a child process, and what it measured of their tokenizer."""
 
     digest: str
     device: Device
+    max_inline_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,8 @@ class Loader:
             # The next scan sees the change.
             raise ShortageError(f"{version.label}: its files changed after they were proven")
         yield (version := replace(version, manifest=bundle.manifest))
-        model = call_with_timeout(self.timeout_s, self.create_model, bundle)
+        measured_bytes = None if proof is None else proof.max_inline_bytes
+        model = call_with_timeout(self.timeout_s, self.create_model, bundle, measured_bytes)
         yield (version := version.to("VERIFYING", provider=model.session.provider))
         measured = call_with_timeout(self.timeout_s, replay_golden, model, bundle)
         yield (version := replace(version, measured=measured))
@@ -83,7 +85,7 @@ class Loader:
         load_s = time.perf_counter() - began
         yield version.to("READY", model=model, golden=bundle.golden, warmup=warmup, memory=memory, load_s=load_s)
 
-    def create_model(self, bundle: Bundle) -> Model:
+    def create_model(self, bundle: Bundle, max_inline_bytes: int | None = None) -> Model:
         session = Session(
             bundle.model,
             manifest=bundle.manifest,
@@ -92,7 +94,7 @@ class Loader:
             data=bundle.data,
             prepack=self.prepack,
         )
-        return create_model(bundle, session)
+        return create_model(bundle, session, max_inline_bytes)
 
     def checks(self) -> dict[str, Check]:
         """Return the checks after the replay of the goldens, by what is being done; each raises BundleError."""

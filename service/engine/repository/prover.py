@@ -64,7 +64,7 @@ class Prover:
                     self.records.store(key, outcome)
         if outcome.digest is None:
             raise BundleError(outcome.failure)
-        return Proof(digest=outcome.digest, device="cpu")
+        return Proof(digest=outcome.digest, device="cpu", max_inline_bytes=outcome.max_inline_bytes)
 
     def _allowance(self, num_bytes: int, mapped_bytes: int) -> int:
         return self.memory_bytes or BASE_MEMORY_BYTES + COPIES * num_bytes + MAPPED_COPIES * mapped_bytes
@@ -113,7 +113,7 @@ class Prover:
             elif "shortage" in message:
                 raise ShortageError(message["shortage"])
             else:
-                return Outcome(digest=message.get("digest"), failure=message.get("failure"))
+                return Outcome(**message)
 
     def _receive(self, job: Job, slot: Slot, *, is_started: bool) -> Message:
         """Return the next message; once the child has started, a fast slot is exchanged or given up."""
@@ -138,7 +138,7 @@ def check_bundle(
     limits: dict[str, Any],
     prepack: bool = False,
 ) -> Message:
-    """Run every check in this process, which is a child with limits; return `digest`, `failure` or `shortage`.
+    """Run every check in this process, which is a child with limits; return an Outcome's fields, or `shortage`.
 
     On the CPU: on a GPU, each child would need seconds to initialise CUDA. `replay` names `Loader.replay_requests`.
     """
@@ -160,7 +160,8 @@ def check_bundle(
 
     try:
         _limit_this_process(allowance)
-        return {"digest": run_checks(loader, Path(folder), begin)}
+        proof = run_checks(loader, Path(folder), begin)
+        return {"digest": proof.digest, "max_inline_bytes": proof.max_inline_bytes}
     except Exception as error:  # noqa: BLE001 - the worker reports it
         if is_out_of_memory(error) and memory_limit_was_reached():
             limit = f"more than {allowance >> 20} MiB of memory (EKIBEN_LOAD_MEMORY_BYTES)"
@@ -169,8 +170,8 @@ def check_bundle(
         return {"shortage" if is_shortage(error) else "failure": reason}
 
 
-def run_checks(loader: Loader, folder: Path, begin: Callable[[str], None]) -> str:
-    """Run every check; return the digest of what passed. `begin` is told what follows."""
+def run_checks(loader: Loader, folder: Path, begin: Callable[[str], None]) -> Proof:
+    """Run every check; return the proof of what passed. `begin` is told what follows."""
     begin("opening the bundle")
     bundle = open_bundle(folder)
     begin("creating the session")
@@ -183,7 +184,7 @@ def run_checks(loader: Loader, folder: Path, begin: Callable[[str], None]) -> st
     begin("running the largest batches")
     for shape in largest_shapes(bundle.manifest, loader.limits):
         model.session.run(zero_inputs(bundle.manifest, shape))
-    return digest(bundle)
+    return Proof(digest=digest(bundle), device=loader.device, max_inline_bytes=model.max_inline_bytes)
 
 
 def _limit_this_process(num_bytes: int) -> None:

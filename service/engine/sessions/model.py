@@ -32,19 +32,23 @@ class Model:
     distributions: Distributions | None = None
 
 
-def create_model(bundle: Bundle, session: Session) -> Model:
-    """Return the model of a bundle; raises BundleError if its tokenizer is invalid, too slow, or another one."""
+def create_model(bundle: Bundle, session: Session, max_inline_bytes: int | None = None) -> Model:
+    """Return the model of a bundle; raises BundleError if its tokenizer is invalid, too slow, or another one.
+
+    `max_inline_bytes` is what another process of this machine has measured of this tokenizer, or None to measure it.
+    """
     tokenizer, distributions = read_tokenizer(bundle), bundle.distributions
     if tokenizer is None or bundle.tokenizer is None:
         return Model(manifest=bundle.manifest, session=session, tokenizer=None, distributions=distributions)
-    try:
-        cost = measure_cost(tokenizer, bundle.tokenizer)
-    except ValueError as error:
-        raise BundleError(f"{bundle.manifest.name}/{bundle.manifest.version}: tokenizer.json: {error}") from error
+    if max_inline_bytes is None:
+        try:
+            max_inline_bytes = measure_cost(tokenizer, bundle.tokenizer).max_inline_bytes
+        except ValueError as error:
+            raise BundleError(f"{bundle.manifest.name}/{bundle.manifest.version}: tokenizer.json: {error}") from error
     return Model(
         manifest=bundle.manifest,
         session=session,
         tokenizer=tokenizer,
-        max_inline_bytes=cost.max_inline_bytes,
+        max_inline_bytes=max_inline_bytes,
         distributions=distributions,
     )

@@ -18,7 +18,6 @@ from service.scoring.result import Result
 from service.scoring.shard import Context
 from tests.service.bundles import NAMES
 from tests.service.scoring.inputs import FORMATS
-from tests.service.scoring.object_server import ObjectServer, object_server
 
 Score = Callable[..., Result]
 _contexts: dict[str, Context] = {}
@@ -82,21 +81,6 @@ def models(served_bundles: Path) -> dict[str, Model]:
         family: load_bundle(served_bundles / name / (served_bundles / name / "current").read_text().strip(), "cpu")
         for family, name in NAMES.items()
     }
-
-
-@pytest.fixture(scope="session")
-def shared_server() -> Iterator[ObjectServer]:
-    with object_server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: ObjectServer) -> Iterator[ObjectServer]:
-    """An S3 server whose bucket `data` is empty and that has no faults."""
-    shared_server.faults()
-    shared_server.empty()
-    yield shared_server
-    shared_server.faults()
 
 
 def predictions(output: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from service.engine.repository.version import Version
 from service.engine.sessions.device import Device
 from service.engine.sessions.model import Model
 from service.errors import BundleError, DeviceError
+from tests.service.bundles import write_bundle
 from tests.service.engine.versions import NAME, join_timed_out_calls, loader, publish, slow_graph, wrong_golden
 
 
@@ -63,6 +64,14 @@ def test_what_was_proven_on_this_kind_of_device_is_not_repeated(
     *_, ready = loader(check).stages(Version(name=NAME, version=version), folder, proof)
     assert (ready.state, len(checked)) == ("READY", num_checks)
     assert ready.measured is not None
+
+
+def test_what_the_proof_measured_of_the_tokenizer_is_taken_over(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path, "text-classifier")
+    proof = Proof(digest=digest(open_bundle(folder)), device="cpu", max_inline_bytes=1_234)
+    *_, ready = loader().stages(Version(name="tiny-texts", version=folder.name), folder, proof)
+    assert ready.model is not None
+    assert ready.model.max_inline_bytes == 1_234
 
 
 def test_other_bytes_than_those_that_were_proven_are_not_loaded(tmp_path: Path) -> None:

@@ -122,7 +122,10 @@ def prove(zygote: Zygote, tmp_path: Path) -> Prove:
 def test_a_proof_names_the_bytes(family: str, prove: Prove, tmp_path: Path) -> None:
     folder = write_bundle(tmp_path, family)
     bundle = open_bundle(folder)
-    assert prove(check_process, folder=folder) == Proof(digest=digest(bundle), device="cpu")
+    proof = prove(check_process, folder=folder)
+    assert (proof.digest, proof.device) == (digest(bundle), "cpu")
+    assert proof.max_inline_bytes is not None
+    assert (proof.max_inline_bytes > 0) == (bundle.tokenizer is not None)
     changed = dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"summary": "Another."}))
     assert digest(changed) != digest(bundle)
 
@@ -298,7 +301,7 @@ def test_the_largest_batches_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         timeout_s=20,
         limits=dataclasses.asdict(Limits(max_batch_items=5)),
     )
-    assert set(found) == {"digest"}
+    assert set(found) == {"digest", "max_inline_bytes"}
     assert shapes[-1] == (5, 4, 4)
     assert doing == [
         "opening the bundle",

@@ -25,6 +25,14 @@ def test_a_text_model_has_a_tokenizer_and_its_cost(bundles: dict[str, Bundle]) -
     assert 10 < model.max_inline_bytes < 100_000
 
 
+def test_a_measured_tokenizer_is_not_measured_again(
+    bundles: dict[str, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = bundles["text-classifier"]
+    monkeypatch.delattr("service.engine.sessions.model.measure_cost")
+    assert create_model(bundle, session_of(bundle), 1_234).max_inline_bytes == 1_234
+
+
 def test_other_models_have_no_tokenizer(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["image-classifier"]
     model = create_model(bundle, session_of(bundle))

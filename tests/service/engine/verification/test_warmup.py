@@ -8,10 +8,11 @@ import pytest
 
 from service.bundle import Bundle
 from service.engine.runner import Runner
+from service.engine.sessions.device import Device
 from service.engine.sessions.session import Session
 from service.engine.verification import warmup
 from service.engine.verification.shapes import warmup_shapes
-from service.engine.verification.warmup import MAX_TIMED_RUNS, TIMING_BUDGET_S, warm_up
+from service.engine.verification.warmup import MAX_TIMED_RUNS, SLOW_FIRST_RUN_S, TIMING_BUDGET_S, warm_up
 from tests.service.bundles import FAMILIES
 
 
@@ -87,13 +88,16 @@ def test_every_shape_of_the_manifest_is_run(bundles: dict[str, Bundle]) -> None:
 class TimedSession:
     """A session whose runs take a fixed time on a clock of its own."""
 
-    def __init__(self, session: Session, *, run_s: float) -> None:
+    def __init__(self, session: Session, *, run_s: float, device: Device = "cpu") -> None:
         self.manifest = session.manifest
+        self.device = device
+        self.num_runs = 0
         self.now = 0.0
         self._run_s = run_s
 
     def run(self, inputs: Any) -> None:
         self.now += self._run_s
+        self.num_runs += 1
 
     def perf_counter(self) -> float:
         return self.now
@@ -110,3 +114,17 @@ def test_a_shape_is_timed_three_times_or_until_its_budget_is_spent(
     monkeypatch.setattr(warmup, "time", session)
     warm_up(session, planner)  # type: ignore[arg-type]
     assert observed == [run_s] * num_timed
+
+
+@pytest.mark.parametrize(
+    ("device", "run_s", "num_runs"),
+    [("cpu", SLOW_FIRST_RUN_S, 1), ("cpu", SLOW_FIRST_RUN_S * 0.99, 3), ("cuda", 60.0, 2)],
+)
+def test_a_slow_first_run_on_a_cpu_is_the_only_one(
+    device: Device, run_s: float, num_runs: int, sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, the first run of a shape also selects kernels, so it tells nothing of the next ones."""
+    session = TimedSession(sessions["image-classifier"], run_s=run_s, device=device)
+    monkeypatch.setattr(warmup, "time", session)
+    warm_up(session, FakePlanner([(2, 0)]))  # type: ignore[arg-type]
+    assert session.num_runs == num_runs

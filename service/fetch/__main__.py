@@ -1,0 +1,55 @@
+"""Fetch bundles by digest, verify them, and place them where the service reads them.
+
+    python -m service.fetch s3://models/mnist-cnn/fc4708d186bb@sha256:DIGEST --bundles /bundles
+    python -m service.fetch https://models.example/mnist-cnn/fc4708d186bb@sha256:DIGEST
+    python -m service.fetch /mnt/models/mnist-cnn/fc4708d186bb@sha256:DIGEST
+    python -m service.fetch oci://registry.example/bundles@sha256:DIGEST
+
+DIGEST of a folder is what `sha256sum manifest.json` prints in it; that of an OCI artifact is the digest of its
+manifest. With EKIBEN_TRUSTED_KEYS, every bundle needs a signature by one of the keys. Either all sources appear among
+the bundles, or none. Exit codes: 0 all are there, 1 one could not be fetched or failed a check, 2 usage.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.fetch.artifact import fetch_artifact
+from service.fetch.bundle_files import fetch_files
+from service.fetch.source import FetchError, parse_source
+from service.fetch.staging import Staging
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m service.fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sources", nargs="+", metavar="PLACE@sha256:DIGEST", help="what to fetch, and its digest")
+    parser.add_argument(
+        "--bundles",
+        type=Path,
+        default=Path(os.environ.get("EKIBEN_BUNDLES") or "bundles"),
+        help="folder of the bundles (default: EKIBEN_BUNDLES, or bundles)",
+    )
+    args = parser.parse_args(argv)
+    try:
+        sources = [parse_source(text) for text in args.sources]
+    except ValueError as error:
+        parser.error(str(error))
+    lines = []
+    try:
+        with Staging(args.bundles) as staging:
+            for source in sources:
+                lines += (fetch_artifact if source.is_artifact else fetch_files)(source, staging)
+            staging.place_all()
+    except FetchError as error:
+        print(f"python -m service.fetch: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What is fetched: a place, and the SHA-256 digest of what has to be there.
+
+The digest is that of a bundle's manifest.json, which holds the hashes of all other files, or of the manifest of an OCI
+artifact, which holds the digests of its layers. Invariant: `str(source)` shows no credential and no option.
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+DIGEST = re.compile("[0-9a-f]{64}")
+OCI = "oci://"
+
+
+class FetchError(Exception):
+    """Nothing was placed; the message names the source, the file and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """`digest` is 64 hex digits; `place` is a folder or a URI."""
+
+    place: str
+    digest: str
+
+    @property
+    def is_artifact(self) -> bool:
+        return self.place.startswith(OCI)
+
+    def __str__(self) -> str:
+        return without_credentials(self.place)
+
+
+def parse_source(text: str) -> Source:
+    """Parse PLACE@sha256:DIGEST. Raises ValueError."""
+    place, separator, digest = text.rpartition("@sha256:")
+    label = without_credentials(place or text)
+    if not separator or not place:
+        raise ValueError(f"{label}: expected PLACE@sha256:DIGEST; sha256sum of its manifest.json prints the digest")
+    if not DIGEST.fullmatch(digest):
+        raise ValueError(f"{label}: sha256:{digest[:80]} is no digest of 64 hex digits")
+    return Source(place=place, digest=digest)
+
+
+def without_credentials(place: str) -> str:
+    """Return the place without user, password, query and fragment."""
+    if "://" not in place:
+        return place
+    parts = urlsplit(place)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,126 @@
+"""A hidden folder among the bundles, whose content is checked before it appears there.
+
+Invariant: a bundle appears as a whole, in one step, and only if every check of it passed; what fails leaves nothing.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from service.bundle import MAX_DATA_BYTES, open_bundle
+from service.errors import BundleError
+from service.fetch.source import FetchError, Source
+from service.manifest import MANIFEST, Manifest
+
+MAX_FILE_BYTES = MAX_DATA_BYTES
+READABLE = 0o755
+
+
+class Staging:
+    """Files that are not bundles yet; leaving the block removes what was not placed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._checked: list[tuple[str, str]] = []  # name and version, in the staging or among the bundles already
+
+    def __enter__(self) -> "Staging":
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            self.folder = Path(tempfile.mkdtemp(prefix=".fetch-", dir=self._root))
+        except OSError as error:
+            raise FetchError(f"{self._root}: {error.strerror}: name a folder that can be written") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def holds(self, name: str, version: str, digest: str) -> bool:
+        """Return whether the bundle with this manifest is among the bundles already, and whole; if so, it is placed."""
+        found = self._is_there(name, version, digest)
+        if found:
+            self._checked.append((name, version))
+        return found
+
+    def _is_there(self, name: str, version: str, digest: str) -> bool:
+        folder = self._root / name / version
+        if not folder.exists():
+            return False
+        try:
+            open_bundle(folder)
+            found = _sha256(folder / MANIFEST)
+        except (BundleError, OSError) as error:
+            raise FetchError(f"{folder} is there and fails ({error}): remove it, then fetch again") from error
+        if found != digest:
+            raise FetchError(f"{folder / MANIFEST}: expected sha256 {digest}, found {found}: remove the folder")
+        return True
+
+    def add(self, source: Source, folder: Path) -> tuple[str, str]:
+        """Check the bundle in this folder of the staging, which gets its name and version; return both."""
+        try:
+            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+            place = self._place(manifest.name, manifest.version)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.chmod(READABLE)
+            folder.rename(place)
+            place.chmod(READABLE)
+            open_bundle(place)
+        except (BundleError, ValueError) as error:
+            raise FetchError(f"{source}: {str(error).splitlines()[0]}") from error
+        except OSError as error:
+            raise FetchError(f"{source}: {error.filename}: {error.strerror}") from error
+        self._checked.append((manifest.name, manifest.version))
+        return manifest.name, manifest.version
+
+    def place_all(self) -> None:
+        """Move every checked bundle among the bundles and name it in `current`."""
+        for name, version in self._checked:
+            staged, target = self._place(name, version), self._root / name / version
+            try:
+                if staged.exists() and not self._is_there(name, version, _sha256(staged / MANIFEST)):
+                    target.parent.mkdir(exist_ok=True)
+                    staged.rename(target)
+                temporary = self.folder / "current"
+                temporary.write_text(f"{version}\n")
+                temporary.replace(target.parent / "current")
+            except OSError as error:
+                raise FetchError(f"{target}: {error.strerror}") from error
+
+    def _place(self, name: str, version: str) -> Path:
+        return self.folder / "checked" / name / version
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_checked(path: Path, parts: Iterable[bytes], *, label: str, digest: str, num_bytes: int | None = None) -> None:
+    """Write a file whose hash must be this one; raises FetchError that names it, what was expected and what came."""
+    max_bytes = MAX_FILE_BYTES if num_bytes is None else num_bytes
+    found, written = hashlib.sha256(), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("xb") as file:
+            for part in parts:
+                written += len(part)
+                if written > max_bytes:
+                    raise FetchError(f"{label}: expected {max_bytes} bytes, found more")
+                found.update(part)
+                file.write(part)
+            file.flush()
+            with suppress(OSError):  # a file system without it
+                os.fsync(file.fileno())
+    except FileNotFoundError as error:
+        raise FetchError(f"{label}: there is no such file") from error
+    except OSError as error:
+        raise FetchError(f"{label}: {error.strerror or error}") from error
+    if num_bytes is not None and written != num_bytes:
+        raise FetchError(f"{label}: expected {num_bytes} bytes, found {written}")
+    if found.hexdigest() != digest:
+        raise FetchError(f"{label}: expected sha256 {digest}, found {found.hexdigest()}")

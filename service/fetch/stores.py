@@ -1,0 +1,103 @@
+"""The files of one bundle in a folder, behind HTTP, or in object storage.
+
+Invariant: a store gives bytes and decides nothing about them; who asks checks their size and hash.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+
+from service.fetch.source import FetchError, without_credentials
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT = httpx.Timeout(60, connect=10)
+CONNECT_RETRIES = 3
+
+
+class Store(Protocol):
+    """A place that holds files by name."""
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """Yield the content in parts. Raises FileNotFoundError, or FetchError with one line."""
+
+
+def open_store(place: str) -> Store:
+    """Return the store that the place names: http(s)://, an object store of `service.scoring`, or a local folder."""
+    scheme, separator, _ = place.partition("://")
+    if not separator or scheme == "file":
+        return FolderStore(Path(place.removeprefix("file://")))
+    return HttpStore(place) if scheme in {"http", "https"} else ObjectStore(place)
+
+
+def new_client() -> httpx.Client:
+    """Return a client that follows redirects and tries again to connect."""
+    return httpx.Client(follow_redirects=True, timeout=TIMEOUT, transport=httpx.HTTPTransport(retries=CONNECT_RETRIES))
+
+
+class FolderStore:
+    """A folder, such as a mounted volume."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, name: str) -> Iterator[bytes]:
+        try:
+            with (self._folder / name).open("rb") as file:
+                while part := file.read(CHUNK_BYTES):
+                    yield part
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise FetchError(f"{self._folder / name}: {error.strerror}") from error
+
+
+class HttpStore:
+    """A URL below which the files lie."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._client = new_client()
+
+    def read(self, name: str) -> Iterator[bytes]:
+        url = f"{self._url}/{name}"
+        try:
+            with self._client.stream("GET", url) as response:
+                if response.status_code == httpx.codes.NOT_FOUND:
+                    raise FileNotFoundError(url)
+                if response.status_code != httpx.codes.OK:
+                    raise FetchError(f"{without_credentials(url)}: the server answers {response.status_code}")
+                yield from response.iter_bytes(CHUNK_BYTES)
+        except httpx.HTTPError as error:
+            raise FetchError(f"{without_credentials(url)}: {error or type(error).__name__}") from error
+
+
+class ObjectStore:
+    """A prefix of a bucket; options and credentials are those of scoring (docs/scoring.md)."""
+
+    def __init__(self, place: str) -> None:
+        # Needs the dependency group `batch`, which the image of the service does not have.
+        from service.scoring.job import ScoringError  # noqa: PLC0415
+        from service.scoring.storage import object_store  # noqa: PLC0415
+        from service.scoring.storage.location import parse_location  # noqa: PLC0415
+
+        try:
+            self._location = parse_location(place, option="source")
+            if self._location.kind == "hdfs":
+                raise FetchError(f"{self._location}: HDFS is not supported; copy the bundle to a folder first")
+            self._store = object_store.open_store(self._location)
+        except ScoringError as error:
+            raise FetchError(str(error)) from error
+        self._errors = object_store.store_errors
+
+    def read(self, name: str) -> Iterator[bytes]:
+        location = self._location.child(name)
+        try:
+            with self._errors(str(location)):
+                for part in self._store.get(location.path).stream(CHUNK_BYTES):
+                    yield bytes(part)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise FetchError(str(error)) from error

@@ -1,0 +1,129 @@
+"""Bundles come out of artifacts of files and of archives, and nothing else does."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.bundle import open_bundle
+from service.fetch.artifact import fetch_artifact
+from service.fetch.source import FetchError, parse_source
+from service.fetch.staging import Staging
+from tests.service.bundles import write_bundle
+from tests.service.fetch.registry_server import Registry, digest_of, registry_server
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with registry_server() as server:
+        yield server
+
+
+def fetch(registry: Registry, digest: str, root: Path) -> list[str]:
+    with Staging(root) as staging:
+        lines = fetch_artifact(parse_source(registry.place(digest)), staging)
+        staging.place_all()
+    return lines
+
+
+def archive(folder: Path, name: str, *, mode: str = "w:gz") -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=mode) as tar:  # type: ignore[call-overload]  # mode is no literal
+        tar.add(folder, name)
+    return content.getvalue()
+
+
+def one_member(change: Callable[[tarfile.TarInfo], None]) -> bytes:
+    content, member = io.BytesIO(), tarfile.TarInfo("x")
+    change(member)
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        tar.addfile(member, io.BytesIO(b"x" * member.size))
+    return content.getvalue()
+
+
+def test_an_artifact_of_files_is_one_bundle(registry: Registry, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "from", "image-classifier")
+    digest = registry.push_folder(folder)
+    [line] = fetch(registry, digest, tmp_path / "to")
+    assert line.startswith(f"{folder.parent.name} {folder.name}: from oci://127.0.0.1:")
+    open_bundle(tmp_path / "to" / folder.parent.name / folder.name)
+    fetch(registry, digest, tmp_path / "to")
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w"])
+def test_an_image_may_hold_several_bundles(mode: str, registry: Registry, tmp_path: Path) -> None:
+    folders = [write_bundle(tmp_path / "from", family) for family in ("image-classifier", "series-classifier")]
+    layers = [(None, archive(folder, f"bundles/{folder.parent.name}/{folder.name}", mode=mode)) for folder in folders]
+    lines = fetch(registry, registry.push(layers), tmp_path / "to")
+    assert len(lines) == 2
+    for folder in folders:
+        open_bundle(tmp_path / "to" / folder.parent.name / folder.name)
+
+
+def test_a_flipped_byte_is_named_and_escapes_nothing(registry: Registry, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "from", "image-classifier")
+    digest = registry.push_folder(folder)
+    blob = digest_of((folder / "model.onnx").read_bytes())
+    content = bytearray(registry.blobs[blob])
+    content[7] ^= 1
+    registry.blobs[blob] = bytes(content)
+    found = hashlib.sha256(content).hexdigest()
+    with pytest.raises(FetchError, match=f"model.onnx: expected sha256 {blob[7:]}, found {found}"):
+        fetch(registry, digest, tmp_path / "to")
+    registry.manifests[digest] += b" "
+    with pytest.raises(FetchError, match=f"its manifest: expected sha256 {digest[7:]}, found "):
+        fetch(registry, digest, tmp_path / "to")
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("layers", "fields", "message"),
+    [
+        ([], {}, "expected 1 to 256 layers, found 0"),
+        ([("x", b"1")], {}, r"the artifact holds no manifest\.json, so no bundle"),
+        ([("../x", b"1")], {}, r"the path '../x' leads out of the folder"),
+        ([("/x", b"1")], {}, r"the path '/x' leads out of the folder"),
+        ([("bundle/", b"1")], {}, "bundle/: a folder is pushed as an archive"),
+        ([(None, b"1")], {}, "layer 0: is neither a file with a title nor a tar archive"),
+        ([("x", b"1")], {"manifests": []}, "is an index: name the digest of one of its manifests"),
+        ([("x", b"1")], {"layers": [{}]}, "its manifest is none of an OCI image or artifact"),
+    ],
+)
+def test_what_holds_no_bundle_is_refused(
+    layers: list[tuple[str | None, bytes]],
+    fields: dict[str, object],
+    message: str,
+    registry: Registry,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(FetchError, match=message):
+        fetch(registry, registry.push(layers, **json.loads(json.dumps(fields))), tmp_path / "to")
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def _escape(member: tarfile.TarInfo) -> None:
+    member.name = "a/../../x"
+
+
+def _link(member: tarfile.TarInfo) -> None:
+    member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+
+
+def _device(member: tarfile.TarInfo) -> None:
+    member.type = tarfile.CHRTYPE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(_escape, "leads out of the folder"), (_link, "x is no plain file"), (_device, "x is no plain file")],
+)
+def test_an_archive_writes_plain_files_in_its_folder_only(
+    change: Callable[[tarfile.TarInfo], None], message: str, registry: Registry, tmp_path: Path
+) -> None:
+    with pytest.raises(FetchError, match=message):
+        fetch(registry, registry.push([(None, one_member(change))]), tmp_path / "to")
+    assert list((tmp_path / "to").iterdir()) == []

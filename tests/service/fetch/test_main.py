@@ -1,0 +1,53 @@
+"""`python -m service.fetch` places all sources or none, and its exit code says which."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.fetch.__main__ import main
+from service.manifest import MANIFEST
+from tests.e2e.serving import ROOT, environment
+from tests.service.bundles import write_bundle
+
+
+def source_of(folder: Path) -> str:
+    return f"{folder}@sha256:{hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}"
+
+
+def test_it_runs_in_the_environment_of_the_service(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "from", "image-classifier")
+    command = [sys.executable, "-m", "service.fetch", source_of(folder)]
+    env = environment(EKIBEN_BUNDLES=tmp_path / "to")
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{folder.parent.name} {folder.name}: ")
+    assert (tmp_path / "to" / folder.parent.name / "current").exists()
+
+
+def test_one_source_that_fails_leaves_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (write_bundle(tmp_path / "from", name) for name in ("image-classifier", "series-classifier"))
+    sources = [source_of(first), source_of(second)]
+    (second / "model.onnx").write_bytes(b"")
+    assert main([*sources, "--bundles", str(tmp_path / "to")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "model.onnx: expected" in captured.err
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_a_source_without_a_digest_is_a_mistake_of_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path)])
+    assert "expected PLACE@sha256:DIGEST" in capsys.readouterr().err
+
+
+def test_help_has_an_example_of_each_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for scheme in ("s3://", "https://", "oci://", "/mnt/"):
+        assert f"python -m service.fetch {scheme}" in text

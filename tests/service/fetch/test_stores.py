@@ -1,0 +1,75 @@
+"""Stores give the bytes of a file, or say in one line why not."""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from service.fetch.source import FetchError
+from service.fetch.stores import FolderStore, HttpStore, ObjectStore, open_store
+from tests.service.scoring.object_server import ObjectServer
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Requests are not logged."""
+
+
+@contextlib.contextmanager
+def file_server(folder: Path) -> Iterator[str]:
+    """Serve a folder over HTTP; yield its URL."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def test_the_scheme_names_the_kind_of_store(tmp_path: Path) -> None:
+    assert isinstance(open_store(str(tmp_path)), FolderStore)
+    assert isinstance(open_store(f"file://{tmp_path}"), FolderStore)
+    assert isinstance(open_store("https://h/m"), HttpStore)
+    assert isinstance(open_store("gs://bucket/m?anonymous=true"), ObjectStore)
+    with pytest.raises(FetchError, match="unknown scheme 'ftp'"):
+        open_store("ftp://h/m")
+    with pytest.raises(FetchError, match="HDFS is not supported; copy the bundle to a folder first"):
+        open_store("hdfs://h/m")
+
+
+def test_a_folder_gives_files(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"1" * (3 << 20))
+    store = open_store(str(tmp_path))
+    assert b"".join(store.read("x")) == b"1" * (3 << 20)
+    with pytest.raises(FileNotFoundError):
+        list(store.read("y"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FetchError, match="folder: Is a directory"):
+        list(store.read("folder"))
+
+
+def test_a_server_gives_files_and_its_status_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"content")
+    (tmp_path / "folder").mkdir()
+    with file_server(tmp_path) as url:
+        store = open_store(url)
+        assert b"".join(store.read("x")) == b"content"
+        with pytest.raises(FileNotFoundError):
+            list(store.read("y"))
+    with pytest.raises(FetchError, match=rf"^{url}/x: .*refused"):
+        list(store.read("x"))
+
+
+def test_object_storage_gives_files(server: ObjectServer) -> None:
+    server.put("models/x", b"content")
+    store = open_store(server.uri("models"))
+    assert b"".join(store.read("x")) == b"content"
+    with pytest.raises(FileNotFoundError):
+        list(store.read("y"))
+    with pytest.raises(FileNotFoundError):
+        list(open_store(server.uri("models", bucket="absent")).read("x"))
