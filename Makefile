@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix container container-cpu container-gpu prove-container prove-deploy prove-install
+.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs site bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix container container-cpu container-gpu prove-container prove-deploy prove-install
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -114,6 +114,9 @@ check: $(VENV)/.installed ## check format, lint, types, import contracts and lic
 format: $(VENV)/.installed ## format the sources and apply lint fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+site: $(VENV)/.installed ## build the documentation site in build/site; warnings are errors
+	@$(BIN)/python -m tests.documentation_site
 
 docs: export ## regenerate the tables and answers in README and docs
 	@$(BIN)/python -m tests.documents --serve
