@@ -115,6 +115,9 @@ format: $(VENV)/.installed ## format the sources and apply lint fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+site: $(VENV)/.installed ## build the documentation site in build/site; warnings are errors
+	@$(BIN)/python -m tests.documentation_site
+
 docs: export ## regenerate the tables and answers in README and docs
 	@$(BIN)/python -m tests.documents --serve
 
