@@ -64,8 +64,20 @@ $(KERAS_MODELS:%=bundles/%/current): bundles/%/current: | runs/%/metrics.json
 bundles/%/current: | runs/%/checkpoint.json
 	@$(BIN)/python -m export runs/$* --bundles bundles
 
-serve: export ## train and export missing models, then serve on 127.0.0.1:3000
-	@EKIBEN_BUNDLES=bundles $(BIN)/bentoml serve service.app:Ekiben --host $(HOST) --port $(PORT)
+# The real sets and the models trained on them have folders of their own, so that neither replaces the embedded ones.
+export-real: $(VENV)/.installed
+	@test -d "$(DATA)" || { echo "DATA=$(DATA): expected a folder with the data sets, as docs/models.md lists them"; exit 2; }
+	@$(MAKE) --no-print-directory -s -j$(JOBS) DATA="$(DATA)" $(RECIPES:%=bundles-real/%/current)
+bundles-real/%/current: | runs-real/%/checkpoint.json
+	@$(BIN)/python -m export runs-real/$* --bundles bundles-real
+.PRECIOUS: runs-real/%/checkpoint.json
+runs-real/%/checkpoint.json: | $(VENV)/.installed
+	@$(BIN)/python -m training $* --threads 1 --out runs-real/$* \
+	    --data "$(DATA)/$$($(BIN)/python -m benchmarks.thresholds --data-of $*)" \
+	    $$(test ! -e runs-real/$*/optimizer.safetensors || echo --resume)
+
+serve: $(if $(DATA),export-real,export) ## train and export missing models, then serve on 127.0.0.1:3000; DATA=FOLDER: on the real data sets
+	@EKIBEN_BUNDLES=$(if $(DATA),bundles-real,bundles) $(BIN)/bentoml serve service.app:Ekiben --host $(HOST) --port $(PORT)
 
 # Two processes, because a test or its server uses one core at a time. The fixtures of a file are made in one of them.
 test: export ## run every test, against real bundles and real servers

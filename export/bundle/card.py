@@ -60,7 +60,14 @@ def render_card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], 
         "Provenance": _provenance(manifest),
     }
     body = "\n".join(f"## {title}\n\n{text.strip()}\n" for title, text in sections.items())
-    return f"# {manifest.name}\n\n{manifest.summary}\n\n{body}"
+    return f"# {manifest.name}\n\n{_origin(candidate.source)}\n\n{manifest.summary}\n\n{body}"
+
+
+def _origin(source: Source) -> str:
+    """The first line: what the model was trained on or compared with, and, as the note says, what it is not for."""
+    dataset = source.provenance.dataset
+    title = f"Trained on {dataset}" if source.run is not None else f"Data: {dataset or 'not recorded'}"
+    return f"**{title}.** {source.note}"
 
 
 def _data(source: Source) -> str:

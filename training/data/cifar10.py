@@ -21,6 +21,7 @@ from training.recipe import Data, Split
 
 # The seed of the splits and the drawn shapes, independent of the seed of the run.
 SEED = 2009
+NOT_FOR = "Not for other classes or larger pictures."
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 # A record is the label, then 1,024 bytes each of red, green and blue, row by row.
@@ -38,7 +39,7 @@ def load(path: Path | None) -> Data:
         digest = {"drawn shapes": hashlib.sha256(images.tobytes() + targets.tobytes()).hexdigest()}
         note = (
             "5,000 synthetic images of ten shapes in the format of CIFAR-10, with random colours and positions; "
-            "they are not photographs."
+            "they are not photographs. Not for any other picture: the labels are the names of drawn shapes."
         )
         return _data(
             name="drawn-shapes (synthetic)",
@@ -58,10 +59,10 @@ def load(path: Path | None) -> Data:
         )
     if batches:
         train, test, labels = _binary(source, batches)
-        note = f"Official binary batches: {len(train[0]):,} training and {len(test[0]):,} test images."
+        note = f"Official binary batches: {len(train[0]):,} training and {len(test[0]):,} test images. {NOT_FOR}"
     elif image_files:
         train, test, labels = _folders(source, image_files)
-        note = f"Folders of image files: {len(train[0]):,} training and {len(test[0]):,} test images."
+        note = f"Folders of image files: {len(train[0]):,} training and {len(test[0]):,} test images. {NOT_FOR}"
     else:
         hint = f"; it holds archives, pass the path of one of them: {', '.join(archives)}" if archives else ""
         raise ValueError(f"{path}: expected *_batch*.bin files or train|test/CLASS/*.jpg folders{hint}")

@@ -20,6 +20,7 @@ from training.recipe import Data, Split
 
 # The seed of the splits, independent of the seed of the run: every run is tested on the same items.
 SEED = 1998
+NOT_FOR = "Not for letters, photographs or several digits in one picture."
 DIGITS = tuple("0123456789")
 Images = npt.NDArray[np.uint8]
 Targets = npt.NDArray[np.int64]
@@ -39,7 +40,7 @@ def load(path: Path | None) -> Data:
         sha256 = source.sha256
         name = source.name
         note = f"{len(train[0]):,} training and {len(test[0]):,} test images in IDX format."
-    return _data(name, note, train, test, sha256)
+    return _data(name, f"{note} {NOT_FOR}", train, test, sha256)
 
 
 def _data(

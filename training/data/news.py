@@ -47,9 +47,11 @@ def load(path: Path | None) -> Data:
         corpus = "\n".join(text for texts, _ in parts.values() for text in texts)
         return _data(
             name=f"stdlib-docstrings (Python {version})",
-            note="Paragraphs of the standard library's docstrings; all paragraphs of a file are in the same split.",
+            note="Paragraphs of the docstrings of Python's standard library; all paragraphs of a file are in the same "
+            "split. Not for news or any other text: the labels are topics of that library.",
             parts={name: (tuple(texts), np.array(labels, np.int64)) for name, (texts, labels) in parts.items()},
-            labels=tuple(docstrings.TOPICS),
+            # Nobody is to take a topic of a library for one of the news.
+            labels=tuple(f"Python {topic}" for topic in docstrings.TOPICS),
             sha256={"docstrings": hashlib.sha256(corpus.encode()).hexdigest()},
         )
     source = Source(path)
@@ -57,7 +59,8 @@ def load(path: Path | None) -> Data:
     train_items, validation_items = hold_out(targets, share=0.05, seed=SEED)
     return _data(
         name=source.name,
-        note=f"{len(texts):,} news texts for training and validation: title and description, joined by a space.",
+        note=f"{len(texts):,} news texts for training and validation: title and description, joined by a space. Not "
+        "for other topics, languages or years.",
         parts={
             "train": (tuple(texts[i] for i in train_items), targets[train_items]),
             "validation": (tuple(texts[i] for i in validation_items), targets[validation_items]),

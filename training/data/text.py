@@ -23,6 +23,7 @@ from training.recipe import IGNORE_INDEX, Data, Split
 
 Ids = npt.NDArray[np.int64]
 VOCABULARY = 1024
+NOT_FOR = "Not for facts or advice: it only continues a text in this style."
 
 # The words that are split into bytes and merged again. A word matches the same characters whatever stands around it,
 # and is short: a text may be cut between any two words, and tokenizing takes linear time.
@@ -42,7 +43,8 @@ def load(path: Path | None, *, context: int) -> Data:
         name = f"pydoc-topics (Python {'.'.join(platform.python_version_tuple()[:2])})"
         note = (
             "The prose of Python's language reference, from the module pydoc_data.topics: each paragraph once and on "
-            "one line, without code, grammar and tables; its last tenth is the test split."
+            "one line, without code, grammar and tables; its last tenth is the test split. "
+            f"{NOT_FOR}"
         )
         text, sha256 = _topics()
     else:
@@ -50,7 +52,7 @@ def load(path: Path | None, *, context: int) -> Data:
         if len(source.names) != 1:
             raise ValueError(f"{path}: expected one text file, found {len(source.names)} files")
         text, sha256 = source.read_text(source.names[0]), source.sha256
-        name, note = source.name, f"A text of {len(text):,} characters; its last tenth is the test split."
+        name, note = source.name, f"A text of {len(text):,} characters; its last tenth is the test split. {NOT_FOR}"
     boundaries = (len(text) * 22 // 25, len(text) * 9 // 10)
     train = text[: boundaries[0]]
     tokenizer = byte_tokenizer(train)

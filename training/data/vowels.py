@@ -38,7 +38,8 @@ def load(path: Path | None) -> Data:
     steps = np.concatenate([train[0][i] for i in train_items])
     return Data(
         name=name,
-        note=f"{len(train[1])} training and {len(test[1])} test utterances of nine speakers, UCI data set 128.",
+        note=f"{len(train[1])} training and {len(test[1])} test utterances of nine speakers, UCI data set 128. "
+        "Not for other speakers, words or microphones.",
         train=_split([train[0][i] for i in train_items], train[1][train_items]),
         validation=_split([train[0][i] for i in validation_items], train[1][validation_items]),
         test=_split(*test),

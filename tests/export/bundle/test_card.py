@@ -93,3 +93,11 @@ def test_the_card_shows_the_pictures_of_the_run(candidates: Candidates, proofs: 
 def test_the_same_proof_makes_the_same_files(candidates: Candidates, proofs: Proofs) -> None:
     again = prove(candidates("tiny-lstm"), lambda stage: None)
     assert card_files(candidates("tiny-lstm"), again) == card_files(candidates("tiny-lstm"), proofs("tiny-lstm"))
+
+
+def test_the_first_line_says_what_the_model_was_trained_on(candidates: Candidates, proofs: Proofs) -> None:
+    candidate, proof = candidates("tiny-tagger"), proofs("tiny-tagger")
+    title, blank, first, *_ = render_card(candidate, proof, pictures=[], samples="").splitlines()
+    assert (title, blank, first) == (f"# {candidate.manifest.name}", "", "**Trained on tiny.** Drawn from a seed.")
+    adopted = replace(candidate, source=replace(candidate.source, run=None))
+    assert render_card(adopted, proof, pictures=[], samples="").splitlines()[2] == "**Data: tiny.** Drawn from a seed."

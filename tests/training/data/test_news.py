@@ -97,3 +97,9 @@ def test_real_ag_news_is_read(real: Callable[[str], Path]) -> None:
 def test_invalid_row_is_named(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         news.read_csv(text, location="x.csv")
+
+
+def test_labels_of_the_docstrings_are_not_taken_for_those_of_news() -> None:
+    data = news.load(None)
+    assert data.labels == ("Python concurrency", "Python graphics", "Python internet", "Python numbers")
+    assert "Not for news" in data.note
