@@ -15,7 +15,7 @@ KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras
 export PYTHONDONTWRITEBYTECODE ?=
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help install lock train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix container container-cpu container-gpu prove-container prove-deploy
+.PHONY: help install lock playground train export serve test check format sbom audit bench bench-peers docs bench-scoring prove-models prove-labels prove-wire prove-engine prove-soak prove-scoring prove-frameworks prove-tests prove-mutants prove-adopted prove-generation prove-clients prove-door prove-mix container container-cpu container-gpu prove-container prove-deploy
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -100,6 +100,9 @@ container-cpu: ## build deploy/Dockerfile; TARGET=service, bundled, scoring or e
 	@$(BUILD_IMAGE) -t $(IMAGE):$(VERSION) -f deploy/Dockerfile .
 container-gpu: ## build deploy/Dockerfile.gpu; TARGET=service, bundled or scoring
 	@$(BUILD_IMAGE) -t $(IMAGE)-gpu:$(VERSION) -f deploy/Dockerfile.gpu .
+
+playground: ## bundle the libraries of the playground again, and check the types of its scripts (needs npm)
+	@bash service/http/playground/vendor/build.sh service/http/playground/assets --types
 
 prove-container: export ## build the image twice, run it with limits, kill its workers, stop it under load (root, buildah, podman, runc, debootstrap)
 	@$(BIN)/python -m benchmarks.deploy.container
