@@ -113,6 +113,9 @@ container-cpu: ## build deploy/Dockerfile; TARGET=service, bundled, scoring or e
 container-gpu: ## build deploy/Dockerfile.gpu; TARGET=service, bundled or scoring
 	@$(BUILD_IMAGE) -t $(IMAGE)-gpu:$(VERSION) -f deploy/Dockerfile.gpu .
 
+playground: ## bundle the libraries of the playground again, and check the types of its scripts (needs npm)
+	@bash service/http/playground/vendor/build.sh service/http/playground/assets --types
+
 prove-container: export ## build the image twice, run it with limits, kill its workers, stop it under load (root, buildah, podman, runc, debootstrap)
 	@$(BIN)/python -m benchmarks.deploy.container
 

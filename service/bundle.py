@@ -173,12 +173,15 @@ def open_bundle(folder: Path, *, require_signature: bool = True) -> Bundle:
 
 def read_distributions(folder: Path, manifest: Manifest) -> Distributions | None:
     """Return the distributions of a bundle whose manifest was checked, or None if it has none. Raises BundleError."""
-    file = manifest.files.get(DISTRIBUTIONS)
-    if file is None:
-        return None
-    label = f"{manifest.name}/{manifest.version}"
-    with _parsing(label, DISTRIBUTIONS):
-        return parse_distributions(_read_file(folder, label, DISTRIBUTIONS, file), manifest)
+    content = read_document(folder, manifest, DISTRIBUTIONS)
+    with _parsing(f"{manifest.name}/{manifest.version}", DISTRIBUTIONS):
+        return None if content is None else parse_distributions(content, manifest)
+
+
+def read_document(folder: Path, manifest: Manifest, name: str) -> bytes | None:
+    """Return a file that a checked manifest lists, with the bytes that it lists, or None. Raises BundleError."""
+    file = manifest.files.get(name)
+    return None if file is None else _read_file(folder, f"{manifest.name}/{manifest.version}", name, file)
 
 
 def first_validation_error(error: ValidationError) -> str:

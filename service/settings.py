@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     """seconds between two golden health checks of a model"""
     hang_s: Seconds = 60.0
     """seconds until a computation or load stage counts as hung; a worker with only hung threads exits"""
+    playground: bool = True
+    """serve the [playground](playground.md) at `/` and `/playground`"""
     access_log: Share = 0.0
     """share of the responses that are logged to standard output, one JSON object a line, with every 5xx; 0: none"""
     triton_metrics: bool = False

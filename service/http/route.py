@@ -28,6 +28,7 @@ class ServiceState(Protocol):
     bodies: BodyBudget
     trusted_proxies: tuple[Network, ...]  # whose X-Forwarded-For is trusted
     draining: bool
+    has_playground: bool
     request_metrics: RequestMetrics
     multiprocess_metrics: MultiprocessMetrics | None  # None in a service of one worker
 

@@ -17,9 +17,10 @@ from service.http.access.policy import OPEN, AccessPolicy
 from service.http.client_watch import RequestSupervisor
 from service.http.framework import FRAMEWORK_PATH, REQUEST, FrameworkApp
 from service.http.openapi.route import document_routes
+from service.http.playground import route as playground
 from service.http.rollout.traffic import Rollout
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
-from service.http.routes import health, metrics, native, oip, oip_control, openai, overview
+from service.http.routes import cards, health, metrics, native, oip, oip_control, openai
 from service.http.stream import send_stream
 from service.http.wire.asgi import App, AsgiRequest, Receive, Scope, Send, send_response
 from service.http.wire.errors import problem_response
@@ -48,7 +49,8 @@ FRAMEWORK = ReadRoute(name=FRAMEWORK_PATH, handle=_unknown)
 
 def served_routes() -> tuple[Route, ...]:
     """Return every route: those of ROUTES, those whose paths have variable parts, those that refuse other paths."""
-    variable = (native.MODEL, *oip.MODEL_ROUTES.values(), *oip_control.ACTIONS.values(), openai.MODEL)
+    pages = (playground.ASSET, cards.MODEL_CARD, cards.PLOT)
+    variable = (native.MODEL, *pages, *oip.MODEL_ROUTES.values(), *oip_control.ACTIONS.values(), openai.MODEL)
     return (*ROUTES.values(), FRAMEWORK, *variable, oip.UNKNOWN, openai.UNKNOWN, UNKNOWN)
 
 
@@ -60,7 +62,7 @@ ROUTES = {
         *metrics.ROUTES,
         *oip.ROUTES,
         *openai.ROUTES,
-        *overview.ROUTES,
+        *playground.ROUTES,
         *document_routes(served_routes),
     )
 }
@@ -73,8 +75,8 @@ def find_route(path: str) -> Route | None:
     """Return the route of a path; None for the path that the framework answers."""
     if path == FRAMEWORK.name:
         return None
-    matches = (native.match_prefix, oip.match_prefix, openai.match_prefix)
-    return ROUTES.get(path) or next((route for match in matches if (route := match(path))), UNKNOWN)
+    modules = (cards, native, oip, openai, playground)
+    return ROUTES.get(path) or next((route for module in modules if (route := module.match_prefix(path))), UNKNOWN)
 
 
 class Router:

@@ -74,9 +74,8 @@ def bento(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_bento_contains_service_and_bundles_only(bento: Path, project: Path) -> None:
-    service = {
-        f"src/service/{name}" for name in files_in(project / "service") if name.endswith((".py", ".html", ".css"))
-    }
+    packed = (".py", ".html", ".css", ".js", ".svg", ".txt")
+    service = {f"src/service/{name}" for name in files_in(project / "service") if name.endswith(packed)}
     bundles = {f"src/bundles/{name}" for name in files_in(project / "bundles")}
     assert files_in(bento) - BENTOML_FILES == service | bundles
 

@@ -23,6 +23,7 @@ from tests.service.bundles import NAMES
 from tests.service.hosts import GRANIAN, IMAGES, JSON, Answer, ask, running_server, wait_until
 from tests.service.key_files import write_keys
 
+PLAYGROUND = {"/", "/playground", "/playground/app.js"}  # they hold no data
 PROBES = {"/livez", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 ORIGIN = "https://app.example"
 EVERY = ",".join(SCOPES)
@@ -74,6 +75,7 @@ def inventory() -> dict[str, Route]:
     routes: dict[str, Route] = {}
     for route in served_routes():
         path = route.name.replace("{model}", "tiny-images").replace("{version}", "1").replace("...", "nothing")
+        path = path.replace("{asset}", "app.js").replace("{plot}", "curves.png")
         routes[path] = route
         assert find_route(path) in {route, None}, path
     return routes
@@ -97,8 +99,8 @@ def test_the_inventory_is_whole() -> None:
     # The class of some objects of other libraries is a property that warns.
     found = {route.name for route in gc.get_objects() if type(route) in {ReadRoute, InferenceRoute}}
     assert {name for name in found if "test" not in name} <= names
-    assert {path for path, route in routes.items() if route.scope is None} == PROBES
-    assert all(route.scope in SCOPES for path, route in routes.items() if path not in PROBES)
+    assert {path for path, route in routes.items() if route.scope is None} == PROBES | PLAYGROUND
+    assert all(route.scope in SCOPES for path, route in routes.items() if path not in PROBES | PLAYGROUND)
     for path in ("/nothing", "/static/x", "/docs", "/classify/submit"):
         route = find_route(path)
         assert route is not None
@@ -169,7 +171,9 @@ def test_every_route_but_the_probes_needs_a_key_with_its_scope(name: str, reques
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "BREW"])
-@pytest.mark.parametrize("path", ["/classify", "/v2/models/tiny-images/infer", "/metrics", "/docs.json", "/v1/x", "/"])
+@pytest.mark.parametrize(
+    "path", ["/classify", "/v2/models/tiny-images/infer", "/metrics", "/docs.json", "/v1/x", "/models"]
+)
 def test_no_method_leads_past_the_check(method: str, path: str, host: Started) -> None:
     status, _, body = answer_before_the_body(host.port, method, path, {})
     assert status == 401 or (method == "BREW" and status in {400, 405})
@@ -420,7 +424,7 @@ def bentoml_without_keys(served_bundles: Path, tmp_path_factory: pytest.TempPath
 def test_without_keys_only_names_of_this_machine_lead_to_the_service(name: str, request: pytest.FixtureRequest) -> None:
     process: ServerProcess = request.getfixturevalue(f"{name}_without_keys")
     port = process.port
-    for path in ("/models", "/v2/models/tiny-images", "/v1/models", "/docs.json", "/", "/metrics", "/nothing"):
+    for path in ("/models", "/v2/models/tiny-images", "/v1/models", "/docs.json", "/metrics", "/nothing"):
         status, headers, body = ask(port, "GET", path, host="evil.example:3000")
         assert (path, status) == (path, 421)
         check_dialect(path, status, headers, body)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from service.bundle import read_document
 from service.engine.process.desired_models import DesiredModels
 from service.engine.repository.entry import ModelEntry
 from service.engine.repository.health_check import HealthCheck
@@ -49,6 +50,7 @@ class Repository:
         tally_folder: Path | None = None,
         max_difference: float = 0.002,
     ) -> None:
+        self._root = root
         self._device = loader.device
         self._poll_s = poll_s
         self._registry = ModelRegistry(f"{root} has not been scanned yet", ready_when)
@@ -154,6 +156,18 @@ class Repository:
         last = self._health_check.last_result(name, entry.display_version.version)
         health_check = {"every_s": self._health_check.round_s, "passed": last.passed, "last": last.at}
         return {**model_details(entry), **self._comparison(entry), "device": self._device, "heartbeat": health_check}
+
+    def read_document(self, name: str, file: str) -> tuple[bytes, str] | None:
+        """Return a file of the version that `describe_model` describes, with its SHA-256, or None if it has none.
+
+        Raises EkibenError unknown-model or not-ready, and BundleError if the file is not what the manifest lists.
+        """
+        version = self._registry[name].display_version
+        if version.manifest is None:
+            raise EkibenError("not-ready", version.not_ready_reason)
+        manifest = version.manifest
+        content = read_document(self._root / manifest.name / manifest.version, manifest, file)
+        return None if content is None else (content, manifest.files[file].sha256)
 
     def _summary(self, entry: ModelEntry) -> dict[str, Any]:
         return {**model_summary(entry), **self._comparison(entry)}

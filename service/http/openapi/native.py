@@ -111,4 +111,18 @@ OPERATIONS: Mapping[str, Operation] = {
         answer={JSON: record(SUMMARY, additionalProperties=True)},
         errors=("unknown-model",),
     ),
+    "/models/{model}/card": Operation(
+        tag=TAG,
+        summary="The model card in the bundle, in Markdown.",
+        answer={"text/markdown": TEXT},
+        errors=("unknown-model", "unknown-route", "not-ready"),
+        has_entity_tag=True,
+    ),
+    "/models/{model}/card/{plot}": Operation(
+        tag=TAG,
+        summary="A plot of the model card.",
+        answer={PNG: BYTES},
+        errors=("unknown-model", "unknown-route", "not-ready"),
+        has_entity_tag=True,
+    ),
 }

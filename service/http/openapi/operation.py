@@ -23,6 +23,11 @@ PATH_PARAMETERS: Mapping[str, Schema] = {
         "description": "name of a model in GET /models",
         "schema": {**TEXT, "pattern": MODEL_NAME, "maxLength": MAX_MODEL_NAME},
     },
+    "asset": {"description": "name of a file of the playground", "schema": {**TEXT, "pattern": "^[a-z.A-Z]+$"}},
+    "plot": {
+        "description": "name of a PNG file that the card shows",
+        "schema": {**TEXT, "pattern": r"^[0-9A-Za-z._-]+\.png$"},
+    },
     "version": {"description": "the version that serves", "schema": {**TEXT, "pattern": "^[0-9A-Za-z._-]+$"}},
 }
 

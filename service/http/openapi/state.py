@@ -1,4 +1,4 @@
-"""The routes that report on the service: probes, metrics, this document, the page at `/`."""
+"""The routes that report on the service: probes, metrics, this document, the playground."""
 
 from collections.abc import Mapping
 
@@ -24,6 +24,12 @@ def _ready(summary: str) -> Operation:
     return Operation(tag=TAG, summary=summary, answer={JSON: READY}, errors=("not-ready",))
 
 
+def _page(summary: str) -> Operation:
+    return Operation(
+        tag=TAG, summary=summary, answer={"text/html": TEXT}, errors=("unknown-route",), has_entity_tag=True
+    )
+
+
 def _document(summary: str) -> Operation:
     return Operation(tag=TAG, summary=summary, answer={JSON: DOCUMENT}, has_entity_tag=True)
 
@@ -40,9 +46,14 @@ OPERATIONS: Mapping[str, Operation] = {
         description="In the format of Prometheus, or that of OpenMetrics where `Accept` asks for it.",
         answer={"text/plain": TEXT, "application/openmetrics-text": TEXT},
     ),
-    "/": Operation(tag=TAG, summary="A page for people: the models and their states.", answer={"text/html": TEXT}),
-    "/overview.css": Operation(
-        tag=TAG, summary="The style of the page.", answer={"text/css": TEXT}, has_entity_tag=True
+    "/": _page("The playground, a page on which people try the models."),
+    "/playground": _page("As /."),
+    "/playground/{asset}": Operation(
+        tag=TAG,
+        summary="A script, style or picture of the playground.",
+        answer=dict.fromkeys(("text/javascript", "text/css", "text/html", "text/plain", "image/svg+xml"), TEXT),
+        errors=("unknown-route",),
+        has_entity_tag=True,
     ),
     "/openapi.json": _document("This document."),
     "/docs.json": _document("This document, where BentoML has it."),
