@@ -14,7 +14,7 @@ from rich.table import Table
 
 from export.errors import one_sentence
 from export.process import ExportJob, ExportResult, export_all
-from export.sources.arguments import add_inspect_arguments
+from export.sources.arguments import add_inspect_arguments, add_precision
 from export.sources.registry import WAYS, parse_source
 from export.table import row
 from service.container.limits import available_cores
@@ -50,6 +50,7 @@ def runs_parser(parser_class: ParserClass = argparse.ArgumentParser) -> argparse
     parser.add_argument(
         "--jobs", type=int, default=available_cores(), help="models exported at a time (default: one per core)"
     )
+    add_precision(parser)
     return parser
 
 
@@ -65,7 +66,8 @@ def _export_runs(words: Sequence[str], parser_class: ParserClass) -> int:
     options = parser.parse_args(words)
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: expected 1 or more")
-    return _export([ExportJob.of_run(folder) for folder in dict.fromkeys(options.runs)], options.bundles, options.jobs)
+    jobs = [ExportJob.of_run(folder, options.precision) for folder in dict.fromkeys(options.runs)]
+    return _export(jobs, options.bundles, options.jobs)
 
 
 def _export_model(words: Sequence[str], parser_class: ParserClass) -> int:

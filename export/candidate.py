@@ -89,12 +89,16 @@ def build_candidate(source: Source, model: bytes, data: DataFile | None = None) 
             outputs=source.outputs,
             limits=source.limits,
             tolerance={
-                output.name: Tolerance(atol=source.atol, rtol=source.rtol, measured=0.0) for output in source.outputs
+                output.name: Tolerance(
+                    atol=source.atol_by_output.get(output.name, source.atol), rtol=source.rtol, measured=0.0
+                )
+                for output in source.outputs
             },
             invariance=Invariance(level="tolerance", measured=0.0, how="not measured yet"),
             # The bundle writer replaces these hashes with those of the written files.
             files=dict.fromkeys(files, FileEntry(sha256="0" * 64, bytes=0)),
             control_flow=source.control_flow,
+            precision=source.precision,
             provenance=source.provenance,
         )
     except ValidationError as error:

@@ -38,9 +38,11 @@ class ExportJob:
     options: Namespace
 
     @classmethod
-    def of_run(cls, folder: Path) -> "ExportJob":
-        """The job of one run."""
-        return cls(name=folder.resolve().name, command=RUN, options=Namespace(folder=folder))
+    def of_run(cls, folder: Path, precision: str | None = None) -> "ExportJob":
+        """The job of one run, in float32 or of its variant in another precision."""
+        name = folder.resolve().name
+        options = Namespace(folder=folder, precision=precision)
+        return cls(name=name if precision is None else f"{name}-{precision}", command=RUN, options=options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +124,7 @@ def child_main(job: ExportJob, bundles: Path, connection: Connection) -> None:
         from export.pipeline import export_model, export_run  # noqa: PLC0415 - only the child processes import torch
 
         if job.command == RUN:
-            manifest = export_run(job.options.folder, bundles, report)
+            manifest = export_run(job.options.folder, bundles, report, job.options.precision)
         else:
             manifest = export_model(job.command, job.options, bundles, report)
         connection.send(("written", manifest.model_dump_json()))

@@ -5,7 +5,7 @@ gates and the writer know nothing else.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import nn
 
 from service.contract.heads import Head
+from service.contract.precision import Precision
 from service.contract.readers import Reader
 from service.contract.tensors import Specs
 from service.manifest import Provenance, RequestLimits
@@ -35,7 +36,9 @@ class Source:
     tokens; for all others the inputs of the graph -> its outputs. `predict_float64` is the same in float64, or None if
     the reference cannot do that. `module` has the graph's inputs and outputs as positional tensors, in order, and is
     traced for the graph and for the account of its weights; None if the graph came as a file. `run` is the training
-    run, if it is one. `has_data` is false if export made the examples itself.
+    run, if it is one. `has_data` is false if export made the examples itself. `precision` and `parent`, the source in
+    float32, are those of a variant. Golden cases are replayed as if float32 had rounding errors of `min_rounding`, and
+    `atol_by_output` says what was measured in the place of `atol`.
     """
 
     name: str
@@ -59,6 +62,10 @@ class Source:
     tokens: tuple[TokenCase, ...] = ()
     run: Run | None = None
     has_data: bool = True
+    precision: Precision | None = None
+    parent: "Source | None" = None
+    min_rounding: float = 0.0
+    atol_by_output: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:

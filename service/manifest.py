@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from service.contract import format_1
 from service.contract.heads import Head
 from service.contract.pairs import TaskName, pair_error, required_inputs, task_of
+from service.contract.precision import MAX_INTEGER_TOLERANCE, MAX_TOLERANCE, Precision
 from service.contract.readers import MAX_FLOAT32, Reader
 from service.contract.tensors import BATCH, FLOATS, FrozenModel, Size, Specs, TensorSpec
 
@@ -125,8 +126,8 @@ class Tolerance(FrozenModel):
     replayed on a CPU within a small multiple of it. Bundles of earlier exports have none.
     """
 
-    atol: float = Field(ge=0, le=0.01)
-    rtol: float = Field(ge=0, le=0.01)
+    atol: float = Field(ge=0, le=MAX_INTEGER_TOLERANCE)
+    rtol: float = Field(ge=0, le=MAX_TOLERANCE)
     measured: float = Field(ge=0)
     rounding: float | None = Field(default=None, ge=0, le=0.01)
 
@@ -213,7 +214,8 @@ class Manifest(FrozenModel):
     """The contract of a bundle: one tolerance per output; `version` is the `content_version()` of all other fields.
 
     `domain` maps inputs of floats to the values that the service accepts; bundles of earlier exports have none.
-    `control_flow` admits the operators If, Loop and Scan in the graph.
+    `control_flow` admits the operators If, Loop and Scan in the graph. `precision` is that of a variant; other models
+    compute in float32.
     """
 
     format_version: Literal[1, 2] = 2
@@ -230,6 +232,7 @@ class Manifest(FrozenModel):
     mutation: MutationScore | None = None
     invariance: Invariance
     control_flow: bool = False
+    precision: Precision | None = None
     files: dict[FileName, FileEntry] = Field(max_length=MAX_FILES)
     provenance: Provenance
 
@@ -278,6 +281,7 @@ class Manifest(FrozenModel):
         self._check_tensors()
         if unpaired := {output.name for output in self.outputs} ^ set(self.tolerance):
             raise ValueError(f"outputs and tolerances differ in {sorted(unpaired)}")
+        self._check_tolerance()
         if unknown := set(self.domain) - {spec.name for spec in self.inputs if spec.dtype in FLOATS}:
             raise ValueError(f"domain names {sorted(unknown)}, which are no inputs of floats")
         if self.invariance.strategy == "length-buckets":
@@ -290,6 +294,14 @@ class Manifest(FrozenModel):
         if absent := required - set(self.files):
             raise ValueError(f"files lack {sorted(absent)}")
         return self
+
+    def _check_tolerance(self) -> None:
+        """Raise ValueError if a tolerance is wider than the precision of the model explains."""
+        is_integer = self.precision is not None and self.precision.kind != "fp16"
+        limit = MAX_INTEGER_TOLERANCE if is_integer else MAX_TOLERANCE
+        for name, tolerance in self.tolerance.items():
+            if tolerance.atol > limit:
+                raise ValueError(f"tolerance.{name}.atol is {tolerance.atol:g}, expected at most {limit:g}")
 
     def _check_tensors(self) -> None:
         """Raise ValueError unless the tensors are those that the pair requires, each of a bounded size."""
@@ -363,6 +375,8 @@ class Manifest(FrozenModel):
             del content["domain"]
         if not self.control_flow:
             del content["control_flow"]
+        if self.precision is None:
+            del content["precision"]
         if self.provenance.reference == "PyTorch":
             del content["provenance"]["reference"]
         if not self.provenance.dataset:

@@ -11,8 +11,16 @@ from struct import iter_unpack
 
 from service.data_files.external import check_external, is_external
 from service.onnx_wire import DATA_TYPES, Message, data_type, read_model
-from service.opsets.imports import MACHINE_LEARNING, METADATA, check_metadata, check_versions, domain_of
-from service.opsets.machine_learning import check_operator
+from service.opsets import machine_learning, microsoft
+from service.opsets.imports import (
+    MACHINE_LEARNING,
+    METADATA,
+    MICROSOFT,
+    STANDARD,
+    check_metadata,
+    check_versions,
+    domain_of,
+)
 
 MAX_NODES = 20_000
 MAX_AXES = 16
@@ -132,7 +140,7 @@ def check_operators(
         scope = outer.new_child()
         _define_names(graph, scope)
         for node in nodes:
-            pending += [(subgraph, scope) for subgraph in _check_node(node, control_flow, domains, content)]
+            pending += [(subgraph, scope) for subgraph in _check_node(node, control_flow, domains, scope, content)]
         _check_sizes(graph, content)
 
 
@@ -246,22 +254,30 @@ def _label(node: Message) -> str:
     return f"node {node.text('name')[:80]!r} ({node.text('op_type')[:80]})"
 
 
-def _check_node(node: Message, control_flow: bool, domains: Mapping[str, int], content: bytes) -> list[Message]:
+def _check_node(
+    node: Message, control_flow: bool, domains: Mapping[str, int], scope: Mapping[str, Message], content: bytes
+) -> list[Message]:
     """Return the subgraphs of a node. Raises ValueError unless its operator is admitted, and of an imported domain."""
     domain, attributes = domain_of(node.text("domain")), dict[str, Message]()
     for attribute in node.messages("attribute"):
         if attributes.setdefault(attribute.text("name"), attribute) is not attribute:
             raise ValueError(f"{_label(node)} has attribute {attribute.text('name')[:80]!r} twice")
+    if domain == MICROSOFT:
+        microsoft.check_name(_label(node), node.text("op_type"))
     if domain not in domains:
         raise ValueError(f"{_label(node)} is of domain {domain!r}, of which no opset is imported")
     if domain == MACHINE_LEARNING:
-        check_operator(_label(node), node.text("op_type"), attributes, content)
+        machine_learning.check_operator(_label(node), node.text("op_type"), attributes, content)
+    elif domain == MICROSOFT:
+        inputs = node.texts("input")
+        stored = {name: scope[name] for name in inputs if name in scope and scope[name].kind == "Tensor"}
+        microsoft.check_product(_label(node), attributes, inputs, stored)
     else:
         _check_standard_operator(node, attributes, control_flow)
     subgraphs = []
     for name, attribute in attributes.items():
         if graphs := attribute.messages("g"):
-            if domain == MACHINE_LEARNING or name not in SUBGRAPHS.get(node.text("op_type"), ()):
+            if domain != STANDARD or name not in SUBGRAPHS.get(node.text("op_type"), ()):
                 raise ValueError(f"{_label(node)} has a subgraph in attribute {name[:80]!r}")
             subgraphs += graphs
     return subgraphs

@@ -7,12 +7,12 @@ covers the card, so a change of any text here changes every version.
 from collections.abc import Sequence
 
 from export.bundle.plots import parity_png
+from export.bundle.precision import describe_precision
 from export.bundle.tables import markdown_table
 from export.bundle.use import describe_use
 from export.candidate import Candidate
 from export.gates.golden.gate import NUM_HEAVY_MUTANTS, NUM_LANGUAGE_MUTANTS, NUM_MUTANTS
 from export.gates.proof import Proof
-from export.gates.weights.gate import Weights
 from export.source import Source
 from service.contract.tensors import FLOATS, TensorSpec
 from service.manifest import CARD, Manifest, Tolerance
@@ -51,15 +51,16 @@ def render_card(candidate: Candidate, proof: Proof, *, pictures: Sequence[str], 
         "Use": describe_use(manifest),
         "Data": _data(candidate.source),
         "Quality": _quality(candidate, proof, pictures, samples),
+        "Precision": describe_precision(proof.precision),
         "Parity": _parity(candidate, proof),
         "Requests": _requests(candidate, proof),
         "Golden cases": _goldens(candidate, proof),
         "Invariance": _invariance(candidate, proof),
         "Graph": _graph(candidate, proof),
-        "Weights": _weights(proof.weights),
+        "Weights": _weights(proof),
         "Provenance": _provenance(manifest),
     }
-    body = "\n".join(f"## {title}\n\n{text.strip()}\n" for title, text in sections.items())
+    body = "\n".join(f"## {title}\n\n{text.strip()}\n" for title, text in sections.items() if text)
     return f"# {manifest.name}\n\n{_origin(candidate.source)}\n\n{manifest.summary}\n\n{body}"
 
 
@@ -134,7 +135,7 @@ def _parity(candidate: Candidate, proof: Proof) -> str:
         "A float64 run is the referee." if has_float64 else "The reference has no float64, so there is no referee."
     )
     return (
-        f"{_reference(source)} against the session that serves, both in float32 on the CPU, over "
+        f"{_reference(source)} against the session that serves, {_arithmetic(source)} on the CPU, over "
         f"{num_cases} batches of real and random items, each run twice with the same bits. {float64_note}\n\n"
         f"{markdown_table(header, rows)}\n\n"
         f"![Difference of each batch, relative to what is allowed]({PARITY_PLOT})\n\n"
@@ -145,7 +146,13 @@ def _parity(candidate: Candidate, proof: Proof) -> str:
 def _reference(source: Source) -> str:
     if source.reference == GIVEN:
         return "The given graph, run without optimisation and compared with the given outputs,"
+    if source.precision is not None:
+        return "The graph with its weights as float32, run without optimisation,"
     return "PyTorch (eager, eval mode)" if source.reference == "PyTorch" else source.reference
+
+
+def _arithmetic(source: Source) -> str:
+    return "both in float32" if source.precision is None else f"which computes in {source.precision.kind}"
 
 
 def _allowed(manifest: Manifest, output: str, tolerance: Tolerance) -> str:
@@ -267,7 +274,13 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names[:MAX_LISTED]) + (f" and {others} more" if others > 0 else "")
 
 
-def _weights(weights: Weights | None) -> str:
+def _weights(proof: Proof) -> str:
+    weights = proof.weights
+    if proof.precision is not None:
+        return (
+            f"Those of `{proof.precision.parent}` are accounted for one by one; these are made of them by rounding. "
+            "The section Precision says what that changes."
+        )
     if weights is None:
         return (
             "The graph came as a file, so no module says which weights belong where: they are not accounted for one by "

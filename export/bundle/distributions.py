@@ -65,7 +65,8 @@ def measure_distributions(candidate: Candidate) -> Distributions | None:
         else _bin(name, values, {LABEL: len(manifest.labels)})
         for name, values in _joined(predictions)
     }
-    subject = f"the test split of {source.provenance.dataset}" if source.run is not None else "the examples of export"
+    is_run = (source.parent or source).run is not None
+    subject = f"the test split of {source.provenance.dataset}" if is_run else "the examples of export"
     whole = Distributions(
         source=subject, rows=len(source.examples), inputs=binned, predictions=predicted, unknown_id=unknown_id
     )

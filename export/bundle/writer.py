@@ -72,6 +72,7 @@ def _final_manifest(candidate: Candidate, proof: Proof, files: Mapping[str, byte
         metrics = {f"test_{name}": graph for name, (_, graph) in proof.metric.items()}
         provenance = candidate.manifest.provenance
         fields["provenance"] = provenance.model_copy(update={"metrics": {**metrics, **provenance.metrics}})
+    fields["precision"] = proof.precision
     fields["mutation"] = proof.goldens.score
     fields["invariance"] = proof.certificate.invariance
     fields["files"] = {

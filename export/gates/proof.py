@@ -10,11 +10,13 @@ from export.gates.golden.gate import Goldens, choose_goldens
 from export.gates.manifest import check_manifest
 from export.gates.metric import check_metric
 from export.gates.parity import Parity, check_parity
+from export.gates.precision import check_precision
 from export.gates.requests.gate import check_requests
 from export.gates.structure import check_structure
 from export.gates.vocabulary.gate import check_vocabulary
 from export.gates.weights.gate import Weights, check_weights
 from service.bundle import GoldenCase, RequestCase, TokenCase
+from service.contract.precision import Precision
 
 # Called with the name of each stage before it starts.
 ReportStage = Callable[[str], None]
@@ -26,12 +28,15 @@ class Proof:
 
     `weights` is None if the graph came as a file, so that no module says which weights belong where.
 
+    `precision` is what a variant loses against its parent, None for other models.
+
     `coverages` says what was compared element by element, beside the grid of parity.
     """
 
     operators: dict[str, int]
     tokens: tuple[TokenCase, ...]
     weights: Weights | None
+    precision: Precision | None
     parity: Parity
     coverages: tuple[Coverage, ...]
     metric: dict[str, tuple[float, float]]
@@ -54,6 +59,7 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
     check_manifest(candidate)
     report("weights")
     weights = None if candidate.source.module is None else check_weights(candidate)
+    precision = check_precision(candidate)
     report("parity")
     parity = check_parity(candidate)
     report("metric")
@@ -70,6 +76,7 @@ def prove(candidate: Candidate, report: ReportStage) -> Proof:
         operators=operators,
         tokens=tokens,
         weights=weights,
+        precision=precision,
         parity=parity,
         coverages=(*parity.coverages, metric.coverage),
         metric=metric.scores,

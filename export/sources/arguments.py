@@ -2,6 +2,9 @@
 
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import get_args
+
+from service.contract.precision import PrecisionName
 
 TASKS = (
     "sequence-classification",
@@ -69,6 +72,15 @@ def _add_spec(parser: ArgumentParser) -> None:
     parser.add_argument("--spec", type=Path, help="what the model reads and answers: spec.toml")
 
 
+def add_precision(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=get_args(PrecisionName),
+        help="write the variant NAME-PRECISION: fp16 for GPUs, int8 or int4 for CPUs (default: float32)",
+    )
+
+
 def _add_common(parser: ArgumentParser) -> None:
+    add_precision(parser)
     parser.add_argument("--name", help="the name of the bundle (default: of the spec, or of the file)")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"), help="where bundles go (default: bundles)")

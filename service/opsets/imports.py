@@ -6,12 +6,13 @@ uses is imported: for one that is not, onnxruntime would take its newest opset.
 
 from service.onnx_wire import Message
 
-STANDARD, MACHINE_LEARNING = "", "ai.onnx.ml"
+STANDARD, MACHINE_LEARNING, MICROSOFT = "", "ai.onnx.ml", "com.microsoft"
 # onnxruntime takes both names for the standard domain.
 ALIASES = {"ai.onnx": STANDARD}
 # Opset 7 is the oldest that onnxruntime supports; below it, dropout trains unless an attribute says otherwise.
 OPSETS = range(7, 27)
-MACHINE_LEARNING_OPSETS = range(1, 6)
+# Of the domains that a file may import beside the standard one.
+OTHER_OPSETS = {MACHINE_LEARNING: range(1, 6), MICROSOFT: range(1, 2)}
 # With IR versions below 4, every initializer is the default value of an input; 13 is the newest that onnxruntime reads.
 IR_VERSIONS = range(4, 14)
 MAX_IMPORTS = 16
@@ -25,9 +26,10 @@ METADATA = "it carries metadata, which onnxruntime may follow"
 def domain_of(name: str) -> str:
     """Return the domain of this name. Raises ValueError if it is not admitted."""
     domain = ALIASES.get(name, name)
-    if domain not in {STANDARD, MACHINE_LEARNING}:
+    if domain not in {STANDARD, *OTHER_OPSETS}:
         raise ValueError(
-            f"operator domain {name[:80]!r}, expected only standard ONNX operators and those of {MACHINE_LEARNING}"
+            f"operator domain {name[:80]!r}, expected only standard ONNX operators and those of {MACHINE_LEARNING} "
+            f"or {MICROSOFT}"
         )
     return domain
 
@@ -49,10 +51,11 @@ def check_versions(model: Message, opset: int) -> dict[str, int]:
         raise ValueError(f"opset {' and '.join(map(str, versions[STANDARD])) or 'missing'}, expected {opset}")
     if opset not in OPSETS:
         raise ValueError(f"opset {opset}, expected {_bounds(OPSETS)}")
-    for version in versions.get(MACHINE_LEARNING, ()):
-        if version not in MACHINE_LEARNING_OPSETS or version != versions[MACHINE_LEARNING][0]:
-            text = " and ".join(map(str, versions[MACHINE_LEARNING]))
-            raise ValueError(f"{MACHINE_LEARNING} opset {text}, expected one of {_bounds(MACHINE_LEARNING_OPSETS)}")
+    for domain, admitted in OTHER_OPSETS.items():
+        several = versions.get(domain, [])
+        if any(version not in admitted or version != several[0] for version in several):
+            text = " and ".join(map(str, several))
+            raise ValueError(f"{domain} opset {text}, expected one of {_bounds(admitted)}")
     return {domain: several[0] for domain, several in versions.items()}
 
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from export.errors import ExportError
 from export.pipeline import export_run
 from export.process import NUM_STAGES
 from service.bundle import open_bundle
-from tests.export.conftest import Runs
+from tests.export.conftest import Runs, registered_run
 from tests.export.tiny import RECIPES
 from training.checkpoint import RunError
 from training.models import RECIPES as REGISTRY
@@ -31,3 +32,22 @@ def test_a_folder_without_a_run_raises_and_writes_nothing(tmp_path: Path) -> Non
     with pytest.raises(RunError, match="nothing: there is no checkpoint"):
         export_run(tmp_path / "nothing", tmp_path / "bundles", lambda stage: None)
     assert not (tmp_path / "bundles").exists()
+
+
+def test_a_variant_stands_beside_its_parent_or_is_refused(tmp_path: Path) -> None:
+    folder, bundles, stages = registered_run(tmp_path / "random-digits"), tmp_path / "bundles", list[str]()
+    parent = export_run(folder, bundles, lambda stage: None)
+    variant = export_run(folder, bundles, stages.append, "int8")
+    assert stages.count("parity") == 1, "the parent is not proven again"
+    assert variant.precision is not None
+    assert (variant.precision.parent, variant.invariance.level) == (f"random-digits/{parent.version}", "bitwise")
+    bundle = open_bundle(bundles / "random-digits-int8" / variant.version)
+    assert bundle.manifest == variant
+    assert bundle.model_bytes < 0.4 * open_bundle(bundles / "random-digits" / parent.version).model_bytes
+    assert (
+        "The weights are those of `random-digits/"
+        in (bundles / "random-digits-int8" / variant.version / "card.md").read_text()
+    )
+    with pytest.raises(ExportError, match="precision: in int4, accuracy on 40 examples is"):
+        export_run(folder, bundles, lambda stage: None, "int4")
+    assert sorted(path.name for path in bundles.iterdir()) == ["random-digits", "random-digits-int8"]

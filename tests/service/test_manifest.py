@@ -265,3 +265,22 @@ def test_a_manifest_of_any_size_keeps_its_version() -> None:
     stored = json.loads(versioned(limits={"max_items": 8, "max_steps": 9, "axes": {"height": height}}).to_json())
     del stored["limits"]["axes"]["height"]["multiple_of"]
     assert Manifest.model_validate(stored).content_version() == stored["version"]
+
+
+def variant(kind: str | None, atol: float) -> Manifest:
+    precision = kind and {"kind": kind, "parent": f"tiny/{'0' * 12}", "items": 1, "agreement": 1.0}
+    tolerance = {name: {"atol": atol, "rtol": 0.01, "measured": 0.0} for name in versioned().tolerance}
+    return versioned(precision=precision, tolerance=tolerance)
+
+
+def test_a_model_that_rounds_its_activations_may_have_a_wide_tolerance() -> None:
+    assert variant("int8", 0.1).version != variant("int4", 0.1).version
+    with pytest.raises(ValidationError, match=r"less than or equal to 0\.1"):
+        variant("int8", 0.2)
+
+
+@pytest.mark.parametrize("kind", [None, "fp16"])
+def test_other_models_have_no_wide_tolerance(kind: str | None) -> None:
+    assert variant(kind, 0.01).precision is None or kind
+    with pytest.raises(ValidationError, match=r"atol is 0.02, expected at most 0.01"):
+        variant(kind, 0.02)

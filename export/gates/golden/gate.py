@@ -95,7 +95,9 @@ def check_pool(candidate: Candidate) -> tuple[tuple[GoldenCase, ...], tuple[Gold
 def with_rounding(candidate: Candidate, rounding: dict[str, float]) -> Candidate:
     """The candidate with the rounding errors of its outputs in the manifest."""
     tolerance = {
-        name: tolerance.model_copy(update={"rounding": min(rounding[name], MAX_ROUNDING)})
+        name: tolerance.model_copy(
+            update={"rounding": min(max(rounding[name], candidate.source.min_rounding), MAX_ROUNDING)}
+        )
         if name in rounding
         else tolerance
         for name, tolerance in candidate.manifest.tolerance.items()

@@ -4,7 +4,7 @@ Shapes: V vocabulary.
 """
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -15,24 +15,41 @@ from tokenizers import Tokenizer
 from export.candidate import Candidate
 from export.errors import ExportError, MismatchError
 from export.gates.backends import reference_backend
-from export.gates.cases import Array, Case
+from export.gates.cases import Case
 from export.gates.requests.checked_request import Body, CheckedRequest, ResponseCheck
+from export.gates.requests.stable_draws import is_decided, reference_logits, sample, sampling_of
 from service.contract.heads import LanguageModelHead
 from service.engine.generation.logits import log_probability
-from service.engine.generation.sampler import RowSampler, Sampling, sample_rows
 from service.engine.verification.parity import compare
 from service.tasks.generation.latents import sample_latents
+
+# Of a variant, prompts so many characters further on are tried while a continuation is not decided.
+SHIFT, MAX_SHIFTS = 5, 16
 
 
 def prompt_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
     """Greedy and sampled continuations of the test text, with every sampling parameter."""
     text = _prompt_text(candidate)
-    # Ordinary text has at most a token for each character, so that these prompts leave room for their continuation.
-    half = (candidate.manifest.limits.max_steps or 1) // 2
+    alphabet = _vocabulary_prompts(candidate, _half(candidate))[: candidate.manifest.limits.max_items]
+    for number, body in enumerate(_bodies(candidate, text, alphabet)):
+        seeded = {"seed": 7, **body}
+        if candidate.source.parent is not None:
+            shifted = (_bodies(candidate, text[SHIFT * shift :], alphabet)[number] for shift in range(MAX_SHIFTS))
+            decided = (_decided(candidate, {"seed": 7, **other}) for other in shifted)
+            seeded = next((other for other in decided if other is not None), seeded)
+        yield CheckedRequest(body=seeded, check=_completion_check(candidate, seeded))
+
+
+def _half(candidate: Candidate) -> int:
+    """Ordinary text has at most a token for each character, so that such prompts leave room for their continuation."""
+    return (candidate.manifest.limits.max_steps or 1) // 2
+
+
+def _bodies(candidate: Candidate, text: str, alphabet: list[str]) -> tuple[Body, ...]:
+    half = _half(candidate)
     prompts = [text[len(text) * i // 8 :][: min(8 + 2 * i, half)] for i in range(8)]
     length = {"max_tokens": min(12, half)}
-    alphabet = _vocabulary_prompts(candidate, half)[: candidate.manifest.limits.max_items]
-    for body in (
+    return (
         {"prompt": prompts[0], "temperature": 0.0, **length},
         {"prompt": prompts[1], "temperature": 0.0, "logprobs": True, **length},
         {"prompt": prompts[2:5], "temperature": 0.0, **length},
@@ -40,9 +57,20 @@ def prompt_cases(candidate: Candidate) -> Iterator[CheckedRequest]:
         {"prompt": prompts[6], "top_k": 5, "top_p": 0.9, **length},
         {"prompt": prompts[7], "stop": ["e", " t"], **length},
         {"prompt": alphabet, "temperature": 0.0, "logprobs": True, "max_tokens": 1},
-    ):
-        seeded = {"seed": 7, **body}
-        yield CheckedRequest(body=seeded, check=_completion_check(candidate, seeded))
+    )
+
+
+def _decided(candidate: Candidate, body: Body) -> Body | None:
+    """The request with those of its prompts whose continuation is decided; None if there are none."""
+    tokenizer, sampling = run_tokenizer(candidate), sampling_of(body)
+    is_list = isinstance(body["prompt"], list)
+    prompts = body["prompt"] if is_list else [body["prompt"]]
+    decided = [
+        prompt
+        for prompt in prompts
+        if is_decided(candidate, tokenizer.encode(prompt).ids, sampling, body["max_tokens"])
+    ]
+    return {**body, "prompt": decided if is_list else decided[0]} if decided else None
 
 
 def _prompt_text(candidate: Candidate) -> str:
@@ -76,22 +104,10 @@ def run_tokenizer(candidate: Candidate) -> Tokenizer:
 
 def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
     """Each token must be the one that the sampler draws from the reference's logits, of full forward passes."""
-    tokenizer = run_tokenizer(candidate)
-    sampling = Sampling(
-        temperature=body.get("temperature", 1.0),
-        top_k=body.get("top_k", 0),
-        top_p=body.get("top_p", 1.0),
-        seed=body["seed"],
-    )
+    tokenizer, sampling = run_tokenizer(candidate), sampling_of(body)
     head, reference = candidate.manifest.head, candidate.source.reference
     tolerance = candidate.manifest.tolerance["logits"]
     end_ids = frozenset(head.eos_ids if isinstance(head, LanguageModelHead) else ())
-
-    def sample(logits_V: Array, position: int) -> int:
-        return sample_rows(logits_V[None], [RowSampler(sampling, prompt=())], [position])[0].id
-
-    def logits(ids: Sequence[int]) -> Array:
-        return candidate.source.predict({"ids": np.array([ids], np.int64)})["logits"][0, -1]
 
     def check(response: dict[str, Any]) -> None:
         prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
@@ -101,8 +117,8 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
             ids = tokenizer.encode(prompt).ids
             start = len(ids)
             for step in range(completion["tokens"]):
-                logits_V = logits(ids)
-                ids.append(sample(logits_V, len(ids)))
+                logits_V = reference_logits(candidate, ids)
+                ids.append(sample(logits_V, sampling, len(ids)))
                 if ids[-1] in end_ids:
                     raise MismatchError(f"prompt {i}, token {step}: {reference} ends the text here")
                 if "logprobs" in completion:
@@ -121,7 +137,7 @@ def _completion_check(candidate: Candidate, body: Body) -> ResponseCheck:
                     f"prompt {i}: continued with {completion['text']!r}, {reference} gives {expected_text!r}"
                 )
             if completion["finish_reason"] == "stop" and not stops:
-                following = sample(logits(ids), len(ids))
+                following = sample(reference_logits(candidate, ids), sampling, len(ids))
                 if following not in end_ids:
                     raise MismatchError(f"prompt {i}: ends after {len(ids) - start} tokens, {reference} continues")
 
