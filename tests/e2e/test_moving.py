@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,24 @@ def test_code_runs(code: str, server: str, tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     assert ADDRESS in code
     run_python(code.replace(ADDRESS, server.removeprefix("http://")), tmp_path)
+
+
+def test_a_changed_byte_is_found_as_the_start_says(bundles: Path, tmp_path: Path) -> None:
+    inspected, broken = [code for _, _, code in BLOCK.findall(PAGES["start"]) if "inspect" in code]
+    model = tmp_path / "bundles" / "mnist-cnn"
+    shutil.copytree(bundles / "mnist-cnn", model)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        code = code.replace(".venv/bin/python", sys.executable).replace("/tmp/broken", str(tmp_path / "broken"))
+        return subprocess.run(
+            ["bash", "-euc", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+
+    assert run(inspected).stdout.startswith(f"mnist-cnn {(model / 'current').read_text().strip()}\n")
+    done = run(broken)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "model.onnx has " in done.stderr
 
 
 def test_a_graph_of_a_hand_written_service_is_exported_and_answers(tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
 """The parser of the commands: names, examples, and hints."""
 
+import re
+import shlex
 from argparse import ArgumentParser
 
 import pytest
 
 from ekiben.bench.__main__ import command_parser as bench_parser
 from ekiben.cli.commands import COMMANDS
+from ekiben.cli.inspection import command_parser as bundle_parser
+from ekiben.cli.overview import OVERVIEW
 from ekiben.cli.parser import EXAMPLES, PROGRAMS, CommandParser
 from export.__main__ import inspect_parser, runs_parser
 from export.sources.registry import WAYS, source_parser
 from service.__main__ import command_parser as serve_parser
 from service.scoring.__main__ import command_parser as score_parser
 from service.scoring.watch.status import command_parser as status_parser
+from tests.documents import BLOCK, PAGES
 from training.__main__ import parser as train_parser
 
 STAGES = {
@@ -22,6 +27,7 @@ STAGES = {
     "ekiben score": score_parser,
     "ekiben bench": bench_parser,
     "ekiben score status": status_parser,
+    "ekiben inspect": bundle_parser,
     **{f"ekiben export {name}": lambda kind, name=name: source_parser(name, kind) for name in WAYS},
 }
 
@@ -42,12 +48,24 @@ def test_every_command_has_examples() -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_are_valid_commands(name: str) -> None:
     for example in EXAMPLES[name]:
-        words = [word.strip("'") for word in example.partition(f"{name} ")[2].split()]
-        if name == "ekiben inspect":
-            continue  # its options are tested with it
-        longer = f"{name} {words[0]}"
-        words, stage = (words[1:], longer) if longer in STAGES else (words, name)
-        assert STAGES[stage](CommandParser).parse_args(words)
+        parse(example)
+
+
+def parse(line: str) -> None:
+    """Parse a command line as the command would; settings may stand before it."""
+    words = shlex.split(line[line.index("ekiben ") :], comments=True)
+    stage = next(name for name in (" ".join(words[:3]), " ".join(words[:2])) if name in STAGES)
+    assert STAGES[stage](CommandParser).parse_args(words[len(stage.split()) :])
+
+
+def test_documented_commands_are_valid() -> None:
+    blocks = (code for page in PAGES for language, _, code in BLOCK.findall(page.read_text()) if language == "sh")
+    commands = [line for code in blocks for line in code.splitlines() if re.match(r"(\S*python -m )?ekiben ", line)]
+    commands += [line for line in OVERVIEW.splitlines() if line.startswith("  ekiben ")]
+    assert len(commands) > 10
+    for command in commands:
+        if " completion " not in command and " bench " not in command:
+            parse(command)
 
 
 @pytest.mark.parametrize(
