@@ -38,7 +38,7 @@ def main(argv: Sequence[str], parser_class: ParserClass = argparse.ArgumentParse
     if Path(options.path).is_file():
         return int(importlib.import_module("export.__main__").main(["inspect", options.path], parser_class))
     try:
-        folder = _find(options.path, options.bundles)
+        folder = _resolve_folder(options.path, options.bundles)
         bundle = open_bundle(folder, require_signature=False)
         state = signature_state(folder)
     except (BundleError, OSError) as error:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str], parser_class: ParserClass = argparse.ArgumentParse
     return 0
 
 
-def _find(path: str, bundles: Path) -> Path:
+def _resolve_folder(path: str, bundles: Path) -> Path:
     """The folder of the version that `path` names. Raises BundleError."""
     places = [place for place in (Path(path), bundles / path) if place.is_dir()]
     if not places:
