@@ -51,9 +51,9 @@ def test_data_trains_a_recipe_on_its_real_set(name: str, plans: dict[str, str]) 
 
 
 def test_each_kind_of_data_is_served_from_its_folder(plans: dict[str, str]) -> None:
-    served = {kind: plan.splitlines()[-1] for kind, plan in plans.items()}
-    assert served["embedded"].startswith("EKIBEN_BUNDLES=bundles .venv/bin/bentoml serve service.app:Ekiben")
-    assert served["real"].startswith("EKIBEN_BUNDLES=bundles-real .venv/bin/bentoml serve service.app:Ekiben")
+    served_by = {kind: plan.splitlines()[-1] for kind, plan in plans.items()}
+    assert served_by["embedded"].startswith("EKIBEN_BUNDLES=bundles .venv/bin/bentoml serve service.app:Ekiben")
+    assert served_by["real"].startswith("EKIBEN_BUNDLES=bundles-real .venv/bin/bentoml serve service.app:Ekiben")
 
 
 def test_without_data_nothing_is_trained_on_other_data(plans: dict[str, str]) -> None:
