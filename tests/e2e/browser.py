@@ -59,8 +59,8 @@ class WatchedPage:
         """Fail if the console is not empty, or a request went to another origin."""
         assert not self.complaints
         assert self.requests
-        foreign = [url for _, url in self.requests if not url.startswith((f"{self.address}/", "blob:", "data:"))]
-        assert not foreign
+        elsewhere = [url for _, url in self.requests if not url.startswith((f"{self.address}/", "blob:", "data:"))]
+        assert not elsewhere
 
     def posted(self, path: str) -> int:
         return sum(method == "POST" and url.startswith(self.address + path) for method, url in self.requests)
