@@ -40,6 +40,7 @@ class View:
     bodies: BodyBudget
     trusted_proxies: tuple[Network, ...]
     draining: bool
+    closing: bool
     request_metrics: RequestMetrics
     multiprocess_metrics: MultiprocessMetrics | None
 
@@ -125,6 +126,7 @@ def _with_candidates(state: ServiceState) -> View:
         bodies=state.bodies,
         trusted_proxies=state.trusted_proxies,
         draining=state.draining,
+        closing=state.closing,
         request_metrics=state.request_metrics,
         multiprocess_metrics=state.multiprocess_metrics,
     )
