@@ -89,7 +89,7 @@ class Ekiben:
         self.max_body_bytes = settings.max_body_bytes
         self.bodies = BodyBudget(settings.body_budget_bytes, settings.max_body_bytes, settings.trusted_networks)
         self.trusted_proxies = settings.trusted_networks
-        self.draining = False
+        self.draining = self.closing = False
         self.has_playground = settings.playground
         observers = open_observers(
             access_log=settings.access_log,

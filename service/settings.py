@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     difference_tolerance: float = Field(default=0.05, ge=0)
     """difference of two numbers in answers that counts as none; relative to numbers above 1"""
     drain_s: float = Field(default=1.0, ge=0, le=3600)
-    """seconds after SIGTERM during which new requests are refused with a retry hint"""
+    """seconds after SIGTERM in which requests are answered while /readyz says 503; then new ones are refused"""
     grace_s: Seconds = 25.0
     """seconds after SIGTERM until the remaining processes are killed"""
 

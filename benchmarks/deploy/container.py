@@ -2,10 +2,12 @@
 
     python -m benchmarks.deploy.container [--bundles bundles] [--cache FOLDER] [--image IMAGE] [--kills 5] [--stops 5]
 
-The image runs as its own user on a read-only root, with limits of memory and CPU time. `start` is the time from the
-command until /readyz is 200, with every bundle verified. `lost` counts requests without a complete response while
-containers are stopped by SIGTERM under the load of 16 clients, which send again and again until they are refused;
-`recovery` is the time from SIGKILL of a worker until it is ready again. `--image` is run instead of building one.
+Two builds in OCI's format have to have one digest, and the image that is run, in Docker's format with its health check,
+has to have their layers. It runs as its own user on a read-only root, with limits of memory and CPU time. `start` is
+the time from the command until /readyz is 200, with every bundle verified. `lost` counts requests without a complete
+response while containers are stopped by SIGTERM under the load of 16 clients, which send again and again until they are
+refused; `recovery` is the time from SIGKILL of a worker until it is ready again. `--image` is run instead of building
+one.
 """
 
 import argparse
@@ -29,6 +31,7 @@ from benchmarks.connection import Connection
 from benchmarks.deploy.engine import (
     PODMAN,
     build,
+    layers_of,
     make_base,
     mounted,
     output,
@@ -202,10 +205,14 @@ def main() -> None:
     image, rows = options.image or f"{NAME}:0.1.0", {}
     if options.image is None:
         make_base(options.cache)
-        digests = [build(NAME) for _ in range(2)]
+        digests = [build(NAME, form="oci") for _ in range(2)]
         if digests[0] != digests[1]:
             sys.exit(f"built twice, with different digests: {' '.join(digests)}")
         rows["digest, both builds"] = digests[0][:12]
+        layers = layers_of(image)
+        build(NAME)
+        if layers_of(image) != layers:
+            sys.exit(f"built in Docker's format, with different layers: {layers_of(image)}, expected {layers}")
     with mounted(image) as root:
         rows["environment, MB"] = f"{environment_bytes(root, options.environment) / 1e6:.0f}"
     rows["image, MB"] = f"{size_bytes(image) / 1e6:.0f}"

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from benchmarks.deploy.base_image import CERTIFICATES, has_image
 from tests.e2e.serving import ROOT
@@ -49,9 +50,14 @@ def make_base(cache: Path | None) -> None:
         subprocess.run(command + (["--cache", str(cache)] if cache else []), cwd=ROOT, check=True)
 
 
-def build(image: str, *, target: str = "service", cached: bool = False) -> str:
-    """Build a target of deploy/Dockerfile with `make container-cpu`; return the id, a digest of all that is in it."""
-    flags = "--pull-never --network host" + ("" if cached else " --no-cache")
+def build(
+    image: str, *, target: str = "service", cached: bool = False, form: Literal["docker", "oci"] = "docker"
+) -> str:
+    """Build a target of deploy/Dockerfile with `make container-cpu`; return the id, a digest of all that is in it.
+
+    Docker's format holds random names of the builder's containers, and OCI's has no health check.
+    """
+    flags = f"--pull-never --network host --format {form}" + ("" if cached else " --no-cache")
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as pip_conf:
         pip_conf.write(f"[global]\ncert = {CERTIFICATES}\ntimeout = 180\n")
         pip_conf.flush()
@@ -61,6 +67,11 @@ def build(image: str, *, target: str = "service", cached: bool = False) -> str:
             cwd=ROOT, env={**os.environ, "BUILDAH_ISOLATION": "chroot"}, stdout=subprocess.DEVNULL, check=True,
         )  # fmt: skip
     return output("buildah", "inspect", "--type", "image", "--format", "{{.FromImageID}}", f"{image}:0.1.0")
+
+
+def layers_of(image: str) -> str:
+    """The digests of the unpacked layers."""
+    return output("buildah", "inspect", "--type", "image", "--format", "{{.OCIv1.RootFS.DiffIDs}}", image)
 
 
 def size_bytes(image: str) -> int:

@@ -77,7 +77,9 @@ class Proxy:
 
 
 @contextmanager
-def proxy(port: int, servers: Sequence[tuple[str, int]], *, retries: str = STRICT) -> Iterator[Proxy]:
+def proxy(
+    port: int, servers: Sequence[tuple[str, int]], *, retries: str = STRICT, check_ms: int = CHECK_INTERVAL_MS
+) -> Iterator[Proxy]:
     """Run haproxy in front of these (name, port) until the block ends."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin"
     binary = shutil.which("haproxy", path=path)
@@ -91,7 +93,7 @@ def proxy(port: int, servers: Sequence[tuple[str, int]], *, retries: str = STRIC
             port=port,
             backend=BACKEND,
             retries=retries,
-            inter=CHECK_INTERVAL_MS,
+            inter=check_ms,
             fall=CHECK_FALL,
             servers=lines,
         )

@@ -1,14 +1,16 @@
 """Replace the replicas of the service one after the other under load, behind a real proxy, and count failed requests.
 
     python -m benchmarks.deploy.rolling_update [--bundles bundles] [--updates 20] [--order kubernetes|signal|retry]
+        [--check-ms 500] [--drain-s SECONDS]
 
 Two replicas stand behind haproxy, which sends every request once. Clients of three kinds send one request after the
 other, 50 ms apart: on connections that stay open, on a new connection each time, and with a body that takes 0.3 s to
 arrive. Every response is compared with the first one. In the order `kubernetes`, a replica is replaced as Kubernetes
 replaces a pod: its end is announced; up to a second later the proxy sends nothing to it any more; after `preStop` it
 gets SIGTERM; it drains and exits; a new one starts, and the proxy sends to it when it is ready. In the order `signal`
-the replica gets SIGTERM at once, and the proxy finds out by its checks of /readyz. `retry` is the same, behind a proxy
-that sends refused requests to the other replica.
+the replica gets SIGTERM at once, and the proxy finds out by its checks of /readyz, of which three in a row have to
+fail; the replica answers for EKIBEN_DRAIN_S, which is longer. `retry` has an EKIBEN_DRAIN_S of 0 and a proxy that sends
+refused requests to the other replica.
 """
 
 import argparse
@@ -31,7 +33,7 @@ import httpx
 import numpy as np
 
 from benchmarks.connection import Connection, Response
-from benchmarks.deploy.haproxy import RETRIED, STRICT, Proxy, proxy
+from benchmarks.deploy.haproxy import CHECK_INTERVAL_MS, RETRIED, STRICT, Proxy, proxy
 from tests.e2e.serving import ROOT, ends_with_parent, environment, free_port
 
 NUM_OPEN, NUM_NEW, NUM_SLOW = 8, 4, 4
@@ -39,6 +41,8 @@ PAUSE_S, SLOW_BODY_S = 0.05, 0.3
 PRE_STOP_S = 2.0
 MAX_NOTICE_S = 1.0  # until the proxy hears that a pod ends; the sleep of preStop is longer
 READY_TIMEOUT_S = 300
+# EKIBEN_DRAIN_S of each order. haproxy marks a server after three checks, each of which may be late.
+DRAIN_S = {"kubernetes": 1.0, "signal": 4.0, "retry": 0.0}
 JSON = {"content-type": "application/json"}
 
 
@@ -181,12 +185,15 @@ def main() -> None:
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
     parser.add_argument("--model", default="mnist-cnn")
     parser.add_argument("--updates", type=int, default=20)
-    parser.add_argument("--order", choices=("kubernetes", "signal", "retry"), default="kubernetes")
+    parser.add_argument("--order", choices=DRAIN_S, default="kubernetes")
+    parser.add_argument("--check-ms", type=int, default=CHECK_INTERVAL_MS, help="interval of the checks of the proxy")
+    parser.add_argument("--drain-s", type=float, help="EKIBEN_DRAIN_S; default: that of the order")
     args = parser.parse_args()
     random.seed(0)
     image = np.random.default_rng(0).integers(0, 256, (28, 28)).tolist()
     body = json.dumps({"model": args.model, "images": [image]}).encode()
-    env = environment(EKIBEN_BUNDLES=str(args.bundles.resolve()), EKIBEN_THREADS="1")
+    drain_s = DRAIN_S[args.order] if args.drain_s is None else args.drain_s
+    env = environment(EKIBEN_BUNDLES=str(args.bundles.resolve()), EKIBEN_THREADS="1", EKIBEN_DRAIN_S=str(drain_s))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         replicas = [
@@ -197,10 +204,10 @@ def main() -> None:
             stack.callback(lambda replica=replica: replica.process.terminate())
         servers = [(replica.name, replica.port) for replica in replicas]
         retries = RETRIED if args.order == "retry" else STRICT
-        behind = stack.enter_context(proxy(free_port(), servers, retries=retries))
+        behind = stack.enter_context(proxy(free_port(), servers, retries=retries, check_ms=args.check_ms))
         load = Load(port=behind.port, body=body)
         results = asyncio.run(measure(replicas, behind, load, updates=args.updates, order=args.order))
-    print(f"{args.order}: {os.cpu_count()} cores, {args.model}")
+    print(f"{args.order}: {os.cpu_count()} cores, {args.model}, checks every {args.check_ms} ms, drain {drain_s:g} s")
     for name, value in results.items():
         print(f"{name:>20}  {value:.2f}" if isinstance(value, float) else f"{name:>20}  {value:,}")
     for reason, count in load.failed.most_common():

@@ -61,6 +61,7 @@ class Service:
             max_body_bytes=16 << 20,
             trusted_proxies=(),
             draining=False,
+            closing=False,
             request_metrics=RequestMetrics(),
             multiprocess_metrics=None,
             bodies=BodyBudget(256 << 20, 16 << 20, ()) if BodyBudget is not None else None,

@@ -151,7 +151,7 @@ class GrpcServer:
 
     def _open(self, name: str, method: Method, call: Any) -> RequestContext:
         """Make the context of a call; its deadline is that of the call. Raises EkibenError."""
-        if method.is_work and self._state.draining:
+        if method.is_work and self._state.closing:
             raise shutting_down()
         remaining_s = call.time_remaining()
         runner = self._state.runner

@@ -27,7 +27,8 @@ class ServiceState(Protocol):
     max_body_bytes: int
     bodies: BodyBudget
     trusted_proxies: tuple[Network, ...]  # whose X-Forwarded-For is trusted
-    draining: bool
+    draining: bool  # the service will end, and says so to those who ask whether it is ready
+    closing: bool  # it takes no new requests any more
     has_playground: bool
     request_metrics: RequestMetrics
     multiprocess_metrics: MultiprocessMetrics | None  # None in a service of one worker

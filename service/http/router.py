@@ -152,7 +152,7 @@ class Router:
 
     def refuse_early(self, state: ServiceState, route: InferenceRoute, request: HttpRequest) -> Response | None:
         """Return a refusal if admission control refuses the request before its body is read. Thread-safe."""
-        if state.draining or not state.runner.admission.expects_retries:
+        if state.closing or not state.runner.admission.expects_retries:
             return None
         started_at = time.perf_counter()
         state.request_metrics.begin(request, route.name)
@@ -215,7 +215,7 @@ class Router:
         scope = None
         state.request_metrics.in_flight += 1
         try:
-            if state.draining:
+            if state.closing:
                 raise EkibenError("not-ready", "the service is shutting down", retry_after_s=1.0)
             context = request.context or _admit_unread(state, request)
             scope = self._supervisor.open(request, context.timeout_s)

@@ -1,7 +1,8 @@
 """One worker process of the production host, from its start to its drain.
 
-Invariant: on SIGTERM or Ctrl-C a worker reports at once that it is not ready and refuses new requests, but answers
-those that it admitted. It ends within the grace period whatever hangs, and answers until it has closed its port.
+Invariant: on SIGTERM or Ctrl-C a worker reports at once that it is not ready, and answers as before until load
+balancers have had time to notice. Then it refuses new requests, but answers those that it admitted. It ends within the
+grace period whatever hangs, and answers until it has closed its port.
 """
 
 import asyncio
@@ -137,8 +138,9 @@ class Worker:
             self._tasks.append(asyncio.create_task(self._drain(service)))
 
     async def _drain(self, service: Ekiben) -> None:
-        """Refuse requests for a while, so that load balancers notice; end when all admitted requests are answered."""
+        """Answer for a while, so that load balancers notice; then refuse, and end when those admitted are answered."""
         await asyncio.sleep(self._settings.drain_s)
+        service.closing = True
         while service.request_metrics.in_flight:
             await asyncio.sleep(0.01)
         if self._grpc is not None:

@@ -90,7 +90,8 @@ def test_sigint_drains_like_sigterm(served_bundles: Path, tmp_path: Path) -> Non
         slow = under_way(host)
         os.killpg(host.process.pid, signal.SIGINT)
         wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 503)
-        assert classify(host.port)[0] == 503
+        assert classify(host.port)[0] == 200
+        wait_until(lambda: classify(host.port)[0] == 503)
         status, content = finished(slow)
         assert (status, len(json.loads(content)["predictions"])) == (200, 1)
         assert host.process.wait(timeout=20) == 0

@@ -41,6 +41,7 @@ class View:
     trusted_proxies: tuple[Network, ...]
     draining: bool
     has_playground: bool
+    closing: bool
     request_metrics: RequestMetrics
     multiprocess_metrics: MultiprocessMetrics | None
 
@@ -127,6 +128,7 @@ def _with_candidates(state: ServiceState) -> View:
         trusted_proxies=state.trusted_proxies,
         draining=state.draining,
         has_playground=state.has_playground,
+        closing=state.closing,
         request_metrics=state.request_metrics,
         multiprocess_metrics=state.multiprocess_metrics,
     )

@@ -191,7 +191,7 @@ class State:
         self.runner = Runner()
         self.request_metrics = RequestMetrics()
         self.max_body_bytes = 1 << 20
-        self.draining = False
+        self.draining = self.closing = False
         self.repository = self
         self.deadlines: list[float] = []
         self.cancelled = 0
@@ -289,7 +289,7 @@ def test_errors_have_a_code_and_a_time_to_try_again(
         assert error.code() == Code.INTERNAL
         assert "ZeroDivision" not in error.details()
         assert error.details().rpartition(" ")[2] in caplog.text
-        state.draining = True
+        state.closing = True
         error = await failure(call(named("fast")))
         assert (error.code(), error.details()) == (Code.UNAVAILABLE, "the service is shutting down")
 

@@ -92,6 +92,7 @@ def state_with(error: Exception) -> Any:
         bodies=BodyBudget(1 << 20, 1000, ()),
         trusted_proxies=(),
         draining=False,
+        closing=False,
         request_metrics=RequestMetrics(),
         multiprocess_metrics=None,
     )
@@ -195,9 +196,9 @@ def test_what_is_not_http_goes_to_the_framework(scope: dict[str, Any]) -> None:
     assert seen == [scope]
 
 
-def test_a_draining_service_refuses_inference_with_a_retry_time() -> None:
+def test_a_closing_service_refuses_inference_with_a_retry_time() -> None:
     state = state_with(KeyError())
-    state.draining = True
+    state.draining = state.closing = True
     call = AsgiCall(state)
     classify(call)
     assert call.problem["code"] == "not-ready"
@@ -208,6 +209,17 @@ def test_a_draining_service_refuses_inference_with_a_retry_time() -> None:
     alive = AsgiCall(state)
     alive.request("GET", "/livez", whole(b""))
     assert alive.sent[0]["status"] == 200
+
+
+def test_a_draining_service_that_is_not_closing_yet_answers_but_is_not_ready() -> None:
+    state = state_with(EkibenError("wrong-task", "of the route"))
+    state.draining = True
+    call = AsgiCall(state)
+    classify(call)
+    assert call.problem["code"] == "wrong-task"
+    probe = AsgiCall(state)
+    probe.request("GET", "/readyz", whole(b""))
+    assert probe.problem["detail"] == "the service is shutting down"
 
 
 def test_retry_after_is_rounded_up_and_given_in_milliseconds_too() -> None:
@@ -266,10 +278,10 @@ def test_a_permit_is_released_when_the_request_is_answered() -> None:
     assert (call.problem["code"], released) == ("internal", [1.5])
 
 
-def test_a_permit_is_released_when_the_service_drains_before_the_request_is_answered() -> None:
+def test_a_permit_is_released_when_the_service_closes_before_the_request_is_answered() -> None:
     released: list[float] = []
     state = state_with(KeyError())
-    state.draining = True
+    state.closing = True
     router = Router(None, state=lambda: state)  # type: ignore[arg-type]
     context = state.runner.new_context()
     context.permit = Permit(1.5, release=released.append)

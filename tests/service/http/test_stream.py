@@ -159,7 +159,7 @@ def test_a_stream_is_in_flight_until_its_end(monkeypatch: pytest.MonkeyPatch) ->
     async def looking() -> AsyncGenerator[bytes, None]:
         yield b"a"
         seen.append(made[0].state.request_metrics.in_flight)
-        made[0].state.draining = True
+        made[0].state.closing = True
         yield b"b"
 
     made: list[Client] = []

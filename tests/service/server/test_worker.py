@@ -1,4 +1,4 @@
-"""A worker that is told to end refuses new requests, answers admitted ones, and is gone within the grace period."""
+"""A worker that is told to end answers until load balancers know, then those that it admitted, and is gone in time."""
 
 import json
 import signal
@@ -19,11 +19,14 @@ from tests.service.hosts import (
 )
 
 
-def test_sigterm_refuses_new_requests_and_answers_admitted_ones(served_bundles: Path, tmp_path: Path) -> None:
-    with running_server(GRANIAN, served_bundles, tmp_path, EKIBEN_DRAIN_S="2") as host:
+def test_sigterm_answers_for_a_while_and_then_admitted_requests_alone(served_bundles: Path, tmp_path: Path) -> None:
+    with running_server(GRANIAN, served_bundles, tmp_path, EKIBEN_DRAIN_S="3") as host:
         slow = under_way(host)
         host.process.send_signal(signal.SIGTERM)
         wait_until(lambda: ask(host.port, "GET", "/readyz")[0] == 503)
+        assert classify(host.port)[0] == 200
+        assert ask(host.port, "GET", "/readyz")[0] == 503
+        wait_until(lambda: classify(host.port)[0] == 503)
         status, headers, refused = classify(host.port)
         assert (status, json.loads(refused)["code"]) == (503, "not-ready")
         assert headers["retry-after"] == "1"

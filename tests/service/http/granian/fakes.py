@@ -73,5 +73,5 @@ def scope(path: str = "/x", method: str = "POST", **headers: str | None) -> Any:
 def state_with(runner: Any = None, **fields: Any) -> Any:
     """A service with little more than a runner."""
     bodies = BodyBudget(1 << 20, 10, ())
-    fields = {"draining": False, "max_body_bytes": 10, "bodies": bodies, "trusted_proxies": (), **fields}
+    fields = {"closing": False, "max_body_bytes": 10, "bodies": bodies, "trusted_proxies": (), **fields}
     return SimpleNamespace(request_metrics=RequestMetrics(), runner=runner or Runner(), **fields)

@@ -158,9 +158,9 @@ def test_bodies_of_inference_requests_are_asked_for(asked: Any, fetched: bool, s
 
 
 @pytest.mark.parametrize(
-    ("draining", "headers", "status"), [(True, {}, 503), (False, {"x_request_timeout_ms": "0"}, 422)]
+    ("closing", "headers", "status"), [(True, {}, 503), (False, {"x_request_timeout_ms": "0"}, 422)]
 )
-def test_a_refused_request_stops_the_reading_of_its_body(draining: bool, headers: dict[str, str], status: int) -> None:
+def test_a_refused_request_stops_the_reading_of_its_body(closing: bool, headers: dict[str, str], status: int) -> None:
     class SlowProtocol(Protocol):
         def __call__(self) -> Any:
             self.body = asyncio.get_running_loop().create_future()
@@ -169,7 +169,7 @@ def test_a_refused_request_stops_the_reading_of_its_body(draining: bool, headers
     async def main() -> tuple[list[int], bool]:
         protocol = SlowProtocol()
         watcher = Watcher(protocol, scope("/classify", content_length="9", **headers))
-        hook_of(state_with(draining=draining))(watcher)
+        hook_of(state_with(closing=closing))(watcher)
         await watcher.wait()
         return [status for status, _, _ in protocol.responses], protocol.body.cancelled()
 
