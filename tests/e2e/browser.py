@@ -16,7 +16,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 VIEWS = ("draw", "picture", "text", "series", "write", "images", "form", "models", "live")
 SERIOUS = {"serious", "critical"}
-TIMEOUT_MS = 15_000
+TIMEOUT_MS = 30_000  # of a machine that is busy
 
 
 @contextlib.contextmanager
@@ -59,8 +59,8 @@ class WatchedPage:
         """Fail if the console is not empty, or a request went to another origin."""
         assert not self.complaints
         assert self.requests
-        foreign = [url for _, url in self.requests if not url.startswith((f"{self.address}/", "blob:", "data:"))]
-        assert not foreign
+        elsewhere = [url for _, url in self.requests if not url.startswith((f"{self.address}/", "blob:", "data:"))]
+        assert not elsewhere
 
     def posted(self, path: str) -> int:
         return sum(method == "POST" and url.startswith(self.address + path) for method, url in self.requests)
