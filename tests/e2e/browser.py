@@ -16,7 +16,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 VIEWS = ("draw", "picture", "text", "series", "write", "images", "form", "models", "live")
 SERIOUS = {"serious", "critical"}
-TIMEOUT_MS = 15_000
+TIMEOUT_MS = 30_000  # of a machine that is busy
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from service.bundle import Bundle, RequestCase, open_bundle
 from service.engine.sessions.model import Model
 from service.engine.sessions.session import Session
+from service.manifest import CARD
 from service.tasks.replay import answer_request_sync
 from tests.service.bundles import FAMILIES, bundle_files, write_bundle
 from tests.service.chat_bundle import answered_case, write_chat_bundle
@@ -18,6 +19,8 @@ from tests.service.distributions import distribution_files
 from tests.service.engine.versions import wait_until
 from tests.service.requests import request_body
 from tests.service.scoring.object_server import ObjectServer, object_server
+
+CARD_FILES = {CARD: b"# tiny-pictures\n\n![Curves](curves.png)\n", "curves.png": b"\x89PNG\r\n\x1a\n"}
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +32,8 @@ def served_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         case = RequestCase(
             request=request_body(family), answer=answer_request_sync(_model(bundle), request_body(family))
         )
-        write_bundle(root, family, files=bundle_files(family, requests=[case]) | distribution_files(family))
+        files = bundle_files(family, requests=[case]) | distribution_files(family)
+        write_bundle(root, family, files=files | (CARD_FILES if family == "image-generator" else {}))
     write_chat_bundle(root, [answered_case(_model(open_bundle(write_chat_bundle(staging))))])
     return root
 

@@ -16,7 +16,7 @@ from service.http.openapi.operation import PATH_PARAMETERS, TIMEOUT_PARAMETER, O
 from service.http.openapi.schemas import TEXT, Schema, model_schema
 from service.http.route import InferenceRoute, Route, Scope
 from service.http.wire.messages import JSON
-from service.manifest import Manifest
+from service.manifest import CARD, Manifest
 
 OPERATIONS: Mapping[str, Operation] = {
     **native.OPERATIONS,
@@ -125,7 +125,7 @@ def _answers(operation: Operation, *, with_body: bool) -> Schema:
 def _parameters(route: Route, path: str, operation: Operation, manifests: Sequence[Manifest]) -> Iterator[Schema]:
     for name in PLACEHOLDER.findall(path):
         parameter = {"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]}
-        known = {each.name: {"value": each.name if name == "model" else each.version} for each in manifests}
+        known = {each.name: {"value": value} for each in manifests if (value := _value_in_path(name, path, each))}
         yield {**parameter, "examples": known} if known else parameter
     if operation.query is not None:
         for name, schema in model_schema(operation.query)["properties"].items():
@@ -135,6 +135,14 @@ def _parameters(route: Route, path: str, operation: Operation, manifests: Sequen
     yield from operation.parameters
     if operation.has_entity_tag:
         yield {"name": "If-None-Match", "in": "header", "schema": TEXT}
+
+
+def _value_in_path(name: str, path: str, manifest: Manifest) -> str | None:
+    """Return what stands for a part of the path in a request that this model answers; None if there is none."""
+    plots = [file for file in manifest.files if file.endswith(".png")]
+    if "/card" in path and (CARD not in manifest.files or ("{plot}" in path and not plots)):
+        return None
+    return {"model": manifest.name, "version": manifest.version, "plot": next(iter(plots), None)}.get(name)
 
 
 def _security(scope: Scope | None) -> list[Schema]:

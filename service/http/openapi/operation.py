@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from service.errors import Slug
 from service.http.openapi.schemas import TEXT, WHOLE, Schema
+from service.http.playground.route import ASSETS
 from service.http.wire.messages import MAX_TIMEOUT_MS
 from service.manifest import MAX_MODEL_NAME, MODEL_NAME
 
@@ -23,7 +24,7 @@ PATH_PARAMETERS: Mapping[str, Schema] = {
         "description": "name of a model in GET /models",
         "schema": {**TEXT, "pattern": MODEL_NAME, "maxLength": MAX_MODEL_NAME},
     },
-    "asset": {"description": "name of a file of the playground", "schema": {**TEXT, "pattern": "^[a-z.A-Z]+$"}},
+    "asset": {"description": "a file of the playground", "schema": {"enum": sorted(ASSETS)}},
     "plot": {
         "description": "name of a PNG file that the card shows",
         "schema": {**TEXT, "pattern": r"^[0-9A-Za-z._-]+\.png$"},

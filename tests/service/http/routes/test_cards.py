@@ -11,6 +11,7 @@ from service.errors import BundleError
 from service.http.routes.cards import MODEL_CARD, PLOT, match_prefix
 from service.manifest import CARD
 from tests.service.bundles import NAMES, bundle_files, write_bundle
+from tests.service.conftest import CARD_FILES
 from tests.service.engine.versions import loader
 
 FAMILY = "text-classifier"
@@ -45,3 +46,16 @@ def test_a_bundle_without_a_card_has_none(client: TestClient) -> None:
         found = client.get(f"/models/tiny-texts/{path}")
         assert (found.status_code, found.json()["code"]) == (404, "unknown-route")
     assert client.get("/models/nothing/card").json()["code"] == "unknown-model"
+
+
+def test_a_card_and_its_plot_are_sent_once(client: TestClient) -> None:
+    for path, name, content_type in (
+        ("card", CARD, "text/markdown; charset=utf-8"),
+        ("card/curves.png", "curves.png", "image/png"),
+    ):
+        found = client.get(f"/models/tiny-pictures/{path}")
+        assert (found.status_code, found.content) == (200, CARD_FILES[name])
+        assert found.headers["content-type"] == content_type
+        assert found.headers["content-security-policy"] == "default-src 'none'; sandbox"
+        again = client.get(f"/models/tiny-pictures/{path}", headers={"if-none-match": found.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
