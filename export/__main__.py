@@ -58,7 +58,8 @@ def _export_runs(words: Sequence[str]) -> int:
 
 def _export_model(command: str, words: Sequence[str]) -> int:
     _, _, options = parse_source([command, *words])
-    job = ExportJob(name=options.name or str(options.model), command=command, options=options)
+    name = options.name or str(options.model)
+    job = ExportJob(name=name, command=command, options=options, precision=options.precision)
     return _export([job], options.bundles, 1)
 
 
