@@ -72,7 +72,8 @@ def _export_runs(words: Sequence[str], parser_class: ParserClass) -> int:
 
 def _export_model(words: Sequence[str], parser_class: ParserClass) -> int:
     _, command, options = parse_source(words, parser_class)
-    job = ExportJob(name=options.name or str(options.model), command=command, options=options)
+    name = options.name or str(options.model)
+    job = ExportJob(name=name, command=command, options=options, precision=options.precision)
     return _export([job], options.bundles, 1)
 
 

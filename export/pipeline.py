@@ -30,7 +30,7 @@ from service.manifest import MODEL, Manifest
 from training.checkpoint import load_run
 
 
-def export_run(folder: Path, bundles: Path, report: ReportStage, precision: PrecisionName | None = None) -> Manifest:
+def export_run(folder: Path, bundles: Path, report: ReportStage, *, precision: PrecisionName | None = None) -> Manifest:
     """Export the run in `folder` and return the manifest of its bundle, or of its variant in another precision.
 
     Raises ExportError if a gate refuses the model, RunError if `folder` holds no finished run. Call it once per
@@ -40,14 +40,16 @@ def export_run(folder: Path, bundles: Path, report: ReportStage, precision: Prec
     return export_source(run_source(load_run(folder)), bundles, report, precision=precision)
 
 
-def export_model(command: str, options: Namespace, bundles: Path, report: ReportStage) -> Manifest:
+def export_model(
+    command: str, options: Namespace, bundles: Path, report: ReportStage, *, precision: PrecisionName | None = None
+) -> Manifest:
     """Export the model of a way in of export.sources.registry and return the manifest of its bundle.
 
     Raises ValueError, one sentence, if the model cannot come in or a gate refuses it.
     """
     report("load")
     loaded = load(command, options)
-    return export_source(loaded.source, bundles, report, loaded.graph, precision=options.precision)
+    return export_source(loaded.source, bundles, report, loaded.graph, precision=precision)
 
 
 def export_source(

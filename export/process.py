@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from export.errors import one_sentence
+from service.contract.precision import PrecisionName
 from service.manifest import Manifest
 
 # The number of stages that `export.pipeline` reports.
@@ -31,18 +32,22 @@ EXIT_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class ExportJob:
-    """A model to export: the options of a way in of export.sources.registry, or a run, whose options are `folder`."""
+    """A model to export: the options of a way in of export.sources.registry, or a run, whose options are `folder`.
+
+    With a precision, its variant is what is to be written.
+    """
 
     name: str
     command: str
     options: Namespace
+    precision: PrecisionName | None = None
 
     @classmethod
-    def of_run(cls, folder: Path, precision: str | None = None) -> "ExportJob":
+    def of_run(cls, folder: Path, precision: PrecisionName | None = None) -> "ExportJob":
         """The job of one run, in float32 or of its variant in another precision."""
         name = folder.resolve().name
-        options = Namespace(folder=folder, precision=precision)
-        return cls(name=name if precision is None else f"{name}-{precision}", command=RUN, options=options)
+        named = name if precision is None else f"{name}-{precision}"
+        return cls(name=named, command=RUN, options=Namespace(folder=folder), precision=precision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +129,9 @@ def child_main(job: ExportJob, bundles: Path, connection: Connection) -> None:
         from export.pipeline import export_model, export_run  # noqa: PLC0415 - only the child processes import torch
 
         if job.command == RUN:
-            manifest = export_run(job.options.folder, bundles, report, job.options.precision)
+            manifest = export_run(job.options.folder, bundles, report, precision=job.precision)
         else:
-            manifest = export_model(job.command, job.options, bundles, report)
+            manifest = export_model(job.command, job.options, bundles, report, precision=job.precision)
         connection.send(("written", manifest.model_dump_json()))
     except KeyboardInterrupt:
         return

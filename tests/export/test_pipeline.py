@@ -37,7 +37,7 @@ def test_a_folder_without_a_run_raises_and_writes_nothing(tmp_path: Path) -> Non
 def test_a_variant_stands_beside_its_parent_or_is_refused(tmp_path: Path) -> None:
     folder, bundles, stages = registered_run(tmp_path / "random-digits"), tmp_path / "bundles", list[str]()
     parent = export_run(folder, bundles, lambda stage: None)
-    variant = export_run(folder, bundles, stages.append, "int8")
+    variant = export_run(folder, bundles, stages.append, precision="int8")
     assert stages.count("parity") == 1, "the parent is not proven again"
     assert variant.precision is not None
     assert (variant.precision.parent, variant.invariance.level) == (f"random-digits/{parent.version}", "bitwise")
@@ -49,5 +49,5 @@ def test_a_variant_stands_beside_its_parent_or_is_refused(tmp_path: Path) -> Non
         in (bundles / "random-digits-int8" / variant.version / "card.md").read_text()
     )
     with pytest.raises(ExportError, match="precision: in int4, accuracy on 40 examples is"):
-        export_run(folder, bundles, lambda stage: None, "int4")
+        export_run(folder, bundles, lambda stage: None, precision="int4")
     assert sorted(path.name for path in bundles.iterdir()) == ["random-digits", "random-digits-int8"]
