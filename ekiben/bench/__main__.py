@@ -30,7 +30,7 @@ def command_parser(parser_class: ParserClass = argparse.ArgumentParser) -> argpa
         prog="python -m benchmarks.slo", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--url", required=True, help="address of the server, such as http://127.0.0.1:3000")
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model", required=True, help="a model of the server")
     parser.add_argument("--p99-ms", type=float, default=20.0, help="bound of the 99th percentile (default: 20)")
     parser.add_argument(
         "--scenario", nargs="+", choices=["all", ACCURACY, *Scenario], default=["server"], help="default: server"
@@ -39,7 +39,7 @@ def command_parser(parser_class: ParserClass = argparse.ArgumentParser) -> argpa
     parser.add_argument("--output", help="the tensor of scores (default: the first one of floating-point numbers)")
     parser.add_argument("--rate", type=float, help="measure the server scenario at this rate instead of searching")
     parser.add_argument("--seconds", type=float, default=10.0, help="least duration of a run (default: 10)")
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--connections", type=int, default=64, help="open at the same time (default: 64)")
     parser.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="such as Authorization")
     parser.add_argument("--json", type=Path, help="write the assessment and all runs to this file")
     parser.add_argument("--plot", type=Path, help="draw latency and rate to this PNG file")
