@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = [HEADER, ("---",) * 2 + ("---:",) * (len(HEADER) - 2), *rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     print(table)
-    marked = re.compile("(<!-- table: precisions -->\n).*?(?=<!-- /table -->)", re.DOTALL)
+    marked = re.compile("(<!-- measured: precisions -->\n).*?(?=<!-- /measured -->)", re.DOTALL)
     args.page.write_text(marked.sub(lambda found: f"{found[1]}{table}\n", args.page.read_text()))
     return 0
 
