@@ -5,6 +5,7 @@ A misspelt variable or an invalid value stops the service and is named in the me
 
 import os
 import re
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
@@ -261,12 +262,15 @@ def load_settings() -> Settings:
     given = {key: value for key, value in upper if key.startswith(PREFIX) and not KUBERNETES.match(key)}
     variables = [_variable(field) for field in Settings.model_fields]
     if unknown := sorted(set(given) - set(variables)):
-        raise SettingsError(f"no such setting: {', '.join(unknown)}; expected one of {', '.join(variables)}")
+        close = sorted({match for name in unknown for match in get_close_matches(name, variables, n=1)})
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise SettingsError(f"no such setting: {', '.join(unknown)}{hint}; expected one of {', '.join(variables)}")
     try:
         settings = Settings()
     except ValidationError as error:
         faults = ((_variable(str(fault["loc"][0])), fault["msg"]) for fault in error.errors())
-        raise SettingsError("; ".join(f"{name}={given[name]!r}: {reason}" for name, reason in faults)) from error
+        texts = (f"{name}={given[name]!r}: {reason.removeprefix('Value error, ')}" for name, reason in faults)
+        raise SettingsError("; ".join(texts)) from error
     _check_tls(settings)
     return settings
 

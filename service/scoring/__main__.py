@@ -78,6 +78,12 @@ def main(arguments: list[str] | None = None, parser_class: ParserClass = argpars
         _report_changes(summary.get("input_changes", {}))
     has_changed = any(result.changed for result in results.values()) and not options["ignore_changed"]
     is_rejected = any(result.reject_share > max_rejects for result in results.values())
+    if is_rejected:
+        print(
+            f"exit code {EXIT_REJECTED}: more rows were rejected than --max-rejects {max_rejects:g} allows; "
+            "their reasons are in the folder rejects of the output",
+            file=sys.stderr,
+        )
     return EXIT_REJECTED if is_rejected else EXIT_CHANGED if has_changed else 0
 
 
@@ -190,7 +196,8 @@ def command_parser(parser_class: ParserClass = argparse.ArgumentParser) -> argpa
     add("--max-rejects", type=_share, default=0.0, metavar="SHARE", help=rejects_help)
     grace_help = "after SIGTERM, time for the shards in progress"
     add("--grace-s", type=float, default=GRACE_S, metavar="SECONDS", help=grace_help)
-    add("--metrics-file", metavar="PATH", help="write the progress as Prometheus metrics to a file PATH.prom")
+    metrics_help = "write the progress as Prometheus metrics to this file; its name ends in .prom for node_exporter"
+    add("--metrics-file", metavar="PATH", help=metrics_help)
     add("--pushgateway", metavar="URL", help="push the progress to a Prometheus Pushgateway")
     add("--json", action="store_true", help="print the result as JSON")
     return parser

@@ -41,7 +41,7 @@ def test_the_options_are_few() -> None:
         (("--host", "here"), {}, "--host here --port 3000: 'here' does not appear to be an IPv4 or IPv6 address"),
         ((), {"EKIBEN_GRACE_S": "never"}, "EKIBEN_GRACE_S='never'"),
         ((), {"EKIBEN_GRACES": "1"}, "no such setting: EKIBEN_GRACES"),
-        ((), {"EKIBEN_KEYS": "/nothing"}, "EKIBEN_KEYS='/nothing': Value error, No such file or directory"),
+        ((), {"EKIBEN_KEYS": "/nothing"}, "EKIBEN_KEYS='/nothing': No such file or directory"),
         (("--host", "0.0.0.0", "--port", "65431"), {}, "without keys the service listens on 127.0.0.1 or ::1 only"),
     ],
 )

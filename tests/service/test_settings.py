@@ -54,7 +54,7 @@ def test_unusable_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, v
 
 def test_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EKIBEN_TREADS", "4")
-    with pytest.raises(SettingsError, match=r"no such setting: EKIBEN_TREADS; expected one of .*EKIBEN_THREADS"):
+    with pytest.raises(SettingsError, match=r"no such setting: EKIBEN_TREADS; did you mean EKIBEN_THREADS\?; expected"):
         load_settings()
 
 

@@ -301,7 +301,8 @@ class ModelReconciler:
         is_expected = passes or isinstance(error, BundleError | DeviceError | CallTimeoutError)
         entry = self._registry.get(version.name)
         still_serving = f"; {entry.model.manifest.version} is still being served" if entry and entry.model else ""
-        log.error("%s %s FAILED: %s%s", version.name, version.version, reason, still_serving, exc_info=not is_expected)
+        title = " ".join(filter(None, (version.name, version.version)))
+        log.error("%s FAILED: %s%s", title, reason, still_serving, exc_info=not is_expected)
         failed = version.to("FAILED", reason=reason)
         self._registry.update(version.name, lambda e: replace(e, candidate=failed).with_retry(is_shortage=passes))
 

@@ -110,7 +110,10 @@ class Ledger:
             return
         names = sorted(n for n in stored.keys() | expected.keys() if stored.get(n) != expected.get(n))
         changed = "; ".join(f"{n} was {stored.get(n)!r}, is {expected.get(n)!r}" for n in names)
-        raise ScoringError(f"{self.output} belongs to another job ({changed}): {REMEDY}")
+        pin = ""
+        if "version" in names and "model" not in names:
+            pin = f"; --model {stored.get('model')}@{stored.get('version')} goes on with the version of before"
+        raise ScoringError(f"{self.output} belongs to another job ({changed}): {REMEDY}{pin}")
 
     def query_result(self, query: str, write: Callable[[Path], None]) -> Location:
         """The stored result of a query, which `write` asks for unless it was stored before; one process at a time.

@@ -30,9 +30,13 @@ def command(served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_rejects_above_the_allowed_share_exit_with_3(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("--column", "text=body") == 3
-    assert "20 rows in" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "20 rows in" in printed.out
+    assert printed.err.splitlines()[-1].startswith("exit code 3: more rows were rejected than --max-rejects 0 allows")
     assert command("--column", "text=body", "--max-rejects", "0.1") == 0
-    assert "nothing to do; 18 scored, 2 rejected" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "nothing to do; 18 scored, 2 rejected" in printed.out
+    assert "exit code" not in printed.err
     assert command("--column", "text=body", "--max-rejects", "0.09") == 3
 
 
