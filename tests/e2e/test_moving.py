@@ -33,7 +33,7 @@ scores (float[n, 4] x) => (float[n, 2] y)
 
 
 def run_python(code: str, folder: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "True"}
+    env = environment(PYTHONPATH=str(ROOT))
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -58,7 +58,7 @@ def test_a_changed_byte_is_found_as_the_start_says(bundles: Path, tmp_path: Path
     inspected, broken = [code for _, _, code in BLOCK.findall(PAGES["start"]) if "inspect" in code]
     model = tmp_path / "bundles" / "mnist-cnn"
     shutil.copytree(bundles / "mnist-cnn", model)
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = environment(PYTHONPATH=str(ROOT))
 
     def run(code: str) -> subprocess.CompletedProcess[str]:
         code = code.replace(".venv/bin/python", sys.executable).replace("/tmp/broken", str(tmp_path / "broken"))
@@ -80,7 +80,7 @@ def test_a_graph_of_a_hand_written_service_is_exported_and_answers(tmp_path: Pat
             (tmp_path / title).write_text(code)
     [commands] = [code for language, _, code in blocks if language == "sh"]
     scripts = str(Path(sys.executable).parent)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{scripts}:{os.environ['PATH']}"}
+    env = environment(PYTHONPATH=str(ROOT), PATH=f"{scripts}:{os.environ['PATH']}")
     *prepared, serve = commands.splitlines()
     for command in prepared:
         done = subprocess.run(

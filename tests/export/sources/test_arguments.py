@@ -7,7 +7,7 @@ import pytest
 from export.sources.arguments import add_inspect_arguments
 from export.sources.registry import WAYS
 
-COMMON = {"--name", "--bundles"}
+COMMON = {"--name", "--bundles", "--precision"}
 FLAGS = {
     "module": {"--weights", "--examples", "--spec"} | COMMON,
     "onnx": {"--golden", "--spec"} | COMMON,
