@@ -3,6 +3,7 @@
 Invariant: a decision is final for its two versions, for all workers, until the host ends or one of them changes.
 """
 
+import logging
 import os
 import time
 from collections import Counter
@@ -19,6 +20,8 @@ from service.engine.rollout.decision import Decision, decide
 Outcome = Literal["same", "different", "failed", "skipped"]
 MAX_EXAMPLES = 5
 PUBLISH_INTERVAL_S = 0.5
+
+log = logging.getLogger(__name__)
 
 
 class Tally:
@@ -55,10 +58,10 @@ class Tally:
         if self._folder is None or now - self._shared_at < PUBLISH_INTERVAL_S:
             return
         self._shared_at = now
-        with suppress(OSError):  # then the workers count apart for a while
-            self._publish(self._folder)
         self._others = list(self._read_others(self._folder))
         self._decide()
+        with suppress(OSError):  # then the workers count apart for a while
+            self._publish(self._folder)
 
     def describe(self) -> dict[str, Any]:
         """The counts of all workers, examples of what differs, and the decision; `here` are those of this worker."""
@@ -85,7 +88,17 @@ class Tally:
         elif self._decision == "undecided":
             counts = self._totals()
             found = decide(self._compared(counts), counts["different"] + counts["failed"], self._share)
+            if found != "undecided" and found not in decisions:
+                self._log(found, counts)
             self._decision = "passed" if found == "undecided" and "passed" in decisions else found
+
+    def _log(self, decision: Decision, counts: Counter[str]) -> None:
+        """Log what this worker decides; what it takes over, another has logged."""
+        numbers = f"{counts['different']} answers of {self._compared(counts)} differ, {counts['failed']} failed"
+        if decision == "stopped":
+            log.error("%s: candidate %s is stopped: %s", self.name, self.candidate, numbers)
+        else:
+            log.info("%s: candidate %s has passed: %s", self.name, self.candidate, numbers)
 
     def _totals(self) -> Counter[str]:
         totals = Counter(self._counts)

@@ -135,16 +135,7 @@ def _with_candidates(state: ServiceState) -> View:
 
 
 def _count(tally: Tally, outcome: Outcome, request: HttpRequest, what: str) -> None:
-    """Count a comparison; the log names what differs, and says when the candidate has passed or is stopped."""
-    before = tally.decision
+    """Count a comparison; the log names what differs."""
     example = "" if outcome in {"same", "skipped"} else f"request {request.id}: {what}"
     if tally.add(outcome, example):
         log.warning("%s: candidate %s against %s: %s", tally.name, tally.candidate, tally.serving, example)
-    if tally.decision == before:
-        return
-    counts = tally.describe()
-    numbers = f"{counts['different']} answers of {counts['compared']} differ, {counts['failed']} failed"
-    if tally.decision == "stopped":
-        log.error("%s: candidate %s is stopped: %s", tally.name, tally.candidate, numbers)
-    else:
-        log.info("%s: candidate %s has passed: %s", tally.name, tally.candidate, numbers)

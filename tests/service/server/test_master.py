@@ -24,6 +24,7 @@ from tests.service.hosts import GRANIAN, classify, counted, counted_or_nothing, 
 @pytest.fixture
 def granian(served_bundles: Path, tmp_path: Path) -> Iterator[ServerProcess]:
     with running_server((*GRANIAN, "--workers", "2"), served_bundles, tmp_path) as started:
+        wait_until(lambda: counted_or_nothing(started) == 2)
         yield started
 
 

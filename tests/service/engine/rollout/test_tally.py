@@ -22,7 +22,10 @@ def worker(monkeypatch: pytest.MonkeyPatch, folder: Path | None, number: int, *,
     return tally
 
 
-def test_counts_of_all_workers_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_of_all_workers_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     first, second = (worker(monkeypatch, tmp_path, number) for number in (1, 2))
     for tally in (first, second):
         for _ in range(400):
@@ -31,6 +34,10 @@ def test_counts_of_all_workers_decide(tmp_path: Path, monkeypatch: pytest.Monkey
     assert first.decision == "undecided"
     first.share()
     assert (first.decision, second.decision) == ("passed", "passed")
+    lines = ["tiny-images: candidate b has passed: 0 answers of 800 differ, 0 failed"]
+    assert caplog.messages == lines, "the worker that decides says so"
+    second.share()
+    assert caplog.messages == lines
     described = first.describe()
     assert (described["compared"], described["here"]) == (800, {"same": 400})
 

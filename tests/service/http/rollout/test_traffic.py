@@ -84,10 +84,11 @@ def test_a_shadow_that_differs_is_noticed_named_and_stopped(host: str, tmp_path:
 
         def stopped() -> bool:
             assert set(load(started, 50, version_of)) == {current}
-            return bool(comparison(started)["decision"] == "stopped")
+            found.update(comparison(started))
+            return bool(found["decision"] == "stopped")
 
+        found: dict[str, Any] = {}
         wait_until(stopped)
-        found = comparison(started)
         assert found["with"] == current
         assert found["different"] >= 3
         assert "/predictions/0/label is '" in found["examples"][0]

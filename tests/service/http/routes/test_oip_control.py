@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.e2e.serving import SERVE
-from tests.service.hosts import GRANIAN, ask, running_server, wait_until
+from tests.service.hosts import GRANIAN, ask, counted_or_nothing, running_server, wait_until
 
 NAME = "tiny-images"
 
@@ -107,13 +107,14 @@ def test_a_request_reaches_every_worker(host: str, served_bundles: Path, tmp_pat
 
 def test_an_unloaded_model_stays_unloaded_when_a_worker_is_replaced(served_bundles: Path, tmp_path: Path) -> None:
     with running_server(COMMANDS["granian"], served_bundles, tmp_path, EKIBEN_POLL_S="0.1") as server:
+        wait_until(lambda: counted_or_nothing(server) == 2)
         load_or_unload(server.port, "unload")
         wait_until(everywhere(server.port, 503))
         master = psutil.Process(server.process.pid)
         before = {child.pid for child in master.children()}
         connection_owner(server.port).kill()
         wait_until(lambda: {child.pid for child in master.children()} - before)
-        wait_until(lambda: ask_or_none(server.port) == b"2.0")
+        wait_until(lambda: counted_or_nothing(server) == 2)
         assert infer_statuses(server.port) == {503}
         assert states(server.port) == {"UNLOADED"}
 
@@ -129,9 +130,3 @@ def connection_owner(port: int) -> psutil.Process:
 def _owners(client_port: int) -> list[int]:
     connections = psutil.net_connections("tcp4")
     return [c.pid for c in connections if c.raddr and c.raddr.port == client_port and c.pid is not None]
-
-
-def ask_or_none(port: int) -> bytes:
-    text = ask(port, "GET", "/metrics")[2]
-    lines = [line for line in text.splitlines() if line.startswith(b"ekiben_ready_workers ")]
-    return lines[0].split()[1] if lines else b""
