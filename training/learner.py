@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.utils import clip_grad_norm_
+from torch.overrides import TorchFunctionMode
 
 from training.families import FAMILIES
 from training.recipe import Recipe
@@ -79,10 +80,28 @@ class Muon(Supervised):
         super().__init__(recipe, model, workers)
         embeddings = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
         matrices = [p for p in model.parameters() if p.dim() == 2 and id(p) not in embeddings]
-        muon = torch.optim.Muon(
-            matrices, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        kind = Float32Muon if matrices[0].device.type == "cpu" else torch.optim.Muon
+        muon = kind(matrices, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
         self.optimizers = {"muon": muon, "adamw": adamw(model, recipe, without=matrices)}
+
+
+class Float32Muon(torch.optim.Muon):
+    """Muon in float32: in bfloat16 its products take 20 times as long on CPUs without instructions for it."""
+
+    def step(self, closure: Any = None) -> Any:
+        with _InFloat32():
+            return super().step(closure)
+
+
+class _InFloat32(TorchFunctionMode):
+    """Replace a conversion to bfloat16 by a copy."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.bfloat16:
+            return args[0].clone()
+        return func(*args, **(kwargs or {}))
 
 
 def adamw(

@@ -1,12 +1,14 @@
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Generator, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.training.tiny import RECIPES
-from training.learner import Learner, Supervised, adamw, optimizer_step
+from training.learner import Float32Muon, Learner, Supervised, adamw, optimizer_step
 from training.recipe import Recipe
 from training.workers import Workers
 
@@ -46,6 +48,40 @@ def test_restored_learner_takes_the_same_steps(name: str) -> None:
         torch.manual_seed(5)
         each.step(inputs, targets, Generator().manual_seed(2))
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_muon_computes_in_float32_on_a_cpu_what_torch_computes_in_bfloat16() -> None:
+    shapes = ((8, 24), (24, 8), (8, 40))
+    weights = [[nn.Parameter(torch.zeros(shape)) for shape in shapes] for _ in range(2)]
+    generator = Generator().manual_seed(0)
+    for pair in zip(*weights, strict=True):
+        pair[0].grad = torch.randn(pair[0].shape, generator=generator)
+        pair[1].grad = pair[0].grad.clone()
+    gradients = [weight.grad.clone() for weight in weights[0] if weight.grad is not None]
+    with Dtypes() as seen:
+        Float32Muon(weights[0], lr=1.0, weight_decay=0.0).step()
+    assert torch.bfloat16 not in seen.dtypes
+    with Dtypes() as seen:
+        torch.optim.Muon(weights[1], lr=1.0, weight_decay=0.0).step()
+    assert torch.bfloat16 in seen.dtypes
+    for ours, theirs, gradient in zip(*weights, gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0.03, rtol=0)
+        assert ours.grad is not None
+        assert torch.equal(ours.grad, gradient), "a gradient is not written"
+
+
+class Dtypes(TorchDispatchMode):
+    """The dtypes of what operators return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.dtypes.add(result.dtype)
+        return result
 
 
 def test_gan_step_updates_both_networks_with_separate_optimizers() -> None:
