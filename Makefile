@@ -206,13 +206,13 @@ prove-scoring: $(VENV)/.installed ## kill scoring jobs at 200 random moments, ov
 	@$(BIN)/python -m benchmarks.scoring.kills --kills 200
 	@$(BIN)/python -m benchmarks.scoring.tools
 
-prove-frameworks: $(VENV)/.installed ## score inside of Ray Data, Spark (needs Java 17), Airflow and Dagster, in environments of their own
-	@for pair in spark:pyspark,pandas airflow:apache-airflow dagster:dagster; do \
+prove-frameworks: $(VENV)/.installed ## score inside of Ray Data, Spark (needs Java 17), Airflow and Dagster, serve inside of Ray Serve
+	@for pair in ray-serve:ray[serve] spark:pyspark,pandas airflow:apache-airflow dagster:dagster; do \
 	    name=$${pair%%:*}; test -e .venv-$$name/.installed || { $(PYTHON) -m venv .venv-$$name && \
 	    .venv-$$name/bin/pip install -q --disable-pip-version-check "pip>=25.1" && \
 	    .venv-$$name/bin/pip install -q --disable-pip-version-check $$(tr , ' ' <<< "$${pair#*:}") --group serve --group batch && \
 	    touch .venv-$$name/.installed; }; done
-	@$(BIN)/pytest -q tests/service/scoring/frameworks
+	@$(BIN)/pytest -q tests/service/scoring/frameworks tests/deploy/test_ray_serve.py
 
 bench-scoring: export ## compare scoring of a million rows with other methods (minutes)
 	@$(BIN)/python -m benchmarks.scoring

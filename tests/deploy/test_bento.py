@@ -30,7 +30,11 @@ def test_the_image_itself_is_the_service_of_the_other_file() -> None:
     cpu = lines(CPU.read_text())
     image = lines(BENTO.read_text().split("FROM base\n")[1])
     differing = [line for line in image if line not in cpu]
-    assert differing == ["COPY --from=build /opt/ekiben /opt/ekiben", "COPY --from=build /app /app"]
+    assert differing == [
+        "COPY --from=build /opt/ekiben /opt/ekiben",
+        "COPY --from=build /app /app",
+        "LABEL ekiben.sbom=/app/sbom.json",
+    ]
     assert {re.split(r"[ =]", line)[0] for line in image} >= {
         "USER",
         "HEALTHCHECK",
@@ -42,4 +46,20 @@ def test_the_image_itself_is_the_service_of_the_other_file() -> None:
 
 def test_packages_are_installed_with_their_hashes() -> None:
     (install,) = re.findall(r"\$\{INSTALL\} (.*)", BENTO.read_text())
-    assert install == "--no-deps --require-hashes -r /tmp/requirements.txt"
+    assert install == "--no-deps --require-hashes -r /tmp/constraints/serve.txt"
+
+
+def test_the_image_carries_the_list_of_what_its_lock_file_installs() -> None:
+    bento, cpu = lines(BENTO.read_text()), lines(CPU.read_text())
+    for line in cpu:
+        if line.startswith("ENV LIST=") or line == "RUN ${LIST} serve > /app/sbom.json":
+            assert line in bento
+    include = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["include"]
+    needed = {
+        "deploy/__init__.py",
+        "deploy/licences.toml",
+        "deploy/supply_chain/*.py",
+        "pyproject.toml",
+        "constraints/serve.txt",
+    }
+    assert needed <= set(include), "what the listing reads"

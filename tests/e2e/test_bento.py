@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.supply_chain.listing import sbom_of
 from service.manifest import REQUESTS, Manifest
 from service.tasks.model_lookup import ENDPOINTS
 from service.tasks.replay import compare_answers
@@ -34,7 +35,12 @@ BENTOML_FILES = {
     "env/python/requirements.txt",
     "env/python/version.txt",
     "src/bentofile.yaml",
+    "src/LICENSE",
+    "src/pyproject.toml",
+    "src/constraints/serve.txt",
+    "src/deploy/__init__.py",
     "src/deploy/finish_environment.py",
+    "src/deploy/licences.toml",
 }
 
 
@@ -46,7 +52,7 @@ def files_in(folder: Path) -> set[str]:
 def project(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with the service and the bundles, and with files that a bento must not contain."""
     project = tmp_path_factory.mktemp("project")
-    for name in ("bentofile.yaml", "README.md", "pyproject.toml"):
+    for name in ("bentofile.yaml", "LICENSE", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, project)
     for name in ("service", "constraints", "deploy", "training"):
         shutil.copytree(ROOT / name, project / name)
@@ -77,7 +83,18 @@ def test_bento_contains_service_and_bundles_only(bento: Path, project: Path) -> 
     packed = (".py", ".html", ".css", ".js", ".svg", ".txt")
     service = {f"src/service/{name}" for name in files_in(project / "service") if name.endswith(packed)}
     bundles = {f"src/bundles/{name}" for name in files_in(project / "bundles")}
-    assert files_in(bento) - BENTOML_FILES == service | bundles
+    listing = {f"src/deploy/supply_chain/{path.name}" for path in (ROOT / "deploy" / "supply_chain").glob("*.py")}
+    assert files_in(bento) - BENTOML_FILES == service | bundles | listing
+
+
+def test_packages_are_listed_from_the_files_of_the_bento(bento: Path, tmp_path: Path) -> None:
+    """With the steps of the image's builder, which has no package yet."""
+    shutil.copytree(bento / "src" / "deploy", tmp_path / "deploy")
+    shutil.copy(bento / "src" / "pyproject.toml", tmp_path)
+    shutil.copytree(bento / "src" / "constraints", tmp_path / "constraints")
+    command = [sys.executable, "-S", "-m", "deploy.supply_chain.listing", "serve"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == sbom_of("serve"), done.stderr
 
 
 def test_requirements_are_the_pins_and_hashes_of_constraints_serve(bento: Path) -> None:
