@@ -32,7 +32,7 @@ while True:
         assert error.code == 503
         time.sleep(0.1)
 request = urllib.request.Request(f"{url}/classify", body, {"content-type": "application/json"})
-print(urllib.request.urlopen(request).read().decode())
+print("answer", urllib.request.urlopen(request).read().decode())
 serve.shutdown()
 ray.shutdown()
 """
@@ -51,6 +51,7 @@ def test_a_replica_answers_as_the_service_does(served_bundles: Path, tmp_path: P
         command = [PYTHON, "-c", CLIENT, str(free_port()), IMAGES]
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    answer = json.loads(done.stdout.splitlines()[-1])
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("answer ")]
+    answer = json.loads(line.removeprefix("answer "))
     with running_server(GRANIAN, served_bundles, tmp_path) as server:
         assert answer == json.loads(classify(server.port)[2])
