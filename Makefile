@@ -80,8 +80,9 @@ serve: $(if $(DATA),export-real,export) ## train and export missing models, then
 	@EKIBEN_BUNDLES=$(if $(DATA),bundles-real,bundles) $(BIN)/bentoml serve service.app:Ekiben --host $(HOST) --port $(PORT)
 
 # Two processes, because a test or its server uses one core at a time. The fixtures of a file are made in one of them.
+# Bytecode is written, whatever the environment says: hundreds of processes import the service.
 test: export ## run every test, against real bundles and real servers
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 sbom: $(VENV)/.installed ## write an SBOM of each image to build/sbom, and check the licences of what it contains
 	@$(BIN)/python -m deploy.supply_chain --out build/sbom

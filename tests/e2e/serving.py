@@ -35,9 +35,12 @@ def ends_with_parent(command: Sequence[str]) -> list[str]:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment of this process with these changes, and without any setting that the test did not make."""
+    """The environment of this process with these changes, and without any setting that the test did not make.
+
+    A server ends at once: only tests of the drain want requests to be answered after SIGTERM.
+    """
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("EKIBEN_", "BENTOML_"))}
-    return {**inherited, "BENTOML_DO_NOT_TRACK": "True", **changes}
+    return {**inherited, "BENTOML_DO_NOT_TRACK": "True", "EKIBEN_DRAIN_S": "0", **changes}
 
 
 @dataclass(frozen=True, kw_only=True)

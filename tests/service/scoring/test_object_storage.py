@@ -122,7 +122,7 @@ def test_two_coordinators_share_an_output_and_score_no_row_twice(
     assert [job.returncode for job in jobs] == [0, 0]
     computed = [result["computed"] for result in results]
     assert sum(computed) == 960
-    assert min(computed) > 960 / 4
+    assert min(computed) >= 960 / 10, "both take part, even if one starts late"
     assert server.tree("out") == server.tree("here")
 
 

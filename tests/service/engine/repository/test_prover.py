@@ -161,8 +161,8 @@ def children_of_zygotes() -> list[psutil.Process]:
 
 
 def test_a_child_that_hangs_is_killed(prove: Prove) -> None:
-    with pytest.raises(BundleError, match=r"made no progress within 1 s and was killed while answering the request"):
-        prove(sleep, timeout_s=1)
+    with pytest.raises(BundleError, match=r"made no progress within 5 s and was killed while answering the request"):
+        prove(sleep, timeout_s=5)
     wait_until(lambda: children_of_zygotes() == [])
 
 

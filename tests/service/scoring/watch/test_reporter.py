@@ -35,8 +35,8 @@ def test_a_log_gets_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     run("lines", progress, 0.3)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) > 2
-    assert all(line.startswith("job: 10 of at least 10 rows, 0/s") for line in lines[:-1])
-    assert lines[-1] == "a [bracket] " + "x" * 300  # whole, however long
+    lines.remove("a [bracket] " + "x" * 300)  # whole, however long
+    assert all(line.startswith("job: 10 of at least 10 rows, 0/s") for line in lines)
 
 
 def test_nothing_is_shown_unless_asked_for(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
