@@ -66,6 +66,11 @@ def _export_runs(words: Sequence[str], parser_class: ParserClass) -> int:
     options = parser.parse_args(words)
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: expected 1 or more")
+    if file := next((path for path in options.runs if path.is_file()), None):
+        parser.error(
+            f"{file} is a file, expected a folder that training wrote; `{parser.prog} module --help` takes weights of "
+            "PyTorch, and the other commands of --help other models"
+        )
     jobs = [ExportJob.of_run(folder, options.precision) for folder in dict.fromkeys(options.runs)]
     return _export(jobs, options.bundles, options.jobs)
 

@@ -49,6 +49,8 @@ def main(
     if args.bundles is not None:
         if not args.bundles.is_dir():
             parser.error(f"--bundles: {args.bundles} is not a folder; name the folder that export wrote")
+        if (args.bundles / "current").is_file():
+            parser.error(f"--bundles: {args.bundles} is the folder of one model; name the folder that holds it")
         os.environ["EKIBEN_BUNDLES"] = str(args.bundles)
     try:
         claim = claim_port(args.host, args.port)

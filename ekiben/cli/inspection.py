@@ -17,6 +17,7 @@ from service.bundle import current_version, open_bundle
 from service.errors import BundleError
 from service.manifest import MANIFEST
 
+POINTER = "current"
 ParserClass = type[argparse.ArgumentParser]
 
 
@@ -46,10 +47,19 @@ def main(argv: Sequence[str], parser_class: ParserClass = argparse.ArgumentParse
         return 1
     if options.json:
         manifest = json.loads((folder / MANIFEST).read_text())
-        print(json.dumps({"manifest": manifest, "signature": state}, indent=2))
+        _print(json.dumps({"manifest": manifest, "signature": state}, indent=2))
     else:
-        print(describe_bundle(bundle, signature=state))
+        _print(describe_bundle(bundle, signature=state))
     return 0
+
+
+def _print(text: str) -> None:
+    """Print for a reader that may leave early, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python would write the rest again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _resolve_folder(path: str, bundles: Path) -> Path:
@@ -59,6 +69,8 @@ def _resolve_folder(path: str, bundles: Path) -> Path:
         known = sorted(pointer.parent.name for pointer in bundles.glob("*/current"))
         hint = did_you_mean(path, known) or f"; {bundles} has {', '.join(known) or 'no bundles'}"
         raise BundleError(f"{path} is neither a bundle nor a file{hint}")
+    # A folder of this name may be something else, such as the saved model that the bundle was made from.
+    chosen = next((place for place in places if (place / MANIFEST).exists() or (place / POINTER).exists()), places[0])
     # A folder is resolved, because a bundle must have the names of its model and version.
-    folder = places[0].resolve()
+    folder = chosen.resolve()
     return folder if (folder / MANIFEST).exists() else folder / current_version(folder)

@@ -7,7 +7,7 @@ from export.inspection.first_spec import Seen
 from export.inspection.graphs import inspect_onnx, inspect_pt2
 from export.inspection.saved_models import inspect_folder, inspect_keras
 from export.sources.examples import read_arrays
-from export.sources.module.weights_file import PICKLES
+from export.sources.module.weights_file import PICKLES, safe_copy
 
 KNOWN = ".safetensors, .npz, .onnx, .pt2, .keras, or a transformers folder"
 
@@ -19,10 +19,7 @@ def inspect_file(path: Path) -> Seen:
     if not path.is_file():
         raise ValueError("there is no such file")
     if path.suffix in PICKLES:
-        raise ValueError(
-            "a pickle runs code when it is read; save the weights with "
-            f"safetensors.torch.save_file(model.state_dict(), {path.with_suffix('.safetensors').name!r})"
-        )
+        raise ValueError(f"a pickle runs code when it is read; {safe_copy(path)}")
     match path.suffix:
         case ".onnx":
             return inspect_onnx(path)

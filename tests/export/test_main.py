@@ -36,6 +36,15 @@ def test_jobs_must_be_a_positive_number(capsys: pytest.CaptureFixture[str]) -> N
     assert "--jobs 0: expected 1 or more" in capsys.readouterr().err
 
 
+def test_a_file_in_place_of_a_run_names_the_command_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.pth").touch()
+    with pytest.raises(SystemExit) as exit_:
+        main([str(tmp_path / "model.pth")])
+    assert exit_.value.code == 2
+    said = capsys.readouterr().err
+    assert "model.pth is a file, expected a folder that training wrote; `python -m export module --help`" in said
+
+
 def export(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "export", *words]

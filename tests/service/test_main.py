@@ -53,6 +53,13 @@ def test_what_cannot_be_is_said(arguments: tuple[str, ...], settings: dict[str, 
     assert os.linesep in done.stderr
 
 
+def test_the_folder_of_one_model_is_not_the_folder_of_bundles(tmp_path: Path) -> None:
+    (tmp_path / "current").touch()
+    done = run("--bundles", str(tmp_path))
+    assert done.returncode == 2
+    assert f"{tmp_path} is the folder of one model; name the folder that holds it" in done.stderr
+
+
 def test_auto_starts_one_worker_per_core(served_bundles: Path, tmp_path: Path) -> None:
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[:1])

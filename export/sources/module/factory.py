@@ -58,8 +58,10 @@ def make_module(name: str, keywords: Mapping[str, Any]) -> Made:
             f"{path} is a pickle, which runs code when it is read; save the weights with "
             "safetensors.torch.save_file(model.state_dict(), ...) and name the function that makes the module"
         )
-    if not attribute or not all(part.isidentifier() for part in path.split(".")):
-        raise ValueError(f"expected package.module:factory or a .pt2 file, not {name!r}")
+    is_script = path.endswith(".py") and Path(path).is_file()
+    if not attribute or is_script or not all(part.isidentifier() for part in path.split(".")):
+        hint = f"; did you mean '{Path(path).stem}:{attribute or 'CLASS'}'?" if path.endswith(".py") else ""
+        raise ValueError(f"expected package.module:factory or a .pt2 file, not {name!r}{hint}")
     if (folder := os.getcwd()) not in sys.path and "" not in sys.path:  # noqa: PTH109 - as the import system writes it
         sys.path.append(folder)
     try:

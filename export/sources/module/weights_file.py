@@ -39,13 +39,19 @@ def load_weights(module: nn.Module, path: Path) -> None:
             )
 
 
+def safe_copy(path: Path) -> str:
+    """What the owner of a pickle does to have the same weights in a file that runs no code."""
+    target = path.with_suffix(".safetensors").name
+    return (
+        f"save the weights with safetensors.torch.save_file(model.state_dict(), {target!r}), or convert the file of a "
+        f"state_dict: save_file(torch.load({path.name!r}, weights_only=True), {target!r})"
+    )
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file. Raises ValueError for any other file."""
     if path.suffix in PICKLES:
-        raise ValueError(
-            f"{path} is a pickle, which runs code when it is read; save the weights with "
-            f"safetensors.torch.save_file(model.state_dict(), {path.with_suffix('.safetensors').name!r})"
-        )
+        raise ValueError(f"{path} is a pickle, which runs code when it is read; {safe_copy(path)}")
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     try:

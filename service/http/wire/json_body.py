@@ -36,8 +36,18 @@ def parse_json(body: bytes) -> Any:
                 _collect_faults({"": json.loads(body)}, [], faults)
         if faults:
             raise invalid_request(faults) from None
-        got = "an empty body" if not body.strip() else f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise EkibenError("malformed-json", f"expected a JSON object, got {got}") from None
+        raise EkibenError("malformed-json", f"expected a JSON object, got {_describe(body, error)}") from None
+
+
+def _describe(body: bytes, error: orjson.JSONDecodeError) -> str:
+    """What is wrong with a body that is no JSON, and where."""
+    if not body.strip():
+        return "an empty body"
+    try:
+        body.decode()
+    except UnicodeDecodeError as invalid:  # for which orjson names the first column
+        return f"a body that is not UTF-8: {invalid.reason} at byte {invalid.start}"
+    return f"{error.msg} at line {error.lineno}, column {error.colno}"
 
 
 def has_unique_names(document: Any, body: bytes) -> bool:

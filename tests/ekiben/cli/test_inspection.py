@@ -1,6 +1,9 @@
 """`ekiben inspect` finds bundles by name and folder, and fails for what is not whole."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from ekiben.cli.inspection import main
 from service.manifest import MODEL
 from tests.service.bundles import NAMES, write_bundle
 
+ROOT = Path(__file__).parents[3]
 NAME = NAMES["image-classifier"]
 
 
@@ -29,6 +33,24 @@ def test_a_bundle_is_found_by_name_model_and_version(
         printed.add(capsys.readouterr().out)
     [text] = printed
     assert text.startswith(f"{NAME} {folder.name}\n")
+
+
+def test_a_folder_that_is_no_bundle_does_not_hide_the_bundle_of_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.parents[2] / NAME).mkdir()
+    monkeypatch.chdir(folder.parents[2])
+    assert main([NAME]) == 0
+    assert capsys.readouterr().out.startswith(f"{NAME} {folder.name}\n")
+
+
+def test_a_reader_that_leaves_early_is_no_error(folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "ekiben", "inspect", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_json_has_the_manifest_and_the_state_of_the_signature(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ export function Draw({ models, scheme }) {
     </section>
     <section class="panel" aria-labelledby="answer-title">
       <h2 id="answer-title">What the model says</h2>
-      <${ModelPicker} ...${choice} need="reads drawings of 28 × 28 pixels" />
+      <${ModelPicker} ...${choice} need="reads drawings of 28 × 28 grey pixels (“Picture” is for models of other sizes)" />
       <${ErrorBox} error=${error} />
       ${model &&
       html`<${Bars} keepOrder caption="Probability of each label"

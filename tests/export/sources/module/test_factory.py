@@ -17,6 +17,7 @@ from export.sources.module.factory import make_module, read_pt2
         ("model.pt", "model.pt is a pickle"),
         ("weights.pth:Net", r"weights.pth is a pickle.*save_file"),
         ("net", "expected package.module:factory or a .pt2 file, not 'net'"),
+        ("net.py", "not 'net.py'; did you mean 'net:CLASS'"),
         ("absent_module:Net", "absent_module:Net cannot be made: ModuleNotFoundError"),
         ("torch.nn:Absent", "torch.nn has no Absent"),
         ("torch.nn:Linear", "torch.nn:Linear cannot be made: TypeError"),
@@ -27,6 +28,13 @@ def test_what_makes_no_module_is_one_sentence(name: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as error:
         make_module(name, {})
     assert "\n" not in str(error.value)
+
+
+def test_a_file_in_place_of_a_module_is_spelt_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"a \.pt2 file, not 'net\.py:Net'; did you mean 'net:Net'\?$"):
+        make_module("net.py:Net", {})
 
 
 def test_keywords_and_parameters() -> None:

@@ -56,7 +56,9 @@ def test_wrong_weights(tmp_path: Path, weights: dict[str, torch.Tensor], sentenc
 
 
 def test_pickles_and_other_files(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"is a pickle.*save_file\(model.state_dict\(\), 'w.safetensors'\)"):
+    with pytest.raises(
+        ValueError, match=r"is a pickle.*save_file\(model.state_dict\(\), 'w.safetensors'\).*torch.load\('w.pth'"
+    ):
         read_weights(tmp_path / "w.pth")
     with pytest.raises(ValueError, match="there is no file"):
         read_weights(tmp_path / "w.safetensors")

@@ -26,7 +26,7 @@ def test_a_document_is_parsed() -> None:
         (b'{"a": 1,\n "b" 2}', "at line 2, column 6"),
         (b'{"a": 1} x', "at line 1, column 10"),
         (b"[" * 5000, "at line 1"),
-        (b'"\xff"', "UTF-8"),
+        (b'{"a": "good \xff"}', "got a body that is not UTF-8: invalid start byte at byte 12"),
         (b'["\\ud800"]', "at line 1"),
     ],
 )
