@@ -9,10 +9,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 3000
-RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__init__.py)
+# The longest first, which are last in the registry, so that none keeps one core busy at the end.
+RECIPES := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/models/__init__.py | tac)
 KERAS_MODELS := $(shell sed -n 's/^    "\([a-z0-9-]*\)": .*/\1/p' training/keras_models/models.py)
 
-export PYTHONDONTWRITEBYTECODE ?=
+# Bytecode is written when a module is first imported, whatever the environment says: hundreds of processes import the
+# same ones, and most of what is installed is imported by none.
+export PYTHONDONTWRITEBYTECODE :=
 export BENTOML_DO_NOT_TRACK := True
 
 .PHONY: $(shell grep -oE '^[a-z-]+:' Makefile | tr -d :)
@@ -26,8 +29,8 @@ install: $(VENV)/.installed ## install all pinned packages into .venv; other tar
 $(VENV)/.installed: pyproject.toml constraints/dev.txt constraints/torch.txt
 	@echo "Installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes --no-deps -r constraints/dev.txt
-	@$(BIN)/pip install -q --disable-pip-version-check torch -c constraints/torch.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --no-compile --require-hashes --no-deps -r constraints/dev.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --no-compile torch -c constraints/torch.txt
 	@$(BIN)/pip check -q --disable-pip-version-check
 	@touch $@
 
@@ -80,9 +83,8 @@ serve: $(if $(DATA),export-real,export) ## train and export missing models, then
 	@EKIBEN_BUNDLES=$(if $(DATA),bundles-real,bundles) $(BIN)/bentoml serve service.app:Ekiben --host $(HOST) --port $(PORT)
 
 # Two processes, because a test or its server uses one core at a time. The fixtures of a file are made in one of them.
-# Bytecode is written, whatever the environment says: hundreds of processes import the service.
 test: export ## run every test, against real bundles and real servers
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 sbom: $(VENV)/.installed ## write an SBOM of each image to build/sbom, and check the licences of what it contains
 	@$(BIN)/python -m deploy.supply_chain --out build/sbom
