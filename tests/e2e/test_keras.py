@@ -4,6 +4,9 @@ The endpoints, the Open Inference Protocol and scoring give the same answers.
 """
 
 import json
+import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,9 @@ from safetensors.numpy import load_file
 
 from export.sources.keras.loading import load_model
 from export.sources.keras.reference import run_keras
+from service.bundle import current_version, open_bundle
 from service.scoring.run import score
+from tests.e2e.serving import ROOT
 from tests.service.scoring.conftest import predictions
 from training.keras_models.files import EXAMPLES, MODEL
 from training.keras_models.models import HIDDEN
@@ -111,3 +116,18 @@ def test_series_over_the_protocol_and_in_scoring(http: httpx.Client, runs: Path,
         np.testing.assert_allclose(result.as_numpy("probabilities")[i, :length], reference_TL, atol=1e-4)
         assert [step["label"] for step in found[i]["steps"]] == [f"speaker {k + 1}" for k in reference_TL.argmax(-1)]
         np.testing.assert_allclose([step["probability"] for step in found[i]["steps"]], reference_TL.max(-1), atol=1e-4)
+
+
+def test_a_recurrent_model_in_half_precision_is_written(runs: Path, bundles: Path, tmp_path: Path) -> None:
+    """onnxruntime ends the process for its graph unless an optimizer is disabled."""
+    trained("keras-lstm", runs, bundles)
+    shutil.copytree(bundles / "keras-lstm", tmp_path / "keras-lstm")
+    run = runs / "keras-lstm"
+    command = [sys.executable, "-m", "export", "keras", str(run / MODEL), "--examples", str(run / EXAMPLES)]
+    command += ["--spec", str(run / "spec.toml"), "--bundles", str(tmp_path), "--precision", "fp16"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "keras-lstm-fp16"
+    manifest = open_bundle(folder / current_version(folder)).manifest
+    assert manifest.precision is not None
+    assert manifest.precision.agreement >= 0.99

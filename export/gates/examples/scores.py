@@ -78,11 +78,16 @@ def _language_model(source: Source, outputs: Tensors, batch: ExampleCase) -> Tal
 
 
 def _steps_of(source: Source, batch: ExampleCase, num_steps: int) -> Array:
-    """The targets of each step, [batch, steps]; steps beyond the length of an item do not count."""
-    targets = source.examples.targets[batch.items][:, :num_steps].copy()
-    lengths = batch.case.inputs["lengths"]
-    targets[np.arange(targets.shape[1]) >= lengths[:, None]] = IGNORE_INDEX
-    return targets
+    """The targets of each step, [batch, steps]; steps beyond the length of an item do not count.
+
+    The one target of a whole item is that of its last step, as in the scores of training.
+    """
+    targets, lengths = source.examples.targets[batch.items], batch.case.inputs["lengths"]
+    if targets.ndim > 1:
+        targets = targets[:, :num_steps].copy()
+        targets[np.arange(targets.shape[1]) >= lengths[:, None]] = IGNORE_INDEX
+        return targets
+    return np.where(np.arange(num_steps) == lengths[:, None] - 1, targets[:, None], IGNORE_INDEX)
 
 
 LOSS = "nats_per_token"

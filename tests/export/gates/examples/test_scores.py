@@ -47,6 +47,20 @@ def test_steps_beyond_the_length_of_a_row_do_not_count() -> None:
     assert score.mean() == pytest.approx((best == targets)[is_step].mean())
 
 
+def test_the_one_target_of_a_row_is_that_of_its_last_step(candidates: Candidates) -> None:
+    candidate = candidates("tiny-tagger")
+    source, score = candidate.source, Score(candidate.source)
+    assert source.examples.targets.ndim == 1
+    reference, correct = reference_backend(source), 0
+    for batch in example_cases(candidate):
+        outputs = reference(batch.case)
+        score.add(outputs, batch)
+        best = outputs["probabilities"].argmax(-1)
+        for row, target in enumerate(source.examples.targets[batch.items]):
+            correct += int(best[row, batch.case.inputs["lengths"][row] - 1] == target)
+    assert score.mean() == pytest.approx(correct / len(source.examples))
+
+
 def test_a_language_model_has_nats_of_its_targets_or_of_its_next_tokens(candidates: Candidates) -> None:
     candidate = candidates("tiny-prenorm")
     source, reference = candidate.source, reference_backend(candidate.source)
