@@ -7,12 +7,15 @@ from itertools import product
 
 from tokenizers import Tokenizer
 
-from service.engine.sessions.tokenizer_cost import BASE_S, adversarial_runs, encoding_seconds, measure_cost
+from service.engine.sessions.tokenizer_cost import (
+    BASE_S,
+    SECONDS_PER_CHAR,
+    adversarial_runs,
+    encoding_seconds,
+    measure_cost,
+)
 
 SIZES = (2_048, 32_768)
-# A hundred times the cost of ordinary text, and five times the slowest linear one, which a normalizer makes 18 times
-# longer.
-SECONDS_PER_CHAR = 1e-5
 MAX_GROWTH = 4  # of the time per character between the two sizes; linear tokenizers have 1 to 2
 # Shorter times are mostly overhead.
 MIN_SECONDS = 0.005
