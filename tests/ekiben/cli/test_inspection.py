@@ -39,6 +39,7 @@ def test_a_folder_that_is_no_bundle_does_not_hide_the_bundle_of_its_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder.parents[2] / NAME).mkdir()
+    monkeypatch.delenv("EKIBEN_BUNDLES", raising=False)
     monkeypatch.chdir(folder.parents[2])
     assert main([NAME]) == 0
     assert capsys.readouterr().out.startswith(f"{NAME} {folder.name}\n")
