@@ -86,7 +86,7 @@ class Muon(Supervised):
 
 
 class Float32Muon(torch.optim.Muon):
-    """Muon in float32: in bfloat16 its products take 20 times as long on CPUs without instructions for it."""
+    """Muon in float32: its bfloat16 matrix products take 20 times as long on CPUs without bfloat16 instructions."""
 
     def step(self, closure: Any = None) -> Any:
         with _InFloat32():

@@ -17,7 +17,6 @@ from service.bundle import current_version, open_bundle
 from service.errors import BundleError
 from service.manifest import MANIFEST
 
-POINTER = "current"
 ParserClass = type[argparse.ArgumentParser]
 
 
@@ -70,7 +69,7 @@ def _resolve_folder(path: str, bundles: Path) -> Path:
         hint = did_you_mean(path, known) or f"; {bundles} has {', '.join(known) or 'no bundles'}"
         raise BundleError(f"{path} is neither a bundle nor a file{hint}")
     # A folder of this name may be something else, such as the saved model that the bundle was made from.
-    chosen = next((place for place in places if (place / MANIFEST).exists() or (place / POINTER).exists()), places[0])
+    chosen = next((place for place in places if (place / MANIFEST).exists() or (place / "current").exists()), places[0])
     # A folder is resolved, because a bundle must have the names of its model and version.
     folder = chosen.resolve()
     return folder if (folder / MANIFEST).exists() else folder / current_version(folder)

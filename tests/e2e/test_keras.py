@@ -119,7 +119,7 @@ def test_series_over_the_protocol_and_in_scoring(http: httpx.Client, runs: Path,
 
 
 def test_a_recurrent_model_in_half_precision_is_written(runs: Path, bundles: Path, tmp_path: Path) -> None:
-    """onnxruntime ends the process for its graph unless an optimizer is disabled."""
+    """Its graph crashes onnxruntime unless an optimizer is disabled."""
     trained("keras-lstm", runs, bundles)
     shutil.copytree(bundles / "keras-lstm", tmp_path / "keras-lstm")
     run = runs / "keras-lstm"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from export.sources.module.weights_file import PICKLES
+from export.sources.module.weights_file import PICKLES, safe_copy
 
 MAX_PT2_FILES = 1 << 16
 # Parts of a .pt2 file that the reader of torch runs: pickles of objects, and compiled code.
@@ -55,8 +55,8 @@ def make_module(name: str, keywords: Mapping[str, Any]) -> Made:
     path, _, attribute = name.partition(":")
     if Path(path).suffix in PICKLES:
         raise ValueError(
-            f"{path} is a pickle, which runs code when it is read; save the weights with "
-            "safetensors.torch.save_file(model.state_dict(), ...) and name the function that makes the module"
+            f"{path} is a pickle, which runs code when it is read; {safe_copy(Path(path))}; and name the function that "
+            "makes the module"
         )
     is_script = path.endswith(".py") and Path(path).is_file()
     if not attribute or is_script or not all(part.isidentifier() for part in path.split(".")):
