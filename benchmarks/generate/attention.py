@@ -30,7 +30,8 @@ from export.graph.cached_decoder import CachedDecoder
 from export.graph.capture import silence_exporter
 from export.graph.exporter import translate
 from service.contract.heads import LanguageModelHead
-from service.engine.generation.kv_cache import BatchCache, cache_parts
+from service.engine.generation.kv_cache import BatchCache
+from service.engine.sessions.key_values import HostKeyValues, cache_parts
 from service.engine.sessions.session import onnx_options
 from training.models.text_transformer import TextTransformer
 
@@ -94,19 +95,23 @@ class Graph:
         return dict(zip(self.outputs, self.session._sess.run(self.outputs, inputs, None), strict=True))
 
 
-class CopiedCache(BatchCache):
+class HostCache(BatchCache):
+    values: HostKeyValues
+
+
+class CopiedCache(HostCache):
     """The caches that the last step returned."""
 
     def step(self, session: Any, ids: Sequence[int]) -> Array:
-        past = {f"past_{part}": cache for part, cache in self._parts.items()}
+        past = {f"past_{part}": cache for part, cache in self.values.parts.items()}
         outputs = session.run({"ids": np.array(ids)[:, None], "past_lengths": self._lengths, **past})
-        self._parts = {part: outputs[f"new_{part}"] for part in self._parts}
+        self.values.parts = {part: outputs[f"new_{part}"] for part in self.values.parts}
         self._lengths = self._lengths + 1
         logits: Array = outputs["logits"][:, 0]
         return logits
 
 
-class SharedCache(BatchCache):
+class SharedCache(HostCache):
     """Caches that the graph updates in place. The rows stay the same, so their memory is bound once."""
 
     binding: Any = None
@@ -124,8 +129,8 @@ class SharedCache(BatchCache):
         self.ids_B1 = np.zeros((num_rows, 1), np.int64)
         self.logits_B1V = np.zeros((num_rows, 1, VOCABULARY), np.float32)
         inputs = {"ids": self.ids_B1, "past_lengths": self._lengths}
-        inputs |= {f"past_{part}": cache for part, cache in self._parts.items()}
-        outputs = {"logits": self.logits_B1V} | {f"new_{part}": cache for part, cache in self._parts.items()}
+        inputs |= {f"past_{part}": cache for part, cache in self.values.parts.items()}
+        outputs = {"logits": self.logits_B1V} | {f"new_{part}": cache for part, cache in self.values.parts.items()}
         for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
             for name, array in arrays.items():
                 bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -146,17 +151,17 @@ def main() -> None:
             lengths = np.linspace(capacity // 2, capacity - 1, num_rows, dtype=np.int64)
             shape = (num_rows, HEAD.heads, capacity, HEAD.head_size)
             parts = {part: rng.standard_normal(shape, np.float32) for part in PARTS}
-            cases = [(today, BatchCache), (gqa, SharedCache), (gqa, CopiedCache)]
+            cases = [(today, HostCache), (gqa, SharedCache), (gqa, CopiedCache)]
             caches = [(graph, make_cache(kind, parts, lengths)) for graph, kind in cases]
             spent = [[spent_s(graph, cache, lengths) for graph, cache in caches] for _ in range(rounds + 1)]
             best = np.min(spent[1:], axis=0) / STEPS / num_rows * 1e6
             print(f"| {num_rows} | {capacity:,} | " + " | ".join(f"{figure:.0f}" for figure in best) + " |", flush=True)
 
 
-def make_cache(kind: type[BatchCache], parts: dict[str, Array], lengths: Array) -> BatchCache:
+def make_cache(kind: type[HostCache], parts: dict[str, Array], lengths: Array) -> HostCache:
     cache = kind(HEAD, parts["key_0"].shape[2])
     cache.num_rows, cache._lengths = len(lengths), lengths.copy()
-    cache._parts = {part: array.copy() for part, array in parts.items()}
+    cache.values.parts = {part: array.copy() for part, array in parts.items()}
     return cache
 
 

@@ -57,13 +57,13 @@ def bare_loop(folder: Path, num_rows: int, num_tokens: int) -> Callable[[], None
         ]
         cache = BatchCache(head, cache_capacity(PROMPT_TOKENS + 1, context))
         for _ in samplers:
-            cache.add(read_prompt(session, prompt).parts, PROMPT_TOKENS)
+            cache.add(read_prompt(session, prompt).values, 0, PROMPT_TOKENS)
         ids = [0] * num_rows
         for position in range(PROMPT_TOKENS, PROMPT_TOKENS + num_tokens):
             if position + 1 > cache.capacity:
                 larger = BatchCache(head, cache_capacity(position + 1, context))
                 for row in range(num_rows):
-                    larger.add(cache.row(row), position)
+                    larger.add(cache.values, row, position)
                 cache = larger
             logits_BV = cache.step(session, ids)
             ids = [token.id for token in sample_rows(logits_BV, samplers, [position] * num_rows)]

@@ -4,20 +4,21 @@
 
 Every bundle must reproduce its golden cases with TF32 off, the service must refuse the GPU without cuDNN, and the
 memory of the device must stay as it is over mixed requests. The share is that of the engine in the rows a second of a
-raw session whose tensors stay on the device, each at its best batch; of a language model, of decoding steps. With
+raw session whose tensors stay on the device, each at its best batch; of a language model, of decoding steps. Beside it
+stand the rows of a CUDA graph, 0 if a model cannot be one, and of the service's session without an engine. With
 `--provider cpu` the script runs on any machine, and its shares mean nothing. Exit status 1 if a proof fails.
 """
 
 import argparse
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.gpu.machine import describe, refusal, used_bytes
-from benchmarks.gpu.throughput import BATCHES, engine_rows, raw_rows, rows_of, session_rows
+from benchmarks.gpu.throughput import BATCHES, decoded_rows, engine_rows, raw_rows, rows_of, session_rows
 from service.bundle import Bundle, current_version, open_bundle
 from service.contract.heads import LanguageModelHead
 from service.engine.runner import Runner
@@ -84,36 +85,36 @@ def _load(bundles: Path, names: Sequence[str], device: Device) -> tuple[list[Loa
 
 
 def _prove_speed(models: Sequence[LoadedModel], device: Device, seconds: float) -> list[str]:
-    rows, failures = [("rows a second", "raw", "engine", "share")], list[str]()
+    rows, failures = [("rows a second", "raw", "CUDA graph", "session", "engine", "share")], list[str]()
     runner = Runner(threads=2)
     for bundle, session in models:
         name = bundle.manifest.name
         if name not in MEASURED:
             continue
-        batches = [batch for batch in BATCHES if batch <= bundle.manifest.limits.max_items]
-        raw = _best(
-            lambda batch, of=(bundle, session): raw_rows(of[0], rows_of(of[1], of[0], batch), device, seconds), batches
+        inputs = {
+            batch: rows_of(session, bundle, batch) for batch in BATCHES if batch <= bundle.manifest.limits.max_items
+        }
+        raw = max(raw_rows(bundle, batch, device, seconds) for batch in inputs.values())
+        # Whether CUDA graphs are worth having: they need a session, and memory, for each batch size.
+        captured = (
+            max(
+                (raw_rows(bundle, batch, device, seconds, is_captured=True) for batch in inputs.values()),
+                default=0.0,
+            )
+            if device == "cuda"
+            else 0.0
         )
+        unbatched = max(session_rows(session, batch, seconds) for batch in inputs.values())
         if isinstance(bundle.manifest.head, LanguageModelHead):
-            engine = _best(
-                lambda batch, of=(bundle, session): session_rows(of[1], rows_of(of[1], of[0], batch), seconds), batches
-            )
+            engine = max(decoded_rows(session, batch, seconds) for batch in inputs.values())
         else:
-            engine = _best(
-                lambda batch, of=(bundle, session): asyncio.run(
-                    engine_rows(runner, of[1], rows_of(of[1], of[0], batch), seconds)
-                ),
-                batches,
-            )
-        rows.append((name, f"{raw:,.0f}", f"{engine:,.0f}", f"{engine / raw:.2f}"))
+            engine = max(asyncio.run(engine_rows(runner, session, batch, seconds)) for batch in inputs.values())
+        figures = (f"{figure:,.0f}" for figure in (raw, captured, unbatched, engine))
+        rows.append((name, *figures, f"{engine / raw:.2f}"))
         if device == "cuda" and engine < MIN_SHARE * raw:
             failures.append(f"{name}: the engine has {engine / raw:.2f} of the raw session, expected {MIN_SHARE}")
     _print(*rows)
     return failures
-
-
-def _best(rate: Callable[[int], float], batches: Sequence[int]) -> float:
-    return max(rate(batch) for batch in batches)
 
 
 def _prove_memory(models: Sequence[LoadedModel], device: Device, num_requests: int) -> list[str]:

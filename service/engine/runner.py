@@ -225,8 +225,8 @@ class Runner:
     def _open_loop(self, session: Session) -> tuple[DecodeLoop, object]:
         key = id(session)
         counters = self._counters_of(session.manifest).generation
-        loop = DecodeLoop(session.manifest, self.limits, counters), ref(session, lambda _: self._loops.pop(key, None))
-        return self._loops.setdefault(key, loop)
+        loop = DecodeLoop(session.manifest, self.limits, counters, session.device)
+        return self._loops.setdefault(key, (loop, ref(session, lambda _: self._loops.pop(key, None))))
 
     def _counters_of(self, manifest: Manifest) -> Counters:
         name, version = key = manifest.name, manifest.version

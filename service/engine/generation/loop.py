@@ -21,6 +21,7 @@ from service.engine.generation.stream import Delivery, deliver_all
 from service.engine.limits import Limits
 from service.engine.metrics import GenerationCounters
 from service.engine.process.shortage import is_out_of_memory
+from service.engine.sessions.device import Device
 from service.errors import EkibenError, as_exception, not_finite_item
 from service.manifest import Manifest
 
@@ -35,7 +36,9 @@ log = logging.getLogger(__name__)
 class DecodeLoop:
     """`submit` may be called from any thread; the executor calls `run` and `fail`, never two at the same time."""
 
-    def __init__(self, manifest: Manifest, limits: Limits, counters: GenerationCounters) -> None:
+    def __init__(
+        self, manifest: Manifest, limits: Limits, counters: GenerationCounters, device: Device = "cpu"
+    ) -> None:
         head, context = manifest.head, manifest.limits.max_steps
         assert isinstance(head, LanguageModelHead)
         assert context is not None, "a language model has limits.max_steps, its context"
@@ -43,7 +46,9 @@ class DecodeLoop:
         self._counters = counters
         counters.max_kv_cache_bytes = limits.kv_cache_bytes
         self._prefixes = PrefixCache(limits.prefix_cache_bytes)
-        self._scheduler = Scheduler(head, context, max_rows=limits.max_generations, max_bytes=limits.kv_cache_bytes)
+        self._scheduler = Scheduler(
+            head, context, max_rows=limits.max_generations, max_bytes=limits.kv_cache_bytes, device=device
+        )
         self._quanta: deque[DecodeBatch | SequenceState] = deque()  # what is left of the step
         self._lock = threading.Lock()
         self._arrivals: list[SequenceState] = []

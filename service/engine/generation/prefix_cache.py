@@ -10,10 +10,11 @@ from collections import OrderedDict
 import numpy as np
 import numpy.typing as npt
 
-from service.engine.generation.kv_cache import PREFILL_CHUNK, ChunkCache, RowCache
+from service.engine.generation.kv_cache import PREFILL_CHUNK, RowCache
 from service.engine.generation.logits import Logits
 from service.engine.generation.sequence import SequenceState
 from service.engine.metrics import GenerationCounters
+from service.engine.sessions.key_values import TokenValues
 
 
 class PrefixCache:
@@ -22,15 +23,15 @@ class PrefixCache:
     def __init__(self, max_bytes: int) -> None:
         self.num_bytes = 0
         self._max_bytes = max_bytes
-        self._chunks: OrderedDict[bytes, ChunkCache] = OrderedDict()
+        self._chunks: OrderedDict[bytes, TokenValues] = OrderedDict()
 
-    def get(self, key: bytes) -> ChunkCache | None:
+    def get(self, key: bytes) -> TokenValues | None:
         chunk = self._chunks.get(key)
         if chunk is not None:
             self._chunks.move_to_end(key)
         return chunk
 
-    def put(self, key: bytes, chunk: ChunkCache) -> None:
+    def put(self, key: bytes, chunk: TokenValues) -> None:
         size = sum(part.nbytes for part in chunk)
         if key in self._chunks or size > self._max_bytes:
             return

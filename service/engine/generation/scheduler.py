@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Iterable
 from time import monotonic
 
-from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
 from service.engine.generation.kv_cache import PREFILL_CHUNK, BatchCache, RowCache, cache_capacity, token_bytes
 from service.engine.generation.sequence import RowStatus, SequenceState
+from service.engine.sessions.device import Device
+from service.engine.sessions.key_values import KeyValues
 
 MAX_STEP_TOKENS = 128
 
@@ -19,13 +20,13 @@ MAX_STEP_TOKENS = 128
 class DecodeBatch:
     """Rows that decode in one run; row i has slot i of the cache. No row joins a batch that is not `is_open`."""
 
-    def __init__(self, head: LanguageModelHead, capacity: int, *, is_open: bool = True) -> None:
+    def __init__(self, head: LanguageModelHead, capacity: int, device: Device, *, is_open: bool = True) -> None:
         self.rows: list[SequenceState] = []
-        self.cache = BatchCache(head, capacity)
+        self.cache = BatchCache(head, capacity, device)
         self.is_open = is_open
 
-    def add(self, row: SequenceState, parts: Tensors, length: int) -> None:
-        self.cache.add(parts, length)
+    def add(self, row: SequenceState, source: KeyValues, slot: int, length: int) -> None:
+        self.cache.add(source, slot, length)
         self.rows.append(row)
 
     def remove(self, slot: int) -> None:
@@ -37,8 +38,10 @@ class DecodeBatch:
 class Scheduler:
     """Not thread-safe: it belongs to one decode loop."""
 
-    def __init__(self, head: LanguageModelHead, context: int, *, max_rows: int, max_bytes: int) -> None:
-        self._head = head
+    def __init__(
+        self, head: LanguageModelHead, context: int, *, max_rows: int, max_bytes: int, device: Device = "cpu"
+    ) -> None:
+        self._head, self._device = head, device
         self._context = context
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self.waiting: deque[SequenceState] = deque()
@@ -79,14 +82,14 @@ class Scheduler:
         return len(cancelled) + num_waiting - len(self.waiting)
 
     def new_cache(self) -> RowCache:
-        return RowCache(self._head, self._context)
+        return RowCache(self._head, self._context, self._device)
 
     def start_decoding(self, row: SequenceState) -> None:
         """Move a row whose prompt is read to the batch of its capacity."""
         assert row.cache is not None
         self._prefilling.remove(row)
         row.status = RowStatus.DECODING
-        self._join(row, row.cache.parts, row.cache.length)
+        self._join(row, row.cache.values, 0, row.cache.length)
         row.cache = None
 
     def move_grown(self, batch: DecodeBatch) -> None:
@@ -94,14 +97,14 @@ class Scheduler:
         for slot in reversed(range(len(batch.rows))):
             row = batch.rows[slot]
             if row.position > batch.cache.capacity:
-                self._join(row, batch.cache.row(slot), row.position - 1)
+                self._join(row, batch.cache.values, slot, row.position - 1)
                 batch.remove(slot)
 
     def isolate(self, batch: DecodeBatch) -> None:
         """Give each row of a batch that failed a batch of its own."""
         for slot, row in enumerate(batch.rows):
-            single = DecodeBatch(self._head, batch.cache.capacity, is_open=False)
-            single.add(row, batch.cache.row(slot), row.position - 1)
+            single = DecodeBatch(self._head, batch.cache.capacity, self._device, is_open=False)
+            single.add(row, batch.cache.values, slot, row.position - 1)
             self._batches.append(single)
         self._batches.remove(batch)
 
@@ -119,14 +122,14 @@ class Scheduler:
     def rows(self) -> list[SequenceState]:
         return [*self._prefilling, *(row for batch in self._batches for row in batch.rows)]
 
-    def _join(self, row: SequenceState, parts: Tensors, length: int) -> None:
+    def _join(self, row: SequenceState, source: KeyValues, slot: int, length: int) -> None:
         capacity = cache_capacity(length + 1, self._context)
         batches = (batch for batch in self._batches if batch.is_open and batch.cache.capacity == capacity)
         batch = next(batches, None)
         if batch is None:
-            batch = DecodeBatch(self._head, capacity)
+            batch = DecodeBatch(self._head, capacity, self._device)
             self._batches.append(batch)
-        batch.add(row, parts, length)
+        batch.add(row, source, slot, length)
 
     def _admit(self) -> None:
         while self.waiting and self._has_room(self.waiting[0]):

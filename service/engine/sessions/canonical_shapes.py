@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.manifest import Manifest
+from service.manifest import Invariance, Manifest
 
 Array = npt.NDArray[Any]
 Compute = Callable[[Mapping[str, Array], Sequence[str]], dict[str, Array]]
@@ -33,6 +33,22 @@ def with_shape_strategy(manifest: Manifest, compute: Compute) -> Compute:
             specs = (*manifest.inputs, *manifest.outputs)
             has_steps = frozenset(spec.name for spec in specs if spec.shape[1:2] == ("steps",))
             return LengthBuckets(compute=MinBatch2(compute=compute), bounds=bounds, has_steps=has_steps)
+
+
+def padded_rows(invariance: Invariance, num_rows: int) -> int:
+    """Return the number of rows at which the strategy computes this many rows of one length."""
+    match invariance.strategy:
+        case "minimum-batch-2":
+            return max(num_rows, 2)
+        case "batch-buckets":
+            return _bucket(invariance.bounds, num_rows)
+        case _:
+            return num_rows
+
+
+def _bucket(bounds: Sequence[int], num_rows: int) -> int:
+    bucket, last = bisect_left(bounds, num_rows), bounds[-1]
+    return bounds[bucket] if bucket < len(bounds) else -(-num_rows // last) * last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +72,8 @@ class BatchBuckets:
     bounds: tuple[int, ...]
 
     def __call__(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-        num_rows, last = len(next(iter(inputs.values()))), self.bounds[-1]
-        bucket = bisect_left(self.bounds, num_rows)
-        size = self.bounds[bucket] if bucket < len(self.bounds) else -(-num_rows // last) * last
+        num_rows = len(next(iter(inputs.values())))
+        size = _bucket(self.bounds, num_rows)
         if size == num_rows or not num_rows:
             return self.compute(inputs, names)
         rows = np.minimum(np.arange(size), num_rows - 1)

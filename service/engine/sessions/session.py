@@ -6,7 +6,7 @@ its shape strategy. On "cuda" every node but shape arithmetic runs on the GPU; o
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import get_ident
 from typing import Any
 
@@ -16,8 +16,9 @@ import onnxruntime as ort
 from service.bundle import Tensors
 from service.contract.tensors import NUMPY_DTYPES, TensorSpec, from_rows, has_rows_first, to_rows
 from service.data_files.data_file import DataFile
-from service.engine.sessions.canonical_shapes import Compute, with_shape_strategy
+from service.engine.sessions.canonical_shapes import Compute, padded_rows, with_shape_strategy
 from service.engine.sessions.device import PROVIDERS, Device, require_provider
+from service.engine.sessions.device_array import DeviceView
 from service.engine.sessions.weights import share_weights
 from service.errors import BundleError, DeviceError
 from service.manifest import Manifest
@@ -93,6 +94,37 @@ class Session:
             raise RuntimeError(f"{self._where}: the graph failed: {_first_line(error)}") from error
         finally:
             del self._started_at[thread]
+
+    def run_on_device(
+        self, inputs: Mapping[str, npt.NDArray[Any] | DeviceView], outputs: Mapping[str, DeviceView], name: str
+    ) -> npt.NDArray[Any]:
+        """Compute into memory of the device, and return one output more on the host. The batch axis must be first.
+
+        The shape strategy does not apply: the inputs have `padded_rows`. Raises RuntimeError if the graph fails.
+        """
+        binding = self._session.io_binding()
+        for key, value in inputs.items():
+            if isinstance(value, DeviceView):
+                value.bind_to(binding.bind_input, key)
+            else:
+                binding.bind_cpu_input(key, value)
+        binding.bind_output(name, "cpu")
+        for key, place in outputs.items():
+            place.bind_to(binding.bind_output, key)
+        thread = get_ident()
+        self._started_at[thread] = time.monotonic()
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise RuntimeError(f"{self._where}: the graph failed: {_first_line(error)}") from error
+        finally:
+            del self._started_at[thread]
+        result: npt.NDArray[Any] = binding.get_outputs()[0].numpy()
+        return result
+
+    def padded_rows(self, num_rows: int) -> int:
+        """Return the number of rows at which the shape strategy computes this many rows of one length."""
+        return padded_rows(self.manifest.invariance, num_rows)
 
     def longest_run_s(self) -> float:
         """Return the age of the oldest run in progress, or 0 if the session is idle."""

@@ -301,7 +301,7 @@ class Poisonous:
     """A session that fails whenever row 7 of `inputs` is in the batch."""
 
     def __init__(self, session: Session, poison: np.ndarray) -> None:
-        self.manifest = session.manifest
+        self.manifest, self.device = session.manifest, session.device
         self._session = session
         self._poison = poison
 

@@ -11,9 +11,10 @@ from tests.service.bundles import CONTEXT
 HEAD = LanguageModelHead(layers=2, heads=3, head_size=4)
 
 
-def parts(value: float, length: int) -> dict[str, np.ndarray]:
-    shape = (1, 3, length, 4)
-    return {part: np.full(shape, value, np.float32) for part in ("key_0", "value_0", "key_1", "value_1")}
+def row(value: float, length: int) -> RowCache:
+    cache = RowCache(HEAD, CONTEXT)
+    cache.append((np.full((3, length, 4), value, np.float32),) * 4)
+    return cache
 
 
 @pytest.mark.parametrize(("first", "capacity"), [(0, 64), (32, 64), (64, 128), (96, 128), (128, 150)])
@@ -30,7 +31,7 @@ def session(sessions: dict[str, Session]) -> Session:
     return sessions["language-model"]
 
 
-@pytest.mark.parametrize("size", [1, 31, 32, 33, 64, 100, CONTEXT])
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 33, 64, 100, CONTEXT])
 def test_a_prompt_read_in_chunks_has_the_keys_of_a_single_run(session: Session, size: int) -> None:
     ids = np.arange(size) % 20
     empty = {
@@ -53,21 +54,21 @@ def test_padding_changes_no_bit_of_a_chunk(session: Session) -> None:
     np.testing.assert_array_equal(logits, expected[:7])
     for part in short.parts:
         np.testing.assert_array_equal(short.parts[part][:, :, :7], whole.parts[part][:, :, :7])
-        assert not short.parts[part][:, :, 7:].any()
+    assert (short.length, whole.length) == (7, 32)
 
 
 def test_rows_of_a_batch_stay_contiguous() -> None:
     cache = BatchCache(HEAD, 64)
     for number in range(5):
-        cache.add(parts(number + 1, 3), 3)
+        cache.add(row(number + 1, 3).values, 0, 3)
     cache.remove(1)  # the last row takes its slot
     cache.remove(3)
-    cache.add(parts(9, 2), 2)
+    cache.add(row(9, 2).values, 0, 2)
     assert cache.num_rows == 4
     for slot, (value, length) in enumerate([(1, 3), (5, 3), (3, 3), (9, 2)]):
-        for part in cache.row(slot).values():
-            assert (part[:, :, :length] == value).all()
-            assert part.shape == (1, 3, 64, 4)
+        values = cache.values.read(slot, 0, length)
+        assert [part.shape for part in values] == [(3, length, 4)] * 4
+        assert all((part == value).all() for part in values)
 
 
 def test_a_step_writes_the_keys_of_each_row_behind_its_past(session: Session) -> None:
@@ -76,14 +77,13 @@ def test_a_step_writes_the_keys_of_each_row_behind_its_past(session: Session) ->
     batch = BatchCache(head, 64)
     prompts = [np.arange(size) % 20 for size in (5, 1, 40)]
     for prompt in prompts:
-        batch.add(read_prompt(session, prompt).parts, len(prompt))
+        batch.add(read_prompt(session, prompt).values, 0, len(prompt))
     logits = batch.step(session, [1, 2, 3])
     for slot, (prompt, token) in enumerate(zip(prompts, [1, 2, 3], strict=True)):
         longer = np.append(prompt, token)
         expected = read_prompt(session, longer)
-        for part, cache_1HCK in batch.row(slot).items():
-            np.testing.assert_allclose(
-                cache_1HCK[:, :, : len(longer)], expected.parts[part][:, :, : len(longer)], atol=1e-5
-            )
-            assert cache_1HCK[:, :, len(prompt)].any()
+        values = batch.values.read(slot, 0, len(longer))
+        for actual, value in zip(values, expected.values.read(0, 0, len(longer)), strict=True):
+            np.testing.assert_allclose(actual, value, atol=1e-5)
+            assert actual[:, len(prompt)].any()
     assert logits.shape[0] == 3

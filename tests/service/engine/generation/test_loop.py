@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.bundle import Tensors
-from service.engine.generation import loop
+from service.contract.heads import LanguageModelHead
+from service.engine.generation import kv_cache, loop
 from service.engine.generation.detokenizer import INCOMPLETE
 from service.engine.generation.events import GenerationEvent, GenerationParams
 from service.engine.generation.kv_cache import PREFILL_CHUNK, cache_capacity
@@ -22,6 +23,7 @@ from service.engine.generation.scheduler import MAX_STEP_TOKENS
 from service.engine.generation.stream import Completion, RowFailedError, complete
 from service.engine.limits import Limits
 from service.engine.runner import Runner
+from service.engine.sessions.key_values import DeviceKeyValues
 from service.engine.sessions.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import CONTEXT, HEAD_SIZE, LAYERS, LETTERS, NUM_HEADS, weights
@@ -111,6 +113,25 @@ def test_tokens_equal_the_full_forward_pass(
         assert completion.text == spell(ids)
         assert completion.finish_reason == "length"
         assert len(ids) == min(max_tokens, CONTEXT - len(prompt))
+
+
+def test_caches_on_a_device_change_no_bit(session: Session, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = params(max_tokens=120)
+    expected = generate(session, runner, PROMPTS, how)
+    created = list[DeviceKeyValues]()
+
+    def create(head: LanguageModelHead, _device: str) -> DeviceKeyValues:
+        created.append(DeviceKeyValues(head, "cpu"))
+        return created[-1]
+
+    monkeypatch.setattr(kv_cache, "create_key_values", create)
+    other = Runner()
+    try:
+        actual = generate(session, other, PROMPTS, how)
+    finally:
+        other.close()
+    assert len(created) > len(PROMPTS)
+    assert [one.tokens for one in actual] == [one.tokens for one in expected]
 
 
 random_params = st.builds(
@@ -239,7 +260,7 @@ class CountingSession:
     """A session that counts its steps and can replace one of the logits."""
 
     def __init__(self, session: Session, logit: float | None = None) -> None:
-        self.manifest = session.manifest
+        self.manifest, self.device = session.manifest, session.device
         self.steps = 0
         self.widths: list[tuple[int, int, int]] = []  # rows, capacity, steps
         self._session = session
@@ -526,7 +547,7 @@ class GatedSession:
     """A session that counts its runs and blocks the third."""
 
     def __init__(self, session: Session) -> None:
-        self.manifest = session.manifest
+        self.manifest, self.device = session.manifest, session.device
         self.runs = 0
         self.blocked, self.resume = threading.Event(), threading.Event()
         self._run = session.run

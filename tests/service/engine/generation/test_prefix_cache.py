@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from service.engine.generation.kv_cache import PREFILL_CHUNK, ChunkCache
+from service.engine.generation.kv_cache import PREFILL_CHUNK
 from service.engine.generation.prefix_cache import PrefixCache, chunk_keys
+from service.engine.sessions.key_values import TokenValues
 
 
-def chunk(value: float) -> ChunkCache:
+def chunk(value: float) -> TokenValues:
     return (np.full((2, PREFILL_CHUNK, 4), value, np.float32),)
 
 
