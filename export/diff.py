@@ -27,7 +27,7 @@ from export.gates.cases import Array
 from export.graph.exporter import export_program
 from export.sources.registry import WAYS
 from export.sources.run import run_source
-from service.bundle import Bundle, Tensors, current_version, open_bundle
+from service.bundle import Bundle, Tensors, open_bundle, version_folder
 from service.engine.sessions.session import Session
 from service.engine.verification.golden_inputs import complete_inputs
 from training.checkpoint import Run, load_run
@@ -231,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     folder: Path = options.bundle
     try:
-        bundle = open_bundle(folder / current_version(folder) if (folder / "current").exists() else folder)
+        bundle = open_bundle(version_folder(folder))
         if (recipe := bundle.manifest.provenance.recipe) in WAYS:
             raise ValueError(
                 f"{folder} came in by `python -m export {recipe}`; export.diff compares bundles of runs, and "

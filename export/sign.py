@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from service.bundle import current_version, open_bundle
+from service.bundle import open_bundle, version_folder
 from service.errors import BundleError
 from service.manifest import MANIFEST, Manifest
 from service.signature import SIGNATURE, Signature
@@ -77,9 +77,7 @@ def public_key(key: Ed25519PrivateKey) -> str:
 
 def sign(folder: Path, key: Ed25519PrivateKey) -> str:
     """Check a bundle, sign it, and return NAME/VERSION. Raises BundleError, OSError."""
-    folder = folder.resolve()
-    if (folder / "current").exists():
-        folder /= current_version(folder)
+    folder = version_folder(folder)
     manifest = open_bundle(folder, require_signature=False).manifest
     content = (folder / MANIFEST).read_bytes()
     if Manifest.model_validate_json(content) != manifest:

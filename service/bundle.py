@@ -128,6 +128,15 @@ def current_version(folder: Path, pointer: str = "current") -> str:
     return version
 
 
+def version_folder(folder: Path) -> Path:
+    """Return a bundle's own folder, given it or the folder of its model. Raises BundleError.
+
+    The path is resolved, because a bundle must have the names of its model and version.
+    """
+    folder = folder.resolve()
+    return folder if (folder / MANIFEST).exists() else folder / current_version(folder)
+
+
 def open_bundle(folder: Path, *, require_signature: bool = True) -> Bundle:
     """Read and check a bundle: manifest, paths, sizes, hashes, operators, cases, in this order. Raises BundleError.
 

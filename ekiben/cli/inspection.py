@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ekiben.cli.report import describe_bundle, signature_state
 from ekiben.cli.suggestions import did_you_mean
-from service.bundle import current_version, open_bundle
+from service.bundle import open_bundle, version_folder
 from service.errors import BundleError
 from service.manifest import MANIFEST
 
@@ -70,6 +70,4 @@ def _resolve_folder(path: str, bundles: Path) -> Path:
         raise BundleError(f"{path} is neither a bundle nor a file{hint}")
     # A folder of this name may be something else, such as the saved model that the bundle was made from.
     chosen = next((place for place in places if (place / MANIFEST).exists() or (place / "current").exists()), places[0])
-    # A folder is resolved, because a bundle must have the names of its model and version.
-    folder = chosen.resolve()
-    return folder if (folder / MANIFEST).exists() else folder / current_version(folder)
+    return version_folder(chosen)

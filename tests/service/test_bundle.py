@@ -31,6 +31,7 @@ from service.bundle import (
     open_bundle,
     pack_golden,
     read_distributions,
+    version_folder,
 )
 from service.errors import BundleError
 from service.manifest import DISTRIBUTIONS, GOLDEN, MANIFEST, MAX_FILES, MODEL, REQUESTS, TOKENIZER, TOKENS, Manifest
@@ -432,6 +433,17 @@ def test_tokenizer_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     assert_refused(
         write_consistent(tmp_path, files={**bundle_files(FAMILY), TOKENIZER: b"\xff"}), "tokenizer.json: .*utf-8"
     )
+
+
+def test_a_bundle_is_found_by_its_own_folder_and_by_that_of_its_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert version_folder(folder) == version_folder(folder.parent) == folder.resolve()
+    monkeypatch.chdir(folder)
+    assert version_folder(Path()) == folder.resolve()
+    (folder.parent / "current").unlink()
+    with pytest.raises(BundleError, match="no file `current`"):
+        version_folder(folder.parent)
 
 
 def test_current_version_refuses_invalid_files(folder: Path) -> None:
