@@ -34,6 +34,7 @@ from service.engine.repository.prover import Prover
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
+from service.engine.verification.gpu_bound import GpuBounds
 from service.http.access.policy import access_policy
 from service.http.body_budget import BodyBudget
 from service.http.connections import ConnectionWatch
@@ -104,15 +105,21 @@ class Ekiben:
         )
         self.multiprocess_metrics: MultiprocessMetrics | None = None
         # A worker may have one core, or a share of the CPU limit of a container.
-        self.runner = Runner(threads=min(settings.threads, max_threads(self.num_workers or 1)), limits=settings.limits)
+        threads = min(settings.threads, max_threads(self.num_workers or 1))
+        self.runner = Runner(threads=threads, limits=settings.limits)
+        device = resolve_device(settings.device)
         loader = Loader(
-            device=resolve_device(settings.device),
+            device=device,
             intra_op_threads=settings.intra_op_threads,
             timeout_s=settings.hang_s,
             replay_requests=replay_requests,
             planner=self.runner,
             limits=settings.limits,
             prepack=settings.prepack,
+            # A health check runs beside the batches.
+            gpu_bounds=GpuBounds(num_runs=threads + 1, kv_cache_bytes=settings.kv_cache_bytes)
+            if device == "cuda"
+            else None,
         )
         folder = self.host_folder or _folder_of_bentoml()
         records = LoadRecords(folder)

@@ -88,6 +88,11 @@ def deadline_passed() -> EkibenError:
     return EkibenError("timeout", "no answer before the deadline")
 
 
+def lacks_memory(version: str) -> EkibenError:
+    """A run of this version of a model was refused memory, which passes."""
+    return EkibenError("overloaded", f"{version}: the service lacks memory now", retry_after_s=1.0)
+
+
 class BundleError(ValueError):
     """A bundle that must not be served; the message names the bundle, the check and the finding."""
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.gpu [NAME...] [--provider cuda] [--bundles bundles] [--requests 10000] [--seconds 2]
 
-Every bundle must reproduce its golden cases with TF32 off, the service must refuse the GPU without cuDNN, and the
-memory of the device must stay as it is over mixed requests. The share is that of the engine in the rows a second of a
+Every bundle must reproduce its golden cases with TF32 off, the service must refuse the GPU without cuDNN, the memory of
+the device must stay as it is over mixed requests, and batches at the same time must stay within the bound of a model.
+The share is that of the engine in the rows a second of a
 raw session whose tensors stay on the device, each at its best batch; of a language model, of decoding steps. Beside it
 stand the rows of a CUDA graph, 0 if a model cannot be one, and of the service's session without an engine. With
 `--provider cpu` the script runs on any machine, and its shares mean nothing. Exit status 1 if a proof fails.
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.gpu.bounds import prove_bounds
 from benchmarks.gpu.machine import describe, refusal, used_bytes
 from benchmarks.gpu.throughput import BATCHES, decoded_rows, engine_rows, raw_rows, rows_of, session_rows
 from service.bundle import Bundle, current_version, open_bundle
@@ -55,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     models, failures = _load(args.bundles, args.names, device)
     failures += _prove_speed(models, device, args.seconds)
     failures += _prove_memory(models, device, args.requests)
+    if device == "cuda":
+        rows, exceeded = prove_bounds(args.bundles, [bundle.manifest for bundle, _ in models])
+        _print(("memory of the GPU, MiB", "READY", "bound", "under load"), *rows)
+        failures += exceeded
     line = refusal(device, args.bundles)
     print(f"\nwithout cuDNN: {line or 'the service starts'}")
     failures += [] if line else ["the service does not refuse a GPU that lacks a library"]

@@ -44,7 +44,10 @@ def read_manifest(bundles: Path, name: str, version: str) -> Manifest:
 
 
 def load_bundle(folder: Path, device: Device) -> Model:
-    """Load a model and verify it by every check of the service on this device. Raises BundleError."""
+    """Load a model and verify it by every check of the service on this device. Raises BundleError.
+
+    On a GPU the session has no bound: it takes the memory that the batches of the job need.
+    """
     bundle = open_bundle(folder)
     loader = Loader(device=device, replay_requests=replay_requests)
     model = loader.create_model(bundle)

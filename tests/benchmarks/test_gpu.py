@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.bounds import prove_bounds
 from benchmarks.gpu.machine import refusal
+from service.bundle import current_version, open_bundle
 from tests.service.bundles import NAMES
 from tests.service.conftest import served_bundles
+from tests.service.engine.gpu import MIB, FakeGpu
 
 __all__ = ["served_bundles"]
 OPTIONS = ("--provider", "cpu", "--requests", "20", "--seconds", "0.01")
@@ -22,6 +25,22 @@ def test_every_proof_is_printed(served_bundles: Path, capsys: pytest.CaptureFixt
     assert "without cuDNN: " in printed
     assert "device 'cuda' was requested" in printed
     assert "all proofs hold" in printed
+
+
+def test_a_model_that_exceeds_its_bound_is_named(served_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(monkeypatch, total=8000 * MIB, weights_bytes=10 * MIB, row_bytes=10 * MIB)
+    monkeypatch.setattr("benchmarks.gpu.bounds.gpu_memory", gpu.memory)
+    folder = served_bundles / NAMES["image-classifier"]
+    manifest = open_bundle(folder / current_version(folder)).manifest
+    rows, failures = prove_bounds(served_bundles, [manifest])
+    assert (rows, failures) == ([(manifest.name, "90", "282", "90")], [])
+    assert gpu.used == 0
+    gpu.row_bytes = 900 * MIB
+    _, failures = prove_bounds(served_bundles, [manifest])
+    assert len(failures) == 1
+    assert failures[0].startswith(
+        f"{manifest.name}/{manifest.version} needs 23,771 MiB of the GPU for its weights and 3"
+    )
 
 
 def test_without_a_gpu_the_reason_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,11 +86,11 @@ with TestClient(Ekiben.to_asgi()) as client:
 """
 
 
-def ask_in_subprocess(bundles: Path) -> list[Any]:
-    """What a process of its own answers: livez, readyz and its document, generate and its document."""
+def ask_in_subprocess(bundles: Path, script: str = ALONE) -> list[Any]:
+    """What the script prints in a process of its own; by default livez, readyz and generate, these with documents."""
     outside = {key: value for key, value in os.environ.items() if not key.startswith("EKIBEN_")}
     environment = {**outside, "EKIBEN_BUNDLES": str(bundles), "BENTOML_DO_NOT_TRACK": "True"}
-    done = subprocess.run([sys.executable, "-c", ALONE], cwd=ROOT, env=environment, capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     found: list[Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -107,6 +107,47 @@ def test_without_models_the_service_lives_but_is_not_ready(tmp_path: Path) -> No
     assert (live, ready, status) == (200, 503, 404)
     assert f"no model folder in {tmp_path}: export a model first" in problem["detail"]
     assert refused["code"] == "unknown-model"
+
+
+ON_A_GPU = """
+import warnings
+warnings.simplefilter("ignore")
+import json, os, time
+import pytest
+from starlette.testclient import TestClient
+import service.app
+from tests.service.engine.gpu import MIB, FakeGpu
+from tests.service.requests import request_body
+os.environ["EKIBEN_THREADS"] = "1"
+patch = pytest.MonkeyPatch()
+gpu = FakeGpu(patch, total=8000 * MIB, weights_bytes=10 * MIB, row_bytes=10 * MIB)
+patch.setattr(service.app, "resolve_device", lambda setting: "cuda")
+with TestClient(service.app.Ekiben.to_asgi(), raise_server_exceptions=False) as client:
+    for _ in range(1200):  # a minute
+        if client.get("/readyz").status_code == 200:
+            break
+        time.sleep(0.05)
+    model = client.get("/models/tiny-images").json()
+    def classify():
+        answer = client.post("/classify", json=request_body("image-classifier"))
+        return [answer.status_code, answer.json().get("code"), answer.headers.get("retry-after")]
+    before = classify()
+    gpu.row_bytes = 1000 * MIB
+    refused = classify()
+    gpu.row_bytes = 10 * MIB
+    ready = client.get("/readyz").status_code
+    print(json.dumps([model["device"], model["memory"], before, refused, classify(), ready]))
+"""
+
+
+def test_a_run_that_exceeds_its_bound_on_a_gpu_is_refused_and_the_service_lives(served_bundles: Path) -> None:
+    device, memory, before, refused, after, ready = ask_in_subprocess(served_bundles, ON_A_GPU)
+    assert device == "cuda"
+    # The weights, eight rows for one batch and for the health check, and the margin.
+    assert (memory["device_bytes"], memory["max_device_bytes"]) == (90 << 20, (10 + 2 * 80 + 32) << 20)
+    assert before == after == [200, None, None]
+    assert refused == [503, "overloaded", "1"]
+    assert ready == 200
 
 
 def test_costly_extras_are_off() -> None:

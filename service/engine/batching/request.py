@@ -15,8 +15,9 @@ from service.engine.batching.collate import Array, Collator, NotFiniteError, Ten
 from service.engine.batching.outputs import NotFiniteOutputError
 from service.engine.context import RequestContext
 from service.engine.metrics import Counters
+from service.engine.process.shortage import is_out_of_memory
 from service.engine.sessions.session import Session
-from service.errors import EkibenError, Fault, not_finite
+from service.errors import EkibenError, Fault, lacks_memory, not_finite
 
 Rows = Any  # a slice, or int64 row numbers
 EMPTY: dict[Any, Any] = {}  # never written to: most requests need no dictionary of their own
@@ -144,6 +145,8 @@ class Request:
         if not self.failures:
             return not_finite(model, self.not_finite, [f"{self.items}/{row}" for row in range(total)])
         rows = sorted(self.failures)
+        if any(is_out_of_memory(error) for error in self.failures.values()):
+            return lacks_memory(model)
         detail = f"{model}: the model failed on {len(rows)} of {total} items"
         faults = tuple(Fault(pointer=f"{self.items}/{row}", detail="the model failed on this item") for row in rows)
         error = EkibenError("internal", detail, faults)

@@ -22,7 +22,7 @@ from service.engine.limits import Limits
 from service.engine.metrics import GenerationCounters
 from service.engine.process.shortage import is_out_of_memory
 from service.engine.sessions.device import Device
-from service.errors import EkibenError, as_exception, not_finite_item
+from service.errors import EkibenError, as_exception, lacks_memory, not_finite_item
 from service.manifest import Manifest
 
 # A quantum that has waited this long goes before all other work.
@@ -199,5 +199,5 @@ class DecodeLoop:
         if isinstance(error, NotFiniteLogitsError):
             return EkibenError("not-finite", f"{self._version}: {not_finite_item('logits')}")
         if is_out_of_memory(error):
-            return EkibenError("overloaded", f"{self._version}: the service lacks memory now", retry_after_s=1.0)
+            return lacks_memory(self._version)
         return EkibenError("internal", f"{self._version}: generation failed: {error}")

@@ -10,7 +10,7 @@ from resource import getpagesize
 
 MEASUREMENT_METHOD = (
     "growth of the process's resident memory from before the session was made until every shape had been run; "
-    "includes whatever else the process did meanwhile; memory of a GPU is not in it"
+    "includes whatever else the process did meanwhile; memory of a GPU is not in grown_bytes"
 )
 
 

@@ -21,7 +21,18 @@ ERRNOS = frozenset(
     }
 )
 # What native libraries and threading say instead of raising an OSError with a number.
-MEMORY_MESSAGES = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
+MEMORY_MESSAGES = (
+    "bad_alloc",
+    "Failed to allocate memory",
+    "Cannot allocate memory",
+    # The bound of a session on a GPU (onnxruntime's bfc_arena.cc).
+    "is smaller than requested bytes of",
+    # cudaErrorMemoryAllocation, CUBLAS_STATUS_ALLOC_FAILED (its cuda_call.cc) and the states of cuDNN 9.
+    "CUDA failure 2:",
+    "CUBLAS failure 3:",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+)
 THREAD_MESSAGES = ("can't start new thread", "Resource temporarily unavailable")
 
 

@@ -3,10 +3,10 @@
     LOADING -> VERIFYING -> WARMING -> READY -> DRAINING -> UNLOADED
         any of the first four -> FAILED(reason) -> DRAINING, if the version was READY before
 
-LOADING has a child process open and check the bundle, then opens it here and creates the session. VERIFYING replays the
-goldens on the device, and runs the checks that the child's proof does not cover. WARMING runs every admitted shape.
-DRAINING waits for the requests that hold the version. Invariant: a version has a model, and may be used by requests, if
-and only if it is READY.
+LOADING has a child process open and check the bundle, then opens it here and creates the session; on a GPU, another one
+has shown before how much memory it needs. VERIFYING replays the goldens on the device, and runs the checks that the
+child's proof does not cover. WARMING runs every admitted shape. DRAINING waits for the requests that hold the version.
+Invariant: a version has a model, and may be used by requests, if and only if it is READY.
 """
 
 import time

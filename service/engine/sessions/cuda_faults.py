@@ -87,6 +87,11 @@ def find_library_faults() -> list[str]:
     return [*faults, INSTALL] if faults else []
 
 
+def runtime_library() -> str:
+    """Return the name of the CUDA runtime that onnxruntime is linked with."""
+    return LIBRARIES.get(_built_for().partition(".")[0], LIBRARIES["13"])[0]
+
+
 def _built_for() -> str:
     return str(getattr(ort, "cuda_version", "") or "")
 

@@ -26,8 +26,12 @@ DeviceSetting = Literal["auto", "cpu", "cuda"]
 PROVIDERS: Mapping[Device, list[tuple[str, dict[str, str]]]] = {
     "cpu": [("CPUExecutionProvider", {})],
     "cuda": [
-        # TF32 keeps 10 bits of each product; an exhaustive search would start again for every new batch size.
-        ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
+        # TF32 keeps 10 bits of each product; an exhaustive search would start again for every new batch size; an arena
+        # that grows by doubling takes up to twice what is needed.
+        (
+            "CUDAExecutionProvider",
+            {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"},
+        ),
         ("CPUExecutionProvider", {}),
     ],
 }

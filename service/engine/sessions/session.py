@@ -52,10 +52,12 @@ class Session:
         data: DataFile | None = None,
         prepack: bool = False,
         keep_memory: bool = True,
+        max_gpu_bytes: int | None = None,
     ) -> None:
         """`data` holds the weights that are not in `model`; only `prepack` lets this session make copies of them.
 
-        With `keep_memory`, the memory of activations is kept for the next run, which is quicker.
+        With `keep_memory`, the memory of activations is kept for the next run, which is quicker. `max_gpu_bytes` bounds
+        weights, activations and workspaces on a GPU together: a run that needs more fails.
         """
         self.manifest = manifest
         self.device: Device = device
@@ -66,7 +68,10 @@ class Session:
         try:
             weights = () if data is None else share_weights(options, model, data, device=device, prepack=prepack)
             self._session = ort.InferenceSession(
-                model, options, providers=PROVIDERS[device], disabled_optimizers=_disabled_optimizers(manifest)
+                model,
+                options,
+                providers=_providers(device, max_gpu_bytes),
+                disabled_optimizers=_disabled_optimizers(manifest),
             )
             if data is not None:
                 data.check_unchanged()
@@ -203,6 +208,11 @@ def onnx_options(device: Device, threads: int, data_folder: str = os.devnull) ->
     if device == "cuda":
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
+
+
+def _providers(device: Device, max_gpu_bytes: int | None) -> list[tuple[str, dict[str, str]]]:
+    (name, options), *others = PROVIDERS[device]
+    return [(name, options if max_gpu_bytes is None else {**options, "gpu_mem_limit": str(max_gpu_bytes)}), *others]
 
 
 def _disabled_optimizers(manifest: Manifest) -> Sequence[str]:

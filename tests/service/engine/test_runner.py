@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.bundle import Bundle
 from service.engine.limits import Limits
 from service.engine.runner import Runner, untimed_runner
 from service.engine.sessions.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.engine.fakes import POISON, FakeSession, rows
+from tests.service.engine.gpu import MIB, FakeGpu
 from tests.service.garbage import count_cyclic_garbage
 
 
@@ -39,6 +41,23 @@ def test_answers_are_the_session_s(family: str, sessions: dict[str, Session], ru
 def test_errors_reach_the_caller(sessions: dict[str, Session], runner: Runner) -> None:
     with pytest.raises(ValueError, match=r"inputs \[\], expected"):
         asyncio.run(runner.run(sessions["image-classifier"], {}))
+
+
+def test_a_batch_beyond_the_bound_of_a_gpu_is_halved_and_a_row_is_refused(
+    bundles: dict[str, Bundle], runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = FakeGpu(monkeypatch, total=8000 * MIB, weights_bytes=200 * MIB, row_bytes=100 * MIB)
+    bundle, inputs = bundles["image-classifier"], example_inputs("image-classifier", batch=8)
+    expected = Session(bundle.model, manifest=bundle.manifest, device="cpu").run(inputs)
+    session = Session(bundle.model, manifest=bundle.manifest, device="cuda", max_gpu_bytes=500 * MIB)
+    np.testing.assert_allclose(asyncio.run(runner.run(session, inputs))["logits"], expected["logits"], atol=1e-5)
+    assert gpu.used == 400 * MIB
+    gpu.row_bytes = 1000 * MIB
+    with pytest.raises(EkibenError, match="the service lacks memory now") as caught:
+        asyncio.run(runner.run(session, inputs))
+    assert caught.value.slug == "overloaded"
+    gpu.row_bytes = 100 * MIB
+    assert asyncio.run(runner.run(session, inputs))["logits"].shape == (8, 3)
 
 
 def test_each_caller_gets_its_own_answer(sessions: dict[str, Session], runner: Runner) -> None:

@@ -62,6 +62,18 @@ def test_one_failed_row_fails_the_request_once_all_rows_are_known() -> None:
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
+def test_a_row_that_lacks_memory_is_no_fault_of_the_model() -> None:
+    def deliver(request: Request, slices: list[RequestSlice]) -> None:
+        error = RuntimeError("m/1: the graph failed: [ONNXRuntimeError] : 1 : FAIL : Non-zero status code")
+        error.__cause__ = Exception("Available memory of 512 is smaller than requested bytes of 1024")
+        request.deliver(slices[0], error)
+        request.deliver(slices[1], numbers(slices[1], 5))
+
+    with pytest.raises(EkibenError, match=r"the service lacks memory now$") as caught:
+        answer_of([30, 5], deliver)
+    assert (caught.value.slug, caught.value.retry_after_s) == ("overloaded", 1.0)
+
+
 def test_results_after_the_end_are_dropped() -> None:
     def deliver(request: Request, slices: list[RequestSlice]) -> None:
         request.fail(EkibenError("timeout", "late"))
