@@ -108,6 +108,8 @@ class Ekiben:
         threads = min(settings.threads, max_threads(self.num_workers or 1))
         self.runner = Runner(threads=threads, limits=settings.limits)
         device = resolve_device(settings.device)
+        # A health check runs beside the batches.
+        bounds = GpuBounds(num_runs=threads + 1, kv_cache_bytes=settings.kv_cache_bytes)
         loader = Loader(
             device=device,
             intra_op_threads=settings.intra_op_threads,
@@ -116,10 +118,7 @@ class Ekiben:
             planner=self.runner,
             limits=settings.limits,
             prepack=settings.prepack,
-            # A health check runs beside the batches.
-            gpu_bounds=GpuBounds(num_runs=threads + 1, kv_cache_bytes=settings.kv_cache_bytes)
-            if device == "cuda"
-            else None,
+            gpu_bounds=bounds if device == "cuda" else None,
         )
         folder = self.host_folder or _folder_of_bentoml()
         records = LoadRecords(folder)

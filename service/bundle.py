@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from service.contract.heads import LanguageModelHead
-from service.contract.tensors import FrozenModel
+from service.contract.tensors import FrozenModel, pack_texts, unpack_texts
 from service.data_files.data_file import DataFile, open_data_file
 from service.drift.distributions import Distributions, parse_distributions
 from service.errors import BundleError
@@ -384,25 +384,3 @@ def pack_golden(cases: tuple[GoldenCase, ...]) -> dict[str, npt.NDArray[Any]]:
         for side, tensors in (("in", case.inputs), ("out", case.outputs))
         for name, value in tensors.items()
     }
-
-
-def pack_texts(texts: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return texts as uint8 with one more axis: 4 bytes of little-endian length, then UTF-8, padded with zeros."""
-    rows = [len(content).to_bytes(4, "little") + content for content in (text.encode() for text in texts.ravel())]
-    width = max(map(len, rows), default=4)
-    flat = np.frombuffer(b"".join(row.ljust(width, b"\0") for row in rows), np.uint8)
-    return flat.reshape(*texts.shape, width)
-
-
-def unpack_texts(packed: npt.NDArray[Any], key: str) -> npt.NDArray[Any]:
-    """Return the texts that `pack_texts` packed. Raises ValueError that names the key."""
-    if packed.dtype != np.uint8 or not packed.ndim or packed.shape[-1] < 4:
-        raise ValueError(f"{key} is {packed.dtype} {list(packed.shape)}, expected texts packed as uint8")
-    texts = np.empty(packed.shape[:-1], object)
-    flat = packed.reshape(-1, packed.shape[-1])
-    for i, row in enumerate(flat):
-        length = int.from_bytes(row[:4].tobytes(), "little")
-        if length > len(row) - 4:
-            raise ValueError(f"{key}: text {i} has {length} bytes, the array has room for {len(row) - 4}")
-        texts.flat[i] = row[4 : 4 + length].tobytes().decode()
-    return texts

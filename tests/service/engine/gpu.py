@@ -7,7 +7,9 @@ from typing import Any
 import onnxruntime
 import pytest
 
+from service.engine.generation import kv_cache
 from service.engine.sessions.gpu_memory import GpuMemory
+from service.engine.sessions.key_values import DeviceKeyValues
 from service.engine.verification import gpu_bound
 
 CUDA = "CUDAExecutionProvider"
@@ -36,11 +38,14 @@ class FakeGpu:
         monkeypatch.setattr(onnxruntime, "InferenceSession", self._create)
         monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
         monkeypatch.setattr(gpu_bound, "gpu_memory", self.memory)
+        monkeypatch.setattr(kv_cache, "create_key_values", lambda head, _: DeviceKeyValues(head, "cpu"))
 
     def memory(self) -> GpuMemory:
         return GpuMemory(self.total - self.used, self.total)
 
-    def _create(self, model: bytes, options: Any, *, providers: list[Any], disabled_optimizers: Sequence[str]) -> Any:
+    def _create(
+        self, model: bytes, options: Any, *, providers: list[Any], disabled_optimizers: Sequence[str] = ()
+    ) -> Any:
         (name, provider_options), *_ = providers
         session = RealSession(
             model, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled_optimizers
@@ -79,6 +84,7 @@ class _Session:
     def __init__(self, session: Any, gpu: FakeGpu, max_bytes: int) -> None:
         self._sess = _Arena(session, gpu, max_bytes)
         self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+        self.io_binding, self.run_with_iobinding = session.io_binding, session.run_with_iobinding
 
     def get_providers(self) -> list[str]:
         return [CUDA, "CPUExecutionProvider"]
