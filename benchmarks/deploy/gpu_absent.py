@@ -4,7 +4,7 @@
     python -m benchmarks.deploy.gpu_absent --packages gpu [--times 3]
 
 `--packages` holds the build of onnxruntime for GPUs, which is used instead of the installed one. Drivers and libraries
-are those of tests/service/engine/sessions/test_cuda_faults.py, which a C compiler makes; on a machine with a GPU they
+are those of tests/service/engine/gpu/test_faults.py, which a C compiler makes; on a machine with a GPU they
 hide the real ones.
 """
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.serving import ROOT, environment, free_port
-from tests.service.engine.sessions.test_cuda_faults import CUDA_12, CUDA_13, DRIVER, WITHOUT_CUDNN, WORKING
+from tests.service.engine.gpu.test_faults import CUDA_12, CUDA_13, DRIVER, WITHOUT_CUDNN, WORKING
 
 TIMEOUT_S = 120
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from service.engine.gpu.memory import gpu_memory
 from service.engine.limits import Limits
 from service.engine.repository.loader import Loader
 from service.engine.repository.version import Version
 from service.engine.runner import Runner
-from service.engine.sessions.gpu_memory import gpu_memory
 from service.engine.verification.gpu_bound import GpuBounds
 from service.engine.verification.shapes import largest_shapes, zero_inputs
 from service.errors import BundleError, DeviceError

@@ -17,9 +17,9 @@ from granian.http import HTTP1Settings
 from granian.server.mp import MPServer, WorkerProcess
 
 from service.container.limits import body_budget_problem
+from service.engine.gpu.visible import gpu_of_worker
 from service.engine.process.identity import shared_folder
 from service.engine.repository.load_records import warn_unshared
-from service.engine.sessions.gpus import gpu_of_worker
 from service.server.renewal import CertificateWatch, listens
 from service.server.worker import DRAIN_SIGNAL, start_worker
 from service.settings import Settings

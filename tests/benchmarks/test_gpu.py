@@ -10,7 +10,7 @@ from benchmarks.gpu.machine import refusal
 from service.bundle import current_version, open_bundle
 from tests.service.bundles import NAMES
 from tests.service.conftest import served_bundles
-from tests.service.engine.gpu import MIB, FakeGpu
+from tests.service.engine.gpu.fake_gpu import MIB, FakeGpu
 
 __all__ = ["served_bundles"]
 OPTIONS = ("--provider", "cpu", "--requests", "20", "--seconds", "0.01")

@@ -116,7 +116,7 @@ import json, os, time
 import pytest
 from starlette.testclient import TestClient
 import service.app
-from tests.service.engine.gpu import MIB, FakeGpu
+from tests.service.engine.gpu.fake_gpu import MIB, FakeGpu
 from tests.service.requests import request_body
 os.environ["EKIBEN_THREADS"] = "1"
 patch = pytest.MonkeyPatch()

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import onnxruntime as ort
 
-from service.engine.sessions.cuda_faults import find_cuda_faults, find_library_faults
+from service.engine.gpu.faults import find_cuda_faults, find_library_faults
 from service.errors import DeviceError
 
 log = logging.getLogger(__name__)

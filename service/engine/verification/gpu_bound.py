@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 
 from service.bundle import Bundle
 from service.contract.heads import LanguageModelHead
+from service.engine.gpu.memory import gpu_memory
 from service.engine.process.shortage import ShortageError, is_out_of_memory
-from service.engine.sessions.gpu_memory import gpu_memory
 from service.engine.sessions.session import Session
 from service.errors import DeviceError
 

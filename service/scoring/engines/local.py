@@ -17,7 +17,7 @@ from typing import Any
 
 import service
 from service.container.limits import available_cores
-from service.engine.sessions.gpus import visible_gpus
+from service.engine.gpu.visible import visible_gpus
 from service.scoring.engines.engine import EngineContext, EngineResult, ShardQueue
 from service.scoring.job import JOBS, Job
 from service.scoring.plan import SharedShard

@@ -18,7 +18,7 @@ from service.engine.sessions.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import FAMILIES, example_inputs
 from tests.service.engine.fakes import POISON, FakeSession, rows
-from tests.service.engine.gpu import MIB, FakeGpu
+from tests.service.engine.gpu.fake_gpu import MIB, FakeGpu
 from tests.service.garbage import count_cyclic_garbage
 
 

@@ -21,7 +21,7 @@ from service.engine.verification import gpu_bound
 from service.engine.verification.gpu_bound import GpuBounds
 from service.errors import BundleError, DeviceError
 from tests.service.bundles import example_inputs, write_bundle
-from tests.service.engine.gpu import MIB, FakeGpu, RealSession
+from tests.service.engine.gpu.fake_gpu import MIB, FakeGpu, RealSession
 from tests.service.engine.versions import (
     FAMILY,
     NAME,

@@ -11,7 +11,7 @@ from service.engine.sessions.session import Session
 from service.engine.verification.gpu_bound import GpuBounds
 from service.engine.verification.warmup import warm_up
 from service.errors import DeviceError
-from tests.service.engine.gpu import MIB, FakeGpu
+from tests.service.engine.gpu.fake_gpu import MIB, FakeGpu
 
 
 @pytest.fixture

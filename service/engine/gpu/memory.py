@@ -6,7 +6,7 @@ Invariant: it is the GPU, or the MIG instance, on which the sessions of this pro
 import ctypes
 from typing import NamedTuple
 
-from service.engine.sessions.cuda_faults import runtime_library
+from service.engine.gpu.faults import runtime_library
 from service.errors import DeviceError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.sessions import gpu_memory
-from service.engine.sessions.cuda_faults import LIBRARIES, runtime_library
+from service.engine.gpu import memory
+from service.engine.gpu.faults import LIBRARIES, runtime_library
 from service.errors import DeviceError
 
 ROOT = Path(__file__).parents[4]
@@ -21,7 +21,7 @@ const char* cudaGetErrorString(int result) {{ return result == 2 ? "out of memor
 SCRIPT = """
 import onnxruntime, sys
 onnxruntime.cuda_version = sys.argv[1]
-from service.engine.sessions.gpu_memory import gpu_memory
+from service.engine.gpu.memory import gpu_memory
 from service.errors import DeviceError
 try:
     print(*gpu_memory())
@@ -55,9 +55,9 @@ def test_an_error_of_the_runtime_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_runtime_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_memory, "runtime_library", lambda: "libcudart.so.0")
+    monkeypatch.setattr(memory, "runtime_library", lambda: "libcudart.so.0")
     with pytest.raises(DeviceError, match=r"the memory of the GPU is unknown: libcudart.so.0: cannot open"):
-        gpu_memory.gpu_memory()
+        memory.gpu_memory()
 
 
 def test_the_runtime_is_that_of_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from service.engine.generation import kv_cache
-from service.engine.sessions.gpu_memory import GpuMemory
+from service.engine.gpu.memory import GpuMemory
 from service.engine.sessions.key_values import DeviceKeyValues
 from service.engine.verification import gpu_bound
 

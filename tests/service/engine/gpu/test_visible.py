@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.sessions.gpus import gpu_of_worker, visible_gpus
+from service.engine.gpu.visible import gpu_of_worker, visible_gpus
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.sessions.cuda_faults import LIBRARIES
+from service.engine.gpu.faults import LIBRARIES
 
 ROOT = Path(__file__).parents[4]
 DRIVER = """
