@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 DIGEST = re.compile("[0-9a-f]{64}")
 OCI = "oci://"
+AZURE = ("az", "azure", "abfs", "abfss")  # CONTAINER@ACCOUNT stands where others have a user
 
 
 class FetchError(Exception):
@@ -47,4 +48,5 @@ def without_credentials(place: str) -> str:
     if "://" not in place:
         return place
     parts = urlsplit(place)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    container = f"{parts.username}@" if parts.scheme in AZURE and parts.username else ""
+    return f"{parts.scheme}://{container}{parts.netloc.rpartition('@')[2]}{parts.path}"

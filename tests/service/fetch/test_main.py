@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from service.bundle import open_bundle
 from service.fetch.__main__ import main
 from service.manifest import MANIFEST
 from tests.e2e.serving import ROOT, environment
 from tests.service.bundles import write_bundle
+from tests.service.scoring.object_server import AZURE_ACCOUNT, ObjectServer
 
 
 def source_of(folder: Path) -> str:
@@ -25,6 +27,25 @@ def test_it_runs_in_the_environment_of_the_service(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{folder.parent.name} {folder.name}: ")
     assert (tmp_path / "to" / folder.parent.name / "current").exists()
+
+
+def test_object_storage_gives_a_bundle_and_a_changed_file_is_refused(store: ObjectServer, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "from", "image-classifier")
+    store.upload(folder, "models/tiny")
+    places = [store.uri("models/tiny")]
+    if store.scheme == "az":
+        places.append(places[0].replace("az://data/", f"abfs://data@{AZURE_ACCOUNT}.dfs.core.windows.net/"))
+    digest = source_of(folder).rpartition("@")[2]
+    for number, place in enumerate(places):
+        root = tmp_path / f"to-{number}"
+        command = [sys.executable, "-m", "service.fetch", f"{place}@{digest}", "--bundles", str(root)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith(f" from {place.partition('?')[0]}\n")
+        open_bundle(root / folder.parent.name / (root / folder.parent.name / "current").read_text().strip())
+    store.put("models/tiny/model.onnx", b"")
+    assert main([f"{places[0]}@{digest}", "--bundles", str(tmp_path / "to")]) == 1
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_one_source_that_fails_leaves_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

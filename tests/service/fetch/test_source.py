@@ -37,4 +37,5 @@ def test_anything_else_is_a_mistake(text: str, message: str) -> None:
 def test_what_may_be_a_secret_is_left_out() -> None:
     assert without_credentials("https://user:secret@h:1/m/1?token=x#y") == "https://h:1/m/1"
     assert without_credentials("s3://key:secret@bucket/m?secret_access_key=x") == "s3://bucket/m"
+    assert without_credentials("abfs://c@a.dfs.core.windows.net/m?account_key=x") == "abfs://c@a.dfs.core.windows.net/m"
     assert without_credentials("/mnt/a@b?c") == "/mnt/a@b?c"
