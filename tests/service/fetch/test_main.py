@@ -1,9 +1,11 @@
 """`python -m service.fetch` places all sources or none, and its exit code says which."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,12 @@ from service.fetch.__main__ import main
 from service.manifest import MANIFEST
 from tests.e2e.serving import ROOT, environment
 from tests.service.bundles import write_bundle
+from tests.service.engine.versions import FAMILY, NAME, differing_graph
+from tests.service.hosts import GRANIAN, ask, running_server, wait_until
+from tests.service.poisoned import write_whole_bundle
 from tests.service.scoring.object_server import AZURE_ACCOUNT, ObjectServer
+
+GRAPHS = (None, differing_graph(16))  # of the version that serves, and of the candidate
 
 
 def source_of(folder: Path) -> str:
@@ -48,6 +55,49 @@ def test_object_storage_gives_a_bundle_and_a_changed_file_is_refused(store: Obje
     assert list((tmp_path / "to").iterdir()) == []
 
 
+def test_a_candidate_is_compared_then_serves(tmp_path: Path) -> None:
+    """The real command beside a real service: both at once, then the candidate as the version that serves."""
+    root = tmp_path / "to"
+    serving, candidate = (
+        write_whole_bundle(tmp_path / str(number), FAMILY, NAME, model=graph) for number, graph in enumerate(GRAPHS)
+    )
+
+    def fetch(*arguments: str) -> None:
+        command = [sys.executable, "-m", "service.fetch", *arguments, "--bundles", str(root)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def models() -> dict[str, dict[str, Any]]:
+        rows = json.loads(ask(host.port, "GET", "/models")[2])["models"]
+        return {row["name"]: row for row in rows}
+
+    fetch("--candidate", source_of(candidate), source_of(serving))
+    with running_server(GRANIAN, root, tmp_path, EKIBEN_POLL_S="0.1") as host:
+        wait_until(lambda: models().get(f"{NAME}@candidate", {}).get("state") == "READY")
+        wait_until(lambda: models()[NAME]["state"] == "READY")
+        assert models()[NAME]["version"] == serving.name
+        assert models()[f"{NAME}@candidate"]["version"] == candidate.name
+        assert models()[f"{NAME}@candidate"]["comparison"]["with"] == serving.name
+        fetch(source_of(candidate))
+        wait_until(lambda: [row["version"] for row in models().values()] == [candidate.name])
+
+
+def test_a_candidate_needs_a_version_that_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_bundle(tmp_path / "from", "image-classifier")
+    assert main(["--candidate", source_of(folder), "--bundles", str(tmp_path / "to")]) == 1
+    assert f"{folder.parent.name}: a candidate needs a version that serves" in capsys.readouterr().err
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_a_candidate_is_verified_as_others_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    serving, candidate = (write_bundle(tmp_path / name, "image-classifier") for name in ("serving", "candidate"))
+    source = source_of(candidate)
+    (candidate / "model.onnx").write_bytes(b"")
+    assert main([source_of(serving), "--candidate", source, "--bundles", str(tmp_path / "to")]) == 1
+    assert "model.onnx: expected" in capsys.readouterr().err
+    assert list((tmp_path / "to").iterdir()) == []
+
+
 def test_one_source_that_fails_leaves_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (write_bundle(tmp_path / "from", name) for name in ("image-classifier", "series-classifier"))
     sources = [source_of(first), source_of(second)]
@@ -64,6 +114,9 @@ def test_a_source_without_a_digest_is_a_mistake_of_usage(tmp_path: Path, capsys:
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path)])
     assert "expected PLACE@sha256:DIGEST" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "expected at least one PLACE@sha256:DIGEST" in capsys.readouterr().err
 
 
 def test_help_has_an_example_of_each_kind(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ DIGEST = "0123456789abcdef" * 4
 def test_a_source_has_a_place_and_a_digest(place: str, is_artifact: bool) -> None:
     source = parse_source(f"{place}@sha256:{DIGEST}")
     assert (source.place, source.digest, source.is_artifact) == (place, DIGEST, is_artifact)
+    assert (source.pointer, parse_source(f"{place}@sha256:{DIGEST}", "candidate").pointer) == ("current", "candidate")
 
 
 @pytest.mark.parametrize(
