@@ -218,6 +218,11 @@ prove-frameworks: $(VENV)/.installed ## score inside of Ray Data, Spark (needs J
 	    touch .venv-$$name/.installed; }; done
 	@$(BIN)/pytest -q tests/service/scoring/frameworks tests/deploy/test_ray_serve.py
 
+AZURITE := build/azurite/node_modules/.bin/azurite-blob
+prove-object-stores: $(VENV)/.installed ## run the tests of object stores on Azurite, too, which npm installs into build/azurite (minutes)
+	@test -x $(AZURITE) || npm install --silent --no-audit --no-fund --prefix build/azurite azurite@3.35.0
+	@$(BIN)/pytest -q $$(grep -rlE '\bstore: ObjectServer|object_servers' tests/service --include='test_*.py')
+
 bench-scoring: export ## compare scoring of a million rows with other methods (minutes)
 	@$(BIN)/python -m benchmarks.scoring
 

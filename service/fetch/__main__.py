@@ -4,10 +4,12 @@
     python -m service.fetch https://models.example/mnist-cnn/fc4708d186bb@sha256:DIGEST
     python -m service.fetch /mnt/models/mnist-cnn/fc4708d186bb@sha256:DIGEST
     python -m service.fetch oci://registry.example/bundles@sha256:DIGEST
+    python -m service.fetch --candidate oci://registry.example/bundles@sha256:DIGEST
 
 DIGEST of a folder is what `sha256sum manifest.json` prints in it; that of an OCI artifact is the digest of its
-manifest. With EKIBEN_TRUSTED_KEYS, every bundle needs a signature by one of the keys. Either all sources appear among
-the bundles, or none. Exit codes: 0 all are there, 1 one could not be fetched or failed a check, 2 usage.
+manifest. A version becomes the one that serves, or with --candidate the candidate that is compared with that one. With
+EKIBEN_TRUSTED_KEYS, every bundle needs a signature by one of the keys. Either all sources appear among the bundles, or
+none. Exit codes: 0 all are there, 1 one could not be fetched or failed a check, 2 usage.
 """
 
 import argparse
@@ -26,18 +28,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m service.fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sources", nargs="+", metavar="PLACE@sha256:DIGEST", help="what to fetch, and its digest")
+    parser.add_argument("sources", nargs="*", metavar="PLACE@sha256:DIGEST", help="what to fetch, and its digest")
+    parser.add_argument(
+        "--candidate",
+        dest="candidates",
+        action="append",
+        default=[],
+        metavar="PLACE@sha256:DIGEST",
+        help="what to fetch as a candidate, beside the version that serves; may be repeated",
+    )
     parser.add_argument(
         "--bundles",
         type=Path,
         default=Path(os.environ.get("EKIBEN_BUNDLES") or "bundles"),
         help="folder of the bundles (default: EKIBEN_BUNDLES, or bundles)",
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     try:
         sources = [parse_source(text) for text in args.sources]
+        sources += [parse_source(text, "candidate") for text in args.candidates]
     except ValueError as error:
         parser.error(str(error))
+    if not sources:
+        parser.error("expected at least one PLACE@sha256:DIGEST")
     lines = []
     try:
         with Staging(args.bundles) as staging:

@@ -31,7 +31,7 @@ def fetch_files(source: Source, staging: Staging) -> list[str]:
             f"{source}: {MANIFEST} is no manifest of a bundle that this version reads: {error.title}"
         ) from error
     label = f"{manifest.name} {manifest.version}"
-    if staging.holds(manifest.name, manifest.version, source.digest):
+    if staging.holds(source, manifest.name, manifest.version):
         return [f"{label}: is there already, and whole"]
     folder = staging.folder / source.digest
     write_checked(folder / MANIFEST, [content], label=f"{source}: {MANIFEST}", digest=source.digest)

@@ -1,4 +1,4 @@
-"""What is fetched: a place, and the SHA-256 digest of what has to be there.
+"""What is fetched: a place, the SHA-256 digest of what has to be there, and what its version becomes.
 
 The digest is that of a bundle's manifest.json, which holds the hashes of all other files, or of the manifest of an OCI
 artifact, which holds the digests of its layers. Invariant: `str(source)` shows no credential and no option.
@@ -6,10 +6,14 @@ artifact, which holds the digests of its layers. Invariant: `str(source)` shows 
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
 DIGEST = re.compile("[0-9a-f]{64}")
 OCI = "oci://"
+# The file beside the versions of a model that names this one.
+Pointer = Literal["current", "candidate"]
+AZURE = ("az", "azure", "abfs", "abfss")  # CONTAINER@ACCOUNT stands where others have a user
 
 
 class FetchError(Exception):
@@ -22,6 +26,7 @@ class Source:
 
     place: str
     digest: str
+    pointer: Pointer
 
     @property
     def is_artifact(self) -> bool:
@@ -31,7 +36,7 @@ class Source:
         return without_credentials(self.place)
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str, pointer: Pointer = "current") -> Source:
     """Parse PLACE@sha256:DIGEST. Raises ValueError."""
     place, separator, digest = text.rpartition("@sha256:")
     label = without_credentials(place or text)
@@ -39,7 +44,7 @@ def parse_source(text: str) -> Source:
         raise ValueError(f"{label}: expected PLACE@sha256:DIGEST; sha256sum of its manifest.json prints the digest")
     if not DIGEST.fullmatch(digest):
         raise ValueError(f"{label}: sha256:{digest[:80]} is no digest of 64 hex digits")
-    return Source(place=place, digest=digest)
+    return Source(place=place, digest=digest, pointer=pointer)
 
 
 def without_credentials(place: str) -> str:
@@ -47,4 +52,5 @@ def without_credentials(place: str) -> str:
     if "://" not in place:
         return place
     parts = urlsplit(place)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    container = f"{parts.username}@" if parts.scheme in AZURE and parts.username else ""
+    return f"{parts.scheme}://{container}{parts.netloc.rpartition('@')[2]}{parts.path}"

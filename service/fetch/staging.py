@@ -1,6 +1,7 @@
 """A hidden folder among the bundles, whose content is checked before it appears there.
 
-Invariant: a bundle appears as a whole, in one step, and only if every check of it passed; what fails leaves nothing.
+Invariant: a bundle appears as a whole, in one step, and only if every check of it passed; what fails leaves nothing. A
+candidate has a serving version beside it, which is another one.
 """
 
 import hashlib
@@ -12,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from service.bundle import MAX_DATA_BYTES, open_bundle
+from service.bundle import MAX_DATA_BYTES, current_version, open_bundle
 from service.errors import BundleError
-from service.fetch.source import FetchError, Source
+from service.fetch.source import FetchError, Pointer, Source
 from service.manifest import MANIFEST, Manifest
 
 MAX_FILE_BYTES = MAX_DATA_BYTES
@@ -26,7 +27,8 @@ class Staging:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._checked: list[tuple[str, str]] = []  # name and version, in the staging or among the bundles already
+        # Name, version and what it becomes; in the staging or among the bundles already.
+        self._checked: list[tuple[str, str, Pointer]] = []
 
     def __enter__(self) -> "Staging":
         try:
@@ -41,11 +43,11 @@ class Staging:
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def holds(self, name: str, version: str, digest: str) -> bool:
-        """Return whether the bundle with this manifest is among the bundles already, and whole; if so, it is placed."""
-        found = self._is_there(name, version, digest)
+    def holds(self, source: Source, name: str, version: str) -> bool:
+        """Return whether the bundle of the source is among the bundles already, and whole; if so, it is placed."""
+        found = self._is_there(name, version, source.digest)
         if found:
-            self._checked.append((name, version))
+            self._checked.append((name, version, source.pointer))
         return found
 
     def _is_there(self, name: str, version: str, digest: str) -> bool:
@@ -75,25 +77,38 @@ class Staging:
             raise FetchError(f"{source}: {str(error).splitlines()[0]}") from error
         except OSError as error:
             raise FetchError(f"{source}: {error.filename}: {error.strerror}") from error
-        self._checked.append((manifest.name, manifest.version))
+        self._checked.append((manifest.name, manifest.version, source.pointer))
         return manifest.name, manifest.version
 
     def place_all(self) -> None:
-        """Move every checked bundle among the bundles and name it in `current`."""
-        for name, version in self._checked:
+        """Move every checked bundle among the bundles and name it in `current` or `candidate`."""
+        fetched = {name for name, _, pointer in self._checked if pointer == "current"}
+        for name in {name for name, _, _ in self._checked} - fetched:
+            if not (self._root / name / "current").exists():
+                raise FetchError(f"{self._root / name}: a candidate needs a version that serves; fetch that one, too")
+        # The version that serves appears before its candidate.
+        for name, version, pointer in sorted(self._checked, key=lambda each: each[2] == "candidate"):
             staged, target = self._place(name, version), self._root / name / version
             try:
                 if staged.exists() and not self._is_there(name, version, _sha256(staged / MANIFEST)):
                     target.parent.mkdir(exist_ok=True)
                     staged.rename(target)
-                temporary = self.folder / "current"
+                temporary = self.folder / pointer
                 temporary.write_text(f"{version}\n")
-                temporary.replace(target.parent / "current")
+                temporary.replace(target.parent / pointer)
+                _drop_equal_candidate(target.parent)
             except OSError as error:
                 raise FetchError(f"{target}: {error.strerror}") from error
 
     def _place(self, name: str, version: str) -> Path:
         return self.folder / "checked" / name / version
+
+
+def _drop_equal_candidate(folder: Path) -> None:
+    """Remove `candidate` if it names the version that serves."""
+    with suppress(BundleError):  # there is none, or the service reports it
+        if current_version(folder, "candidate") == current_version(folder):
+            (folder / "candidate").unlink()
 
 
 def _sha256(path: Path) -> str:

@@ -17,8 +17,10 @@ from service.engine.context import UNRESERVED, RequestContext
 from service.errors import EkibenError, Slug, shutting_down
 from service.grpc.messages import parse_message, write_message
 from service.grpc.methods import METHODS, Method, is_ready
+from service.grpc.tensors import read_answer
 from service.http.access.policy import OPEN, AccessPolicy
 from service.http.identity.request_id import identify
+from service.http.rollout.traffic import Inference, Rollout
 from service.http.route import ServiceState
 from service.http.wire.errors import STATUS
 from service.http.wire.framework_errors import internal_error
@@ -79,9 +81,11 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
 class GrpcServer:
     """Runs on the event loop that starts it; workers share the port."""
 
-    def __init__(self, state: ServiceState, *, access: AccessPolicy = OPEN) -> None:
+    def __init__(self, state: ServiceState, *, access: AccessPolicy = OPEN, rollout: Rollout | None = None) -> None:
+        """`rollout` answers inference requests while there are candidates."""
         self._state = state
         self._access = access
+        self._rollout = rollout
         self._server: Any = None
 
     async def start(self, address: str, port: int, tls: TlsFiles | None = None) -> None:
@@ -131,7 +135,11 @@ class GrpcServer:
                 identity = self._access.check_key(*_key_of(call.invocation_metadata()), method.scope)
                 key_permit = self._access.admit(identity, infers=method.is_work)
             context = self._open(name, method, call)
-            answer = await method.handle(state, parse_message(method.request, content), context)
+            message = parse_message(method.request, content)
+            if method.scope == "infer" and self._rollout is not None and state.repository.has_candidates:
+                answer = await self._rollout.answer(state, _inference(name, method, message), context)
+            else:
+                answer = await method.handle(state, message, context)
             status = 200
             return answer
         except EkibenError as error:
@@ -190,6 +198,15 @@ class GrpcServer:
 
     def _health(self) -> bytes:
         return write_message("HealthCheckResponse", {"status": SERVING if is_ready(self._state) else NOT_SERVING})
+
+
+def _inference(name: str, method: Method, message: Any) -> Inference[bytes]:
+    return Inference(
+        route=f"/{SERVICE}/{name}",
+        request_id=identify(message.id, "")[0],
+        handle=lambda state, context: method.handle(state, message, context),
+        content=read_answer,
+    )
 
 
 def _key_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[str, str]:

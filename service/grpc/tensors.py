@@ -7,7 +7,8 @@ numbers as raw bytes, whichever way those of the request came.
 from collections.abc import Mapping
 from typing import Any
 
-from service.grpc.messages import read_parameters, write_message
+from service.grpc.messages import parse_message, read_parameters, write_message
+from service.http.rollout.comparison import read_numbers
 from service.http.wire.oip_tensors import BYTES, DATATYPE_OF, Array, pack_texts
 from service.manifest import Manifest
 from service.tasks.faults import fault
@@ -69,6 +70,22 @@ def _decode(contents: list[bytes], where: str) -> list[str]:
             reason = f"text {number} is not UTF-8: {error.reason} at byte {error.start}"
             raise fault(where, reason) from None
     return texts
+
+
+def read_answer(content: bytes) -> dict[str, Any]:
+    """The content of a ModelInferResponse that is compared: its outputs with their numbers."""
+    message = parse_message("ModelInferResponse", content)
+    tensors = zip(message.outputs, message.raw_output_contents, strict=True)
+    outputs = [
+        {
+            "name": output.name,
+            "datatype": output.datatype,
+            "shape": list(output.shape),
+            "data": read_numbers(output.datatype, raw),
+        }
+        for output, raw in tensors
+    ]
+    return {"outputs": outputs}
 
 
 def write_response(manifest: Manifest, outputs: Mapping[str, Array], request_id: str | None) -> bytes:

@@ -18,7 +18,8 @@ from service.http.client_watch import RequestSupervisor
 from service.http.framework import FRAMEWORK_PATH, REQUEST, FrameworkApp
 from service.http.openapi.route import document_routes
 from service.http.playground import route as playground
-from service.http.rollout.traffic import Rollout
+from service.http.rollout.comparison import read_answer
+from service.http.rollout.traffic import Inference, Rollout
 from service.http.route import InferenceRoute, ReadRoute, Route, ServiceState
 from service.http.routes import cards, health, metrics, native, oip, oip_control, openai
 from service.http.stream import send_stream
@@ -95,7 +96,7 @@ class Router:
         self.app: App = FrameworkApp(app, state)
         self.state = state
         self.access = access
-        self._rollout = rollout
+        self.rollout = rollout
         self._supervisor = RequestSupervisor(body_timeout_s)
         self._in_flight: set[HttpRequest] = set()
 
@@ -225,8 +226,8 @@ class Router:
                 body = await unpack_body(request, body, state.max_body_bytes, state.bodies.reserve)
             if request.observation is not None:
                 request.observation.received(body)
-            if self._rollout is not None and state.repository.has_candidates:
-                response = await self._rollout.answer(state, route, request, body, context)
+            if self.rollout is not None and state.repository.has_candidates:
+                response = await self.rollout.answer(state, _inference(route, request, body), context)
             else:
                 response = await route.handle(state, request, body, context)
             if not isinstance(response, StreamedResponse):
@@ -239,6 +240,15 @@ class Router:
             state.request_metrics.in_flight -= 1
             if scope is not None:
                 self._supervisor.close(scope)
+
+
+def _inference(route: InferenceRoute, request: HttpRequest, body: bytes) -> Inference[Response | StreamedResponse]:
+    return Inference(
+        route=route.name,
+        request_id=request.id,
+        handle=lambda state, context: route.handle(state, request, body, context),
+        content=read_answer,
+    )
 
 
 def _release_place(request: HttpRequest) -> None:

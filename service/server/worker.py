@@ -128,7 +128,7 @@ class Worker:
             # Its packages are optional, and must not be loaded before the master forks.
             from service.grpc.server import GrpcServer  # noqa: PLC0415
 
-            self._grpc = GrpcServer(service, access=self._router.access)
+            self._grpc = GrpcServer(service, access=self._router.access, rollout=self._router.rollout)
             await self._grpc.start(self._address, self._settings.grpc_port, self._settings.tls)
 
     def _begin_drain(self) -> None:

@@ -1,8 +1,11 @@
 """The real application over tiny bundles whose request cases were answered by the task code; one a process."""
 
+import contextlib
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from starlette.testclient import TestClient
@@ -18,7 +21,7 @@ from tests.service.chat_bundle import answered_case, write_chat_bundle
 from tests.service.distributions import distribution_files
 from tests.service.engine.versions import wait_until
 from tests.service.requests import request_body
-from tests.service.scoring.object_server import ObjectServer, object_server
+from tests.service.scoring.object_server import AZURITE, Kind, ObjectServer, object_server
 
 CARD_FILES = {CARD: b"# tiny-pictures\n\n![Curves](curves.png)\n", "curves.png": b"\x89PNG\r\n\x1a\n"}
 
@@ -64,15 +67,36 @@ def client(served_bundles: Path) -> Iterator[TestClient]:
 
 
 @pytest.fixture(scope="session")
-def shared_server() -> Iterator[ObjectServer]:
-    with object_server() as server:
-        yield server
+def object_servers() -> Iterator[Callable[[Kind], ObjectServer]]:
+    """Start the server of a kind of store when it is first asked for."""
+    with contextlib.ExitStack() as started:
+
+        @functools.cache
+        def start(kind: Kind) -> ObjectServer:
+            if kind == "az" and not AZURITE.exists():
+                pytest.skip("Azurite is not installed: make prove-object-stores")
+            return started.enter_context(object_server(kind))
+
+        yield start
 
 
 @pytest.fixture
-def server(shared_server: ObjectServer) -> Iterator[ObjectServer]:
+def server(object_servers: Callable[[Kind], ObjectServer]) -> Iterator[ObjectServer]:
     """An S3 server whose bucket `data` is empty and that has no faults."""
-    shared_server.faults()
-    shared_server.empty()
-    yield shared_server
-    shared_server.faults()
+    with emptied(object_servers("s3")) as server:
+        yield server
+
+
+@pytest.fixture(params=get_args(Kind))
+def store(request: pytest.FixtureRequest, object_servers: Callable[[Kind], ObjectServer]) -> Iterator[ObjectServer]:
+    """As `server`, of each kind of store in turn."""
+    with emptied(object_servers(request.param)) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def emptied(server: ObjectServer) -> Iterator[ObjectServer]:
+    server.faults()
+    server.empty()
+    yield server
+    server.faults()

@@ -64,7 +64,11 @@ class Tally:
             self._publish(self._folder)
 
     def describe(self) -> dict[str, Any]:
-        """The counts of all workers, examples of what differs, and the decision; `here` are those of this worker."""
+        """The counts of all workers, examples of what differs, and the decision; `here` are those of this worker.
+
+        They are current, also in a worker that answers no request.
+        """
+        self.share()
         counts = self._totals()
         compared = self._compared(counts)
         examples = [*self._examples, *(example for other in self._others for example in other["examples"])]

@@ -11,19 +11,19 @@ import numpy as np
 import orjson
 
 from service.http.wire.messages import JSON, Response
-from service.http.wire.oip_tensors import DATATYPE_OF
+from service.http.wire.oip_tensors import DATATYPE_OF, Array
 from service.tasks.faults import describe_value
 
 UNCOMPARED = frozenset({"version", "model_version", "top"})
 DTYPES = {datatype: dtype for dtype, datatype in DATATYPE_OF.items() if dtype.kind in "biuf"}
 
 
-def first_difference(serving: Response, candidate: Response, tolerance: float) -> str | None:
-    """Say where the answer of the candidate differs from that of the serving version; None if it does not.
+def first_difference(serving: Any, candidate: Any, tolerance: float) -> str | None:
+    """Say where the content of the candidate's answer differs from that of the serving version; None if nowhere.
 
     `tolerance` is the largest difference of two numbers that counts as none, relative to those above 1.
     """
-    return next(_differences(read_answer(serving), read_answer(candidate), tolerance, ""), None)
+    return next(_differences(serving, candidate, tolerance, ""), None)
 
 
 def read_answer(response: Response) -> Any:
@@ -34,11 +34,15 @@ def read_answer(response: Response) -> Any:
     document, offset = orjson.loads(response.body[:size]), size
     for output in document["outputs"]:
         if num_bytes := output.get("parameters", {}).get("binary_data_size"):
-            content = response.body[offset : offset + num_bytes]
-            dtype = DTYPES.get(output["datatype"])
-            output["data"] = np.frombuffer(content, dtype) if dtype is not None else content
+            output["data"] = read_numbers(output["datatype"], response.body[offset : offset + num_bytes])
             output["parameters"], offset = {}, offset + num_bytes
     return document
+
+
+def read_numbers(datatype: str, content: bytes) -> Array | bytes:
+    """The numbers of a tensor that is sent as bytes; the bytes of any other one."""
+    dtype = DTYPES.get(datatype)
+    return content if dtype is None else np.frombuffer(content, dtype)
 
 
 def _differences(left: Any, right: Any, tolerance: float, pointer: str) -> Iterator[str]:

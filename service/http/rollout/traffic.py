@@ -1,13 +1,15 @@
 """Canary and shadow: a candidate answers a share of the requests, and both versions answer another, to be compared.
 
 Invariant: a client gets one whole answer of one version, which names it, and waits for no comparison. A request that
-the candidate fails is answered by the serving version.
+the candidate fails, or that names the serving version, is answered by the serving version.
 """
 
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from service.engine.context import RequestContext
 from service.engine.repository.repository import Repository
@@ -16,10 +18,10 @@ from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.http.body_budget import BodyBudget
 from service.http.rollout.comparison import first_difference
-from service.http.route import InferenceRoute, ServiceState
+from service.http.route import ServiceState
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
-from service.http.wire.messages import HttpRequest, Network, Response, StreamedResponse
+from service.http.wire.messages import Network, StreamedResponse
 
 # Requests that are being compared at a time; others are skipped, so that comparing takes little memory.
 MAX_COMPARISONS = 4
@@ -27,7 +29,17 @@ MAX_COMPARISONS = 4
 PASSING = frozenset({"overloaded", "timeout", "not-ready", "rate-limited"})
 
 log = logging.getLogger(__name__)
-Answer = Response | StreamedResponse
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference(Generic[Answer]):
+    """A request of a client, over HTTP or gRPC. `content` gives what is compared of an answer that is no stream."""
+
+    route: str
+    request_id: str
+    handle: Callable[[ServiceState, RequestContext], Awaitable[Answer]]
+    content: Callable[[Any], Any]
 
 
 @dataclass(kw_only=True)
@@ -54,21 +66,21 @@ class Rollout:
         self._comparisons: set[asyncio.Task[None]] = set()
         self._random = random.Random()  # noqa: S311 - a sample
 
-    async def answer(
-        self, state: ServiceState, route: InferenceRoute, request: HttpRequest, body: bytes, context: RequestContext
-    ) -> Answer:
+    async def answer(self, state: ServiceState, inference: Inference[Answer], context: RequestContext) -> Answer:
         """Answer a request with one of the versions, and perhaps begin to compare with the other."""
         repository = state.repository
         is_canary, failure = self._random.random() < self._canary, ""
         try:
-            answer = await route.handle(_with_candidates(state) if is_canary else state, request, body, context)
+            answer = await inference.handle(_with_candidates(state) if is_canary else state, context)
         except EkibenError as error:
-            versions = repository.compared_versions(context.model) if is_canary else None
-            if versions is None or versions[1].manifest.version != context.version or error.slug in PASSING:
+            if not is_canary or error.slug in PASSING:
                 raise
-            failure = f"{error.slug}: {error.detail}"
-        if failure:
-            answer = await route.handle(state, request, body, context)
+            versions = repository.compared_versions(context.model)
+            if versions is not None and versions[1].manifest.version == context.version:
+                failure = f"{error.slug}: {error.detail}"
+            elif error.slug != "unknown-model":
+                raise
+            answer = await inference.handle(state, context)
         if not context.model or isinstance(answer, StreamedResponse) or self._random.random() >= self._shadow:
             return answer
         versions = repository.compared_versions(context.model)
@@ -80,43 +92,38 @@ class Rollout:
         if tally.decision != "undecided":
             return answer
         if failure:
-            _count(tally, "failed", request, failure)
+            _count(tally, "failed", inference, failure)
         elif len(self._comparisons) >= MAX_COMPARISONS or state.runner.admission.expects_retries:
             tally.add("skipped")
         else:
             is_canary = context.version == candidate.manifest.version
-            comparison = self._compare(state, route, request, body, answer, tally, is_canary=is_canary)
+            comparison = self._compare(state, inference, answer, tally, is_canary=is_canary)
             self._comparisons.add(task := asyncio.create_task(comparison))
             task.add_done_callback(self._comparisons.discard)
         return answer
 
-    async def _compare(  # noqa: PLR0917 - the parts of one request
-        self,
-        state: ServiceState,
-        route: InferenceRoute,
-        request: HttpRequest,
-        body: bytes,
-        answer: Response,
-        tally: Tally,
-        *,
-        is_canary: bool,
+    async def _compare(
+        self, state: ServiceState, inference: Inference[Answer], answer: Answer, tally: Tally, *, is_canary: bool
     ) -> None:
         """Have the other version answer too, after the requests of clients, and count whether the answers differ."""
-        context = state.runner.new_context(timeout_s=2 * state.runner.limits.timeout_s, route=route.name)
+        context = state.runner.new_context(timeout_s=2 * state.runner.limits.timeout_s, route=inference.route)
+        expected = tally.serving if is_canary else tally.candidate
         try:
-            other = await route.handle(state if is_canary else _with_candidates(state), request, body, context)
+            other = await inference.handle(state if is_canary else _with_candidates(state), context)
         except EkibenError as error:
-            failed = not is_canary and error.slug not in PASSING
-            return _count(tally, "failed" if failed else "skipped", request, f"{error.slug}: {error.detail}")
+            failed = not is_canary and error.slug not in PASSING and context.version == expected
+            return _count(tally, "failed" if failed else "skipped", inference, f"{error.slug}: {error.detail}")
         except Exception:
             log.exception("%s: a request could not be compared", tally.name)
-            return _count(tally, "skipped", request, "")
-        expected = tally.serving if is_canary else tally.candidate
+            return _count(tally, "skipped", inference, "")
         if context.version != expected or isinstance(other, StreamedResponse):
-            return _count(tally, "skipped", request, "")
+            return _count(tally, "skipped", inference, "")
         answers = (other, answer) if is_canary else (answer, other)
-        difference = await asyncio.to_thread(first_difference, *answers, self._tolerance)
-        return _count(tally, "different" if difference else "same", request, difference or "")
+        difference = await asyncio.to_thread(self._difference, inference, *answers)
+        return _count(tally, "different" if difference else "same", inference, difference or "")
+
+    def _difference(self, inference: Inference[Any], serving: Any, candidate: Any) -> str | None:
+        return first_difference(inference.content(serving), inference.content(candidate), self._tolerance)
 
 
 def _with_candidates(state: ServiceState) -> View:
@@ -134,8 +141,8 @@ def _with_candidates(state: ServiceState) -> View:
     )
 
 
-def _count(tally: Tally, outcome: Outcome, request: HttpRequest, what: str) -> None:
+def _count(tally: Tally, outcome: Outcome, inference: Inference[Any], what: str) -> None:
     """Count a comparison; the log names what differs."""
-    example = "" if outcome in {"same", "skipped"} else f"request {request.id}: {what}"
+    example = "" if outcome in {"same", "skipped"} else f"request {inference.request_id}: {what}"
     if tally.add(outcome, example):
         log.warning("%s: candidate %s against %s: %s", tally.name, tally.candidate, tally.serving, example)

@@ -102,7 +102,11 @@ def _one_line(error: Exception) -> str:
     """What the store answered, else the first line of the message; without signatures."""
     text = str(error).strip()
     answer = re.search(r"<Code>([^<]+)</Code>\s*<Message>([^<]+)</Message>", text)
-    line = f"{answer[2]} ({answer[1]})" if answer else text.partition("\n")[0]
+    # Azure adds lines with the number and the time of the request.
+    line = f"{answer[2].splitlines()[0]} ({answer[1]})" if answer else text.partition("\n")[0]
     if METADATA_ADDRESS in line:
-        return f"no credentials: set them in the environment, or give the option anonymous=true ({line})"
+        return (
+            "no credentials: set them in the environment, or, to read what is public, give the option anonymous=true "
+            f"({line})"
+        )
     return re.sub(r"((?:sig|[Ss]ignature|X-Amz-[A-Za-z-]+)=)[^&\s\"]+", r"\1***", line)

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -17,19 +18,20 @@ from service.manifest import MANIFEST
 from service.signature import SIGNATURE, TRUSTED_KEYS
 from tests.service.bundles import write_bundle
 from tests.service.fetch.test_stores import file_server
-from tests.service.scoring.object_server import ObjectServer
+from tests.service.scoring.object_server import Kind, ObjectServer
 
 Place = Callable[[Path], AbstractContextManager[str]]
 
 
-@pytest.fixture(params=["folder", "http", "s3"])
-def place(request: pytest.FixtureRequest) -> Place:
+@pytest.fixture(params=["folder", "http", *get_args(Kind)])
+def place(request: pytest.FixtureRequest, object_servers: Callable[[Kind], ObjectServer]) -> Place:
     """Put the folder of a bundle where a store of each kind reads it."""
     if request.param == "folder":
         return lambda folder: contextlib.nullcontext(str(folder))
     if request.param == "http":
         return file_server
-    server: ObjectServer = request.getfixturevalue("server")
+    server = object_servers(request.param)
+    server.empty()
 
     @contextlib.contextmanager
     def upload(folder: Path) -> Iterator[str]:

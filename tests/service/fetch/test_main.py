@@ -1,16 +1,25 @@
 """`python -m service.fetch` places all sources or none, and its exit code says which."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from service.bundle import open_bundle
 from service.fetch.__main__ import main
 from service.manifest import MANIFEST
 from tests.e2e.serving import ROOT, environment
 from tests.service.bundles import write_bundle
+from tests.service.engine.versions import FAMILY, NAME, differing_graph
+from tests.service.hosts import GRANIAN, ask, running_server, wait_until
+from tests.service.poisoned import write_whole_bundle
+from tests.service.scoring.object_server import AZURE_ACCOUNT, ObjectServer
+
+GRAPHS = (None, differing_graph(16))  # of the version that serves, and of the candidate
 
 
 def source_of(folder: Path) -> str:
@@ -25,6 +34,68 @@ def test_it_runs_in_the_environment_of_the_service(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{folder.parent.name} {folder.name}: ")
     assert (tmp_path / "to" / folder.parent.name / "current").exists()
+
+
+def test_object_storage_gives_a_bundle_and_a_changed_file_is_refused(store: ObjectServer, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "from", "image-classifier")
+    store.upload(folder, "models/tiny")
+    places = [store.uri("models/tiny")]
+    if store.scheme == "az":
+        places.append(places[0].replace("az://data/", f"abfs://data@{AZURE_ACCOUNT}.dfs.core.windows.net/"))
+    digest = source_of(folder).rpartition("@")[2]
+    for number, place in enumerate(places):
+        root = tmp_path / f"to-{number}"
+        command = [sys.executable, "-m", "service.fetch", f"{place}@{digest}", "--bundles", str(root)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith(f" from {place.partition('?')[0]}\n")
+        open_bundle(root / folder.parent.name / (root / folder.parent.name / "current").read_text().strip())
+    store.put("models/tiny/model.onnx", b"")
+    assert main([f"{places[0]}@{digest}", "--bundles", str(tmp_path / "to")]) == 1
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_a_candidate_is_compared_then_serves(tmp_path: Path) -> None:
+    """The real command beside a real service: both at once, then the candidate as the version that serves."""
+    root = tmp_path / "to"
+    serving, candidate = (
+        write_whole_bundle(tmp_path / str(number), FAMILY, NAME, model=graph) for number, graph in enumerate(GRAPHS)
+    )
+
+    def fetch(*arguments: str) -> None:
+        command = [sys.executable, "-m", "service.fetch", *arguments, "--bundles", str(root)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def models() -> dict[str, dict[str, Any]]:
+        rows = json.loads(ask(host.port, "GET", "/models")[2])["models"]
+        return {row["name"]: row for row in rows}
+
+    fetch("--candidate", source_of(candidate), source_of(serving))
+    with running_server(GRANIAN, root, tmp_path, EKIBEN_POLL_S="0.1") as host:
+        wait_until(lambda: models().get(f"{NAME}@candidate", {}).get("state") == "READY")
+        wait_until(lambda: models()[NAME]["state"] == "READY")
+        assert models()[NAME]["version"] == serving.name
+        assert models()[f"{NAME}@candidate"]["version"] == candidate.name
+        assert models()[f"{NAME}@candidate"]["comparison"]["with"] == serving.name
+        fetch(source_of(candidate))
+        wait_until(lambda: [row["version"] for row in models().values()] == [candidate.name])
+
+
+def test_a_candidate_needs_a_version_that_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_bundle(tmp_path / "from", "image-classifier")
+    assert main(["--candidate", source_of(folder), "--bundles", str(tmp_path / "to")]) == 1
+    assert f"{folder.parent.name}: a candidate needs a version that serves" in capsys.readouterr().err
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_a_candidate_is_verified_as_others_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    serving, candidate = (write_bundle(tmp_path / name, "image-classifier") for name in ("serving", "candidate"))
+    source = source_of(candidate)
+    (candidate / "model.onnx").write_bytes(b"")
+    assert main([source_of(serving), "--candidate", source, "--bundles", str(tmp_path / "to")]) == 1
+    assert "model.onnx: expected" in capsys.readouterr().err
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_one_source_that_fails_leaves_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,6 +114,9 @@ def test_a_source_without_a_digest_is_a_mistake_of_usage(tmp_path: Path, capsys:
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path)])
     assert "expected PLACE@sha256:DIGEST" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "expected at least one PLACE@sha256:DIGEST" in capsys.readouterr().err
 
 
 def test_help_has_an_example_of_each_kind(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ DIGEST = "0123456789abcdef" * 4
 def test_a_source_has_a_place_and_a_digest(place: str, is_artifact: bool) -> None:
     source = parse_source(f"{place}@sha256:{DIGEST}")
     assert (source.place, source.digest, source.is_artifact) == (place, DIGEST, is_artifact)
+    assert (source.pointer, parse_source(f"{place}@sha256:{DIGEST}", "candidate").pointer) == ("current", "candidate")
 
 
 @pytest.mark.parametrize(
@@ -37,4 +38,5 @@ def test_anything_else_is_a_mistake(text: str, message: str) -> None:
 def test_what_may_be_a_secret_is_left_out() -> None:
     assert without_credentials("https://user:secret@h:1/m/1?token=x#y") == "https://h:1/m/1"
     assert without_credentials("s3://key:secret@bucket/m?secret_access_key=x") == "s3://bucket/m"
+    assert without_credentials("abfs://c@a.dfs.core.windows.net/m?account_key=x") == "abfs://c@a.dfs.core.windows.net/m"
     assert without_credentials("/mnt/a@b?c") == "/mnt/a@b?c"

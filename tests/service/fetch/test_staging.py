@@ -2,17 +2,18 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.bundle import open_bundle
-from service.fetch.source import FetchError, Source
+from service.fetch.source import FetchError, Pointer, Source
 from service.fetch.staging import Staging, write_checked
 from service.manifest import MANIFEST
 from tests.service.bundles import write_bundle
 
-SOURCE = Source(place="place", digest="0" * 64)
+SOURCE = Source(place="place", digest="0" * 64, pointer="current")
 SHA256 = hashlib.sha256(b"content").hexdigest()
 
 
@@ -48,16 +49,30 @@ def test_what_is_there_already_is_checked(tmp_path: Path) -> None:
     name, version = folder.parent.name, folder.name
     digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
     with Staging(tmp_path) as staging:
-        assert not staging.holds(name, "0" * 12, digest)
-        assert staging.holds(name, version, digest)
+        source = replace(SOURCE, digest=digest)
+        assert not staging.holds(source, name, "0" * 12)
+        assert staging.holds(source, name, version)
         (folder.parent / "current").write_text("0" * 12)
         staging.place_all()
         assert (folder.parent / "current").read_text() == f"{version}\n"
         with pytest.raises(FetchError, match=f"expected sha256 {'0' * 64}, found {digest}"):
-            staging.holds(name, version, "0" * 64)
+            staging.holds(SOURCE, name, version)
         (folder / "model.onnx").unlink()
         with pytest.raises(FetchError, match=r"is there and fails \(.*model.onnx.*\): remove it, then fetch again"):
-            staging.holds(name, version, digest)
+            staging.holds(source, name, version)
+
+
+@pytest.mark.parametrize("pointer", ["candidate", "current"])
+def test_a_version_is_not_its_own_candidate(pointer: Pointer, tmp_path: Path) -> None:
+    """Placed a second time as a candidate, or as the version that serves from now on."""
+    folder = write_bundle(tmp_path, "image-classifier")
+    (folder.parent / "candidate").write_text(folder.name)
+    digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    with Staging(tmp_path) as staging:
+        assert staging.holds(Source(place="place", digest=digest, pointer=pointer), folder.parent.name, folder.name)
+        staging.place_all()
+    assert (folder.parent / "current").read_text().strip() == folder.name
+    assert not (folder.parent / "candidate").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

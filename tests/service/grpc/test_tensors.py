@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import EkibenError
 from service.grpc.messages import CLASSES, parse_message
-from service.grpc.tensors import CONTENTS, read_request, write_response
+from service.grpc.tensors import CONTENTS, read_answer, read_request, write_response
 from service.http.wire.oip_request import parse_document
 from service.http.wire.oip_tensors import DATATYPE_OF, build_arrays
 from tests.service.tasks.test_tensors import manifest_of
@@ -89,3 +89,12 @@ def test_an_answer_has_raw_contents() -> None:
     assert list(message.raw_output_contents) == [
         np.float32([1, 2, 3]).tobytes(), b"\1\0\0\0a\3\0\0\0" + "€".encode(),
     ]  # fmt: skip
+
+
+def test_the_content_of_an_answer_has_its_numbers() -> None:
+    outputs = {"y": np.array([[0.5, -1.5]], np.float32), "texts": np.array(["a", "bc"], object)}
+    content = read_answer(write_response(manifest_of("image-classifier"), outputs, "7"))
+    numbers, texts = content["outputs"]
+    assert (numbers["name"], numbers["datatype"], numbers["shape"]) == ("y", "FP32", [1, 2])
+    assert numbers["data"].tolist() == [0.5, -1.5]
+    assert texts["data"] == b"\1\0\0\0a\2\0\0\0bc"

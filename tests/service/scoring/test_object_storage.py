@@ -14,6 +14,7 @@ import pytest
 from service.scoring.job import ScoringError
 from service.scoring.output.ledger import Ledger
 from service.scoring.progress import Progress
+from service.scoring.storage.location import parse_location
 from service.scoring.watch import status
 from tests.service.bundles import NAMES
 from tests.service.scoring.conftest import Score, tree
@@ -51,107 +52,107 @@ def test_every_format_gives_the_same_bytes_as_locally(
 
 @pytest.mark.parametrize("form", ["pics", "pics/", "pics/**", "pics/**/*.png", "pics/*"])
 def test_every_form_of_a_folder_of_images_gives_the_same_bytes(
-    form: str, score: Score, server: ObjectServer, tmp_path: Path
+    form: str, score: Score, store: ObjectServer, tmp_path: Path
 ) -> None:
     folder = write_folder(tmp_path / "pics", images(9))
     (folder / "_thumbnails").mkdir()
     (folder / "_thumbnails" / "1.png").write_bytes(b"no image")
-    server.upload(folder, "pics")
+    store.upload(folder, "pics")
     score("image-classifier", folder, tmp_path / "expected", keep=("name",))
     expected = parts(tree(tmp_path / "expected"))
-    for source, output in ((f"{tmp_path}/{form}", str(tmp_path / "out")), (server.uri(form), server.uri("out"))):
+    for source, output in ((f"{tmp_path}/{form}", str(tmp_path / "out")), (store.uri(form), store.uri("out"))):
         result = score("image-classifier", source, output, keep=("name",))
         assert result.summary is not None
         assert (result.summary["scored"], result.summary["rejected"]) == (9, 0)
     assert parts(tree(tmp_path / "out")) == expected
-    assert parts(server.tree("out")) == expected
+    assert parts(store.tree("out")) == expected
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_server_that_fails_every_fifth_request_changes_nothing(
-    when: str, score: Score, server: ObjectServer, tmp_path: Path
+    when: str, score: Score, store: ObjectServer, tmp_path: Path
 ) -> None:
     source = write_text(tmp_path / "in.txt", texts(100))
-    server.put("in.txt", source.read_bytes())
+    store.put("in.txt", source.read_bytes())
     score("text-classifier", source, tmp_path / "out")
-    server.faults(f"every=5&when={when}")
-    assert score("text-classifier", server.uri("in.txt"), server.uri("out")).failures == ()
-    server.faults()
-    assert without_input(server.tree("out")) == without_input(tree(tmp_path / "out"))
+    store.faults(f"every=5&when={when}")
+    assert score("text-classifier", store.uri("in.txt"), store.uri("out")).failures == ()
+    store.faults()
+    assert without_input(store.tree("out")) == without_input(tree(tmp_path / "out"))
 
 
-def test_an_object_that_changes_during_the_job_stops_it(score: Score, server: ObjectServer) -> None:
+def test_an_object_that_changes_during_the_job_stops_it(score: Score, store: ObjectServer) -> None:
     lines = "".join(f"{text}\n" for text in texts(100)).encode()
-    server.put("in/a.txt", lines)
-    result = score("text-classifier", server.uri("in"), server.uri("out"), limit=10)
+    store.put("in/a.txt", lines)
+    result = score("text-classifier", store.uri("in"), store.uri("out"), limit=10)
     assert result.failures == ()
-    server.put("in/a.txt", lines[:-1] + b"!")
+    store.put("in/a.txt", lines[:-1] + b"!")
     with pytest.raises(ScoringError, match="belongs to another job"):
-        score("text-classifier", server.uri("in"), server.uri("out"))
+        score("text-classifier", store.uri("in"), store.uri("out"))
 
 
 def test_an_object_that_changes_between_plan_and_shard_is_named(
-    score: Score, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+    score: Score, store: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from service.scoring import shard
 
-    server.put("in/a.txt", "".join(f"{text}\n" for text in texts(40)).encode())
+    store.put("in/a.txt", "".join(f"{text}\n" for text in texts(40)).encode())
     fingerprint = shard.current_fingerprint
 
     def changed(file: object) -> str:
-        server.put("in/a.txt", b"other\n")
+        store.put("in/a.txt", b"other\n")
         return fingerprint(file)  # type: ignore[arg-type]
 
     monkeypatch.setattr(shard, "current_fingerprint", changed)
-    result = score("text-classifier", server.uri("in"), server.uri("out"))
+    result = score("text-classifier", store.uri("in"), store.uri("out"))
     assert result.summary is None
     assert any("a.txt" in failure and "changed" in failure for failure in result.failures)
 
 
 def test_two_coordinators_share_an_output_and_score_no_row_twice(
-    served_bundles: Path, score: Score, server: ObjectServer
+    served_bundles: Path, score: Score, store: ObjectServer
 ) -> None:
-    server.put("in/a.txt", "".join(f"{text}\n" for text in texts(960)).encode())
-    score("text-classifier", server.uri("in"), server.uri("here"))
-    assert len(committed(server, "here")) == 60
+    store.put("in/a.txt", "".join(f"{text}\n" for text in texts(960)).encode())
+    score("text-classifier", store.uri("in"), store.uri("here"))
+    assert len(committed(store, "here")) == 60
     command = [sys.executable, "-m", "service.scoring", "--model", NAMES["text-classifier"], "--device", "cpu"]
     command += ["--bundles", str(served_bundles), "--workers", "1", "--shard-rows", "16", "--json"]
-    command += ["--input", server.uri("in"), "--output", server.uri("out")]
+    command += ["--input", store.uri("in"), "--output", store.uri("out")]
     jobs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     results = [json.loads(job.communicate(timeout=240)[0]) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0]
     computed = [result["computed"] for result in results]
     assert sum(computed) == 960
     assert min(computed) >= 960 / 10, "both take part, even if one starts late"
-    assert server.tree("out") == server.tree("here")
+    assert store.tree("out") == store.tree("here")
 
 
 @pytest.mark.parametrize("grace_s", [20.0, 0.0])
 def test_a_terminated_job_says_so_and_resumes_to_the_same_bytes(
-    grace_s: float, served_bundles: Path, score: Score, server: ObjectServer
+    grace_s: float, served_bundles: Path, score: Score, store: ObjectServer
 ) -> None:
-    server.put("in/a.txt", "".join(f"{text}\n" for text in texts(1600)).encode())
-    score("text-classifier", server.uri("in"), server.uri("here"))
+    store.put("in/a.txt", "".join(f"{text}\n" for text in texts(1600)).encode())
+    score("text-classifier", store.uri("in"), store.uri("here"))
     command = [sys.executable, "-m", "service.scoring", "--model", NAMES["text-classifier"], "--device", "cpu"]
     command += ["--bundles", str(served_bundles), "--workers", "2", "--shard-rows", "16", "--grace-s", str(grace_s)]
-    command += ["--input", server.uri("in"), "--output", server.uri("out")]
+    command += ["--input", store.uri("in"), "--output", store.uri("out")]
     job = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while job.poll() is None and len(committed(server)) < 3:
+    while job.poll() is None and len(committed(store)) < 3:
         time.sleep(0.05)
     job.send_signal(signal.SIGTERM)
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 143, errors
     assert "terminated after" in errors
-    assert server.endpoint not in errors
+    assert store.endpoint not in errors
     if grace_s:
         assert "dropped" not in errors
-    place = server.uri("out")
+    place = store.uri("out")
     assert status.main([place]) == 1
-    done = sum(json.loads(server.read(key))["scored"] for key in committed(server))
+    done = sum(json.loads(store.read(key))["scored"] for key in committed(store))
     assert 0 < done < 1600
-    assert score("text-classifier", server.uri("in"), place).computed == 1600 - done
+    assert score("text-classifier", store.uri("in"), place).computed == 1600 - done
     assert status.main([place]) == 0
-    assert server.tree("out") == server.tree("here")
+    assert store.tree("out") == store.tree("here")
 
 
 def committed(server: ObjectServer, output: str = "out") -> list[str]:
@@ -159,19 +160,19 @@ def committed(server: ObjectServer, output: str = "out") -> list[str]:
 
 
 def test_status_and_the_progress_of_a_job_are_read_from_the_store(
-    score: Score, server: ObjectServer, capsys: pytest.CaptureFixture[str]
+    score: Score, store: ObjectServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.put("in/a.txt", "".join(f"{text}\n" for text in texts(40)).encode())
-    place = server.uri("out")
+    store.put("in/a.txt", "".join(f"{text}\n" for text in texts(40)).encode())
+    place = store.uri("out")
     assert status.main([place]) == 2
-    assert capsys.readouterr().err == "s3://data/out: no scoring job is there\n"
-    score("text-classifier", server.uri("in"), place)
+    assert capsys.readouterr().err == f"{store.place('out')}: no scoring job is there\n"
+    score("text-classifier", store.uri("in"), place)
     assert status.main([place]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("s3://data/out: finished, tiny-texts ")
+    assert lines[0].startswith(f"{store.place('out')}: finished, tiny-texts ")
     assert lines[1:] == ["rows       40 of 40 committed in 3 shards", "rejected   0"]
-    assert not [key for key in server.list_keys() if "/progress/" in key]
-    with closing(Ledger(place)) as ledger:
+    assert not [key for key in store.list_keys() if "/progress/" in key]
+    with closing(Ledger(parse_location(place, option="--output").uri)) as ledger:
         ledger.resume()
         progress = Progress()
         progress.workers = 3
@@ -179,25 +180,25 @@ def test_status_and_the_progress_of_a_job_are_read_from_the_store(
     assert status.main([place, "--json"]) == 0
     state = json.loads(capsys.readouterr().out)
     assert (state["state"], state["workers"], len(state["processes"])) == ("running", 3, 1)
-    server.delete("out/_ledger/shards/00000-000001.json")
-    server.delete(*[key for key in server.list_keys() if "/progress/" in key])
+    store.delete("out/_ledger/shards/00000-000001.json")
+    store.delete(*[key for key in store.list_keys() if "/progress/" in key])
     assert status.main([place, "--json"]) == 1
     state = json.loads(capsys.readouterr().out)
     assert (state["state"], state["rows"], state["shards"]) == ("stopped", 24, 2)
-    assert status.main([server.uri("out", bucket="nosuch")]) == 2
+    assert status.main([store.uri("out", bucket="nosuch")]) == 2
 
 
 @pytest.mark.parametrize("sink", ["parquet", "csv", "jsonl"])
-def test_a_result_gives_the_places_and_a_table(sink: str, score: Score, server: ObjectServer) -> None:
+def test_a_result_gives_the_places_and_a_table(sink: str, score: Score, store: ObjectServer) -> None:
     rows = [*({"text": text} for text in texts(39)), {"text": None}]
-    server.put("in/a.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows).encode())
-    result = score("text-classifier", server.uri("in"), server.uri("out dir"), output_format=sink)
-    assert result.output == "s3://data/out dir"
-    names = [f"s3://data/out dir/predictions/part-00000-00000{i}.{sink}" for i in range(3)]
+    store.put("in/a.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+    result = score("text-classifier", store.uri("in"), store.uri("out dir"), output_format=sink)
+    assert result.output == store.place("out dir")
+    names = [f"{store.place('out dir')}/predictions/part-00000-00000{i}.{sink}" for i in range(3)]
     assert result.predictions == names
-    assert result.rejects == ["s3://data/out dir/rejects/part-00000-000002.jsonl"]
+    assert result.rejects == [store.place("out dir/rejects/part-00000-000002.jsonl")]
     assert result.to_table()["row"].to_pylist() == list(range(39))
-    assert server.endpoint not in repr(result)
+    assert store.endpoint not in repr(result)
 
 
 def test_an_openai_batch_is_answered_in_the_store(score: Score, server: ObjectServer, tmp_path: Path) -> None:

@@ -60,6 +60,18 @@ def test_one_worker_stops_a_candidate_for_all(tmp_path: Path, monkeypatch: pytes
     assert first.decision == "stopped", "a decision is final"
 
 
+def test_a_worker_without_requests_describes_what_the_others_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, idle = (worker(monkeypatch, tmp_path, number) for number in (1, 2))
+    for i in range(9):
+        busy.add("different", f"{i} differs")
+    busy.share()
+    described = idle.describe()
+    assert (described["decision"], described["different"], described["here"]) == ("stopped", 9, {})
+    assert described["examples"] == [f"{i} differs" for i in range(MAX_EXAMPLES)]
+
+
 def test_a_failure_counts_as_a_difference_and_what_was_skipped_does_not_count() -> None:
     tally = Tally(None, "tiny-images", "a", "b", share=0.01)
     for _ in range(50):

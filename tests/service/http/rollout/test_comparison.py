@@ -6,8 +6,13 @@ import numpy as np
 import orjson
 import pytest
 
-from service.http.rollout.comparison import first_difference, read_answer
+from service.http.rollout.comparison import first_difference as difference_of
+from service.http.rollout.comparison import read_answer
 from service.http.wire.messages import JSON, Response
+
+
+def first_difference(serving: Response, candidate: Response, tolerance: float) -> str | None:
+    return difference_of(read_answer(serving), read_answer(candidate), tolerance)
 
 
 def answer(**prediction: Any) -> Response:

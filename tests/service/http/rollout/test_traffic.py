@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.engine.context import RequestContext
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
-from service.http.rollout.traffic import Rollout
-from service.http.route import InferenceRoute
+from service.http.rollout.comparison import read_answer
+from service.http.rollout.traffic import Inference, Rollout
 from service.http.wire.messages import Response
 from tests.e2e.serving import SERVE, ServerProcess
 from tests.service.engine.versions import FAMILY, NAME, differing_graph, loader, set_candidate, set_current
@@ -170,13 +171,25 @@ def test_an_answer_is_given_although_the_model_is_unloaded_meanwhile(tmp_path: P
     context = state.runner.new_context()
     answered = Response("application/json", b"{}")
 
-    async def handle(*_: Any) -> Response:
+    async def handle(_: Any, context: RequestContext) -> Response:
         context.model, context.version = NAME, repository.get(NAME).manifest.version
         repository.unload(NAME)
         return answered
 
-    request: Any = SimpleNamespace(id="1")
     rollout = Rollout(canary=0, shadow=1, tolerance=0)
-    route = InferenceRoute(name="/classify", handle=handle)
-    assert asyncio.run(rollout.answer(state, route, request, b"", context)) == answered
+    inference = Inference(route="/classify", request_id="1", handle=handle, content=read_answer)
+    assert asyncio.run(rollout.answer(state, inference, context)) == answered
     repository.close()
+
+
+def test_a_request_that_names_the_serving_version_is_answered_by_it(tmp_path: Path) -> None:
+    """The candidate cannot answer it, which is no failure of the candidate."""
+    root = tmp_path / "bundles"
+    current, _ = write_versions(root, differing_graph(0))
+    document = {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 4, 4], "data": [7] * 16}]}
+    with serving("granian", root, tmp_path, EKIBEN_CANARY="0.5", EKIBEN_MAX_DIFFERENCE="0.5") as started:
+        path = f"/v2/models/{NAME}/versions/{current}/infer"
+        answers = [ask(started.port, "POST", path, json.dumps(document), **JSON) for _ in range(40)]
+        assert {status for status, _, _ in answers} == {200}
+        assert {json.loads(content)["model_version"] for _, _, content in answers} == {current}
+        assert (comparison(started)["compared"], comparison(started)["failed"]) == (0, 0)

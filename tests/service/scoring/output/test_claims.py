@@ -18,8 +18,8 @@ Make = Callable[[], Claims]
 
 
 @pytest.fixture
-def location(server: ObjectServer) -> Location:
-    return parse_location(server.uri("claims"), option="--output")
+def location(store: ObjectServer) -> Location:
+    return parse_location(store.uri("claims"), option="--output")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def on_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "_is_dead", lambda owner: False)
 
 
-def test_a_claim_is_exclusive_until_it_is_released(claimant: Make, server: ObjectServer) -> None:
+def test_a_claim_is_exclusive_until_it_is_released(claimant: Make, store: ObjectServer) -> None:
     first, second = claimant(), claimant()
     assert first.try_claim("a")
     assert not second.try_claim("a")
@@ -50,9 +50,9 @@ def test_a_claim_is_exclusive_until_it_is_released(claimant: Make, server: Objec
     first.release("a")
     assert second.try_claim("a")
     first.release("a")
-    assert server.list_keys() == ["claims/a.json", "claims/b.json"]
+    assert store.list_keys() == ["claims/a.json", "claims/b.json"]
     second.close()
-    assert server.list_keys() == []
+    assert store.list_keys() == []
 
 
 def test_one_of_many_gets_a_claim(claimant: Make) -> None:
@@ -112,8 +112,8 @@ def test_a_claim_that_is_renewed_stays(claimant: Make, monkeypatch: pytest.Monke
         time.sleep(0.05)
 
 
-def test_requests_that_are_repeated_do_not_lose_the_claim(claimant: Make, server: ObjectServer) -> None:
-    server.faults("every=2&when=after")
+def test_requests_that_are_repeated_do_not_lose_the_claim(claimant: Make, store: ObjectServer) -> None:
+    store.faults("every=2&when=after")
     owner = claimant()
     for number in range(6):
         assert owner.try_claim(f"{number}")
@@ -122,10 +122,10 @@ def test_requests_that_are_repeated_do_not_lose_the_claim(claimant: Make, server
 
 
 def test_a_damaged_claim_expires_like_others(
-    claimant: Make, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+    claimant: Make, store: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "LEASE_S", 0.1)
-    server.put("claims/a.json", b"{")
+    store.put("claims/a.json", b"{")
     owner = claimant()
     assert not owner.try_claim("a")
     time.sleep(0.2)

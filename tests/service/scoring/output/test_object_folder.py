@@ -13,6 +13,7 @@ from service.scoring.job import ScoringError
 from service.scoring.output import object_folder
 from service.scoring.output.object_folder import ObjectFolder
 from service.scoring.storage.location import parse_location
+from service.scoring.storage.object_store import open_store
 from tests.service.scoring.object_server import ROOT, ObjectServer
 
 
@@ -20,55 +21,60 @@ def folder_at(server: ObjectServer, path: str = "out") -> ObjectFolder:
     return ObjectFolder(parse_location(server.uri(path), option="--output"))
 
 
-def test_a_store_without_conditional_writes_is_refused(server: ObjectServer) -> None:
-    server.faults("conditions=ignored")
-    with pytest.raises(ScoringError, match=r"^--output s3://data/out: the store ignores the conditions of writes"):
-        folder_at(server).prepare()
-    assert server.list_keys() == []
+def test_a_store_without_conditional_writes_is_refused(store: ObjectServer) -> None:
+    if store.scheme == "az":
+        pytest.skip("the signature of a request to Azure holds its conditions")
+    store.faults("conditions=ignored")
+    place = store.place("out")
+    with pytest.raises(ScoringError, match=rf"^--output {place}: the store ignores the conditions of writes"):
+        folder_at(store).prepare()
+    assert store.list_keys() == []
 
 
-def test_preparing_leaves_no_probe(server: ObjectServer) -> None:
-    folder_at(server).prepare()
-    assert server.list_keys() == []
+def test_preparing_leaves_no_probe(store: ObjectServer) -> None:
+    folder_at(store).prepare()
+    assert store.list_keys() == []
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_repeated_requests_create_once(when: str, server: ObjectServer) -> None:
+def test_repeated_requests_create_once(when: str, store: ObjectServer) -> None:
     """Also when the answer of the first request was lost."""
-    folder = folder_at(server)
-    server.faults(f"every=2&when={when}")
+    folder = folder_at(store)
+    store.faults(f"every=2&when={when}")
     for number in range(6):
         assert folder.create(f"{number}", b"1")
         assert not folder.create(f"{number}", b"2")
         assert folder.read(f"{number}") == b"1"
 
 
-def test_a_whole_bucket_can_be_the_output(server: ObjectServer) -> None:
-    folder = folder_at(server, "")
+def test_a_whole_bucket_can_be_the_output(store: ObjectServer) -> None:
+    folder = folder_at(store, "")
     folder.prepare()
     folder.write("predictions/a", b"1")
-    assert server.list_keys() == ["predictions/a"]
+    assert store.list_keys() == ["predictions/a"]
     assert folder.sizes() == folder.sizes("predictions/") == {"predictions/a": 1}
 
 
-def test_listing_a_folder_leaves_out_its_namesakes(server: ObjectServer) -> None:
-    server.put("out2/a", b"1")
-    server.put("out/a", b"1")
-    assert folder_at(server).sizes() == {"a": 1}
+def test_listing_a_folder_leaves_out_its_namesakes(store: ObjectServer) -> None:
+    store.put("out2/a", b"1")
+    store.put("out/a", b"1")
+    assert folder_at(store).sizes() == {"a": 1}
 
 
-def test_large_parts_are_sent_in_several_requests(server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_parts_are_sent_in_several_requests(store: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_folder, "SINGLE_PUT_BYTES", 6 << 20)
     monkeypatch.setattr(object_folder, "UPLOAD_BYTES", 5 << 20)
     content = random.Random(0).randbytes(12 << 20)
-    server.faults("every=4")
-    with closing(folder_at(server)) as folder:
+    store.faults("every=4")
+    with closing(folder_at(store)) as folder:
         written = folder.work_path("00000-000000.csv")
         written.write_bytes(content)
         folder.publish({"predictions/a": written})
-    server.faults()
-    assert server.read("out/predictions/a") == content
-    assert server.client.head_object(Bucket="data", Key="out/predictions/a")["ETag"].strip('"').endswith("-3")
+    store.faults()
+    assert store.read("out/predictions/a") == content
+    if store.scheme != "az":  # whose ETag does not tell
+        e_tag = open_store(parse_location(store.uri(""), option="--input")).head("out/predictions/a")["e_tag"]
+        assert e_tag.strip('"').endswith("-3")
 
 
 def test_a_failed_upload_is_removed(server: ObjectServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -85,7 +91,7 @@ def test_a_failed_upload_is_removed(server: ObjectServer, monkeypatch: pytest.Mo
     assert server.client.list_multipart_uploads(Bucket="data").get("Uploads", []) == []
 
 
-def test_a_killed_process_leaves_no_work_files(server: ObjectServer, tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_work_files(store: ObjectServer, tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
         "from service.scoring.output.object_folder import ObjectFolder\n"
@@ -95,6 +101,6 @@ def test_a_killed_process_leaves_no_work_files(server: ObjectServer, tmp_path: P
         "os.kill(os.getpid(), 9)"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    process = subprocess.run([sys.executable, "-c", code, server.uri("out")], env=environment, cwd=ROOT, check=False)
+    process = subprocess.run([sys.executable, "-c", code, store.uri("out")], env=environment, cwd=ROOT, check=False)
     assert process.returncode == -9
     assert list(tmp_path.iterdir()) == []

@@ -17,11 +17,11 @@ CONTENT = random.Random(0).randbytes(10_000)
 
 
 @pytest.fixture
-def location(server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Location:
+def location(store: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Location:
     monkeypatch.setattr(object_file, "BLOCK_BYTES", 256)
     monkeypatch.setattr(object_file, "MAX_BLOCKS", 6)
-    server.put("x", CONTENT)
-    return parse_location(server.uri("x"), option="--input")
+    store.put("x", CONTENT)
+    return parse_location(store.uri("x"), option="--input")
 
 
 def test_reads_equal_those_of_the_bytes(location: Location) -> None:
@@ -50,27 +50,27 @@ def test_reading_forward_takes_few_requests(location: Location) -> None:
     assert len(requests) < 16
 
 
-def test_an_object_that_changes_is_an_error(server: ObjectServer, location: Location) -> None:
+def test_an_object_that_changes_is_an_error(store: ObjectServer, location: Location) -> None:
     file = ObjectFile(location)
     file.read(10)
-    server.put("x", bytes(10_000))
+    store.put("x", bytes(10_000))
     file.seek(5_000)
-    with pytest.raises(OSError, match="s3://data/x: "):
+    with pytest.raises(OSError, match=f"{store.place('x')}: "):
         file.read(10)
 
 
-def test_a_lost_answer_is_fetched_again(server: ObjectServer, location: Location) -> None:
-    server.faults("every=3")
+def test_a_lost_answer_is_fetched_again(store: ObjectServer, location: Location) -> None:
+    store.faults("every=3")
     assert ObjectFile(location).read() == CONTENT
 
 
-def test_pyarrow_reads_columns_through_it(server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pyarrow_reads_columns_through_it(store: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_file, "BLOCK_BYTES", 4096)
     table = pa.table({name: pa.array(range(20_000)) for name in "abcd"})
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=5_000)
-    server.put("in/t.parquet", sink.getvalue())
-    location = parse_location(server.uri(""), option="--input")
+    store.put("in/t.parquet", sink.getvalue())
+    location = parse_location(store.uri(""), option="--input")
     system = pafs.PyFileSystem(ObjectFileSystem(location))
     with pq.ParquetFile("in/t.parquet", filesystem=system, buffer_size=2048, pre_buffer=False) as file:
         batches = list(file.iter_batches(batch_size=700, use_threads=False))

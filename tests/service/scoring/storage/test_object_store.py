@@ -12,12 +12,12 @@ from service.scoring.storage.object_store import open_store, store_errors
 from tests.service.scoring.object_server import ObjectServer
 
 
-def test_requests_that_fail_for_a_moment_are_repeated(server: ObjectServer) -> None:
-    store = open_store(parse_location(server.uri(""), option="--input"))
-    server.faults("every=5")
+def test_requests_that_fail_for_a_moment_are_repeated(store: ObjectServer) -> None:
+    opened = open_store(parse_location(store.uri(""), option="--input"))
+    store.faults("every=5")
     for number in range(20):
-        store.put(f"{number}", b"x")
-    assert sum(len(page) for page in store.list()) == 20
+        opened.put(f"{number}", b"x")
+    assert sum(len(page) for page in opened.list()) == 20
 
 
 def test_a_store_that_never_answers_is_given_up(server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,10 +31,10 @@ def test_a_store_that_never_answers_is_given_up(server: ObjectServer, monkeypatc
     assert time.monotonic() - started < 30
 
 
-def test_a_missing_object_is_a_missing_file(server: ObjectServer) -> None:
-    store = open_store(parse_location(server.uri(""), option="--input"))
+def test_a_missing_object_is_a_missing_file(store: ObjectServer) -> None:
+    opened = open_store(parse_location(store.uri(""), option="--input"))
     with pytest.raises(FileNotFoundError, match="s3://data/x: there is no such object"), store_errors("s3://data/x"):
-        store.head("x")
+        opened.head("x")
 
 
 def test_the_environment_may_change(server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,13 +50,14 @@ def test_what_the_store_answered_is_the_message() -> None:
     from obstore.exceptions import GenericError
 
     with pytest.raises(OSError, match=r"^p: It is late \(Late\)$"), store_errors("p"):
-        raise GenericError("Generic error\n<Code>Late</Code><Message>It is late</Message>\n")
+        raise GenericError("Generic error\n<Code>Late</Code><Message>It is late\nRequestId:1</Message>\n")
     with pytest.raises(OSError, match=r"^p: GET http://h/x\?sig=\*\*\*&a=1$"), store_errors("p"):
         raise GenericError("GET http://h/x?sig=secret&a=1\nDebug: secret")
 
 
 def test_missing_credentials_are_named() -> None:
-    with pytest.raises(OSError, match=r"^p: no credentials: set them in the environment"), store_errors("p"):
+    reason = r"^p: no credentials: set them in the environment, or, to read what is public, give the option anonymous="
+    with pytest.raises(OSError, match=reason), store_errors("p"):
         raise ValueError("Error performing PUT http://169.254.169.254/latest")
 
 

@@ -16,14 +16,14 @@ from tests.service.scoring.object_server import ObjectServer
 OUT = Path("/nowhere")
 
 
-def test_a_fingerprint_follows_the_bytes_of_an_object(server: ObjectServer) -> None:
-    server.put("in/a.csv", b"1")
-    [file] = list_files([server.uri("in")], output=OUT, input_format=None)
+def test_a_fingerprint_follows_the_bytes_of_an_object(store: ObjectServer) -> None:
+    store.put("in/a.csv", b"1")
+    [file] = list_files([store.uri("in")], output=OUT, input_format=None)
     assert current_fingerprint(file) == file.fingerprint
-    server.put("in/a.csv", b"2")
+    store.put("in/a.csv", b"2")
     assert current_fingerprint(file) != file.fingerprint
-    server.delete("in/a.csv")
-    with pytest.raises(FileNotFoundError, match=r"s3://data/in/a\.csv is gone"):
+    store.delete("in/a.csv")
+    with pytest.raises(FileNotFoundError, match=rf"{store.scheme}://data/in/a\.csv is gone"):
         current_fingerprint(file)
 
 

@@ -219,18 +219,18 @@ def test_a_damaged_list_of_names_is_refused(score: Score, folder: Path, tmp_path
         score("text-classifier", folder, tmp_path / "out", new_only=True)
 
 
-def test_a_bucket_grows_like_a_folder(score: Score, server: ObjectServer, folder: Path, tmp_path: Path) -> None:
+def test_a_bucket_grows_like_a_folder(score: Score, store: ObjectServer, folder: Path, tmp_path: Path) -> None:
     for name, rows in (("m.jsonl", 20), ("a.jsonl", 40), ("b.jsonl", 17)):
-        server.put(f"in/{name}", add(folder, name, rows, seed=rows).read_bytes())
-        result = score("text-classifier", server.uri("in"), server.uri("out"), new_only=True)
+        store.put(f"in/{name}", add(folder, name, rows, seed=rows).read_bytes())
+        result = score("text-classifier", store.uri("in"), store.uri("out"), new_only=True)
         assert (result.failures, result.computed) == ((), rows)
-    server.put("in/a.jsonl", b'{"text": "other"}\n')
-    server.delete("in/b.jsonl")
-    result = score("text-classifier", server.uri("in"), server.uri("out"), new_only=True)
+    store.put("in/a.jsonl", b'{"text": "other"}\n')
+    store.delete("in/b.jsonl")
+    result = score("text-classifier", store.uri("in"), store.uri("out"), new_only=True)
     assert result.summary is not None
     assert result.summary["input_changes"] == {"changed": ["a.jsonl"], "deleted": ["b.jsonl"]}
     assert (result.summary["rows"], result.computed) == (77, 0)
-    assert server.endpoint.encode() not in b"".join(server.tree("out").values())
+    assert store.endpoint.encode() not in b"".join(store.tree("out").values())
 
 
 def test_types_of_new_files_fit_those_of_the_first_run(score: Score, folder: Path, tmp_path: Path) -> None:
