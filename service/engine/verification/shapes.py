@@ -30,10 +30,11 @@ class Shape:
     axes: tuple[tuple[str, int], ...] = ()
 
 
-def warmup_shapes(manifest: Manifest) -> tuple[Shape, ...]:
+def warmup_shapes(manifest: Manifest, max_decoded: int = 0) -> tuple[Shape, ...]:
     """Return batches of 1, 2, 4, ... up to `max_items` times lengths of 8, 16, ... up to `max_steps`, smallest first.
 
-    A language model reads prompts in chunks and decodes batches, at each capacity of its cache: 64, 128, ...
+    A language model reads prompts in chunks and decodes batches of up to `max_items`, or of `max_decoded` if that is
+    more, at each capacity of its cache: 64, 128, ...
     """
     limits = manifest.limits
     batches = doubling(1, limits.max_items)
@@ -49,7 +50,8 @@ def warmup_shapes(manifest: Manifest) -> tuple[Shape, ...]:
     shapes: tuple[Shape, ...] = ()
     for past in doubling(MIN_CACHE_CAPACITY, limits.max_steps):
         shapes += (Shape(batch=1, steps=min(PREFILL_CHUNK, past), past=past),)
-        shapes += tuple(Shape(batch=batch, steps=1, past=past) for batch in batches)
+        decoded = doubling(1, max(limits.max_items, max_decoded))
+        shapes += tuple(Shape(batch=batch, steps=1, past=past) for batch in decoded)
     return shapes
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from service.contract.heads import LanguageModelHead
+from service.engine.limits import Limits
 from service.engine.sessions.session import Session
 from service.engine.verification.shapes import Shape, warmup_shapes, zero_inputs
 
@@ -21,6 +22,8 @@ SLOW_FIRST_RUN_S = 0.002
 class BatchPlanner(Protocol):
     """The part of the runner that warm-up needs: it forms the batches and predicts how long they take."""
 
+    limits: Limits
+
     def grid(self, session: Session) -> Sequence[tuple[int, int]]:
         """Return the shapes of its batches as (rows, steps); steps are 0 for models without that axis."""
 
@@ -32,11 +35,12 @@ def warm_up(session: Session, planner: BatchPlanner | None = None) -> int:
     """Run the planner's batches, or the manifest's warm-up shapes without a planner; return the number of shapes.
 
     The planner observes every run of a shape but the first, which includes the planning of memory and kernels. On a CPU
-    it observes a slow first run, and there is no other.
+    it observes a slow first run, and there is no other. On a GPU a language model decodes as many rows as are admitted.
     """
     # The decoder forms the batches of a language model itself, and the planner knows no axes but steps.
     if planner is None or session.manifest.limits.axes or isinstance(session.manifest.head, LanguageModelHead):
-        shapes = warmup_shapes(session.manifest)
+        decoded = 0 if planner is None or session.device == "cpu" else planner.limits.max_generations
+        shapes = warmup_shapes(session.manifest, decoded)
         for shape in shapes:
             _time_runs(session, shape)
         return len(shapes)

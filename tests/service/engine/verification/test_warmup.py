@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.bundle import Bundle
+from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.engine.sessions.device import Device
 from service.engine.sessions.session import Session
@@ -21,6 +22,7 @@ class FakePlanner:
 
     def __init__(self, shapes: Sequence[tuple[int, int]]) -> None:
         self.shapes = shapes
+        self.limits = Limits(max_generations=32)
         self.observed: Counter[tuple[int, int]] = Counter()
 
     def grid(self, session: Session) -> Sequence[tuple[int, int]]:
@@ -61,6 +63,17 @@ def test_language_models_are_warmed_up_without_the_planner(sessions: dict[str, S
     planner = FakePlanner([])
     assert warm_up(sessions["language-model"], planner) == len(warmup_shapes(sessions["language-model"].manifest))
     assert not planner.observed
+
+
+def test_on_a_gpu_a_language_model_decodes_as_many_rows_as_are_admitted(sessions: dict[str, Session]) -> None:
+    session = sessions["language-model"]
+    largest = session.manifest.limits.max_items
+    assert largest < 32
+    timed = TimedSession(session, run_s=60.0, device="cuda")
+    more = warm_up(timed, FakePlanner([])) - warm_up(session, FakePlanner([]))  # type: ignore[arg-type]
+    capacities = len({shape.past for shape in warmup_shapes(session.manifest)})
+    assert more == capacities * len([size for size in (4, 8, 16, 32) if size > largest])
+    assert {shape.batch for shape in warmup_shapes(session.manifest, 32)} >= {1, largest, 32}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
