@@ -32,6 +32,7 @@ from service.engine.repository.load_records import LoadRecords, warn_unshared
 from service.engine.repository.loader import Loader
 from service.engine.repository.prover import Prover
 from service.engine.repository.repository import Repository
+from service.engine.repository.scan import allows_tf32
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
 from service.http.access.policy import access_policy
@@ -106,7 +107,7 @@ class Ekiben:
         # A worker may have one core, or a share of the CPU limit of a container.
         self.runner = Runner(threads=min(settings.threads, max_threads(self.num_workers or 1)), limits=settings.limits)
         loader = Loader(
-            device=resolve_device(settings.device),
+            device=resolve_device(settings.device, allow_tf32=allows_tf32(settings.bundles)),
             intra_op_threads=settings.intra_op_threads,
             timeout_s=settings.hang_s,
             replay_requests=replay_requests,
