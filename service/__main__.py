@@ -78,7 +78,7 @@ def main(
 
             # In a process of its own: workers are forked, and cannot use a CUDA context of their parent.
             with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
-                child.submit(resolve_device, settings.device).result()
+                child.submit(resolve_device, settings.device, allow_tf32=False).result()
     except (SettingsError, DeviceError) as error:
         sys.exit(" ".join(str(error).split()))
     # To stderr, also for the workers, which are forked. granian adds loggers of its own, to stdout.

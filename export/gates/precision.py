@@ -1,4 +1,4 @@
-"""The precision gate: a variant with weights of fewer bits decides what its parent in float32 decides.
+"""The precision gate: a variant decides what its parent in float32 decides.
 
 All examples go through both. The variant is refused if its score is worse by more than MAX_LOSS, or if it decides
 otherwise too often: a score can stay the same while answers change. Of a label, a token or a threshold the share of
@@ -11,14 +11,14 @@ import numpy as np
 
 from export.candidate import Candidate, build_candidate
 from export.errors import ExportError
-from export.gates.backends import reference_backend, session_backend
+from export.gates.backends import Backend, reference_backend, session_backend
 from export.gates.cases import Array
 from export.gates.examples.example_cases import ExampleCase, example_cases
 from export.gates.examples.scores import LOSS, Score
 from export.source import Source
 from service.bundle import Tensors
 from service.contract.heads import Head, LabelsHead, LanguageModelHead, MultilabelHead, TokenLabelsHead
-from service.contract.precision import MAX_INTEGER_TOLERANCE, Precision
+from service.contract.precision import INTEGERS, MAX_INTEGER_TOLERANCE, Precision
 
 # 0.2 points of accuracy. Of a mean error, as much of it; of a loss, so many nats a token.
 MAX_LOSS = 0.002
@@ -34,7 +34,7 @@ HIGHER_IS_BETTER = "accuracy"
 def with_measured_tolerance(candidate: Candidate) -> Candidate:
     """The variant with the tolerance that its examples need against its reference, within the bounds of a manifest."""
     source = candidate.source
-    if source.precision is None or source.precision.kind == "fp16":
+    if source.precision is None or source.precision.kind not in INTEGERS:
         return candidate
     reference, session = reference_backend(source), session_backend(candidate.session)
     largest = dict.fromkeys(candidate.manifest.tolerance, 0.0)
@@ -56,11 +56,11 @@ def check_precision(candidate: Candidate) -> Precision | None:
     precision, parent = candidate.source.precision, candidate.source.parent
     if precision is None or parent is None:
         return None
-    reference, session = reference_backend(parent), session_backend(candidate.session)
+    reference, variant = reference_backend(parent), _variant_backend(candidate)
     scores = Score(candidate.source), Score(candidate.source)
     agreement = _Agreement(candidate.source)
     for batch in example_cases(candidate):
-        outputs = reference(batch.case), session(batch.case)
+        outputs = reference(batch.case), variant(batch.case)
         agreement.add(*outputs, batch)
         for score, values in zip(scores, outputs, strict=True):
             if score.name is not None:
@@ -71,6 +71,14 @@ def check_precision(candidate: Candidate) -> Precision | None:
         result = result.model_copy(update={"metric": scores[0].name, "parent_score": before, "score": after})
     _check(result, candidate.source.head)
     return result
+
+
+def _variant_backend(candidate: Candidate) -> Backend:
+    """What computes as the variant is served: its session, but of TF32, which no CPU computes, its reference."""
+    precision = candidate.source.precision
+    if precision is not None and precision.kind == "tf32":
+        return reference_backend(candidate.source)
+    return session_backend(candidate.session)
 
 
 def _check(result: Precision, head: Head) -> None:

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 
 class GraphEditor:
-    """The main graph of a copy of a model. Subgraphs are not edited; what they read stays as it is."""
+    """The main graph of a copy of a model. It edits no subgraph; what they read stays as it is."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = onnx.ModelProto()
@@ -64,9 +64,16 @@ class GraphEditor:
         return self.model.SerializeToString(deterministic=True)
 
 
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs among the attributes of an If, a Loop or a Scan."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
 def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _all_nodes(subgraph)
+        for subgraph in subgraphs(node):
+            yield from _all_nodes(subgraph)

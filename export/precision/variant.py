@@ -1,7 +1,7 @@
-"""A variant of a proven model: the same contract and examples under a name of its own, with weights of fewer bits.
+"""A variant of a proven model: the same contract and examples under a name of its own, in a precision of fewer bits.
 
-Its reference is a graph in float32 that has the variant's weights, so that every gate compares the variant as strictly
-as arithmetic allows. How much the weights themselves lose is a gate of its own, against the parent.
+Its reference is a graph in float32 that has the variant's weights, or its products, so that every gate compares the
+variant as strictly as arithmetic allows. How much the precision itself loses is a gate of its own, against the parent.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,13 +14,15 @@ from export.errors import ExportError
 from export.precision.half import half_graphs
 from export.precision.integer import Graphs, integer_graphs
 from export.precision.reference import GraphReference
+from export.precision.tf32 import tf32_graphs
 from export.source import Array, Source
 from service.contract.heads import LanguageModelHead
-from service.contract.precision import MAX_TOLERANCE, Precision, PrecisionName
+from service.contract.precision import INTEGERS, MAX_TOLERANCE, Precision, PrecisionName
 from service.manifest import Manifest
 from training.recipe import Split
 
 CONVERTERS: Mapping[PrecisionName, Callable[[bytes], Graphs | None]] = {
+    "tf32": tf32_graphs,
     "fp16": half_graphs,
     "int8": partial(integer_graphs, bits=8),
     "int4": partial(integer_graphs, bits=4),
@@ -33,7 +35,11 @@ def variant_of(source: Source, model: bytes, kind: PrecisionName, parent: Manife
     """The variant as a source, and the bytes of its graph. Raises ExportError if there is nothing to convert."""
     graphs = CONVERTERS[kind](model)
     if graphs is None:
-        raise ExportError("precision", f"{source.name} has no weights that {kind} would store in fewer bits")
+        nothing = (
+            "products that tf32 would round" if kind == "tf32" else f"weights that {kind} would store in fewer bits"
+        )
+        raise ExportError("precision", f"{source.name} has no {nothing}")
+    part = "products" if kind == "tf32" else "weights"
     reference = GraphReference(graphs.reference, source.reader, source.head)
     recorded = {name: value for name, value in source.provenance.metrics.items() if not name.startswith("test_")}
     variant = replace(
@@ -47,10 +53,10 @@ def variant_of(source: Source, model: bytes, kind: PrecisionName, parent: Manife
         run=None,
         atol=MAX_TOLERANCE,
         rtol=MAX_TOLERANCE,
-        # On a GPU no row is certified bit by bit, and for a CPU, which computes it in float32, fp16 is not made.
-        invariance="tolerance" if kind == "fp16" else "bitwise",
+        # The others are for GPUs, where no row is certified bit by bit; a CPU computes them in float32.
+        invariance="bitwise" if kind in INTEGERS else "tolerance",
         provenance=source.provenance.model_copy(
-            update={"reference": f"the graph in float32 with the weights of {kind}", "metrics": recorded}
+            update={"reference": f"the graph in float32 with the {part} of {kind}", "metrics": recorded}
         ),
         precision=Precision(kind=kind, parent=f"{parent.name}/{parent.version}", items=0, agreement=1.0),
         parent=source,

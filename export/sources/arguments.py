@@ -76,7 +76,7 @@ def add_precision(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=get_args(PrecisionName),
-        help="write the variant NAME-PRECISION: fp16 for GPUs, int8 or int4 for CPUs (default: float32)",
+        help="write the variant NAME-PRECISION: tf32 or fp16 for GPUs, int8 or int4 for CPUs (default: float32)",
     )
 
 

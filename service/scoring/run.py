@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 
 import pyarrow as pa
 
-from service.engine.sessions.device import DeviceSetting, resolve_device
+from service.engine.sessions.device import DeviceSetting
 from service.scoring.engines.cluster import cluster_options
 from service.scoring.engines.engine import Cancellation
 from service.scoring.execution import OpenJob, execute, finished_result
@@ -185,7 +185,7 @@ def score(
                 append_to=None if append_to is None else str(append_to),
                 new_only=new_only,
                 verify=verify,
-                device=resolve_device(device),
+                device=device,
                 workers=workers,
             )
             place = parse_location(str(output), option="--output").uri

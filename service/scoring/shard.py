@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from service.bundle import open_manifest
 from service.drift.distributions import CONFIDENCE_BINS, Counts, count_confidence
+from service.engine.sessions.device import require_provider
 from service.scoring.input.files import InputFile, current_fingerprint
 from service.scoring.input.rows import Rows, Source
 from service.scoring.job import Job
@@ -76,6 +78,10 @@ class Context:
     """A worker's state between the shards of a pass: that of each job, and the input file, open for each reading."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
+        if jobs[0].device == "cuda":
+            # The first session would decide, which may allow TF32 where the next one does not.
+            manifests = [open_manifest(job.bundles / job.model / job.version) for job in jobs]
+            require_provider("cuda", allow_tf32=all(manifest.allows_tf32 for manifest in manifests))
         self.jobs = [JobContext(job) for job in jobs]
         self._file: InputFile | None = None
         self._sources: dict[tuple[Any, ...], Source] = {}

@@ -48,6 +48,13 @@ def test_a_variant_stands_beside_its_parent_or_is_refused(tmp_path: Path) -> Non
         "The weights are those of `random-digits/"
         in (bundles / "random-digits-int8" / variant.version / "card.md").read_text()
     )
+    products = export_run(folder, bundles, lambda stage: None, precision="tf32")
+    folders = [bundles / "random-digits" / parent.version, bundles / "random-digits-tf32" / products.version]
+    assert products.precision is not None
+    assert (products.allows_tf32, products.precision.score, parent.allows_tf32) == (True, 1.0, False)
+    assert open_bundle(folders[1]).model == open_bundle(folders[0]).model
+    assert "A GPU computes its products in TF32, a CPU in float32." in (folders[1] / "card.md").read_text()
     with pytest.raises(ExportError, match="precision: in int4, accuracy on 40 examples is"):
         export_run(folder, bundles, lambda stage: None, precision="int4")
-    assert sorted(path.name for path in bundles.iterdir()) == ["random-digits", "random-digits-int8"]
+    written = {"random-digits", "random-digits-int8", "random-digits-tf32"}
+    assert {path.name for path in bundles.iterdir()} == written

@@ -121,7 +121,7 @@ from tests.service.requests import request_body
 os.environ["EKIBEN_THREADS"] = "1"
 patch = pytest.MonkeyPatch()
 gpu = FakeGpu(patch, total=8000 * MIB, weights_bytes=10 * MIB, row_bytes=10 * MIB)
-patch.setattr(service.app, "resolve_device", lambda setting: "cuda")
+patch.setattr(service.app, "resolve_device", lambda setting, allow_tf32: "cuda")
 with TestClient(service.app.Ekiben.to_asgi(), raise_server_exceptions=False) as client:
     for _ in range(1200):  # a minute
         if client.get("/readyz").status_code == 200:

@@ -279,8 +279,10 @@ def test_a_model_that_rounds_its_activations_may_have_a_wide_tolerance() -> None
         variant("int8", 0.2)
 
 
-@pytest.mark.parametrize("kind", [None, "fp16"])
+@pytest.mark.parametrize("kind", [None, "fp16", "tf32"])
 def test_other_models_have_no_wide_tolerance(kind: str | None) -> None:
-    assert variant(kind, 0.01).precision is None or kind
+    manifest = variant(kind, 0.01)
+    assert manifest.precision is None or kind
+    assert manifest.allows_tf32 == (kind == "tf32")
     with pytest.raises(ValidationError, match=r"atol is 0.02, expected at most 0.01"):
         variant(kind, 0.02)

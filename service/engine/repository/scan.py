@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.bundle import current_version
+from service.bundle import current_version, open_manifest
 from service.errors import BundleError
 from service.manifest import MAX_MODEL_NAME, MODEL_DATA, MODEL_NAME
 
@@ -52,6 +52,21 @@ def model_names(root: Path) -> tuple[list[str], list[str]]:
 def place_of(root: Path, name: str) -> tuple[Path, str]:
     """Return the folder of a model or candidate, and the file in it that names the version."""
     return root / name.removesuffix(CANDIDATE), "candidate" if name.endswith(CANDIDATE) else "current"
+
+
+def allows_tf32(root: Path) -> bool:
+    """Return whether there are models and candidates, and all allow TF32; what cannot be read does not.
+
+    This reads their manifests, and ends at the first that does not.
+    """
+    try:
+        names, _ = model_names(root)
+        places = [place_of(root, name) for name in names]
+        return bool(names) and all(
+            open_manifest(folder / current_version(folder, pointer)).allows_tf32 for folder, pointer in places
+        )
+    except (OSError, BundleError):
+        return False
 
 
 def scan_model(folder: Path, pointer: str = "current") -> ScanResult:

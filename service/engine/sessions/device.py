@@ -2,6 +2,11 @@
 
 Invariant: "cuda" is returned only after a session has run on the GPU of this machine: a runtime that was built for CUDA
 is not enough. "auto" selects the GPU under the same condition and falls back to the CPU.
+
+TF32 keeps 10 bits of the inputs of each product. The provider option use_tf32=0 does not forbid it: with cuDNN 9, the
+convolutions of onnxruntime try again with TF32 where cuDNN supports no plan without tensor cores (CUDA provider,
+nn/conv.cc, CreateCudnnFeExecutionPlan). NVIDIA_TF32_OVERRIDE=0 forbids it in every library, but for a whole process,
+and only if it is set before CUDA starts.
 """
 
 import contextlib
@@ -26,8 +31,8 @@ DeviceSetting = Literal["auto", "cpu", "cuda"]
 PROVIDERS: Mapping[Device, list[tuple[str, dict[str, str]]]] = {
     "cpu": [("CPUExecutionProvider", {})],
     "cuda": [
-        # TF32 keeps 10 bits of each product; an exhaustive search would start again for every new batch size; an arena
-        # that grows by doubling takes up to twice what is needed.
+        # An exhaustive search would start again for every new batch size; an arena that grows by doubling takes up to
+        # twice what is needed.
         (
             "CUDAExecutionProvider",
             {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"},
@@ -35,6 +40,7 @@ PROVIDERS: Mapping[Device, list[tuple[str, dict[str, str]]]] = {
         ("CPUExecutionProvider", {}),
     ],
 }
+TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 # y = Relu(x): the smallest graph that runs a kernel.
 PROBE_MODEL = bytes.fromhex(
     "08083a350a0e0a0178120179220452656c753a001201705a0f0a0178120a0a08080112040a020801"
@@ -42,10 +48,14 @@ PROBE_MODEL = bytes.fromhex(
 )
 
 
-def resolve_device(setting: DeviceSetting) -> Device:
-    """Return the device to use; raises DeviceError if the setting is "cuda" and no session runs there."""
+def resolve_device(setting: DeviceSetting, *, allow_tf32: bool) -> Device:
+    """Return the device to use; raises DeviceError if the setting is "cuda" and no session runs there.
+
+    `allow_tf32` is that of `require_provider`.
+    """
     try:
         if setting != "cpu":
+            require_provider("cuda", allow_tf32=allow_tf32)
             _run_on_cuda()
             return "cuda"
     except DeviceError as error:
@@ -57,16 +67,24 @@ def resolve_device(setting: DeviceSetting) -> Device:
     return "cpu"
 
 
-def require_provider(device: Device) -> None:
-    """Load the device's libraries; raises DeviceError unless this onnxruntime was built for the device."""
+def require_provider(device: Device, *, allow_tf32: bool) -> None:
+    """Load the device's libraries; raises DeviceError unless this onnxruntime was built for the device.
+
+    The first call for a GPU decides for the process: unless it allows TF32, no library uses it.
+    """
     if not _is_listed(device):
         available = ", ".join(ort.get_available_providers())
         faults = "; ".join(find_cuda_faults())
         raise DeviceError(f"device {device!r} was requested, but this onnxruntime has only {available}: {faults}")
     if device == "cuda":
-        # Some convolutions ignore the provider option use_tf32.
-        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+        if not allow_tf32 and not _load_libraries.cache_info().currsize:
+            os.environ[TF32_OVERRIDE] = "0"
         _load_libraries()
+
+
+def is_tf32_forbidden() -> bool:
+    """Return whether no library of this process uses TF32 on a GPU."""
+    return os.environ.get(TF32_OVERRIDE) == "0"
 
 
 def _is_listed(device: Device) -> bool:
@@ -91,7 +109,6 @@ def _silent_onnxruntime() -> Iterator[None]:
 
 
 def _run_on_cuda() -> None:
-    require_provider("cuda")
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

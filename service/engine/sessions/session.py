@@ -1,9 +1,11 @@
 """One ONNX Runtime session: a bundle's graph on one device.
 
 Invariant: the graph has exactly the inputs, outputs, types and axes that its manifest declares, and batches run under
-its shape strategy. On "cuda" every node but shape arithmetic runs on the GPU; otherwise the constructor raises.
+its shape strategy. On "cuda" every node but shape arithmetic runs on the GPU, and no product is computed in TF32 unless
+the manifest allows it; otherwise the constructor raises.
 """
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -17,11 +19,13 @@ from service.bundle import Tensors
 from service.contract.tensors import NUMPY_DTYPES, TensorSpec, from_rows, has_rows_first, to_rows
 from service.data_files.data_file import DataFile
 from service.engine.sessions.canonical_shapes import Compute, padded_rows, with_shape_strategy
-from service.engine.sessions.device import PROVIDERS, Device, require_provider
+from service.engine.sessions.device import PROVIDERS, Device, is_tf32_forbidden, require_provider
 from service.engine.sessions.device_array import DeviceView
 from service.engine.sessions.weights import share_weights
 from service.errors import BundleError, DeviceError
 from service.manifest import Manifest
+
+log = logging.getLogger(__name__)
 
 # Shape arithmetic, which onnxruntime keeps on the CPU because it decides the sizes of tensors on the GPU.
 CPU_OPERATORS = frozenset(
@@ -62,7 +66,9 @@ class Session:
         self.manifest = manifest
         self.device: Device = device
         self._where = f"{manifest.name}/{manifest.version}"
-        require_provider(device)
+        require_provider(device, allow_tf32=manifest.allows_tf32)
+        if device == "cuda":
+            self._check_tf32()
         options = onnx_options(device, threads, os.devnull if data is None else str(data.path.parent))
         options.enable_cpu_mem_arena = keep_memory
         try:
@@ -70,7 +76,7 @@ class Session:
             self._session = ort.InferenceSession(
                 model,
                 options,
-                providers=_providers(device, max_gpu_bytes),
+                providers=_providers(device, manifest, max_gpu_bytes),
                 disabled_optimizers=_disabled_optimizers(manifest),
             )
             if data is not None:
@@ -158,6 +164,20 @@ class Session:
                 f"but the manifest says {declared.get(name, 'none')}"
             )
 
+    def _check_tf32(self) -> None:
+        """Raise DeviceError if onnxruntime might use TF32 against the manifest, and say if it uses none against it."""
+        if not self.manifest.allows_tf32 and not is_tf32_forbidden():
+            raise DeviceError(
+                f"{self._where}: it does not allow TF32, which this process may use because every bundle that it "
+                "started with allows it: start it again"
+            )
+        if self.manifest.allows_tf32 and is_tf32_forbidden():
+            log.warning(
+                "%s allows TF32, but computes in float32, because other bundles of this process do not allow it: "
+                "serve variants in tf32 from a folder of their own",
+                self._where,
+            )
+
     def _check_placement(self) -> None:
         required, actual = PROVIDERS[self.device][0][0], self.provider
         if actual != required:
@@ -210,9 +230,13 @@ def onnx_options(device: Device, threads: int, data_folder: str = os.devnull) ->
     return options
 
 
-def _providers(device: Device, max_gpu_bytes: int | None) -> list[tuple[str, dict[str, str]]]:
+def _providers(device: Device, manifest: Manifest, max_gpu_bytes: int | None) -> list[tuple[str, dict[str, str]]]:
     (name, options), *others = PROVIDERS[device]
-    return [(name, options if max_gpu_bytes is None else {**options, "gpu_mem_limit": str(max_gpu_bytes)}), *others]
+    if device == "cuda" and manifest.allows_tf32:
+        options = {**options, "use_tf32": "1"}
+    if max_gpu_bytes is not None:
+        options = {**options, "gpu_mem_limit": str(max_gpu_bytes)}
+    return [(name, options), *others]
 
 
 def _disabled_optimizers(manifest: Manifest) -> Sequence[str]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from service.bundle import open_manifest
 from service.engine.sessions.device import DeviceSetting, resolve_device
 from service.errors import BundleError, DeviceError
 from service.scoring.input.fields import map_columns
@@ -56,7 +57,9 @@ class EkibenPredictor:
         self._names: tuple[str, ...] = ()
         try:
             name, version = resolve_version(model, root)
-            self._model = load_bundle(root / name / version, resolve_device(device))
+            folder = root / name / version
+            allow_tf32 = open_manifest(folder).allows_tf32
+            self._model = load_bundle(folder, resolve_device(device, allow_tf32=allow_tf32))
             check_request(self._model.manifest, self._request)
         except (ScoringError, BundleError, DeviceError) as error:
             raise ScoringError(in_python(str(error))) from error

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from service.engine.sessions.device import DeviceSetting, resolve_device
 from service.manifest import Manifest
 from service.scoring.input.fields import fields_of
 from service.scoring.input.files import InputFile, current_fingerprint, file_system
@@ -52,6 +53,7 @@ def resolve_jobs(
     request: Mapping[str, Any],
     shard_rows: int | None,
     workers: int | None,
+    device: DeviceSetting,
     **options: Any,
 ) -> list[ResolvedJob]:
     """Return the jobs of the models; several models, or a sequence of one, write below the output."""
@@ -66,6 +68,7 @@ def resolve_jobs(
         raise ScoringError("--model: expected at least one model")
     names = job_names(versions)
     manifests = [read_manifest(root, *version) for version in versions]
+    actual_device = resolve_device(device, allow_tf32=all(manifest.allows_tf32 for manifest in manifests))
     places = [place]
     if not isinstance(model, str):
         check_holds_no_job(place)
@@ -101,6 +104,7 @@ def resolve_jobs(
                 columns={field: column for field, column in columns.items() if has_one or field in fields},
                 request={field: value for field, value in request.items() if has_one or field in settings},
                 shard_rows=shard_rows or min(map(default_shard_rows, manifests)),
+                device=actual_device,
                 **options,
             )
         except ScoringError as error:

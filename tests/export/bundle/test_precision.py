@@ -21,5 +21,12 @@ def test_a_variant_is_described_by_what_it_loses() -> None:
     assert "accuracy" not in describe_precision(precision.model_copy(update={"metric": ""}))
 
 
+def test_tf32_is_described_as_what_a_gpu_computes() -> None:
+    precision = Precision(kind="tf32", parent="digits/0123456789ab", items=10, agreement=1)
+    text = describe_precision(precision)
+    assert "The graph is that of `digits/0123456789ab`. A GPU computes its products in TF32, a CPU in float32." in text
+    assert "| on 10 examples | float32 | tf32 |" in text
+
+
 def test_a_model_in_float32_has_no_such_section() -> None:
     assert not describe_precision(None)

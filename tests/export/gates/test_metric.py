@@ -1,6 +1,8 @@
 """The whole test split is compared element by element, and a graph that differs on one item is refused."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,12 +10,14 @@ import onnx
 import pytest
 import torch
 
-from export.candidate import Candidate
+from export.candidate import Candidate, build_candidate
 from export.errors import ExportError
 from export.gates import metric
 from export.gates.metric import check_metric
-from tests.export.conftest import Candidates
+from export.precision.variant import variant_of
+from tests.export.conftest import Candidates, make_candidate, registered_run
 from tests.export.edits import constant, node, triggered
+from training.checkpoint import load_run
 
 
 class BiasedSession:
@@ -116,3 +120,26 @@ def test_a_score_may_differ_by_a_tenth_of_a_percentage_point(
         return
     with pytest.raises(ExportError, match=r"metric: share of the graph .*, PyTorch had 0\.0"):
         check_metric(candidates("tiny-lstm"))
+
+
+def test_only_tf32_may_have_another_score_than_its_session(tmp_path: Path) -> None:
+    """Of two labels closer than the tolerance, the reference takes the other; the precision gate judges that."""
+    parent = make_candidate(load_run(registered_run(tmp_path / "random-digits")))
+
+    def predict(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        outputs = parent.session.run(inputs)
+        rows, order = np.arange(len(outputs["logits"])), outputs["logits"].argsort(-1)
+        second, first = order[:, -2], order[:, -1]
+        is_close = outputs["logits"][rows, first] - outputs["logits"][rows, second] < 0.01
+        rows, first, second = rows[is_close], first[is_close], second[is_close]
+        for values in outputs.values():
+            values[rows, first], values[rows, second] = values[rows, second], values[rows, first]
+        return outputs
+
+    def score(kind: Any) -> tuple[float, float]:
+        source, graph = variant_of(parent.source, parent.model, kind, parent.manifest)
+        return check_metric(build_candidate(replace(source, predict=predict), graph)).scores["accuracy"]
+
+    assert score("tf32") == (0.95, 1.0)
+    with pytest.raises(ExportError, match=r"metric: accuracy of the graph on the test split is 1\.00000, .* had 0\.95"):
+        score("fp16")

@@ -14,7 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from service.scoring import shard
+from service.scoring.job import Job
 from service.scoring.sources.stream import Stream
+from tests.service.bundles import write_bundle
 from tests.service.scoring.conftest import Score, predictions, rejects, tree
 from tests.service.scoring.inputs import (
     FIELD,
@@ -331,3 +334,20 @@ def test_dictionary_encoded_text_column_is_scored(score: Score, tmp_path: Path) 
     result = score("text-classifier", source, tmp_path / "out")
     assert result.summary is not None
     assert result.summary["scored"] == 10
+
+
+def test_a_worker_allows_tf32_if_all_its_models_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It decides before it loads the first model, which may allow TF32 where the next one does not."""
+    calls: list[Any] = []
+    monkeypatch.setattr(shard, "JobContext", lambda job: calls.append(job.model))
+    monkeypatch.setattr(shard, "require_provider", lambda device, *, allow_tf32: calls.append((device, allow_tf32)))
+    jobs = []
+    for kind in ("tf32", "fp16"):
+        precision = {"kind": kind, "parent": f"tiny/{'0' * 12}", "items": 1, "agreement": 1.0}
+        folder = write_bundle(tmp_path, "text-classifier", name=f"a-{kind}", precision=precision)
+        jobs.append(Job.model_construct(bundles=tmp_path, model=f"a-{kind}", version=folder.name, device="cuda"))
+    shard.Context(jobs[:1])
+    assert calls == [("cuda", True), "a-tf32"]
+    calls.clear()
+    shard.Context(jobs)
+    assert calls == [("cuda", False), "a-tf32", "a-fp16"]

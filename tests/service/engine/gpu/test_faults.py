@@ -27,7 +27,7 @@ onnxruntime.preload_dlls = lambda: print("Failed to load libcudnn.so.9")
 from service.engine.sessions.device import resolve_device
 from service.errors import DeviceError
 try:
-    print(resolve_device(sys.argv[1]))
+    print(resolve_device(sys.argv[1], allow_tf32=False))
 except DeviceError as error:
     sys.exit(str(error))
 """

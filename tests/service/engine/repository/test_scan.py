@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.repository.scan import CANDIDATE, model_names, place_of, scan_model
+from service.engine.repository.scan import CANDIDATE, allows_tf32, model_names, place_of, scan_model
 from tests.service.bundles import write_bundle
 
 
@@ -91,3 +91,20 @@ def test_a_problem_with_current_is_reported(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "current").write_text("0123456789ab")
     assert scan_model(tmp_path / "m").version == "0123456789ab", "a scan does not open the version"
+
+
+def test_a_folder_allows_tf32_if_all_its_bundles_do(tmp_path: Path) -> None:
+    precision = {"kind": "tf32", "parent": f"tiny/{'0' * 12}", "items": 1, "agreement": 1.0}
+    assert not allows_tf32(tmp_path / "nowhere")
+    assert not allows_tf32(tmp_path)
+    first = write_bundle(tmp_path, "image-classifier", name="a-tf32", precision=precision)
+    write_bundle(tmp_path, "image-classifier", name="b-tf32", precision=precision)
+    assert allows_tf32(tmp_path)
+    other = write_bundle(tmp_path, "image-classifier", name="a-tf32", precision={**precision, "kind": "fp16"})
+    assert not allows_tf32(tmp_path)
+    (first.parent / "current").write_text(first.name)
+    assert allows_tf32(tmp_path), "no file names the other version"
+    (first.parent / "candidate").write_text(other.name)
+    assert not allows_tf32(tmp_path)
+    (first.parent / "candidate").write_text("0123456789ab")
+    assert not allows_tf32(tmp_path), "it cannot be read"

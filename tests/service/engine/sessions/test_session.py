@@ -1,10 +1,12 @@
 """A session has the inputs and outputs of its manifest and runs on the device that it reports."""
 
 import inspect
+import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -12,9 +14,11 @@ import onnxruntime
 import pytest
 
 from service.bundle import Bundle
+from service.contract.precision import Precision, PrecisionName
 from service.engine.sessions import device, session
 from service.engine.sessions.session import Session
 from service.errors import BundleError, DeviceError
+from service.manifest import Manifest
 from service.operators import OPERATORS
 from tests.service.bundles import example_inputs, weights
 
@@ -138,6 +142,77 @@ def test_a_provider_that_takes_no_nodes_is_refused(bundles: dict[str, Bundle], m
         session, "CPU_OPERATORS", frozenset({"Cast", "Flatten", "Gemm", "FusedGemm", "Softmax", "Reshape"})
     )
     assert Session(bundle.model, manifest=bundle.manifest, device="cuda").provider == "AzureExecutionProvider"
+
+
+class FakeGpu:
+    """A session of a runtime with a GPU that takes every node; it computes on the CPU."""
+
+    given: ClassVar[list[Any]] = []
+
+    def __init__(self, model: bytes, options: Any, *, providers: list[Any], **others: Any) -> None:
+        self.given.append(providers)
+        self._session = onnxruntime_session(model, options, providers=["CPUExecutionProvider"], **others)
+
+    def get_providers(self) -> list[str]:
+        return [name for name, _ in self.given[-1]]
+
+    def get_provider_graph_assignment_info(self) -> list[Any]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+onnxruntime_session = onnxruntime.InferenceSession
+
+
+@pytest.fixture
+def gpu_options(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
+    """The provider options of the last session on a fake GPU, in a process that has not decided about TF32."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FakeGpu)
+    monkeypatch.setattr(FakeGpu, "given", [])
+    # It is restored to what it was, not to what a session sets.
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    return lambda: FakeGpu.given[-1][0][1]
+
+
+def in_precision(manifest: Manifest, kind: PrecisionName) -> Manifest:
+    precision = Precision(kind=kind, parent=f"tiny-images/{'0' * 12}", items=1, agreement=1)
+    return manifest.model_copy(update={"precision": precision})
+
+
+def test_a_bundle_that_allows_tf32_gets_it_on_a_gpu(
+    bundles: dict[str, Bundle], gpu_options: Callable[[], dict[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = bundles["image-classifier"]
+    Session(bundle.model, manifest=in_precision(bundle.manifest, "tf32"), device="cuda")
+    assert gpu_options()["use_tf32"] == "1"
+    assert (os.environ.get("NVIDIA_TF32_OVERRIDE"), caplog.messages) == (None, [])
+    for manifest in (bundle.manifest, in_precision(bundle.manifest, "fp16")):
+        with pytest.raises(DeviceError, match=r"tiny-images/.*: it does not allow TF32, which this process may use"):
+            Session(bundle.model, manifest=manifest, device="cuda")
+    assert len(FakeGpu.given) == 1
+
+
+def test_no_bundle_gets_tf32_where_another_forbids_it(
+    bundles: dict[str, Bundle], gpu_options: Callable[[], dict[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = bundles["image-classifier"]
+    Session(bundle.model, manifest=bundle.manifest, device="cuda")
+    assert (gpu_options()["use_tf32"], os.environ["NVIDIA_TF32_OVERRIDE"], caplog.messages) == ("0", "0", [])
+    Session(bundle.model, manifest=in_precision(bundle.manifest, "tf32"), device="cuda")
+    [message] = caplog.messages
+    assert "allows TF32, but computes in float32, because other bundles" in message
+
+
+def test_a_session_on_the_cpu_has_no_tf32(bundles: dict[str, Bundle], caplog: pytest.LogCaptureFixture) -> None:
+    bundle = bundles["image-classifier"]
+    manifest = in_precision(bundle.manifest, "tf32")
+    assert Session(bundle.model, manifest=manifest, device="cpu").provider == "CPUExecutionProvider"
+    assert not caplog.messages
 
 
 def test_a_session_that_frees_its_activations_gives_the_same_bits(

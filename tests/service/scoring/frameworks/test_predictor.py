@@ -8,9 +8,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from service.scoring.frameworks import predictor as predictor_module
 from service.scoring.frameworks.predictor import EkibenPredictor
 from service.scoring.job import ScoringError
-from tests.service.bundles import NAMES
+from tests.service.bundles import NAMES, write_bundle
 from tests.service.scoring.conftest import Score, predictions
 from tests.service.scoring.inputs import FIELD, images, items, png, series, texts
 
@@ -138,3 +139,21 @@ def test_a_model_that_cannot_be_used_is_refused(
 ) -> None:
     with pytest.raises(ScoringError, match=message):
         EkibenPredictor(model, device="cpu", **options)
+
+
+@pytest.mark.parametrize("kind", ["tf32", "fp16"])
+def test_only_a_model_that_allows_tf32_decides_for_it(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ResolvedError(Exception):
+        pass
+
+    def resolve(setting: str, *, allow_tf32: bool) -> str:
+        raise ResolvedError(setting, allow_tf32)
+
+    monkeypatch.setattr(predictor_module, "resolve_device", resolve)
+    precision = {"kind": kind, "parent": f"tiny/{'0' * 12}", "items": 1, "agreement": 1.0}
+    write_bundle(tmp_path, "text-classifier", name="a", precision=precision)
+    with pytest.raises(ResolvedError) as raised:
+        EkibenPredictor("a", bundles=tmp_path, device="cuda")
+    assert raised.value.args == ("cuda", kind == "tf32")

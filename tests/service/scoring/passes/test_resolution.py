@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from service.scoring.job import ScoringError
+from service.scoring.passes import resolution
 from service.scoring.passes.resolution import resolve_jobs
+from tests.service.bundles import write_bundle
 from tests.service.scoring.conftest import predictions, tree
 from tests.service.scoring.inputs import images, texts, write_csv, write_folder, write_text
 from tests.service.scoring.passes.conftest import IMAGES, TEXTS, ScorePass
@@ -119,3 +121,24 @@ def test_images_of_a_folder_are_scored_into_it(score_pass: ScorePass, tmp_path: 
     for _ in range(2):
         results = score_pass(IMAGES, tmp_path / "in", tmp_path / "in" / "scored")
         assert [result.summary and result.summary["passed_over"] for result in results.values()] == [{}, {}]
+
+
+@pytest.mark.parametrize(("models", "allowed"), [(["a-tf32"], True), (["a-tf32", "b-fp16"], False)])
+def test_a_pass_allows_tf32_if_all_its_models_do(
+    models: list[str], allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a-tf32", "b-fp16"):
+        precision = {"kind": name[2:], "parent": f"tiny/{'0' * 12}", "items": 1, "agreement": 1.0}
+        write_bundle(tmp_path / "bundles", "text-classifier", name=name, precision=precision)
+    calls: list[tuple[str, bool]] = []
+
+    def resolve(setting: str, *, allow_tf32: bool) -> str:
+        calls.append((setting, allow_tf32))
+        return "cuda"
+
+    monkeypatch.setattr(resolution, "resolve_device", resolve)
+    source = write_text(tmp_path / "a.txt", texts(3))
+    options = {**OPTIONS, "device": "auto"}
+    jobs = resolve_jobs(models, [str(source)], tmp_path / "bundles", output=tmp_path / "out", **options)
+    assert [one.job.device for one in jobs] == ["cuda"] * len(models)
+    assert calls == [("auto", allowed)]
