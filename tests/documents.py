@@ -28,7 +28,7 @@ from service.__main__ import command_parser as serve_parser
 from service.http.telemetry.exposition import FAMILIES
 from service.http.wire.errors import STATUS
 from service.manifest import CARD, Manifest
-from service.scoring.__main__ import command_parser as score_parser
+from service.scoring.command.parser import command_parser as score_parser
 from service.scoring.watch.status import command_parser as status_parser
 from service.settings import settings_table
 from tests.e2e.serving import ROOT, SERVE, environment, serving

@@ -43,10 +43,14 @@ class ServiceError(EkibenClientError):
         self.request_id = request_id
 
     def __str__(self) -> str:
-        places = "".join(
-            f"; {fault.pointer}: {fault.detail}" for fault in self.faults if fault.pointer not in self.detail
-        )
+        places = "".join(f"; {fault.pointer}: {fault.detail}" for fault in self.faults if not self._tells(fault))
         return f"{self.status} {self.slug}: {self.detail}{places}"
+
+    def _tells(self, fault: Fault) -> bool:
+        """Whether the detail holds the fault; that of an item names its place in the request, not in the whole."""
+        if fault.pointer in self.detail:
+            return True
+        return ITEM.fullmatch(fault.pointer) is None and f": {self.detail}".endswith(f": {fault.detail}")
 
     def shifted(self, first_item: int) -> Self:
         """Return the error of a request whose item 0 is item `first_item` of the whole."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway, write_to_textfile
 
+from service.scoring.job import ScoringError
 from service.scoring.progress import Snapshot
 
 JOB = "ekiben-scoring"
@@ -33,6 +34,9 @@ class TextFile:
     """Writes a file `*.prom` for the textfile collector of node_exporter, in one step."""
 
     def __init__(self, path: Path, *, model: str, output: str) -> None:
+        """Raises ScoringError for a name that the collector passes over."""
+        if path.suffix != ".prom":
+            raise ScoringError(f"--metrics-file {path}: expected a name that ends in .prom, as node_exporter does")
         self._path, self._model, self._output = path, model, output
 
     def __call__(self, snapshot: Snapshot) -> None:

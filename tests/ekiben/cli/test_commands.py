@@ -13,7 +13,7 @@ from ekiben.cli.commands import COMMANDS, CommandError, check_origin, run_comman
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize(("name", "absent"), [("train", "torch"), ("export", "rich"), ("score", "numpy")])
+@pytest.mark.parametrize(("name", "absent"), [("train", "torch"), ("export", "rich"), ("score", "onnxruntime")])
 def test_a_missing_package_is_named_with_what_installs_it(name: str, absent: str) -> None:
     command = [sys.executable, "-S", "-m", "ekiben", name]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

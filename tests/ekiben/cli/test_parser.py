@@ -14,7 +14,7 @@ from ekiben.cli.parser import EXAMPLES, PROGRAMS, CommandParser
 from export.__main__ import inspect_parser, runs_parser
 from export.sources.registry import WAYS, source_parser
 from service.__main__ import command_parser as serve_parser
-from service.scoring.__main__ import command_parser as score_parser
+from service.scoring.command.parser import command_parser as score_parser
 from service.scoring.watch.status import command_parser as status_parser
 from tests.documents import BLOCK, PAGES
 from training.__main__ import parser as train_parser

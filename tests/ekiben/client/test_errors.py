@@ -47,6 +47,25 @@ def test_kind_follows_the_problem(status: int, code: str, kind: type[EkibenClien
         assert "/images/3: is wrong" in str(error)
 
 
+def test_a_reason_is_told_once() -> None:
+    fault = {"pointer": "/model", "detail": "expected one of a, b, got 'x'"}
+    document = {"code": "unknown-model", "detail": f"no such model: {fault['detail']}", "errors": [fault]}
+    error = error_of(404, {}, json.dumps(document).encode())
+    assert str(error) == "404 unknown-model: no such model: expected one of a, b, got 'x'"
+    assert isinstance(error, NotFoundError)
+    assert error.faults == (Fault(**fault),)
+    # The item of a part has another number in the whole.
+    fault = {"pointer": "/texts/0", "detail": "is empty"}
+    document = {"code": "invalid-request", "detail": "/texts/0: is empty", "errors": [fault]}
+    error = error_of(422, {}, json.dumps(document).encode())
+    assert isinstance(error, InvalidRequestError)
+    assert str(error) == "422 invalid-request: /texts/0: is empty"
+    assert str(error.shifted(8)) == "422 invalid-request: /texts/0: is empty; /texts/8: is empty"
+    # The same reason at two places is two faults.
+    error = error_of(422, {}, problem(422, "invalid-request", "/images/3", "/images/7"))
+    assert str(error).endswith("what is wrong; /images/3: is wrong; /images/7: is wrong")
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"detail": 7}', b"\xff"])
 def test_an_answer_that_is_no_problem_document_is_told(body: bytes) -> None:
     error = error_of(502, {}, body)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.scoring.job import ScoringError
 from service.scoring.progress import Progress, Snapshot
 from service.scoring.watch.exporter import FAMILIES, Pushgateway, TextFile
 
@@ -45,6 +46,12 @@ def test_a_text_file_is_replaced_as_a_whole(snapshot: Snapshot, tmp_path: Path) 
     export(snapshot)
     check((tmp_path / "job.prom").read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["job.prom"]
+
+
+@pytest.mark.parametrize("name", ["job.txt", "prom", ".prom", "job.prom.gz"])
+def test_a_file_that_node_exporter_would_pass_over_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ScoringError, match=r"^--metrics-file .*: expected a name that ends in \.prom"):
+        TextFile(tmp_path / name, model="m 1", output="/out")
 
 
 def test_a_pushgateway_gets_the_metrics_in_a_group_of_the_output(snapshot: Snapshot) -> None:
