@@ -172,7 +172,7 @@ class DecodeLoop:
             self._deliver(row)
 
     def _end(self, row: SequenceState, *, reason: FinishReason | None = None, error: EkibenError | None = None) -> None:
-        self._scheduler.remove(row)
+        self._scheduler.remove(row, clear=error is not None and error.slug == "not-finite")
         self._report_end(row, reason, error)
 
     def _end_all(self, error: EkibenError) -> None:

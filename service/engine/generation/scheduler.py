@@ -29,8 +29,8 @@ class DecodeBatch:
         self.cache.add(source, slot, length)
         self.rows.append(row)
 
-    def remove(self, slot: int) -> None:
-        self.cache.remove(slot)
+    def remove(self, slot: int, *, clear: bool = False) -> None:
+        self.cache.remove(slot, clear=clear)
         self.rows[slot] = self.rows[-1]
         self.rows.pop()
 
@@ -109,13 +109,13 @@ class Scheduler:
         self._batches.remove(batch)
         self._batches += singles
 
-    def remove(self, row: SequenceState) -> None:
-        """Free the place and the memory of a row that has ended."""
+    def remove(self, row: SequenceState, *, clear: bool = False) -> None:
+        """Free the place and the memory of a row that has ended; `clear` if its keys and values may not be finite."""
         if row.status is RowStatus.PREFILLING:
             self._prefilling.remove(row)
         elif row.status is RowStatus.DECODING:
             batch = next(batch for batch in self._batches if row in batch.rows)
-            batch.remove(batch.rows.index(row))
+            batch.remove(batch.rows.index(row), clear=clear)
         row.status, row.cache = RowStatus.FINISHED, None
         self.num_running -= 1
         self.reserved_bytes -= self._row_bytes(row)

@@ -519,7 +519,7 @@ def test_logits_that_are_not_finite_end_their_row(session: Session, runner: Runn
 
 
 class PoisonedSession(CountingSession):
-    """Token 7 makes the graph fail, or its row have NaN as logits."""
+    """Token 7 makes the graph fail, or its row have NaN as logits, keys and values."""
 
     def __init__(self, session: Session, *, fails: bool) -> None:
         super().__init__(session)
@@ -530,7 +530,8 @@ class PoisonedSession(CountingSession):
         if self._fails and poisoned.any():
             raise RuntimeError("the graph failed")
         answer = super().run(inputs)
-        answer["logits"][poisoned] = np.nan
+        for value in answer.values():
+            value[poisoned] = np.nan
         return answer
 
 

@@ -113,7 +113,7 @@ def test_a_batch_that_failed_is_divided_and_takes_no_new_rows() -> None:
     assert runs(created) == [[rows[0]], [rows[1]], [rows[2]]]
 
 
-def lacks_memory(*_: object) -> None:
+def lacks_memory(*_: object, **__: object) -> None:
     raise MemoryError
 
 
