@@ -104,6 +104,7 @@ class BatchCache:
         self.capacity = capacity
         self.num_rows = 0
         self.values = create_key_values(head, device)
+        self._head = head
         self._lengths = np.zeros(0, np.int64)
 
     def add(self, source: KeyValues, slot: int, length: int) -> None:
@@ -125,9 +126,12 @@ class BatchCache:
         logits: Array = logits_B1V[:, 0]
         return logits
 
-    def remove(self, slot: int) -> None:
-        """Move the last row into the slot."""
+    def remove(self, slot: int, *, clear: bool = False) -> None:
+        """Move the last row into the slot. `clear` overwrites the row: a NaN would reach the next row there, masked."""
         last = self.num_rows - 1
+        if clear:
+            zeros_HSK = np.zeros((self._head.heads, int(self._lengths[slot]), self._head.head_size), np.float32)
+            self.values.write(slot, 0, (zeros_HSK,) * len(cache_parts(self._head)))
         if slot != last:
             self.values.copy_row(slot, self.values, last, int(self._lengths[last]))
             self._lengths[slot] = self._lengths[last]

@@ -172,18 +172,21 @@ class DecodeLoop:
             self._deliver(row)
 
     def _end(self, row: SequenceState, *, reason: FinishReason | None = None, error: EkibenError | None = None) -> None:
-        self._scheduler.remove(row)
-        self.durations_s.append(time.monotonic() - row.started_at)
-        self._counters.finished[reason or (error.slug if error else "abort")] += 1
-        self._deliver(row, reason, error)
+        self._scheduler.remove(row, clear=error is not None and error.slug == "not-finite")
+        self._report_end(row, reason, error)
 
     def _end_all(self, error: EkibenError) -> None:
         self._quanta.clear()
-        for row in self._scheduler.rows():
-            self._end(row, error=error)
-        for row in self._scheduler.waiting:
+        running, waiting = self._scheduler.clear()
+        for row in running:
+            self._report_end(row, None, error)
+        for row in waiting:
             self._deliver(row, error=error)
-        self._scheduler.waiting.clear()
+
+    def _report_end(self, row: SequenceState, reason: FinishReason | None, error: EkibenError | None) -> None:
+        self.durations_s.append(time.monotonic() - row.started_at)
+        self._counters.finished[reason or (error.slug if error else "abort")] += 1
+        self._deliver(row, reason, error)
 
     def _deliver(
         self, row: SequenceState, reason: FinishReason | None = None, error: EkibenError | None = None

@@ -29,8 +29,8 @@ class DecodeBatch:
         self.cache.add(source, slot, length)
         self.rows.append(row)
 
-    def remove(self, slot: int) -> None:
-        self.cache.remove(slot)
+    def remove(self, slot: int, *, clear: bool = False) -> None:
+        self.cache.remove(slot, clear=clear)
         self.rows[slot] = self.rows[-1]
         self.rows.pop()
 
@@ -87,10 +87,9 @@ class Scheduler:
     def start_decoding(self, row: SequenceState) -> None:
         """Move a row whose prompt is read to the batch of its capacity."""
         assert row.cache is not None
-        self._prefilling.remove(row)
-        row.status = RowStatus.DECODING
         self._join(row, row.cache.values, 0, row.cache.length)
-        row.cache = None
+        self._prefilling.remove(row)
+        row.status, row.cache = RowStatus.DECODING, None
 
     def move_grown(self, batch: DecodeBatch) -> None:
         """Move the rows of which the next token needs more slots to a larger batch."""
@@ -102,22 +101,37 @@ class Scheduler:
 
     def isolate(self, batch: DecodeBatch) -> None:
         """Give each row of a batch that failed a batch of its own."""
+        singles: list[DecodeBatch] = []
         for slot, row in enumerate(batch.rows):
             single = DecodeBatch(self._head, batch.cache.capacity, self._device, is_open=False)
             single.add(row, batch.cache.values, slot, row.position - 1)
-            self._batches.append(single)
+            singles.append(single)
         self._batches.remove(batch)
+        self._batches += singles
 
-    def remove(self, row: SequenceState) -> None:
-        """Free the place and the memory of a row that has ended."""
+    def remove(self, row: SequenceState, *, clear: bool = False) -> None:
+        """Free the place and the memory of a row that has ended; `clear` if its keys and values may not be finite."""
         if row.status is RowStatus.PREFILLING:
             self._prefilling.remove(row)
         elif row.status is RowStatus.DECODING:
             batch = next(batch for batch in self._batches if row in batch.rows)
-            batch.remove(batch.rows.index(row))
+            batch.remove(batch.rows.index(row), clear=clear)
         row.status, row.cache = RowStatus.FINISHED, None
         self.num_running -= 1
         self.reserved_bytes -= self._row_bytes(row)
+
+    def clear(self) -> tuple[list[SequenceState], list[SequenceState]]:
+        """Forget all rows, and return those that were running and those that waited.
+
+        It computes nothing, so that it does not fail, and a row that an error left in two batches comes once.
+        """
+        running, waiting = list(dict.fromkeys(self.rows())), list(self.waiting)
+        for row in running:
+            row.status, row.cache = RowStatus.FINISHED, None
+        self.waiting.clear()
+        self._prefilling, self._batches = [], []
+        self.num_running = self.reserved_bytes = 0
+        return running, waiting
 
     def rows(self) -> list[SequenceState]:
         return [*self._prefilling, *(row for batch in self._batches for row in batch.rows)]

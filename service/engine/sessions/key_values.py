@@ -26,7 +26,7 @@ class KeyValues(Protocol):
     """The caches of rows: float32 [R, H, C, K] for each part. Entries at and beyond the length of a row say nothing."""
 
     def resize(self, slots: int, capacity: int) -> None:
-        """Make room for as many slots and tokens, at least as many as before."""
+        """Make room for as many slots and tokens, at least as many as before; an error changes nothing."""
 
     def extend(self, session: Session, ids_BS: Array, lengths_B: Array) -> Array:
         """Compute S tokens of each row, keep their values behind its past, and return the logits [B, S, V]."""
@@ -60,9 +60,11 @@ class HostKeyValues:
         }
 
     def resize(self, slots: int, capacity: int) -> None:
+        resized: dict[str, Array] = {}
         for part, values in self.parts.items():
-            self.parts[part] = np.zeros((slots, values.shape[1], capacity, values.shape[3]), np.float32)
-            self.parts[part][: values.shape[0], :, : values.shape[2]] = values
+            resized[part] = np.zeros((slots, values.shape[1], capacity, values.shape[3]), np.float32)
+            resized[part][: values.shape[0], :, : values.shape[2]] = values
+        self.parts = resized
 
     def extend(self, session: Session, ids_BS: Array, lengths_B: Array) -> Array:
         num_rows = len(ids_BS)
@@ -101,17 +103,16 @@ class DeviceKeyValues:
         self._new = device_zeros((1,), device)  # the results of a run, reused by the next
 
     def resize(self, slots: int, capacity: int) -> None:
-        before, occupied, length = self._values, range(self._slots), self._capacity
+        occupied, length = range(self._slots), self._capacity
         slots = max(slots, self._slots)  # a shape strategy may have added some
-        source = self._rows(occupied)
         num_rows = len(self._names) * slots * self._head.heads
-        self._values = device_zeros((num_rows, capacity, self._head.head_size), self._device)
-        self._slots, self._capacity = slots, capacity
+        values = device_zeros((num_rows, capacity, self._head.head_size), self._device)
         if occupied:
             # Rows of the same length are copied whole.
-            tokens, target = np.arange(length)[None], self._rows(occupied)
-            pair = [_tokens(rows, tokens) if capacity > length else rows[..., None] for rows in (target, source)]
-            self._values.write(pair[0], before.gather(pair[1]))
+            tokens, both = np.arange(length)[None], (self._rows(occupied, slots), self._rows(occupied, self._slots))
+            target, source = (_tokens(rows, tokens) if capacity > length else rows[..., None] for rows in both)
+            values.write(target, self._values.gather(source))
+        self._values, self._slots, self._capacity = values, slots, capacity
 
     def extend(self, session: Session, ids_BS: Array, lengths_B: Array) -> Array:
         num_rows, num_steps = ids_BS.shape
@@ -132,7 +133,7 @@ class DeviceKeyValues:
             inputs[f"past_{name}"] = self._values.view(part * self._slots * heads, past_shape)
             outputs[f"new_{name}"] = self._new.view(part * size, new_shape)
         logits = session.run_on_device(inputs, outputs, "logits")
-        rows = self._rows(range(num_computed))
+        rows = self._rows(range(num_computed), self._slots)
         new = self._new.view(0, (len(self._names), *new_shape))
         self._values.write(_tokens(rows, lengths[:, None] + np.arange(num_steps)), new)
         return logits[:num_rows]
@@ -147,12 +148,12 @@ class DeviceKeyValues:
         self._values.write(self._span(slot, 0, length), source._values.gather(source._span(source_slot, 0, length)))
 
     def _span(self, slot: int, first: int, stop: int) -> Indices:
-        return _tokens(self._rows([slot]), np.arange(first, stop)[None])
+        return _tokens(self._rows([slot], self._slots), np.arange(first, stop)[None])
 
-    def _rows(self, slots: Sequence[int]) -> Indices:
+    def _rows(self, slots: Sequence[int], num_slots: int) -> Indices:
         """Return where each part and head of some slots lies [P, B, H]."""
         parts_P11, heads = np.arange(len(self._names))[:, None, None], self._head.heads
-        return (parts_P11 * self._slots + np.array(slots, np.int64)[:, None]) * heads + np.arange(heads)
+        return (parts_P11 * num_slots + np.array(slots, np.int64)[:, None]) * heads + np.arange(heads)
 
 
 def _tokens(rows_PBH: Indices, positions_BS: Indices) -> Indices:

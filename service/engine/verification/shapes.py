@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
-from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY, PREFILL_CHUNK
+from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY, PREFILL_CHUNK, token_bytes
 from service.engine.limits import Limits
 from service.manifest import Manifest
 
@@ -30,11 +30,11 @@ class Shape:
     axes: tuple[tuple[str, int], ...] = ()
 
 
-def warmup_shapes(manifest: Manifest, max_decoded: int = 0) -> tuple[Shape, ...]:
+def warmup_shapes(manifest: Manifest, admitted: Limits | None = None) -> tuple[Shape, ...]:
     """Return batches of 1, 2, 4, ... up to `max_items` times lengths of 8, 16, ... up to `max_steps`, smallest first.
 
-    A language model reads prompts in chunks and decodes batches of up to `max_items`, or of `max_decoded` if that is
-    more, at each capacity of its cache: 64, 128, ...
+    A language model reads prompts in chunks and decodes batches of up to `max_items` at each capacity of its cache: 64,
+    128, ... With `admitted`, the batches are of up to as many rows as it admits at this capacity, if these are more.
     """
     limits = manifest.limits
     batches = doubling(1, limits.max_items)
@@ -50,8 +50,11 @@ def warmup_shapes(manifest: Manifest, max_decoded: int = 0) -> tuple[Shape, ...]
     shapes: tuple[Shape, ...] = ()
     for past in doubling(MIN_CACHE_CAPACITY, limits.max_steps):
         shapes += (Shape(batch=1, steps=min(PREFILL_CHUNK, past), past=past),)
-        decoded = doubling(1, max(limits.max_items, max_decoded))
-        shapes += tuple(Shape(batch=batch, steps=1, past=past) for batch in decoded)
+        rows = limits.max_items
+        if admitted is not None:
+            fitting = admitted.kv_cache_bytes // (past * token_bytes(manifest.head))
+            rows = max(rows, min(admitted.max_generations, fitting))
+        shapes += tuple(Shape(batch=batch, steps=1, past=past) for batch in doubling(1, rows))
     return shapes
 
 

@@ -39,8 +39,8 @@ def warm_up(session: Session, planner: BatchPlanner | None = None) -> int:
     """
     # The decoder forms the batches of a language model itself, and the planner knows no axes but steps.
     if planner is None or session.manifest.limits.axes or isinstance(session.manifest.head, LanguageModelHead):
-        decoded = 0 if planner is None or session.device == "cpu" else planner.limits.max_generations
-        shapes = warmup_shapes(session.manifest, decoded)
+        admitted = None if planner is None or session.device == "cpu" else planner.limits
+        shapes = warmup_shapes(session.manifest, admitted)
         for shape in shapes:
             _time_runs(session, shape)
         return len(shapes)

@@ -134,6 +134,49 @@ def test_caches_on_a_device_change_no_bit(session: Session, runner: Runner, monk
     assert [one.tokens for one in actual] == [one.tokens for one in expected]
 
 
+@pytest.mark.parametrize("operation", ["resize", "copy_row", "extend"])
+@pytest.mark.parametrize("number", [1, 3, 5, 7, 12])
+def test_a_refused_allocation_is_overloaded_and_changes_no_other_row(
+    session: Session, runner: Runner, monkeypatch: pytest.MonkeyPatch, operation: str, number: int
+) -> None:
+    how = params(max_tokens=70)
+    expected = generate(session, runner, PROMPTS, how)
+    calls = list[None]()
+
+    class Refused(DeviceKeyValues):
+        """Four calls in a row are refused memory."""
+
+    def perform(values: DeviceKeyValues, *args: Any) -> Any:
+        calls.append(None)
+        if number <= len(calls) < number + 4:
+            raise RuntimeError("CUDA failure 2: out of memory")
+        return getattr(DeviceKeyValues, operation)(values, *args)
+
+    setattr(Refused, operation, perform)
+    monkeypatch.setattr(kv_cache, "create_key_values", lambda head, _device: Refused(head, "cpu"))
+    other = Runner()
+
+    async def scenario() -> dict[int, GenerationEvent]:
+        with other.generate(session, spell, PROMPTS, how, is_streamed=False) as generation:
+            return {event.index: event async for event in generation}
+
+    events = asyncio.run(scenario())
+    assert len(calls) >= number
+    assert sorted(events) == list(range(len(PROMPTS)))
+    for index, event in events.items():
+        if event.error is None:
+            assert event.tokens == expected[index].tokens
+        else:
+            assert event.error.slug == "overloaded"
+            assert event.tokens == expected[index].tokens[: len(event.tokens)]
+    (counters,) = other.counters()
+    assert (counters.generation.running, counters.generation.kv_cache_bytes) == (0, 0)
+    calls += [None] * (number + 4)
+    again = generate(session, other, PROMPTS, how)  # the loop and its thread go on
+    other.close()
+    assert [one.tokens for one in again] == [one.tokens for one in expected]
+
+
 random_params = st.builds(
     lambda stops, **fields: params(stops=tuple(stops), **fields),
     max_tokens=st.integers(1, 40),
@@ -476,7 +519,7 @@ def test_logits_that_are_not_finite_end_their_row(session: Session, runner: Runn
 
 
 class PoisonedSession(CountingSession):
-    """Token 7 makes the graph fail, or its row have NaN as logits."""
+    """Token 7 makes the graph fail, or its row have NaN as logits, keys and values."""
 
     def __init__(self, session: Session, *, fails: bool) -> None:
         super().__init__(session)
@@ -487,7 +530,8 @@ class PoisonedSession(CountingSession):
         if self._fails and poisoned.any():
             raise RuntimeError("the graph failed")
         answer = super().run(inputs)
-        answer["logits"][poisoned] = np.nan
+        for value in answer.values():
+            value[poisoned] = np.nan
         return answer
 
 

@@ -3,8 +3,10 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from service.contract.heads import LanguageModelHead
+from service.engine.generation.kv_cache import BatchCache
 from service.engine.generation.scheduler import DecodeBatch, Scheduler
 from service.engine.generation.sequence import RowStatus
 
@@ -109,6 +111,60 @@ def test_a_batch_that_failed_is_divided_and_takes_no_new_rows() -> None:
     created.isolate(batch)
     start(created, rows[2])
     assert runs(created) == [[rows[0]], [rows[1]], [rows[2]]]
+
+
+def lacks_memory(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+def test_a_row_that_finds_no_memory_to_decode_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = row()
+    created = scheduler(one)
+    created.plan()
+    with monkeypatch.context() as patched:
+        patched.setattr(BatchCache, "add", lacks_memory)
+        with pytest.raises(MemoryError):
+            start(created, one)
+    assert created.rows() == [one]
+    created.remove(one)
+    assert (created.num_running, created.reserved_bytes, runs(created)) == (0, 0, [])
+
+
+def test_a_batch_that_finds_no_memory_is_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row(), row()]
+    created = scheduler(*rows)
+    created.plan()
+    for one in rows:
+        start(created, one)
+    (batch,) = created.plan()
+    assert isinstance(batch, DecodeBatch)
+    add = BatchCache.add
+
+    def add_once(cache: BatchCache, *args: Any) -> None:
+        add(cache, *args)
+        monkeypatch.setattr(BatchCache, "add", lacks_memory)
+
+    monkeypatch.setattr(BatchCache, "add", add_once)
+    with pytest.raises(MemoryError):
+        created.isolate(batch)
+    assert created.rows() == rows
+
+
+def test_all_rows_are_forgotten_without_their_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row() for _ in range(5)]
+    created = scheduler(*rows, max_rows=4)
+    created.plan()
+    for one in rows[:3]:
+        start(created, one)
+    (batch, *_) = created.plan()
+    assert isinstance(batch, DecodeBatch)
+    monkeypatch.setattr(BatchCache, "remove", lacks_memory)
+    rows[0].position = 65
+    with pytest.raises(MemoryError):
+        created.move_grown(batch)  # it is in both batches now
+    assert [sorted(map(rows.index, part)) for part in created.clear()] == [[0, 1, 2, 3], [4]]
+    assert {one.status for one in rows[:4]} == {RowStatus.FINISHED}
+    assert (created.num_running, created.reserved_bytes, runs(created)) == (0, 0, [])
 
 
 def test_cancelled_rows_leave_before_the_step() -> None:

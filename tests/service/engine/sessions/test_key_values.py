@@ -1,6 +1,7 @@
 """Caches on the host and on a device hold the same, bit by bit; the device is the CPU here."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from service.contract.heads import LanguageModelHead
 from service.engine.generation import kv_cache
 from service.engine.generation.kv_cache import BatchCache, RowCache, read_prompt
 from service.engine.sessions import key_values
+from service.engine.sessions.device_array import DeviceArray
 from service.engine.sessions.key_values import DeviceKeyValues, HostKeyValues, KeyValues, create_key_values
 from service.engine.sessions.session import Session
 from service.manifest import Invariance
@@ -39,6 +41,32 @@ def test_rows_keep_their_values_when_the_caches_grow(create: Callable[[LanguageM
         for actual, value in zip(values.read(slot, first, stop), expected, strict=True):
             np.testing.assert_array_equal(actual, value)
     assert not any(part.any() for part in values.read(1, 0, 8))
+
+
+@pytest.mark.parametrize("create", KINDS)
+def test_caches_that_cannot_grow_keep_their_values(
+    create: Callable[[LanguageModelHead], KeyValues], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = create(HEAD)
+    values.resize(1, 4)
+    values.write(0, 0, tokens(100, 4))
+    zeros, created = np.zeros, list[Any]()
+
+    def lacks_memory_for_the_second(*args: Any) -> np.ndarray:
+        created.append(args)
+        if len(created) > 1:
+            raise MemoryError
+        return zeros(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "zeros", lacks_memory_for_the_second)
+        patched.setattr(DeviceArray, "gather", lacks_memory_for_the_second)
+        with pytest.raises(MemoryError):
+            values.resize(2, 8)
+    if isinstance(values, HostKeyValues):
+        assert {part.shape for part in values.parts.values()} == {(1, 3, 4, 4)}
+    for actual, value in zip(values.read(0, 0, 4), tokens(100, 4), strict=True):
+        np.testing.assert_array_equal(actual, value)
 
 
 @pytest.mark.parametrize("create", KINDS)

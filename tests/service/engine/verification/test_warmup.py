@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from service.bundle import Bundle
+from service.contract.heads import LanguageModelHead
+from service.engine.generation.kv_cache import token_bytes
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.engine.sessions.device import Device
@@ -73,7 +75,17 @@ def test_on_a_gpu_a_language_model_decodes_as_many_rows_as_are_admitted(sessions
     more = warm_up(timed, FakePlanner([])) - warm_up(session, FakePlanner([]))  # type: ignore[arg-type]
     capacities = len({shape.past for shape in warmup_shapes(session.manifest)})
     assert more == capacities * len([size for size in (4, 8, 16, 32) if size > largest])
-    assert {shape.batch for shape in warmup_shapes(session.manifest, 32)} >= {1, largest, 32}
+    assert {shape.batch for shape in warmup_shapes(session.manifest, Limits(max_generations=32))} >= {1, largest, 32}
+
+
+def test_no_more_rows_are_warmed_up_than_the_keys_and_values_of_which_fit(sessions: dict[str, Session]) -> None:
+    manifest = sessions["language-model"].manifest
+    assert isinstance(manifest.head, LanguageModelHead)
+    row_bytes = 64 * token_bytes(manifest.head)
+    decoded = warmup_shapes(manifest, Limits(max_generations=32, kv_cache_bytes=20 * row_bytes))
+    largest = {shape.past: shape.batch for shape in decoded}
+    assert (largest[64], largest[128]) == (20, 10)
+    assert min(largest.values()) >= manifest.limits.max_items
 
 
 @pytest.mark.parametrize("family", FAMILIES)

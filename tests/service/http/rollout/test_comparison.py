@@ -6,6 +6,7 @@ import numpy as np
 import orjson
 import pytest
 
+from service.http.rollout import comparison
 from service.http.rollout.comparison import first_difference as difference_of
 from service.http.rollout.comparison import read_answer
 from service.http.wire.messages import JSON, Response
@@ -62,6 +63,19 @@ def test_what_clients_do_not_act_on_is_no_difference(name: str) -> None:
 def test_a_difference_is_named(name: str) -> None:
     left, right, expected = DIFFERENT[name]
     assert expected in (first_difference(answer(**left), answer(**right), 0.05) or "")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "uint8", "bool"])
+def test_arrays_differ_where_lists_differ(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "CHUNK", 3)
+    numbers = np.random.default_rng(5)
+    special = np.array([0, 1, 255, 300, np.inf, -np.inf, np.nan] if "float" in dtype else [0, 1, 200])
+    for _ in range(200):
+        left, right = (numbers.choice(special, size).astype(dtype) for size in numbers.integers(0, 8, 2))
+        close = left.copy() if dtype == "bool" else left + np.array(numbers.choice([0, 0, 1]), dtype)
+        for other in (right, close):
+            expected = difference_of(left.tolist(), other.tolist(), 0.02)
+            assert difference_of(left, other, 0.02) == expected
 
 
 def test_outputs_that_are_sent_as_bytes_are_compared_as_numbers() -> None:
