@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST, TESTS
+
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
     path.relative_to(ROOT)
@@ -40,6 +42,14 @@ def test_no_folder_is_crowded(folder: Path) -> None:
     """Beside its subfolders a folder holds about ten modules at most; registries of models and sources may grow."""
     modules = [module for module in MODULES if module.parent == folder]
     assert len(modules) <= MAX_MODULES or folder in REGISTRIES
+
+
+@pytest.mark.parametrize("name", LONGEST)
+def test_files_that_begin_first_are_there(name: str, request: pytest.FixtureRequest) -> None:
+    assert (TESTS / name).is_file()
+    files = list(dict.fromkeys(item.path for item in request.session.items))
+    begun = [TESTS / other for other in LONGEST if TESTS / other in files]
+    assert files[: len(begun)] == begun
 
 
 def test_readme_tree_names_what_is_there() -> None:
