@@ -135,7 +135,7 @@ def object_server() -> Iterator[ObjectServer]:
 
 
 def main() -> None:
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.server import create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Handler(WSGIRequestHandler):
@@ -144,7 +144,7 @@ def main() -> None:
         def log(self, *_: object) -> None:
             """Requests are not logged."""
 
-    app = Faults(DomainDispatcherApplication(create_backend_app))
+    app = Faults(create_backend_app("s3"))
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler)
     print(server.server_port, flush=True)
     server.serve_forever()
