@@ -11,23 +11,24 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 TESTS = Path(__file__).parent
-# The files that take a minute or so begin first, so that none runs alone at the end. The files of a folder share
-# fixtures that take long, such as exported models, so that one process runs all of them.
+# What takes longest begins first, so that nothing runs alone at the end. The files of a folder share what takes long to
+# make, such as exported models or a server, so that one process runs all of them.
 FIRST = (
+    "service/scoring/engines/test_ray.py",
     "export/sources/huggingface",
     "export",
-    "service/scoring/engines/test_ray.py",
+    "e2e",
     "service/server/test_hostile_bundles.py",
-    "e2e/test_your_model.py",
     "faults/test_http_messages.py",
     "service/scoring/test_damage.py",
     "service/scoring/frameworks/test_snippets.py",
-    "service/test_access.py",
     "service/scoring/test_object_storage.py",
     "service/scoring/engines/test_local.py",
+    "service/test_access.py",
     "service/test_tls.py",
     "service/test_main.py",
-    "e2e/test_scoring.py",
+    "clients",
+    "ekiben/client",
 )
 
 
