@@ -1,5 +1,6 @@
 """What every test runs under: a busy machine may be slow, so no example of hypothesis is timed."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ FIRST = (
 )
 
 
+@cache
 def rank(path: Path) -> int:
     """The place in FIRST of a file of tests or of its folder, or the number behind the last place."""
     return next((i for i, name in enumerate(FIRST) if path.is_relative_to(TESTS / name)), len(FIRST))
