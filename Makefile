@@ -82,9 +82,9 @@ runs-real/%/checkpoint.json: | $(VENV)/.installed
 serve: $(if $(DATA),export-real,export) ## train and export missing models, then serve on 127.0.0.1:3000; DATA=FOLDER: on the real data sets
 	@EKIBEN_BUNDLES=$(if $(DATA),bundles-real,bundles) $(BIN)/bentoml serve service.app:Ekiben --host $(HOST) --port $(PORT)
 
-# Two processes, because a test or its server uses one core at a time. The fixtures of a file are made in one of them.
+# Three processes for two cores, because tests wait for their servers. tests/conftest.py says which files one of them runs.
 test: export ## run every test, against real bundles and real servers
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 sbom: $(VENV)/.installed ## write an SBOM of each image to build/sbom, and check the licences of what it contains
 	@$(BIN)/python -m deploy.supply_chain --out build/sbom

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import FIRST, TESTS, SharedFixtures, rank
+
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(
     path.relative_to(ROOT)
@@ -40,6 +42,24 @@ def test_no_folder_is_crowded(folder: Path) -> None:
     """Beside its subfolders a folder holds about ten modules at most; registries of models and sources may grow."""
     modules = [module for module in MODULES if module.parent == folder]
     assert len(modules) <= MAX_MODULES or folder in REGISTRIES
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_what_begins_first_is_there(name: str) -> None:
+    assert (TESTS / name).exists()
+
+
+def test_tests_are_in_their_order(request: pytest.FixtureRequest) -> None:
+    ranks = [rank(item.path) for item in request.session.items]
+    assert ranks == sorted(ranks)
+
+
+def test_one_process_runs_the_files_that_share_fixtures() -> None:
+    scope = SharedFixtures.__new__(SharedFixtures)._split_scope
+    gate, main = scope("tests/export/gates/test_cases.py::a[b]"), scope("tests/export/test_main.py::a")
+    assert gate == main == "export"
+    assert scope("tests/export/sources/huggingface/test_loading.py::a") == "export/sources/huggingface"
+    assert scope("tests/service/test_app.py::a[b]") == "tests/service/test_app.py"
 
 
 def test_readme_tree_names_what_is_there() -> None:

@@ -2,15 +2,11 @@
 
 import asyncio
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e.serving import SERVE
-from tests.service.hosts import GRANIAN, running_server
 from tests.service.requests import request_body
 
 with warnings.catch_warnings():
@@ -34,12 +30,9 @@ CALLS = [
 ]
 
 
-@pytest.fixture(scope="module", params=[GRANIAN, SERVE], ids=["granian", "bentoml"])
-def url(
-    request: pytest.FixtureRequest, served_bundles: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    with running_server(request.param, served_bundles, tmp_path_factory.mktemp("server")) as server:
-        yield server.address
+@pytest.fixture
+def url(address: str) -> str:
+    return f"http://{address}"
 
 
 def answer(url: str, method: str, body: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import inspect
 import os
 import signal
@@ -12,8 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
 
 from service.engine.process import parent_death
 
@@ -95,12 +94,14 @@ def _wait_for_status(status: int, server: ServerProcess, log: Path, timeout_s: f
     while time.monotonic() < end:
         if server.process.poll() is not None:
             raise AssertionError(f"the server exited with {server.process.returncode}:\n{log.read_text()[-4000:]}")
-        with contextlib.suppress(httpx.TransportError):
-            response = httpx.get(f"{server.address}/readyz", timeout=5)
-            if response.status_code == status:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            if response.status == status:
                 return
-            body = response.text
-        time.sleep(0.2)
+            body = response.read().decode()
+        time.sleep(0.1)
     raise AssertionError(
         f"/readyz did not return {status} within {timeout_s} s, but {body}:\n{log.read_text()[-4000:]}"
     )

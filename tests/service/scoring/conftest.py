@@ -1,5 +1,6 @@
 """Fixtures that score the tiny bundles in this process, without worker processes."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,10 +10,13 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
+from service.engine.sessions.device import Device
 from service.engine.sessions.model import Model
 from service.scoring import execution, run
+from service.scoring import shard as shard_module
 from service.scoring.engines.engine import EngineContext, EngineResult, try_score
 from service.scoring.job import Job
+from service.scoring.model import load_bundle
 from service.scoring.plan import SharedShard
 from service.scoring.result import Result
 from service.scoring.shard import Context
@@ -20,15 +24,33 @@ from tests.service.bundles import NAMES
 from tests.service.scoring.inputs import FORMATS
 
 Score = Callable[..., Result]
-_contexts: dict[str, Context] = {}
+# By the device and the content of the bundle: most jobs score with one of the tiny bundles.
+_models: dict[tuple[str, str], Model] = {}
+
+
+def load_once(folder: Path, device: Device) -> Model:
+    """Load and verify a bundle, unless one with the same bytes was loaded for the device before."""
+    key = (device, tree_digest(folder))
+    if key not in _models:
+        _models[key] = load_bundle(folder, device)
+    return _models[key]
+
+
+def tree_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def run_here(
     jobs: Sequence[Job], shards: Iterator[SharedShard], *, workers: int | None, context: EngineContext
 ) -> EngineResult:
-    """An engine without worker processes."""
+    """An engine without worker processes, which loads each bundle once."""
     result = EngineResult()
-    worker = Context(jobs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard_module, "load_bundle", load_once)
+        worker = Context(jobs)
     for shard in shards:
         outcome = try_score(worker, shard, context.progress.add_done)
         result.computed.update(outcome.computed)
@@ -75,8 +97,6 @@ def make_input(tmp_path: Path) -> Callable[[str, int], tuple[str, Path]]:
 
 @pytest.fixture(scope="session")
 def models(served_bundles: Path) -> dict[str, Model]:
-    from service.scoring.model import load_bundle
-
     return {
         family: load_bundle(served_bundles / name / (served_bundles / name / "current").read_text().strip(), "cpu")
         for family, name in NAMES.items()

@@ -277,9 +277,9 @@ def application(kind: str) -> Callable[..., Iterable[bytes]]:
         from tests.service.scoring.google_server import GoogleApp
 
         return GoogleApp(["data"])
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.server import create_backend_app
 
-    app: Callable[..., Iterable[bytes]] = DomainDispatcherApplication(create_backend_app)
+    app: Callable[..., Iterable[bytes]] = create_backend_app("s3")
     return app
 
 
