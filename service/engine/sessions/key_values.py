@@ -4,7 +4,6 @@ Shapes: P parts (keys and values of each layer), R slots, B rows in the first sl
 capacity, K head size, V vocabulary.
 """
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any, Protocol, Self
 
@@ -13,12 +12,12 @@ import numpy.typing as npt
 
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
+from service.engine.gpu.memory import Copy, cuda_memory
 from service.engine.sessions.device import Device
-from service.engine.sessions.device_array import DeviceView, device_zeros
+from service.engine.sessions.device_array import FLOAT_BYTES, DeviceArray, DeviceMemory, DeviceView, scatter
 from service.engine.sessions.session import Session
 
 Array = npt.NDArray[Any]
-Indices = npt.NDArray[np.int64]
 TokenValues = tuple[Array, ...]  # of one row, on the host: [H, tokens, K] for each part
 
 
@@ -43,7 +42,7 @@ class KeyValues(Protocol):
 
 def create_key_values(head: LanguageModelHead, device: Device) -> KeyValues:
     """Return caches without a slot."""
-    return HostKeyValues(head) if device == "cpu" else DeviceKeyValues(head, device)
+    return HostKeyValues(head) if device == "cpu" else DeviceKeyValues(head, cuda_memory())
 
 
 def cache_parts(head: LanguageModelHead) -> list[str]:
@@ -93,26 +92,23 @@ class HostKeyValues:
 
 
 class DeviceKeyValues:
-    """One array on the device: a run reads it, and its results are put into it there."""
+    """One array [P, R, H, C, K] of the device: a run reads it, and its results are put into it there."""
 
-    def __init__(self, head: LanguageModelHead, device: Device) -> None:
-        self._device: Device = device
+    def __init__(self, head: LanguageModelHead, memory: DeviceMemory) -> None:
+        self._memory = memory
         self._head, self._names = head, cache_parts(head)
         self._slots, self._capacity = 0, 0
-        self._values = device_zeros((1,), device)  # [P * R * H, C, K], once there are slots
-        self._new = device_zeros((1,), device)  # the results of a run, reused by the next
+        self._values = DeviceArray(1, memory)
+        self._new = DeviceArray(1, memory)  # the results of a run, reused by the next
 
     def resize(self, slots: int, capacity: int) -> None:
-        occupied, length = range(self._slots), self._capacity
         slots = max(slots, self._slots)  # a shape strategy may have added some
-        num_rows = len(self._names) * slots * self._head.heads
-        values = device_zeros((num_rows, capacity, self._head.head_size), self._device)
-        if occupied:
-            # Rows of the same length are copied whole.
-            tokens, both = np.arange(length)[None], (self._rows(occupied, slots), self._rows(occupied, self._slots))
-            target, source = (_tokens(rows, tokens) if capacity > length else rows[..., None] for rows in both)
-            values.write(target, self._values.gather(source))
-        self._values, self._slots, self._capacity = values, slots, capacity
+        larger = DeviceKeyValues(self._head, self._memory)
+        larger._slots, larger._capacity = slots, capacity
+        larger._values = DeviceArray(len(self._names) * slots * self._head.heads * larger._row_size, self._memory)
+        if self._slots:
+            larger._copy(0, self, 0, self._capacity, num_slots=self._slots)
+        self._values, self._slots, self._capacity = larger._values, slots, capacity
 
     def extend(self, session: Session, ids_BS: Array, lengths_B: Array) -> Array:
         num_rows, num_steps = ids_BS.shape
@@ -122,40 +118,61 @@ class DeviceKeyValues:
         padding = (0, num_computed - num_rows)
         lengths = np.pad(lengths_B, padding)
         inputs: dict[str, Array | DeviceView] = {"ids": np.pad(ids_BS, (padding, (0, 0))), "past_lengths": lengths}
-        heads, head_size = self._head.heads, self._head.head_size
+        num_parts, heads, head_size = len(self._names), self._head.heads, self._head.head_size
         past_shape = (num_computed, heads, self._capacity, head_size)
         new_shape = (num_computed, heads, num_steps, head_size)
         size = prod(new_shape)
-        if size * len(self._names) > self._new.size:
-            self._new = device_zeros((size * len(self._names),), self._device)
+        if size * num_parts > self._new.size:
+            self._new = DeviceArray(size * num_parts, self._memory)
         outputs: dict[str, DeviceView] = {}
         for part, name in enumerate(self._names):
-            inputs[f"past_{name}"] = self._values.view(part * self._slots * heads, past_shape)
+            inputs[f"past_{name}"] = self._values.view(self._row(part, 0) * self._row_size, past_shape)
             outputs[f"new_{name}"] = self._new.view(part * size, new_shape)
         logits = session.run_on_device(inputs, outputs, "logits")
-        rows = self._rows(range(num_computed), self._slots)
-        new = self._new.view(0, (len(self._names), *new_shape))
-        self._values.write(_tokens(rows, lengths[:, None] + np.arange(num_steps)), new)
+        rows_PBH = np.arange(num_parts * self._slots * heads).reshape(num_parts, -1, heads)[:, :num_computed]
+        positions_BS = lengths[:, None] + np.arange(num_steps)
+        indices = np.stack(np.broadcast_arrays(rows_PBH[..., None], positions_BS[:, None]), axis=-1)
+        rows = self._values.view(0, (num_parts * self._slots * heads, self._capacity, head_size))
+        scatter(rows, indices, self._new.view(0, (num_parts, *new_shape)))
         return logits[:num_rows]
 
     def write(self, slot: int, first: int, values: TokenValues) -> None:
-        self._values.write(self._span(slot, first, first + values[0].shape[1]), np.stack(values)[:, None])
+        arrays = [np.ascontiguousarray(part, np.float32) for part in values]
+        width = arrays[0][0].nbytes
+        self._memory.copy(
+            Copy(*self._place(part, slot, first), array.ctypes.data, width, width, self._head.heads)
+            for part, array in enumerate(arrays)
+        )
 
     def read(self, slot: int, first: int, stop: int) -> TokenValues:
-        return tuple(self._values.gather(self._span(slot, first, stop)).read()[:, 0])
+        shape = (self._head.heads, stop - first, self._head.head_size)
+        values = tuple(np.empty(shape, np.float32) for _ in self._names)
+        width = values[0][0].nbytes
+        self._memory.copy(
+            Copy(array.ctypes.data, width, *self._place(part, slot, first), width, self._head.heads)
+            for part, array in enumerate(values)
+        )
+        return values
 
     def copy_row(self, slot: int, source: Self, source_slot: int, length: int) -> None:
-        self._values.write(self._span(slot, 0, length), source._values.gather(source._span(source_slot, 0, length)))
+        self._copy(slot, source, source_slot, length)
 
-    def _span(self, slot: int, first: int, stop: int) -> Indices:
-        return _tokens(self._rows([slot], self._slots), np.arange(first, stop)[None])
+    def _copy(self, slot: int, source: "DeviceKeyValues", source_slot: int, length: int, *, num_slots: int = 1) -> None:
+        width = FLOAT_BYTES * length * self._head.head_size
+        self._memory.copy(
+            Copy(*self._place(part, slot), *source._place(part, source_slot), width, num_slots * self._head.heads)
+            for part in range(len(self._names))
+        )
 
-    def _rows(self, slots: Sequence[int], num_slots: int) -> Indices:
-        """Return where each part and head of some slots lies [P, B, H]."""
-        parts_P11, heads = np.arange(len(self._names))[:, None, None], self._head.heads
-        return (parts_P11 * num_slots + np.array(slots, np.int64)[:, None]) * heads + np.arange(heads)
+    @property
+    def _row_size(self) -> int:
+        """The numbers of one row and head."""
+        return self._capacity * self._head.head_size
 
+    def _row(self, part: int, slot: int) -> int:
+        return (part * self._slots + slot) * self._head.heads
 
-def _tokens(rows_PBH: Indices, positions_BS: Indices) -> Indices:
-    """Return the indices of tokens [P, B, H, S, 2]."""
-    return np.stack(np.broadcast_arrays(rows_PBH[..., None], positions_BS[:, None]), axis=-1)
+    def _place(self, part: int, slot: int, first: int = 0) -> tuple[int, int]:
+        """Return where a token of the first head lies, and how far the next head is behind it, in bytes."""
+        offset = self._row(part, slot) * self._row_size + first * self._head.head_size
+        return self._values.address + FLOAT_BYTES * offset, FLOAT_BYTES * self._row_size

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from service.bundle import Bundle
 from service.contract.heads import LanguageModelHead
-from service.engine.gpu.memory import gpu_memory
+from service.engine.gpu.memory import cuda_memory, gpu_memory
 from service.engine.process.shortage import ShortageError, is_out_of_memory
 from service.engine.sessions.session import Session
 from service.errors import DeviceError
@@ -40,7 +40,7 @@ class GpuBounds:
     num_runs: int
     kv_cache_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-    _reserved: WeakKeyDictionary[Session, int] = field(default_factory=WeakKeyDictionary, init=False)
+    _reserved: WeakKeyDictionary[Session, tuple[int, int]] = field(default_factory=WeakKeyDictionary, init=False)
 
     @contextmanager
     def measure(
@@ -73,7 +73,13 @@ class GpuBounds:
             yield GpuBound(max_bytes, cache_bytes, gpu_memory().free, self._reserved)
 
     def _available(self) -> int:
-        return gpu_memory().free - sum(self._reserved.values())
+        return gpu_memory().free - self._reserved_bytes()
+
+    def _reserved_bytes(self) -> int:
+        """What loaded models may still take."""
+        reserved = list(self._reserved.values())
+        cache_bytes = sum(cache_bytes for _, cache_bytes in reserved) - cuda_memory().num_bytes
+        return sum(session_bytes for session_bytes, _ in reserved) + max(cache_bytes, 0)
 
     def _require(self, bundle: Bundle, num_bytes: int, purpose: str) -> None:
         if num_bytes > gpu_memory().total:
@@ -82,11 +88,11 @@ class GpuBounds:
             raise self._refusal(bundle, _mib(num_bytes), purpose)
 
     def _refusal(self, bundle: Bundle, size: str, purpose: str) -> ShortageError:
-        memory, reserved_bytes = gpu_memory(), sum(self._reserved.values())
+        memory = gpu_memory()
         return ShortageError(
             f"{bundle.manifest.name}/{bundle.manifest.version} needs {size} of the GPU for {purpose}, but "
-            f"{_mib(memory.free)} of {_mib(memory.total)} are free, and loaded models may take {_mib(reserved_bytes)} "
-            f"of these: {REMEDIES}"
+            f"{_mib(memory.free)} of {_mib(memory.total)} are free, and loaded models may take "
+            f"{_mib(self._reserved_bytes())} of these: {REMEDIES}"
         )
 
 
@@ -97,12 +103,12 @@ class GpuBound:
     max_bytes: int
     cache_bytes: int
     free_bytes: int
-    _reserved: WeakKeyDictionary[Session, int]
+    _reserved: WeakKeyDictionary[Session, tuple[int, int]]
 
     def reserve(self, session: Session) -> dict[str, Any]:
         """Keep what the session has not allocated yet from other sessions while it lives; return what it has."""
         device_bytes = max(self.free_bytes - gpu_memory().free, 0)
-        self._reserved[session] = max(self.max_bytes - device_bytes, 0) + self.cache_bytes
+        self._reserved[session] = max(self.max_bytes - device_bytes, 0), self.cache_bytes
         return {"device_bytes": device_bytes, "max_device_bytes": self.max_bytes}
 
 

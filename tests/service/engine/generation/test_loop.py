@@ -27,6 +27,7 @@ from service.engine.sessions.key_values import DeviceKeyValues
 from service.engine.sessions.session import Session
 from service.errors import EkibenError
 from tests.service.bundles import CONTEXT, HEAD_SIZE, LAYERS, LETTERS, NUM_HEADS, weights
+from tests.service.engine.gpu.host_memory import HostMemory
 
 PROMPTS = [[3], [0, 1, 2, 3, 4], [5] * 17, [26, 7, 7], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0] * 7]
 
@@ -121,7 +122,7 @@ def test_caches_on_a_device_change_no_bit(session: Session, runner: Runner, monk
     created = list[DeviceKeyValues]()
 
     def create(head: LanguageModelHead, _device: str) -> DeviceKeyValues:
-        created.append(DeviceKeyValues(head, "cpu"))
+        created.append(DeviceKeyValues(head, HostMemory()))
         return created[-1]
 
     monkeypatch.setattr(kv_cache, "create_key_values", create)
@@ -153,7 +154,7 @@ def test_a_refused_allocation_is_overloaded_and_changes_no_other_row(
         return getattr(DeviceKeyValues, operation)(values, *args)
 
     setattr(Refused, operation, perform)
-    monkeypatch.setattr(kv_cache, "create_key_values", lambda head, _device: Refused(head, "cpu"))
+    monkeypatch.setattr(kv_cache, "create_key_values", lambda head, _device: Refused(head, HostMemory()))
     other = Runner()
 
     async def scenario() -> dict[int, GenerationEvent]:

@@ -10,7 +10,8 @@ import pytest
 from service.engine.generation import kv_cache
 from service.engine.gpu.memory import GpuMemory
 from service.engine.sessions.key_values import DeviceKeyValues
-from service.engine.verification import gpu_bound
+from service.engine.verification import gpu_bound, warmup
+from tests.service.engine.gpu.host_memory import HostMemory
 
 CUDA = "CUDAExecutionProvider"
 MIB = 1 << 20
@@ -38,7 +39,8 @@ class FakeGpu:
         monkeypatch.setattr(onnxruntime, "InferenceSession", self._create)
         monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
         monkeypatch.setattr(gpu_bound, "gpu_memory", self.memory)
-        monkeypatch.setattr(kv_cache, "create_key_values", lambda head, _: DeviceKeyValues(head, "cpu"))
+        for module in (kv_cache, warmup):
+            monkeypatch.setattr(module, "create_key_values", lambda head, _: DeviceKeyValues(head, HostMemory()))
 
     def memory(self) -> GpuMemory:
         return GpuMemory(self.total - self.used, self.total)

@@ -10,14 +10,14 @@ from service.contract.heads import LanguageModelHead
 from service.engine.generation import kv_cache
 from service.engine.generation.kv_cache import BatchCache, RowCache, read_prompt
 from service.engine.sessions import key_values
-from service.engine.sessions.device_array import DeviceArray
 from service.engine.sessions.key_values import DeviceKeyValues, HostKeyValues, KeyValues, create_key_values
 from service.engine.sessions.session import Session
 from service.manifest import Invariance
 from tests.service.bundles import CONTEXT
+from tests.service.engine.gpu.host_memory import HostMemory
 
 HEAD = LanguageModelHead(layers=2, heads=3, head_size=4)
-KINDS = (HostKeyValues, lambda head: DeviceKeyValues(head, "cpu"))
+KINDS = (HostKeyValues, lambda head: DeviceKeyValues(head, HostMemory()))
 
 
 def tokens(value: float, length: int) -> key_values.TokenValues:
@@ -43,11 +43,28 @@ def test_rows_keep_their_values_when_the_caches_grow(create: Callable[[LanguageM
     assert not any(part.any() for part in values.read(1, 0, 8))
 
 
-@pytest.mark.parametrize("create", KINDS)
-def test_caches_that_cannot_grow_keep_their_values(
-    create: Callable[[LanguageModelHead], KeyValues], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = create(HEAD)
+def test_caches_on_a_device_that_cannot_grow_keep_their_values() -> None:
+    memory = HostMemory()
+    values = DeviceKeyValues(HEAD, memory)
+    values.resize(1, 4)
+    values.write(0, 0, tokens(100, 4))
+    before = memory.num_bytes
+    memory.max_bytes = 3 * before
+    with pytest.raises(MemoryError):
+        values.resize(2, 8)
+    assert memory.num_bytes == before
+    for actual, value in zip(values.read(0, 0, 4), tokens(100, 4), strict=True):
+        np.testing.assert_array_equal(actual, value)
+    memory.max_bytes = 1 << 40
+    values.resize(2, 8)
+    for actual, value in zip(values.read(0, 0, 4), tokens(100, 4), strict=True):
+        np.testing.assert_array_equal(actual, value)
+    del values
+    assert memory.num_bytes == 0
+
+
+def test_caches_on_the_host_that_cannot_grow_keep_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = HostKeyValues(HEAD)
     values.resize(1, 4)
     values.write(0, 0, tokens(100, 4))
     zeros, created = np.zeros, list[Any]()
@@ -60,11 +77,9 @@ def test_caches_that_cannot_grow_keep_their_values(
 
     with monkeypatch.context() as patched:
         patched.setattr(np, "zeros", lacks_memory_for_the_second)
-        patched.setattr(DeviceArray, "gather", lacks_memory_for_the_second)
         with pytest.raises(MemoryError):
             values.resize(2, 8)
-    if isinstance(values, HostKeyValues):
-        assert {part.shape for part in values.parts.values()} == {(1, 3, 4, 4)}
+    assert {part.shape for part in values.parts.values()} == {(1, 3, 4, 4)}
     for actual, value in zip(values.read(0, 0, 4), tokens(100, 4), strict=True):
         np.testing.assert_array_equal(actual, value)
 
@@ -120,7 +135,7 @@ def decode(session: Session) -> list[np.ndarray]:
 
 def test_a_device_computes_the_bits_of_the_host(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = decode(session)
-    monkeypatch.setattr(kv_cache, "create_key_values", lambda head, _device: DeviceKeyValues(head, "cpu"))
+    monkeypatch.setattr(kv_cache, "create_key_values", lambda head, _device: DeviceKeyValues(head, HostMemory()))
     actual = decode(session)
     assert isinstance(read_prompt(session, np.arange(3)).values, DeviceKeyValues)
     for one, other in zip(actual, expected, strict=True):
@@ -129,7 +144,7 @@ def test_a_device_computes_the_bits_of_the_host(session: Session, monkeypatch: p
 
 def test_a_failing_run_says_which_model_it_was(sessions: dict[str, Session]) -> None:
     session = sessions["language-model"]
-    values = DeviceKeyValues(HEAD, "cpu")
+    values = DeviceKeyValues(HEAD, HostMemory())
     values.resize(1, 64)
     with pytest.raises(RuntimeError, match=f"^{session.manifest.name}/{session.manifest.version}: the graph failed: "):
         values.extend(session, np.array([[1]]), np.array([0]))

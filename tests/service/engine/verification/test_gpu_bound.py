@@ -2,12 +2,14 @@
 
 import threading
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from service.bundle import Bundle
 from service.engine.process.shortage import ShortageError
 from service.engine.sessions.session import Session
+from service.engine.verification import gpu_bound
 from service.engine.verification.gpu_bound import GpuBounds
 from service.engine.verification.warmup import warm_up
 from service.errors import DeviceError
@@ -116,6 +118,11 @@ def test_keys_and_values_of_a_language_model_lie_beside_its_session(
         assert bound.max_bytes < 200 * MIB, "they are no memory of the session"
     with pytest.raises(ShortageError, match=r"and loaded models may take 5\d\d MiB of these"):
         max_bytes(bounds, bundle)
+    monkeypatch.setattr(gpu_bound, "cuda_memory", lambda: SimpleNamespace(num_bytes=400 * MIB))
+    gpu.used += 400 * MIB
+    with pytest.raises(ShortageError, match=r"and loaded models may take 1\d\d MiB of these"):
+        max_bytes(bounds, bundle)
+    gpu.used -= 400 * MIB
     del session
     gpu.total = 600 * MIB
     with pytest.raises(DeviceError, match="for its weights and 1 runs at the same time, and keys and values, but"):

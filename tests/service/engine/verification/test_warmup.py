@@ -12,11 +12,13 @@ from service.engine.generation.kv_cache import token_bytes
 from service.engine.limits import Limits
 from service.engine.runner import Runner
 from service.engine.sessions.device import Device
+from service.engine.sessions.key_values import DeviceKeyValues
 from service.engine.sessions.session import Session
 from service.engine.verification import warmup
 from service.engine.verification.shapes import warmup_shapes
 from service.engine.verification.warmup import MAX_TIMED_RUNS, SLOW_FIRST_RUN_S, TIMING_BUDGET_S, warm_up
 from tests.service.bundles import FAMILIES
+from tests.service.engine.gpu.host_memory import HostMemory
 
 
 class FakePlanner:
@@ -67,12 +69,25 @@ def test_language_models_are_warmed_up_without_the_planner(sessions: dict[str, S
     assert not planner.observed
 
 
-def test_on_a_gpu_a_language_model_decodes_as_many_rows_as_are_admitted(sessions: dict[str, Session]) -> None:
+def test_on_a_gpu_a_language_model_decodes_as_many_rows_as_are_admitted(
+    sessions: dict[str, Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = sessions["language-model"]
     largest = session.manifest.limits.max_items
     assert largest < 32
-    timed = TimedSession(session, run_s=60.0, device="cuda")
-    more = warm_up(timed, FakePlanner([])) - warm_up(session, FakePlanner([]))  # type: ignore[arg-type]
+    shapes, memory = list[tuple[int, ...]](), HostMemory()
+
+    class Recorded(DeviceKeyValues):
+        def extend(self, session: Session, ids_BS: Any, lengths_B: Any) -> Any:
+            shapes.append(ids_BS.shape)
+            return super().extend(session, ids_BS, lengths_B)
+
+    monkeypatch.setattr(warmup, "create_key_values", lambda head, _device: Recorded(head, memory))
+    num_shapes = warm_up(session, FakePlanner([]))
+    monkeypatch.setattr(session, "device", "cuda")
+    more = warm_up(session, FakePlanner([])) - num_shapes
+    assert max(shapes) == (32, 1), "as the service computes it, with keys and values on the device"
+    assert memory.num_bytes == 0
     capacities = len({shape.past for shape in warmup_shapes(session.manifest)})
     assert more == capacities * len([size for size in (4, 8, 16, 32) if size > largest])
     assert {shape.batch for shape in warmup_shapes(session.manifest, Limits(max_generations=32))} >= {1, largest, 32}
