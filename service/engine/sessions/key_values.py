@@ -42,7 +42,9 @@ class KeyValues(Protocol):
 
 def create_key_values(head: LanguageModelHead, device: Device) -> KeyValues:
     """Return caches without a slot."""
-    return HostKeyValues(head) if device == "cpu" else DeviceKeyValues(head, cuda_memory())
+    # Kernels of CUDA read four numbers at once, at addresses that are multiples of 16.
+    on_host = device == "cpu" or head.head_size % 4
+    return HostKeyValues(head) if on_host else DeviceKeyValues(head, cuda_memory())
 
 
 def cache_parts(head: LanguageModelHead) -> list[str]:

@@ -151,5 +151,8 @@ def test_a_failing_run_says_which_model_it_was(sessions: dict[str, Session]) -> 
     assert session.longest_run_s() == 0
 
 
-def test_the_host_is_used_on_a_cpu() -> None:
+def test_the_host_is_used_on_a_cpu_and_for_odd_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_values, "cuda_memory", HostMemory)
     assert isinstance(create_key_values(HEAD, "cpu"), HostKeyValues)
+    assert isinstance(create_key_values(HEAD, "cuda"), DeviceKeyValues)
+    assert isinstance(create_key_values(HEAD.model_copy(update={"head_size": 6}), "cuda"), HostKeyValues)
