@@ -9,7 +9,8 @@
 DIGEST of a folder is what `sha256sum manifest.json` prints in it; that of an OCI artifact is the digest of its
 manifest. A version becomes the one that serves, or with --candidate the candidate that is compared with that one. With
 EKIBEN_TRUSTED_KEYS, every bundle needs a signature by one of the keys. Either all sources appear among the bundles, or
-none. Exit codes: 0 all are there, 1 one could not be fetched or failed a check, 2 usage.
+none. Exit codes: 0 all are there, 1 one could not be fetched or failed a check, 2 usage, such as two
+candidates of one model.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from service.fetch.artifact import fetch_artifact
 from service.fetch.bundle_files import fetch_files
-from service.fetch.source import FetchError, parse_source
+from service.fetch.source import ConflictError, FetchError, parse_source
 from service.fetch.staging import Staging
 
 
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             staging.place_all()
     except FetchError as error:
         print(f"python -m service.fetch: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ConflictError) else 1
     print("\n".join(lines))
     return 0
 

@@ -20,6 +20,10 @@ class FetchError(Exception):
     """Nothing was placed; the message names the source, the file and what to do."""
 
 
+class ConflictError(FetchError):
+    """Two sources cannot both become what they are fetched for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """`digest` is 64 hex digits; `place` is a folder or a URI."""

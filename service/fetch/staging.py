@@ -1,7 +1,7 @@
 """A hidden folder among the bundles, whose content is checked before it appears there.
 
 Invariant: a bundle appears as a whole, in one step, and only if every check of it passed; what fails leaves nothing. A
-candidate has a serving version beside it, which is another one.
+model has one candidate, beside a serving version that is another one.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from types import TracebackType
 
 from service.bundle import MAX_DATA_BYTES, current_version, open_bundle
 from service.errors import BundleError
-from service.fetch.source import FetchError, Pointer, Source
+from service.fetch.source import ConflictError, FetchError, Source
 from service.manifest import MANIFEST, Manifest
 
 MAX_FILE_BYTES = MAX_DATA_BYTES
@@ -27,8 +27,8 @@ class Staging:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        # Name, version and what it becomes; in the staging or among the bundles already.
-        self._checked: list[tuple[str, str, Pointer]] = []
+        # Name, version and where it is from; in the staging or among the bundles already.
+        self._checked: list[tuple[str, str, Source]] = []
 
     def __enter__(self) -> "Staging":
         try:
@@ -44,11 +44,20 @@ class Staging:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def holds(self, source: Source, name: str, version: str) -> bool:
-        """Return whether the bundle of the source is among the bundles already, and whole; if so, it is placed."""
+        """Return whether the bundle of the source is among the bundles already, and whole; if so, it is placed.
+
+        Raises ConflictError for the second candidate of a model.
+        """
+        self._refuse_second_candidate(source, name)
         found = self._is_there(name, version, source.digest)
         if found:
-            self._checked.append((name, version, source.pointer))
+            self._checked.append((name, version, source))
         return found
+
+    def _refuse_second_candidate(self, source: Source, name: str) -> None:
+        candidates = (other for found, _, other in self._checked if found == name and other.pointer == "candidate")
+        if source.pointer == "candidate" and (first := next(candidates, None)) is not None:
+            raise ConflictError(f"{name} has two candidates, {first} and {source}: name one of them")
 
     def _is_there(self, name: str, version: str, digest: str) -> bool:
         folder = self._root / name / version
@@ -67,6 +76,7 @@ class Staging:
         """Check the bundle in this folder of the staging, which gets its name and version; return both."""
         try:
             manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+            self._refuse_second_candidate(source, manifest.name)
             place = self._place(manifest.name, manifest.version)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.parent.chmod(READABLE)
@@ -77,17 +87,18 @@ class Staging:
             raise FetchError(f"{source}: {str(error).splitlines()[0]}") from error
         except OSError as error:
             raise FetchError(f"{source}: {error.filename}: {error.strerror}") from error
-        self._checked.append((manifest.name, manifest.version, source.pointer))
+        self._checked.append((manifest.name, manifest.version, source))
         return manifest.name, manifest.version
 
     def place_all(self) -> None:
         """Move every checked bundle among the bundles and name it in `current` or `candidate`."""
-        fetched = {name for name, _, pointer in self._checked if pointer == "current"}
+        fetched = {name for name, _, source in self._checked if source.pointer == "current"}
         for name in {name for name, _, _ in self._checked} - fetched:
             if not (self._root / name / "current").exists():
                 raise FetchError(f"{self._root / name}: a candidate needs a version that serves; fetch that one, too")
         # The version that serves appears before its candidate.
-        for name, version, pointer in sorted(self._checked, key=lambda each: each[2] == "candidate"):
+        for name, version, source in sorted(self._checked, key=lambda each: each[2].pointer == "candidate"):
+            pointer = source.pointer
             staged, target = self._place(name, version), self._root / name / version
             try:
                 if staged.exists() and not self._is_there(name, version, _sha256(staged / MANIFEST)):

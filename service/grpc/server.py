@@ -24,6 +24,7 @@ from service.http.rollout.traffic import Inference, Rollout
 from service.http.route import ServiceState
 from service.http.wire.errors import STATUS
 from service.http.wire.framework_errors import internal_error
+from service.http.wire.oip_request import ANY_VERSION
 from service.tls_files import TlsFiles
 
 SERVICE = "inference.GRPCInferenceService"
@@ -204,6 +205,7 @@ def _inference(name: str, method: Method, message: Any) -> Inference[bytes]:
     return Inference(
         route=f"/{SERVICE}/{name}",
         request_id=identify(message.id, "")[0],
+        names_version=message.model_version not in {"", ANY_VERSION},
         handle=lambda state, context: method.handle(state, message, context),
         content=read_answer,
     )

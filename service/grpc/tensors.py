@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.grpc.messages import parse_message, read_parameters, write_message
-from service.http.rollout.comparison import read_numbers
+from service.http.rollout.comparison import read_values
 from service.http.wire.oip_tensors import BYTES, DATATYPE_OF, Array, pack_texts
 from service.manifest import Manifest
 from service.tasks.faults import fault
@@ -73,7 +73,7 @@ def _decode(contents: list[bytes], where: str) -> list[str]:
 
 
 def read_answer(content: bytes) -> dict[str, Any]:
-    """The content of a ModelInferResponse that is compared: its outputs with their numbers."""
+    """The content of a ModelInferResponse that is compared: its outputs with their numbers or texts."""
     message = parse_message("ModelInferResponse", content)
     tensors = zip(message.outputs, message.raw_output_contents, strict=True)
     outputs = [
@@ -81,7 +81,7 @@ def read_answer(content: bytes) -> dict[str, Any]:
             "name": output.name,
             "datatype": output.datatype,
             "shape": list(output.shape),
-            "data": read_numbers(output.datatype, raw),
+            "data": read_values(output.datatype, raw),
         }
         for output, raw in tensors
     ]

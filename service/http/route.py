@@ -49,6 +49,10 @@ class ReadRoute:
     error_format: Callable[[EkibenError], Response] = problem_response
 
 
+def names_no_version(_path: str, _body: bytes) -> bool:
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class InferenceRoute:
     """Computes a response from the body, within a deadline and only while the client stays connected."""
@@ -57,6 +61,7 @@ class InferenceRoute:
     handle: InferenceHandler
     methods: tuple[str, ...] = ("POST",)
     scope: Scope = "infer"
+    names_version: Callable[[str, bytes], bool] = names_no_version  # whether a path or body names one of the model
     error_format: Callable[[EkibenError], Response] = problem_response
 
 

@@ -246,6 +246,7 @@ def _inference(route: InferenceRoute, request: HttpRequest, body: bytes) -> Infe
     return Inference(
         route=route.name,
         request_id=request.id,
+        names_version=route.names_version(request.path, body),
         handle=lambda state, context: route.handle(state, request, body, context),
         content=read_answer,
     )

@@ -16,7 +16,8 @@ import orjson
 from service.engine.process.identity import process_identity
 from service.engine.rollout.decision import Decision, decide
 
-# failed: the candidate gave an error where the serving version answered. skipped: there was no time to compare.
+# failed: the candidate gave an error, or an answer that cannot be read, where the serving version answered.
+# skipped: there was no time to compare, or no answer of the serving version to compare with.
 Outcome = Literal["same", "different", "failed", "skipped"]
 MAX_EXAMPLES = 5
 PUBLISH_INTERVAL_S = 0.5

@@ -11,12 +11,13 @@ import numpy as np
 import orjson
 
 from service.http.wire.messages import JSON, Response
-from service.http.wire.oip_tensors import DATATYPE_OF, Array
+from service.http.wire.oip_tensors import BYTES, DATATYPE_OF, Array, unpack_texts
 from service.tasks.faults import describe_value
 
 UNCOMPARED = frozenset({"version", "model_version", "top"})
 CHUNK = 1 << 16  # numbers that are compared at a time
-DTYPES = {datatype: dtype for dtype, datatype in DATATYPE_OF.items() if dtype.kind in "biuf"}
+MAX_QUOTED_CHARS = 40
+DTYPES = {datatype: dtype for dtype, datatype in DATATYPE_OF.items()}
 
 
 def first_difference(serving: Any, candidate: Any, tolerance: float) -> str | None:
@@ -35,15 +36,15 @@ def read_answer(response: Response) -> Any:
     document, offset = orjson.loads(response.body[:size]), size
     for output in document["outputs"]:
         if num_bytes := output.get("parameters", {}).get("binary_data_size"):
-            output["data"] = read_numbers(output["datatype"], response.body[offset : offset + num_bytes])
+            output["data"] = read_values(output["datatype"], response.body[offset : offset + num_bytes])
             output["parameters"], offset = {}, offset + num_bytes
     return document
 
 
-def read_numbers(datatype: str, content: bytes) -> Array | bytes:
-    """The numbers of a tensor that is sent as bytes; the bytes of any other one."""
-    dtype = DTYPES.get(datatype)
-    return content if dtype is None else np.frombuffer(content, dtype)
+def read_values(datatype: str, content: bytes) -> Array | list[str]:
+    """The numbers or texts of a tensor that is sent as bytes. Raises EkibenError for broken texts."""
+    dtype = DTYPES[datatype]
+    return unpack_texts(content, "") if dtype == BYTES else np.frombuffer(content, dtype)
 
 
 def _differences(left: Any, right: Any, tolerance: float, pointer: str) -> Iterator[str]:
@@ -66,7 +67,27 @@ def _differences(left: Any, right: Any, tolerance: float, pointer: str) -> Itera
                 yield f"{pointer} is {left:g}, the candidate says {right:g}"
         case _:
             if left != right:
-                yield f"{pointer} is {describe_value(left)}, the candidate says {describe_value(right)}"
+                one, other = _describe_both(left, right)
+                yield f"{pointer} is {one}, the candidate says {other}"
+
+
+def _describe_both(left: Any, right: Any) -> tuple[str, str]:
+    """Describe two values that differ, so that what differs is seen."""
+    if not (isinstance(left, str) and isinstance(right, str)):
+        return describe_value(left), describe_value(right)
+    pairs = enumerate(zip(left, right, strict=False))
+    start = next((number for number, (one, other) in pairs if one != other), min(len(left), len(right)))
+    return _shorten(left, start), _shorten(right, start)
+
+
+def _shorten(text: str, start: int) -> str:
+    """Quote a text, of a long one the characters around `start`."""
+    if len(text) <= MAX_QUOTED_CHARS:
+        return repr(text)
+    first = max(0, min(start - MAX_QUOTED_CHARS // 2, len(text) - MAX_QUOTED_CHARS))
+    last = first + MAX_QUOTED_CHARS
+    before, after = "…" if first else "", "…" if last < len(text) else ""
+    return f"{before}{text[first:last]!r}{after} ({len(text)} characters)"
 
 
 def _array_differences(left: Array, right: Array, tolerance: float, pointer: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Canary and shadow: a candidate answers a share of the requests, and both versions answer another, to be compared.
 
 Invariant: a client gets one whole answer of one version, which names it, and waits for no comparison. A request that
-the candidate fails, or that names the serving version, is answered by the serving version.
+the candidate fails, or that names a version, is left to the version that serves its model.
 """
 
 import asyncio
@@ -9,9 +9,10 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from service.engine.context import RequestContext
+from service.engine.process.shortage import is_out_of_memory
 from service.engine.repository.repository import Repository
 from service.engine.rollout.tally import Outcome, Tally
 from service.engine.runner import Runner
@@ -21,7 +22,7 @@ from service.http.rollout.comparison import first_difference
 from service.http.route import ServiceState
 from service.http.telemetry.multiprocess import MultiprocessMetrics
 from service.http.telemetry.request_metrics import RequestMetrics
-from service.http.wire.messages import Network, StreamedResponse
+from service.http.wire.messages import ClientDisconnectedError, Network, StreamedResponse
 
 # Requests that are being compared at a time; others are skipped, so that comparing takes little memory.
 MAX_COMPARISONS = 4
@@ -34,12 +35,23 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, kw_only=True)
 class Inference(Generic[Answer]):
-    """A request of a client, over HTTP or gRPC. `content` gives what is compared of an answer that is no stream."""
+    """A request of a client, over HTTP or gRPC. `content` gives what is compared of an answer that is no stream.
+
+    A request that names a version takes no part in the rollout.
+    """
 
     route: str
     request_id: str
+    names_version: bool
     handle: Callable[[ServiceState, RequestContext], Awaitable[Answer]]
     content: Callable[[Any], Any]
+
+
+class Failure(NamedTuple):
+    """What is kept of an error: its traceback would keep the request in memory."""
+
+    what: str
+    is_logged: bool
 
 
 @dataclass(kw_only=True)
@@ -68,18 +80,20 @@ class Rollout:
 
     async def answer(self, state: ServiceState, inference: Inference[Answer], context: RequestContext) -> Answer:
         """Answer a request with one of the versions, and perhaps begin to compare with the other."""
+        if inference.names_version:
+            return await inference.handle(state, context)
         repository = state.repository
-        is_canary, failure = self._random.random() < self._canary, ""
+        is_canary = self._random.random() < self._canary
+        failure: Failure | None = None
         try:
             answer = await inference.handle(_with_candidates(state) if is_canary else state, context)
-        except EkibenError as error:
-            if not is_canary or error.slug in PASSING:
+        except Exception as error:
+            if not is_canary or _is_passing(error):
                 raise
             versions = repository.compared_versions(context.model)
-            if versions is not None and versions[1].manifest.version == context.version:
-                failure = f"{error.slug}: {error.detail}"
-            elif error.slug != "unknown-model":
+            if versions is None or versions[1].manifest.version != context.version:
                 raise
+            failure = _describe_failure(error, context, inference)
             answer = await inference.handle(state, context)
         if not context.model or isinstance(answer, StreamedResponse) or self._random.random() >= self._shadow:
             return answer
@@ -91,8 +105,8 @@ class Rollout:
         tally.share()
         if tally.decision != "undecided":
             return answer
-        if failure:
-            _count(tally, "failed", inference, failure)
+        if failure is not None:
+            _count_failure(tally, inference, failure)
         elif len(self._comparisons) >= MAX_COMPARISONS or state.runner.admission.expects_retries:
             tally.add("skipped")
         else:
@@ -110,20 +124,46 @@ class Rollout:
         expected = tally.serving if is_canary else tally.candidate
         try:
             other = await inference.handle(state if is_canary else _with_candidates(state), context)
-        except EkibenError as error:
-            failed = not is_canary and error.slug not in PASSING and context.version == expected
-            return _count(tally, "failed" if failed else "skipped", inference, f"{error.slug}: {error.detail}")
-        except Exception:
-            log.exception("%s: a request could not be compared", tally.name)
-            return _count(tally, "skipped", inference, "")
+        except Exception as error:  # noqa: BLE001 - logged
+            failure = _describe_failure(error, context, inference)
+            if is_canary or _is_passing(error) or context.version != expected:
+                return _count(tally, "skipped", inference, "")
+            return _count_failure(tally, inference, failure)
         if context.version != expected or isinstance(other, StreamedResponse):
             return _count(tally, "skipped", inference, "")
         answers = (other, answer) if is_canary else (answer, other)
-        difference = await asyncio.to_thread(self._difference, inference, *answers)
-        return _count(tally, "different" if difference else "same", inference, difference or "")
+        try:
+            outcome, what = await asyncio.to_thread(self._outcome, inference, *answers)
+        except Exception:
+            log.exception("%s: the answers to request %s could not be compared", tally.name, inference.request_id)
+            return _count(tally, "skipped", inference, "")
+        return _count(tally, outcome, inference, what)
 
-    def _difference(self, inference: Inference[Any], serving: Any, candidate: Any) -> str | None:
-        return first_difference(inference.content(serving), inference.content(candidate), self._tolerance)
+    def _outcome(self, inference: Inference[Any], serving: Any, candidate: Any) -> tuple[Outcome, str]:
+        """Return how two answers compare, and what differs. Raises if that of the serving version cannot be read."""
+        expected = inference.content(serving)
+        try:
+            found = inference.content(candidate)
+        except Exception as error:  # noqa: BLE001 - the reason is counted
+            return "failed", f"its answer cannot be read: {type(error).__name__}: {error}"
+        difference = first_difference(expected, found, self._tolerance)
+        return ("same", "") if difference is None else ("different", difference)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether an error says nothing of the version that was asked."""
+    if isinstance(error, EkibenError):
+        return error.slug in PASSING
+    return isinstance(error, ClientDisconnectedError) or is_out_of_memory(error)
+
+
+def _describe_failure(error: Exception, context: RequestContext, inference: Inference[Any]) -> Failure:
+    """Say what a version failed with; an unforeseen error is logged with its traceback."""
+    if isinstance(error, EkibenError):
+        return Failure(f"{error.slug}: {error.detail}", is_logged=False)
+    model, version, request_id = context.model, context.version, inference.request_id
+    log.error("%s: version %s failed request %s", model, version, request_id, exc_info=error)
+    return Failure(f"internal: {type(error).__name__}", is_logged=True)
 
 
 def _with_candidates(state: ServiceState) -> View:
@@ -139,6 +179,14 @@ def _with_candidates(state: ServiceState) -> View:
         request_metrics=state.request_metrics,
         multiprocess_metrics=state.multiprocess_metrics,
     )
+
+
+def _count_failure(tally: Tally, inference: Inference[Any], failure: Failure) -> None:
+    """Count a request that the candidate failed."""
+    if failure.is_logged:
+        tally.add("failed", f"request {inference.request_id}: {failure.what}")
+    else:
+        _count(tally, "failed", inference, failure.what)
 
 
 def _count(tally: Tally, outcome: Outcome, inference: Inference[Any], what: str) -> None:

@@ -21,7 +21,7 @@ from service.http.routes import oip_control, oip_generate
 from service.http.routes.metrics import merged_samples
 from service.http.wire.errors import oip_error_response
 from service.http.wire.messages import JSON, HttpRequest, Response, StreamedResponse
-from service.http.wire.oip_request import ParsedRequest, json_size, parse_cached
+from service.http.wire.oip_request import ANY_VERSION, VERSION_FIELD, ParsedRequest, json_size, parse_cached
 from service.http.wire.oip_tensors import BYTES, DATATYPE_OF, Array, build_arrays, pack_texts
 from service.manifest import Manifest
 from service.tasks.faults import fault
@@ -104,6 +104,10 @@ def _parse_path(path: str) -> tuple[str, str | None]:
     return name, rest[1] if len(rest) >= 2 and rest[0] == "versions" else None
 
 
+def _names_version(path: str, body: bytes) -> bool:
+    return _parse_path(path)[1] not in {None, ANY_VERSION} or VERSION_FIELD.search(body) is not None
+
+
 async def _generate(state: ServiceState, request: HttpRequest, body: bytes, context: RequestContext) -> Response:
     model = _resolve_model(state, request.path)
     context.model, context.version = model.manifest.name, model.manifest.version
@@ -152,7 +156,7 @@ def _read(name: str, handle: ReadHandler) -> ReadRoute:
 
 
 def _inference(name: str, handle: InferenceHandler) -> InferenceRoute:
-    return InferenceRoute(name=name, handle=handle, error_format=oip_error_response)
+    return InferenceRoute(name=name, handle=handle, error_format=oip_error_response, names_version=_names_version)
 
 
 ROUTES: tuple[Route, ...] = (

@@ -4,6 +4,7 @@ Invariant: a parameter that would change the response is honoured or refused, ne
 with other numbers, so the result of parsing everything but the numbers and the `id` is cached.
 """
 
+import re
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ MEDIA_TYPES = {"", "application/json", "application/octet-stream"}
 FIELDS = {"id", "model_name", "model_version", "parameters", "inputs", "outputs"}
 # Names the version in use for clients that insist on integers.
 ANY_VERSION = "1"
+# In a body that names another one.
+VERSION_FIELD = re.compile(rb'"model_version"\s*:\s*"(?!(?:%b)?")' % ANY_VERSION.encode())
 MAX_CLASSES = 1 << 20
 MAX_TIMEOUT_US = 24 * 3600 * 10**6
 CACHE_SIZE = 256  # entries

@@ -93,7 +93,7 @@ def build_arrays(tensors: Sequence[InputTensor], data: Sequence[Any], body: byte
         if numbers is not None:
             raise fault(f"{where}/data", "given twice: as JSON numbers and as bytes (binary_data_size)")
         if dtype == BYTES:
-            arrays[name] = _unpack_texts(body[at : at + size_bytes], shape, where)
+            arrays[name] = _texts_from_bytes(body[at : at + size_bytes], shape, where)
         elif 0 < size_bytes <= len(body) - at:
             arrays[name] = np.frombuffer(body, dtype, size_bytes // dtype.itemsize, at).reshape(shape)
         elif not size_bytes:
@@ -157,7 +157,14 @@ def _packed(flat: list[Any], dtype: np.dtype[Any]) -> Any:
         return np.array(array("d", flat)).astype(dtype)
 
 
-def _unpack_texts(content: bytes, shape: tuple[int, ...], where: str) -> Array:
+def _texts_from_bytes(content: bytes, shape: tuple[int, ...], where: str) -> Array:
+    texts = unpack_texts(content, where)
+    if len(texts) != prod(shape):
+        raise fault(where, f"expected {prod(shape)} texts for shape {list(shape)}, got {len(texts)}")
+    return np.array(texts, BYTES).reshape(shape)
+
+
+def unpack_texts(content: bytes, where: str) -> list[str]:
     """Return the texts of `content`, each after its length. Raises EkibenError("invalid-request")."""
     texts: list[str] = []
     at = 0
@@ -170,9 +177,7 @@ def _unpack_texts(content: bytes, shape: tuple[int, ...], where: str) -> Array:
             at = end
     except UnicodeDecodeError as error:
         raise fault(where, f"text {len(texts)} is not UTF-8: {error.reason} at byte {error.start}") from None
-    if len(texts) != prod(shape):
-        raise fault(where, f"expected {prod(shape)} texts for shape {list(shape)}, got {len(texts)}")
-    return np.array(texts, BYTES).reshape(shape)
+    return texts
 
 
 def pack_texts(texts: Array) -> bytes:

@@ -89,6 +89,28 @@ def test_a_candidate_needs_a_version_that_serves(tmp_path: Path, capsys: pytest.
     assert list((tmp_path / "to").iterdir()) == []
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_model_has_one_candidate(is_there: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether the second one has to be fetched, or is among the bundles already."""
+    root = tmp_path / "to"
+    serving, first, second = (
+        write_whole_bundle(tmp_path / str(number), FAMILY, NAME, model=differing_graph(number)) for number in range(3)
+    )
+    if is_there:
+        assert main([source_of(second), "--bundles", str(root)]) == 0
+    else:
+        (second / "model.onnx").unlink()  # it is refused before its files are fetched
+    before = sorted(root.rglob("*"))
+    capsys.readouterr()
+    candidates = [argument for folder in (first, second) for argument in ("--candidate", source_of(folder))]
+    assert main([source_of(serving), *candidates, "--bundles", str(root)]) == 2
+    assert capsys.readouterr() == (
+        "",
+        f"python -m service.fetch: error: {NAME} has two candidates, {first} and {second}: name one of them\n",
+    )
+    assert sorted(root.rglob("*")) == before
+
+
 def test_a_candidate_is_verified_as_others_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     serving, candidate = (write_bundle(tmp_path / name, "image-classifier") for name in ("serving", "candidate"))
     source = source_of(candidate)

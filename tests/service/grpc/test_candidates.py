@@ -98,6 +98,10 @@ def test_an_equal_candidate_passes_and_versions_have_their_addresses(versions: t
     with serving(tmp_path, EKIBEN_CANARY="0.5", EKIBEN_MAX_DIFFERENCE="0.1") as (host, channel):
         assert {version_of(channel, version=current) for _ in range(20)} == {current}
         assert {version_of(channel, model=CANDIDATE) for _ in range(20)} == {candidate}
+        assert {version_of(channel, model=CANDIDATE, version=candidate) for _ in range(20)} == {candidate}
+        for _ in range(20):
+            with pytest.raises(grpc.RpcError, match=f"{NAME} serves version {current}, got '{candidate}'"):
+                version_of(channel, version=candidate)
         assert comparison(host)["compared"] == 0
         wait_until(lambda: bool(load(channel, 50)) and comparison(host)["decision"] == "passed")
         assert (comparison(host)["different"], comparison(host)["failed"]) == (0, 0)

@@ -91,10 +91,10 @@ def test_an_answer_has_raw_contents() -> None:
     ]  # fmt: skip
 
 
-def test_the_content_of_an_answer_has_its_numbers() -> None:
+def test_the_content_of_an_answer_has_its_numbers_and_texts() -> None:
     outputs = {"y": np.array([[0.5, -1.5]], np.float32), "texts": np.array(["a", "bc"], object)}
     content = read_answer(write_response(manifest_of("image-classifier"), outputs, "7"))
     numbers, texts = content["outputs"]
     assert (numbers["name"], numbers["datatype"], numbers["shape"]) == ("y", "FP32", [1, 2])
     assert numbers["data"].tolist() == [0.5, -1.5]
-    assert texts["data"] == b"\1\0\0\0a\2\0\0\0bc"
+    assert texts["data"] == ["a", "bc"]

@@ -10,6 +10,7 @@ from service.http.rollout import comparison
 from service.http.rollout.comparison import first_difference as difference_of
 from service.http.rollout.comparison import read_answer
 from service.http.wire.messages import JSON, Response
+from service.http.wire.oip_tensors import pack_texts
 
 
 def first_difference(serving: Response, candidate: Response, tolerance: float) -> str | None:
@@ -83,10 +84,33 @@ def test_outputs_that_are_sent_as_bytes_are_compared_as_numbers() -> None:
     assert first_difference(binary(floats, ids), binary(floats + 0.01, ids), 0.05) is None
     assert "/outputs/0/data/0 is 0.1" in (first_difference(binary(floats, ids), binary(floats + 0.1, ids), 0.05) or "")
     assert "/outputs/1/data/0 is 7" in (first_difference(binary(floats, ids), binary(floats, ids + 1), 0.05) or "")
-    texts = np.frombuffer(b"\1\0\0\0a", np.uint8)
-    left, right = (binary(value, datatypes=("BYTES",)) for value in (texts, texts[::-1].copy()))
-    assert first_difference(left, left, 0.05) is None
-    assert "/outputs/0/data is" in (first_difference(left, right, 0.05) or "")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        (["a", "b"], ["a", "c"], "/outputs/0/data/1 is 'b', the candidate says 'c'"),
+        (["a", "b"], ["a"], "/outputs/0/data has 2 and 1 values"),
+        (["é"], [""], "/outputs/0/data/0 is 'é', the candidate says ''"),
+    ],
+)
+def test_texts_that_are_sent_as_bytes_are_compared_as_texts(left: list[str], right: list[str], expected: str) -> None:
+    answers = []
+    for texts in (left, right):
+        content = np.frombuffer(pack_texts(np.array(texts, object)), np.uint8)
+        answers.append(binary(content, datatypes=("BYTES",)))
+    assert first_difference(answers[0], answers[0], 0.05) is None
+    assert first_difference(*answers, 0.05) == expected
+
+
+def test_long_texts_are_quoted_where_they_differ() -> None:
+    left, right = "a" * 100 + "b" + "c" * 100, "a" * 100 + "d" + "c" * 100
+    quoted = f"…'{'a' * 20}b{'c' * 19}'… (201 characters)"
+    expected = f"/text is {quoted}, the candidate says {quoted.replace('b', 'd')}"
+    assert difference_of({"text": left}, {"text": right}, 0) == expected
+    assert difference_of({"text": left}, {"text": left[:-1]}, 0) == (
+        f"/text is …'{'c' * 40}' (201 characters), the candidate says …'{'c' * 40}' (200 characters)"
+    )
 
 
 def test_not_a_number_differs_and_infinity_equals_itself() -> None:

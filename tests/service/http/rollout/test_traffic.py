@@ -19,8 +19,8 @@ from service.engine.context import RequestContext
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
 from service.http.rollout.comparison import read_answer
-from service.http.rollout.traffic import Inference, Rollout
-from service.http.wire.messages import Response
+from service.http.rollout.traffic import Inference, Rollout, View
+from service.http.wire.messages import ClientDisconnectedError, Response
 from tests.e2e.serving import SERVE, ServerProcess
 from tests.service.engine.versions import FAMILY, NAME, differing_graph, loader, set_candidate, set_current
 from tests.service.hosts import GRANIAN, JSON, ask, counted, running_server, wait_until
@@ -177,19 +177,118 @@ def test_an_answer_is_given_although_the_model_is_unloaded_meanwhile(tmp_path: P
         return answered
 
     rollout = Rollout(canary=0, shadow=1, tolerance=0)
-    inference = Inference(route="/classify", request_id="1", handle=handle, content=read_answer)
+    inference = Inference(route="/classify", request_id="1", names_version=False, handle=handle, content=read_answer)
     assert asyncio.run(rollout.answer(state, inference, context)) == answered
     repository.close()
 
 
-def test_a_request_that_names_the_serving_version_is_answered_by_it(tmp_path: Path) -> None:
-    """The candidate cannot answer it, which is no failure of the candidate."""
+Versions = tuple[Repository, str, str]
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Iterator[Versions]:
+    """A repository with a serving version and a candidate, both READY, and their versions."""
+    current, candidate = write_versions(tmp_path / "bundles", differing_graph(16))
+    repository = Repository(tmp_path / "bundles", loader())
+    repository.refresh()
+    yield repository, current, candidate
+    repository.close()
+
+
+def roll_out(
+    repository: Repository, answers: dict[str, Response | Exception], *, canary: float
+) -> tuple[str, dict[str, Any]]:
+    """Return the version that answers one request, and how the versions compare."""
+    state: Any = View(**{**dict.fromkeys(View.__dataclass_fields__), "repository": repository, "runner": Runner()})
+
+    async def handle(state: Any, context: RequestContext) -> Response:
+        context.model, context.version = NAME, state.repository.get(NAME).manifest.version
+        answer = answers[context.version]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def answer() -> str:
+        rollout = Rollout(canary=canary, shadow=1, tolerance=0)
+        context = state.runner.new_context()
+        inference = Inference(
+            route="/classify", request_id="7", names_version=False, handle=handle, content=read_answer
+        )
+        response = await rollout.answer(state, inference, context)
+        assert response == answers[context.version]
+        await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
+        return context.version
+
+    version = asyncio.run(answer())
+    compared = repository.compared_versions(NAME)
+    assert compared is not None
+    return version, repository.tally(*compared).describe()
+
+
+ANSWER = Response("application/json", b'{"label": "one"}')
+
+
+@pytest.mark.parametrize("canary", [0, 1])
+def test_an_unforeseen_error_of_the_candidate_counts_and_no_client_sees_it(
+    canary: float, versions: Versions, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository, current, candidate = versions
+    answers = {current: ANSWER, candidate: ValueError("an output of another shape")}
+    version, found = roll_out(repository, answers, canary=canary)
+    assert version == current
+    assert (found["failed"], found["compared"]) == (1, 1)
+    assert found["examples"] == ["request 7: internal: ValueError"]
+    [record] = [record for record in caplog.records if "request 7" in record.getMessage()]
+    assert record.getMessage() == f"{NAME}: version {candidate} failed request 7"
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize("error", [ClientDisconnectedError(), MemoryError()])
+def test_an_error_that_says_nothing_of_the_candidate_is_not_counted(error: Exception, versions: Versions) -> None:
+    repository, current, candidate = versions
+    with pytest.raises(type(error)):
+        roll_out(repository, {current: ANSWER, candidate: error}, canary=1)
+    assert roll_out(repository, {current: ANSWER, candidate: error}, canary=0)[1]["skipped"] == 1
+
+
+def test_an_error_of_the_serving_version_is_not_hidden(versions: Versions) -> None:
+    repository, current, candidate = versions
+    with pytest.raises(ValueError, match="broken"):
+        roll_out(repository, {current: ValueError("broken"), candidate: ValueError("too")}, canary=1)
+    version, found = roll_out(repository, {current: ValueError("broken"), candidate: ANSWER}, canary=1)
+    assert (version, found["skipped"], found["compared"]) == (candidate, 1, 0)
+
+
+@pytest.mark.parametrize("canary", [0, 1])
+def test_answers_that_cannot_be_read_are_counted(canary: float, versions: Versions) -> None:
+    repository, current, candidate = versions
+    broken = Response("application/json", b"{")
+    found = roll_out(repository, {current: broken, candidate: ANSWER}, canary=canary)[1]
+    assert (found["skipped"], found["compared"]) == (1, 0)
+    found = roll_out(repository, {current: ANSWER, candidate: broken}, canary=canary)[1]
+    assert (found["skipped"], found["failed"], found["compared"]) == (1, 1, 1)
+    assert found["examples"][0].startswith("request 7: its answer cannot be read: JSONDecodeError: ")
+
+
+def test_a_request_that_names_a_version_takes_no_part(tmp_path: Path) -> None:
+    """What it gets depends on no share, and it says nothing of the candidate."""
     root = tmp_path / "bundles"
-    current, _ = write_versions(root, differing_graph(0))
+    current, candidate = write_versions(root, differing_graph(0))
     document = {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 4, 4], "data": [7] * 16}]}
     with serving("granian", root, tmp_path, EKIBEN_CANARY="0.5", EKIBEN_MAX_DIFFERENCE="0.5") as started:
-        path = f"/v2/models/{NAME}/versions/{current}/infer"
-        answers = [ask(started.port, "POST", path, json.dumps(document), **JSON) for _ in range(40)]
-        assert {status for status, _, _ in answers} == {200}
-        assert {json.loads(content)["model_version"] for _, _, content in answers} == {current}
-        assert (comparison(started)["compared"], comparison(started)["failed"]) == (0, 0)
+
+        def answers(path: str, **fields: str) -> set[tuple[int, str | None]]:
+            """The statuses of 40 requests, and the versions that answered them."""
+            body = json.dumps({**document, **fields})
+            found = [ask(started.port, "POST", f"/v2/models/{path}/infer", body, **JSON) for _ in range(40)]
+            return {(status, json.loads(content).get("model_version")) for status, _, content in found}
+
+        assert answers(f"{NAME}/versions/{current}") == {(200, current)}
+        assert answers(NAME, model_version=current) == {(200, current)}
+        assert answers(f"{NAME}/versions/{candidate}") == {(404, None)}
+        assert answers(NAME, model_version=candidate) == {(422, None)}
+        assert answers(f"{CANDIDATE}/versions/{candidate}") == {(200, candidate)}
+        assert answers(CANDIDATE, model_version=candidate) == {(200, candidate)}
+        assert answers(f"{CANDIDATE}/versions/{current}") == {(404, None)}
+        assert (comparison(started)["compared"], comparison(started)["skipped"]) == (0, 0)
+        assert answers(f"{NAME}/versions/1", model_version="1") == {(200, current), (200, candidate)}, "once in 2^39"
