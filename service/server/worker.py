@@ -29,6 +29,8 @@ from service.tuning import tune_worker
 
 DRAIN_SIGNAL = signal.SIGUSR1  # from the master
 READY_TIMEOUT_S = 30
+# While a worker ends: without a request for so long, it closes its connections; clients that never pause are cut off.
+QUIET_S, MAX_REFUSING_S = 0.2, 1.0
 
 
 def start_worker(
@@ -141,7 +143,13 @@ class Worker:
         """Answer for a while, so that load balancers notice; then refuse, and end when those admitted are answered."""
         await asyncio.sleep(self._settings.drain_s)
         service.closing = True
-        while service.request_metrics.in_flight:
+        metrics, loop = service.request_metrics, asyncio.get_running_loop()
+        # A client that has just had an answer may be sending its next request, which is to be refused, not cut off.
+        begin = quiet_since = loop.time()
+        answered = -1
+        while metrics.in_flight or loop.time() < min(quiet_since + QUIET_S, begin + MAX_REFUSING_S):
+            if metrics.num_responses != answered:
+                answered, quiet_since = metrics.num_responses, loop.time()
             await asyncio.sleep(0.01)
         if self._grpc is not None:
             await self._grpc.stop()

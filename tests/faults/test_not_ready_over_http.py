@@ -88,15 +88,20 @@ def test_every_fault_is_reported_and_the_repaired_service_is_ready(
             assert reasons[NAMES[family]] in log_text
 
         reported: set[str] = set()
+        seen: dict[tuple[str, ...], object] = {}  # what was answered last, by the names that were not reported
 
         def all_are_reported() -> bool:
             """Read the reasons anew: a model that is tried again may fail for another one, or be loading now."""
             rows, detail = models(host), readiness(host)[1]
             failed = {name: row["reason"] for name, row in rows.items() if row["state"] == "FAILED"}
             reported.update(name for name, reason in failed.items() if reason in detail)
+            seen[tuple(sorted(set(NAMES.values()) - reported))] = rows, detail
             return reported == set(NAMES.values())
 
-        wait_until(all_are_reported)
+        try:
+            wait_until(all_are_reported)
+        except AssertionError:
+            pytest.fail(f"some faults were not reported: {seen}")
         assert ask(host.port, "GET", "/livez")[0] == 200
         wait_until(lambda: problem(classify(host.port)) == (503, reasons[NAME]))
         for family in FAMILIES:

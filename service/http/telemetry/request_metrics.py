@@ -45,6 +45,12 @@ class RequestMetrics(ResponseMetrics):
         self.observers = observers
         self._lock = threading.Lock()
 
+    @property
+    def num_responses(self) -> int:
+        """All responses so far."""
+        with self._lock:
+            return sum(metrics.responses.total() for metrics in (self, *self.models.values()))
+
     def record(self, route: str, status: int, seconds: float, model: str = "", version: str = "") -> None:
         """Count one response; `model` is one that the service has, or "". Thread-safe."""
         with self._lock:
