@@ -357,11 +357,16 @@ def test_a_new_file_of_keys_is_used_without_a_restart(
         def statuses(key: str) -> set[int]:
             return {ask(process.port, "GET", "/models", x_api_key=key)[0] for _ in range(10)}
 
+        def are_ready() -> bool:
+            """Whether all workers are, each of which answers some of the requests."""
+            return {ask(process.port, "GET", "/readyz")[0] for _ in range(10)} == {200}
+
+        wait_until(are_ready)
         assert statuses(old) == {200}
         path.write_text("alice scopes=everything\n")
         wait_until(lambda: "the keys of before stay in use" in (tmp_path / "log").read_text())
         assert statuses(old) == {200}
-        assert ask(process.port, "GET", "/readyz")[0] == 200
+        assert are_ready()
         new = write_keys(path, alice="scopes=models")["alice"]
         wait_until(lambda: statuses(new) == {200} and statuses(old) == {401})
 

@@ -232,8 +232,10 @@ def test_a_shortage_of_memory_while_loading_passes(root: Path, tmp_path: Path) -
         resource.prlimit(zygote.pid, resource.RLIMIT_AS, (zygote.memory_info().vms, limits[1]))
         shutil.move(tmp_path / "later", root / "tiny-series")
         wait_until(lambda: has_failed(host.port, "tiny-series"))
-        assert "MemoryError" in models(host.port)["tiny-series"]["reason"]
-        resource.prlimit(zygote.pid, resource.RLIMIT_AS, limits)
+        reason = models(host.port)["tiny-series"]["reason"]
+        if "the process that starts children ended" not in reason:  # it may lack memory itself, and is replaced then
+            assert "MemoryError" in reason
+            resource.prlimit(zygote.pid, resource.RLIMIT_AS, limits)
         write_bundle(root, FAMILY, name="a-broken", files=bundle_files(FAMILY, model=b"\x0a\xff\xff"))
         wait_until(lambda: models(host.port)["tiny-series"]["state"] == "READY")
         assert has_failed(host.port, "a-broken")
