@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,14 @@ def classify(port: int) -> Answer:
 def running_server(command: tuple[str, ...], bundles: Path, folder: Path, **settings: str) -> Iterator[ServerProcess]:
     env = environment(EKIBEN_BUNDLES=str(bundles), BENTOML_HOME=str(folder), **settings)
     with start(command, env=env, cwd=ROOT, log=folder / "log") as started:
+        if "--workers" in command:
+            wait_until(partial(all_are_ready, started.port))
         yield started
+
+
+def all_are_ready(port: int) -> bool:
+    """Whether all workers are ready, each of which answers some new connections."""
+    return {ask(port, "GET", "/readyz")[0] for _ in range(10)} == {200}
 
 
 def counted(host: ServerProcess, name: str) -> float:

@@ -20,7 +20,7 @@ from service.http.router import find_route, served_routes
 from service.keys.key_file import SCOPES, new_key
 from tests.e2e.serving import ROOT, SERVE, ServerProcess, ends_with_parent, environment, free_port
 from tests.service.bundles import NAMES
-from tests.service.hosts import GRANIAN, IMAGES, JSON, Answer, ask, running_server, wait_until
+from tests.service.hosts import GRANIAN, IMAGES, JSON, Answer, all_are_ready, ask, running_server, wait_until
 from tests.service.key_files import write_keys
 
 PLAYGROUND = {"/", "/playground", "/playground/app.js"}  # they hold no data
@@ -357,16 +357,11 @@ def test_a_new_file_of_keys_is_used_without_a_restart(
         def statuses(key: str) -> set[int]:
             return {ask(process.port, "GET", "/models", x_api_key=key)[0] for _ in range(10)}
 
-        def are_ready() -> bool:
-            """Whether all workers are, each of which answers some of the requests."""
-            return {ask(process.port, "GET", "/readyz")[0] for _ in range(10)} == {200}
-
-        wait_until(are_ready)
         assert statuses(old) == {200}
         path.write_text("alice scopes=everything\n")
         wait_until(lambda: "the keys of before stay in use" in (tmp_path / "log").read_text())
         assert statuses(old) == {200}
-        assert are_ready()
+        assert all_are_ready(process.port)
         new = write_keys(path, alice="scopes=models")["alice"]
         wait_until(lambda: statuses(new) == {200} and statuses(old) == {401})
 
