@@ -3,7 +3,7 @@
     python -m benchmarks.deploy.pod [--image ekiben-prove:0.1.0] [--bundles bundles]
 
 The Deployment of overlays/cpu is taken as kustomize builds it: arguments, variables, user, security context, limits,
-volumes and the secret with the keys. podman 4 knows no probes of HTTP without curl in the image, no `preStop.sleep` and
+volumes and the secret with the keys. podman 4 runs no HTTP probes without curl in the image, no `preStop.sleep` and
 no claims: the probes are asked from here, and the claim is a folder. The pod must become ready, answer with a key and
 refuse without one, be unable to write but to /tmp, and end with exit code 0 within its grace period.
 """
@@ -35,7 +35,7 @@ CONFIGURATION = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=409
 
 
 def deployment(image: str, bundles: Path, port: int) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the Deployment as podman can play it, and its probes of HTTP by name."""
+    """Return the Deployment, adapted to `podman play kube`, and its HTTP probes by name."""
     resources = yaml.safe_load_all(output("kubectl", "kustomize", OVERLAY))
     found: dict[str, Any] = next(one for one in resources if one["kind"] == "Deployment")
     pod = found["spec"]["template"]["spec"]

@@ -34,7 +34,7 @@ class Copy(NamedTuple):
 
 
 def gpu_memory() -> GpuMemory:
-    """Ask the CUDA runtime; raises DeviceError if it does not answer."""
+    """Query the CUDA runtime. Raises DeviceError if the query fails."""
     try:
         runtime = _runtime()
     except OSError as error:

@@ -67,7 +67,7 @@ class Tally:
     def describe(self) -> dict[str, Any]:
         """The counts of all workers, examples of what differs, and the decision; `here` are those of this worker.
 
-        They are current, also in a worker that answers no request.
+        A worker that answers no request reports them up to date, too.
         """
         self.share()
         counts = self._totals()

@@ -108,13 +108,20 @@ def _silent_onnxruntime() -> Iterator[None]:
         ort.set_default_logger_severity(2)
 
 
-def _run_on_cuda() -> None:
+def operator_session(model: bytes, device: Device) -> ort.InferenceSession:
+    """Return a session of a graph of one operator, which runs on the device alone."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    options.intra_op_num_threads = 1
+    if device == "cuda":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return ort.InferenceSession(model, options, providers=PROVIDERS[device][:1])
+
+
+def _run_on_cuda() -> None:
     try:
         with _silent_onnxruntime():
-            session = ort.InferenceSession(PROBE_MODEL, options, providers=[PROVIDERS["cuda"][0]])
+            session = operator_session(PROBE_MODEL, "cuda")
         session.run(None, {"x": np.zeros(1, np.float32)})
     except Exception as error:  # onnxruntime raises bare subclasses of Exception
         reason = "; ".join(find_cuda_faults()) or " ".join(str(error).split())

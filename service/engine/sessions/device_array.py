@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from service.engine.gpu.memory import Copy
-from service.engine.sessions.device import PROVIDERS, Device
+from service.engine.sessions.device import Device, operator_session
 
 # y = ScatterND(x, i, v): a copy of x with the values v at the indices i.
 SCATTER = bytes.fromhex(
@@ -53,7 +53,7 @@ class DeviceView:
 
 
 class DeviceArray:
-    """`size` numbers of float32, at first zeros, which are freed with this object."""
+    """An array of `size` float32 zeros on the device, freed with this object."""
 
     def __init__(self, size: int, memory: DeviceMemory) -> None:
         self.size, self.memory = size, memory
@@ -80,9 +80,4 @@ def scatter(target: DeviceView, indices: npt.NDArray[np.int64], values: DeviceVi
 
 @cache
 def _scatter_session(device: Device) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    if device == "cuda":
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return ort.InferenceSession(SCATTER, options, providers=PROVIDERS[device][:1])
+    return operator_session(SCATTER, device)

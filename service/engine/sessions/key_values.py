@@ -4,6 +4,7 @@ Shapes: P parts (keys and values of each layer), R slots, B rows in the first sl
 capacity, K head size, V vocabulary.
 """
 
+from copy import copy
 from math import prod
 from typing import Any, Protocol, Self
 
@@ -105,7 +106,7 @@ class DeviceKeyValues:
 
     def resize(self, slots: int, capacity: int) -> None:
         slots = max(slots, self._slots)  # a shape strategy may have added some
-        larger = DeviceKeyValues(self._head, self._memory)
+        larger = copy(self)
         larger._slots, larger._capacity = slots, capacity
         larger._values = DeviceArray(len(self._names) * slots * self._head.heads * larger._row_size, self._memory)
         if self._slots:
