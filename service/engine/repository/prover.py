@@ -84,25 +84,25 @@ class Prover:
         try:
             with self.zygote.run(check_bundle, **arguments) as job:
                 return self._wait(job, slot, doing)
-        except CallTimeoutError:
-            reason = f"made no progress within {self.loader.timeout_s:g} s and was killed"
-        except ChildError as error:
-            match error.signal_number:
-                case signal.SIGKILL:
-                    raise ShortageError(
-                        f"{label}: the process that checks it was killed, perhaps for lack of memory, while {doing[-1]}"
-                    ) from error
-                case signal.SIGXCPU:
-                    reason = f"was killed after {self.loader.timeout_s:g} s of CPU time"
-                case _:
-                    reason = str(error)
+        except (CallTimeoutError, ChildError) as error:
+            reason = f"{label}: the process that checks it {self._ending(error)}"
+            # A child that has not started has read nothing of the bundle.
+            if len(doing) == 1 or (isinstance(error, ChildError) and error.signal_number == signal.SIGKILL):
+                raise ShortageError(f"{reason}, perhaps for lack of memory, while {doing[-1]}") from error
+            return Outcome(failure=f"{reason} while {doing[-1]}")
         except (ShortageError, SlowProofError):
             raise
         except (OSError, RuntimeError) as error:
             if not isinstance(error, ZygoteLostError) and not is_shortage(error):
                 raise
             raise ShortageError(f"{label}: no process could be started to check it: {error}") from error
-        return Outcome(failure=f"{label}: the process that checks it {reason} while {doing[-1]}")
+
+    def _ending(self, error: CallTimeoutError | ChildError) -> str:
+        if isinstance(error, CallTimeoutError):
+            return f"made no progress within {self.loader.timeout_s:g} s and was killed"
+        if error.signal_number == signal.SIGXCPU:
+            return f"was killed after {self.loader.timeout_s:g} s of CPU time"
+        return str(error)
 
     def _wait(self, job: Job, slot: Slot, doing: list[str]) -> Outcome:
         """Follow the child to its end; the last of `doing` is what it does."""

@@ -233,8 +233,9 @@ def test_a_shortage_of_memory_while_loading_passes(root: Path, tmp_path: Path) -
         shutil.move(tmp_path / "later", root / "tiny-series")
         wait_until(lambda: has_failed(host.port, "tiny-series"))
         reason = models(host.port)["tiny-series"]["reason"]
-        if "the process that starts children ended" not in reason:  # it may lack memory itself, and is replaced then
-            assert "MemoryError" in reason
+        # Wherever the memory ends: in the child, while it starts, or in the zygote, which is replaced then.
+        assert any(text in reason for text in ("MemoryError", "perhaps for lack of memory", "starts children ended"))
+        with contextlib.suppress(ProcessLookupError):
             resource.prlimit(zygote.pid, resource.RLIMIT_AS, limits)
         write_bundle(root, FAMILY, name="a-broken", files=bundle_files(FAMILY, model=b"\x0a\xff\xff"))
         wait_until(lambda: models(host.port)["tiny-series"]["state"] == "READY")

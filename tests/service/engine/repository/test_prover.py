@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ from service.bundle import RequestCase, open_bundle
 from service.engine.limits import Limits
 from service.engine.process.load_slots import LoadSlots
 from service.engine.process.shortage import ShortageError
-from service.engine.process.zygote import Zygote, ZygoteLostError
+from service.engine.process.zygote import Message, Zygote, ZygoteLostError
 from service.engine.repository import prover as module
 from service.engine.repository.load_records import LoadRecords, Outcome, ProofBusyError
 from service.engine.repository.loader import Loader, Proof, digest
@@ -80,6 +81,20 @@ def raise_fault(model: Model, cases: Sequence[RequestCase]) -> None:
 
 def divide(model: Model, cases: Sequence[RequestCase]) -> None:
     raise ZeroDivisionError("by zero")
+
+
+def end_before_the_start(report: Callable[[Message], None], **_: Any) -> Message:
+    raise MemoryError
+
+
+def crash_before_the_start(report: Callable[[Message], None], **_: Any) -> Message:
+    os.kill(os.getpid(), signal.SIGABRT)
+    return {}
+
+
+def hang_before_the_start(report: Callable[[Message], None], **_: Any) -> Message:
+    time.sleep(60)
+    return {}
 
 
 def check_process(model: Model, cases: Sequence[RequestCase]) -> None:
@@ -208,7 +223,7 @@ def test_the_setting_limits_the_memory(prove: Prove) -> None:
 @pytest.mark.parametrize(
     ("replay", "reason"),
     [
-        (be_killed, "m/1: the process that checks it was killed, perhaps for lack of memory, while answering the"),
+        (be_killed, "m/1: the process that checks it ended by SIGKILL, perhaps for lack of memory, while answering"),
         (lack_descriptors, "m/1: answering the request cases failed: OSError: .* Too many open files"),
     ],
 )
@@ -220,6 +235,27 @@ def test_a_shortage_is_not_recorded(
         prove(replay, records=records)
     assert records.outcome("key") is None
     assert prove(accept, records=records)
+
+
+@pytest.mark.parametrize(
+    ("check", "reason"),
+    [
+        (end_before_the_start, "exited without an answer"),
+        (crash_before_the_start, "ended by SIGABRT"),
+        (hang_before_the_start, "made no progress within 2 s and was killed"),
+    ],
+)
+def test_a_child_that_has_read_nothing_says_nothing_about_the_bundle(
+    check: Callable[..., Message], reason: str, prove: Prove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = LoadRecords(None)
+    monkeypatch.setattr(module, "check_bundle", check)
+    with pytest.raises(ShortageError) as caught:
+        prove(records=records, timeout_s=2)
+    monkeypatch.undo()
+    assert f"{reason}, perhaps for lack of memory, while being started" in str(caught.value)
+    assert records.outcome("key") is None
+    assert prove(records=records)
 
 
 def test_without_a_process_there_is_a_shortage(prove: Prove, monkeypatch: pytest.MonkeyPatch, zygote: Zygote) -> None:
