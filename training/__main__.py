@@ -17,11 +17,11 @@ from rich.table import Table
 
 from training.checkpoint import CHECKPOINT, read_checkpoint, read_snapshot, start_run
 from training.data.download import fetch
-from training.loop import Loop, Plan
 from training.models import RECIPES
-from training.progress import Display
 from training.recipe import Recipe
-from training.report import write_report
+from training.run.loop import Loop, Plan
+from training.run.progress import Display
+from training.run.report import write_report
 from training.workers import Workers, join_workers
 
 INTERRUPTED = 130

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from training.loop import Loop, Plan
 from training.models import RECIPES
-from training.progress import Display
+from training.run.loop import Loop, Plan
+from training.run.progress import Display
 from training.workers import Workers
 
 FILE = Path(__file__).with_name("golden.json")

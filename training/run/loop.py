@@ -21,8 +21,8 @@ from training.checkpoint import RunError, read_snapshot, write_snapshot
 from training.evaluation import evaluate, model_predictor
 from training.families import FAMILIES
 from training.learner import Learner, Supervised
-from training.progress import Display
 from training.recipe import Data, Recipe
+from training.run.progress import Display
 from training.workers import Workers
 
 # Enough to select weights by: at 99 % accuracy the standard deviation is 0.2 points.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from training.progress import Display
+from training.run.progress import Display
 
 POINT = {"step": 500.0, "loss": 0.5, "validation_loss": 0.25, "validation_accuracy": 0.875}
 

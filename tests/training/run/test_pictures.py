@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training import pictures
+from training.run import pictures
 
 RNG = np.random.default_rng(0)
 CURVE = [{"step": s, "loss": 1 / s, "validation_loss": 1 / s, "validation_accuracy": 1 - 1 / s} for s in (1, 2, 3)]

@@ -15,14 +15,14 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from training import pictures
 from training.batches import batch_tensors, sequential_batches
 from training.checkpoint import finish_run, write_file
 from training.evaluation import evaluate, model_predictor
 from training.families import FAMILIES
 from training.fidelity import generate_images, measure_fidelity
-from training.loop import Loop
 from training.recipe import Recipe, Split
+from training.run import pictures
+from training.run.loop import Loop
 
 NUM_MISTAKES = 40
 NUM_SAMPLES = 100

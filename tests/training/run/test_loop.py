@@ -7,9 +7,9 @@ import torch
 
 from tests.training.tiny import RECIPES
 from training.checkpoint import RunError, read_snapshot
-from training.loop import Loop, Plan, learning_rate_scale, update_ema
-from training.progress import Display
 from training.recipe import Recipe, Split
+from training.run.loop import Loop, Plan, learning_rate_scale, update_ema
+from training.run.progress import Display
 from training.workers import Workers
 
 WORKERS = Workers(device=torch.device("cpu"))

@@ -9,7 +9,7 @@ import torch
 
 from tests.training.tiny import RECIPES
 from training.checkpoint import load_run
-from training.report import find_mistakes, git_commit, package_versions
+from training.run.report import find_mistakes, git_commit, package_versions
 
 FILES = {"checkpoint.json", "optimizer.safetensors", "weights.safetensors", "test.safetensors", "curves.png"}
 CLASSIFIER_FILES = FILES | {"confusion.png", "misclassified.png"}
