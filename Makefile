@@ -119,8 +119,9 @@ container-gpu: ## build deploy/Dockerfile.gpu; TARGET=service, bundled or scorin
 playground: ## bundle the libraries of the playground again, and check the types of its scripts (needs npm)
 	@bash service/http/playground/vendor/build.sh service/http/playground/assets --types
 
-prove-container: export ## build the image twice, run it with limits, kill its workers, stop it under load; run the pod of the manifests (root, buildah, podman, runc, debootstrap, kubectl)
+prove-container: export ## build the image twice, run it with limits, kill its workers, stop it under load; the same with the bento's; run the pod of the manifests (root, buildah, podman, runc, debootstrap, kubectl)
 	@$(BIN)/python -m benchmarks.deploy.container
+	@$(BIN)/python -m benchmarks.deploy.container --bento --stops 1
 	@$(BIN)/python -m benchmarks.deploy.pod
 
 check: $(VENV)/.installed ## check format, lint, types, import contracts and licences

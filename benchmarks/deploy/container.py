@@ -1,13 +1,14 @@
 """Build the image twice, run it as production should, and show what it promises.
 
-    python -m benchmarks.deploy.container [--bundles bundles] [--cache FOLDER] [--image IMAGE] [--kills 5] [--stops 5]
+    python -m benchmarks.deploy.container [--bundles bundles] [--cache FOLDER] [--image IMAGE | --bento] [--kills 5]
+        [--stops 5]
 
 Two builds in OCI's format have to have one digest, and the image that is run, in Docker's format with its health check,
 has to have their layers. It runs as its own user on a read-only root, with limits of memory and CPU time. `start` is
 the time from the command until /readyz is 200, with every bundle verified. `lost` counts requests without a complete
 response while containers are stopped by SIGTERM under the load of 16 clients, which send again and again until they are
 refused; `recovery` is the time from SIGKILL of a worker until it is ready again. `--image` is run instead of building
-one.
+one, and `--bento` the image of the bento, which has the bundles inside.
 """
 
 import argparse
@@ -21,7 +22,6 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from benchmarks.connection import Connection
 from benchmarks.deploy.engine import (
     PODMAN,
     build,
+    build_bento,
     layers_of,
     make_base,
     mounted,
@@ -70,9 +71,9 @@ print(os.getuid(), write, available_cores(), (memory_limit() or 0) >> 20, presen
 class Trial:
     """Containers of one image."""
 
-    def __init__(self, image: str, bundles: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(self, image: str, bundles: Path | None) -> None:
         self.image, self.port = image, free_port()
-        self._bundles, self._arguments = bundles.resolve(), arguments
+        self._volumes = ["-v", f"{bundles.resolve()}:/bundles:ro"] if bundles else []
 
     def container(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
         return running(
@@ -80,8 +81,8 @@ class Trial:
             NAME,
             memory=MEMORY,
             cpus=CPUS,
-            options=["-e", "EKIBEN_ALLOW_ANONYMOUS=true", "-v", f"{self._bundles}:/bundles:ro"],
-            arguments=["--port", str(self.port), *self._arguments],
+            options=["-e", "EKIBEN_ALLOW_ANONYMOUS=true", *self._volumes],
+            arguments=["--port", str(self.port)],
         )
 
     def wait_until_ready(self) -> None:
@@ -194,7 +195,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
     parser.add_argument("--cache", type=Path, help="folder of the system of the base image, made if need be")
-    parser.add_argument("--image", help="an image that was built before")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument("--image", help="an image that was built before")
+    images.add_argument("--bento", action="store_true", help="the image of the bento")
     parser.add_argument("--environment", default="opt/ekiben", help="folder of the Python environment in the image")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--stops", type=int, default=5)
@@ -202,9 +205,12 @@ def main() -> None:
     reason = unmet_requirement()
     if reason is not None:
         sys.exit(f"the container cannot be tried here: {reason}")
-    image, rows = options.image or f"{NAME}:0.1.0", {}
+    image, rows = options.image or f"{NAME}{'-bento' * options.bento}:0.1.0", {}
     if options.image is None:
         make_base(options.cache)
+    if options.bento:
+        build_bento(image)
+    elif options.image is None:
         digests = [build(NAME, form="oci") for _ in range(2)]
         if digests[0] != digests[1]:
             sys.exit(f"built twice, with different digests: {' '.join(digests)}")
@@ -216,7 +222,7 @@ def main() -> None:
     with mounted(image) as root:
         rows["environment, MB"] = f"{environment_bytes(root, options.environment) / 1e6:.0f}"
     rows["image, MB"] = f"{size_bytes(image) / 1e6:.0f}"
-    trial = Trial(image, options.bundles)
+    trial = Trial(image, None if options.bento else options.bundles)
     with trial.container():
         trial.wait_until_ready()
         rows |= check_inside(trial)

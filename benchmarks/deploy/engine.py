@@ -4,6 +4,7 @@ Containers run as production should run them: as the image's user, on a read-onl
 limit of memory and CPU time, and with /tmp as the only place to write.
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from tests.e2e.serving import ROOT
 
 PROGRAMS = ("buildah", "podman", "runc", "debootstrap")
 PODMAN = ("podman", "--cgroup-manager", "cgroupfs", "--runtime", "runc")
+BUILDER = {"BUILDAH_ISOLATION": "chroot"}
 # The limits of open files and processes are those that a container without privileges may set.
 LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
 HARDENED = (
@@ -58,15 +60,38 @@ def build(
     Docker's format holds random names of the builder's containers, and OCI's has no health check.
     """
     flags = f"--pull-never --network host --format {form}" + ("" if cached else " --no-cache")
-    with tempfile.NamedTemporaryFile("w", suffix=".conf") as pip_conf:
-        pip_conf.write(f"[global]\ncert = {CERTIFICATES}\ntimeout = 180\n")
-        pip_conf.flush()
+    with pip_settings() as pip_conf:
         subprocess.run(
             ["make", "-s", "container-cpu", "CONTAINER=buildah", f"TARGET={target}", f"IMAGE={image}",
-             f"PIP_CONF={pip_conf.name}", f"BUILD_FLAGS={flags}"],
-            cwd=ROOT, env={**os.environ, "BUILDAH_ISOLATION": "chroot"}, stdout=subprocess.DEVNULL, check=True,
+             f"PIP_CONF={pip_conf}", f"BUILD_FLAGS={flags}"],
+            cwd=ROOT, env={**os.environ, **BUILDER}, stdout=subprocess.DEVNULL, check=True,
         )  # fmt: skip
     return output("buildah", "inspect", "--type", "image", "--format", "{{.FromImageID}}", f"{image}:0.1.0")
+
+
+def build_bento(image: str) -> None:
+    """Build the bento of bentofile.yaml, with the bundles of this checkout, and its image."""
+    bentoml = Path(sys.executable).with_name("bentoml")
+    with tempfile.TemporaryDirectory() as home, pip_settings() as pip_conf:
+        run = functools.partial(
+            subprocess.run, env={**os.environ, **BUILDER, "BENTOML_HOME": home}, stdout=subprocess.DEVNULL, check=True
+        )
+        run([bentoml, "build", "--version", "prove"], cwd=ROOT)
+        # BentoML unpacks a bento in a temporary folder, and takes templates from below the working directory only.
+        run(
+            [bentoml, "containerize", "ekiben:prove", "--backend", "buildah", "--image-tag", image,
+             "--opt", "format=docker", "--opt", "network=host", "--opt", f"secret=id=pip,src={pip_conf}"],
+            cwd=tempfile.gettempdir(),
+        )  # fmt: skip
+
+
+@contextmanager
+def pip_settings() -> Iterator[Path]:
+    """Settings of pip for the builder, which trusts what this machine trusts."""
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+        file.write(f"[global]\ncert = {CERTIFICATES}\ntimeout = 180\n")
+        file.flush()
+        yield Path(file.name)
 
 
 def layers_of(image: str) -> str:
