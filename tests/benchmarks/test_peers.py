@@ -66,11 +66,15 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class PatientServer(ThreadingHTTPServer):
+    request_queue_size = 64  # 16 threads connect at once; beyond the default of 5, connections are reset
+    daemon_threads = True
+
+
 @pytest.fixture
 def server() -> Iterator[Any]:
     handler = type("FixtureHandler", (Handler,), {})
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    http.daemon_threads = True
+    http = PatientServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=http.serve_forever)
     thread.start()
     yield SimpleNamespace(port=http.server_address[1], cpu_s=lambda: sum(os.times()[:2]), handler=handler)
