@@ -49,10 +49,12 @@ def zygote() -> Iterator[Zygote]:
 class Service:
     """A registry and a reconciler with child processes."""
 
-    def __init__(self, root: Path, zygote: Zygote, *, records: Path | None = None, slots: int = 1) -> None:
+    def __init__(
+        self, root: Path, zygote: Zygote, *, records: Path | None = None, slots: int = 1, timeout_s: float = 60
+    ) -> None:
         self.root = root
         self.registry = ModelRegistry("")
-        loader = Loader(device="cpu", replay_requests=misbehave, timeout_s=4)
+        loader = Loader(device="cpu", replay_requests=misbehave, timeout_s=timeout_s)
         prover = Prover(zygote=zygote, loader=loader, records=LoadRecords(records))
         self.reconciler = ModelReconciler(root, self.registry, loader, max_parallel_loads=slots, prover=prover)
 
@@ -87,7 +89,7 @@ def test_bundles_that_hang_do_not_hold_up_the_others(
     """More hang than there are slots; they come first by name."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.5)
     write(tmp_path, "a-hang", "b-hang", "c-hang", "d-crash", "e-whole", "f-whole")
-    service = make_service()
+    service = make_service(timeout_s=4)
     service.reconciler.scan()
     service.reconciler.start_loads(threading.Event())
     wait_until(lambda: service.states()["f-whole"] == "READY")

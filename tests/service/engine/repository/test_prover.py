@@ -238,20 +238,20 @@ def test_a_shortage_is_not_recorded(
 
 
 @pytest.mark.parametrize(
-    ("check", "reason"),
+    ("check", "timeout_s", "reason"),
     [
-        (end_before_the_start, "exited without an answer"),
-        (crash_before_the_start, "ended by SIGABRT"),
-        (hang_before_the_start, "made no progress within 2 s and was killed"),
+        (end_before_the_start, 20, "exited without an answer"),
+        (crash_before_the_start, 20, "ended by SIGABRT"),
+        (hang_before_the_start, 2, "made no progress within 2 s and was killed"),
     ],
 )
 def test_a_child_that_has_read_nothing_says_nothing_about_the_bundle(
-    check: Callable[..., Message], reason: str, prove: Prove, monkeypatch: pytest.MonkeyPatch
+    check: Callable[..., Message], timeout_s: float, reason: str, prove: Prove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = LoadRecords(None)
     monkeypatch.setattr(module, "check_bundle", check)
     with pytest.raises(ShortageError) as caught:
-        prove(records=records, timeout_s=2)
+        prove(records=records, timeout_s=timeout_s)
     monkeypatch.undo()
     assert f"{reason}, perhaps for lack of memory, while being started" in str(caught.value)
     assert records.outcome("key") is None
