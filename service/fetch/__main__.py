@@ -10,7 +10,7 @@ DIGEST of a folder is what `sha256sum manifest.json` prints in it; that of an OC
 manifest. A version becomes the one that serves, or with --candidate the candidate that is compared with that one. With
 EKIBEN_TRUSTED_KEYS, every bundle needs a signature by one of the keys. Either all sources appear among the bundles, or
 none. Exit codes: 0 all are there, 1 one could not be fetched or failed a check, 2 usage, such as two
-candidates of one model.
+versions of one model that would serve.
 """
 
 import argparse

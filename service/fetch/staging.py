@@ -46,18 +46,20 @@ class Staging:
     def holds(self, source: Source, name: str, version: str) -> bool:
         """Return whether the bundle of the source is among the bundles already, and whole; if so, it is placed.
 
-        Raises ConflictError for the second candidate of a model.
+        Raises ConflictError for the second version to serve, or the second candidate, of a model.
         """
-        self._refuse_second_candidate(source, name)
+        self._refuse_second(source, name, version)
         found = self._is_there(name, version, source.digest)
         if found:
             self._checked.append((name, version, source))
         return found
 
-    def _refuse_second_candidate(self, source: Source, name: str) -> None:
-        candidates = (other for found, _, other in self._checked if found == name and other.pointer == "candidate")
-        if source.pointer == "candidate" and (first := next(candidates, None)) is not None:
-            raise ConflictError(f"{name} has two candidates, {first} and {source}: name one of them")
+    def _refuse_second(self, source: Source, name: str, version: str) -> None:
+        for found, first, other in self._checked:
+            if found == name and first != version and other.pointer == source.pointer:
+                kind = "candidates" if source.pointer == "candidate" else "versions to serve"
+                both = f"{first} of {other} and {version} of {source}"
+                raise ConflictError(f"{name} has two {kind}, {both}: name one of them")
 
     def _is_there(self, name: str, version: str, digest: str) -> bool:
         folder = self._root / name / version
@@ -76,7 +78,7 @@ class Staging:
         """Check the bundle in this folder of the staging, which gets its name and version; return both."""
         try:
             manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-            self._refuse_second_candidate(source, manifest.name)
+            self._refuse_second(source, manifest.name, manifest.version)
             place = self._place(manifest.name, manifest.version)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.parent.chmod(READABLE)

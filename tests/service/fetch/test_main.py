@@ -106,9 +106,19 @@ def test_a_model_has_one_candidate(is_there: bool, tmp_path: Path, capsys: pytes
     assert main([source_of(serving), *candidates, "--bundles", str(root)]) == 2
     assert capsys.readouterr() == (
         "",
-        f"python -m service.fetch: error: {NAME} has two candidates, {first} and {second}: name one of them\n",
+        f"python -m service.fetch: error: {NAME} has two candidates, {first.name} of {first} and {second.name} of {second}"
+        ": name one of them\n",
     )
     assert sorted(root.rglob("*")) == before
+
+
+def test_a_model_has_one_version_that_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (
+        write_whole_bundle(tmp_path / str(number), FAMILY, NAME, model=graph) for number, graph in enumerate(GRAPHS)
+    )
+    assert main([source_of(first), source_of(second), "--bundles", str(tmp_path / "to")]) == 2
+    assert f"{NAME} has two versions to serve, {first.name} of {first} and {second.name} of" in capsys.readouterr().err
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_a_candidate_is_verified_as_others_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
