@@ -95,7 +95,7 @@ def test_an_image_says_which_of_its_versions_serves(current: int, registry: Regi
 
 
 def test_an_image_that_does_not_say_which_version_serves_is_refused(registry: Registry, tmp_path: Path) -> None:
-    first, second, third = write_versions(tmp_path)
+    first, second, _ = write_versions(tmp_path)
     current = tmp_path / "bundles" / NAME / "current"
     current.unlink()
 

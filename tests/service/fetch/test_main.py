@@ -106,8 +106,8 @@ def test_a_model_has_one_candidate(is_there: bool, tmp_path: Path, capsys: pytes
     assert main([source_of(serving), *candidates, "--bundles", str(root)]) == 2
     assert capsys.readouterr() == (
         "",
-        f"python -m service.fetch: error: {NAME} has two candidates, {first.name} of {first} and {second.name} of {second}"
-        ": name one of them\n",
+        f"python -m service.fetch: error: {NAME} has two candidates, {first.name} of {first} and "
+        f"{second.name} of {second}: name one of them\n",
     )
     assert sorted(root.rglob("*")) == before
 
