@@ -5,11 +5,11 @@ import hashlib
 from pydantic import ValidationError
 
 from service.bundle import MAX_MANIFEST_BYTES
-from service.fetch.source import FetchError, Source
+from service.fetch.source import DeniedError, FetchError, Source
 from service.fetch.staging import Staging, write_checked
 from service.fetch.stores import Store, open_store
 from service.manifest import MANIFEST, Manifest
-from service.signature import MAX_SIGNATURE_BYTES, SIGNATURE
+from service.signature import MAX_SIGNATURE_BYTES, SIGNATURE, trusted_keys
 
 
 def fetch_files(source: Source, staging: Staging) -> list[str]:
@@ -43,12 +43,22 @@ def fetch_files(source: Source, staging: Staging) -> list[str]:
             digest=entry.sha256,
             num_bytes=entry.bytes,
         )
-    signature = _read_small(store, source, SIGNATURE, MAX_SIGNATURE_BYTES)
+    signature = _read_signature(store, source)
     if signature is not None:
         (folder / SIGNATURE).write_bytes(signature)
     staging.add(source, folder)
     num_bytes = sum(entry.bytes for entry in manifest.files.values())
     return [f"{label}: {len(manifest.files)} files, {num_bytes / 1e6:.1f} MB, from {source}"]
+
+
+def _read_signature(store: Store, source: Source) -> bytes | None:
+    """Return the signature, or None if there is none, or if it is refused and not needed."""
+    try:
+        return _read_small(store, source, SIGNATURE, MAX_SIGNATURE_BYTES)
+    except DeniedError:
+        if trusted_keys():
+            raise
+        return None
 
 
 def _read_small(store: Store, source: Source, name: str, max_bytes: int) -> bytes | None:

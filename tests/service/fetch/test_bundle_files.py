@@ -98,6 +98,20 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
         fetch(str(tmp_path), "0" * 64, tmp_path / "to")
 
 
+def test_a_server_that_may_not_be_listed_gives_a_bundle_without_a_signature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a server, and S3 without the right to list, refuses what is not there."""
+    folder = write_bundle(tmp_path / "denied", "image-classifier")
+    with file_server(tmp_path) as url:
+        place = f"{url}/{folder.relative_to(tmp_path)}"
+        fetch(place, digest_of(folder), tmp_path / "to")
+        monkeypatch.setenv(TRUSTED_KEYS, "ab" * 32)
+        with pytest.raises(FetchError, match=r"signature.json: the server answers 403$"):
+            fetch(place, digest_of(folder), tmp_path / "signed")
+    open_bundle(tmp_path / "to" / folder.parent.name / folder.name, require_signature=False)
+
+
 def test_a_trusted_key_has_to_have_signed_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from service.fetch.source import FetchError
+from service.fetch.source import DeniedError, FetchError
 from service.fetch.stores import FolderStore, HttpStore, ObjectStore, open_store
 from tests.service.scoring.object_server import ObjectServer
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    """A server that may not be listed, below /denied, and asks for a signature, below /signed."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/signed/") and not self.path.endswith("?sv=1&sig=a%2Fb"):
+            return self.send_error(403)
+        if self.path.startswith("/denied/") and not Path(self.translate_path(self.path)).exists():
+            return self.send_error(403)
+        return super().do_GET()
+
     def log_message(self, *_: object) -> None:
         """Requests are not logged."""
 
@@ -63,6 +72,20 @@ def test_a_server_gives_files_and_its_status_is_named(tmp_path: Path) -> None:
             list(store.read("y"))
     with pytest.raises(FetchError, match=rf"^{url}/x: .*refused"):
         list(store.read("x"))
+
+
+def test_a_query_belongs_to_every_file(tmp_path: Path) -> None:
+    (tmp_path / "signed").mkdir()
+    (tmp_path / "signed" / "x").write_bytes(b"content")
+    with file_server(tmp_path) as url:
+        assert b"".join(open_store(f"{url}/signed/?sv=1&sig=a%2Fb").read("x")) == b"content"
+        with pytest.raises(DeniedError, match=f"^{url}/signed/x: the server answers 403$"):
+            list(open_store(f"{url}/signed?sig=secret").read("x"))
+
+
+def test_object_storage_without_the_right_to_list_refuses_what_is_not_there(tmp_path: Path) -> None:
+    with file_server(tmp_path) as url, pytest.raises(DeniedError, match=r"^s3://denied/m/x: .*403"):
+        list(open_store(f"s3://denied/m?endpoint={url}&anonymous=true").read("x"))
 
 
 def test_object_storage_gives_files(server: ObjectServer) -> None:
