@@ -2,13 +2,11 @@
 
 import hashlib
 
-from pydantic import ValidationError
-
 from service.bundle import MAX_MANIFEST_BYTES
 from service.fetch.source import DeniedError, FetchError, Source
-from service.fetch.staging import Staging, write_checked
+from service.fetch.staging import Staging, parse_manifest, write_checked
 from service.fetch.stores import Store, open_store
-from service.manifest import MANIFEST, Manifest
+from service.manifest import MANIFEST
 from service.signature import MAX_SIGNATURE_BYTES, SIGNATURE, trusted_keys
 
 
@@ -24,12 +22,7 @@ def fetch_files(source: Source, staging: Staging) -> list[str]:
     found = hashlib.sha256(content).hexdigest()
     if found != source.digest:
         raise FetchError(f"{source}: {MANIFEST}: expected sha256 {source.digest}, found {found}")
-    try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError as error:
-        raise FetchError(
-            f"{source}: {MANIFEST} is no manifest of a bundle that this version reads: {error.title}"
-        ) from error
+    manifest = parse_manifest(source, content)
     label = f"{manifest.name} {manifest.version}"
     if staging.holds(source, manifest.name, manifest.version):
         return [f"{label}: is there already, and whole"]

@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from service.bundle import MAX_DATA_BYTES, current_version, open_bundle
+from pydantic import ValidationError
+
+from service.bundle import MAX_DATA_BYTES, current_version, first_validation_error, open_bundle
 from service.errors import BundleError
 from service.fetch.source import ConflictError, FetchError, Source
 from service.manifest import MANIFEST, Manifest
@@ -77,7 +79,7 @@ class Staging:
     def add(self, source: Source, folder: Path) -> tuple[str, str]:
         """Check the bundle in this folder of the staging, which gets its name and version; return both."""
         try:
-            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+            manifest = parse_manifest(source, (folder / MANIFEST).read_bytes())
             self._refuse_second(source, manifest.name, manifest.version)
             place = self._place(manifest.name, manifest.version)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -85,8 +87,8 @@ class Staging:
             folder.rename(place)
             place.chmod(READABLE)
             open_bundle(place)
-        except (BundleError, ValueError) as error:
-            raise FetchError(f"{source}: {str(error).splitlines()[0]}") from error
+        except BundleError as error:
+            raise FetchError(f"{source}: {error}") from error
         except OSError as error:
             raise FetchError(f"{source}: {error.filename}: {error.strerror}") from error
         self._checked.append((manifest.name, manifest.version, source))
@@ -115,6 +117,17 @@ class Staging:
 
     def _place(self, name: str, version: str) -> Path:
         return self.folder / "checked" / name / version
+
+
+def parse_manifest(source: Source, content: bytes) -> Manifest:
+    """Return the manifest of a bundle; raises FetchError that names the field."""
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        reason = first_validation_error(error)
+        raise FetchError(
+            f"{source}: {MANIFEST} is no manifest that this version of the service reads: {reason}"
+        ) from error
 
 
 def _drop_equal_candidate(folder: Path) -> None:

@@ -134,6 +134,11 @@ def test_a_flipped_byte_is_named_and_escapes_nothing(registry: Registry, tmp_pat
     [
         ([], {}, "expected 1 to 256 layers, found 0"),
         ([("x", b"1")], {}, r"the artifact holds no manifest\.json, so no bundle"),
+        (
+            [("manifest.json", b'{"format_version": 3}')],
+            {},
+            r"manifest\.json is no manifest .*: field 'format_version': Input should be 1 or 2$",
+        ),
         ([("../x", b"1")], {}, r"the path '../x' leads out of the folder"),
         ([("/x", b"1")], {}, r"the path '/x' leads out of the folder"),
         ([("bundle/", b"1")], {}, "bundle/: a folder is pushed as an archive"),

@@ -91,7 +91,8 @@ def test_a_missing_file_is_named(place: Place, tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text("{}")
-    with pytest.raises(FetchError, match=r"manifest\.json is no manifest of a bundle"):
+    reads = r"manifest\.json is no manifest that this version of the service reads"
+    with pytest.raises(FetchError, match=f"{reads}: field 'name': Field required$"):
         fetch(str(tmp_path), digest_of(tmp_path), tmp_path / "to")
     (tmp_path / MANIFEST).write_bytes(b"x" * (2 << 20))
     with pytest.raises(FetchError, match=r"manifest\.json: expected at most 1048576 bytes, found more"):
