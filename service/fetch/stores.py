@@ -3,9 +3,11 @@
 Invariant: a store gives bytes and decides nothing about them; who asks checks their size and hash.
 """
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -14,7 +16,7 @@ from service.fetch.source import DeniedError, FetchError, without_credentials
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT = httpx.Timeout(60, connect=10)
-CONNECT_RETRIES = 3
+CONNECT_DELAYS_S = (0.0, 0.5, 1.0)  # until a connection that failed is tried again
 
 
 class Store(Protocol):
@@ -33,8 +35,19 @@ def open_store(place: str) -> Store:
 
 
 def new_client() -> httpx.Client:
-    """Return a client that follows redirects and tries again to connect."""
-    return httpx.Client(follow_redirects=True, timeout=TIMEOUT, transport=httpx.HTTPTransport(retries=CONNECT_RETRIES))
+    """Return a client that follows redirects, tries again to connect, and uses the proxies of the environment."""
+    return _Client(follow_redirects=True, timeout=TIMEOUT)
+
+
+class _Client(httpx.Client):
+    """httpx counts retries in a transport, and with a transport of one's own it ignores the proxies."""
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        for delay_s in CONNECT_DELAYS_S:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return super().send(request, **options)
+            time.sleep(delay_s)
+        return super().send(request, **options)
 
 
 class FolderStore:
