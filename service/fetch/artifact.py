@@ -18,6 +18,7 @@ from service.fetch.staging import MAX_FILE_BYTES, Staging, write_checked
 from service.manifest import MANIFEST
 
 TITLE = "org.opencontainers.image.title"
+WHITEOUT = ".wh."  # begins the name of a file in a layer that stands for the absence of another
 MAX_LAYERS = 256
 MAX_MEMBERS = 10_000
 
@@ -91,7 +92,7 @@ def _layers(source: Source, content: bytes) -> list[tuple[str, int, str | None]]
 
 
 def _unpack(archive: Path, folder: Path, label: str) -> None:
-    """Write the files of a tar archive, compressed with gzip or not, below the folder."""
+    """Write the files of a tar archive, compressed with gzip or not, below the folder, over those of earlier ones."""
     left = MAX_FILE_BYTES
     try:
         with tarfile.open(archive, "r|*") as tar:
@@ -99,6 +100,10 @@ def _unpack(archive: Path, folder: Path, label: str) -> None:
                 if number >= MAX_MEMBERS:
                     raise FetchError(f"{label}: expected at most {MAX_MEMBERS} files, found more")
                 path = folder / _inside(label, member.name)
+                if path.name.startswith(WHITEOUT):
+                    raise FetchError(
+                        f"{label}: {member.name} removes what an earlier layer holds: build the image anew"
+                    )
                 if member.isdir():
                     continue
                 file = tar.extractfile(member) if member.isreg() else None
@@ -108,6 +113,7 @@ def _unpack(archive: Path, folder: Path, label: str) -> None:
                 if left < 0:
                     raise FetchError(f"{label}: expected at most {MAX_FILE_BYTES} bytes, found more")
                 path.parent.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)
                 with path.open("xb") as target:
                     while part := file.read(1 << 20):
                         target.write(part)

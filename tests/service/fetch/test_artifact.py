@@ -66,6 +66,17 @@ def test_an_image_may_hold_several_bundles(mode: str, registry: Registry, tmp_pa
         open_bundle(tmp_path / "to" / folder.parent.name / folder.name)
 
 
+def test_a_layer_replaces_the_files_of_earlier_ones(registry: Registry, tmp_path: Path) -> None:
+    """An image that was made from an older one, with a newer version."""
+    older, newer, _ = write_versions(tmp_path)
+    bundles, layers = tmp_path / "bundles", []
+    for version in (older, newer):
+        set_current(bundles, version)
+        layers.append((None, archive(bundles, "bundles")))
+    assert len(fetch(registry, registry.push(layers), tmp_path / "to")) == 1
+    assert (tmp_path / "to" / NAME / "current").read_text() == f"{newer}\n"
+
+
 def write_versions(root: Path) -> list[str]:
     """Write three versions of one model; return them in order."""
     graphs = (None, differing_graph(16), differing_graph(64))
@@ -167,13 +178,22 @@ def _link(member: tarfile.TarInfo) -> None:
     member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
 
 
+def _whiteout(member: tarfile.TarInfo) -> None:
+    member.name = "bundles/x/.wh.candidate"
+
+
 def _device(member: tarfile.TarInfo) -> None:
     member.type = tarfile.CHRTYPE
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(_escape, "leads out of the folder"), (_link, "x is no plain file"), (_device, "x is no plain file")],
+    [
+        (_escape, "leads out of the folder"),
+        (_link, "x is no plain file"),
+        (_device, "x is no plain file"),
+        (_whiteout, r"bundles/x/.wh.candidate removes what an earlier layer holds: build the image anew"),
+    ],
 )
 def test_an_archive_writes_plain_files_in_its_folder_only(
     change: Callable[[tarfile.TarInfo], None], message: str, registry: Registry, tmp_path: Path
