@@ -10,22 +10,38 @@ DIGEST of a folder is what `sha256sum manifest.json` prints in it; that of an OC
 manifest. A version becomes the one that serves, or with --candidate the candidate that is compared with that one. With
 EKIBEN_TRUSTED_KEYS, every bundle needs a signature by one of the keys. Either all sources appear among the bundles, or
 none. Exit codes: 0 all are there, 1 one could not be fetched or failed a check, 2 usage, such as two
-candidates of one model.
+versions of one model that would serve, 130 interrupted, 143 terminated.
 """
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.fetch.artifact import fetch_artifact
-from service.fetch.bundle_files import fetch_files
 from service.fetch.source import ConflictError, FetchError, parse_source
-from service.fetch.staging import Staging
+
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    # The kernel ignores this signal for process 1, such as in an init container, while it has no handler for it.
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        return _fetch(argv)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(*_: object) -> None:
+    """End, after what was staged is removed."""
+    sys.exit(EXIT_TERMINATED)
+
+
+def _fetch(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m service.fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if not sources:
         parser.error("expected at least one PLACE@sha256:DIGEST")
+    from service.fetch.artifact import fetch_artifact  # noqa: PLC0415 - SIGTERM is answered while these are imported
+    from service.fetch.bundle_files import fetch_files  # noqa: PLC0415
+    from service.fetch.staging import Staging  # noqa: PLC0415
+
     lines = []
     try:
         with Staging(args.bundles) as staging:

@@ -6,21 +6,28 @@ Invariant: every layer is hashed before it is unpacked, and only plain files bel
 import hashlib
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from service.bundle import current_version
+from service.errors import BundleError
 from service.fetch.registry import Registry
-from service.fetch.source import FetchError, Source
+from service.fetch.source import FetchError, Pointer, Source
 from service.fetch.staging import MAX_FILE_BYTES, Staging, write_checked
 from service.manifest import MANIFEST
 
 TITLE = "org.opencontainers.image.title"
+WHITEOUT = ".wh."  # begins the name of a file in a layer that stands for the absence of another
 MAX_LAYERS = 256
 MAX_MEMBERS = 10_000
 
 
 def fetch_artifact(source: Source, staging: Staging) -> list[str]:
-    """Stage every bundle of the artifact; return one line about each. Raises FetchError."""
+    """Stage the bundles of the artifact; return one line about each. Raises FetchError.
+
+    Of a model with a file `current`, that is the version that this names, and as its candidate that of `candidate`.
+    """
     registry = Registry(source.place)
     content = registry.manifest(f"sha256:{source.digest}")
     found = hashlib.sha256(content).hexdigest()
@@ -37,11 +44,32 @@ def fetch_artifact(source: Source, staging: Staging) -> list[str]:
     manifests = sorted((folder / "files").rglob(MANIFEST))
     if not manifests:
         raise FetchError(f"{source}: the artifact holds no {MANIFEST}, so no bundle")
+    pointers = [(manifest.parent, _pointer(source, manifest.parent)) for manifest in manifests]
     lines = []
-    for manifest in manifests:
-        name, version = staging.add(source, manifest.parent)
-        lines.append(f"{name} {version}: from {source}")
+    for bundle, pointer in pointers:
+        if pointer is not None:
+            name, version = staging.add(replace(source, pointer=pointer), bundle)
+            lines.append(f"{name} {version}: from {source}")
     return lines
+
+
+def _pointer(source: Source, bundle: Path) -> Pointer | None:
+    """Return what the version in this folder becomes, or None if the files beside it name others."""
+    model = bundle.parent
+    if not (model / "current").exists():
+        return source.pointer
+    try:
+        versions = {"current": current_version(model)}
+        if source.pointer == "current" and (model / "candidate").exists():
+            versions["candidate"] = current_version(model, "candidate")
+    except BundleError as error:
+        raise FetchError(f"{source}: {error}") from error
+    for name, version in versions.items():
+        if not (model / version / MANIFEST).exists():
+            raise FetchError(f"{source}: {model.name}: `{name}` names {version}, which is not there")
+    if bundle.name == versions["current"]:
+        return source.pointer
+    return "candidate" if bundle.name == versions.get("candidate") else None
 
 
 def _layers(source: Source, content: bytes) -> list[tuple[str, int, str | None]]:
@@ -64,7 +92,7 @@ def _layers(source: Source, content: bytes) -> list[tuple[str, int, str | None]]
 
 
 def _unpack(archive: Path, folder: Path, label: str) -> None:
-    """Write the files of a tar archive, compressed with gzip or not, below the folder."""
+    """Write the files of a tar archive, compressed with gzip or not, below the folder, over those of earlier ones."""
     left = MAX_FILE_BYTES
     try:
         with tarfile.open(archive, "r|*") as tar:
@@ -72,6 +100,10 @@ def _unpack(archive: Path, folder: Path, label: str) -> None:
                 if number >= MAX_MEMBERS:
                     raise FetchError(f"{label}: expected at most {MAX_MEMBERS} files, found more")
                 path = folder / _inside(label, member.name)
+                if path.name.startswith(WHITEOUT):
+                    raise FetchError(
+                        f"{label}: {member.name} removes what an earlier layer holds: build the image anew"
+                    )
                 if member.isdir():
                     continue
                 file = tar.extractfile(member) if member.isreg() else None
@@ -81,6 +113,7 @@ def _unpack(archive: Path, folder: Path, label: str) -> None:
                 if left < 0:
                     raise FetchError(f"{label}: expected at most {MAX_FILE_BYTES} bytes, found more")
                 path.parent.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)
                 with path.open("xb") as target:
                     while part := file.read(1 << 20):
                         target.write(part)

@@ -2,14 +2,12 @@
 
 import hashlib
 
-from pydantic import ValidationError
-
 from service.bundle import MAX_MANIFEST_BYTES
-from service.fetch.source import FetchError, Source
-from service.fetch.staging import Staging, write_checked
+from service.fetch.source import DeniedError, FetchError, Source
+from service.fetch.staging import Staging, parse_manifest, write_checked
 from service.fetch.stores import Store, open_store
-from service.manifest import MANIFEST, Manifest
-from service.signature import MAX_SIGNATURE_BYTES, SIGNATURE
+from service.manifest import MANIFEST
+from service.signature import MAX_SIGNATURE_BYTES, SIGNATURE, trusted_keys
 
 
 def fetch_files(source: Source, staging: Staging) -> list[str]:
@@ -24,12 +22,7 @@ def fetch_files(source: Source, staging: Staging) -> list[str]:
     found = hashlib.sha256(content).hexdigest()
     if found != source.digest:
         raise FetchError(f"{source}: {MANIFEST}: expected sha256 {source.digest}, found {found}")
-    try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError as error:
-        raise FetchError(
-            f"{source}: {MANIFEST} is no manifest of a bundle that this version reads: {error.title}"
-        ) from error
+    manifest = parse_manifest(source, content)
     label = f"{manifest.name} {manifest.version}"
     if staging.holds(source, manifest.name, manifest.version):
         return [f"{label}: is there already, and whole"]
@@ -43,12 +36,22 @@ def fetch_files(source: Source, staging: Staging) -> list[str]:
             digest=entry.sha256,
             num_bytes=entry.bytes,
         )
-    signature = _read_small(store, source, SIGNATURE, MAX_SIGNATURE_BYTES)
+    signature = _read_signature(store, source)
     if signature is not None:
         (folder / SIGNATURE).write_bytes(signature)
     staging.add(source, folder)
     num_bytes = sum(entry.bytes for entry in manifest.files.values())
     return [f"{label}: {len(manifest.files)} files, {num_bytes / 1e6:.1f} MB, from {source}"]
+
+
+def _read_signature(store: Store, source: Source) -> bytes | None:
+    """Return the signature, or None if there is none, or if it is refused and not needed."""
+    try:
+        return _read_small(store, source, SIGNATURE, MAX_SIGNATURE_BYTES)
+    except DeniedError:
+        if trusted_keys():
+            raise
+        return None
 
 
 def _read_small(store: Store, source: Source, name: str, max_bytes: int) -> bytes | None:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -23,6 +22,8 @@ MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 MAX_MANIFEST_BYTES = 4 << 20  # the limit of the specification
+# Names of Docker Hub, of which the last is its registry.
+DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 LOCAL = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
 
 
@@ -34,7 +35,8 @@ class Registry:
         if not self._host or not self._repository:
             raise FetchError(f"{place}: expected oci://HOST/REPOSITORY")
         scheme = "http" if LOCAL.fullmatch(self._host) else "https"
-        self._base = f"{scheme}://{self._host}/v2/{self._repository}"
+        server = DOCKER_HUB[-1] if self._host in DOCKER_HUB else self._host
+        self._base = f"{scheme}://{server}/v2/{self._repository}"
         self._client = new_client()
         self._headers: dict[str, str] = {}
 
@@ -67,7 +69,7 @@ class Registry:
                         raise FetchError(f"{name}: the registry answers {response.status_code}")
                     challenge = response.headers.get("www-authenticate", "")
                 self._headers = {"authorization": self._authorize(challenge, name)}
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise FetchError(f"{name}: {error or type(error).__name__}") from error
 
     def _authorize(self, challenge: str, name: str) -> str:
@@ -84,9 +86,8 @@ class Registry:
             )
         query = {key: fields[key] for key in ("service", "scope") if key in fields}
         response = self._client.get(fields["realm"], params=query, headers=basic)
-        token: Any = response.json() if response.status_code == httpx.codes.OK else {}
-        token = token.get("token") or token.get("access_token")
-        if not token:
+        token = _token(response)
+        if token is None:
             raise FetchError(f"{name}: the registry gives no token, but {response.status_code}: check DOCKER_CONFIG")
         return f"Bearer {token}"
 
@@ -94,13 +95,24 @@ class Registry:
         return f"{OCI}{self._host}/{self._repository}@{digest}"
 
 
+def _token(response: httpx.Response) -> str | None:
+    try:
+        content = response.json()
+        token = content.get("token") or content.get("access_token")
+    except (ValueError, AttributeError):
+        return None
+    return token if isinstance(token, str) and response.status_code == httpx.codes.OK else None
+
+
 def _credentials(host: str) -> str | None:
-    """Return what config.json has for this host, in base64."""
+    """Return what config.json has for this host, in base64; engines may write it as https://HOST/v1/."""
+    hosts = DOCKER_HUB if host in DOCKER_HUB else (host,)
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     try:
-        entry = json.loads((folder / "config.json").read_text())["auths"][host]
+        entries = json.loads((folder / "config.json").read_text())["auths"]
+        entry = next(entries[key] for key in entries if re.sub("^https?://|(/v[12])?/?$", "", key) in hosts)
         if "auth" in entry:
             return str(entry["auth"])
         return base64.b64encode(f"{entry['username']}:{entry['password']}".encode()).decode()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return None

@@ -20,6 +20,10 @@ class FetchError(Exception):
     """Nothing was placed; the message names the source, the file and what to do."""
 
 
+class DeniedError(FetchError):
+    """A store refuses a file; one that may not be listed says so of a file that is not there, too."""
+
+
 class ConflictError(FetchError):
     """Two sources cannot both become what they are fetched for."""
 

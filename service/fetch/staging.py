@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from service.bundle import MAX_DATA_BYTES, current_version, open_bundle
+from pydantic import ValidationError
+
+from service.bundle import MAX_DATA_BYTES, current_version, first_validation_error, open_bundle
 from service.errors import BundleError
 from service.fetch.source import ConflictError, FetchError, Source
 from service.manifest import MANIFEST, Manifest
@@ -46,18 +48,20 @@ class Staging:
     def holds(self, source: Source, name: str, version: str) -> bool:
         """Return whether the bundle of the source is among the bundles already, and whole; if so, it is placed.
 
-        Raises ConflictError for the second candidate of a model.
+        Raises ConflictError for the second version to serve, or the second candidate, of a model.
         """
-        self._refuse_second_candidate(source, name)
+        self._refuse_second(source, name, version)
         found = self._is_there(name, version, source.digest)
         if found:
             self._checked.append((name, version, source))
         return found
 
-    def _refuse_second_candidate(self, source: Source, name: str) -> None:
-        candidates = (other for found, _, other in self._checked if found == name and other.pointer == "candidate")
-        if source.pointer == "candidate" and (first := next(candidates, None)) is not None:
-            raise ConflictError(f"{name} has two candidates, {first} and {source}: name one of them")
+    def _refuse_second(self, source: Source, name: str, version: str) -> None:
+        for found, first, other in self._checked:
+            if found == name and first != version and other.pointer == source.pointer:
+                kind = "candidates" if source.pointer == "candidate" else "versions to serve"
+                both = f"{first} of {other} and {version} of {source}"
+                raise ConflictError(f"{name} has two {kind}, {both}: name one of them")
 
     def _is_there(self, name: str, version: str, digest: str) -> bool:
         folder = self._root / name / version
@@ -75,16 +79,16 @@ class Staging:
     def add(self, source: Source, folder: Path) -> tuple[str, str]:
         """Check the bundle in this folder of the staging, which gets its name and version; return both."""
         try:
-            manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-            self._refuse_second_candidate(source, manifest.name)
+            manifest = parse_manifest(source, (folder / MANIFEST).read_bytes())
+            self._refuse_second(source, manifest.name, manifest.version)
             place = self._place(manifest.name, manifest.version)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.parent.chmod(READABLE)
             folder.rename(place)
             place.chmod(READABLE)
             open_bundle(place)
-        except (BundleError, ValueError) as error:
-            raise FetchError(f"{source}: {str(error).splitlines()[0]}") from error
+        except BundleError as error:
+            raise FetchError(f"{source}: {error}") from error
         except OSError as error:
             raise FetchError(f"{source}: {error.filename}: {error.strerror}") from error
         self._checked.append((manifest.name, manifest.version, source))
@@ -113,6 +117,17 @@ class Staging:
 
     def _place(self, name: str, version: str) -> Path:
         return self.folder / "checked" / name / version
+
+
+def parse_manifest(source: Source, content: bytes) -> Manifest:
+    """Return the manifest of a bundle; raises FetchError that names the field."""
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        reason = first_validation_error(error)
+        raise FetchError(
+            f"{source}: {MANIFEST} is no manifest that this version of the service reads: {reason}"
+        ) from error
 
 
 def _drop_equal_candidate(folder: Path) -> None:

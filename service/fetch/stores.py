@@ -3,24 +3,27 @@
 Invariant: a store gives bytes and decides nothing about them; who asks checks their size and hash.
 """
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from service.fetch.source import FetchError, without_credentials
+from service.fetch.source import DeniedError, FetchError, without_credentials
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT = httpx.Timeout(60, connect=10)
-CONNECT_RETRIES = 3
+CONNECT_DELAYS_S = (0.0, 0.5, 1.0)  # until a connection that failed is tried again
 
 
 class Store(Protocol):
     """A place that holds files by name."""
 
     def read(self, name: str) -> Iterator[bytes]:
-        """Yield the content in parts. Raises FileNotFoundError, or FetchError with one line."""
+        """Yield the content in parts. Raises FileNotFoundError, or FetchError with one line: DeniedError if refused."""
 
 
 def open_store(place: str) -> Store:
@@ -32,8 +35,19 @@ def open_store(place: str) -> Store:
 
 
 def new_client() -> httpx.Client:
-    """Return a client that follows redirects and tries again to connect."""
-    return httpx.Client(follow_redirects=True, timeout=TIMEOUT, transport=httpx.HTTPTransport(retries=CONNECT_RETRIES))
+    """Return a client that follows redirects, tries again to connect, and uses the proxies of the environment."""
+    return _Client(follow_redirects=True, timeout=TIMEOUT)
+
+
+class _Client(httpx.Client):
+    """httpx counts retries in a transport, and with a transport of one's own it ignores the proxies."""
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        for delay_s in CONNECT_DELAYS_S:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return super().send(request, **options)
+            time.sleep(delay_s)
+        return super().send(request, **options)
 
 
 class FolderStore:
@@ -54,22 +68,23 @@ class FolderStore:
 
 
 class HttpStore:
-    """A URL below which the files lie."""
+    """A URL below which the files lie; its query, such as a signature of the server, belongs to each of them."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        self._parts = urlsplit(url)
         self._client = new_client()
 
     def read(self, name: str) -> Iterator[bytes]:
-        url = f"{self._url}/{name}"
+        url = urlunsplit(self._parts._replace(path=f"{self._parts.path.rstrip('/')}/{name}", fragment=""))
         try:
             with self._client.stream("GET", url) as response:
                 if response.status_code == httpx.codes.NOT_FOUND:
                     raise FileNotFoundError(url)
                 if response.status_code != httpx.codes.OK:
-                    raise FetchError(f"{without_credentials(url)}: the server answers {response.status_code}")
+                    kind = DeniedError if response.status_code == httpx.codes.FORBIDDEN else FetchError
+                    raise kind(f"{without_credentials(url)}: the server answers {response.status_code}")
                 yield from response.iter_bytes(CHUNK_BYTES)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise FetchError(f"{without_credentials(url)}: {error or type(error).__name__}") from error
 
 
@@ -92,6 +107,8 @@ class ObjectStore:
         self._errors = object_store.store_errors
 
     def read(self, name: str) -> Iterator[bytes]:
+        from obstore.exceptions import PermissionDeniedError  # noqa: PLC0415 - the store was opened before
+
         location = self._location.child(name)
         try:
             with self._errors(str(location)):
@@ -100,4 +117,5 @@ class ObjectStore:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise FetchError(str(error)) from error
+            kind = DeniedError if isinstance(error.__cause__, PermissionDeniedError) else FetchError
+            raise kind(str(error)) from error

@@ -208,3 +208,15 @@ def test_kserve_finds_the_runtime_of_the_inference_service() -> None:
     assert predictor["modelFormat"] in formats
     assert predictor["protocolVersion"] in runtime["spec"]["protocolVersions"]
     assert [container["name"] for container in runtime["spec"]["containers"]] == ["kserve-container"]
+
+
+def test_everything_reads_the_bundles_at_the_root_of_one_claim() -> None:
+    """KServe mounts the folder of a claim that follows its name; everything else mounts the claim at /bundles."""
+    pods = [pod for _, resource in RESOURCES for pod in pod_templates(resource)]
+    pods += pod_templates(build(KUBERNETES / "overlays/cpu"))
+    containers = [container for pod in pods for container in pod["containers"]]
+    mounts = [mount for container in containers for mount in container["volumeMounts"] if mount["name"] == "bundles"]
+    assert {mount.get("subPath") for mount in mounts} == {None}
+    volumes = [volume for pod in pods for volume in pod["volumes"] if volume["name"] == "bundles"]
+    [claim] = {volume["persistentVolumeClaim"]["claimName"] for volume in volumes}
+    assert BY_KIND["InferenceService"]["spec"]["predictor"]["model"]["storageUri"] == f"pvc://{claim}"

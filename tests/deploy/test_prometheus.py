@@ -93,6 +93,23 @@ tests:
       - {series: 'ekiben_http_requests_total{job="ekiben", status="404"}', values: '0+50x30'}
     alert_rule_test:
       - {eval_time: 20m, alertname: EkibenErrors}
+  # A service of eight workers is started, another one started again; a scrape comes while their workers start.
+  - interval: 15s
+    input_series:
+      - {series: 'ekiben_worker_starts_total{job="ekiben", instance="a"}', values: '2 8x80'}
+      - {series: 'ekiben_workers{job="ekiben", instance="a"}', values: '2 8x80'}
+      - {series: 'ekiben_worker_starts_total{job="ekiben", instance="c"}', values: '8x20 3 8x60'}
+      - {series: 'ekiben_workers{job="ekiben", instance="c"}', values: '8x20 3 8x60'}
+      - {series: 'ekiben_worker_starts_total{job="ekiben", instance="b"}', values: '1x20 2x8 3x8 4x8 5x60'}
+      - {series: 'ekiben_workers{job="ekiben", instance="b"}', values: '1x80'}
+      - {series: 'ekiben_ready_workers{job="ekiben", instance="a"}', values: '8x20 stale'}
+    alert_rule_test:
+      - {eval_time: 3m, alertname: EkibenRestartLoop}
+      - {eval_time: 8m, alertname: EkibenRestartLoop}
+      - {eval_time: 12m, alertname: EkibenWorkersMissing}
+      - eval_time: 13m
+        alertname: EkibenRestartLoop
+        exp_alerts: [{exp_labels: {job: ekiben, instance: b, severity: critical}}]
 """
 
 

@@ -15,7 +15,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import onnxruntime as ort
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Device = Literal["cpu", "cuda"]
 DeviceSetting = Literal["auto", "cpu", "cuda"]
+VARIABLE = "EKIBEN_DEVICE"
 
 PROVIDERS: Mapping[Device, list[tuple[str, dict[str, str]]]] = {
     "cpu": [("CPUExecutionProvider", {})],
@@ -48,11 +49,12 @@ PROBE_MODEL = bytes.fromhex(
 )
 
 
-def resolve_device(setting: DeviceSetting, *, allow_tf32: bool) -> Device:
+def resolve_device(setting: DeviceSetting | None, *, allow_tf32: bool) -> Device:
     """Return the device to use; raises DeviceError if the setting is "cuda" and no session runs there.
 
-    `allow_tf32` is that of `require_provider`.
+    A setting of None is that of EKIBEN_DEVICE, else "auto". `allow_tf32` is that of `require_provider`.
     """
+    setting = setting or _setting_of_environment()
     try:
         if setting != "cpu":
             require_provider("cuda", allow_tf32=allow_tf32)
@@ -65,6 +67,14 @@ def resolve_device(setting: DeviceSetting, *, allow_tf32: bool) -> Device:
         level = logging.WARNING if _is_listed("cuda") else logging.INFO
         log.log(level, "device 'auto': models run on the CPU, because a session on CUDA is not possible: %s", error)
     return "cpu"
+
+
+def _setting_of_environment() -> DeviceSetting:
+    value = os.environ.get(VARIABLE) or "auto"
+    for setting in get_args(DeviceSetting):
+        if value == setting:
+            return setting
+    raise DeviceError(f"{VARIABLE}={value!r}: expected {', '.join(get_args(DeviceSetting))}")
 
 
 def require_provider(device: Device, *, allow_tf32: bool) -> None:

@@ -1,13 +1,13 @@
 """Canary and shadow: a candidate answers a share of the requests, and both versions answer another, to be compared.
 
 Invariant: a client gets one whole answer of one version, which names it, and waits for no comparison. A request that
-the candidate fails, or that names a version, is left to the version that serves its model.
+the candidate fails or refuses, or that names a version, is left to the version that serves its model.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -26,8 +26,9 @@ from service.http.wire.messages import ClientDisconnectedError, Network, Streame
 
 # Requests that are being compared at a time; others are skipped, so that comparing takes little memory.
 MAX_COMPARISONS = 4
-# Errors that say nothing of a version.
-PASSING = frozenset({"overloaded", "timeout", "not-ready", "rate-limited"})
+# Errors that say nothing of a version; with the first two, nothing was computed.
+REFUSALS = frozenset({"overloaded", "not-ready"})
+PASSING = REFUSALS | {"timeout", "rate-limited"}
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -82,39 +83,72 @@ class Rollout:
         """Answer a request with one of the versions, and perhaps begin to compare with the other."""
         if inference.names_version:
             return await inference.handle(state, context)
-        repository = state.repository
-        is_canary = self._random.random() < self._canary
         failure: Failure | None = None
-        try:
-            answer = await inference.handle(_with_candidates(state) if is_canary else state, context)
-        except Exception as error:
-            if not is_canary or _is_passing(error):
-                raise
-            versions = repository.compared_versions(context.model)
-            if versions is None or versions[1].manifest.version != context.version:
-                raise
-            failure = _describe_failure(error, context, inference)
+        if state.repository.has_candidates and self._random.random() < self._canary:
+            try:
+                answer = await _ask_candidate(state, inference, context)
+            except Exception as error:
+                if not _is_refusal(error):
+                    failure = self._failure_of_candidate(state, inference, context, error)
+                    if failure is None:
+                        raise
+                answer = await inference.handle(state, context)
+        else:
             answer = await inference.handle(state, context)
-        if not context.model or isinstance(answer, StreamedResponse) or self._random.random() >= self._shadow:
-            return answer
-        versions = repository.compared_versions(context.model)
-        if versions is None or versions[0].manifest.task == "generate":
-            return answer
-        serving, candidate = versions
-        tally = repository.tally(serving, candidate)
-        tally.share()
-        if tally.decision != "undecided":
+        if isinstance(answer, StreamedResponse) or (tally := self._tally(state, context)) is None:
             return answer
         if failure is not None:
             _count_failure(tally, inference, failure)
-        elif len(self._comparisons) >= MAX_COMPARISONS or state.runner.admission.expects_retries:
+        elif state.runner.admission.expects_retries:
             tally.add("skipped")
         else:
-            is_canary = context.version == candidate.manifest.version
-            comparison = self._compare(state, inference, answer, tally, is_canary=is_canary)
+            is_canary = context.version == tally.candidate
+            self._start(tally, self._compare(state, inference, answer, tally, is_canary=is_canary))
+        return answer
+
+    def _failure_of_candidate(
+        self, state: ServiceState, inference: Inference[Answer], context: RequestContext, error: Exception
+    ) -> Failure | None:
+        """Return what the candidate failed with, or None if the serving version is not to be asked."""
+        versions = state.repository.compared_versions(context.model)
+        if versions is None or versions[1].manifest.version != context.version:
+            return None
+        if isinstance(error, EkibenError) and error.slug == "timeout" and (tally := self._tally(state, context)):
+            self._start(tally, self._check_timeout(state, inference, tally, context.timeout_s))
+        return None if _is_passing(error) else _describe_failure(error, context, inference)
+
+    def _tally(self, state: ServiceState, context: RequestContext) -> Tally | None:
+        """The tally of a request that is to be compared, or None."""
+        if not context.model or self._random.random() >= self._shadow:
+            return None
+        versions = state.repository.compared_versions(context.model)
+        if versions is None or versions[0].manifest.task == "generate":
+            return None
+        tally = state.repository.tally(*versions)
+        tally.share()
+        return tally if tally.decision == "undecided" else None
+
+    def _start(self, tally: Tally, comparison: Coroutine[Any, Any, None]) -> None:
+        """Run the comparison in the background, unless too many run."""
+        if len(self._comparisons) >= MAX_COMPARISONS:
+            comparison.close()
+            tally.add("skipped")
+        else:
             self._comparisons.add(task := asyncio.create_task(comparison))
             task.add_done_callback(self._comparisons.discard)
-        return answer
+
+    async def _check_timeout(
+        self, state: ServiceState, inference: Inference[Answer], tally: Tally, timeout_s: float
+    ) -> None:
+        """Count a deadline that the candidate missed as its failure, if the serving version would have kept it."""
+        context = state.runner.new_context(timeout_s=timeout_s, route=inference.route)
+        try:
+            await inference.handle(state, context)
+        except Exception:  # noqa: BLE001 - it says nothing of the candidate
+            return _count(tally, "skipped", inference, "")
+        if context.version != tally.serving:
+            return _count(tally, "skipped", inference, "")
+        return _count(tally, "failed", inference, f"timeout: no answer within {timeout_s:g} s")
 
     async def _compare(
         self, state: ServiceState, inference: Inference[Answer], answer: Answer, tally: Tally, *, is_canary: bool
@@ -148,6 +182,19 @@ class Rollout:
             return "failed", f"its answer cannot be read: {type(error).__name__}: {error}"
         difference = first_difference(expected, found, self._tolerance)
         return ("same", "") if difference is None else ("different", difference)
+
+
+async def _ask_candidate(state: ServiceState, inference: Inference[Answer], context: RequestContext) -> Answer:
+    """Have the candidate answer. If it refuses, no time is reserved for the client to return: it may not need to."""
+    client, context.client = context.client, ""
+    try:
+        return await inference.handle(_with_candidates(state), context)
+    finally:
+        context.client = client
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, EkibenError) and error.slug in REFUSALS
 
 
 def _is_passing(error: Exception) -> bool:

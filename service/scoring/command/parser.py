@@ -110,7 +110,8 @@ def _add_engine_options(add: Callable[..., Any]) -> None:
     env_help = "--engine ray: the runtime environment of its tasks (working_dir, env_vars, pip, ...), as JSON or a file"
     add("--ray-runtime-env", metavar="JSON|FILE", help=env_help)
     add("--workers", type=int, metavar="N", help="processes; by default one per core or GPU")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: the GPU if a session runs there")
+    device_help = "auto: the GPU if a session runs there (default: EKIBEN_DEVICE, else auto)"
+    add("--device", choices=("auto", "cpu", "cuda"), help=device_help)
 
 
 def _add_csv_options(add: Callable[..., Any]) -> None:

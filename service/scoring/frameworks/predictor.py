@@ -49,7 +49,7 @@ class EkibenPredictor:
         columns: Mapping[str, str] | None = None,
         request: Mapping[str, Any] | None = None,
         keep: Sequence[str] | None = None,
-        device: DeviceSetting = "auto",
+        device: DeviceSetting | None = None,
     ) -> None:
         root = Path(bundles or os.environ.get("EKIBEN_BUNDLES") or "bundles")
         self._columns, self._request, self._copied = dict(columns or {}), dict(request or {}), keep

@@ -53,7 +53,7 @@ def resolve_jobs(
     request: Mapping[str, Any],
     shard_rows: int | None,
     workers: int | None,
-    device: DeviceSetting,
+    device: DeviceSetting | None,
     **options: Any,
 ) -> list[ResolvedJob]:
     """Return the jobs of the models; several models, or a sequence of one, write below the output."""

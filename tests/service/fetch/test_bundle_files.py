@@ -91,11 +91,26 @@ def test_a_missing_file_is_named(place: Place, tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text("{}")
-    with pytest.raises(FetchError, match=r"manifest\.json is no manifest of a bundle"):
+    reads = r"manifest\.json is no manifest that this version of the service reads"
+    with pytest.raises(FetchError, match=f"{reads}: field 'name': Field required$"):
         fetch(str(tmp_path), digest_of(tmp_path), tmp_path / "to")
     (tmp_path / MANIFEST).write_bytes(b"x" * (2 << 20))
     with pytest.raises(FetchError, match=r"manifest\.json: expected at most 1048576 bytes, found more"):
         fetch(str(tmp_path), "0" * 64, tmp_path / "to")
+
+
+def test_a_server_that_may_not_be_listed_gives_a_bundle_without_a_signature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a server, and S3 without the right to list, refuses what is not there."""
+    folder = write_bundle(tmp_path / "denied", "image-classifier")
+    with file_server(tmp_path) as url:
+        place = f"{url}/{folder.relative_to(tmp_path)}"
+        fetch(place, digest_of(folder), tmp_path / "to")
+        monkeypatch.setenv(TRUSTED_KEYS, "ab" * 32)
+        with pytest.raises(FetchError, match=r"signature.json: the server answers 403$"):
+            fetch(place, digest_of(folder), tmp_path / "signed")
+    open_bundle(tmp_path / "to" / folder.parent.name / folder.name, require_signature=False)
 
 
 def test_a_trusted_key_has_to_have_signed_it(

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -106,9 +108,19 @@ def test_a_model_has_one_candidate(is_there: bool, tmp_path: Path, capsys: pytes
     assert main([source_of(serving), *candidates, "--bundles", str(root)]) == 2
     assert capsys.readouterr() == (
         "",
-        f"python -m service.fetch: error: {NAME} has two candidates, {first} and {second}: name one of them\n",
+        f"python -m service.fetch: error: {NAME} has two candidates, {first.name} of {first} and "
+        f"{second.name} of {second}: name one of them\n",
     )
     assert sorted(root.rglob("*")) == before
+
+
+def test_a_model_has_one_version_that_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (
+        write_whole_bundle(tmp_path / str(number), FAMILY, NAME, model=graph) for number, graph in enumerate(GRAPHS)
+    )
+    assert main([source_of(first), source_of(second), "--bundles", str(tmp_path / "to")]) == 2
+    assert f"{NAME} has two versions to serve, {first.name} of {first} and {second.name} of" in capsys.readouterr().err
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_a_candidate_is_verified_as_others_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,6 +142,22 @@ def test_one_source_that_fails_leaves_none(tmp_path: Path, capsys: pytest.Captur
     assert captured.err.count("\n") == 1
     assert "model.onnx: expected" in captured.err
     assert list((tmp_path / "to").iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_and_leaves_nothing(number: signal.Signals, expected: int, tmp_path: Path) -> None:
+    """Its exit code shows that it has a handler, without which process 1 of a container gets no signal."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"http://127.0.0.1:{server.getsockname()[1]}/m@sha256:{'0' * 64}"
+        command = [sys.executable, "-m", "service.fetch", place, "--bundles", str(tmp_path)]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+            connection, _ = server.accept()
+            with connection:
+                process.send_signal(number)
+                assert process.wait(10) == expected
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_source_without_a_digest_is_a_mistake_of_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,19 @@ def test_cuda_is_refused_without_a_gpu() -> None:
         resolve_device("cuda", allow_tf32=False)
 
 
+@no_gpu_build
+def test_the_environment_decides_if_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EKIBEN_DEVICE", raising=False)
+    assert resolve_device(None, allow_tf32=False) == "cpu"
+    monkeypatch.setenv("EKIBEN_DEVICE", "cuda")
+    assert resolve_device("auto", allow_tf32=False) == "cpu"
+    with pytest.raises(DeviceError, match="device 'cuda' was requested, but this onnxruntime has only"):
+        resolve_device(None, allow_tf32=False)
+    monkeypatch.setenv("EKIBEN_DEVICE", "gpu")
+    with pytest.raises(DeviceError, match="EKIBEN_DEVICE='gpu': expected auto, cpu, cuda"):
+        resolve_device(None, allow_tf32=False)
+
+
 @pytest.mark.skipif(hasattr(onnxruntime, "cuda_version") and bool(onnxruntime.cuda_version), reason="a GPU build")
 def test_a_listed_provider_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A runtime built for CUDA lists the provider even without a GPU, and its sessions fall back to the CPU."""

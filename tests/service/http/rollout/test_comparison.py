@@ -38,7 +38,7 @@ SAME = {
     "close numbers": ({"probability": 0.91}, {"probability": 0.88}),
     "close large numbers": ({"value": 1000.0}, {"value": 1049.0}),
     "whole numbers among others": ({"value": 1.0}, {"value": 1}),
-    "labels below the first": ({"top": [{"label": "a"}]}, {"top": [{"label": "b"}]}),
+    "labels below the first": ({"label": "c", "top": [{"label": "a"}]}, {"label": "c", "top": [{"label": "b"}]}),
     "infinity": ({"value": None}, {"value": None}),
 }
 DIFFERENT = {
@@ -50,6 +50,19 @@ DIFFERENT = {
     "a field": ({"label": "one"}, {}, "/predictions/1/label is in one answer only"),
     "a field more": ({}, {"label": "one"}, "/predictions/1/label is in one answer only"),
     "null": ({"value": None}, {"value": 0.0}, "/predictions/1/value is null, the candidate says 0.0"),
+    **{
+        f"a value of the name {name}": (
+            {"values": {"a": 1.0, name: 1.0}},
+            {"values": {"a": 1.0, name: 2.0}},
+            f"/{name} is 1",
+        )
+        for name in ("top", "version", "model_version", "label")
+    },
+    "an output of the name top": (
+        {"outputs": {"label": [1], "top": [[1.0]]}},
+        {"outputs": {"label": [1], "top": [[2.0]]}},
+        "/predictions/1/outputs/top/0/0 is 1, the candidate says 2",
+    ),
     "a truth": ({"value": True}, {"value": False}, "/predictions/1/value"),
 }
 

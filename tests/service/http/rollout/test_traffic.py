@@ -18,11 +18,12 @@ import pytest
 from service.engine.context import RequestContext
 from service.engine.repository.repository import Repository
 from service.engine.runner import Runner
+from service.errors import EkibenError, Slug
 from service.http.rollout.comparison import read_answer
 from service.http.rollout.traffic import Inference, Rollout, View
 from service.http.wire.messages import ClientDisconnectedError, Response
 from tests.e2e.serving import SERVE, ServerProcess
-from tests.service.engine.versions import FAMILY, NAME, differing_graph, loader, set_candidate, set_current
+from tests.service.engine.versions import FAMILY, NAME, differing_graph, loader, set_candidate, set_current, slow_graph
 from tests.service.hosts import GRANIAN, JSON, ask, counted, running_server, wait_until
 from tests.service.poisoned import poisoned_graph, poisoned_item, write_whole_bundle
 
@@ -214,15 +215,20 @@ def roll_out(
         inference = Inference(
             route="/classify", request_id="7", names_version=False, handle=handle, content=read_answer
         )
-        response = await rollout.answer(state, inference, context)
+        try:
+            response = await rollout.answer(state, inference, context)
+        finally:
+            await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
         assert response == answers[context.version]
-        await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
         return context.version
 
-    version = asyncio.run(answer())
+    return asyncio.run(answer()), tally_of(repository)
+
+
+def tally_of(repository: Repository) -> dict[str, Any]:
     compared = repository.compared_versions(NAME)
     assert compared is not None
-    return version, repository.tally(*compared).describe()
+    return repository.tally(*compared).describe()
 
 
 ANSWER = Response("application/json", b'{"label": "one"}')
@@ -249,6 +255,50 @@ def test_an_error_that_says_nothing_of_the_candidate_is_not_counted(error: Excep
     with pytest.raises(type(error)):
         roll_out(repository, {current: ANSWER, candidate: error}, canary=1)
     assert roll_out(repository, {current: ANSWER, candidate: error}, canary=0)[1]["skipped"] == 1
+
+
+@pytest.mark.parametrize("slug", ["overloaded", "not-ready"])
+def test_what_the_candidate_refuses_the_serving_version_answers(slug: Slug, versions: Versions) -> None:
+    repository, current, candidate = versions
+    version, found = roll_out(repository, {current: ANSWER, candidate: EkibenError(slug, "later")}, canary=1)
+    assert version == current
+    assert (found["skipped"], found["compared"]) == (1, 0)
+
+
+def test_a_deadline_that_only_the_candidate_misses_is_its_failure(versions: Versions) -> None:
+    repository, current, candidate = versions
+    late = EkibenError("timeout", "late")
+    with pytest.raises(EkibenError, match="late"):
+        roll_out(repository, {current: ANSWER, candidate: late}, canary=1)
+    found = tally_of(repository)
+    assert (found["failed"], found["compared"]) == (1, 1)
+    assert found["examples"] == ["request 7: timeout: no answer within 30 s"]
+    with pytest.raises(EkibenError, match="late"):
+        roll_out(repository, {current: late, candidate: late}, canary=1)
+    assert (tally_of(repository)["failed"], tally_of(repository)["skipped"]) == (1, 1)
+
+
+def test_a_candidate_that_is_too_slow_is_stopped(tmp_path: Path) -> None:
+    """It takes longer than clients wait. While it computes, the serving version may have to refuse."""
+    root = tmp_path / "bundles"
+    candidate = write_whole_bundle(tmp_path, FAMILY, NAME, model=slow_graph(1_000_000), control_flow=True).name
+    current = write_whole_bundle(tmp_path, FAMILY, NAME).name
+    set_candidate(root, candidate)
+    settings = {"EKIBEN_CANARY": "1", "EKIBEN_MAX_DIFFERENCE": "0.5", "EKIBEN_REQUEST_TIMEOUT_MS": "200"}
+    with running_server(GRANIAN, root, tmp_path, EKIBEN_POLL_S="0.1", **settings) as started:
+        wait_until(lambda: counted(started, f'ekiben_model_ready{{model="{NAME}"') == 2)
+
+        def stopped() -> bool:
+            for _ in range(20):
+                body = json.dumps({"model": NAME, "images": images(next(SEEDS))})
+                status, _, content = ask(started.port, "POST", "/classify", body, **JSON)
+                assert status in {503, 504} or json.loads(content)["version"] == current
+                time.sleep(0.05)
+            return bool(comparison(started)["decision"] == "stopped")
+
+        wait_until(stopped)
+        assert "timeout: no answer within 0.2 s" in comparison(started)["examples"][0]
+        assert load(started, 20, version_of) == {current: 20}
 
 
 def test_an_error_of_the_serving_version_is_not_hidden(versions: Versions) -> None:

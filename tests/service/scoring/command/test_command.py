@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from service.scoring import execution
@@ -65,6 +66,20 @@ def test_job_that_cannot_start_exits_with_1(
     assert not (tmp_path / "out" / "predictions").exists()
     assert command("--json", **arguments) == 1
     assert json.loads(capsys.readouterr().out)["failures"]
+
+
+def test_a_device_of_the_environment_is_no_other(
+    served_bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job that is to run on a GPU does not run on the CPU instead."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    (tmp_path / "in.jsonl").write_text('{"text": "the train"}\n')
+    words = ["--model", "tiny-texts", "--bundles", str(served_bundles), "--input", str(tmp_path / "in.jsonl")]
+    for value, message in (("cuda", "device 'cuda' was requested"), ("gpu", "EKIBEN_DEVICE='gpu': expected auto, cpu")):
+        monkeypatch.setenv("EKIBEN_DEVICE", value)
+        assert main([*words, "--output", str(tmp_path / "out")]) == 1
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("workers", ["0", "-1"])
