@@ -46,8 +46,9 @@ def read_request(message: Any) -> tuple[dict[str, Any], bytes]:
 def _read_input(tensor: Any, number: int, raw: Any) -> dict[str, Any]:
     parameters = read_parameters(tensor.parameters)
     entry = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape), "parameters": parameters}
+    given = [field.name for field, _ in tensor.contents.ListFields()]
     if raw:
-        if tensor.HasField("contents"):
+        if given:
             raise fault(f"/inputs/{number}/contents", "given twice: here and in raw_input_contents")
         parameters["binary_data_size"] = len(raw[number])
         return entry
@@ -55,6 +56,10 @@ def _read_input(tensor: Any, number: int, raw: Any) -> dict[str, Any]:
     if field is None:
         expected = "raw_input_contents, as for every tensor of FP16" if tensor.datatype == "FP16" else "a datatype"
         raise fault(f"/inputs/{number}/datatype", f"expected {expected}, got {tensor.datatype[:40]!r}")
+    if wrong := [name for name in given if name != field]:
+        raise fault(
+            f"/inputs/{number}/contents/{wrong[0]}", f"expected {field}, where {tensor.datatype} has its values"
+        )
     values = list(getattr(tensor.contents, field))
     entry["data"] = _decode(values, f"/inputs/{number}/contents/{field}") if field == "bytes_contents" else values
     parameters.pop("binary_data_size", None)

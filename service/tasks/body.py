@@ -80,7 +80,7 @@ def _to_fault(request: type[RequestBody], error: ErrorDetails) -> Fault:
         case "missing":
             detail = "this field is required"
         case "extra_forbidden":
-            detail = _unknown_field(request)
+            detail = _unknown_field(request) if len(error["loc"]) == 1 else "unknown field"
         case "model_type" | "model_attributes_type":
             detail = f"expected a JSON object, got {got}"
         case _:

@@ -38,10 +38,12 @@ MAX_BYTES_PER_PIXEL = 8
 MAX_EXTRA_BYTES = 1 << 20
 # Reads of any size, in addition to one per KiB of the file; encoders write chunks of 8 KiB and more.
 MAX_READS = 256
-# The inflated size of a PNG's compressed texts or colour profile; an sRGB profile has a twentieth of it.
-MAX_TEXT_BYTES = 1 << 16
+# The inflated size of a compressed text or colour profile of a PNG; an sRGB profile has a twentieth of it.
+MAX_INFLATED_BYTES = 1 << 16
 
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_TEXT_BYTES
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_INFLATED_BYTES
+# Of all texts together. Programs keep a drawing, a workflow or a history of edits there, mostly uncompressed.
+PngImagePlugin.MAX_TEXT_MEMORY = MAX_EXTRA_BYTES
 
 
 def read_image(item: Any, spec: ImageSpec, pointer: str, limits: RequestLimits | None = None) -> npt.NDArray[np.uint8]:
@@ -84,6 +86,8 @@ def decode_image(
                 _check_num_bytes(content, height, width, pointer)
             _check_depth(image, pointer)
             png = _check_file(content)
+            # Metadata may stand behind the pixels.
+            image.load()
             converted = upright(_convert(image, png, spec, pointer), image.info)
             if detail := size_error(converted.height, converted.width, spec, limits):
                 raise fault(pointer, detail)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from service.tasks.codecs.jpeg_entropy import CodeTable, Interval, Scan, kept_table
 
 SEQUENTIAL_FRAMES, PROGRESSIVE_FRAME = (0xC0, 0xC1), 0xC2
-DHT, DAC, JPG, RST0, EOI, SOS, DRI = 0xC4, 0xCC, 0xC8, 0xD0, 0xD9, 0xDA, 0xDD
+DHT, DAC, JPG, RST0, EOI, SOS, DQT, DRI = 0xC4, 0xCC, 0xC8, 0xD0, 0xD9, 0xDA, 0xDB, 0xDD
 OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {DHT, DAC, JPG}
 MARKER = re.compile(rb"\xff+([\x01-\xfe])")
 # A progressive encoder writes about ten scans; each costs time, however few bytes it has.
@@ -67,6 +67,8 @@ class _JpegFile:
                 self._check_scan(body)
             elif marker == DHT:
                 self._read_tables(body)
+            elif marker == DQT:
+                _check_quantization(body)
             elif marker == DRI:
                 self._units_per_interval = int.from_bytes(body)
             elif marker in SEQUENTIAL_FRAMES or marker == PROGRESSIVE_FRAME:
@@ -181,3 +183,12 @@ class _JpegFile:
             if found[1][0] != RST0 + number % 8:
                 raise ValueError(f"its restart marker at byte {found.start()} is out of order")
             self._at = found.end()
+
+
+def _check_quantization(body: bytes) -> None:
+    """Raise ValueError for a step of 0, by which a decoder would make coefficients vanish (B.2.4.1)."""
+    while body:
+        size = 1 + (body[0] >> 4)
+        table, body = body[1 : 1 + 64 * size], body[1 + 64 * size :]
+        if b"\0" * size in (table[i : i + size] for i in range(0, len(table), size)):
+            raise ValueError("its quantization table has a step of 0")

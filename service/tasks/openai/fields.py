@@ -19,7 +19,7 @@ MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1
 MAX_CHOICES = 128
 # Fields that change no answer, whatever their value.
 UNUSED = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "store", "user"})
-# Fields that other servers or models use, with the values that ask for nothing; other values are refused.
+# Fields of other servers and models, with the values that ask for nothing; other values are refused, except of our fields.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "suffix": ("",),
     "tools": ([],),
@@ -33,6 +33,12 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "ignore_eos": (False,),
     "use_beam_search": (False,),
     "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "include_stop_str_in_output": (False,),
+    "stop_token_ids": ([],),
+    "length_penalty": (1,),
+    "early_stopping": (False,),
+    "top_k": (-1,),
 }
 
 
@@ -73,16 +79,18 @@ FieldsT = TypeVar("FieldsT", bound=OpenAIFields)
 def parse_fields(request: type[FieldsT], content: Any) -> FieldsT:
     """Validate decoded JSON; raises EkibenError with a fault per mistake."""
     if isinstance(content, dict):
-        content = {name: value for name, value in content.items() if value is not None and name not in UNUSED}
-        neutral = [name for name in NEUTRAL if name in content and name not in request.model_fields]
+        content = {
+            name: value
+            for name, value in content.items()
+            if value is not None and name not in UNUSED and value not in NEUTRAL.get(name, ())
+        }
         faults = [
             Fault(pointer=json_pointer(name), detail=f"is not supported, got {describe_value(content[name])}")
-            for name in neutral
-            if content[name] not in NEUTRAL[name]
+            for name in NEUTRAL
+            if name in content and name not in request.model_fields
         ]
         if faults:
             raise invalid_request(faults)
-        content = {name: value for name, value in content.items() if name not in neutral}
     parsed = parse_request(request, content)
     if parsed.stream_options is not None and not parsed.stream:
         raise invalid_request([Fault(pointer="/stream_options", detail="expected only with `stream`")])

@@ -37,6 +37,11 @@ def test_raw_and_typed_numbers_are_the_same_tensor() -> None:
     assert raw["images"].shape == typed["images"].shape == (1, 4, 4)
 
 
+def test_empty_contents_beside_raw_numbers_are_none() -> None:
+    [images] = tensors_of(request(inputs=[image(contents={})], raw_input_contents=[PIXELS.tobytes()])).values()
+    assert images.tobytes() == PIXELS.tobytes()
+
+
 def test_several_raw_tensors_follow_each_other() -> None:
     document, body = read_request(request(inputs=[image(), image(name="b")], raw_input_contents=[b"abc", b"de"]))
     assert [entry["parameters"]["binary_data_size"] for entry in document["inputs"]] == [3, 2]
@@ -59,6 +64,14 @@ def test_parameters_and_outputs_are_those_of_the_document() -> None:
         (
             request(inputs=[image(contents={"uint_contents": [1]})], raw_input_contents=[b"a"]),
             "/inputs/0/contents", "given twice",
+        ),
+        (
+            request(inputs=[image(), image(contents={"int_contents": [1]})]),
+            "/inputs/1/contents/int_contents", "expected uint_contents, where UINT8 has its values",
+        ),
+        (
+            request(inputs=[image(contents={"uint_contents": [1], "fp32_contents": [0.0]})]),
+            "/inputs/0/contents/fp32_contents", "expected uint_contents",
         ),
         (request(inputs=[image(datatype="FP16")]), "/inputs/0/datatype", "raw_input_contents"),
         (request(inputs=[image(datatype="x")]), "/inputs/0/datatype", "expected a datatype, got 'x'"),

@@ -26,6 +26,10 @@ def test_every_whole_file_passes() -> None:
         check_jpeg(content + b"bytes behind the end" * (number % 2))
 
 
+def test_quantization_steps_of_16_bits_may_have_a_byte_of_0() -> None:
+    check_jpeg(GREY[:2] + segment(0xDB, b"\x10" + b"\0\1\1\0" * 32) + GREY[2:])
+
+
 def test_a_large_file_passes_and_is_read_to_its_end() -> None:
     for progressive in (False, True):
         content = file_of(photo(400, 600), "JPEG", quality=95, progressive=progressive)
@@ -54,6 +58,8 @@ def without_scan(jpeg: bytes, number: int) -> bytes:
         (GREY[:2] + segment(0xC0, GREY[GREY.index(b"\xff\xc0") + 4 :][:9]) + GREY[2:], "two frames"),
         (GREY.replace(b"\xff\xc0", b"\xff\xc9"), r"its coding process \(SOF9\) is not supported"),
         (GREY[:2] + segment(0xDD, b"\0\1") + GREY[2:], "more than its blocks"),
+        (GREY[:2] + segment(0xDB, b"\0" + bytes([1] * 63) + b"\0") + GREY[2:], "quantization table has a step of 0"),
+        (GREY[:2] + segment(0xDB, b"\x10" + b"\0\1" * 40 + bytes(48)) + GREY[2:], "quantization table has a step of 0"),
         (RESTARTS.replace(b"\xff\xd1", b"\xff\xd2", 1), "out of order"),
         (RESTARTS.replace(b"\xff\xd1", b""), "."),
         (RESTARTS.replace(segment(0xDD, b"\0\3"), b""), "more than its blocks|ends before|more restart intervals"),

@@ -34,6 +34,8 @@ def test_null_counts_as_absent() -> None:
         ({"tools": [{"type": "function"}]}, "/tools"),
         ({"response_format": {"type": "json_object"}}, "/response_format"),
         ({"unheard_of": 1}, "/unheard_of"),
+        ({"stop_token_ids": [5]}, "/stop_token_ids"),
+        ({"top_k": -2}, "/top_k"),
         ({"temperature": 2.1}, "/temperature"),
         ({"n": 0}, "/n"),
         ({"n": 129}, "/n"),
@@ -49,6 +51,15 @@ def test_other_fields_and_values_are_refused(body: dict[str, Any], pointer: str)
     with pytest.raises(EkibenError) as caught:
         parse(**body)
     assert (caught.value.slug, caught.value.faults[0].pointer) == ("invalid-request", pointer)
+
+
+def test_top_k_of_minus_1_leaves_other_values_as_they_are() -> None:
+    assert (parse(top_k=-1).top_k, parse(top_k=7).top_k) == (0, 7)
+
+
+def test_an_unknown_field_of_an_object_does_not_name_those_of_the_request() -> None:
+    with pytest.raises(EkibenError, match=r"/stream_options/other: unknown field$"):
+        parse(stream=True, stream_options={"other": True})
 
 
 @pytest.mark.parametrize(
