@@ -32,7 +32,7 @@ def _request_field(text: str) -> tuple[str, Any]:
 
 
 def _character(text: str) -> str:
-    return "\t" if text in {"\\t", "tab"} else text
+    return {"\\t": "\t", "tab": "\t", "\\x01": "\x01"}.get(text, text)
 
 
 def _share(text: str) -> float:

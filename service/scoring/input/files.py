@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 
 from service.scoring.job import Format, ScoringError
 from service.scoring.storage.listing import Listing, input_error, list_input, open_tree
-from service.scoring.storage.location import exact_location, parse_location
+from service.scoring.storage.location import check_utf8, exact_location, parse_location
 from service.scoring.storage.pattern import Pattern, is_hidden
 
 FORMATS: dict[Format, tuple[str, ...]] = {
@@ -99,6 +99,7 @@ def list_files(inputs: Sequence[str], *, output: str | Path, input_format: Forma
                 if file.uri in files and files[file.uri].pattern != file.pattern:
                     raise ScoringError(f"--input {text}: the images of {listing.folder} are named by two inputs")
                 files[file.uri] = file
+                check_utf8(file.uri, option="--input")
         except OSError as error:
             raise input_error(listing.folder, error) from error
     formats = {file.format: file for file in files.values()}

@@ -21,7 +21,9 @@ def other_kind(name: str) -> str | None:
 
 
 def suffix_of(name: str) -> str:
-    return PurePosixPath(name).suffix.lower() or NO_SUFFIX
+    suffix = PurePosixPath(name).suffix.lower() or NO_SUFFIX
+    # Bytes of a name that are no UTF-8 are surrogates in Python, which no summary can hold.
+    return suffix.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def count_passed_over(inputs: Sequence[str], files: Sequence[InputFile], *, output: Location) -> Counter[str]:

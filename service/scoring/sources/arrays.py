@@ -55,6 +55,7 @@ class ArraySource:
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._tensors = {name: tensor for name, tensor in _tensors(file).items() if name in spec.columns}
         self._streams = {name: Stream(file) for name in self._tensors}
+        self._has_one_array = file.format != "safetensors"
         self._row_bytes = max(sum(tensor.row_bytes for tensor in self._tensors.values()), 1)
 
     @staticmethod
@@ -73,6 +74,8 @@ class ArraySource:
                 for left in range(count * tensor.row_bytes, 0, -BLOCK_BYTES):
                     digest.update(stream.read_exactly(min(left, BLOCK_BYTES)))
             yield Span(first_row=first, rows=count, start=first, stop=first + count, digest=digest.hexdigest())
+        if self._has_one_array:
+            self._check_end()
 
     def read(self, span: Span) -> Iterator[Rows]:
         rows = max(1, min(CHUNK_ROWS, CHUNK_BYTES // self._row_bytes))
@@ -84,6 +87,12 @@ class ArraySource:
     def close(self) -> None:
         for stream in self._streams.values():
             stream.close()
+
+    def _check_end(self) -> None:
+        """Raise ValueError if more follows the array, such as another one, whose rows would be left out."""
+        for name, tensor in self._tensors.items():
+            if self._stream_at(name, tensor.shape[0]).read(1):
+                raise ValueError("there are bytes behind the array: expected one array in a file")
 
     def _stream_at(self, name: str, row: int) -> Stream:
         stream = self._streams[name]

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, cast
 
 import pyarrow as pa
 from xxhash import xxh3_128
@@ -21,6 +20,7 @@ from service.scoring.input.passed_over import other_kind
 from service.scoring.input.rows import MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span, chunked
 from service.scoring.job import TextOptions
 from service.scoring.sources.stream import Stream, StreamSource
+from service.scoring.sources.tar import open_archive
 
 TOO_LARGE = f"expected an image of at most {MAX_ROW_BYTES} bytes, got a larger file"
 # The shard of a folder lists the names of its files.
@@ -79,9 +79,7 @@ class TarSource(StreamSource):
 
 def _members(stream: Stream, start: int, passed_over: Counter[str]) -> Iterator[_ImageFile]:
     """The images of an archive from the member at `start` on; counts the others by their suffix."""
-    # A compressed stream cannot seek back cheaply, so tarfile must not read beyond the member it returns.
-    bufsize = tarfile.RECORDSIZE if stream.file.compression is None else tarfile.BLOCKSIZE
-    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=bufsize, errorlevel=2) as archive:
+    with open_archive(stream) as archive:
         for member in archive:
             # Otherwise tarfile keeps every member in memory.
             archive.members = []  # type: ignore[attr-defined]
@@ -146,7 +144,9 @@ def _spans(images: Iterator[_ImageFile], shard_rows: int, *, with_names: bool) -
 def _chunks(images: Iterator[_ImageFile], span: Span) -> Iterator[Rows]:
     number = span.first_row
     for buffered in chunked(images):
-        names = [image.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for image in buffered]
+        names = [
+            image.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for image in buffered
+        ]
         yield Rows(
             numbers=range(number, number + len(buffered)),
             columns={"name": names, "image": [image.content for image in buffered]},

@@ -6,8 +6,10 @@ row with a text that is not UTF-8 is one fault.
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from xxhash import xxh3_128
@@ -16,15 +18,20 @@ from service.scoring.input.files import InputFile, file_system
 from service.scoring.input.nested import field_of, pick
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import ScoringError, TextOptions
+from service.scoring.sources import int96
 
 # Small enough for the cache of a core.
 BUFFER_BYTES = 1 << 18
+# A column of a batch that is no column of the file: whether the row loses nanoseconds.
+LOST = "\0lost"
 
 
 class ParquetSource:
     def __init__(self, file: InputFile, spec: ReadSpec) -> None:
         self._file, self._spec = file, spec
         self._parquet = _open(file)
+        self._int96 = [path for path in int96.int96_leaves(self._parquet) if _holds(path, spec.columns)]
+        self._nano = _open(file, int96_unit="ns") if self._int96 else None
         self._has_paths = not set(spec.columns) <= set(self._parquet.schema_arrow.names)
         self._batches: Iterator[pa.RecordBatch] = iter(())
         # The row groups being read, the rows of them that were read, and the rest of a batch that spans share.
@@ -71,12 +78,7 @@ class ParquetSource:
             numbers = list(range(span.start, span.stop))
             groups = [self._group(i) for i in numbers]
             rows, size = sum(group.rows for group in groups), sum(group.size for group in groups)
-            self._batches = self._parquet.iter_batches(
-                batch_size=max(1, min(CHUNK_ROWS, CHUNK_BYTES * rows // max(size, 1))),
-                row_groups=numbers,
-                columns=list(self._spec.columns),
-                use_threads=False,
-            )
+            self._batches = self._read_groups(numbers, max(1, min(CHUNK_ROWS, CHUNK_BYTES * rows // max(size, 1))))
             self._groups, self._rest, self._rows_read = (span.start, span.stop), None, 0
         number, left = span.first_row - (span.skip - self._rows_read), span.rows
         while left:
@@ -89,13 +91,32 @@ class ParquetSource:
             number, left = number + skipped + taken, left - taken
             self._rows_read += skipped + taken
             if taken:
-                yield valid_rows(range(number - taken, number), self._pick(batch.slice(skipped, taken)))
+                yield self._rows(range(number - taken, number), batch.slice(skipped, taken))
 
     def close(self) -> None:
         self._parquet.close()
+        if self._nano is not None:
+            self._nano.close()
 
-    def _pick(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return pick(batch, self._spec.columns) if self._has_paths else batch
+    def _read_groups(self, groups: list[int], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        options = {"batch_size": batch_rows, "row_groups": groups, "use_threads": False}
+        batches = self._parquet.iter_batches(columns=list(self._spec.columns), **options)
+        if self._nano is None:
+            yield from batches
+            return
+        losses = int96.rows_with_nanoseconds(self._parquet, self._nano, self._int96, **options)
+        for batch, lost in zip(batches, losses, strict=True):
+            is_lost = np.zeros(batch.num_rows, np.bool_)
+            is_lost[lost] = True
+            yield batch.append_column(LOST, pa.array(is_lost))
+
+    def _rows(self, numbers: Sequence[int], batch: pa.RecordBatch) -> Rows:
+        lost = list[int]()
+        if self._nano is not None:
+            lost = [int(i) for i in np.flatnonzero(batch.column(LOST).to_numpy(zero_copy_only=False))]
+            batch = batch.drop_columns([LOST])
+        rows = valid_rows(numbers, pick(batch, self._spec.columns) if self._has_paths else batch)
+        return replace(rows, faults={**dict.fromkeys(lost, int96.LOST), **rows.faults}) if lost else rows
 
     def _group(self, number: int) -> "_Group":
         return _Group(self._parquet.metadata.row_group(number), self._spec)
@@ -164,6 +185,8 @@ def _invalid(column: pa.Array) -> set[int]:
     return set()
 
 
-def _open(file: InputFile) -> pq.ParquetFile:
+def _open(file: InputFile, int96_unit: str = int96.UNIT) -> pq.ParquetFile:
     system, path = file_system(file.uri)
-    return pq.ParquetFile(path, filesystem=system, pre_buffer=False, buffer_size=BUFFER_BYTES)
+    return pq.ParquetFile(
+        path, filesystem=system, pre_buffer=False, buffer_size=BUFFER_BYTES, coerce_int96_timestamp_unit=int96_unit
+    )

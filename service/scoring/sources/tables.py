@@ -19,6 +19,7 @@ from service.scoring.input.iceberg import open_iceberg
 from service.scoring.input.nested import outer_names, pick
 from service.scoring.input.rows import CHUNK_BYTES, CHUNK_ROWS, SHARD_BYTES, ReadSpec, Rows, Span
 from service.scoring.job import ScoringError, TextOptions
+from service.scoring.sources import int96
 from service.scoring.sources.parquet import BUFFER_BYTES, unique_names, valid_rows
 
 
@@ -102,7 +103,7 @@ class DeltaSource(TableSource):
         stored = {name: snapshot.physical[name] for name in self._schema.names if name not in snapshot.partition_names}
         system, path = file_system(self._file.uri)
         with pq.ParquetFile(
-            path, filesystem=system, pre_buffer=False, buffer_size=BUFFER_BYTES, coerce_int96_timestamp_unit="us"
+            path, filesystem=system, pre_buffer=False, buffer_size=BUFFER_BYTES, coerce_int96_timestamp_unit=int96.UNIT
         ) as parquet:
             present = [name for name in stored.values() if name in parquet.schema_arrow.names]
             _check_nested(self._file, snapshot, self._schema)

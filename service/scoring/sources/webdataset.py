@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, cast
 
 import pyarrow as pa
 from xxhash import xxh3_128
@@ -21,6 +20,7 @@ from service.scoring.input.passed_over import HIDDEN, NO_SUFFIX, other_kind
 from service.scoring.input.rows import MAX_ROW_BYTES, SHARD_BYTES, ReadSpec, Rows, Span, chunked
 from service.scoring.job import ScoringError, TextOptions
 from service.scoring.sources.stream import Stream, StreamSource
+from service.scoring.sources.tar import open_archive
 
 COLUMNS = {"png": "image", "jpg": "image", "jpeg": "image", "txt": "text"}
 BINARY = frozenset({"image", "npy", "npz", "pt", "pth", "pyd", "pickle", "bin"})
@@ -118,10 +118,8 @@ def _text(content: bytes) -> str | None:
 
 def _samples(stream: Stream, start: int, passed_over: Counter[str]) -> Iterator[_Sample]:
     """The samples of an archive from the member at `start` on. Counts the files that are passed over."""
-    # A compressed stream cannot seek back cheaply, so tarfile must not read beyond the member it returns.
-    bufsize = tarfile.RECORDSIZE if stream.file.compression is None else tarfile.BLOCKSIZE
     sample: _Sample | None = None
-    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=bufsize, errorlevel=2) as archive:
+    with open_archive(stream) as archive:
         for member in archive:
             # Otherwise tarfile keeps every member in memory.
             archive.members = []  # type: ignore[attr-defined]
@@ -132,7 +130,7 @@ def _samples(stream: Stream, start: int, passed_over: Counter[str]) -> Iterator[
             if kind := _other_kind(member, stem, suffix):
                 passed_over[kind] += 1
                 continue
-            key = (folder + slash + stem).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            key = (folder + slash + stem).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             if sample is None or sample.key != key:
                 if sample is not None:
                     yield sample

@@ -96,8 +96,18 @@ class Location:
         return same_store and f"{other.path}/".startswith(f"{self.path}/" if self.path else "")
 
 
+def check_utf8(place: str, *, option: str) -> None:
+    """Raise ScoringError for a place whose name is not UTF-8, which is therefore in no record and no output."""
+    try:
+        place.encode()
+    except UnicodeEncodeError as error:
+        readable = place.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise ScoringError(f"{option} {readable}: the name is not UTF-8: rename the file or folder") from error
+
+
 def parse_location(text: str, *, option: str) -> Location:
     """The place that a user names with the option `--input` or `--output`. Raises ScoringError."""
+    check_utf8(_without_options(text), option=option)
     match = SCHEME.match(text)
     if match is None:
         scheme, slash, rest = text.partition(":/")

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from service.scoring.input.files import InputFile
 from service.scoring.job import ScoringError, TextOptions
 
-DELIMITERS = (",", ";", "\t", "|")
+# The last one is that of Hive.
+DELIMITERS = (",", ";", "\t", "|", "\x01")
 # The first line that Excel writes and reads to name the delimiter.
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
 APOSTROPHES = re.compile(r"'.*'", re.DOTALL)
@@ -79,7 +80,8 @@ def resolve_dialect(file: InputFile, sample: bytes, text_options: TextOptions) -
     if text_options.delimiter is None and not separator:
         _check_delimiter(file, lines, resolved)
     if text_options.quote is None:
-        if not _width(resolved, lines) and _width(replace(resolved, quote="'"), lines) > 1:
+        has_apostrophes = any(f"{delimiter}'" in f"{delimiter}{line}" for line in lines)
+        if has_apostrophes and not _width(resolved, lines) and _width(replace(resolved, quote="'"), lines) > 1:
             raise ScoringError(
                 f"{file.name}: looks as if apostrophes are its quotes: say --quote \"'\" or --quote '\"'"
             )

@@ -27,6 +27,7 @@ from service.scoring.sources.text.lines import TOO_LONG
 
 # The most that a quote which is never closed can swallow.
 MAX_FIELD_CHARS = 1 << 20
+LATIN_BOM = BOM.decode("latin-1")
 # The field limit of the csv module belongs to the whole process; the lock keeps two threads from mixing up its values.
 _field_limit_lock = threading.Lock()
 
@@ -174,7 +175,7 @@ class CsvSource(StreamSource):
                 faults[i] = fields
             elif len(fields) != len(self._names):
                 faults[i] = f"expected {len(self._names)} fields, got {len(fields)}"
-            elif fields == self._header and self._spec.text_options.header:
+            elif self._spec.text_options.header and self._is_header(fields):
                 faults[i] = "repeats the header"
             else:
                 for name, position in self._positions.items():
@@ -183,6 +184,12 @@ class CsvSource(StreamSource):
                     except UnicodeDecodeError as error:
                         faults[i] = f"column {name!r} is not UTF-8: byte 0x{error.object[error.start]:02x}"
         return Rows(numbers=range(number, number + len(records)), columns=columns, faults=faults, lines=lines)
+
+    def _is_header(self, fields: list[str]) -> bool:
+        """Whether a record is the header again, as in files that were joined; a mark before it hides its quotes."""
+        if fields[0].startswith(LATIN_BOM):
+            fields = [fields[0].removeprefix(LATIN_BOM).strip(self._csv_dialect.quote), *fields[1:]]
+        return fields == self._header
 
 
 def _open(file: InputFile, text_options: TextOptions) -> tuple[CsvDialect, list[str], str | None]:

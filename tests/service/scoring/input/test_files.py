@@ -134,6 +134,15 @@ def test_special_file_is_refused(tmp_path: Path) -> None:
         names(tmp_path / "pipe.csv")
 
 
+def test_name_that_is_not_utf8_is_refused_unless_it_is_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path / "a.csv")
+    (tmp_path / "caf\udce9.d\udce9").touch()
+    assert names(tmp_path) == ["a.csv"]
+    (tmp_path / "caf\udce9.csv").touch()
+    with pytest.raises(ScoringError, match=r"caf\\xe9.csv: the name is not UTF-8: rename the file"):
+        names(tmp_path)
+
+
 def test_fingerprint_changes_with_every_write(tmp_path: Path) -> None:
     touch(tmp_path / "a.csv")
     [file] = list_files([str(tmp_path / "a.csv")], output=OUT, input_format=None)

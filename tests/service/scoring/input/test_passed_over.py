@@ -27,6 +27,10 @@ def test_kind_of_a_file(name: str, kind: str | None) -> None:
     assert other_kind(name) == kind
 
 
+def test_suffixes_are_texts_whatever_the_name_is() -> None:
+    assert other_kind("a.caf\udce9") == ".caf\\xe9"
+
+
 def test_files_below_the_inputs_are_counted_once(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     for name in ("a.csv", "b.txt", "sub/c.TXT", ".git/config", "_SUCCESS", "out/predictions/x.parquet", "noise"):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from service.scoring.input.query import parse_query
@@ -114,6 +115,8 @@ def test_result_is_stored_in_an_object_store(
     [
         ("SELECT * FROM other", "the query failed: .*no such table: other"),
         ("DELETE FROM news", "the query failed: .*readonly"),
+        ("SELECT body AS text FROM news; SELECT 1", "one statement"),
+        ("ATTACH ':memory:' AS other", "gives no columns"),
         ("  ", "needs --query"),
         (None, "needs --query"),
     ],
@@ -130,12 +133,60 @@ def test_places_that_are_no_database_are_refused(score: Score, tmp_path: Path) -
             score("text-classifier", place, tmp_path / "out", query=SQL)
 
 
-def test_missing_driver_names_the_group(
-    score: Score, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.scoring.input.query.DRIVERS", {"sqlite": "adbc_driver_absent"})
+def test_missing_driver_names_the_group(score: Score, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.scoring.input.query.DRIVERS", {"postgresql": "adbc_driver_absent"})
     with pytest.raises(ScoringError, match="dependency group `sql`"):
-        score("text-classifier", f"sqlite:///{database}", tmp_path / "out", query=SQL)
+        score("text-classifier", "postgresql://localhost/news", tmp_path / "out", query=SQL)
+
+
+def answer(path: Path, *values: str) -> pa.Table:
+    """What is stored of the column `x` with these values of SQLite."""
+    query = parse_query(
+        [f"sqlite:///{path}"], "SELECT * FROM (" + " UNION ALL ".join(f"SELECT {v} AS x" for v in values) + ")"
+    )
+    assert query is not None
+    query.write(path.with_suffix(".arrow"))
+    return pa.ipc.open_file(path.with_suffix(".arrow")).read_all()
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected"),
+    [
+        (["1", "NULL", "9223372036854775807"], pa.int64(), [1, None, 2**63 - 1]),
+        (["1.5", str(2**53)], pa.float64(), [1.5, 2.0**53]),
+        (["12345678", "12345679", "0.1", "'a'"], pa.string(), ["12345678", "12345679", "0.1", "a"]),
+        (["1e300", "''", "'1.500000e+00'"], pa.string(), ["1e+300", "", "1.500000e+00"]),
+        (["x'ff00'", "NULL"], pa.binary(), [b"\xff\0", None]),
+        (["NULL", "NULL"], pa.null(), [None, None]),
+    ],
+)
+def test_values_of_sqlite_are_exact(
+    values: list[str], kind: pa.DataType, expected: list[object], database: Path
+) -> None:
+    column = answer(database, *values).column("x")
+    assert (column.type, column.to_pylist()) == (kind, expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "value"),
+    [(["0.5", str(BIG)], str(BIG)), (["'a'", "x'00'"], "b'a'"), (["1"] * 9000 + ["'b'"], "b'b'")],
+)
+def test_a_value_of_sqlite_that_does_not_fit_fails_the_query(values: list[str], value: str, database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE many (x)")
+        connection.executemany(f"INSERT INTO many VALUES ({values[0]})", [()] * (len(values) - 1))
+        connection.execute(f"INSERT INTO many VALUES ({values[-1]})")
+    query = parse_query([f"sqlite:///{database}"], "SELECT x FROM many")
+    assert query is not None
+    with pytest.raises(ScoringError, match=f"column 'x' .* does not hold {value} exactly: CAST it"):
+        query.write(database.with_suffix(".arrow"))
+
+
+def test_a_text_of_sqlite_that_is_not_utf8_is_one_reject(score: Score, database: Path, tmp_path: Path) -> None:
+    sql = "SELECT CAST(x'ff' AS TEXT) AS text UNION ALL SELECT 'the train'"
+    summary = score("text-classifier", f"sqlite:///{database}", tmp_path / "out", query=sql, max_rejects=1.0).summary
+    assert summary is not None
+    assert (summary["scored"], summary["rejected"]) == (1, 1)
 
 
 def test_credentials_are_no_part_of_the_identity() -> None:

@@ -56,6 +56,18 @@ def test_truncated_file_is_an_error(read: Read, tmp_path: Path) -> None:
         read(tmp_path / "a.npy")
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.npy.gz", "a-ubyte"])
+def test_second_array_in_a_file_is_an_error(name: str, read: Read, tmp_path: Path) -> None:
+    if name == "a-ubyte":
+        content = bytes([0, 0, 8, 1]) + np.array(10, ">u4").tobytes() + bytes(10)
+    else:
+        np.save(tmp_path / "one", np.zeros((10, 10)))
+        content = (tmp_path / "one.npy").read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(content * 2) if name.endswith(".gz") else content * 2)
+    with pytest.raises(ValueError, match="bytes behind the array"):
+        read(tmp_path / name, 3)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"PK\x03\x04 a zip", b"\xff" * 64])
 @pytest.mark.parametrize("name", ["a.npy", "a.safetensors"])
 def test_file_that_is_no_tensor_file_is_refused(content: bytes, name: str, read: Read, tmp_path: Path) -> None:

@@ -107,6 +107,13 @@ def test_a_text_without_options_is_exact_too(text: str) -> None:
     assert exact_location(text) == parse(text)
 
 
+def test_a_place_that_is_not_utf8_is_refused() -> None:
+    for text in ("/data/caf\udce9", "s3://b/caf\udce9?secret=hunter2"):
+        with pytest.raises(ScoringError, match=r"--input .*caf\\xe9: the name is not UTF-8: rename") as caught:
+            parse(text)
+        assert "hunter2" not in str(caught.value)
+
+
 def test_a_place_holds_what_lies_in_it() -> None:
     assert parse("s3://b/out").holds(parse("s3://b/out/x"))
     assert parse("s3://b/out").holds(parse("s3://b/out"))

@@ -30,6 +30,7 @@ def resolve(content: str, *, name: str = "a.csv", **options: Any) -> CsvDialect:
         'id,json\n1,"{""a"": ""x\\""y""}"\n',
         "id,path\n1,C:\\new\n",
         "id,text\n1,a\\N\n",
+        'id,text\n1,"a"b\n2,it\'s\n',
     ],
 )
 def test_plain_files_are_read_as_they_are(content: str) -> None:
@@ -45,6 +46,7 @@ def test_plain_files_are_read_as_they_are(content: str) -> None:
         ("id;price\n1;2,50\n2;3\n", "a.csv", "looks as if ';'"),
         ("id|a|b\n", "a.csv", r"looks as if '\|' divides it into 3 columns"),
         ("id,text\n1,a\n", "a.tsv", "looks as if ',' .* say --delimiter ',', or --delimiter '.t' if that is right"),
+        ("1\x01a, b\n2\x01c\n", "a.csv", r"looks as if '\\x01' divides .* say --delimiter '\\x01'"),
         ("id,text\n1,'a'\n2,'b'\n", "a.csv", "every text of column 'text' stands in apostrophes"),
         ("id,text\n1,'a, b'\n2,'c'\n", "a.csv", "looks as if apostrophes are its quotes: say --quote"),
         ('id,text\n1, "a"\n2, "b"\n', "a.csv", "begins with a space and a quote"),

@@ -117,6 +117,15 @@ def test_crlf_byte_order_mark_and_blank_lines_are_accepted(read: Read, tmp_path:
     assert [(values["id"], values["text"]) for _, values, _ in read(path, 1)] == [("0", "a"), ("1", "b")]
 
 
+@pytest.mark.parametrize("header", [b"id,text\n", b'"id","text"\r\n'])
+def test_header_of_a_joined_file_is_one_fault(header: bytes, read: Read, tmp_path: Path) -> None:
+    part = b"\xef\xbb\xbf" + header + b"0,a\n"
+    path = write(tmp_path / "a.csv", part + part + b'1,"\xef\xbb\xbfb"\n')
+    found = read(path, 1)
+    assert [values["text"] for _, values, _ in found] == ["a", None, "a", "\ufeffb"]
+    assert [fault for _, _, fault in found] == [None, "repeats the header", None, None]
+
+
 def test_without_a_header_columns_are_numbered(read: Read, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", b"x,y\nz,w\n")
     assert [values for _, values, _ in read(path, header=False)] == [{"0": "x", "1": "y"}, {"0": "z", "1": "w"}]
