@@ -325,7 +325,7 @@ def _parse_golden(content: bytes, manifest: Manifest) -> tuple[GoldenCase, ...]:
     sides = {"in": manifest.inputs, "out": manifest.outputs}
     texts = {side: {spec.name for spec in specs if spec.dtype == "string"} for side, specs in sides.items()}
     for key, value in load_safetensors(content).items():
-        if not (match := re.fullmatch("(0|[1-9][0-9]{0,8})/(in|out)/([^/]+)", key)):
+        if not (match := re.fullmatch("(0|[1-9][0-9]{0,8})/(in|out)/(.+)", key)):
             raise ValueError(f"{key[:80]!r} is not CASE/in/NAME or CASE/out/NAME")
         case, side, name = match.groups()
         cases.setdefault(int(case), ({}, {}))[("in", "out").index(side)][name] = value

@@ -88,12 +88,13 @@ def _edits(node: onnx.NodeProto) -> Iterator[tuple[str, str, Edit]]:
 
 
 def _recurrent_edits(node: onnx.NodeProto) -> Iterator[tuple[str, str, Edit]]:
-    yield "lengths ignored", "no sequence_lens", partial(_drop, position=SEQUENCE_LENGTHS)
+    if any(node.input[SEQUENCE_LENGTHS:INITIAL_H]):
+        yield "lengths ignored", "no sequence_lens", partial(_drop, position=SEQUENCE_LENGTHS)
     yield "attribute", "direction reverse", partial(_set, name="direction", value="reverse")
     yield "attribute", "clip 0.5", partial(_set, name="clip", value=0.5)
     if len(node.input) > INITIAL_C:
         yield "inputs swapped", "initial states", partial(_swap, first=INITIAL_H, second=INITIAL_C)
-    for position in range(INITIAL_H, len(node.input)):
+    for position in (place for place in range(INITIAL_H, len(node.input)) if node.input[place]):
         yield "input dropped", f"input {position}", partial(_drop, position=position)
     if len(node.output) > 2:
         yield "outputs swapped", "last two", partial(_swap_outputs, first=1, second=2)
@@ -102,20 +103,16 @@ def _recurrent_edits(node: onnx.NodeProto) -> Iterator[tuple[str, str, Edit]]:
 def _window_edits(node: onnx.NodeProto) -> Iterator[tuple[str, str, Edit]]:
     """Shifted and changed windows. The shifted ones give the same shape as before."""
     attributes = {attribute.name: list(attribute.ints) for attribute in node.attribute}
-    pads = attributes.get("pads") or [0] * 4
+    num_axes = max(len(attributes.get("kernel_shape", ())), len(attributes.get("pads", ())) // 2) or 2
+    pads = attributes.get("pads") or [0] * 2 * num_axes
     if any(pads):
-        yield (
-            "attribute",
-            "pads shifted",
-            partial(_set, name="pads", value=[pads[0] + 1, pads[1], pads[2] - 1, pads[3]]),
-        )
-        yield (
-            "attribute",
-            "pads shifted",
-            partial(_set, name="pads", value=[pads[0], pads[1] - 1, pads[2], pads[3] + 1]),
-        )
-    yield "attribute", "strides", partial(_set, name="strides", value=[1, 2])
-    yield "attribute", "dilations 2", partial(_set, name="dilations", value=[2, 2])
+        for axis, shift in ((0, 1), (num_axes - 1, -1)):
+            shifted = list(pads)
+            shifted[axis] += shift
+            shifted[num_axes + axis] -= shift
+            yield "attribute", "pads shifted", partial(_set, name="pads", value=shifted)
+    yield "attribute", "strides", partial(_set, name="strides", value=[1] * (num_axes - 1) + [2])
+    yield "attribute", "dilations 2", partial(_set, name="dilations", value=[2] * num_axes)
 
 
 def _rewired(graph: onnx.GraphProto, node: onnx.NodeProto) -> Iterator[tuple[str, str, Edit]]:

@@ -284,7 +284,7 @@ def test_golden_cases_of_a_language_model_may_hold_prompts_without_caches(tmp_pa
     assert set(open_bundle(folder).golden[0].inputs) == {"ids", "past_lengths"}
 
 
-@pytest.mark.parametrize("key", ["x/in/ids", "0/middle/ids", "ids", "0/in/a/b"])
+@pytest.mark.parametrize("key", ["x/in/ids", "0/middle/ids", "ids", "0/in/"])
 def test_golden_cases_with_invalid_keys_are_refused(tmp_path: Path, key: str) -> None:
     assert_refused(write_with_golden(tmp_path, {key: np.zeros(1, np.float32)}), "golden.safetensors: ")
 

@@ -81,5 +81,6 @@ def run_adapter(adapter: Adapter, inputs: Mapping[str, Array], dtype: torch.dtyp
 def to_tensors(adapter: Adapter, inputs: Mapping[str, Array], dtype: torch.dtype | None = None) -> list[Tensor]:
     """Rows as the inputs of the adapter in its order, each in the axes of the graph."""
     arrays = [from_rows(inputs[spec.name], spec) for spec in adapter.inputs]
-    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+    # Copies, because a model may change its inputs in place.
+    tensors = [torch.from_numpy(np.array(array, order="C")) for array in arrays]
     return [tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor for tensor in tensors]

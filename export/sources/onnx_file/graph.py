@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 
+from export.graph.node_builder import MIN_OPSET
 from service.operators import check_operators
 from service.opsets.imports import ALIASES
 
@@ -113,10 +114,13 @@ def _clean(model: onnx.ModelProto) -> None:
     """Keep what the graph computes, and drop the rest, in place."""
     graph = model.graph
     versions = {(ALIASES.get(entry.domain, entry.domain), entry.version) for entry in model.opset_import}
-    used = {ALIASES.get(node.domain, node.domain) for node in _all_nodes(graph)} | {""}
+    used = {ALIASES.get(node.domain, node.domain) for node in _all_nodes(graph)}
+    if "" not in used and all(domain for domain, _ in versions):
+        # Converters write graphs of trees alone so. A bundle states the opset of the standard.
+        versions.add(("", MIN_OPSET))
     del model.opset_import[:]
     for domain, version in sorted(versions):
-        if domain in used:
+        if domain in used or not domain:
             model.opset_import.append(onnx.helper.make_opsetid(domain, version))
     weights = {weight.name for weight in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]

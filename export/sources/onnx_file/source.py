@@ -76,6 +76,9 @@ def _with_inputs(spec: Spec, graph: ForeignGraph, goldens: Goldens) -> Spec:
     bounds = {axis: (min(sizes), max(sizes)) for axis, sizes in _sizes_by_axis(parts, goldens.cases).items()}
     bounds = {axis: size for axis, size in bounds.items() if axis not in {BATCH, "steps"}}
     limits = spec.limits.model_copy(update={"axes": bounds | spec.limits.axes})
+    if not any(BATCH in part.shape for part in parts):
+        # Every item runs alone.
+        limits = limits.model_copy(update={"max_items": 1})
     reader = spec.reader.model_copy(update={"inputs": parts})
     return spec.model_copy(update={"reader": reader, "limits": limits})
 

@@ -1,8 +1,8 @@
 """One ONNX Runtime session: a bundle's graph on one device.
 
-Invariant: the graph has exactly the inputs, outputs, types and axes that its manifest declares, and batches run under
-its shape strategy. On "cuda" every node but shape arithmetic runs on the GPU, and no product is computed in TF32 unless
-the manifest allows it; otherwise the constructor raises.
+Invariant: the graph has exactly the inputs, outputs, types and axes that its manifest declares, and so has what it
+computes; batches run under its shape strategy. On "cuda" every node but shape arithmetic runs on the GPU, and no
+product is computed in TF32 unless the manifest allows it; otherwise the constructor raises.
 """
 
 import logging
@@ -21,6 +21,7 @@ from service.data_files.data_file import DataFile
 from service.engine.sessions.canonical_shapes import Compute, padded_rows, with_shape_strategy
 from service.engine.sessions.device import PROVIDERS, Device, is_tf32_forbidden, require_provider
 from service.engine.sessions.device_array import DeviceView
+from service.engine.sessions.output_shapes import OutputShapes
 from service.engine.sessions.weights import share_weights
 from service.errors import BundleError, DeviceError
 from service.manifest import Manifest
@@ -197,11 +198,15 @@ def _graph_function(session: ort.InferenceSession, manifest: Manifest, weights: 
     # The C++ object underneath skips onnxruntime's Python checks, which repeat ours and cost 2.5 us per run.
     run = session._sess.run
 
+    check_shapes = OutputShapes(manifest.inputs, manifest.outputs).check
+
     # The session refers to the memory of the weights without owning it, so this function keeps them.
     def compute(
         inputs: Tensors, names: Sequence[str], _weights: Sequence[ort.OrtValue] = weights
     ) -> dict[str, npt.NDArray[Any]]:
-        return dict(zip(names, run(names, inputs, None), strict=True))
+        outputs = dict(zip(names, run(names, inputs, None), strict=True))
+        check_shapes(inputs, outputs)
+        return outputs
 
     if has_rows_first((*manifest.inputs, *manifest.outputs)):
         return compute

@@ -1,7 +1,7 @@
 """The tokenizer of a bundle: its bounds, its token cases, and calls that report each text's error on its own.
 
-Invariant: a tokenizer that is served neither cuts nor pads, gives only ids of the model's vocabulary, and gives the ids
-that the bundle's token cases store.
+Invariant: a tokenizer that is served neither cuts nor pads nor draws, gives only ids of the model's vocabulary, and
+gives the ids that the bundle's token cases store.
 """
 
 import json
@@ -42,13 +42,19 @@ def read_tokenizer(bundle: Bundle) -> Tokenizer | None:
 
 
 def parse_tokenizer(content: str, vocabulary: int | None = None) -> Tokenizer:
-    """Return the tokenizer of a tokenizer.json; raises ValueError if it exceeds a bound, cuts, pads, or is invalid."""
+    """Return the tokenizer of a tokenizer.json.
+
+    Raises ValueError if it is invalid, exceeds a bound, cuts or pads texts, or draws their ids at random.
+    """
     settings = json.loads(content)
     if not isinstance(settings, dict):
         raise ValueError("holds no JSON object")
     for name in ("truncation", "padding"):
         if settings.get(name) is not None:
             raise ValueError(f"saves {name} settings, which would change the ids of a text: set {name!r} to null")
+    model = settings.get("model")
+    if isinstance(model, dict) and model.get("dropout"):
+        raise ValueError("saves dropout, which gives a text other ids each time: set 'dropout' to null")
     patterns = read_patterns(content)
     if len(patterns) > MAX_PATTERNS or max(map(len, patterns), default=0) > MAX_PATTERN_CHARS:
         raise ValueError(

@@ -62,6 +62,18 @@ def test_rows_are_given_in_the_axes_of_the_graph() -> None:
     assert run_adapter(module, {"x": rows}, torch.float64)["sum"].dtype == np.float64
 
 
+class InPlace(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(2).sum(1, keepdim=True)
+
+
+def test_a_model_that_changes_its_inputs_in_place_changes_no_items() -> None:
+    model = adapter(InPlace(), {"kind": "tensors"}, {"kind": "tensors"}, (float32("x", "batch", 3),), outputs=("y",))
+    rows = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(run_adapter(model, {"x": rows})["y"], [[6], [6]])
+    np.testing.assert_array_equal(rows, 1)
+
+
 def test_other_numbers_of_outputs_are_refused() -> None:
     module = adapter(Sum(), {"kind": "tensors"}, {"kind": "tensors"}, (float32("x", "batch", 3),), outputs=["a", "b"])
     with pytest.raises(ValueError, match=r"\[head\] has 2 outputs, the model returns 0"):

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export.graph.node_builder import MIN_OPSET
 from export.sources.onnx_file.graph import prune, read_graph
 from service.operators import check_operators
 from tests.export.sources.onnx_file.graphs import linear, model_of, value, written
@@ -41,6 +42,16 @@ def test_what_a_bundle_does_not_need_is_dropped(tmp_path: Path) -> None:
     assert [(entry.domain, entry.version) for entry in graph.model.opset_import] == [("", 17)]
     assert graph.model.ir_version == 4
     check_operators(content, opset=17)
+
+
+def test_graph_of_trees_alone_needs_no_standard_opset(tmp_path: Path) -> None:
+    trees = helper.make_node("Normalizer", ["X"], ["scores"], domain="ai.onnx.ml")
+    model = model_of(
+        [trees], [value("X", TensorProto.FLOAT, "batch", 4)], [value("scores", TensorProto.FLOAT, "batch", 4)]
+    )
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    assert read_graph(written(tmp_path, model)).opset == MIN_OPSET
 
 
 @pytest.mark.parametrize("kind", ["pickle", "archive"])

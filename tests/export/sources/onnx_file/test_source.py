@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from export.__main__ import main
 from export.pipeline import export_model
 from export.sources.onnx_file.source import load
+from service.bundle import open_bundle
 from tests.export.sources.onnx_file.graphs import (
     golden,
     linear,
@@ -59,6 +60,24 @@ def test_free_axes_are_bounded_by_the_goldens_or_the_spec(tmp_path: Path) -> Non
     source = load(options(path, file, spec, name="mean")).source
     assert source.limits.axes["time"].max == 50
     assert source.name == "mean"
+
+
+def test_graph_that_was_exported_for_one_item_is_served_item_by_item(tmp_path: Path) -> None:
+    model = linear(batch="batch")
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = 1
+        # As Keras and TensorFlow name tensors.
+        renamed = f"serving/{tensor.name}:0"
+        for node in model.graph.node:
+            node.input[:] = [renamed if name == tensor.name else name for name in node.input]
+            node.output[:] = [renamed if name == tensor.name else name for name in node.output]
+        tensor.name = renamed
+    cases = [{f"serving/{name}:0": array for name, array in linear_case(1).items()} for _ in range(12)]
+    given = options(written(tmp_path, model), golden(tmp_path, *cases), name="one-item")
+    manifest = export_model("onnx", given, tmp_path / "bundles", lambda stage: None)
+    assert (manifest.limits.max_items, manifest.is_batched) == (1, False)
+    bundle = open_bundle(tmp_path / "bundles" / "one-item" / manifest.version)
+    assert set(bundle.golden[0].inputs) == {"serving/X:0"}
 
 
 def test_text_inputs_and_outputs_are_served_as_they_are(tmp_path: Path) -> None:

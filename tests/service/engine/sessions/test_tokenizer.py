@@ -63,6 +63,18 @@ def test_settings_that_cut_or_pad_are_refused(bundles: dict[str, Bundle], settin
         parse_tokenizer(tokenizer.to_str())
 
 
+def test_a_tokenizer_that_draws_ids_is_refused(bundles: dict[str, Bundle]) -> None:
+    assert bundles["language-model"].tokenizer is not None
+    settings = json.loads(bundles["language-model"].tokenizer)
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
+    # So small that the token cases seldom notice it.
+    drawn = json.dumps({**settings, "model": {**model, "dropout": 1e-6}})
+    with pytest.raises(ValueError, match="saves dropout, which gives a text other ids each time"):
+        parse_tokenizer(drawn)
+    for never in (None, 0.0):
+        parse_tokenizer(json.dumps({**settings, "added_tokens": [], "model": {**model, "dropout": never}}))
+
+
 def test_sizes_are_bounded(bundles: dict[str, Bundle]) -> None:
     rule = {"type": "Replace", "pattern": {"Regex": "a"}, "content": "b"}
     many = {"type": "Sequence", "normalizers": [rule] * (MAX_PATTERNS + 1)}
