@@ -56,9 +56,9 @@ def _read_input(tensor: Any, number: int, raw: Any) -> dict[str, Any]:
     if field is None:
         expected = "raw_input_contents, as for every tensor of FP16" if tensor.datatype == "FP16" else "a datatype"
         raise fault(f"/inputs/{number}/datatype", f"expected {expected}, got {tensor.datatype[:40]!r}")
-    if wrong := [name for name in given if name != field]:
+    if others := [name for name in given if name != field]:
         raise fault(
-            f"/inputs/{number}/contents/{wrong[0]}", f"expected {field}, where {tensor.datatype} has its values"
+            f"/inputs/{number}/contents/{others[0]}", f"expected {field}, where {tensor.datatype} has its values"
         )
     values = list(getattr(tensor.contents, field))
     entry["data"] = _decode(values, f"/inputs/{number}/contents/{field}") if field == "bytes_contents" else values
