@@ -210,6 +210,21 @@ def test_kserve_finds_the_runtime_of_the_inference_service() -> None:
     assert [container["name"] for container in runtime["spec"]["containers"]] == ["kserve-container"]
 
 
+def test_every_image_is_built_by_a_command_or_a_dockerfile_of_the_docs() -> None:
+    containers = [
+        container for _, resource in RESOURCES for pod in pod_templates(resource) for container in pod["containers"]
+    ]
+    images = {container["image"] for container in containers if "image" in container}
+    built = {f"ekiben{suffix}{gpu}:0.1.0" for suffix in ("", "-bundled", "-scoring") for gpu in ("", "-gpu")}
+    assert images - built == {"ekiben-scoring-ray:0.1.0"}
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    [base] = re.findall(r"^FROM (\S+)$", text, re.MULTILINE)
+    assert base in built
+    version = BY_KIND["RayJob"]["spec"]["rayClusterSpec"]["rayVersion"]
+    assert f'"ray[default]=={version}"' in text
+    assert f"\nray=={version} " in (ROOT / "constraints/ray.txt").read_text()
+
+
 def test_everything_reads_the_bundles_at_the_root_of_one_claim() -> None:
     """KServe mounts the folder of a claim that follows its name; everything else mounts the claim at /bundles."""
     pods = [pod for _, resource in RESOURCES for pod in pod_templates(resource)]
