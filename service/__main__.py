@@ -61,7 +61,7 @@ def main(
 
     with suppress(OSError):  # the workers try again
         shared_zygote().start()  # it imports while this process does
-    from service.engine.sessions.device import resolve_device  # noqa: PLC0415
+    from service.engine.sessions.device import check_device  # noqa: PLC0415
     from service.errors import DeviceError  # noqa: PLC0415
     from service.grpc.port import grpc_problem  # noqa: PLC0415
     from service.server.first_proofs import start_proofs  # noqa: PLC0415
@@ -72,13 +72,7 @@ def main(
         settings.check_address(args.host)
         if settings.grpc_port and (problem := grpc_problem(args.host, settings.grpc_port)):
             raise SettingsError(problem)
-        if settings.device == "cuda":
-            import multiprocessing  # noqa: PLC0415 - not needed for other devices, as the next one
-            from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
-
-            # In a process of its own: workers are forked, and cannot use a CUDA context of their parent.
-            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
-                child.submit(resolve_device, settings.device, allow_tf32=False).result()
+        check_device(settings.device)
     except (SettingsError, DeviceError) as error:
         sys.exit(" ".join(str(error).split()))
     # To stderr, also for the workers, which are forked. granian adds loggers of its own, to stdout.

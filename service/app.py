@@ -34,8 +34,9 @@ from service.engine.repository.prover import Prover
 from service.engine.repository.repository import Repository
 from service.engine.repository.scan import allows_tf32
 from service.engine.runner import Runner
-from service.engine.sessions.device import resolve_device
+from service.engine.sessions.device import check_device, resolve_device
 from service.engine.verification.gpu_bound import GpuBounds
+from service.errors import DeviceError
 from service.http.access.policy import access_policy
 from service.http.body_budget import BodyBudget
 from service.http.connections import ConnectionWatch
@@ -140,11 +141,15 @@ class Ekiben:
 
     @bentoml.on_deployment
     def check_start() -> None:
-        """End `bentoml serve` with one line if it could not start: without a temporary folder, or without the port."""
+        """End `bentoml serve` with one line if it lacks a temporary folder, its device or the port."""
         try:
             tempfile.gettempdir()
         except FileNotFoundError as error:
             sys.exit(f"bentoml serve needs a temporary folder, python -m service does not: {error.strerror}")
+        try:
+            check_device(load_settings().device)
+        except DeviceError as error:
+            sys.exit(str(error))
         command = click.get_current_context(silent=True)
         if command is None or "port" not in command.params:
             return

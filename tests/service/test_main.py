@@ -71,8 +71,15 @@ def test_auto_starts_one_worker_per_core(served_bundles: Path, tmp_path: Path) -
 
 
 @no_gpu_build
-def test_a_device_that_is_not_there_is_said_once() -> None:
-    done = run("--workers", "2", "--port", str(free_port()), EKIBEN_DEVICE="cuda")
+@pytest.mark.parametrize(
+    "command", [(*GRANIAN, "--workers", "2"), (*SERVE, "--api-workers", "2")], ids=["granian", "bentoml"]
+)
+def test_a_device_that_is_not_there_is_said_once(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*command, "--host", "127.0.0.1", "--port", str(free_port())],
+        cwd=ROOT, env=environment(EKIBEN_DEVICE="cuda", BENTOML_HOME=str(tmp_path)), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
     assert done.returncode == 1
     (line,) = (done.stdout + done.stderr).splitlines()
     assert line.startswith("device 'cuda' was requested, but this onnxruntime has only ")

@@ -69,6 +69,19 @@ def resolve_device(setting: DeviceSetting | None, *, allow_tf32: bool) -> Device
     return "cpu"
 
 
+def check_device(setting: DeviceSetting) -> None:
+    """Raise DeviceError if the setting is "cuda" and no session runs there.
+
+    In a process of its own: those that are forked afterwards could not use a CUDA context of this one.
+    """
+    if setting == "cuda":
+        import multiprocessing  # noqa: PLC0415 - not needed for other devices, as the next one
+        from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+
+        with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as child:
+            child.submit(resolve_device, setting, allow_tf32=False).result()
+
+
 def _setting_of_environment() -> DeviceSetting:
     value = os.environ.get(VARIABLE) or "auto"
     for setting in get_args(DeviceSetting):
