@@ -113,12 +113,22 @@ def test_interrupted_job_of_a_table_ends_with_equal_bytes(form: str, score: Scor
     assert tree(output) == tree(tmp_path / "whole")
 
 
-def test_hudi_table_is_refused(score: Score, tmp_path: Path) -> None:
-    (tmp_path / "t" / ".hoodie").mkdir(parents=True)
-    write_parquet(tmp_path / "t" / "a.parquet", {"text": texts(3)})
+@pytest.mark.parametrize(
+    ("kind", "mark", "data"),
+    [("Hudi", ".hoodie/hoodie.properties", "a.parquet"), ("Paimon", "snapshot/LATEST", "bucket-0/data-0.parquet")],
+)
+def test_other_tables_are_refused(kind: str, mark: str, data: str, score: Score, tmp_path: Path) -> None:
+    for name in (mark, data):
+        (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "t" / mark).write_text("1")
+    write_parquet(tmp_path / "t" / data, {"text": texts(3)})
     for source in (tmp_path / "t", tmp_path):
-        with pytest.raises(ScoringError, match="a Hudi table, which is not supported: write its rows to Parquet first"):
+        with pytest.raises(
+            ScoringError, match=f"a {kind} table, which is not supported: write its rows to Parquet first"
+        ):
             score("text-classifier", source, tmp_path / "out")
+    with pytest.raises(ScoringError, match="belongs to the table"):
+        score("text-classifier", tmp_path / "t" / data, tmp_path / "out")
 
 
 # CSV of other dialects.
