@@ -514,6 +514,15 @@ def test_model_field_that_only_a_later_file_has_is_refused(score: Score, tmp_pat
         score("language-model", [tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out")
 
 
+def test_later_column_of_the_name_of_a_field_is_refused_unless_another_is_named(score: Score, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", {"body": texts(2)})
+    write_parquet(tmp_path / "b.parquet", {"body": texts(2), "text": texts(2)})
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    with pytest.raises(ScoringError, match=r"b\.parquet: column 'text' is a field of the model, and a\.parquet has no"):
+        score("text-classifier", files, tmp_path / "out")
+    assert counts(score("text-classifier", files, tmp_path / "out", columns={"text": "body"})) == (4, 0)
+
+
 def test_key_that_the_first_rows_lack_is_rejected_where_all_are_kept(score: Score, tmp_path: Path) -> None:
     rows = [{"text": "the train", "a": 1}] * 5000 + [{"text": "the train", "b": 2}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
