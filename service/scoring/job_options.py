@@ -114,7 +114,8 @@ def resolve_job(
         raise ScoringError(f"{error}; or --no-header if that is a row" if has_header else str(error)) from error
     if has_header:
         check_header(manifest, first, schema.names, named)
-    unfed = [field.name for field in fields_of(manifest) if field.name not in mapped]
+    names = [field.name for field in fields_of(manifest)]
+    unfed = [name for name in names if name not in columns and mapped.get(name) != name]
     following, unreadable = _read_schemas(others, text_options)
     schemas = [(first, schema), *((file, with_paths(found, named)) for file, found in following)]
     if condition is not None:

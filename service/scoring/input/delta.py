@@ -71,7 +71,7 @@ def open_delta(root: str, version: int | None) -> DeltaSnapshot:
         deleted = {uri: keep for batch in vectors for uri, keep in _deleted_rows(batch)}
         schema, fields = pa.schema(table.schema().to_arrow()), json.loads(table.schema().to_json())["fields"]
         found_version = table.version()
-    except (DeltaError, OSError, ValueError) as error:
+    except (DeltaError, OSError, ValueError, OverflowError) as error:
         asked = "" if version is None else f" has no version {version}:"
         raise ScoringError(f"--input {root}: the Delta table{asked} cannot be read: {error}") from error
     base = table.table_uri.rstrip("/") + "/"

@@ -59,7 +59,9 @@ def open_iceberg(metadata: str, snapshot: int | None) -> IcebergSnapshot:
         current = table.current_snapshot() if snapshot is None else table.snapshot_by_id(snapshot)
         if current is None and snapshot is not None:
             raise ScoringError(f"--input {metadata}: the Iceberg table has no snapshot {snapshot}")
-        scan = table.scan(snapshot_id=current.snapshot_id if current else None)
+        # The schema may have changed since the last rows were written; an earlier snapshot has the schema of its time.
+        is_earlier = snapshot not in {None, table.metadata.current_snapshot_id}
+        scan = table.scan(snapshot_id=snapshot if is_earlier else None)
         tasks = {task.file.file_path.removeprefix("file://"): task for task in scan.plan_files()} if current else {}
         projection = scan.projection()
         schema = schema_to_pyarrow(projection, include_field_ids=False)

@@ -41,9 +41,9 @@ def count_passed_over(inputs: Sequence[str], files: Sequence[InputFile], *, outp
             folders[:] = [
                 name
                 for name, place in zip(folders, folder_places, strict=True)
-                if place not in tables and os.path.realpath(place) != excluded
+                if os.path.realpath(place) not in tables | {excluded}
             ]
-            is_table = parent in tables
+            is_table = os.path.realpath(parent) in tables
             for name in () if is_table else names:
                 place = os.path.join(parent, name)  # noqa: PTH118 - as os.walk has them
                 is_hidden = other_kind(os.path.relpath(place, folder)) == HIDDEN

@@ -1,4 +1,4 @@
-"""Tables of data files: Delta and Iceberg are read as their live rows at one version, Hudi is refused.
+"""Tables of data files: Delta and Iceberg are read as their live rows at one version, Hudi and Paimon are refused.
 
 A folder of a table holds data files that are no longer part of it, so its files are never read without its log.
 Invariant: the version is fixed when the input is listed, and it is part of the name of every file.
@@ -22,9 +22,7 @@ from service.scoring.storage.location import Location, exact_location, parse_loc
 from service.scoring.storage.pattern import WILDCARDS
 
 VERSION = re.compile(r"[?&]version=(-?\d+)(?=&|$)")
-HUDI = (
-    "a Hudi table, which is not supported: write its rows to Parquet first, with spark.read.format('hudi') for instance"
-)
+REFUSED = {"hudi": "Hudi", "paimon": "Paimon"}
 
 
 def list_inputs(inputs: Sequence[str], *, output: str | Path, input_format: Format | None) -> list[InputFile]:
@@ -133,12 +131,14 @@ def _kind_of(folder: str) -> str | None:
     """What table a folder is."""
     try:
         system, path = file_system(folder)
-        places = {name: f"{path}/{name}" for name in ("_delta_log", ".hoodie", "metadata")}
+        places = {name: f"{path}/{name}" for name in ("_delta_log", ".hoodie", "metadata", "snapshot/LATEST")}
         infos = dict(zip(places, system.get_file_info(list(places.values())), strict=True))
         if infos["_delta_log"].type == pafs.FileType.Directory:
             return "delta"
         if infos[".hoodie"].type == pafs.FileType.Directory:
             return "hudi"
+        if infos["snapshot/LATEST"].is_file:
+            return "paimon"
         if infos["metadata"].type == pafs.FileType.Directory and _metadata_names(system, places["metadata"]):
             return "iceberg"
     except (OSError, pa.ArrowException):
@@ -153,8 +153,11 @@ def _metadata_names(system: pafs.FileSystem, folder: str) -> list[str]:
 
 def _files_of(root: str, version: int | None, name: str) -> list[InputFile] | None:
     kind = _kind_of(root)
-    if kind == "hudi":
-        raise ScoringError(f"--input {root}: {HUDI}")
+    if kind in REFUSED:
+        raise ScoringError(
+            f"--input {root}: a {REFUSED[kind]} table, which is not supported: write its rows to Parquet first, with "
+            f"spark.read.format('{kind}') for instance"
+        )
     if kind == "delta":
         return _delta_files(root, version, name)
     if kind == "iceberg":

@@ -113,12 +113,22 @@ def test_interrupted_job_of_a_table_ends_with_equal_bytes(form: str, score: Scor
     assert tree(output) == tree(tmp_path / "whole")
 
 
-def test_hudi_table_is_refused(score: Score, tmp_path: Path) -> None:
-    (tmp_path / "t" / ".hoodie").mkdir(parents=True)
-    write_parquet(tmp_path / "t" / "a.parquet", {"text": texts(3)})
+@pytest.mark.parametrize(
+    ("kind", "mark", "data"),
+    [("Hudi", ".hoodie/hoodie.properties", "a.parquet"), ("Paimon", "snapshot/LATEST", "bucket-0/data-0.parquet")],
+)
+def test_other_tables_are_refused(kind: str, mark: str, data: str, score: Score, tmp_path: Path) -> None:
+    for name in (mark, data):
+        (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "t" / mark).write_text("1")
+    write_parquet(tmp_path / "t" / data, {"text": texts(3)})
     for source in (tmp_path / "t", tmp_path):
-        with pytest.raises(ScoringError, match="a Hudi table, which is not supported: write its rows to Parquet first"):
+        with pytest.raises(
+            ScoringError, match=f"a {kind} table, which is not supported: write its rows to Parquet first"
+        ):
             score("text-classifier", source, tmp_path / "out")
+    with pytest.raises(ScoringError, match="belongs to the table"):
+        score("text-classifier", tmp_path / "t" / data, tmp_path / "out")
 
 
 # CSV of other dialects.
@@ -502,6 +512,15 @@ def test_model_field_that_only_a_later_file_has_is_refused(score: Score, tmp_pat
     write_parquet(tmp_path / "b.parquet", {"prompt": ["a"], "seed": [7]})
     with pytest.raises(ScoringError, match=r"b\.parquet: column 'seed' is a field of the model, and a\.parquet has no"):
         score("language-model", [tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "out")
+
+
+def test_later_column_of_the_name_of_a_field_is_refused_unless_another_is_named(score: Score, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", {"body": texts(2)})
+    write_parquet(tmp_path / "b.parquet", {"body": texts(2), "text": texts(2)})
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    with pytest.raises(ScoringError, match=r"b\.parquet: column 'text' is a field of the model, and a\.parquet has no"):
+        score("text-classifier", files, tmp_path / "out")
+    assert counts(score("text-classifier", files, tmp_path / "out", columns={"text": "body"})) == (4, 0)
 
 
 def test_key_that_the_first_rows_lack_is_rejected_where_all_are_kept(score: Score, tmp_path: Path) -> None:

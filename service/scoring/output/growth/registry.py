@@ -21,6 +21,8 @@ from service.scoring.plan import PlannedFile, ReadError, SharedShard, plan
 from service.scoring.storage.location import exact_location
 
 SCORED = "_ledger/scored.json"
+# A file without content may have as many bytes, because gzip stores its name.
+MAX_EMPTY_BYTES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +59,21 @@ class InputRegistry:
         self.deleted: list[str] = []
 
     def unscored(self, files: Sequence[InputFile]) -> Sequence[InputFile]:
-        """The files that decide about the columns of this run: those to be scored, else one that has not changed."""
+        """The files that decide about the columns of this run: those to be scored, else one that has not changed.
+
+        New files that may all be empty decide about nothing, so that one is added.
+        """
         found = [file for file in files if file.name not in self.scored]
-        same = [file for file in files if not found and self.scored[file.name].fingerprint == file.fingerprint]
-        return found or same[:1] or files[:1]
+        same = [
+            file
+            for file in files
+            if file.name in self.scored and self.scored[file.name].fingerprint == file.fingerprint
+        ]
+        # A file without rows may have no columns.
+        same.sort(key=lambda file: not self.scored[file.name].rows)
+        if any(file.size > MAX_EMPTY_BYTES for file in found):
+            return found
+        return [*found, *same[:1]] or files[:1]
 
     def with_schema(self, job: Job) -> Job:
         """The job with the schema of its first run. Raises ScoringError if the files of this run do not fit it."""

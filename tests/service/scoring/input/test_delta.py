@@ -56,8 +56,9 @@ def test_unknown_feature_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_version_that_does_not_exist_is_named(tmp_path: Path) -> None:
     table = write_delta(tmp_path / "t", {"id": range(6)})
-    with pytest.raises(ScoringError, match="the Delta table has no version 9"):
-        open_delta(str(table), 9)
+    for version in (9, -1):
+        with pytest.raises(ScoringError, match=f"the Delta table has no version {version}"):
+            open_delta(str(table), version)
 
 
 def test_missing_package_is_named_with_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,20 @@ def test_snapshot_holds_live_files_and_columns(tmp_path: Path) -> None:
         open_iceberg(metadata_of(iceberg), 5)
 
 
+def test_current_snapshot_has_the_current_columns(tmp_path: Path) -> None:
+    iceberg = Iceberg(tmp_path, {"id": pa.array(range(6)), "old": pa.array(range(6))})
+    first = iceberg.table.current_snapshot()
+    iceberg.table.append(pa.table({"id": pa.array([7]), "old": pa.array([7])}))
+    last = iceberg.table.current_snapshot()
+    with iceberg.table.update_schema() as update:
+        update.rename_column("id", "number")
+        update.delete_column("old")
+    iceberg.close()
+    for snapshot in (None, last.snapshot_id):
+        assert open_iceberg(metadata_of(iceberg), snapshot).schema.names == ["number"]
+    assert open_iceberg(metadata_of(iceberg), first.snapshot_id).schema.names == ["id", "old"]
+
+
 @pytest.mark.parametrize(
     ("names", "hint", "current"),
     [

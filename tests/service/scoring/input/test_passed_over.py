@@ -6,7 +6,9 @@ import pytest
 
 from service.scoring.input.files import InputFile, list_files
 from service.scoring.input.passed_over import count_passed_over, other_kind
+from service.scoring.input.tables import list_inputs
 from service.scoring.storage.location import parse_location
+from tests.service.scoring.lake import write_delta
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,12 @@ def test_a_linked_folder_is_counted_by_the_names_that_its_files_have(form: str, 
     files = list_files([text], output=tmp_path / "out", input_format=None)
     output = parse_location(str(tmp_path / "out"), option="--output")
     assert count_passed_over([text], files, output=output) == {".bin": 1}
+
+
+def test_a_linked_table_is_not_counted(tmp_path: Path) -> None:
+    table = write_delta(tmp_path / "t", {"id": range(6)})
+    write_delta(table, {"id": range(3)}, mode="overwrite")
+    (tmp_path / "link").symlink_to(table)
+    files = list_inputs([str(tmp_path / "link")], output=tmp_path / "out", input_format=None)
+    output = parse_location(str(tmp_path / "out"), option="--output")
+    assert count_passed_over([str(tmp_path / "link")], files, output=output) == {}

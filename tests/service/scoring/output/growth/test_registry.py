@@ -1,5 +1,6 @@
 """Jobs whose input folder grows: what is scored, what stays, and what is named."""
 
+import gzip
 import json
 import os
 from collections.abc import Callable
@@ -87,6 +88,20 @@ def test_new_files_are_added_and_the_others_are_not_read_again(
     names = sorted(path.name for path in (tmp_path / "out" / "predictions").iterdir())
     assert [name[5:10] for name in names] == ["00000"] * 2 + ["00001"] * 2 + ["00002"] * 3 + ["00003"]
     assert len({(row["file"], row["row"]) for row in predictions(tmp_path / "out")}) == 94 - 4
+
+
+def test_a_new_file_without_content_stops_nothing(score: Score, folder: Path, tmp_path: Path) -> None:
+    options = {"keep": ("n",), "new_only": True}
+    add(folder, "m.jsonl")
+    score("text-classifier", folder, tmp_path / "out", **options)
+    (folder / "a.jsonl").touch()
+    (folder / "z.jsonl.gz").write_bytes(gzip.compress(b""))
+    for _ in range(2):
+        result = score("text-classifier", folder, tmp_path / "out", **options)
+        assert result.summary is not None
+        assert (result.summary["files"], result.summary["rows"], result.computed) == (3, 20, 0)
+    add(folder, "b.jsonl")
+    assert score("text-classifier", folder, tmp_path / "out", **options).computed == 20
 
 
 def test_changed_and_deleted_files_are_named_and_stay(
