@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from export.errors import ExportError
 from export.gates.cases import Array, Case
 from export.source import Predict, Source
 from service.bundle import Tensors
@@ -45,7 +46,7 @@ def reference_backend(source: Source, *, float64: bool = False) -> Backend:
     def compute(case: Case) -> dict[str, Array]:
         inputs = case.inputs if case.chunks is None else {"ids": case.inputs["ids"]}
         parts = [inputs] if source.run is not None else _slices(inputs)
-        outputs = _joined([_predict_rows(source, predict, part) for part in parts])
+        outputs = _joined([_checked_rows(part, _predict_rows(source, predict, part)) for part in parts])
         if case.chunks is not None:
             if decoder is not None:
                 outputs |= _keys_and_values(decoder, source, case.inputs["ids"], float64=float64)
@@ -78,6 +79,18 @@ def _predict_rows(source: Source, predict: Predict, inputs: Tensors) -> dict[str
 
     is_batched = any(BATCH in spec.shape for spec in source.inputs)
     return compute(inputs) if is_batched else _row_by_row(compute, inputs)
+
+
+def _checked_rows(inputs: Tensors, outputs: dict[str, Array]) -> dict[str, Array]:
+    """Outputs with one row for each row of the inputs. Raises ExportError for a reference that gives more or fewer."""
+    count = len(next(iter(inputs.values())))
+    for name, values in outputs.items():
+        if len(values) != count:
+            raise ExportError(
+                "parity",
+                f"output {name!r} of the model has {len(values)} rows for a batch of {count}, expected as many",
+            )
+    return outputs
 
 
 def _slices(inputs: Tensors) -> Iterator[Tensors]:

@@ -17,7 +17,7 @@ from export.errors import ExportError
 from export.gates.backends import Backend, reference_backend, session_backend
 from export.gates.cases import Array, Case, has_equal_bits, parity_cases
 from export.gates.coverage.cached import check_cached
-from export.gates.coverage.comparison import Coverage
+from export.gates.coverage.comparison import Coverage, describe
 from export.gates.coverage.domain import with_domain
 from export.gates.coverage.sizes import check_axes, check_batch_sizes, check_lengths
 from export.gates.coverage.structured import check_structured
@@ -108,7 +108,7 @@ def compare_backends(
                 arrays = (expected[output], actual[output], exact[output])
                 measurements.append(_measurement(case, output, arrays, tolerance))
             else:
-                message = _failure_message(output, case, difference.worst, difference.detail, tolerance)
+                message = describe(output, case.name, expected[output], difference, tolerance)
                 failures.append((expected[output].dtype.kind == "f", difference.worst, message))
     if failures:
         _, _, message = max(failures, key=lambda failure: failure[:2])
@@ -126,13 +126,6 @@ def _run_twice(case: Case, onnx32: Backend) -> dict[str, Array]:
         if not has_equal_bits(values, second[output]):
             raise ExportError("parity", f"output {output!r} differs between two runs of the same input on {case.name}")
     return first
-
-
-def _failure_message(output: str, case: Case, difference: float, detail: str, tolerance: Tolerance) -> str:
-    return (
-        f"output {output!r} differs by {difference:.3g} (atol {tolerance.atol:g}, rtol {tolerance.rtol:g}) "
-        f"on {case.name}: {detail}"
-    )
 
 
 def _measurement(case: Case, output: str, arrays: tuple[Array, Array, Array], tolerance: Tolerance) -> Measurement:

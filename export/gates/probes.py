@@ -4,9 +4,10 @@ Every batch is one that the engine can form. For a model that batches across req
 padded with garbage; all rows have the same size of every other free axis. A language model reads each prompt alone, so
 its batches are single steps of rows whose caches have the same capacity.
 
-A few probes are placed at every position of a batch (`ProbeGroup.mixed_batch`). Kernels process rows and steps in
-groups of 4, 8, 16 or more and treat the remainder differently, so there are also many random batches of any size,
-length and width, in which every row is a probe (`ProbeGroup.random_batches`).
+A few probes are placed at every position of a batch (`ProbeGroup.mixed_batch`). Half of its other rows are outliers:
+all their numbers are at an end of the domain. Kernels process rows and steps in groups of 4, 8, 16 or more and treat
+the remainder differently, so there are also many random batches of any size, length and width, in which every row is a
+probe (`ProbeGroup.random_batches`).
 """
 
 from collections.abc import Container, Iterator, Mapping
@@ -18,6 +19,7 @@ from export.candidate import Candidate
 from export.gates.cases import ITEMS, Array, Items, draw_case, ragged_inputs
 from export.gates.inputs.effort import UNBOUNDED, max_rows
 from export.gates.inputs.sizes import Sizes, draw_sizes, grid_sizes, longest_row, smallest_sizes
+from export.gates.inputs.values import at_the_ends
 from service.bundle import Tensors
 from service.contract.heads import LanguageModelHead
 from service.engine.generation.kv_cache import MIN_CACHE_CAPACITY, PREFILL_CHUNK, chunk_capacity, read_prompt
@@ -110,6 +112,10 @@ class ProbeGroup:
         if longest is not None:
             steps = min(longest, int(padding * max(int(probe["lengths"][0]) for probe in probes.values())))
         inputs = dict(self._draw(batch, steps, "random", rng, self.sizes))
+        # Ordinary rows seldom show that the largest number of a batch changes the others, or a branch that few take.
+        outliers = [row for row in range(batch) if row not in probes][::2]
+        for spec in self.candidate.manifest.inputs:
+            inputs[spec.name][outliers] = at_the_ends(self.candidate.manifest, spec, inputs[spec.name][outliers])
         for position, probe in probes.items():
             for name, array in probe.items():
                 if name in ragged:

@@ -24,6 +24,7 @@ from service.tasks import TASKS
 from service.tasks.body import parse_request
 from service.tasks.codecs.states import VERSION_BYTES
 from service.tasks.faults import describe_value, json_pointer, type_fault
+from service.tasks.openai.chat_template import check_template
 
 
 async def answer_request(model: Model, runner: Runner, body: dict[str, Any]) -> dict[str, Any]:
@@ -45,8 +46,16 @@ def answer_request_sync(model: Model, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def replay_requests(model: Model, cases: Sequence[RequestCase]) -> None:
-    """Answer every case; raises BundleError that names the case, the JSON Pointer into the answer, and both values."""
+    """Answer every case, and write a prompt with the chat template, if there is one.
+
+    Raises BundleError that names the case, the JSON Pointer into the answer, and both values.
+    """
     label = f"{model.manifest.name}/{model.manifest.version}: requests.jsonl"
+    if template := getattr(model.manifest.head, "chat_template", None):
+        try:
+            check_template(template)
+        except ValueError as error:
+            raise BundleError(f"{model.manifest.name}/{model.manifest.version}: {error}") from error
     for number, case in enumerate(cases):
         try:
             got = answer_request_sync(model, case.request)

@@ -14,8 +14,8 @@ from export.errors import ExportError
 from export.gates.backends import Backend
 from export.gates.cases import Array, Case
 from service.bundle import Tensors
-from service.engine.verification.parity import compare
-from service.manifest import Manifest
+from service.engine.verification.parity import Difference, compare
+from service.manifest import Manifest, Tolerance
 
 ERROR_RATIO = 16
 NOISE_RATIO, NOISE_SCALE = 4, 1e-6
@@ -60,11 +60,8 @@ class Comparison:
                 is_excused |= excused
             elif not difference.within:
                 row = case.describe(difference.index[0] if difference.index else 0)
-                raise ExportError(
-                    self._gate,
-                    f"output {name!r} differs by {difference.worst:.3g} (atol {tolerance.atol:g}, rtol "
-                    f"{tolerance.rtol:g}) on {self._name}, {row}: {difference.detail}",
-                )
+                place = f"{self._name}, {row}"
+                raise ExportError(self._gate, describe(name, place, reference, difference, tolerance))
             self._max_differences[name] = max(self._max_differences[name], difference.worst)
         self._num_excused += int(is_excused.sum())
 
@@ -96,6 +93,19 @@ class Comparison:
             return None
         is_excused: Array = share(actual, expected.astype(np.float64)) > 1
         return is_excused
+
+
+def describe(output: str, place: str, reference: Array, difference: Difference, tolerance: Tolerance) -> str:
+    """Say what is out of tolerance in these inputs, or that the reference itself is not finite for them."""
+    if difference.index and reference.dtype.kind == "f" and not np.isfinite(value := reference[difference.index]):
+        return (
+            f"output {output!r} of the model itself is {value} on {place}: a request may hold such numbers, so give "
+            "the model a finite answer for them, as by an epsilon in a division"
+        )
+    return (
+        f"output {output!r} differs by {difference.worst:.3g} (atol {tolerance.atol:g}, rtol {tolerance.rtol:g}) "
+        f"on {place}: {difference.detail}"
+    )
 
 
 def _with_noise(case: Case) -> Case:

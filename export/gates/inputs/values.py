@@ -13,7 +13,7 @@ from export.source import Array, Source
 from service.contract.pairs import is_latent_generator
 from service.contract.readers import MAX_FLOAT32, ImageReader, SeriesReader, TableReader, TextReader
 from service.contract.tensors import FLOATS, TensorSpec
-from service.manifest import Manifest
+from service.manifest import Manifest, ValueRange
 
 # No example has a deviation of 0.
 MIN_DEVIATION = 1e-3
@@ -46,6 +46,16 @@ def within_domain(manifest: Manifest, name: str, values: Array) -> Array:
         lows, highs = (np.array([getattr(one, end) for one in manifest.reader.numbers]) for end in ("low", "high"))
         values = np.clip(values, lows, highs).astype(np.float32)
     return values
+
+
+def at_the_ends(manifest: Manifest, spec: TensorSpec, rows: Array) -> Array:
+    """Rows of an input with all its numbers at one end of what it may hold, in turn; other inputs as they are."""
+    is_picture = isinstance(manifest.reader, ImageReader)
+    allowed = ValueRange(low=0, high=255) if is_picture else manifest.domain.get(spec.name)
+    if allowed is None:
+        return rows
+    ends = np.resize((allowed.high, allowed.low), len(rows)).reshape(-1, *[1] * (rows.ndim - 1))
+    return within_domain(manifest, spec.name, np.broadcast_to(ends, rows.shape).astype(rows.dtype))
 
 
 def _series(source: Source, spec: TensorSpec, shape: Sequence[int], rng: np.random.Generator) -> Array:

@@ -9,11 +9,15 @@ from typing import Any
 
 import onnx
 from onnx.helper import get_attribute_value
+from torch import fx
 
 from export.errors import ExportError
 from export.gates.weights.source import Operator
+from export.gates.weights.trace import arguments_of, operator_name
 
+# A tuple holds all values that an attribute may have.
 Attributes = dict[str, Any]
+PADDINGS = {"pad", "constant_pad_nd"}
 
 # The values of absent attributes; for a list, the value of each element.
 DEFAULTS: Attributes = {
@@ -49,10 +53,10 @@ def check_attributes(graph: onnx.GraphProto, operators: Sequence[Operator]) -> N
 def _compare(reader: str, node: onnx.NodeProto, expected: Attributes) -> None:
     present = {one.name: _text(get_attribute_value(one)) for one in node.attribute}
     for key, value in expected.items():
-        default = DEFAULTS.get(key)
-        actual = present.get(key, [default] * len(value) if isinstance(value, list) else default)
-        if actual != value:
-            raise ExportError("weights", f"attribute {key!r} of {reader} is {actual}, the model has {value}")
+        default, allowed = DEFAULTS.get(key), value if isinstance(value, tuple) else (value,)
+        actual = present.get(key, [default] * len(allowed[0]) if isinstance(allowed[0], list) else default)
+        if actual not in allowed:
+            raise ExportError("weights", f"attribute {key!r} of {reader} is {actual}, the model has {allowed[-1]}")
 
 
 def _text(value: Any) -> Any:
@@ -67,7 +71,24 @@ def _convolution(operator: Operator) -> Iterator[Attributes]:
     if "output_padding" in one:
         sizes["output_padding"] = list(one["output_padding"])
     # A padding that is a word, such as "same", depends on the kernel.
-    yield sizes if isinstance(one["padding"], str) else {**sizes, **_pads(one["padding"])}
+    if not isinstance(one["padding"], str):
+        own = _pads(one["padding"])
+        before = _zeros_before(one.get("input"), len(one["padding"]))
+        # The exporter may make zeros around the input those of the convolution.
+        both = [first + second for first, second in zip(own["pads"], before, strict=True)]
+        sizes |= {**own, "pads": (own["pads"], both)}
+    yield sizes
+
+
+def _zeros_before(operand: Any, num_axes: int) -> list[int]:
+    """The zeros that an operator puts around the last axes of what a convolution reads, as `pads` of ONNX."""
+    arguments = arguments_of(operand) if isinstance(operand, fx.Node) and operator_name(operand) in PADDINGS else {}
+    pairs, is_zero = arguments.get("pad", []), arguments.get("value") in {None, 0}
+    if arguments.get("mode", "constant") != "constant" or not is_zero or not all(type(pad) is int for pad in pairs):
+        return [0] * 2 * num_axes
+    # PyTorch lists a beginning and an end for each axis, the last axis first.
+    pairs = [*pairs, *[0] * 2 * num_axes][: 2 * num_axes]
+    return [*pairs[::2][::-1], *pairs[1::2][::-1]]
 
 
 def _pool(operator: Operator) -> Iterator[Attributes]:

@@ -118,16 +118,22 @@ def read_source(source: Source) -> TracedModule:
 
 
 def _translate(trace: Trace) -> dict[fx.Node, Translation]:
-    """The operators that are translated by themselves: all that are not known by heart, each kind once."""
+    """The operators that are translated by themselves: all that are not known for real numbers, each kind once."""
     by_signature: dict[str, Translation] = {}
     translations: dict[fx.Node, Translation] = {}
     for node in trace.operators:
-        if operator_name(node) not in KNOWN:
+        if operator_name(node) not in KNOWN or any(map(_is_complex, node.all_input_nodes)):
             signature = signature_of(node, trace.values)
             if signature not in by_signature:
                 by_signature[signature] = translate_alone(node, trace.values)
             translations[node] = by_signature[signature]
     return translations
+
+
+def _is_complex(operand: fx.Node) -> bool:
+    """Whether an operand holds complex numbers, for which an operator becomes other nodes than those of KNOWN."""
+    value = operand.meta.get("val")
+    return isinstance(value, Tensor) and value.is_complex()
 
 
 def _translated(node: fx.Node, values: Values, translation: Translation) -> Iterator[SourceConstant]:

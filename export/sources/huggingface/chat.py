@@ -15,7 +15,7 @@ from export.errors import ExportError
 from export.sources.huggingface.loading import STAGE, readable_errors, silent
 from service.contract.heads import ChatTemplate
 from service.errors import EkibenError
-from service.tasks.openai.chat_template import render_chat
+from service.tasks.openai.chat_template import check_template, render_chat
 
 # Templates that ask for the date write another prompt every day in `transformers`; the service gives them none.
 DATE = "strftime_now"
@@ -47,6 +47,10 @@ def read_chat_template(folder: Path, tokenizer: str) -> ChatTemplate | None:
         template = ChatTemplate(source=source, special_tokens=tokens)
     except ValidationError as error:
         raise ExportError(STAGE, f"{folder}: the chat template: {error.errors()[0]['msg']}") from error
+    try:
+        check_template(template)
+    except ValueError as error:
+        raise ExportError(STAGE, f"{folder}: {error}") from error
     if DATE not in source:
         _compare(folder, template, loaded, Tokenizer.from_str(tokenizer))
     return template

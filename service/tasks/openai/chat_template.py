@@ -19,6 +19,9 @@ from service.errors import EkibenError
 from service.tasks.body import JsonObject
 from service.tasks.faults import fault
 
+# What a template that has mistakes raises beside jinja2's own errors.
+FAILURES = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
+
 
 class GenerationBlock(Extension):
     """`{% generation %}`, which marks answers in conversations for training, changes nothing."""
@@ -33,14 +36,34 @@ class GenerationBlock(Extension):
 def render_chat(template: ChatTemplate, messages: Sequence[JsonObject]) -> str:
     """Return the prompt at whose end the answer begins. Raises EkibenError if the template refuses the messages."""
     try:
-        compiled = _compile(template.source)
-        return compiled.render(
-            messages=messages, add_generation_prompt=True, tools=None, documents=None, **template.special_tokens
-        )
+        return _render(template, messages)
     except TemplateError as error:
         raise fault("/messages", f"the chat template of the model refuses them: {str(error)[:200]}") from error
-    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+    except FAILURES as error:
         raise EkibenError("internal", f"the chat template of the model fails: {type(error).__name__}") from error
+
+
+def check_template(template: ChatTemplate) -> None:
+    """Raise ValueError for a template that no conversation can be written with, or that does not write its messages.
+
+    A template may refuse a conversation by `raise_exception`.
+    """
+    try:
+        first, second = (_render(template, [{"role": "user", "content": text}]) for text in ("Hello", "Goodbye"))
+    except (TemplateError, *FAILURES) as error:
+        if type(error) is TemplateError:
+            return
+        raise ValueError(f"the chat template fails: {type(error).__name__}: {str(error)[:200]}") from error
+    if first == second:
+        raise ValueError("the chat template writes the same prompt for different messages")
+
+
+def _render(template: ChatTemplate, messages: Sequence[JsonObject]) -> str:
+    compiled = _compile(template.source)
+    prompt: str = compiled.render(
+        messages=messages, add_generation_prompt=True, tools=None, documents=None, **template.special_tokens
+    )
+    return prompt
 
 
 @lru_cache(16)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from export.errors import ExportError
 from export.gates import backends
 from export.gates.backends import reference_backend, session_backend
 from export.gates.cases import Case, draw_case
@@ -81,3 +82,11 @@ def test_a_reference_from_elsewhere_computes_few_rows_at_a_time(monkeypatch: pyt
         assert actual[name].shape == array.shape
         for row, length in enumerate(case.inputs["lengths"]):
             np.testing.assert_allclose(actual[name][row, :length], array[row, :length], atol=1e-6)
+
+
+def test_a_reference_that_gives_fewer_rows_is_refused() -> None:
+    source = make_candidate("tiny-regression").source
+    given = replace(source, predict=lambda inputs: {name: rows[:3] for name, rows in source.predict(inputs).items()})
+    inputs = {name: rows[:5] for name, rows in source.examples.inputs.items()}
+    with pytest.raises(ExportError, match=r"output '\w+' of the model has 3 rows for a batch of 5, expected as many"):
+        reference_backend(given)(Case(name="five", inputs=inputs))

@@ -9,6 +9,7 @@ import pytest
 from export.candidate import Candidate
 from export.errors import ExportError
 from export.gates.batch_invariance import LARGE_SIZES, certify, probe_positions
+from export.gates.coverage.domain import with_domain
 from service.engine.sessions.session import Session
 from service.engine.verification.batch_invariance import Mismatch
 from tests.export.conftest import Candidates
@@ -74,6 +75,22 @@ def test_the_cheapest_strategy_that_helps_is_chosen(candidates: Candidates, leak
     assert certificate.invariance.measured == 0
     assert certificate.num_equal == certificate.num_compared > 100
     assert candidate.with_invariance(certificate.invariance).session.manifest.invariance.strategy == strategy
+
+
+@pytest.mark.parametrize("end", ["high", "low"])
+def test_a_leak_of_outliers_alone_is_found(candidates: Candidates, end: str) -> None:
+    candidate = with_domain(candidates("tiny-lstm"))
+    allowed = candidate.manifest.domain["series"]
+
+    def outlier(graph: onnx.GraphProto, _: str) -> str:
+        """1 if a number of any row is in the last tenth of the domain, in which no example is."""
+        farthest = node(graph, "ReduceMax" if end == "high" else "ReduceMin", ["series"], keepdims=0)
+        bound = constant(graph, 0.9 * getattr(allowed, end), "float32")
+        is_far = node(graph, "Greater" if end == "high" else "Less", [farthest, bound])
+        return node(graph, "Cast", [is_far], to=onnx.TensorProto.FLOAT)
+
+    with pytest.raises(ExportError, match="changes at position"):
+        certify(leaking(candidate, outlier, 0.5))
 
 
 @pytest.mark.parametrize("name", ["tiny-lstm", "tiny-prenorm"])

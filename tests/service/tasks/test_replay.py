@@ -3,6 +3,7 @@
 import base64
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from service.engine.sessions.model import Model
 from service.errors import BundleError, EkibenError
 from service.tasks.codecs.images import encode_png
 from service.tasks.replay import answer_request_sync, compare_answers, replay_requests
+from tests.service.chat_bundle import HEAD, write_chat_bundle
+from tests.service.poisoned import read_model
 from tests.service.requests import REQUEST_FIELDS, request_body
 
 
@@ -95,3 +98,17 @@ def test_refused_case_names_the_reason(models: dict[str, Model]) -> None:
 def test_case_for_another_model_is_refused(models: dict[str, Model]) -> None:
     with pytest.raises(EkibenError, match="expected 'tiny-texts', got 'tiny-tags'"):
         answer_request_sync(models["text-classifier"], {"model": "tiny-tags", "texts": ["rice"]})
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("{% for", "the chat template fails: TemplateSyntaxError"), ("Hello", "writes the same prompt")],
+)
+def test_a_chat_template_that_writes_no_conversation_is_refused(
+    tmp_path: Path, source: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay_requests(read_model(write_chat_bundle(tmp_path / "whole")), [])
+    monkeypatch.setitem(HEAD, "chat_template", {"source": source, "special_tokens": {}})
+    model = read_model(write_chat_bundle(tmp_path / "broken"))
+    with pytest.raises(BundleError, match=f"{model.manifest.version}: .*{message}"):
+        replay_requests(model, [])

@@ -116,3 +116,11 @@ def test_pixels_are_never_excused(candidates: Candidates) -> None:
     comparison = Comparison(candidates("tiny-gan").manifest, "some", exact=lambda case: {"images": images})
     with pytest.raises(ExportError, match="output 'images' differs by 2"):
         comparison.add(replace(CASE, is_extreme=True), {"images": images}, {"images": images + np.uint8(2)})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_without_a_finite_answer_is_told_so(manifest: Manifest, value: float) -> None:
+    expected = {"logits": np.array([[0.0, 1.0], [value, 1.0]], np.float32)}
+    case = Case(name="two", inputs={}, rows=("ones", "zeros"))
+    with pytest.raises(ExportError, match=rf"output 'logits' of the model itself is {value} on tiny, two: zeros: a"):
+        Comparison(manifest, "tiny").add(case, expected, expected)

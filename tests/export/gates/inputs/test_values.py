@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from export.candidate import Candidate
-from export.gates.inputs.values import random_values, within_domain
+from export.gates.inputs.values import at_the_ends, random_values, within_domain
 from service.contract.tensors import Dtype, TensorSpec
 from service.manifest import ValueRange
+from tests.export.conftest import Candidates
 from tests.export.tiny_sources import make_candidate
 from training.recipe import Split
 
@@ -60,3 +61,17 @@ def test_numbers_stay_in_the_domain_and_in_their_column() -> None:
     assert set(codes.ravel().tolist()) == {0, 1, 2, 3}
     assert within_domain(manifest, "numbers", np.float32([[-99, -99]])).tolist() == [[0, -8]]
     assert within_domain(manifest, "categories", codes) is codes
+
+
+def test_outliers_are_at_the_ends_of_their_domain(candidates: Candidates) -> None:
+    pictures = candidates("tiny-picture")
+    spec = pictures.manifest.inputs[0]
+    rows = at_the_ends(pictures.manifest, spec, np.full((3, *spec.row_shape), 7, np.uint8))
+    assert [set(row.ravel().tolist()) for row in rows] == [{255}, {0}, {255}]
+    numbers = make_candidate("tiny-regression")
+    spec = numbers.manifest.inputs[0]
+    values = np.zeros((2, *spec.row_shape), spec.numpy_dtype)
+    manifest = numbers.manifest.model_copy(update={"domain": {spec.name: ValueRange(low=-1, high=8)}})
+    assert [set(row.tolist()) for row in at_the_ends(manifest, spec, values)] == [{8}, {-1}]
+    without = numbers.manifest.model_copy(update={"domain": {}})
+    np.testing.assert_array_equal(at_the_ends(without, spec, values), values)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention
+from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from export.errors import ExportError
@@ -77,6 +77,29 @@ class Shared(nn.Module):
         return self.head(x)
 
 
+class Padded(nn.Module):
+    """Zeros at two ends of a picture, as TensorFlow pads, which the exporter makes those of the convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3, stride=2), nn.Conv2d(4, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(pad(x, (0, 1, 2, 3))).relu()
+        return self.second(pad(y, (1, 0))).flatten(1)
+
+
+class Spectrum(nn.Module):
+    """The magnitudes of complex numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.fft.rfft(x).abs().log1p())
+
+
 TEXT: Specs = (int64("ids", "batch", "steps"), int64("lengths", "batch"))
 SIZES = {name: AxisRange(min=8, max=64) for name in ("height", "width")}
 MODULES: dict[str, tuple[Callable[[], nn.Module], Specs, Specs]] = {
@@ -87,6 +110,8 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], Specs, Specs]] = {
     ),
     "attention": (Attention, TEXT, (float32("scores", "batch", 3),)),
     "shared": (Shared, TEXT, (float32("scores", "batch", "steps", 20),)),
+    "padded": (Padded, (float32("x", "batch", 1, 9, 8),), (float32("scores", "batch", 84),)),
+    "spectrum": (Spectrum, (float32("x", "batch", 8),), (float32("scores", "batch", 3),)),
 }
 
 
@@ -131,4 +156,20 @@ def test_no_node_can_be_added(name: str) -> None:
     last.output[0] = "exact"
     graph.node.append(helper.make_node("Ceil", ["exact"], [graph.output[0].name]))
     with pytest.raises(ExportError, match=r"weights: node \d+ \(Ceil\) has no counterpart in the model"):
+        check_weights(candidate(source, changed.SerializeToString()))
+
+
+@pytest.mark.parametrize("pads", [[0, 0, 0, 0], [2, 0, 3, 0], [3, 1, 2, 0], [2, 1, 3, 0]])
+def test_zeros_around_a_picture_stay_at_their_ends(pads: list[int]) -> None:
+    source, content = exported("padded")
+    changed = onnx.load_from_string(content)
+    first = next(node for node in changed.graph.node if node.op_type == "Conv")
+    attribute = next(one for one in first.attribute if one.name == "pads")
+    assert list(attribute.ints) == [2, 0, 3, 1]
+    attribute.ints[:] = pads
+    if not any(pads):
+        # As the module has it, whose zeros stand in a node of their own.
+        check_weights(candidate(source, changed.SerializeToString()))
+        return
+    with pytest.raises(ExportError, match=r"attribute 'pads' of node \d+ \(Conv\) is .*, the model has \[2, 0, 3, 1\]"):
         check_weights(candidate(source, changed.SerializeToString()))

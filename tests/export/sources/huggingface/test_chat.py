@@ -48,9 +48,15 @@ def test_a_folder_may_have_none(template: Any, tmp_path: Path) -> None:
 
 def test_a_template_with_the_date_uses_its_own(tmp_path: Path) -> None:
     source = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}then{% endif %}"
+    source += "{{ messages[0].content }}"
     template = read_chat_template(*folder_with(tmp_path, source))
     assert template is not None
-    assert render_chat(template, [{"role": "user", "content": "a"}]) == "then"
+    assert render_chat(template, [{"role": "user", "content": "a"}]) == "thena"
+
+
+def test_a_template_that_leaves_the_messages_out_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="writes the same prompt for different messages"):
+        read_chat_template(*folder_with(tmp_path, "Hello"))
 
 
 def test_a_prompt_of_other_tokens_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from service.contract.heads import ChatTemplate
 from service.errors import EkibenError
-from service.tasks.openai.chat_template import render_chat
+from service.tasks.openai.chat_template import check_template, render_chat
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello <é>\n"}]
 CHATML = """{%- for message in messages %}
@@ -56,3 +56,24 @@ def test_a_template_that_fails_is_an_error_of_the_service() -> None:
     with pytest.raises(EkibenError, match="ZeroDivisionError") as caught:
         render("{{ 1 // 0 }}")
     assert caught.value.slug == "internal"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{% for", "fails: TemplateSyntaxError"),
+        ("{{ absent.name }}", "fails: UndefinedError"),
+        ("{{ ''.__class__.__mro__ }}", "fails: SecurityError"),
+        ("{% for i in range(10 ** 9) %}{% endfor %}", "fails: OverflowError"),
+        ("{% include 'file' %}", "fails: TypeError"),
+        ("Hello", "writes the same prompt for different messages"),
+    ],
+)
+def test_a_template_that_writes_no_conversation_is_named(source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_template(ChatTemplate(source=source, special_tokens={}))
+
+
+@pytest.mark.parametrize("source", [CHATML, LOOP, MARKED, "{{ raise_exception('begin with the system') }}"])
+def test_a_template_that_writes_or_refuses_a_conversation_passes(source: str) -> None:
+    check_template(ChatTemplate(source=source, special_tokens={"bos_token": "<s>"}))
