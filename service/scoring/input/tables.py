@@ -1,6 +1,7 @@
 """Tables of data files: Delta and Iceberg are read as their live rows at one version, Hudi and Paimon are refused.
 
-A folder of a table holds data files that are no longer part of it, so its files are never read without its log.
+A folder of a table holds data files that are no longer part of it, so its files are never read without its log. The
+output of a streaming query of Spark is no table, but has a log as well, which says which of its files are read.
 Invariant: the version is fixed when the input is listed, and it is part of the name of every file.
 """
 
@@ -20,9 +21,19 @@ from service.scoring.input.iceberg import METADATA, current_metadata, open_icebe
 from service.scoring.job import Format, ScoringError
 from service.scoring.storage.location import Location, exact_location, parse_location
 from service.scoring.storage.pattern import WILDCARDS
+from service.scoring.storage.sink_log import LOG_FOLDER, SinkLog
 
 VERSION = re.compile(r"[?&]version=(-?\d+)(?=&|$)")
 REFUSED = {"hudi": "Hudi", "paimon": "Paimon"}
+SINK = "streaming sink"
+# What the folder of each kind holds.
+MARKERS = {
+    "delta": "_delta_log",
+    "hudi": ".hoodie",
+    "paimon": "snapshot/LATEST",
+    "iceberg": "metadata",
+    SINK: LOG_FOLDER,
+}
 
 
 def list_inputs(inputs: Sequence[str], *, output: str | Path, input_format: Format | None) -> list[InputFile]:
@@ -83,29 +94,35 @@ def table_files(text: str, version: int | None) -> list[InputFile] | None:
 
 
 def replace_tables(inputs: Sequence[str], files: Iterable[InputFile]) -> Iterator[InputFile]:
-    """Files of some inputs, with the live files of each table in place of what its folder holds.
+    """Files of some inputs, with the live files of each table or streaming sink in place of what its folder holds.
 
     Raises ScoringError if an input names data files of a table one by one.
     """
-    kinds, seen = dict[str, str | None](), set[str]()
+    kinds, seen, sinks = dict[str, str | None](), set[str](), dict[str, SinkLog]()
     places = [parse_location(text, option="--input") for text in inputs]
     folders = [_absolute(str(place)) for place in places if not WILDCARDS.search(place.path)]
     for file in files:
-        root = None if file.format == "images" else _root_of(file.uri, kinds)
-        if root is None:
+        folder = None if file.format == "images" else _owner_of(file.uri, kinds)
+        if folder is None:
             yield file
-        elif not any(root == folder or root.startswith(folder.rstrip("/") + "/") for folder in folders):
-            place = exact_location(file.uri)
+            continue
+        root, place = str(folder), exact_location(file.uri)
+        if kinds[folder.uri] == SINK:
+            if root not in sinks:
+                sinks[root] = SinkLog(*file_system(folder.uri))
+            if sinks[root].holds(place.path.removeprefix(f"{folder.path}/")):
+                yield file
+        elif not any(root == one or root.startswith(one.rstrip("/") + "/") for one in folders):
             raise ScoringError(f"--input {place}: belongs to the table {root}, pass that folder as --input")
         elif root not in seen:
             seen.add(root)
-            name = PurePosixPath(str(exact_location(file.uri))).relative_to(root).as_posix()
+            name = PurePosixPath(str(place)).relative_to(root).as_posix()
             prefix = file.name.removesuffix(name).rstrip("/") or PurePosixPath(root).name
             yield from _files_of(root, None, prefix) or ()
 
 
-def _root_of(uri: str, kinds: dict[str, str | None]) -> str | None:
-    """The folder of the table that a file belongs to; `kinds` remembers what each folder is."""
+def _owner_of(uri: str, kinds: dict[str, str | None]) -> Location | None:
+    """The folder of the table or sink that a file belongs to; `kinds` remembers what each folder is, by its URI."""
     location = exact_location(uri)
     for parent in PurePosixPath(location.path).parents:
         folder = location.with_path(str(parent))
@@ -115,13 +132,13 @@ def _root_of(uri: str, kinds: dict[str, str | None]) -> str | None:
             kinds[folder.uri] = _kind_of(folder.uri) if is_asked else None
             _check_store(folder, kinds[folder.uri])
         if kinds[folder.uri] is not None:
-            return str(folder)
+            return folder
     return None
 
 
 def _check_store(folder: Location, kind: str | None) -> None:
     """Raise ScoringError for a table in a store with options, which the readers of tables do not get."""
-    if folder.options and kind is not None:
+    if folder.options and kind not in {None, SINK}:
         raise ScoringError(
             f"--input {folder}: a table ({kind}) takes the options of its store from the environment, not from the URI"
         )
@@ -131,16 +148,11 @@ def _kind_of(folder: str) -> str | None:
     """What table a folder is."""
     try:
         system, path = file_system(folder)
-        places = {name: f"{path}/{name}" for name in ("_delta_log", ".hoodie", "metadata", "snapshot/LATEST")}
-        infos = dict(zip(places, system.get_file_info(list(places.values())), strict=True))
-        if infos["_delta_log"].type == pafs.FileType.Directory:
-            return "delta"
-        if infos[".hoodie"].type == pafs.FileType.Directory:
-            return "hudi"
-        if infos["snapshot/LATEST"].is_file:
-            return "paimon"
-        if infos["metadata"].type == pafs.FileType.Directory and _metadata_names(system, places["metadata"]):
-            return "iceberg"
+        infos = system.get_file_info([f"{path}/{name}" for name in MARKERS.values()])
+        for kind, info in zip(MARKERS, infos, strict=True):
+            is_there = info.type == (pafs.FileType.File if kind == "paimon" else pafs.FileType.Directory)
+            if is_there and (kind != "iceberg" or _metadata_names(system, info.path)):
+                return kind
     except (OSError, pa.ArrowException):
         return None
     return None

@@ -13,6 +13,7 @@ from service.scoring.job import ScoringError
 from tests.service.scoring.inputs import write_parquet
 from tests.service.scoring.lake import Iceberg, write_delta
 from tests.service.scoring.object_server import ObjectServer
+from tests.service.scoring.storage.test_sink_log import batch, entry, write_log
 
 
 def listed(*inputs: object) -> list[InputFile]:
@@ -122,3 +123,16 @@ def test_a_file_of_no_table_is_not_read_as_one(name: str, tmp_path: Path) -> Non
     for text in (path, tmp_path):
         with pytest.raises(ScoringError, match=r"a\.parquet: belongs to no table"):
             list_inputs([str(text)], output=Path("/nowhere"), input_format=name)  # type: ignore[arg-type]
+
+
+def test_of_a_streaming_sink_only_committed_files_are_read(tmp_path: Path) -> None:
+    sink = tmp_path / "lake" / "sink"
+    for name in ("day=1/a.parquet", "day=1/failed.parquet", "b.parquet"):
+        (sink / name).parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(sink / name, {"id": range(3)})
+    write_log(sink, b0=batch(entry("s3a://elsewhere/sink/day%3D1/a.parquet"), entry("s3a://elsewhere/sink/b.parquet")))
+    for text in (sink, sink.parent, f"{sink}/**/*.parquet", os.path.relpath(sink)):
+        assert {Path(file.uri) for file in listed(text)} == {sink / "day=1/a.parquet", sink / "b.parquet"}, text
+    assert listed(sink / "day=1")[0].partitions == {"day": "1"}
+    with pytest.raises(ScoringError, match="has no rows"):
+        listed(sink / "day=1" / "failed.parquet")
