@@ -104,3 +104,14 @@ class DeviceError(RuntimeError):
 def as_exception(error: BaseException) -> Exception:
     """Return the error, or a RuntimeError that names it if it is not an Exception, such as a Rust library's panic."""
     return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def forget_traceback(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error that was answered, and of the errors before it.
+
+    They hold frames whose variables lead back to the error, so a request and its body would stay in memory until the
+    garbage collector looks at them.
+    """
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__context__

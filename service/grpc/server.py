@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from service.engine.context import UNRESERVED, RequestContext
-from service.errors import EkibenError, Slug, shutting_down
+from service.errors import EkibenError, Slug, forget_traceback, shutting_down
 from service.grpc.messages import parse_message, write_message
 from service.grpc.methods import METHODS, Method, is_ready
 from service.grpc.tensors import read_answer
@@ -145,10 +145,13 @@ class GrpcServer:
             return answer
         except EkibenError as error:
             status = int(STATUS[error.slug])
+            forget_traceback(error)
             await _abort(call, error)
-        except Exception:  # noqa: BLE001 - logged under the number that the client gets
+        except Exception as error:  # noqa: BLE001 - logged under the number that the client gets
             status = 500
-            await _abort(call, _internal(name))
+            answered = _internal(name)
+            forget_traceback(error)
+            await _abort(call, answered)
         finally:
             state.request_metrics.in_flight -= 1
             key_permit.release()

@@ -35,11 +35,15 @@ class RequestScope:
         self._task.cancel()
 
     def reason(self, cancelled: asyncio.CancelledError) -> BaseException:
-        """Return what to raise for a cancellation: the error of `abort`, or the cancellation if somebody else's."""
-        if self.abort_error is None:
+        """Return what to raise for a cancellation: the error of `abort`, or the cancellation if somebody else's.
+
+        The error is kept no longer: its traceback leads to this scope, and so the request with its body would stay.
+        """
+        error, self.abort_error = self.abort_error, None
+        if error is None:
             return cancelled
         self._task.uncancel()
-        return self.abort_error
+        return error
 
     def stream_until(self, deadline: float) -> None:
         """Watch a stream, which ends itself at the deadline, unless its client does not read what is sent."""

@@ -12,7 +12,7 @@ from functools import lru_cache
 from http import HTTPStatus
 
 from service.engine.context import RequestContext
-from service.errors import EkibenError
+from service.errors import EkibenError, forget_traceback
 from service.http.access.policy import OPEN, AccessPolicy
 from service.http.client_watch import RequestSupervisor
 from service.http.framework import FRAMEWORK_PATH, REQUEST, FrameworkApp
@@ -194,12 +194,14 @@ class Router:
                 response = await route.handle(state, request)
         except ClientDisconnectedError:
             raise
-        except EkibenError as error:  # kept by no variable: its traceback leads to this frame and the body
+        except EkibenError as error:
             response = route.error_format(error)
+            forget_traceback(error)
             if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
                 response.headers.append(("allow", ", ".join(route.methods)))
-        except Exception:  # noqa: BLE001 - an unforeseen error is logged under the number that the client gets
+        except Exception as error:  # noqa: BLE001 - an unforeseen error is logged under the number that the client gets
             response = route.error_format(internal_error(request.method, request.path, request.id))
+            forget_traceback(error)
         finally:
             self._in_flight.discard(request)
             _release_place(request)

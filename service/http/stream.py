@@ -7,7 +7,7 @@ is an ordinary response; after it, it becomes the last part.
 from contextlib import aclosing
 from http import HTTPStatus
 
-from service.errors import EkibenError
+from service.errors import EkibenError, forget_traceback
 from service.http.route import InferenceRoute
 from service.http.wire.errors import STATUS
 from service.http.wire.framework_errors import internal_error
@@ -31,10 +31,13 @@ async def send_stream(route: InferenceRoute, request: HttpRequest, response: Str
             raise
         except EkibenError as error:
             status = int(STATUS[error.slug])
+            forget_traceback(error)
             await send(response.error_part(error))
-        except Exception:  # noqa: BLE001 - as an unforeseen error of a response
+        except Exception as error:  # noqa: BLE001 - as an unforeseen error of a response
             status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
-            await send(response.error_part(internal_error(request.method, route.name, request.id)))
+            answered = internal_error(request.method, route.name, request.id)
+            forget_traceback(error)
+            await send(response.error_part(answered))
     await request.end_stream()
     return status
 

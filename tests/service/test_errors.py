@@ -1,6 +1,6 @@
 """Domain errors keep their slug, message and faults."""
 
-from service.errors import BundleError, DeviceError, EkibenError, Fault, not_finite
+from service.errors import BundleError, DeviceError, EkibenError, Fault, forget_traceback, not_finite
 
 
 def test_ekiben_error_keeps_slug_detail_and_faults() -> None:
@@ -25,3 +25,17 @@ def test_not_finite_names_every_item_and_its_output() -> None:
         Fault(pointer="/rows/0", detail="the model's output 'logits' is not finite for this item"),
         Fault(pointer="/rows/2", detail="the model's output 'next_c' is not finite for this item"),
     )
+
+
+def test_an_answered_error_holds_no_frame_and_neither_do_those_before_it() -> None:
+    first, answered = KeyError("k"), EkibenError("timeout", "late")
+    try:
+        try:
+            raise first
+        except KeyError:
+            raise answered from None
+    except EkibenError as error:
+        forget_traceback(error)
+    assert answered.__context__ is first
+    assert answered.__traceback__ is first.__traceback__ is None
+    forget_traceback(None)

@@ -19,7 +19,7 @@ MIN_SEED, MAX_SEED = -(2**63), 2**63 - 1
 MAX_CHOICES = 128
 # Fields that change no answer, whatever their value.
 UNUSED = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "store", "user"})
-# Fields of other servers and models, with the values that ask for nothing; others are refused, except of our fields.
+# Fields of other servers and models, with the values that ask for nothing; our own fields take other values, too.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "suffix": ("",),
     "tools": ([],),

@@ -195,6 +195,7 @@ class State:
         self.repository = self
         self.deadlines: list[float] = []
         self.cancelled = 0
+        self.error: Exception = KeyError()
 
     def not_ready_reason(self) -> str | None:
         return None
@@ -206,6 +207,8 @@ async def slow(state: Any, message: Any, context: Any) -> bytes:
     match message.model_name:
         case "error":
             raise EkibenError("overloaded", "\ud800 busy", retry_after_s=1.5)
+        case "its error":
+            raise state.error
         case "bug":
             raise ZeroDivisionError
     try:
@@ -349,6 +352,18 @@ def test_calls_count_against_the_limits_of_their_key(monkeypatch: pytest.MonkeyP
         assert 90_000 < int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) <= 100_000
 
     with_server(test, monkeypatch, access=access)
+
+
+@pytest.mark.parametrize("error", [EkibenError("timeout", "late"), KeyError("secret")])
+def test_who_keeps_an_error_that_was_answered_does_not_keep_the_call(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(state: State, call: Any) -> None:
+        state.error = error
+        await failure(call(named("its error")))
+        assert error.__traceback__ is None
+
+    with_server(test, monkeypatch)
 
 
 def test_the_port_speaks_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """A request is aborted when its client disconnects or its body takes too long, and only then."""
 
 import asyncio
+import gc
 import time
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -139,6 +142,26 @@ def test_a_body_that_does_not_arrive_times_out() -> None:
         assert case.client.num_watched == 0
 
     asyncio.run(scenario())
+
+
+def test_an_aborted_request_is_freed_at_once() -> None:
+    """Its host would go on with the connection, and wait for it at the end of the process."""
+
+    async def scenario() -> None:
+        case = Case(0.01, has_body=False)
+        client = weakref.ref(case.client)
+        with suppress(EkibenError):
+            await case.run()
+        assert case.cancelled
+        del case
+        await asyncio.sleep(0)  # the event loop holds the cancellation until the task waits again
+        assert client() is None
+
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
 
 
 def test_other_cancellations_pass_through() -> None:

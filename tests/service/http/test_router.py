@@ -112,6 +112,14 @@ def test_an_unforeseen_error_is_logged_under_the_number_that_the_client_gets(cap
     assert "secret" in caplog.text
 
 
+@pytest.mark.parametrize("error", [EkibenError("timeout", "late"), KeyError("secret")])
+def test_who_keeps_an_error_that_was_answered_does_not_keep_the_request(error: Exception) -> None:
+    call = AsgiCall(state_with(error))
+    classify(call)
+    assert call.sent[0]["status"] >= 500
+    assert error.__traceback__ is None
+
+
 @pytest.mark.parametrize(
     ("encoding", "code", "detail"),
     [
