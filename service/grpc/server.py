@@ -75,7 +75,7 @@ class KeyInterceptor(grpc.aio.ServerInterceptor):
             except EkibenError as error:
                 self._state.request_metrics.record(details.method, int(STATUS[error.slug]), 0.0)
                 # A handler of streams: one of single messages would wait for the message.
-                return grpc.stream_unary_rpc_method_handler(partial(_abort_unread, error))
+                return grpc.stream_unary_rpc_method_handler(partial(_fail_unread, error))
         return await continuation(details)
 
 
@@ -146,12 +146,12 @@ class GrpcServer:
         except EkibenError as error:
             status = int(STATUS[error.slug])
             forget_traceback(error)
-            await _abort(call, error)
+            return _fail(call, error)
         except Exception as error:  # noqa: BLE001 - logged under the number that the client gets
             status = 500
             answered = _internal(name)
             forget_traceback(error)
-            await _abort(call, answered)
+            return _fail(call, answered)
         finally:
             state.request_metrics.in_flight -= 1
             key_permit.release()
@@ -159,7 +159,6 @@ class GrpcServer:
                 context.permit.release()
             model, version = ("", "") if context is None else (context.model, context.version)
             state.request_metrics.record(f"/{SERVICE}/{name}", status, time.perf_counter() - started_at, model, version)
-        raise AssertionError("an aborted call raises")
 
     def _open(self, name: str, method: Method, call: Any) -> RequestContext:
         """Make the context of a call; its deadline is that of the call. Raises EkibenError."""
@@ -180,14 +179,15 @@ class GrpcServer:
         try:
             self._check_service(content)
         except EkibenError as error:
-            await _abort(call, error)
+            return _fail(call, error)
         return self._health()
 
     async def _watch_health(self, content: bytes, call: Any) -> AsyncIterator[bytes]:
         try:
             self._check_service(content)
         except EkibenError as error:
-            await _abort(call, error)
+            _fail(call, error)
+            return
         last = None
         while True:
             if (health := self._health()) != last:
@@ -220,8 +220,8 @@ def _key_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[str, st
     return values.get("authorization", ""), values.get("x-api-key", "")
 
 
-async def _abort_unread(error: EkibenError, _: Any, call: Any) -> None:
-    await _abort(call, error)
+async def _fail_unread(error: EkibenError, _: Any, call: Any) -> bytes:
+    return _fail(call, error)
 
 
 def _credentials(tls: TlsFiles) -> Any:
@@ -230,13 +230,20 @@ def _credentials(tls: TlsFiles) -> Any:
     return grpc.ssl_server_credentials(pairs, authorities, require_client_auth=authorities is not None)
 
 
-async def _abort(call: Any, error: EkibenError) -> None:
-    """End a call with the status of the error; the trailing metadata has its code, and when to try again."""
+def _fail(call: Any, error: EkibenError) -> bytes:
+    """Give a call the status of the error, and return its empty answer.
+
+    The trailing metadata has the code of the error, and when to try again. `call.abort` would raise an error that the
+    call holds, whose frames hold the call and its message until the garbage collector looks at them.
+    """
     metadata: list[tuple[str, str]] = [("ekiben-code", error.slug)]
     if error.retry_after_s is not None:
         metadata.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1e3))))
     detail = error.detail.encode("utf-8", "backslashreplace").decode()[:MAX_DETAIL_CHARS]
-    await call.abort(CODES[error.slug], detail, tuple(metadata))
+    call.set_code(CODES[error.slug])
+    call.set_details(detail)
+    call.set_trailing_metadata(tuple(metadata))
+    return b""
 
 
 def _internal(name: str) -> EkibenError:

@@ -1,6 +1,7 @@
 """The gRPC port: real calls, with the bits of the HTTP routes, their errors, deadlines, drain and health."""
 
 import asyncio
+import gc
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,6 +13,7 @@ import orjson
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from service.engine.context import RequestContext
 from service.engine.runner import Runner
 from service.errors import EkibenError
 from service.grpc import server as server_module
@@ -355,15 +357,26 @@ def test_calls_count_against_the_limits_of_their_key(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("error", [EkibenError("timeout", "late"), KeyError("secret")])
-def test_who_keeps_an_error_that_was_answered_does_not_keep_the_call(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
+def test_a_call_that_failed_is_freed_at_once(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("CRITICAL")  # pytest keeps the tracebacks of what is logged
+
     async def test(state: State, call: Any) -> None:
         state.error = error
+        before = num_contexts()
         await failure(call(named("its error")))
-        assert error.__traceback__ is None
+        assert error.__traceback__ is None  # whoever keeps the error does not keep the call
+        assert num_contexts() == before
 
-    with_server(test, monkeypatch)
+    def num_contexts() -> int:
+        return sum(isinstance(value, RequestContext) for value in gc.get_objects())
+
+    gc.disable()
+    try:
+        with_server(test, monkeypatch)
+    finally:
+        gc.enable()
 
 
 def test_the_port_speaks_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
