@@ -68,9 +68,9 @@ def test_a_tokenizer_that_draws_ids_is_refused(bundles: dict[str, Bundle]) -> No
     settings = json.loads(bundles["language-model"].tokenizer)
     model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
     # So small that the token cases seldom notice it.
-    drawn = json.dumps({**settings, "model": {**model, "dropout": 1e-6}})
+    random = json.dumps({**settings, "model": {**model, "dropout": 1e-6}})
     with pytest.raises(ValueError, match="saves dropout, which gives a text other ids each time"):
-        parse_tokenizer(drawn)
+        parse_tokenizer(random)
     for never in (None, 0.0):
         parse_tokenizer(json.dumps({**settings, "added_tokens": [], "model": {**model, "dropout": never}}))
 
