@@ -23,6 +23,8 @@ from service.manifest import Manifest
 CONFIDENCE_BINS = 20
 LABEL, CONFIDENCE = "label", "confidence"
 MAX_DISTRIBUTIONS, MAX_BINS = 1 << 12, 1 << 16
+# So small that sums over all bins are exact in 64 bits.
+MAX_COUNT = 1 << 46
 Counts = npt.NDArray[np.int64]
 
 
@@ -30,7 +32,7 @@ class Distribution(FrozenModel):
     """How many items fell into each bin. `edges` separate the bins of numbers; without edges a bin is a category."""
 
     edges: tuple[FiniteFloat, ...] = Field(default=(), max_length=MAX_BINS)
-    counts: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, max_length=MAX_BINS)
+    counts: tuple[Annotated[int, Field(ge=0, le=MAX_COUNT)], ...] = Field(min_length=1, max_length=MAX_BINS)
 
     @model_validator(mode="after")
     def _check_bins(self) -> Self:

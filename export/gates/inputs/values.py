@@ -54,8 +54,8 @@ def at_the_ends(manifest: Manifest, spec: TensorSpec, rows: Array) -> Array:
     allowed = ValueRange(low=0, high=255) if is_picture else manifest.domain.get(spec.name)
     if allowed is None:
         return rows
-    ends = np.resize((allowed.high, allowed.low), len(rows)).reshape(-1, *[1] * (rows.ndim - 1))
-    return within_domain(manifest, spec.name, np.broadcast_to(ends, rows.shape).astype(rows.dtype))
+    outliers = np.resize((allowed.high, allowed.low), len(rows)).reshape(-1, *[1] * (rows.ndim - 1))
+    return within_domain(manifest, spec.name, np.broadcast_to(outliers, rows.shape).astype(rows.dtype))
 
 
 def _series(source: Source, spec: TensorSpec, shape: Sequence[int], rng: np.random.Generator) -> Array:

@@ -72,11 +72,11 @@ def _convolution(operator: Operator) -> Iterator[Attributes]:
         sizes["output_padding"] = list(one["output_padding"])
     # A padding that is a word, such as "same", depends on the kernel.
     if not isinstance(one["padding"], str):
-        own = _pads(one["padding"])
+        padding = _pads(one["padding"])
         before = _zeros_before(one.get("input"), len(one["padding"]))
         # The exporter may make zeros around the input those of the convolution.
-        both = [first + second for first, second in zip(own["pads"], before, strict=True)]
-        sizes |= {**own, "pads": (own["pads"], both)}
+        both = [first + second for first, second in zip(padding["pads"], before, strict=True)]
+        sizes |= {**padding, "pads": (padding["pads"], both)}
     yield sizes
 
 

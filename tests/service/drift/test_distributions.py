@@ -57,6 +57,7 @@ def test_models_that_generate_have_no_predictions_to_count(models: dict[str, Mod
         (("inputs", "brightness"), {"edges": [1.0], "counts": [1]}, "1 counts and 1 edges"),
         (("inputs", "brightness"), {"edges": [2.0, 1.0], "counts": [1, 1, 1]}, "edges do not ascend"),
         (("inputs", "brightness"), {"edges": [1.0], "counts": [1, -1]}, "greater than or equal to 0"),
+        (("inputs", "brightness"), {"edges": [1.0], "counts": [1, 1 << 49]}, "less than or equal to 70368744177664"),
         (("predictions", "label"), {"counts": [1, 2]}, "predictions 'label' has 2 counts, expected 3"),
         (("predictions", "confidence"), {"counts": [1]}, f"has 1 counts, expected {CONFIDENCE_BINS}"),
         (("predictions", "value"), {"counts": [1]}, "predictions has 'value', which is no statistic of this model"),
