@@ -15,7 +15,7 @@ from service.manifest import DISTRIBUTIONS
 from service.scoring.run import score
 from tests.service.scoring.inputs import write_jsonl
 
-REAL = Path(os.environ.get("EKIBEN_DATA", Path(__file__).parents[3] / "shared" / "data"))
+REAL = Path(os.environ.get("REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 GERMAN = (
     "Der Zug nach Hamburg verlässt den Bahnhof um neun Uhr und kommt am Abend zurück.",
     "Wir haben gestern in einem kleinen Gasthaus am Fluss gegessen, und es war sehr gut.",
@@ -63,7 +63,7 @@ def test_digits_as_trained_are_stable(drift: Drift, tmp_path: Path) -> None:
 def test_digits_of_the_whole_test_set_are_stable(drift: Drift) -> None:
     source = REAL / "mnist" / "t10k-images-idx3-ubyte.gz"
     if not source.exists():
-        pytest.skip(f"no mnist in {REAL}: set EKIBEN_DATA to the folder with the real data sets")
+        pytest.skip(f"no mnist in {REAL}: set REAL_DATA to the folder with the real data sets")
     assert set(verdicts(drift("mnist-cnn", source)).values()) == {"stable"}
 
 

@@ -16,6 +16,7 @@ from service.engine.sessions.tokenizer_cost import (
 )
 
 SIZES = (2_048, 32_768)
+SMALL_REPEATS = 4
 MAX_GROWTH = 4  # of the time per character between the two sizes; linear tokenizers have 1 to 2
 # Shorter times are mostly overhead.
 MIN_SECONDS = 0.005
@@ -29,7 +30,8 @@ def check_linear_time(tokenizer: Tokenizer, content: str) -> None:
     for run, end in product(runs, ("", fragments)):
         limit_s = BASE_S + SECONDS_PER_CHAR * large
         for _ in range(2):
-            small_s = encoding_seconds(tokenizer, run, end, small, limit_s=limit_s)
+            # The host of a virtual machine may take time away that counts as CPU time, which is much of a short one.
+            small_s = min(encoding_seconds(tokenizer, run, end, small, limit_s=limit_s) for _ in range(SMALL_REPEATS))
             large_s = encoding_seconds(tokenizer, run, end, large, limit_s=limit_s)
             growth = large_s / small_s / (large / small)
             if large_s <= MIN_SECONDS or growth <= MAX_GROWTH:

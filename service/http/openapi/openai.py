@@ -43,10 +43,19 @@ def _request(fields: type[OpenAIFields]) -> Schema:
     schema["properties"] = {
         **{name: {} for name in sorted(UNUSED)},
         **{name: {"enum": [*values, None]} for name, values in NEUTRAL.items()},
-        **{name: nullable(field) for name, field in schema["properties"].items() if name not in schema["required"]},
+        **{
+            name: nullable(_with_neutral(name, field))
+            for name, field in schema["properties"].items()
+            if name not in schema["required"]
+        },
         **{name: schema["properties"][name] for name in schema["required"]},
     }
     return schema
+
+
+def _with_neutral(name: str, field: Schema) -> Schema:
+    """The schema of a field that other servers have, too, whose values that ask for nothing it takes."""
+    return {"anyOf": [field, {"enum": list(NEUTRAL[name])}]} if name in NEUTRAL else field
 
 
 def _chunk(kind: str, content: dict[str, Schema], logprobs: Schema) -> Schema:

@@ -1,4 +1,4 @@
-"""Location of the real data sets: the folder in EKIBEN_DATA, or `shared/data` beside the checkout."""
+"""Location of the real data sets: the folder in REAL_DATA, or `shared/data` beside the checkout."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-REAL = Path(os.environ.get("EKIBEN_DATA", Path(__file__).parents[4] / "shared" / "data"))
+REAL = Path(os.environ.get("REAL_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def real() -> Callable[[str], Path]:
 
     def dataset_path(name: str) -> Path:
         if not (REAL / name).exists():
-            pytest.skip(f"no {name} in {REAL}: set EKIBEN_DATA to the folder with the real data sets")
+            pytest.skip(f"no {name} in {REAL}: set REAL_DATA to the folder with the real data sets")
         return REAL / name
 
     return dataset_path

@@ -1,5 +1,7 @@
 """A pattern that backtracks over the whole text is refused, a linear one is not."""
 
+from itertools import count
+
 import pytest
 from tokenizers import Regex, Tokenizer, models, normalizers
 
@@ -65,6 +67,21 @@ def test_linear_times_short_times_and_one_slow_measurement_pass(
     assert len(suffixes) == 2
     assert "" in suffixes
     assert {size for _, size in clock.measured} == {2_048, 32_768}
+
+
+def test_one_slow_measurement_of_the_small_text_hides_no_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+    clock = Clock(0.001, 0.066)
+
+    def disturbed(tokenizer: Tokenizer, run: str, end: str, size: int, *, limit_s: float) -> float:
+        seconds = clock(tokenizer, run, end, size, limit_s=limit_s)
+        return seconds + 0.01 * (size == 2_048 and next(numbers) % 3 == 0)
+
+    tokenizer = replacing("bb")
+    monkeypatch.setattr(linear_time, "measure_cost", lambda *_: None)
+    monkeypatch.setattr(linear_time, "encoding_seconds", disturbed)
+    with pytest.raises(ValueError, match="expected linear time"):
+        check_linear_time(tokenizer, tokenizer.to_str())
 
 
 def test_a_time_above_five_milliseconds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
