@@ -55,9 +55,9 @@ class SinkLog:
 def _batches(names: Sequence[str]) -> list[str]:
     """The files of a log that together list every batch, in order. Raises ValueError if one is not there."""
     found = {match[0]: int(match[1]) for match in map(BATCH.fullmatch, names) if match}
-    compact = [max((name for name in found if name.endswith(".compact")), key=found.__getitem__, default="")]
-    first = found[compact[0]] + 1 if compact[0] else 0
+    compact = sorted((name for name in found if name.endswith(".compact")), key=found.__getitem__)[-1:]
+    first = found[compact[0]] + 1 if compact else 0
     following = [str(number) for number in range(first, max(found.values(), default=-1) + 1)]
     if absent := [name for name in following if name not in found]:
         raise ValueError(f"batch {absent[0]} is not there")
-    return [*filter(None, compact), *following]
+    return [*compact, *following]
