@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_a_server_gives_files_and_its_status_is_named(tmp_path: Path) -> None:
 def test_a_connection_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_bytes(b"content")
     delays: list[float] = []
-    monkeypatch.setattr(stores.time, "sleep", delays.append)
+    monkeypatch.setattr(stores, "time", SimpleNamespace(sleep=delays.append))
     with pytest.raises(FetchError, match="refused"):
         list(open_store("http://127.0.0.1:1/m").read("x"))
     assert delays == [0.0, 0.5, 1.0]
@@ -91,7 +92,7 @@ def test_a_connection_that_fails_is_tried_again(tmp_path: Path, monkeypatch: pyt
         def start(_: float) -> None:
             server.enter_context(file_server(tmp_path, address[1]))
 
-        monkeypatch.setattr(stores.time, "sleep", start)
+        monkeypatch.setattr(stores, "time", SimpleNamespace(sleep=start))
         assert b"".join(open_store(f"http://127.0.0.1:{address[1]}").read("x")) == b"content"
 
 
