@@ -149,7 +149,7 @@ class Ekiben:
         try:
             check_device(load_settings().device)
         except DeviceError as error:
-            sys.exit(str(error))
+            sys.exit(" ".join(str(error).split()))
         command = click.get_current_context(silent=True)
         if command is None or "port" not in command.params:
             return

@@ -22,7 +22,7 @@ MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 MAX_MANIFEST_BYTES = 4 << 20  # the limit of the specification
-# Names of Docker Hub, of which the last is its registry.
+# Aliases of Docker Hub; the last one is the host of its registry.
 DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 LOCAL = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
 

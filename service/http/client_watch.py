@@ -35,7 +35,7 @@ class RequestScope:
         self._task.cancel()
 
     def reason(self, cancelled: asyncio.CancelledError) -> BaseException:
-        """Return what to raise for a cancellation: the error of `abort`, or the cancellation if somebody else's.
+        """Return the exception to raise for a cancellation: the error given to `abort`, else the cancellation itself.
 
         The error is kept no longer: its traceback leads to this scope, and so the request with its body would stay.
         """

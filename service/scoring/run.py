@@ -142,11 +142,11 @@ def score(
 
     `columns` maps fields of the task to columns; `request` sets fields of its request for every row (top_k, ...).
     `output_format` is parquet by default, and jsonl for an OpenAI batch. `bundles` is by default the folder in
-    EKIBEN_BUNDLES, else `bundles`, and `device` that of EKIBEN_DEVICE, else `auto`.
-    `verify` compares the files of a job that was run before by their hashes, not only by their sizes. `on_progress` is
-    called twice a second. When `cancel` is set the job ends: shards that are being scored have `grace_s` seconds to be
-    committed. The engine ray runs on the cluster of `ray_address` or RAY_ADDRESS,
-    else on one of this machine, in the runtime environment `ray_runtime_env`: a mapping, JSON, or a file.
+    EKIBEN_BUNDLES, else `bundles`, and `device` that of EKIBEN_DEVICE, else `auto`. `verify` compares the files of a
+    job that was run before by their hashes, not only by their sizes. `on_progress` is called twice a second. When
+    `cancel` is set the job ends: shards that are being scored have `grace_s` seconds to be committed. The engine ray
+    runs on the cluster of `ray_address` or RAY_ADDRESS, else on one of this machine, in the runtime environment
+    `ray_runtime_env`: a mapping, JSON, or a file.
     `metrics_file` and `pushgateway` (a URL) receive the progress as Prometheus metrics.
 
     Raises ScoringError if the job cannot start or the folder holds another job. With `check`, raises JobFailedError if

@@ -144,11 +144,11 @@ class Rollout:
         context = state.runner.new_context(timeout_s=timeout_s, route=inference.route)
         try:
             await inference.handle(state, context)
+            was_kept = context.version == tally.serving
         except Exception:  # noqa: BLE001 - it says nothing of the candidate
-            return _count(tally, "skipped", inference, "")
-        if context.version != tally.serving:
-            return _count(tally, "skipped", inference, "")
-        return _count(tally, "failed", inference, f"timeout: no answer within {timeout_s:g} s")
+            was_kept = False
+        what = f"timeout: no answer within {timeout_s:g} s" if was_kept else ""
+        return _count(tally, "failed" if was_kept else "skipped", inference, what)
 
     async def _compare(
         self, state: ServiceState, inference: Inference[Answer], answer: Answer, tally: Tally, *, is_canary: bool

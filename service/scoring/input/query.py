@@ -163,7 +163,7 @@ def _sqlite_column(field: pa.Field, values: Sequence[Any], number: int) -> pa.Ar
             f"row {number + bad}: column {field.name!r} is {field.type} by its first {BATCH_ROWS} values, which does "
             f"not hold {values[bad]!r:.40} exactly: CAST it in the query"
         )
-    # A text that is not UTF-8 is a fault of its row, so it is not checked here.
+    # Invalid UTF-8 is reported for its row by the reader of the file, so it is not checked here.
     return (
         pa.array(read, pa.binary()).cast(field.type, safe=False)
         if field.type == pa.string()
